@@ -1,0 +1,44 @@
+/**
+ * May this robot take this job, now? Answers with the refusal, or with nothing. `permanent` means
+ * that asking again cannot help: the robot does not know the kind, or the job makes no sense.
+ */
+import { Check } from 'typebox/value';
+import { kinds } from '../kinds';
+import type { JobAssignment, JobRejected, Variables } from '../protocol';
+import type { Executor } from './executors/executor';
+import { wrongIn } from './hub-messages';
+
+export type Refusal = Pick<JobRejected, 'reason' | 'message' | 'permanent'>;
+
+export interface House {
+	executors: ReadonlyMap<string, Executor>;
+	stopping: boolean;
+	paused: boolean;
+	freeSlots: number;
+}
+
+export function refusalOf(assignment: JobAssignment, house: House): Refusal | undefined {
+	const wrong = wrongIn(assignment);
+	if (wrong !== undefined) return never('invalid', `The assignment makes no sense: ${wrong}.`);
+	const kind = kinds.get(assignment.kind);
+	if (kind === undefined || !house.executors.has(assignment.kind)) {
+		return never('unsupported-kind', `This agent cannot run jobs of kind "${assignment.kind}".`);
+	}
+	if (!Check(kind.schema, assignment.spec)) {
+		return never('invalid', `The spec is not one of a ${assignment.kind} job.`);
+	}
+	const problem = kind.check(assignment.spec, assignment.variables as Variables);
+	if (problem !== undefined) return never('invalid', problem.message);
+	if (house.stopping) return notNow('stopping', 'The agent is being stopped.');
+	if (house.paused) return notNow('paused', 'The robot is paused.');
+	if (house.freeSlots <= 0) return notNow('no-slot', 'Every slot of the robot is taken.');
+	return undefined;
+}
+
+function never(reason: Refusal['reason'], message: string): Refusal {
+	return { reason, message, permanent: true };
+}
+
+function notNow(reason: Refusal['reason'], message: string): Refusal {
+	return { reason, message, permanent: false };
+}

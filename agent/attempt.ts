@@ -1,0 +1,404 @@
+/**
+ * The life of one attempt on this robot, from its journal entry to the day the service has all of it.
+ *
+ *   starting ── journalled ──> running ── exit journalled ──> ended ── result and output taken ──> (forgotten)
+ *       └── revoked: journalled never to start ──> (dropped)
+ *
+ * Nothing is told before it is on disk, and everything is told again on every new line until it is
+ * taken. Knows which limits a job has; knows no slots and no other attempt.
+ */
+import {
+	type AttemptRef,
+	type HeldAttempt,
+	type JobAssignment,
+	type JobResultMessage,
+	limits,
+	type Variables,
+	type Verdict,
+} from '../protocol';
+import { type Stream, streams } from '../protocol/frames';
+import type { Clock } from './clock';
+import type { Executor, Outcome, RunContext, Stop } from './executors/executor';
+import type { ExitRecord, Journal, Trace } from './journal';
+import type { Line } from './link';
+import type { Log } from './log';
+import { Outflow } from './outflow';
+import type { AttemptSpool, Lengths, Spool } from './spool';
+import { Tail } from './tail';
+
+/** When the disk refuses the exit record: it is kept in memory and tried again. */
+const journalRetryMs = 5_000;
+
+export interface AttemptTools {
+	journal: Journal;
+	spool: Spool;
+	clock: Clock;
+	log: Log;
+}
+
+export type Phase = 'starting' | 'running' | 'ended';
+
+export class Attempt {
+	readonly assignment: JobAssignment;
+	readonly #trace: Trace;
+	readonly #startedAt: number;
+	readonly #journal: Journal;
+	readonly #clock: Clock;
+	readonly #log: Log;
+	readonly #spool: AttemptSpool;
+	readonly #outflow: Outflow;
+	readonly #tails = {
+		stdout: new Tail(limits.maxTailBytes),
+		stderr: new Tail(limits.maxTailBytes),
+	};
+	readonly #stop = new AbortController();
+	readonly #hurry = new AbortController();
+	#phase: Phase = 'starting';
+	#exit: ExitRecord | null = null;
+	#line: Line | undefined;
+	#revoked = false;
+	#resultTaken = false;
+	#resultTicks = 0;
+	#lastOutputAt = 0;
+
+	constructor(assignment: JobAssignment, trace: Trace, startedAt: number, tools: AttemptTools) {
+		this.assignment = assignment;
+		this.#trace = trace;
+		this.#startedAt = startedAt;
+		this.#journal = tools.journal;
+		this.#clock = tools.clock;
+		this.#log = tools.log;
+		this.#spool = tools.spool.open(assignment.job_id, assignment.epoch);
+		const { clock, log } = tools;
+		this.#outflow = new Outflow(assignment.job_id, assignment.epoch, this.#spool, clock, log);
+	}
+
+	get phase(): Phase {
+		return this.#phase;
+	}
+
+	get ref(): AttemptRef {
+		const { job_id, attempt, epoch, token } = this.assignment;
+		return { job_id, attempt, epoch, token };
+	}
+
+	get held(): HeldAttempt {
+		const state = this.#phase === 'starting' ? 'accepted' : this.#phase;
+		return { ...this.ref, state, output: this.#exit?.output ?? this.#spool.lengths };
+	}
+
+	/**
+	 * Journals, tells, runs, journals the end, tells. Resolves when the end is on disk; `false` when
+	 * it never started (revoked in time, or the journal could not be written).
+	 */
+	async run(executor: Executor): Promise<boolean> {
+		const { job_id, epoch } = this.assignment;
+		await this.#journal.start(this.assignment, this.#trace.mark, this.#startedAt);
+		if (this.#revoked) {
+			await this.#journal.never(job_id, epoch);
+			return false;
+		}
+		this.#phase = 'running';
+		this.tellAccepted();
+		await this.#finish(await this.#execute(executor));
+		return true;
+	}
+
+	/** For an attempt of an earlier life of this agent: it has its exit record, or nobody knows. */
+	async resume(executor: Executor | undefined, exit: ExitRecord | null): Promise<void> {
+		this.#exit = exit;
+		this.#phase = exit === null ? 'running' : 'ended';
+		if (exit !== null) return;
+		await this.#recallTails();
+		await this.#finish(
+			lostSight(
+				'The agent ended while the job ran, so nobody can know how far it came; what was left of it has been stopped.',
+				await this.#cleanUp(executor),
+			),
+		);
+	}
+
+	/** Only the first reason counts. */
+	stop(stop: Stop): void {
+		if (this.#phase !== 'ended') this.#stop.abort(stop);
+	}
+
+	/** No time left for politeness. */
+	hurry(): void {
+		this.#hurry.abort();
+	}
+
+	/** True when it will surely not start; false when it already has. */
+	revoke(): boolean {
+		if (this.#phase === 'starting') this.#revoked = true;
+		return this.#revoked;
+	}
+
+	/** A line is live and the service said what it wants of this attempt. True = it is to be forgotten. */
+	attach(line: Line, verdict: Pick<Verdict, 'act' | 'output'>): boolean {
+		this.#resultTaken = false;
+		if (verdict.act === 'hold') return false;
+		this.#line = line;
+		this.#outflow.attach(line, verdict.output);
+		if (verdict.act === 'forget' && this.#phase === 'ended') return true;
+		if (verdict.act === 'kill' || verdict.act === 'forget') {
+			this.stop({ why: 'over', graceMs: this.assignment.timeouts.grace_ms });
+		}
+		if (this.#phase === 'running') this.tellAccepted();
+		if (this.#phase === 'ended') this.tellResult();
+		else this.#outflow.pump();
+		return false;
+	}
+
+	detach(): void {
+		this.#line = undefined;
+		this.#outflow.detach();
+	}
+
+	tellAccepted(): void {
+		this.#line?.send('job_accepted', {
+			...this.ref,
+			started_at: new Date(this.#startedAt).toISOString(),
+		});
+	}
+
+	tellResult(): void {
+		if (this.#exit === null || this.#line === undefined) return;
+		this.#resultTicks = 0;
+		const exit = this.#exit;
+		this.#outflow.conclude((line, rest) => {
+			const message: JobResultMessage = { ...this.ref, ...exit };
+			if (rest !== undefined && Object.keys(rest).length > 0) message.inline = rest;
+			line.send('job_result', message);
+		});
+	}
+
+	/** True when the service has everything. */
+	resultTaken(have: Lengths): boolean {
+		if (this.#exit === null) return false;
+		this.#resultTaken = true;
+		this.#outflow.acknowledgedWithResult(have);
+		return this.#outflow.settled;
+	}
+
+	/** True when the service has everything. */
+	outputTaken(stream: Stream, have: number): boolean {
+		this.#outflow.acknowledged(stream, have);
+		return this.#resultTaken && this.#outflow.settled;
+	}
+
+	/** With every heartbeat: what was not answered for a whole one is said again. */
+	tick(): void {
+		this.#outflow.tick();
+		if (this.#exit === null || this.#resultTaken || this.#line === undefined) return;
+		if (++this.#resultTicks > 1) this.tellResult();
+	}
+
+	/** The service has all of it. */
+	async forget(): Promise<void> {
+		this.detach();
+		this.#journal.forget(this.assignment.job_id, this.assignment.epoch);
+		await this.#spool.remove();
+	}
+
+	async #execute(executor: Executor): Promise<Outcome> {
+		const done = new AbortController();
+		this.#watchTime(done.signal);
+		try {
+			return await executor.run(this.assignment.spec, this.#context());
+		} catch (error) {
+			this.#log.error({ err: error, ...this.#names() }, 'executor failed');
+			// It may have started, so this is no `infrastructure`: that would be run again.
+			return lostSight(
+				`The agent lost sight of the job (${(error as Error).message}).`,
+				await this.#cleanUp(executor),
+			);
+		} finally {
+			done.abort();
+		}
+	}
+
+	/** Ends what the attempt may have left; true when nothing of it lives any more. */
+	async #cleanUp(executor: Executor | undefined): Promise<boolean> {
+		const { grace_ms } = this.assignment.timeouts;
+		const context = {
+			sleep: (ms: number, signal?: AbortSignal) => this.#clock.sleep(ms, signal),
+			hurry: this.#hurry.signal,
+		};
+		try {
+			return (await executor?.cleanUp(this.#trace, grace_ms, context)) ?? false;
+		} catch (error) {
+			this.#log.error({ err: error, ...this.#names() }, 'left-overs cannot be looked for');
+			return false;
+		}
+	}
+
+	#context(): RunContext {
+		const { job_id, attempt, epoch, variables } = this.assignment;
+		return {
+			jobId: job_id,
+			attempt,
+			mark: this.#trace.mark,
+			variables: variables as Variables,
+			signal: this.#stop.signal,
+			hurry: this.#hurry.signal,
+			output: async (stream, chunk) => {
+				this.#lastOutputAt = this.#clock.monotonic();
+				this.#tails[stream].push(chunk);
+				await this.#spool.append(stream, chunk);
+				this.#outflow.grew(chunk.length);
+			},
+			report: (step) => this.#line?.send('status_update', { ...this.ref, ...step }),
+			started: (pid, birth) => this.#journal.noteProcess(job_id, epoch, pid, birth),
+			sleep: (ms, signal) => this.#clock.sleep(ms, signal),
+		};
+	}
+
+	/** Limits run on the monotonic clock of this machine, from the start of the work. */
+	#watchTime(done: AbortSignal): void {
+		const { run_ms, silence_ms, grace_ms } = this.assignment.timeouts;
+		this.#lastOutputAt = this.#clock.monotonic();
+		if (run_ms !== undefined && run_ms !== null) {
+			void this.#clock.sleep(run_ms, done).then((over) => {
+				if (over) this.stop({ why: 'run_timeout', graceMs: grace_ms });
+			});
+		}
+		if (silence_ms !== undefined && silence_ms !== null) {
+			void (async () => {
+				let left = silence_ms;
+				while (await this.#clock.sleep(left, done)) {
+					left = this.#lastOutputAt + silence_ms - this.#clock.monotonic();
+					if (left <= 0) return this.stop({ why: 'silence_timeout', graceMs: grace_ms });
+				}
+			})();
+		}
+	}
+
+	async #recallTails(): Promise<void> {
+		try {
+			for (const stream of streams) {
+				const tail = this.#tails[stream];
+				const length = this.#spool.lengths[stream];
+				const from = Math.max(0, length - limits.maxTailBytes);
+				tail.push(await this.#spool.read(stream, from, limits.maxTailBytes));
+				tail.total = length;
+			}
+		} catch (error) {
+			this.#log.error({ err: error, ...this.#names() }, 'output cannot be read from the spool');
+		}
+	}
+
+	async #finish(outcome: Outcome): Promise<void> {
+		await this.#spool.sync();
+		await this.#spool.close();
+		const exit = this.#exitRecord(outcome);
+		const { job_id, epoch } = this.assignment;
+		for (;;) {
+			try {
+				await this.#journal.end(job_id, epoch, exit);
+				break;
+			} catch (error) {
+				this.#log.error({ err: error, ...this.#names() }, 'exit record cannot be journalled');
+				await this.#clock.sleep(journalRetryMs);
+			}
+		}
+		this.#exit = exit;
+		this.#phase = 'ended';
+		this.#log.info({ ...this.#names(), state: exit.state, cause: exit.cause }, 'job ended');
+		this.tellResult();
+	}
+
+	#exitRecord(outcome: Outcome): ExitRecord {
+		const end = outcome.end === 'stopped' ? endOf(this.#stop.signal.reason as Stop) : undefined;
+		const { dropped } = this.#spool;
+		const outputs = { ...outcome.outputs };
+		if (dropped.stdout + dropped.stderr > 0) outputs.dropped_output_bytes = dropped;
+		return {
+			state: end?.state ?? (outcome.end === 'done' ? 'completed' : 'failed'),
+			cause: end?.cause ?? outcome.cause,
+			output: this.#spool.lengths,
+			result: {
+				exit_code: outcome.exitCode,
+				signal: outcome.signal,
+				stdout: this.#tails.stdout.text,
+				stderr: this.#tails.stderr.text,
+				truncated:
+					this.#tails.stdout.cut || this.#tails.stderr.cut || dropped.stdout + dropped.stderr > 0,
+				outputs,
+				duration_ms: Math.max(0, Math.round(this.#clock.now() - this.#startedAt)),
+				error: end === undefined ? outcome.error : { type: end.cause, message: end.message },
+				process_gone: outcome.processGone,
+			},
+		};
+	}
+
+	#names(): { job: string; attempt: number; epoch: number } {
+		const { job_id, attempt, epoch } = this.assignment;
+		return { job: job_id, attempt, epoch };
+	}
+}
+
+interface End {
+	state: ExitRecord['state'];
+	cause: 'cancelled' | 'run_timeout' | 'silence_timeout' | 'deadline' | 'robot_lost' | 'signal';
+	message: string;
+}
+
+/** It started, and nobody can know how it ended. */
+function lostSight(message: string, processGone: boolean): Outcome {
+	return {
+		end: 'failed',
+		cause: 'unknown',
+		exitCode: null,
+		signal: null,
+		outputs: {},
+		error: { type: 'unknown', message },
+		processGone,
+	};
+}
+
+/** What a stop is called in the result. */
+function endOf(stop: Stop): End {
+	switch (stop.why) {
+		case 'cancelled':
+			return { state: 'cancelled', cause: 'cancelled', message: 'The job was cancelled.' };
+		case 'over':
+			return {
+				state: 'cancelled',
+				cause: 'cancelled',
+				message: 'The attempt had already ended elsewhere and was stopped.',
+			};
+		case 'run_timeout':
+			return {
+				state: 'timeout',
+				cause: 'run_timeout',
+				message: 'The job ran longer than it may and was stopped.',
+			};
+		case 'silence_timeout':
+			return {
+				state: 'timeout',
+				cause: 'silence_timeout',
+				message: 'The job was silent longer than it may be and was stopped.',
+			};
+		case 'deadline':
+			return {
+				state: 'timeout',
+				cause: 'deadline',
+				message: 'The job did not end before its deadline and was stopped.',
+			};
+		case 'link-lost':
+			return {
+				state: 'failed',
+				cause: 'robot_lost',
+				message:
+					'The robot lost the link to the service and stopped the job, as onDisconnect says.',
+			};
+		// Not `infrastructure`: that is retried by default, but this command ran half-way.
+		case 'agent-stop':
+			return {
+				state: 'failed',
+				cause: 'signal',
+				message: 'The job was stopped because the agent on the robot was stopped.',
+			};
+	}
+}

@@ -1,0 +1,288 @@
+/**
+ * What the owner of the machine told the agent: flag > environment > --config file > default.
+ * All mistakes are reported at once, each with its name and what is allowed. Reads no socket and
+ * no data folder; whether a token is needed is decided later, when the identity is known.
+ */
+import { homedir } from 'node:os';
+import { resolve } from 'node:path';
+
+export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+export interface AgentConfig {
+	/** http or https, without a trailing slash. */
+	readonly server: string;
+	/** Enrollment token; needed once. */
+	readonly token: string | undefined;
+	readonly name: string | undefined;
+	readonly labels: Readonly<Record<string, string>>;
+	readonly capabilities: readonly string[];
+	readonly slots: number;
+	readonly data: string;
+	readonly insecure: boolean;
+	/** Longest time between two heartbeats; the service may ask for more of them. */
+	readonly heartbeatMs: number | undefined;
+	readonly stopGraceMs: number;
+	readonly logLevel: LogLevel;
+}
+
+/** What the command line may say, as commander hands it over. */
+export interface Flags {
+	server?: string;
+	token?: string;
+	name?: string;
+	label?: string[];
+	capability?: string[];
+	slots?: string;
+	data?: string;
+	config?: string;
+	insecure?: boolean;
+	stopGrace?: string;
+	logLevel?: string;
+}
+
+export type Configured =
+	{ ok: true; config: AgentConfig } | { ok: false; mistakes: readonly string[] };
+
+type Read = (path: string) => string;
+
+interface Setting {
+	/** Name in the config file, and of the flag in camelCase. */
+	file: string;
+	flag?: string;
+	env: string;
+}
+
+const settings = {
+	server: { file: 'server', flag: '--server', env: 'SERVER_URL' },
+	token: { file: 'token', flag: '--token', env: 'API_KEY' },
+	name: { file: 'name', flag: '--name', env: 'ROBOT_FLEET_AGENT_NAME' },
+	labels: { file: 'labels', flag: '--label', env: 'ROBOT_FLEET_AGENT_LABELS' },
+	capabilities: {
+		file: 'capabilities',
+		flag: '--capability',
+		env: 'ROBOT_FLEET_AGENT_CAPABILITIES',
+	},
+	slots: { file: 'slots', flag: '--slots', env: 'ROBOT_FLEET_AGENT_SLOTS' },
+	data: { file: 'data', flag: '--data', env: 'ROBOT_FLEET_AGENT_DATA' },
+	insecure: { file: 'insecure', flag: '--insecure', env: 'ROBOT_FLEET_AGENT_INSECURE' },
+	heartbeat: { file: 'heartbeatInterval', env: 'HEARTBEAT_INTERVAL' },
+	stopGrace: { file: 'stopGrace', flag: '--stop-grace', env: 'ROBOT_FLEET_AGENT_STOP_GRACE' },
+	logLevel: { file: 'logLevel', flag: '--log-level', env: 'LOG_LEVEL' },
+} as const satisfies Record<string, Setting>;
+type SettingName = keyof typeof settings;
+
+/** Never handed down to a job: it is how this robot gets its identity. */
+export const secretEnvNames: readonly string[] = [settings.token.env];
+
+const nameOfLabel = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/;
+const maxNameLength = 100;
+
+export function readConfig(
+	flags: Flags,
+	env: Readonly<Record<string, string | undefined>>,
+	readFile: Read,
+): Configured {
+	const mistakes: string[] = [];
+	const file = readConfigFile(flags.config ?? env.ROBOT_FLEET_AGENT_CONFIG, readFile, mistakes);
+
+	/** The strongest source that says anything, with the name its author knows it by. */
+	const pick = (name: SettingName, flag: unknown): { value: unknown; source: string } => {
+		const setting: Setting = settings[name];
+		if (flag !== undefined) return { value: flag, source: setting.flag ?? setting.env };
+		const fromEnv = env[setting.env];
+		if (fromEnv !== undefined && fromEnv !== '') return { value: fromEnv, source: setting.env };
+		return { value: file[setting.file], source: `"${setting.file}" in the config file` };
+	};
+	const text = (name: SettingName, flag: unknown, maxLength: number): string | undefined => {
+		const { value, source } = pick(name, flag);
+		if (value === undefined) return undefined;
+		if (typeof value === 'string' && value !== '' && value.length <= maxLength) return value;
+		mistakes.push(`${source} must be a text of 1 to ${maxLength} characters.`);
+		return undefined;
+	};
+	const number = (
+		name: SettingName,
+		flag: unknown,
+		range: { min: number; max: number; whole: boolean; unit: string },
+	): number | undefined => {
+		const { value, source } = pick(name, flag);
+		if (value === undefined) return undefined;
+		const parsed = typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
+		if (
+			typeof parsed === 'number' &&
+			parsed >= range.min &&
+			parsed <= range.max &&
+			(!range.whole || Number.isInteger(parsed))
+		) {
+			return parsed;
+		}
+		const what = range.whole ? 'a whole number' : 'a number';
+		mistakes.push(`${source} must be ${what} from ${range.min} to ${range.max}${range.unit}.`);
+		return undefined;
+	};
+
+	const insecure = readSwitch(pick('insecure', flags.insecure), mistakes);
+	const server = readServer(pick('server', flags.server), insecure, mistakes);
+	const token = text('token', flags.token, 1_000);
+	const name = text('name', flags.name, maxNameLength);
+	const labels = readLabels(pick('labels', flags.label), mistakes);
+	const capabilities = readCapabilities(pick('capabilities', flags.capability), mistakes);
+	const slots = number('slots', flags.slots, { min: 1, max: 256, whole: true, unit: '' });
+	const data = text('data', flags.data, 4_096);
+	const heartbeatS = number('heartbeat', undefined, {
+		min: 1,
+		max: 3_600,
+		whole: false,
+		unit: ' seconds',
+	});
+	const stopGraceS = number('stopGrace', flags.stopGrace, {
+		min: 0,
+		max: 86_400,
+		whole: false,
+		unit: ' seconds',
+	});
+	const logLevel = readLogLevel(pick('logLevel', flags.logLevel), mistakes);
+
+	if (mistakes.length > 0) return { ok: false, mistakes };
+	return {
+		ok: true,
+		config: Object.freeze({
+			server: server!,
+			token,
+			name,
+			labels,
+			capabilities,
+			slots: slots ?? 1,
+			data: resolve(data ?? resolve(homedir(), '.robot-fleet-agent')),
+			insecure,
+			heartbeatMs: heartbeatS === undefined ? undefined : heartbeatS * 1_000,
+			stopGraceMs: (stopGraceS ?? 10) * 1_000,
+			logLevel,
+		}),
+	};
+}
+
+function readConfigFile(
+	path: string | undefined,
+	readFile: Read,
+	mistakes: string[],
+): Record<string, unknown> {
+	if (path === undefined || path === '') return {};
+	let parsed: unknown;
+	try {
+		parsed = JSON.parse(readFile(path));
+	} catch (error) {
+		mistakes.push(`--config ${path} cannot be read as JSON: ${(error as Error).message}.`);
+		return {};
+	}
+	if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
+		mistakes.push(`--config ${path} must hold one JSON object.`);
+		return {};
+	}
+	const known: string[] = Object.values(settings).map((setting) => setting.file);
+	for (const key of Object.keys(parsed)) {
+		if (known.includes(key)) continue;
+		mistakes.push(
+			`"${key}" in the config file is not a setting; known ones are ${known.join(', ')}.`,
+		);
+	}
+	return parsed as Record<string, unknown>;
+}
+
+interface Picked {
+	value: unknown;
+	source: string;
+}
+
+function readServer(
+	{ value, source }: Picked,
+	insecure: boolean,
+	mistakes: string[],
+): string | undefined {
+	if (value === undefined) {
+		mistakes.push('--server (or SERVER_URL) is missing; example: --server http://127.0.0.1:8765.');
+		return undefined;
+	}
+	const url = typeof value === 'string' ? URL.parse(value) : null;
+	if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
+		mistakes.push(`${source} must be an http:// or https:// address.`);
+		return undefined;
+	}
+	if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') {
+		mistakes.push(`${source} must be a bare address, without user, password, "?" or "#".`);
+		return undefined;
+	}
+	if (url.protocol === 'http:' && !isLoopback(url.hostname) && !insecure) {
+		mistakes.push(
+			`${source} is plain http to another machine (${url.host}), where anybody on the way could read and change the jobs; use https, or add --insecure if you accept that.`,
+		);
+		return undefined;
+	}
+	return url.origin + url.pathname.replace(/\/+$/, '');
+}
+
+export function isLoopback(hostname: string): boolean {
+	return (
+		hostname === 'localhost' ||
+		hostname.endsWith('.localhost') ||
+		hostname === '[::1]' ||
+		/^127\.\d+\.\d+\.\d+$/.test(hostname)
+	);
+}
+
+function readSwitch({ value, source }: Picked, mistakes: string[]): boolean {
+	if (value === undefined || value === false || value === 'false' || value === '0') return false;
+	if (value === true || value === 'true' || value === '1') return true;
+	mistakes.push(`${source} must be true or false.`);
+	return false;
+}
+
+function readLabels({ value, source }: Picked, mistakes: string[]): Record<string, string> {
+	if (value === undefined) return {};
+	let pairs: [string, unknown][];
+	if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+		pairs = Object.entries(value);
+	} else {
+		const parts: unknown[] = Array.isArray(value) ? value : String(value).split(',');
+		pairs = parts.map((part) => {
+			const [, key, held] = /^\s*([^=]*)=(.*)$/s.exec(String(part)) ?? [];
+			return [key?.trim() ?? String(part), held];
+		});
+	}
+	const labels: Record<string, string> = {};
+	for (const [key, held] of pairs) {
+		if (nameOfLabel.test(key) && typeof held === 'string' && held.length <= 256) {
+			labels[key] = held;
+		} else {
+			mistakes.push(
+				`${source}: "${key}" must be key=value, the key of letters, digits and . _ / - (at most 63), the value of at most 256 characters.`,
+			);
+		}
+	}
+	return labels;
+}
+
+function readCapabilities({ value, source }: Picked, mistakes: string[]): string[] {
+	if (value === undefined) return [];
+	const parts: unknown[] = Array.isArray(value) ? value : String(value).split(',');
+	const capabilities = new Set<string>();
+	for (const part of parts) {
+		const capability = typeof part === 'string' ? part.trim() : '';
+		if (nameOfLabel.test(capability)) capabilities.add(capability);
+		else {
+			mistakes.push(
+				`${source}: "${String(part)}" must be 1 to 63 letters, digits and . _ / -, beginning with a letter or digit.`,
+			);
+		}
+	}
+	return [...capabilities];
+}
+
+function readLogLevel({ value, source }: Picked, mistakes: string[]): LogLevel {
+	if (value === undefined) return 'info';
+	const level = logLevels.find((known) => known === String(value).toLowerCase());
+	if (level !== undefined) return level;
+	mistakes.push(`${source} must be one of ${logLevels.join(', ')}.`);
+	return 'info';
+}

@@ -1,0 +1,37 @@
+/**
+ * The data folder of one robot: identity, journal, spool. Opened together, because the journal's lock
+ * decides who may touch the other two. What is wrong with it is one sentence for the owner.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { limits } from '../protocol';
+import type { Clock } from './clock';
+import { Identity } from './identity';
+import { Journal, JournalUnusable } from './journal';
+import { Spool } from './spool';
+
+export type Opened =
+	| { ok: true; journal: Journal; identity: Identity; spool: Spool }
+	| { ok: false; sentence: string };
+
+export function openFolder(folder: string, clock: Clock): Opened {
+	let journal: Journal | undefined;
+	try {
+		mkdirSync(folder, { recursive: true, mode: 0o700 });
+		journal = Journal.open(join(folder, 'journal.db'), clock);
+		return {
+			ok: true,
+			journal,
+			identity: Identity.open(folder),
+			spool: new Spool(join(folder, 'spool'), limits.maxOutputBytes),
+		};
+	} catch (error) {
+		journal?.close();
+		const { message } = error as Error;
+		if (error instanceof JournalUnusable) return { ok: false, sentence: message };
+		return {
+			ok: false,
+			sentence: `The data folder ${folder} cannot be used (${message}); repair it, or choose another one with --data.`,
+		};
+	}
+}

@@ -1,0 +1,207 @@
+/**
+ * Children of this machine: started in a process group of their own, found again by group and by a
+ * mark in their environment, signalled as a whole. Everything the agent knows about pids is in this
+ * file; a keeper process can take its place without anybody above noticing.
+ *
+ * "Gone" is only ever said after looking. On Linux /proc answers, and a zombie counts as gone; where
+ * there is no /proc the group alone is asked, and what left its group cannot be seen.
+ */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import type { Readable, Writable } from 'node:stream';
+
+export interface Program {
+	/** A program and its arguments, or shell text. */
+	run: { command: string; args: readonly string[] } | { shell: string };
+	cwd: string;
+	env: Record<string, string>;
+	/** False = the program reads from /dev/null. */
+	stdin: boolean;
+}
+
+export interface ExitStatus {
+	code: number | null;
+	signal: NodeJS.Signals | null;
+}
+
+export interface RunningProgram {
+	/** Also the id of its process group. */
+	pid: number;
+	stdin: Writable | null;
+	stdout: Readable;
+	stderr: Readable;
+	/** The program itself ended; its own children and its pipes may live on. */
+	exit: Promise<ExitStatus>;
+}
+
+/** The program was never called. The message is one sentence for people. */
+export class SpawnFailure extends Error {
+	override readonly name = 'SpawnFailure';
+}
+
+const onWindows = process.platform === 'win32';
+const hasProc = process.platform === 'linux';
+
+export async function startProgram(program: Program): Promise<RunningProgram> {
+	const { run } = program;
+	let child: ChildProcess;
+	try {
+		child = spawn('shell' in run ? run.shell : run.command, 'shell' in run ? [] : run.args, {
+			cwd: program.cwd,
+			env: program.env,
+			shell: 'shell' in run,
+			detached: !onWindows,
+			windowsHide: true,
+			stdio: [program.stdin ? 'pipe' : 'ignore', 'pipe', 'pipe'],
+		});
+		if (child.pid === undefined) {
+			const [error] = (await once(child, 'error').catch((thrown: Error) => [thrown])) as [Error];
+			throw error;
+		}
+	} catch (error) {
+		throw new SpawnFailure(await whyNot(program, error as NodeJS.ErrnoException), {
+			cause: error,
+		});
+	}
+	const exit = new Promise<ExitStatus>((resolve) => {
+		child.once('exit', (code, signal) => resolve({ code, signal }));
+	});
+	// A later 'error' (a kill that failed) must not take the agent down.
+	child.on('error', () => undefined);
+	return {
+		pid: child.pid,
+		stdin: child.stdin,
+		stdout: child.stdout!,
+		stderr: child.stderr!,
+		exit,
+	};
+}
+
+async function whyNot(program: Program, error: NodeJS.ErrnoException): Promise<string> {
+	const name = 'shell' in program.run ? 'the shell' : `"${program.run.command}"`;
+	// A missing folder looks like a missing program to spawn.
+	const folder = await stat(program.cwd).then(
+		(found) => (found.isDirectory() ? 'folder' : 'file'),
+		(reason: NodeJS.ErrnoException) => reason.code ?? 'missing',
+	);
+	if (folder === 'file') return `"${program.cwd}" is not a folder on this robot.`;
+	if (folder !== 'folder') {
+		return `The folder "${program.cwd}" cannot be used on this robot (${folder}).`;
+	}
+	switch (error.code) {
+		case 'ENOENT':
+			return `This robot has no program ${name} (looked in PATH).`;
+		case 'EACCES':
+			return `${name} is not a program that the agent's user may run.`;
+		case 'E2BIG':
+			return `The arguments and environment of ${name} are too large for this robot.`;
+		default:
+			return `${name} could not be started: ${error.message}.`;
+	}
+}
+
+/** What is known of the processes of one attempt. */
+export interface Pack {
+	/** Unguessable text in the environment of every one of them. */
+	mark: string;
+	/** Process group; null when unknown. */
+	group: number | null;
+}
+
+/** Sends a signal to the whole group, and to what left it but still carries the mark. */
+export function signalPack(pack: Pack, signal: 'SIGTERM' | 'SIGKILL'): void {
+	if (onWindows) {
+		if (pack.group === null) return;
+		// taskkill without /F only asks windows to close, which a console program never hears.
+		execFile('taskkill', ['/PID', String(pack.group), '/T', '/F'], () => undefined);
+		return;
+	}
+	if (pack.group !== null) sendSignal(-pack.group, signal);
+	for (const one of livingOf(pack)) {
+		if (one.group !== pack.group) sendSignal(one.pid, signal);
+	}
+}
+
+/** Looks, and says whether anything of the pack may still live. */
+export function mayLive(pack: Pack): boolean {
+	if (hasProc) return livingOf(pack).length > 0;
+	return pack.group !== null && groupExists(pack.group);
+}
+
+/** A cheap look that may say yes for a zombie, but never no for anything in the group. */
+export function groupExists(group: number): boolean {
+	return sendSignal(onWindows ? group : -group, 0);
+}
+
+/**
+ * The group of a process that an earlier agent started, if it is still that one and not a stranger
+ * with a reused number. Null also when this machine cannot tell.
+ */
+export function groupOf(trace: { pid: number | null; birth: string | null }): number | null {
+	return trace.pid !== null && trace.birth !== null && birthOf(trace.pid) === trace.birth
+		? trace.pid
+		: null;
+}
+
+/** Tells a process from every other that ever had or will have its number. Linux only, else null. */
+export function birthOf(pid: number): string | null {
+	const ticks = hasProc ? readStat(pid)?.startTicks : undefined;
+	return ticks === undefined ? null : `${bootOf()}:${ticks}`;
+}
+
+let boot: string | undefined;
+function bootOf(): string {
+	return (boot ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
+}
+
+interface Living {
+	pid: number;
+	group: number;
+}
+
+function livingOf(pack: Pack): Living[] {
+	if (!hasProc) return [];
+	const found: Living[] = [];
+	const mark = `ROBOT_FLEET_ATTEMPT_MARK=${pack.mark}\0`;
+	for (const entry of readdirSync('/proc')) {
+		const pid = Number(entry);
+		if (!Number.isInteger(pid)) continue;
+		const facts = readStat(pid);
+		if (facts === undefined || facts.state === 'Z' || facts.state === 'X') continue;
+		if (facts.group === pack.group || environmentOf(pid).includes(mark)) {
+			found.push({ pid, group: facts.group });
+		}
+	}
+	return found;
+}
+
+function readStat(pid: number): { state: string; group: number; startTicks: string } | undefined {
+	try {
+		const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+		// The name stands in brackets and may hold anything, brackets too.
+		const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+		return { state: fields[0]!, group: Number(fields[2]), startTicks: fields[19]! };
+	} catch {
+		return undefined; // it ended while we looked
+	}
+}
+
+function environmentOf(pid: number): string {
+	try {
+		return readFileSync(`/proc/${pid}/environ`, 'latin1');
+	} catch {
+		return ''; // another user's, or gone
+	}
+}
+
+function sendSignal(target: number, signal: NodeJS.Signals | 0): boolean {
+	try {
+		process.kill(target, signal);
+		return true;
+	} catch (error) {
+		// EPERM: it exists, but is not ours to signal.
+		return (error as NodeJS.ErrnoException).code === 'EPERM';
+	}
+}

@@ -1,0 +1,113 @@
+/**
+ * Who this robot is: an Ed25519 key that never leaves the data folder, and the name the service
+ * gave it. The key is on disk before anybody hears of it, so an enrolment whose answer got lost is
+ * repeated by the same robot. Knows no network.
+ */
+import {
+	createPrivateKey,
+	createPublicKey,
+	generateKeyPairSync,
+	type KeyObject,
+	sign,
+} from 'node:crypto';
+import { closeSync, copyFileSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+
+interface IdentityFile {
+	/** PKCS8 DER, base64url. */
+	privateKey: string;
+	/** Set together, by the answer to the enrolment. */
+	robotId?: string;
+	hubId?: string;
+	name?: string;
+}
+
+/** What the service told us when it took us in. */
+export interface Membership {
+	robotId: string;
+	hubId: string;
+	name: string;
+}
+
+export class Identity {
+	readonly #path: string;
+	#key: KeyObject;
+	#membership: Membership | undefined;
+
+	private constructor(path: string, key: KeyObject, membership: Membership | undefined) {
+		this.#path = path;
+		this.#key = key;
+		this.#membership = membership;
+	}
+
+	/** Reads DIR/identity.json, or makes a key and writes it. Throws when the file is damaged. */
+	static open(folder: string): Identity {
+		const path = join(folder, 'identity.json');
+		let text: string;
+		try {
+			text = readFileSync(path, 'utf8');
+		} catch (error) {
+			if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+			const identity = new Identity(path, newKey(), undefined);
+			identity.#write();
+			return identity;
+		}
+		const file = JSON.parse(text) as Partial<IdentityFile>;
+		const key = createPrivateKey({
+			key: Buffer.from(String(file.privateKey), 'base64url'),
+			format: 'der',
+			type: 'pkcs8',
+		});
+		const { robotId, hubId, name } = file;
+		return new Identity(path, key, robotId && hubId && name ? { robotId, hubId, name } : undefined);
+	}
+
+	/** Absent until the robot is enrolled. */
+	get membership(): Membership | undefined {
+		return this.#membership;
+	}
+
+	/** SPKI DER, base64url. */
+	get publicKey(): string {
+		return createPublicKey(this.#key).export({ format: 'der', type: 'spki' }).toString('base64url');
+	}
+
+	/** base64url. */
+	sign(text: string): string {
+		return sign(null, Buffer.from(text, 'utf8'), this.#key).toString('base64url');
+	}
+
+	enrolled(membership: Membership): void {
+		this.#membership = membership;
+		this.#write();
+	}
+
+	/** A service that refused the old key will not take it again; a copy stays, should that have been an error. */
+	startAfresh(): void {
+		copyFileSync(this.#path, `${this.#path}.refused`);
+		this.#key = newKey();
+		this.#membership = undefined;
+		this.#write();
+	}
+
+	#write(): void {
+		const file: IdentityFile = {
+			privateKey: this.#key.export({ format: 'der', type: 'pkcs8' }).toString('base64url'),
+			...this.#membership,
+		};
+		// Whole or not at all: a half-written key would be a robot that has lost itself.
+		const partial = `${this.#path}.new`;
+		const handle = openSync(partial, 'w', 0o600);
+		try {
+			writeSync(handle, `${JSON.stringify(file, undefined, '\t')}\n`);
+			fsyncSync(handle);
+		} finally {
+			closeSync(handle);
+		}
+		renameSync(partial, this.#path);
+	}
+}
+
+function newKey(): KeyObject {
+	return generateKeyPairSync('ed25519').privateKey;
+}

@@ -1,0 +1,263 @@
+/**
+ * What this robot has promised, on disk. Every attempt is written here before it starts, its exit
+ * record before anybody is told, and it leaves only when the service has everything. The same file
+ * is the lock of the data folder: SQLite holds it exclusively and the lock dies with the process.
+ *
+ *   (nothing) ── start ──> running ── end ──> ended ── forget ──> over
+ *       └─────── never ──────────────────────────────────────────> never
+ *
+ * `running` is synced before the program is called, so a restart knows: what is not `running` here
+ * did surely not start; what is `running` without an exit record nobody can know. `never` and `over`
+ * are tombstones: an assignment that comes late or twice meets them and starts nothing.
+ *
+ * Writes of one turn of the event loop share one commit. Knows no protocol and no process.
+ */
+import { randomUUID } from 'node:crypto';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import type { JobAssignment, JobResultMessage } from '../protocol';
+import type { Clock } from './clock';
+
+export type Fate = 'running' | 'ended' | 'over' | 'never';
+
+/** How an attempt ended, as it is told to the service. */
+export type ExitRecord = Pick<JobResultMessage, 'state' | 'cause' | 'result' | 'output'>;
+
+/** How to find what an attempt started, after the agent was gone. */
+export interface Trace {
+	/** Unguessable text in the environment of every process of the attempt. */
+	mark: string;
+	/** Null when the agent died before it could write it down. */
+	pid: number | null;
+	/** Tells the process from a later one with the same pid. */
+	birth: string | null;
+}
+
+export interface HeldRecord {
+	assignment: JobAssignment;
+	startedAt: number;
+	trace: Trace;
+	/** Null while it runs, or if nobody knows how it ended. */
+	exit: ExitRecord | null;
+}
+
+/** The data folder cannot be used; the message is one sentence for the owner. */
+export class JournalUnusable extends Error {
+	override readonly name = 'JournalUnusable';
+}
+
+const schemaVersion = 1;
+const keptTombstones = 10_000;
+/** How long a write that nobody waits for may stay uncommitted. */
+const lazyMs = 1_000;
+
+const schema = `
+	create table meta (key text primary key, value text not null) strict;
+	create table attempts (
+		job_id text not null,
+		epoch integer not null,
+		fate text not null check (fate in ('running', 'ended', 'over', 'never')),
+		started_at integer,
+		assignment text,
+		mark text,
+		pid integer,
+		birth text,
+		exit_record text,
+		primary key (job_id, epoch),
+		check (fate not in ('running', 'ended') or (assignment is not null and mark is not null)),
+		check ((fate = 'ended') = (exit_record is not null))
+	) strict;
+	create index attempts_fate on attempts (fate);
+	pragma user_version = ${schemaVersion};
+`;
+
+export class Journal {
+	/** Made with the file; another one means that this robot has lost its memory. */
+	readonly id: string;
+	readonly #db: DatabaseSync;
+	readonly #clock: Clock;
+	readonly #statements: Record<
+		'fate' | 'start' | 'trace' | 'end' | 'over' | 'never',
+		StatementSync
+	>;
+	#waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
+	#commitPlanned = false;
+	#lazyPlanned = false;
+	#closed = false;
+
+	private constructor(db: DatabaseSync, id: string, clock: Clock) {
+		this.#db = db;
+		this.id = id;
+		this.#clock = clock;
+		this.#statements = {
+			fate: db.prepare('select fate from attempts where job_id = ? and epoch = ?'),
+			start: db.prepare(
+				`insert into attempts (job_id, epoch, fate, started_at, assignment, mark)
+				values (?, ?, 'running', ?, ?, ?)`,
+			),
+			trace: db.prepare(
+				`update attempts set pid = ?, birth = ? where job_id = ? and epoch = ? and fate = 'running'`,
+			),
+			end: db.prepare(
+				`update attempts set fate = 'ended', exit_record = ?
+				where job_id = ? and epoch = ? and fate = 'running'`,
+			),
+			over: db.prepare(
+				`update attempts set fate = 'over', assignment = null, mark = null, exit_record = null
+				where job_id = ? and epoch = ? and fate = 'ended'`,
+			),
+			never: db.prepare(
+				`insert into attempts (job_id, epoch, fate) values (?, ?, 'never')
+				on conflict do update set fate = 'never', assignment = null, mark = null
+				where fate = 'running'`,
+			),
+		};
+	}
+
+	/** Takes the lock of the folder, or throws `JournalUnusable` at once. */
+	static open(path: string, clock: Clock): Journal {
+		let db: DatabaseSync | undefined;
+		try {
+			db = new DatabaseSync(path);
+			// In this order: an exclusive WAL needs no shared memory and is locked from its first read.
+			db.exec('pragma locking_mode = exclusive; pragma journal_mode = wal;');
+			db.exec('pragma synchronous = full; begin immediate; commit;');
+			const version = Number(db.prepare('pragma user_version').get()!.user_version);
+			if (version > schemaVersion) {
+				throw new JournalUnusable(
+					`The journal ${path} was written by a newer agent (schema ${version}, this one knows ${schemaVersion}); start that version.`,
+				);
+			}
+			if (version === 0) {
+				db.exec(`begin immediate; ${schema}`);
+				db.prepare(`insert into meta values ('journal_id', ?)`).run(randomUUID());
+				db.exec('commit');
+			}
+			db.prepare(
+				`delete from attempts where fate in ('over', 'never') and rowid not in
+				(select rowid from attempts where fate in ('over', 'never') order by rowid desc limit ?)`,
+			).run(keptTombstones);
+			const row = db.prepare(`select value from meta where key = 'journal_id'`).get()!;
+			return new Journal(db, String(row.value), clock);
+		} catch (error) {
+			if (db?.isOpen) db.close();
+			if (error instanceof JournalUnusable) throw error;
+			const { errcode, message } = error as { errcode?: number; message: string };
+			throw new JournalUnusable(
+				errcode === 5 // SQLITE_BUSY
+					? `The data folder of ${path} is in use by another robot-fleet-agent; stop it, or choose another folder with --data.`
+					: `The journal ${path} cannot be used (${message}); repair the folder, or choose another one with --data.`,
+				{ cause: error },
+			);
+		}
+	}
+
+	/** Attempts that are running, or whose end the service has not fully taken. */
+	held(): HeldRecord[] {
+		const rows = this.#db
+			.prepare(`select * from attempts where fate in ('running', 'ended') order by rowid`)
+			.all();
+		return rows.map((row) => ({
+			assignment: JSON.parse(String(row.assignment)) as JobAssignment,
+			startedAt: Number(row.started_at),
+			trace: {
+				mark: String(row.mark),
+				pid: row.pid === null ? null : Number(row.pid),
+				birth: row.birth === null ? null : String(row.birth),
+			},
+			exit: row.exit_record === null ? null : (JSON.parse(String(row.exit_record)) as ExitRecord),
+		}));
+	}
+
+	/** What was written about an attempt, this turn's writes included. */
+	fate(jobId: string, epoch: number): Fate | undefined {
+		return this.#statements.fate.get(jobId, epoch)?.fate as Fate | undefined;
+	}
+
+	/** Resolves when it is on disk. Only then may the program be called, or the service be told. */
+	start(assignment: JobAssignment, mark: string, startedAt: number): Promise<void> {
+		const { job_id, epoch } = assignment;
+		return this.#write(() =>
+			this.#statements.start.run(job_id, epoch, startedAt, JSON.stringify(assignment), mark),
+		);
+	}
+
+	/** Resolves when it is on disk. Only then may the service be told. */
+	end(jobId: string, epoch: number, exit: ExitRecord): Promise<void> {
+		return this.#write(() => this.#statements.end.run(JSON.stringify(exit), jobId, epoch));
+	}
+
+	/** Resolves when it is on disk: this attempt has not started here and never will. */
+	never(jobId: string, epoch: number): Promise<void> {
+		return this.#write(() => this.#statements.never.run(jobId, epoch));
+	}
+
+	/** Carried by the next commit; a crash before it costs only a slower search for left-overs. */
+	noteProcess(jobId: string, epoch: number, pid: number, birth: string | null): void {
+		this.#writeLazily(() => this.#statements.trace.run(pid, birth, jobId, epoch));
+	}
+
+	/** Carried by the next commit; a crash before it means one more result that is acknowledged again. */
+	forget(jobId: string, epoch: number): void {
+		this.#writeLazily(() => this.#statements.over.run(jobId, epoch));
+	}
+
+	/** Commits what is waiting and gives the folder free. */
+	close(): void {
+		if (this.#closed) return;
+		this.#commit();
+		this.#closed = true;
+		this.#db.close();
+	}
+
+	async #write(statement: () => unknown): Promise<void> {
+		this.#begin();
+		// A statement that fails takes back only itself; the others of this turn go on.
+		statement();
+		const committed = new Promise<void>((resolve, reject) => {
+			this.#waiting.push({ resolve, reject });
+		});
+		if (!this.#commitPlanned) {
+			this.#commitPlanned = true;
+			setImmediate(() => {
+				this.#commitPlanned = false;
+				this.#commit();
+			});
+		}
+		await committed;
+	}
+
+	#writeLazily(statement: () => unknown): void {
+		if (this.#closed) return;
+		try {
+			this.#begin();
+			statement();
+		} catch {
+			return; // a hint by contract: a disk that refuses it costs what a crash would
+		}
+		if (this.#lazyPlanned) return;
+		this.#lazyPlanned = true;
+		void this.#clock.sleep(lazyMs).then(() => {
+			this.#lazyPlanned = false;
+			this.#commit();
+		});
+	}
+
+	#begin(): void {
+		if (this.#closed) throw new Error('the journal is closed');
+		if (!this.#db.isTransaction) this.#db.exec('begin immediate');
+	}
+
+	#commit(): void {
+		if (this.#closed || !this.#db.isTransaction) return;
+		const waiting = this.#waiting;
+		this.#waiting = [];
+		try {
+			this.#db.exec('commit');
+		} catch (error) {
+			if (this.#db.isTransaction) this.#db.exec('rollback');
+			for (const { reject } of waiting) reject(error as Error);
+			return;
+		}
+		for (const { resolve } of waiting) resolve();
+	}
+}

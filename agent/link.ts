@@ -1,0 +1,346 @@
+/**
+ * The one WebSocket to the service: dialled, proved, kept alive, dialled again for ever.
+ *
+ *   dialling ── connected ──> greeted (hello sent) ── robot_registered ──> live ── closed ──┐
+ *      ^──────────────── 1 s doubling to 60 s, full jitter; 30 s after a refusal ───────────┘
+ *
+ * Only a live line reaches the crew. Any frame counts as a sign of life; three heartbeats without
+ * one and the line is cut, however healthy TCP believes it to be. Knows no job.
+ */
+import { randomUUID } from 'node:crypto';
+import pRetry from 'p-retry';
+import { type RawData, WebSocket } from 'ws';
+import {
+	closeCodes,
+	type Connected,
+	type Envelope,
+	type HeldAttempt,
+	type Hello,
+	helloProof,
+	limits,
+	paths,
+	type RobotMessages,
+	type RobotRegistered,
+} from '../protocol';
+import { encodeOutput, type OutputFrame } from '../protocol/frames';
+import { backoffMs, type Clock } from './clock';
+import type { VitalSigns } from './facts';
+import { type HubMessage, readHubMessage } from './hub-messages';
+import type { Identity } from './identity';
+import type { Log } from './log';
+
+/** Bytes of an output frame that are not data. */
+const frameHeaderBytes = 40;
+const slowRetryMs = 30_000;
+const closeWaitMs = 1_000;
+
+/** A live line. Words sent on one that has just died are lost, and said again on the next. */
+export interface Line {
+	send<T extends keyof RobotMessages>(type: T, payload: RobotMessages[T], answers?: string): void;
+	sendOutput(frame: OutputFrame): void;
+	/** Most data bytes of one output frame. */
+	readonly maxOutputBytes: number;
+}
+
+/** Those on whose behalf the link speaks. */
+export interface Crew {
+	readonly held: HeldAttempt[];
+	readonly status: { status: string; active_jobs: string[] };
+	attach(line: Line, registered: RobotRegistered): void;
+	/** `silentMs`: how long nothing had been heard by then. */
+	detach(silentMs: number, heartbeatMs: number): void;
+	receive(message: HubMessage): void;
+	/** Once a heartbeat. */
+	tick(): void;
+}
+
+export interface LinkParts {
+	server: string;
+	identity: Identity;
+	/** What hello says besides identity and proof. */
+	self: Pick<
+		Hello,
+		'version' | 'journal_id' | 'boot_id' | 'features' | 'slots' | 'labels' | 'capabilities'
+	>;
+	/** Read at every connect. */
+	info(): Record<string, unknown>;
+	vitals: VitalSigns;
+	/** The longest pause between heartbeats this robot's owner wants. */
+	heartbeatMs: number | undefined;
+	crew: Crew;
+	clock: Clock;
+	log: Log;
+	onLive(name: string, robotId: string): void;
+	/** Whether somebody stands by with a token if the identity does not fit. */
+	canRejoin(): boolean;
+}
+
+/** The service does not take this robot as it is. The message is one sentence for the owner. */
+export class LinkRefused extends Error {
+	override readonly name = 'LinkRefused';
+	/** True when the identity itself is not accepted (4001): waiting cannot help. */
+	readonly final: boolean;
+
+	constructor(message: string, final = false) {
+		super(message);
+		this.final = final;
+	}
+}
+
+const refusals: Record<number, string> = {
+	[closeCodes.badKey]:
+		'The service does not accept the key of this robot (it was removed there, or the service has lost its data); enroll it again with --token TOKEN.',
+	[closeCodes.badMachine]:
+		'The service says that this identity belongs to another machine; enroll this one with its own --data folder and --token TOKEN.',
+	[closeCodes.notYours]:
+		'The service says that this identity is in use by another agent, or not one of its own; stop the other agent, or enroll this machine as a new robot.',
+};
+
+export class Link {
+	readonly #parts: LinkParts;
+	readonly #ending = new AbortController();
+	#session: Session | undefined;
+
+	constructor(parts: LinkParts) {
+		this.#parts = parts;
+	}
+
+	/** Keeps the line up until `close`. Rejects with a final `LinkRefused` when the identity is not accepted. */
+	async run(): Promise<void> {
+		const { clock, log } = this.#parts;
+		const { signal } = this.#ending;
+		let failures = 0;
+		try {
+			await pRetry(
+				async () => {
+					const session = new Session(this.#parts);
+					this.#session = session;
+					if (signal.aborted) session.close();
+					try {
+						await session.closed;
+					} finally {
+						this.#session = undefined;
+						if (session.wasLive) failures = 0;
+					}
+				},
+				{
+					retries: Infinity,
+					signal,
+					// Our own jitter below; the library's is neither full nor ours to test.
+					minTimeout: 0,
+					shouldRetry: ({ error }) => !(error instanceof LinkRefused && error.final),
+					onFailedAttempt: async ({ error }) => {
+						const refused = error instanceof LinkRefused;
+						if (signal.aborted || (refused && error.final)) return;
+						const { reconnectMinMs, reconnectMaxMs } = limits;
+						const waitMs = refused
+							? slowRetryMs
+							: backoffMs(failures++, reconnectMinMs, reconnectMaxMs, clock.chance());
+						log[refused ? 'error' : 'warn'](
+							{ reason: error.message, waitMs },
+							'no link to the service, will try again',
+						);
+						await clock.sleep(waitMs, signal);
+					},
+				},
+			);
+		} catch (error) {
+			if (!signal.aborted) throw error;
+		}
+	}
+
+	/** Says goodbye to the socket; `run` resolves. */
+	async close(): Promise<void> {
+		this.#ending.abort();
+		const session = this.#session;
+		if (session === undefined) return;
+		session.close();
+		const gone = new AbortController();
+		void session.closed.catch(() => undefined).then(() => gone.abort());
+		if (await this.#parts.clock.sleep(closeWaitMs, gone.signal))
+			session.cut('closing takes too long');
+	}
+}
+
+/** One socket, from dialling to its end. */
+class Session implements Line {
+	/** Always rejects in the end: with the reason why there is no line any more. */
+	readonly closed: Promise<never>;
+	maxOutputBytes: number = limits.maxOutputFrameBytes - frameHeaderBytes;
+	readonly #parts: LinkParts;
+	readonly #socket: WebSocket;
+	readonly #over = new AbortController();
+	#stage: 'dialling' | 'greeted' | 'live' = 'dialling';
+	#heartbeatMs: number = limits.heartbeatMs;
+	#heardAt: number;
+	#reason: string | undefined;
+	#refusal: LinkRefused | undefined;
+
+	constructor(parts: LinkParts) {
+		this.#parts = parts;
+		this.#heardAt = parts.clock.monotonic();
+		this.#socket = new WebSocket(parts.server.replace(/^http/, 'ws') + paths.robotLink, {
+			perMessageDeflate: false,
+			maxPayload: limits.maxControlFrameBytes,
+			handshakeTimeout: limits.authenticateMs,
+			followRedirects: false,
+		});
+		this.closed = new Promise((_, reject) => {
+			this.#socket.once('close', (code, reason) => {
+				this.#end();
+				reject(this.#whyClosed(code, reason.toString('utf8')));
+			});
+		});
+		this.#socket.on('error', (error) => {
+			this.#reason ??= error.message;
+		});
+		this.#socket.on('message', (data, isBinary) => this.#hear(data, isBinary));
+		for (const event of ['ping', 'pong'] as const) this.#socket.on(event, () => this.#sign());
+		void parts.clock.sleep(2 * limits.authenticateMs, this.#over.signal).then((late) => {
+			if (late && this.#stage !== 'live') this.cut('the service did not greet in time');
+		});
+	}
+
+	get wasLive(): boolean {
+		return this.#stage === 'live';
+	}
+
+	send<T extends keyof RobotMessages>(type: T, payload: RobotMessages[T], answers?: string): void {
+		if (this.#socket.readyState !== WebSocket.OPEN) return;
+		const envelope: Envelope<T, RobotMessages[T]> = {
+			type,
+			id: randomUUID(),
+			timestamp: new Date(this.#parts.clock.now()).toISOString(),
+			payload,
+		};
+		if (answers) envelope.correlation_id = answers;
+		this.#socket.send(JSON.stringify(envelope));
+	}
+
+	sendOutput(frame: OutputFrame): void {
+		if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(encodeOutput(frame));
+	}
+
+	close(): void {
+		this.#reason ??= 'the agent closed it';
+		this.#socket.close(closeCodes.goodbye, 'the agent is stopping');
+	}
+
+	cut(reason: string): void {
+		this.#reason ??= reason;
+		this.#socket.terminate();
+	}
+
+	#end(): void {
+		this.#over.abort();
+		if (this.#stage !== 'live') return;
+		const silentMs = this.#parts.clock.monotonic() - this.#heardAt;
+		this.#parts.crew.detach(silentMs, this.#heartbeatMs);
+	}
+
+	#whyClosed(code: number, reason: string): Error {
+		if (this.#refusal !== undefined) return this.#refusal;
+		const said = reason.replace(/[^\x20-\x7e]/g, '?').slice(0, 200);
+		const refusal = refusals[code];
+		if (refusal !== undefined) {
+			return new LinkRefused(said ? `${refusal} (${said})` : refusal, code === closeCodes.badKey);
+		}
+		return new Error(this.#reason ?? `the service closed the line (${code} ${said})`.trim());
+	}
+
+	#sign(): void {
+		this.#heardAt = this.#parts.clock.monotonic();
+	}
+
+	#hear(data: RawData, isBinary: boolean): void {
+		this.#sign();
+		if (isBinary)
+			return this.#complain('bad-message', 'no binary frame is expected here', undefined);
+		const heard = readHubMessage(data.toString());
+		if (!heard.ok) {
+			this.#parts.log.warn({ type: heard.type, reason: heard.reason }, 'message not understood');
+			// Two sides that answer each other's complaints would never stop.
+			if (heard.type !== 'error') this.#complain(heard.code, heard.reason, heard.id);
+			return;
+		}
+		const { message } = heard;
+		if (message.type === 'error') {
+			const { code, text } = message.payload;
+			this.#reason ??= this.#stage === 'live' ? undefined : `the service says: ${text}`;
+			this.#parts.log.warn({ code, text }, 'the service reports an error');
+		} else if (message.type === 'connected' && this.#stage === 'dialling') {
+			this.#greet(message.payload);
+		} else if (message.type === 'robot_registered' && this.#stage === 'greeted') {
+			this.#goLive(message.payload);
+		} else if (this.#stage === 'live') {
+			if (message.type === 'control' && message.payload.action === 'refresh') void this.#beat();
+			else this.#parts.crew.receive(message);
+		}
+	}
+
+	#complain(
+		code: 'bad-message' | 'unknown-message',
+		text: string,
+		answers: string | undefined,
+	): void {
+		this.send('error', { code, text, retry: false, details: {} }, answers);
+	}
+
+	#greet(connected: Connected): void {
+		const { identity, self, crew, info, canRejoin } = this.#parts;
+		const membership = identity.membership!;
+		if (connected.hub_id !== membership.hubId) {
+			const message =
+				'Another service answers there than the one this robot is enrolled with; enroll it there with --token TOKEN.';
+			// It may be a proxy that looks elsewhere for a while: final only if there is something to do.
+			this.#refusal = new LinkRefused(message, canRejoin());
+			return this.cut(message);
+		}
+		const protocol = Math.min(limits.protocolVersion, connected.protocol.max);
+		if (protocol < Math.max(limits.oldestProtocolVersion, connected.protocol.min)) {
+			return this.cut(
+				`this agent speaks protocol ${limits.protocolVersion}, the service ${connected.protocol.min} to ${connected.protocol.max}; update the older of the two`,
+			);
+		}
+		this.#stage = 'greeted';
+		this.send('hello', {
+			...self,
+			robot_id: membership.robotId,
+			protocol,
+			signature: identity.sign(helloProof(membership.hubId, membership.robotId, connected.nonce)),
+			info: info(),
+			attempts: crew.held,
+		});
+	}
+
+	#goLive(registered: RobotRegistered): void {
+		const { crew, onLive, heartbeatMs } = this.#parts;
+		this.#stage = 'live';
+		this.#heartbeatMs = Math.min(registered.heartbeat_interval * 1_000, heartbeatMs ?? Infinity);
+		const maxFrame = Math.min(limits.maxOutputFrameBytes, registered.limits.max_output_frame);
+		this.maxOutputBytes = Math.max(1, maxFrame - frameHeaderBytes);
+		crew.attach(this, registered);
+		onLive(registered.name, registered.robot_id);
+		void this.#keepAlive();
+	}
+
+	async #keepAlive(): Promise<void> {
+		const { clock, crew } = this.#parts;
+		// A random first beat: robots that came back together do not beat together.
+		let waitMs = this.#heartbeatMs * clock.chance();
+		while (await clock.sleep(waitMs, this.#over.signal)) {
+			const silentMs = clock.monotonic() - this.#heardAt;
+			if (silentMs > limits.missedHeartbeats * this.#heartbeatMs) {
+				return this.cut('nothing was heard for three heartbeats');
+			}
+			await this.#beat();
+			crew.tick();
+			waitMs = this.#heartbeatMs;
+		}
+	}
+
+	async #beat(): Promise<void> {
+		const { vitals, crew } = this.#parts;
+		this.send('heartbeat', { ...crew.status, ...(await vitals.read()) });
+	}
+}

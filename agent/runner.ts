@@ -1,0 +1,306 @@
+/**
+ * All attempts of this robot: takes or refuses assignments, keeps the slots, passes on what the
+ * service wants of an attempt, and answers for each of them after a reconnect. What an attempt does
+ * is attempt.ts; how words travel is link.ts.
+ */
+import { randomBytes } from 'node:crypto';
+import {
+	type AttemptRef,
+	type CancelJob,
+	type HeldAttempt,
+	type JobAssignment,
+	type JobRejected,
+	limits,
+	type Revoke,
+	type RobotRegistered,
+} from '../protocol';
+import { refusalOf } from './admission';
+import { Attempt, type AttemptTools } from './attempt';
+import type { Executor, Stop } from './executors/executor';
+import type { HubMessage } from './hub-messages';
+import type { Crew, Line } from './link';
+
+export interface RunnerParts extends AttemptTools {
+	slots: number;
+	executors: ReadonlyMap<string, Executor>;
+	/** The service asked this robot to stop. */
+	onShutdown(): void;
+}
+
+export class Runner implements Crew {
+	readonly #parts: RunnerParts;
+	readonly #attempts = new Map<string, Attempt>();
+	#line: Line | undefined;
+	#paused = false;
+	#stopping = false;
+	/** Ends the wait that a lost link begins. */
+	#linkBack = new AbortController();
+
+	constructor(parts: RunnerParts) {
+		this.#parts = parts;
+	}
+
+	/** Takes up what an earlier life of this agent left. Call once, before the first line. */
+	resume(): void {
+		const { journal, spool, executors, log } = this.#parts;
+		const records = journal.held();
+		spool.sweep(
+			records.map(({ assignment }) => ({ jobId: assignment.job_id, epoch: assignment.epoch })),
+		);
+		for (const { assignment, trace, startedAt, exit } of records) {
+			const attempt = new Attempt(assignment, trace, startedAt, this.#parts);
+			this.#attempts.set(keyOf(assignment), attempt);
+			if (exit === null) {
+				log.warn({ job: assignment.job_id }, 'job was running when the agent ended');
+			}
+			void attempt.resume(executors.get(assignment.kind), exit);
+		}
+	}
+
+	get held(): HeldAttempt[] {
+		return [...this.#attempts.values()].map((attempt) => attempt.held);
+	}
+
+	get status(): { status: string; active_jobs: string[] } {
+		const active = this.#unended();
+		const busy = active.length >= this.#parts.slots;
+		return {
+			status: this.#stopping ? 'stopping' : this.#paused ? 'paused' : busy ? 'busy' : 'online',
+			active_jobs: active.map((attempt) => attempt.assignment.job_id),
+		};
+	}
+
+	attach(line: Line, { verdicts }: RobotRegistered): void {
+		this.#linkBack.abort();
+		this.#line = line;
+		const acts = new Map(verdicts.map((verdict) => [keyOf(verdict), verdict]));
+		for (const [key, attempt] of this.#attempts) {
+			// No word about it is no permission to throw anything away.
+			const verdict = acts.get(key) ?? { act: 'hold', output: { stdout: 0, stderr: 0 } };
+			if (attempt.attach(line, verdict)) this.#forget(key, attempt);
+		}
+	}
+
+	detach(silentMs: number, heartbeatMs: number): void {
+		this.#line = undefined;
+		for (const attempt of this.#attempts.values()) attempt.detach();
+		void this.#stopWithoutLink(limits.missedHeartbeats * heartbeatMs - silentMs);
+	}
+
+	tick(): void {
+		for (const attempt of this.#attempts.values()) attempt.tick();
+	}
+
+	receive(message: HubMessage): void {
+		switch (message.type) {
+			case 'job_assignment':
+				return this.#assign(message.payload);
+			case 'cancel_job':
+				return this.#cancel(message.payload);
+			case 'revoke':
+				return this.#revoke(message.payload);
+			case 'result_ack': {
+				const { output } = message.payload;
+				return this.#settle(message.payload, (attempt) => attempt.resultTaken(output));
+			}
+			case 'output_ack': {
+				const { stream, have } = message.payload;
+				return this.#settle(message.payload, (attempt) => attempt.outputTaken(stream, have));
+			}
+			case 'control':
+				return this.#control(message.payload.action, message.payload.text, message.id);
+			default:
+				return;
+		}
+	}
+
+	/**
+	 * Takes nothing new, lets what runs go on for `graceMs`, then stops it politely. Resolves when
+	 * every exit record is on disk.
+	 */
+	async drain(graceMs: number): Promise<void> {
+		this.#stopping = true;
+		this.#line?.send('control', { action: 'goodbye', text: 'the agent is being stopped' });
+		const over = new AbortController();
+		const ended = this.#allEnded().then(() => over.abort());
+		if (await this.#parts.clock.sleep(graceMs, over.signal)) {
+			for (const attempt of this.#unended()) {
+				const { grace_ms } = attempt.assignment.timeouts;
+				attempt.stop({ why: 'agent-stop', graceMs: Math.min(grace_ms, limits.graceMs) });
+			}
+		}
+		await ended;
+	}
+
+	/** No time left: kills what runs. `drain` resolves soon after. */
+	hurry(): void {
+		for (const attempt of this.#unended()) {
+			attempt.stop({ why: 'agent-stop', graceMs: 0 });
+			attempt.hurry();
+		}
+	}
+
+	/** Resolves when the service has taken everything, as far as a line is there to take it. */
+	async delivered(timeoutMs: number): Promise<void> {
+		const { clock } = this.#parts;
+		for (let left = timeoutMs; left > 0 && this.#line !== undefined; left -= 20) {
+			if (this.#attempts.size === 0) return;
+			await clock.sleep(20);
+		}
+	}
+
+	#assign(assignment: JobAssignment): void {
+		const { journal, executors, slots, clock } = this.#parts;
+		const known = this.#attempts.get(keyOf(assignment));
+		if (known !== undefined) return this.#repeat(known);
+		switch (journal.fate(assignment.job_id, assignment.epoch)) {
+			case 'never':
+				return this.#reject(assignment, notStarted);
+			case 'over':
+				this.#line?.send('error', {
+					code: 'lease-lost',
+					text: 'This attempt is over here; its result was taken.',
+					retry: false,
+					details: { job_id: assignment.job_id, epoch: assignment.epoch },
+				});
+				return;
+		}
+		const refusal = refusalOf(assignment, {
+			executors,
+			stopping: this.#stopping,
+			paused: this.#paused,
+			freeSlots: slots - this.#unended().length,
+		});
+		if (refusal !== undefined) return this.#refuse(assignment, refusal);
+		const trace = { mark: randomBytes(16).toString('hex'), pid: null, birth: null };
+		const attempt = new Attempt(assignment, trace, clock.now(), this.#parts);
+		this.#attempts.set(keyOf(assignment), attempt);
+		if (this.#line !== undefined) {
+			attempt.attach(this.#line, { act: 'continue', output: { stdout: 0, stderr: 0 } });
+		}
+		void this.#run(attempt, executors.get(assignment.kind)!);
+	}
+
+	async #run(attempt: Attempt, executor: Executor): Promise<void> {
+		const { log } = this.#parts;
+		log.info({ job: attempt.ref.job_id, attempt: attempt.ref.attempt }, 'job taken');
+		let refusal: Refusal = notStarted;
+		try {
+			if (await attempt.run(executor)) return;
+		} catch (error) {
+			log.error({ err: error, job: attempt.ref.job_id }, 'journal cannot be written');
+			const message = `The journal of this robot cannot be written: ${(error as Error).message}.`;
+			refusal = { reason: 'stopping', message, permanent: false };
+		}
+		this.#attempts.delete(keyOf(attempt.ref));
+		this.#reject(attempt.ref, refusal);
+	}
+
+	/** The service asks about an attempt that it may believe we do not know. */
+	#repeat(attempt: Attempt): void {
+		if (attempt.phase === 'running') attempt.tellAccepted();
+		if (attempt.phase === 'ended') attempt.tellResult();
+	}
+
+	#cancel({ reason, grace_ms, ...named }: CancelJob): void {
+		const attempt = this.#attempts.get(keyOf(named));
+		if (attempt === undefined) return this.#disown(named);
+		if (attempt.phase === 'ended') return attempt.tellResult();
+		const stop: Stop = { why: reason, graceMs: grace_ms };
+		attempt.stop(stop);
+	}
+
+	#revoke(revoke: Revoke): void {
+		const attempt = this.#attempts.get(keyOf(revoke));
+		if (attempt === undefined) return this.#disown(revoke);
+		if (!attempt.revoke()) this.#repeat(attempt);
+	}
+
+	/** We do not hold it: promise on disk never to start it, then say so. */
+	#disown({ job_id, epoch, attempt = 0, token = '' }: Revoke): void {
+		if (this.#parts.journal.fate(job_id, epoch) === 'over') return;
+		this.#refuse({ job_id, attempt, epoch, token }, notStarted);
+	}
+
+	/** A refusal is a promise too: the same assignment, twice or late, must not start after it. */
+	#refuse(ref: AttemptRef, refusal: Refusal): void {
+		void this.#parts.journal.never(ref.job_id, ref.epoch).then(
+			() => this.#reject(ref, refusal),
+			(error: unknown) => {
+				// Without the promise on disk it would be no proof; the service will ask again.
+				this.#parts.log.error({ err: error, job: ref.job_id }, 'journal cannot be written');
+			},
+		);
+	}
+
+	#reject({ job_id, attempt, epoch, token }: AttemptRef, refusal: Refusal): void {
+		this.#parts.log.info({ job: job_id, attempt, reason: refusal.reason }, 'job not taken');
+		this.#line?.send('job_rejected', { job_id, attempt, epoch, token, ...refusal });
+	}
+
+	#settle(named: Named, taken: (attempt: Attempt) => boolean): void {
+		const key = keyOf(named);
+		const attempt = this.#attempts.get(key);
+		if (attempt !== undefined && taken(attempt)) this.#forget(key, attempt);
+	}
+
+	#forget(key: string, attempt: Attempt): void {
+		this.#attempts.delete(key);
+		void attempt.forget();
+	}
+
+	#control(action: string, text: string | undefined, id: string): void {
+		const { log, onShutdown } = this.#parts;
+		switch (action) {
+			case 'ping':
+				this.#line?.send('control', { action: 'pong' }, id);
+				return;
+			case 'pause':
+				this.#paused = true;
+				log.info({}, 'paused by the service');
+				return;
+			case 'resume':
+				this.#paused = false;
+				log.info({}, 'resumed by the service');
+				return;
+			case 'shutdown':
+				return onShutdown();
+			case 'note':
+				log.info({ text: String(text ?? '').slice(0, 1_000) }, 'note from the service');
+				return;
+		}
+	}
+
+	async #stopWithoutLink(afterMs: number): Promise<void> {
+		this.#linkBack = new AbortController();
+		const wanting = this.#unended().filter(
+			(attempt) => attempt.assignment.on_disconnect === 'stop',
+		);
+		if (wanting.length === 0) return;
+		if (!(await this.#parts.clock.sleep(Math.max(0, afterMs), this.#linkBack.signal))) return;
+		for (const attempt of wanting) {
+			attempt.stop({ why: 'link-lost', graceMs: attempt.assignment.timeouts.grace_ms });
+		}
+	}
+
+	#unended(): Attempt[] {
+		return [...this.#attempts.values()].filter((attempt) => attempt.phase !== 'ended');
+	}
+
+	async #allEnded(): Promise<void> {
+		while (this.#unended().length > 0) await this.#parts.clock.sleep(20);
+	}
+}
+
+type Named = Pick<AttemptRef, 'job_id' | 'epoch'>;
+type Refusal = Pick<JobRejected, 'reason' | 'message' | 'permanent'>;
+
+const notStarted: Refusal = {
+	reason: 'not-started',
+	message: 'It has not started here and never will.',
+	permanent: false,
+};
+
+function keyOf({ job_id, epoch }: Named): string {
+	return `${job_id}/${epoch}`;
+}

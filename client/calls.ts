@@ -1,0 +1,273 @@
+/**
+ * A typed caller of the service. It knows the calls, not how they travel: the transport is handed
+ * in (`Send`), so the same client serves n8n nodes (n8n's request helper, or the embedded agent),
+ * the CLI and tests. No timers, no sockets, no globals in here.
+ */
+import {
+	type Attempt,
+	calls,
+	type CallName,
+	type FleetEvent,
+	type Job,
+	type JobState,
+	type KeyRecord,
+	type KeyRequest,
+	paths,
+	Problem,
+	type QueueStats,
+	type Robot,
+	type Schedule,
+	type ScheduleRequest,
+	type Scope,
+	type Submit,
+	type SubmitAnswer,
+	type SubscriptionAnswer,
+	type SubscriptionRequest,
+	type TimelineEntry,
+	type TokenRecord,
+	type TokenRequest,
+	type Wait,
+	type WaitRequest,
+} from '../protocol';
+
+export interface SendRequest {
+	method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+	/** From the root of the service, query included: `/api/v1/jobs?limit=10`. */
+	path: string;
+	body?: unknown;
+	signal?: AbortSignal;
+	/** How long the service itself may take before it answers (long polls); the transport adds its own margin. */
+	waitMs?: number;
+}
+
+export interface SendAnswer {
+	status: number;
+	/** The parsed JSON body; `undefined` when there was none. */
+	body: unknown;
+}
+
+/**
+ * Carries one request. Answers with whatever status came back; throws a `Problem('service-away')`
+ * when nothing came back at all.
+ */
+export type Send = (request: SendRequest) => Promise<SendAnswer>;
+
+type Query = Record<string, string | number | boolean | undefined>;
+
+export interface JobFilter {
+	state?: JobState;
+	kind?: string;
+	/** Robot id. */
+	robot?: string;
+	limit?: number;
+	cursor?: string;
+}
+
+export interface Page<T> {
+	items: T[];
+	/** Give it back as `cursor` for the next page; absent on the last. */
+	cursor?: string;
+}
+
+/** One answer of a bulk submit, in order. */
+export type BulkAnswer = SubmitAnswer | { error: ReturnType<Problem['toBody']> };
+
+export class FleetClient {
+	readonly #send: Send;
+
+	constructor(send: Send) {
+		this.#send = send;
+	}
+
+	submit(job: Submit, signal?: AbortSignal): Promise<SubmitAnswer> {
+		return this.#call('submit', { body: job, signal });
+	}
+
+	async submitMany(jobs: Submit[], signal?: AbortSignal): Promise<BulkAnswer[]> {
+		const answer = await this.#call<{ jobs: BulkAnswer[] }>('submit', {
+			body: { jobs },
+			signal,
+		});
+		return answer.jobs;
+	}
+
+	/** With `waitMs` answers when the job is final or the time is over, whichever comes first. */
+	job(jobId: string, waitMs?: number, signal?: AbortSignal): Promise<Job> {
+		return this.#call('job', { id: jobId, query: { waitMs }, waitMs, signal });
+	}
+
+	jobs(filter: JobFilter = {}): Promise<Page<Job>> {
+		return this.#call('jobs', { query: { ...filter } });
+	}
+
+	async attempts(jobId: string): Promise<Attempt[]> {
+		return (await this.#call<{ items: Attempt[] }>('jobAttempts', { id: jobId })).items;
+	}
+
+	async timeline(jobId: string): Promise<TimelineEntry[]> {
+		return (await this.#call<{ items: TimelineEntry[] }>('jobTimeline', { id: jobId })).items;
+	}
+
+	why(jobId: string): Promise<{ text: string }> {
+		return this.#call('jobWhy', { id: jobId });
+	}
+
+	cancel(jobId: string): Promise<Job> {
+		return this.#call('jobCancel', { id: jobId });
+	}
+
+	retry(jobId: string): Promise<SubmitAnswer & { retryOf: string }> {
+		return this.#call('jobRetry', { id: jobId });
+	}
+
+	queueStats(): Promise<QueueStats> {
+		return this.#call('queueStats', {});
+	}
+
+	async robots(): Promise<Robot[]> {
+		return (await this.#call<{ items: Robot[] }>('robots', {})).items;
+	}
+
+	/** By id or name. */
+	robot(robot: string): Promise<Robot> {
+		return this.#call('robot', { id: robot });
+	}
+
+	pauseRobot(robot: string): Promise<Robot> {
+		return this.#call('robotPause', { id: robot });
+	}
+
+	resumeRobot(robot: string): Promise<Robot> {
+		return this.#call('robotResume', { id: robot });
+	}
+
+	removeRobot(robot: string): Promise<void> {
+		return this.#call('robotRemove', { id: robot });
+	}
+
+	createToken(token: TokenRequest = {}): Promise<TokenRecord & { token: string }> {
+		return this.#call('tokenCreate', { body: token });
+	}
+
+	async tokens(): Promise<TokenRecord[]> {
+		return (await this.#call<{ items: TokenRecord[] }>('tokens', {})).items;
+	}
+
+	revokeToken(tokenId: string): Promise<void> {
+		return this.#call('tokenRevoke', { id: tokenId });
+	}
+
+	createKey(key: KeyRequest): Promise<KeyRecord & { key: string }> {
+		return this.#call('keyCreate', { body: key });
+	}
+
+	async keys(): Promise<KeyRecord[]> {
+		return (await this.#call<{ items: KeyRecord[] }>('keys', {})).items;
+	}
+
+	revokeKey(keyId: string): Promise<void> {
+		return this.#call('keyRevoke', { id: keyId });
+	}
+
+	/** The key in use. */
+	me(): Promise<{ name: string; scopes: Scope[] }> {
+		return this.#call('me', {});
+	}
+
+	createWait(wait: WaitRequest): Promise<{ waitId: string; state: Wait['state'] }> {
+		return this.#call('waitCreate', { body: wait });
+	}
+
+	wait(waitId: string, waitMs?: number, signal?: AbortSignal): Promise<Wait> {
+		return this.#call('wait', { id: waitId, query: { waitMs }, waitMs, signal });
+	}
+
+	closeWait(waitId: string): Promise<void> {
+		return this.#call('waitClose', { id: waitId });
+	}
+
+	deliverWait(waitId: string): Promise<void> {
+		return this.#call('waitDeliver', { id: waitId });
+	}
+
+	async schedules(): Promise<Schedule[]> {
+		return (await this.#call<{ items: Schedule[] }>('schedules', {})).items;
+	}
+
+	schedule(scheduleId: string): Promise<Schedule> {
+		return this.#call('schedule', { id: scheduleId });
+	}
+
+	/** Creates the schedule, or replaces it when the definition differs. */
+	putSchedule(scheduleId: string, schedule: ScheduleRequest): Promise<Schedule> {
+		return this.#call('schedulePut', { id: scheduleId, body: schedule });
+	}
+
+	removeSchedule(scheduleId: string): Promise<void> {
+		return this.#call('scheduleRemove', { id: scheduleId });
+	}
+
+	pauseSchedule(scheduleId: string): Promise<Schedule> {
+		return this.#call('schedulePause', { id: scheduleId });
+	}
+
+	resumeSchedule(scheduleId: string): Promise<Schedule> {
+		return this.#call('scheduleResume', { id: scheduleId });
+	}
+
+	/** Takes the subscription over: whoever held it before is refused from now on. */
+	subscribe(key: string, subscription: SubscriptionRequest): Promise<SubscriptionAnswer> {
+		return this.#call('subscriptionPut', { id: key, body: subscription });
+	}
+
+	async events(
+		key: string,
+		epoch: number,
+		waitMs: number,
+		signal?: AbortSignal,
+	): Promise<FleetEvent[]> {
+		const answer = await this.#call<{ items: FleetEvent[] }>('subscriptionEvents', {
+			id: key,
+			query: { epoch, waitMs },
+			waitMs,
+			signal,
+		});
+		return answer.items;
+	}
+
+	acknowledge(key: string, epoch: number, cursor: number): Promise<void> {
+		return this.#call('subscriptionAck', { id: key, body: { epoch, cursor } });
+	}
+
+	async #call<T>(
+		name: CallName,
+		rest: { id?: string; query?: Query; body?: unknown; waitMs?: number; signal?: AbortSignal },
+	): Promise<T> {
+		const call = calls[name];
+		const answer = await this.#send({
+			method: call.method,
+			path: pathOf(call.path, rest.id, rest.query),
+			body: rest.body,
+			signal: rest.signal,
+			waitMs: rest.waitMs,
+		});
+		if (answer.status >= 400) {
+			throw (
+				Problem.fromBody(answer.body) ??
+				new Problem('internal', { reference: `HTTP ${answer.status}` })
+			);
+		}
+		return answer.body as T;
+	}
+}
+
+function pathOf(template: string, id: string | undefined, query: Query = {}): string {
+	const path = template
+		.replace(/\{\w+\}/, encodeURIComponent(id ?? ''))
+		.replace(/^\/(?!\/)/, `${paths.api}/`)
+		.replace(/^\/\//, '/');
+	const parts = Object.entries(query)
+		.filter(([, value]) => value !== undefined)
+		.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`);
+	return parts.length > 0 ? `${path}?${parts.join('&')}` : path;
+}

@@ -1,0 +1,2 @@
+/** A typed caller of the service: calls over HTTP. */
+export * from './calls';

@@ -1,0 +1,200 @@
+/** `robot-fleet doctor`: looks at everything a first day trips over; each ✗ carries the command that mends it. */
+import { existsSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { FleetClient } from '../../client';
+import { type Robot, Problem, type Scope } from '../../protocol';
+import { addressOf, dataFolderOf, json, printable, type Terminal, urlIn } from './terminal';
+import { httpSend, type Address } from './transport';
+
+export interface Finding {
+	check: string;
+	ok: boolean;
+	/** What was seen. */
+	text: string;
+	/** What mends it. */
+	mend?: string;
+}
+
+export function addDoctor(
+	program: Command,
+	terminal: Terminal,
+	exit: (code: number) => void,
+): void {
+	program
+		.command('doctor')
+		.summary('check this machine, the service and its robots')
+		.description(
+			'Checks this machine, the service and its robots; exits with 1 when something needs mending.',
+		)
+		.option('--json', 'print JSON')
+		.option('--data <folder>', 'data folder of the service, to find its address and key')
+		.addHelpText('after', '\nExample:\n  $ robot-fleet doctor')
+		.action(async (flags: { json?: boolean; data?: string }) => {
+			const findings = await examine(terminal, flags.data);
+			if (flags.json) terminal.out(json(findings));
+			else for (const finding of findings) terminal.out(line(finding));
+			exit(findings.every((finding) => finding.ok) ? 0 : 1);
+		});
+}
+
+function line({ ok, check, text, mend }: Finding): string {
+	return `${ok ? '✓' : '✗'} ${check}: ${printable(text)}${ok || mend === undefined ? '' : `\n    mend it with: ${mend}`}\n`;
+}
+
+async function examine(terminal: Terminal, data: string | undefined): Promise<Finding[]> {
+	const folder = dataFolderOf(terminal.env, data);
+	const findings = [nodeFinding(terminal), sqliteFinding(terminal), folderFinding(folder)];
+	let address: Address | undefined;
+	try {
+		address = addressOf(terminal, data);
+	} catch (error) {
+		findings.push({
+			check: 'service',
+			ok: false,
+			text: (error as Error).message,
+			mend: 'robot-fleet serve',
+		});
+	}
+	const reached = address !== undefined && (await askService(terminal, address, findings));
+	if (!reached && urlIn(folder) === undefined) findings.push(await portFinding(terminal.env));
+	return findings;
+}
+
+const newerNode = 'npx --package node@24 --package robot-fleet robot-fleet serve';
+
+function nodeFinding({ nodeIsTooOld }: Terminal): Finding {
+	const { node } = process.versions;
+	return { check: 'Node', ok: !nodeIsTooOld(node), text: node, mend: newerNode };
+}
+
+function sqliteFinding({ sqliteIsSafe }: Terminal): Finding {
+	const { sqlite } = process.versions;
+	return {
+		check: 'SQLite',
+		ok: sqlite !== undefined && sqliteIsSafe(sqlite),
+		text: sqlite ?? 'this Node carries none',
+		mend: newerNode,
+	};
+}
+
+function folderFinding(folder: string): Finding {
+	const check = 'data folder';
+	if (!existsSync(folder))
+		return { check, ok: true, text: `${folder} does not exist yet; serve makes it` };
+	const { mode } = statSync(folder);
+	const key = join(folder, 'admin.key');
+	const open = [
+		[folder, mode, '700'] as const,
+		...(existsSync(key) ? [[key, statSync(key).mode, '600'] as const] : []),
+	].filter(([, bits]) => process.platform !== 'win32' && (bits & 0o077) !== 0);
+	return {
+		check,
+		ok: open.length === 0,
+		text:
+			open.length === 0
+				? `${folder}, for this user only`
+				: `others may read ${open.map(([path]) => path).join(' and ')}`,
+		mend: open.map(([path, , right]) => `chmod ${right} ${JSON.stringify(path)}`).join(' && '),
+	};
+}
+
+/** Adds what the service says; false when it does not answer at all. */
+async function askService(
+	terminal: Terminal,
+	address: Address,
+	findings: Finding[],
+): Promise<boolean> {
+	const send = httpSend(address);
+	const client = new FleetClient(send);
+	const before = terminal.now();
+	try {
+		const ready = await send({ method: 'GET', path: '/readyz' });
+		const ok = ready.status === 200;
+		findings.push({
+			check: 'service',
+			ok,
+			text: ok
+				? `${address.url} is ready`
+				: `${address.url} answers, but: ${Problem.fromBody(ready.body)?.message ?? ready.status}`,
+			mend: `curl -s ${address.url}/readyz`,
+		});
+	} catch (error) {
+		findings.push({
+			check: 'service',
+			ok: false,
+			text: (error as Error).message,
+			mend: 'robot-fleet serve',
+		});
+		return false;
+	}
+	const ask = async (
+		check: string,
+		mend: string,
+		deed: () => Promise<Omit<Finding, 'check' | 'mend'>>,
+	) => {
+		try {
+			findings.push({ check, mend, ...(await deed()) });
+		} catch (error) {
+			findings.push({ check, ok: false, text: (error as Error).message, mend });
+		}
+	};
+	await ask(
+		'key',
+		'export ROBOT_FLEET_KEY=… (robot-fleet key create --name NAME --scope SCOPE makes one)',
+		async () => {
+			const { name, scopes } = await client.me();
+			return { ok: true, text: `${name}, may ${(scopes as Scope[]).join(', ')}` };
+		},
+	);
+	await ask(
+		'robots',
+		'robot-fleet token create, then on the robot: robot-fleet-agent --server URL --token TOKEN',
+		async () => {
+			const robots: Robot[] = await client.robots();
+			const connected = robots.filter((robot) => robot.connected).length;
+			return { ok: connected > 0, text: `${connected} of ${robots.length} connected` };
+		},
+	);
+	await ask('clock', 'timedatectl set-ntp true', async () => {
+		const there = await serviceTime(address);
+		const apart = there === undefined ? 0 : Math.abs(there - (before + terminal.now()) / 2);
+		return {
+			ok: apart < 5_000,
+			text:
+				apart < 5_000
+					? 'agrees with the service'
+					: `differs from the service by ${Math.round(apart / 1000)} s`,
+		};
+	});
+	return true;
+}
+
+async function serviceTime({ url }: Address): Promise<number | undefined> {
+	const answer = await fetch(`${url}/healthz`);
+	await answer.arrayBuffer();
+	const date = Date.parse(answer.headers.get('date') ?? '');
+	return Number.isNaN(date) ? undefined : date;
+}
+
+/** Only asked when no service of ours runs here: then its port should be free. */
+function portFinding(env: Terminal['env']): Promise<Finding> {
+	const port = Number(env.ROBOT_FLEET_PORT ?? env.ORCHESTRATOR_PORT ?? 8765);
+	const host = env.ROBOT_FLEET_HOST ?? env.ORCHESTRATOR_HOST ?? '127.0.0.1';
+	const mend = `robot-fleet serve --port ${port + 1}`;
+	return new Promise((resolve) => {
+		const probe = createServer();
+		probe.once('error', (error: NodeJS.ErrnoException) =>
+			resolve({
+				check: 'port',
+				ok: false,
+				text: `${host}:${port} cannot be used (${error.code})`,
+				mend,
+			}),
+		);
+		probe.listen({ host, port }, () =>
+			probe.close(() => resolve({ check: 'port', ok: true, text: `${host}:${port} is free` })),
+		);
+	});
+}

@@ -1,0 +1,353 @@
+/** The commands that look at and look after things: jobs, robots, schedules, tokens, keys. */
+import { type Command, Option } from 'commander';
+import type { JobFilter } from '../../client';
+import {
+	isFinal,
+	type Job,
+	jobStates,
+	type Robot,
+	type Schedule,
+	scopes,
+	type Scope,
+} from '../../protocol';
+import { follow } from './submit';
+import {
+	addressOf,
+	card,
+	clientOf,
+	durationOf,
+	json,
+	listOf,
+	pairOf,
+	pairs,
+	table,
+	type Terminal,
+	when,
+	wholeOf,
+} from './terminal';
+
+interface Flags {
+	json?: boolean;
+	data?: string;
+}
+
+export function addFleet(program: Command, terminal: Terminal): void {
+	const client = (flags: Flags) => clientOf(terminal, flags.data);
+	/** One value: JSON for machines, or the text made for people. */
+	const tell = <T>(flags: Flags, value: T, text: (value: T) => string) =>
+		terminal.out(flags.json ? json(value) : text(value));
+	const group = (name: string, summary: string, example: string) =>
+		program
+			.command(name)
+			.summary(summary)
+			.description(summary)
+			.addHelpText('after', `\nExample:\n  $ ${example}`);
+	const sub = (parent: Command, usage: string, summary: string, example: string) =>
+		parent
+			.command(usage)
+			.summary(summary)
+			.description(summary)
+			.option('--json', 'print JSON')
+			.option('--data <folder>', 'data folder of the service, to find its address and key')
+			.addHelpText('after', `\nExample:\n  $ robot-fleet ${parent.name()} ${example}`);
+
+	const jobs = group(
+		'jobs',
+		'look at jobs, cancel and retry them',
+		'robot-fleet jobs list --state running',
+	);
+	sub(jobs, 'list', 'list jobs, newest first', 'list --state failed --limit 20')
+		.addOption(new Option('--state <state>', 'only jobs in this state').choices([...jobStates]))
+		.option('--kind <kind>', 'only jobs of this kind')
+		.option('--robot <name>', 'only jobs of this robot')
+		.option('--limit <count>', 'at most so many', wholeOf, 50)
+		.option('--cursor <cursor>', 'go on where the page before ended')
+		.action(async (flags: Flags & JobFilter) => {
+			const { json: _json, data: _data, ...filter } = flags;
+			tell(
+				flags,
+				await client(flags).jobs(filter),
+				(page) => jobTable(page.items) + (page.cursor ? `more: --cursor ${page.cursor}\n` : ''),
+			);
+		});
+	sub(jobs, 'show <id>', 'show one job', 'show 0190f6c2-…').action(
+		async (id: string, flags: Flags) => tell(flags, await client(flags).job(id), jobCard),
+	);
+	sub(jobs, 'cancel <id>', 'cancel a job', 'cancel 0190f6c2-…').action(
+		async (id: string, flags: Flags) =>
+			tell(flags, await client(flags).cancel(id), (job) =>
+				isFinal(job.state) ? `${job.state}\n` : `${job.state}, cancel requested\n`,
+			),
+	);
+	sub(jobs, 'retry <id>', 'submit the same job again', 'retry 0190f6c2-…').action(
+		async (id: string, flags: Flags) =>
+			tell(flags, await client(flags).retry(id), (answer) => `${answer.jobId}\n`),
+	);
+	sub(
+		jobs,
+		'output <id>',
+		'print what a job printed, and follow it while it runs',
+		'output 0190f6c2-… > log.txt',
+	)
+		.addOption(new Option('--stream <name>', 'only one of them').choices(['stdout', 'stderr']))
+		.action((id: string, flags: Flags & { stream?: string }) =>
+			follow(terminal, addressOf(terminal, flags.data), id, flags.stream),
+		);
+	sub(
+		jobs,
+		'timeline <id>',
+		'show all moves of a job: who, when, why',
+		'timeline 0190f6c2-…',
+	).action(async (id: string, flags: Flags) =>
+		tell(flags, await client(flags).timeline(id), (entries) =>
+			table(
+				['AT', 'FROM', 'TO', 'REASON', 'BY', 'ATTEMPT'],
+				entries.map((entry) => [
+					when(entry.at),
+					entry.from,
+					entry.to,
+					entry.reason,
+					entry.by,
+					entry.attempt,
+				]),
+			),
+		),
+	);
+	sub(jobs, 'why <id>', 'say why a job waits', 'why 0190f6c2-…').action(
+		async (id: string, flags: Flags) =>
+			tell(flags, await client(flags).why(id), ({ text }) => `${text}\n`),
+	);
+
+	const robots = group(
+		'robots',
+		'look at robots, pause and remove them',
+		'robot-fleet robots list',
+	);
+	sub(robots, 'list', 'list robots', 'list').action(async (flags: Flags) =>
+		tell(flags, await client(flags).robots(), robotTable),
+	);
+	sub(robots, 'show <robot>', 'show one robot, by name or id', 'show build-01').action(
+		async (robot: string, flags: Flags) =>
+			tell(flags, await client(flags).robot(robot), ({ createdAt, lastSeenAt, ...rest }) =>
+				card({ ...rest, lastSeenAt: when(lastSeenAt), createdAt: when(createdAt) }),
+			),
+	);
+	const oneRobot = ({ name, status }: Robot) => `${name} is ${status}\n`;
+	sub(robots, 'pause <robot>', 'give a robot no new jobs', 'pause build-01').action(
+		async (robot: string, flags: Flags) =>
+			tell(flags, await client(flags).pauseRobot(robot), oneRobot),
+	);
+	sub(robots, 'resume <robot>', 'give a robot jobs again', 'resume build-01').action(
+		async (robot: string, flags: Flags) =>
+			tell(flags, await client(flags).resumeRobot(robot), oneRobot),
+	);
+	sub(robots, 'remove <robot>', 'end the identity of a robot', 'remove build-01').action(
+		async (robot: string, flags: Flags) => {
+			await client(flags).removeRobot(robot);
+			tell(flags, { removed: robot }, () => `${robot} is removed\n`);
+		},
+	);
+
+	const schedules = group(
+		'schedules',
+		'look at schedules, pause and remove them',
+		'robot-fleet schedules list',
+	);
+	sub(schedules, 'list', 'list schedules', 'list').action(async (flags: Flags) =>
+		tell(flags, await client(flags).schedules(), scheduleTable),
+	);
+	const scheduleCard = ({ upcoming, nextRunAt, lastRunAt, createdAt, ...rest }: Schedule) =>
+		card({
+			...rest,
+			lastRunAt: when(lastRunAt),
+			nextRunAt: when(nextRunAt),
+			upcoming: upcoming.map(when).join(', '),
+			createdAt: when(createdAt),
+		});
+	sub(schedules, 'show <id>', 'show one schedule with its next runs', 'show nightly').action(
+		async (id: string, flags: Flags) => tell(flags, await client(flags).schedule(id), scheduleCard),
+	);
+	sub(schedules, 'pause <id>', 'fire no more until resumed', 'pause nightly').action(
+		async (id: string, flags: Flags) =>
+			tell(flags, await client(flags).pauseSchedule(id), scheduleCard),
+	);
+	sub(schedules, 'resume <id>', 'fire again from now on', 'resume nightly').action(
+		async (id: string, flags: Flags) =>
+			tell(flags, await client(flags).resumeSchedule(id), scheduleCard),
+	);
+	sub(schedules, 'remove <id>', 'remove a schedule', 'remove nightly').action(
+		async (id: string, flags: Flags) => {
+			await client(flags).removeSchedule(id);
+			tell(flags, { removed: id }, () => `${id} is removed\n`);
+		},
+	);
+
+	const token = group(
+		'token',
+		'make enrollment tokens for robots',
+		'robot-fleet token create --uses 5 --ttl 1h',
+	).alias('tokens');
+	sub(
+		token,
+		'create',
+		'make a token; it is printed once, alone on stdout',
+		'create --ttl 15m --label site=berlin',
+	)
+		.option('--uses <count>', 'how many robots may enroll with it', wholeOf, 1)
+		.option('--ttl <duration>', 'how long it is good: 15m, 2h, 1d', durationOf, 900_000)
+		.option(
+			'--label <name=value>',
+			'label every robot gets that enrolls with it (repeatable)',
+			pairOf,
+		)
+		.action(
+			async (flags: Flags & { uses: number; ttl: number; label?: Record<string, string> }) => {
+				const { uses, ttl, label } = flags;
+				const made = await client(flags).createToken({
+					uses,
+					ttlMs: ttl,
+					...(label && { labels: label }),
+				});
+				tell(flags, made, () => `${made.token}\n`);
+			},
+		);
+	sub(token, 'list', 'list tokens', 'list').action(async (flags: Flags) =>
+		tell(flags, await client(flags).tokens(), (tokens) =>
+			table(
+				['ID', 'USED', 'EXPIRES', 'REVOKED', 'LABELS'],
+				tokens.map((one) => [
+					one.tokenId,
+					`${one.used}/${one.uses}`,
+					when(one.expiresAt),
+					when(one.revokedAt),
+					pairs(one.labels),
+				]),
+			),
+		),
+	);
+	sub(token, 'revoke <id>', 'revoke a token', 'revoke 4fj2').action(
+		async (id: string, flags: Flags) => {
+			await client(flags).revokeToken(id);
+			tell(flags, { revoked: id }, () => `${id} is revoked\n`);
+		},
+	);
+
+	const key = group(
+		'key',
+		'make API keys for programs and people',
+		'robot-fleet key create --name n8n --scope submit --scope read',
+	).alias('keys');
+	sub(
+		key,
+		'create',
+		'make a key; it is printed once, alone on stdout',
+		'create --name dashboards --scope read',
+	)
+		.requiredOption('--name <name>', 'who or what uses it')
+		.addOption(
+			new Option('--scope <scope>', `what it may do (repeatable): ${scopes.join(', ')}`)
+				.argParser(listOf)
+				.makeOptionMandatory(),
+		)
+		.option('--ttl <duration>', 'how long it is good; default: for ever', durationOf)
+		.action(async (flags: Flags & { name: string; scope: string[]; ttl?: number }) => {
+			const { name, scope, ttl } = flags;
+			const made = await client(flags).createKey({
+				name,
+				scopes: scope as Scope[],
+				...(ttl !== undefined && { expiresAt: terminal.now() + ttl }),
+			});
+			tell(flags, made, () => `${made.key}\n`);
+		});
+	sub(key, 'list', 'list keys', 'list').action(async (flags: Flags) =>
+		tell(flags, await client(flags).keys(), (keys) =>
+			table(
+				['ID', 'NAME', 'SCOPES', 'EXPIRES', 'REVOKED', 'LAST USED'],
+				keys.map((one) => [
+					one.keyId,
+					one.name,
+					one.scopes.join(','),
+					when(one.expiresAt),
+					when(one.revokedAt),
+					when(one.lastUsedAt),
+				]),
+			),
+		),
+	);
+	sub(key, 'revoke <id>', 'revoke a key at once', 'revoke k_81').action(
+		async (id: string, flags: Flags) => {
+			await client(flags).revokeKey(id);
+			tell(flags, { revoked: id }, () => `${id} is revoked\n`);
+		},
+	);
+}
+
+function jobTable(jobs: Job[]): string {
+	return table(
+		['ID', 'KIND', 'STATE', 'CAUSE', 'PRIORITY', 'ROBOT', 'CREATED', 'ENDED'],
+		jobs.map((job) => [
+			job.jobId,
+			job.kind,
+			job.state,
+			job.cause,
+			job.priority,
+			job.robotId,
+			when(job.createdAt),
+			when(job.endedAt),
+		]),
+	);
+}
+
+function jobCard({
+	result,
+	createdAt,
+	startedAt,
+	endedAt,
+	cancelRequestedAt,
+	notBefore,
+	...rest
+}: Job): string {
+	return card({
+		...rest,
+		...(result && {
+			exitCode: result.exitCode,
+			signal: result.signal,
+			durationMs: result.durationMs,
+		}),
+		createdAt: when(createdAt),
+		notBefore: when(notBefore),
+		startedAt: when(startedAt),
+		endedAt: when(endedAt),
+		cancelRequestedAt: when(cancelRequestedAt),
+	});
+}
+
+function robotTable(robots: Robot[]): string {
+	return table(
+		['NAME', 'STATUS', 'SLOTS', 'LABELS', 'CAPABILITIES', 'LAST SEEN', 'ID'],
+		robots.map((robot) => [
+			robot.name,
+			robot.status,
+			`${robot.held}/${robot.slots}`,
+			pairs(robot.labels),
+			robot.capabilities.join(','),
+			when(robot.lastSeenAt),
+			robot.robotId,
+		]),
+	);
+}
+
+function scheduleTable(schedules: Schedule[]): string {
+	return table(
+		['ID', 'NAME', 'CRON', 'ZONE', 'ENABLED', 'NEXT', 'LAST'],
+		schedules.map((one) => [
+			one.scheduleId,
+			one.name,
+			one.cron,
+			one.timezone,
+			one.enabled ? 'yes' : 'no',
+			when(one.nextRunAt),
+			when(one.lastRunAt),
+		]),
+	);
+}

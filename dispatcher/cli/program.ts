@@ -1,0 +1,101 @@
+/**
+ * The command line: which commands there are, and how every one of them ends. Exit codes: 0 done,
+ * 1 refused or failed, 2 used wrongly; `submit --wait` gives the command's own.
+ */
+import { Command, CommanderError } from 'commander';
+import { Problem } from '../../protocol';
+import { addDoctor } from './doctor';
+import { addFleet } from './fleet';
+import { addSubmit } from './submit';
+import { printable, type Terminal, UsageMistake } from './terminal';
+
+export interface ServeFlags {
+	host?: string;
+	port?: string;
+	robotsListen?: string;
+	insecureRobots?: boolean;
+	publicUrl?: string;
+	data?: string;
+	config?: string;
+	n8nUrl?: string;
+	logLevel?: string;
+	defaultJobTimeout?: string;
+	dispatchInterval?: string;
+	heartbeatInterval?: string;
+}
+
+export interface ProgramWorld extends Terminal {
+	/** Runs the service until it is told to stop. */
+	serve(flags: ServeFlags): Promise<number>;
+}
+
+export async function runProgram(args: string[], world: ProgramWorld): Promise<number> {
+	let code = 0;
+	const exit = (wanted: number) => {
+		code = wanted;
+	};
+	try {
+		await programOf(world, exit).parseAsync(args, { from: 'user' });
+		return code;
+	} catch (error) {
+		// Help and version come this way too, with exit code 0; commander has printed what it had to say.
+		if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+		if (error instanceof UsageMistake) {
+			world.err(`${error.message}\n`);
+			return 2;
+		}
+		if (error instanceof Problem) {
+			world.err(`${printable(error.message)} [${error.code}]\n`);
+			return 1;
+		}
+		world.err(`${printable((error as Error).message)} [internal]\n`);
+		return 1;
+	}
+}
+
+export function programOf(world: ProgramWorld, exit: (code: number) => void): Command {
+	const program = new Command('robot-fleet')
+		.description('Run work on a fleet of robots.')
+		.version(world.version)
+		.showSuggestionAfterError()
+		.exitOverride()
+		.configureOutput({ writeOut: (text) => world.out(text), writeErr: (text) => world.err(text) })
+		.addHelpText(
+			'after',
+			'\nROBOT_FLEET_URL and ROBOT_FLEET_KEY say where the service is; without them it is found in the data folder.\n\nExample:\n  $ robot-fleet serve\n  $ robot-fleet submit --wait -- uname -a',
+		);
+	program
+		.command('serve')
+		.summary('run the service')
+		.description('Runs the service. The last line when it is ready: "ready http://host:port".')
+		.option('--host <host>', 'address to listen on (default 127.0.0.1)')
+		.option('--port <port>', 'port to listen on, 0 = any free one (default 8765)')
+		.option('--robots-listen <host:port>', 'a second door that only robots can use')
+		.option('--insecure-robots', 'allow that door on other addresses without TLS')
+		.option('--public-url <url>', 'how others reach the service')
+		.option('--data <folder>', 'data folder (default ~/.robot-fleet)')
+		.option('--config <file>', 'settings as one JSON object, e.g. {"port": 8765}')
+		.option('--n8n-url <url>', 'the n8n that may be called back')
+		.option('--default-job-timeout <seconds>', 'longest run when a job does not say (default 3600)')
+		.option('--dispatch-interval <seconds>', 'safety sweep (default 5)')
+		.option('--heartbeat-interval <seconds>', 'how often robots say that they live (default 15)')
+		.option('--log-level <level>', 'debug, info, warn, error (default info)')
+		.addHelpText(
+			'after',
+			'\nExample:\n  $ robot-fleet serve --port 8765 --data /var/lib/robot-fleet',
+		)
+		.action(async (flags: ServeFlags) => exit(await world.serve(flags)));
+	addSubmit(program, world, exit);
+	addFleet(program, world);
+	addDoctor(program, world, exit);
+	// Subcommands copy the settings of their parent when they are made, but not these two.
+	inherit(program, program);
+	return program;
+}
+
+function inherit(parent: Command, root: Command): void {
+	for (const child of parent.commands) {
+		child.copyInheritedSettings(root);
+		inherit(child, root);
+	}
+}

@@ -1,0 +1,174 @@
+/**
+ * `robot-fleet submit … -- COMMAND ARG…`: one command as one job; with --wait it behaves like the
+ * command itself: its output here, its exit code ours.
+ */
+import type { Command } from 'commander';
+import { FleetClient } from '../../client';
+import { isFinal, type Job, type Priority, Problem, type Submit } from '../../protocol';
+import {
+	addressOf,
+	durationOf,
+	json,
+	listOf,
+	pairOf,
+	type Terminal,
+	UsageMistake,
+} from './terminal';
+import { type Address, httpSend, outputEvents } from './transport';
+
+export interface SubmitFlags {
+	shell?: boolean;
+	robot?: string;
+	label?: Record<string, string>;
+	capability?: string[];
+	priority?: string;
+	var?: Record<string, string>;
+	env?: Record<string, string>;
+	cwd?: string;
+	timeout?: number;
+	idempotencyKey?: string;
+	wait?: boolean;
+	json?: boolean;
+	data?: string;
+}
+
+export function addSubmit(
+	program: Command,
+	terminal: Terminal,
+	exit: (code: number) => void,
+): void {
+	program
+		.command('submit')
+		.summary('run a command on a robot')
+		.description('Submits one command as a job. With --wait it behaves like the command itself.')
+		.argument('<command...>', 'the program and its arguments, after --')
+		.option('--shell', 'the words after -- are one line of shell text')
+		.option('--robot <name>', 'run on this robot, by name or id')
+		.option('--label <name=value>', 'run where this label is set (repeatable)', pairOf)
+		.option('--capability <name>', 'run where this is offered (repeatable)', listOf)
+		.option('--priority <level>', 'critical, high, normal, low or 3…0')
+		.option(
+			'--var <name=value>',
+			'a variable for {{name}} and ROBOT_FLEET_VAR_NAME (repeatable)',
+			pairOf,
+		)
+		.option('--env <name=value>', 'an environment variable (repeatable)', pairOf)
+		.option('--cwd <folder>', 'folder on the robot to run in')
+		.option('--timeout <duration>', 'longest run: 30s, 15m, 2h', durationOf)
+		.option('--idempotency-key <key>', 'the same key with the same command is the same job')
+		.option('--wait', 'print the output as it comes and exit with the exit code of the command')
+		.option('--json', 'print the answer as JSON')
+		.option('--data <folder>', 'data folder of the service, to find its address and key')
+		.addHelpText(
+			'after',
+			"\nExample:\n  $ robot-fleet submit --label os=linux --wait -- uname -a\n  $ robot-fleet submit --shell --wait -- 'df -h | tail -n +2'",
+		)
+		.action(async (words: string[], flags: SubmitFlags) => {
+			const address = addressOf(terminal, flags.data);
+			const client = new FleetClient(httpSend(address));
+			const answer = await client.submit(jobOf(words, flags));
+			if (!flags.wait) {
+				terminal.out(flags.json ? json(answer) : `${answer.jobId}\n`);
+				return;
+			}
+			if (!flags.json) await follow(terminal, address, answer.jobId);
+			const job = await finalJob(client, answer.jobId);
+			if (flags.json) terminal.out(json(job));
+			else sayEnd(terminal, job);
+			exit(exitCodeOf(job));
+		});
+}
+
+export function jobOf(words: string[], flags: SubmitFlags): Submit {
+	const spec = {
+		...(flags.shell ? { shell: words.join(' ') } : { command: words[0]!, args: words.slice(1) }),
+		...(flags.env && { env: flags.env }),
+		...(flags.cwd !== undefined && { cwd: flags.cwd }),
+	};
+	const target = {
+		...(flags.robot !== undefined && { robot: flags.robot }),
+		...(flags.label && { labels: flags.label }),
+		...(flags.capability && { capabilities: flags.capability }),
+	};
+	return {
+		kind: 'command',
+		spec,
+		...(Object.keys(target).length > 0 && { target }),
+		...(flags.priority !== undefined && { priority: priorityOf(flags.priority) }),
+		...(flags.var && { variables: flags.var }),
+		...(flags.timeout !== undefined && { timeouts: { runMs: flags.timeout } }),
+		...(flags.idempotencyKey !== undefined && { idempotencyKey: flags.idempotencyKey }),
+	};
+}
+
+function priorityOf(text: string): Priority | 0 | 1 | 2 | 3 {
+	if (/^[0-3]$/.test(text)) return Number(text) as 0 | 1 | 2 | 3;
+	if (['critical', 'high', 'normal', 'low'].includes(text)) return text as Priority;
+	throw new UsageMistake(`--priority is "${text}", it must be critical, high, normal, low or 3…0.`);
+}
+
+/** A service that restarts cuts the stream; the job goes on, and so do we, where we were. */
+const comeBackTries = 60;
+
+export async function follow(
+	terminal: Terminal,
+	address: Address,
+	jobId: string,
+	stream?: string,
+): Promise<void> {
+	const query = stream === undefined ? '' : `?stream=${stream}`;
+	const path = `/api/v1/jobs/${encodeURIComponent(jobId)}/output${query}`;
+	let lastId: string | undefined;
+	for (let tries = 0; ; tries++) {
+		try {
+			for await (const { event, id, data } of outputEvents(address, path, lastId)) {
+				tries = 0;
+				if (event === 'end') return;
+				if (event === 'problem') throw Problem.fromBody(data) ?? new Error('the stream failed');
+				lastId = id;
+				if (event === 'output') print(terminal, data);
+			}
+		} catch (error) {
+			if (!(error instanceof Problem) || !error.retry || tries >= comeBackTries) throw error;
+		}
+		await terminal.sleep(1000);
+	}
+}
+
+function print(terminal: Terminal, data: unknown): void {
+	const { stream, text, data_b64 } = data as { stream: string; text?: string; data_b64?: string };
+	const bytes = text ?? Buffer.from(data_b64 ?? '', 'base64');
+	if (stream === 'stderr') terminal.err(bytes);
+	else terminal.out(bytes);
+}
+
+async function finalJob(client: FleetClient, jobId: string): Promise<Job> {
+	for (;;) {
+		const job = await client.job(jobId, 30_000);
+		if (isFinal(job.state)) return job;
+	}
+}
+
+function sayEnd(terminal: Terminal, job: Job): void {
+	if (job.state === 'completed' || job.cause === 'exit_code') return;
+	const why = job.error?.message ?? job.cause ?? job.state;
+	terminal.err(`The job ended: ${job.state} (${why}).\n`);
+}
+
+/** Like a shell: the exit code of the command, 128 + n after a signal, 1 when there is neither. */
+export function exitCodeOf(job: Job): number {
+	if (job.state === 'completed') return job.result?.exitCode ?? 0;
+	const code = job.result?.exitCode;
+	if (code !== null && code !== undefined && code !== 0) return code;
+	const signals: Record<string, number> = {
+		SIGHUP: 1,
+		SIGINT: 2,
+		SIGQUIT: 3,
+		SIGABRT: 6,
+		SIGKILL: 9,
+		SIGSEGV: 11,
+		SIGTERM: 15,
+	};
+	const signal = signals[job.result?.signal ?? ''];
+	return signal === undefined ? 1 : 128 + signal;
+}

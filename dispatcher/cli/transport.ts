@@ -1,0 +1,171 @@
+/** Carries the client's calls over node:http(s), and reads one kind of long answer: output events. */
+import http from 'node:http';
+import https from 'node:https';
+import type { Send } from '../../client';
+import { Problem } from '../../protocol';
+
+/** What the service may need beyond the time it was asked to wait. */
+const marginMs = 30_000;
+
+export interface Address {
+	/** `http://host:port`, without a path. */
+	url: string;
+	key: string;
+}
+
+export function httpSend({ url, key }: Address): Send {
+	return async ({ method, path, body, signal, waitMs = 0 }) => {
+		const text = body === undefined ? undefined : JSON.stringify(body);
+		const response = await open({ url, key }, path, {
+			method,
+			text,
+			signal,
+			timeoutMs: waitMs + marginMs,
+			accept: 'application/json',
+		});
+		const answer = await textOf(response, url);
+		try {
+			return { status: response.statusCode!, body: answer === '' ? undefined : JSON.parse(answer) };
+		} catch {
+			throw new Problem('service-away', { url, reason: 'the answer is not from Robot Fleet' });
+		}
+	};
+}
+
+/** One event of the output stream, as the service said it. */
+export interface OutputEvent {
+	event: string;
+	/** Give it back to go on after it. */
+	id: string;
+	data: unknown;
+}
+
+/** Events until the service ends the stream; a cut connection ends it too, without an `end` event. */
+export async function* outputEvents(
+	address: Address,
+	path: string,
+	lastId?: string,
+	signal?: AbortSignal,
+): AsyncGenerator<OutputEvent> {
+	const response = await open(address, path, {
+		method: 'GET',
+		signal,
+		accept: 'text/event-stream',
+		lastId,
+	});
+	if (response.statusCode !== 200) {
+		const text = await textOf(response, address.url);
+		throw (
+			Problem.fromBody(parsed(text)) ??
+			new Problem('internal', { reference: `HTTP ${response.statusCode}` })
+		);
+	}
+	response.setEncoding('utf8');
+	let rest = '';
+	try {
+		for await (const piece of response) {
+			rest += piece as string;
+			for (let end = rest.indexOf('\n\n'); end >= 0; end = rest.indexOf('\n\n')) {
+				const event = eventOf(rest.slice(0, end));
+				rest = rest.slice(end + 2);
+				if (event) yield event;
+			}
+		}
+	} catch (error) {
+		// The caller knows from the missing `end` that the connection was cut, and comes back.
+		if (signal?.aborted) throw error;
+	} finally {
+		response.destroy();
+	}
+}
+
+function eventOf(block: string): OutputEvent | undefined {
+	const fields = new Map<string, string>();
+	for (const line of block.split('\n')) {
+		const colon = line.indexOf(': ');
+		if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 2));
+	}
+	const data = fields.get('data');
+	if (data === undefined) return undefined;
+	return {
+		event: fields.get('event') ?? 'message',
+		id: fields.get('id') ?? '',
+		data: parsed(data),
+	};
+}
+
+interface OpenOptions {
+	method: string;
+	accept: string;
+	text?: string;
+	signal?: AbortSignal;
+	timeoutMs?: number;
+	lastId?: string;
+}
+
+function open(
+	{ url, key }: Address,
+	path: string,
+	options: OpenOptions,
+): Promise<http.IncomingMessage> {
+	const { method, text, signal, timeoutMs, accept, lastId } = options;
+	return new Promise((resolve, reject) => {
+		const away = (reason: string) => reject(new Problem('service-away', { url, reason }));
+		const { request: ask } = url.startsWith('https:') ? https : http;
+		const request = ask(
+			new URL(path, url),
+			{
+				method,
+				signal,
+				headers: {
+					accept,
+					...(key === '' ? {} : { authorization: `Bearer ${key}` }),
+					...(text === undefined
+						? {}
+						: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+					...(lastId === undefined ? {} : { 'last-event-id': lastId }),
+				},
+			},
+			resolve,
+		);
+		if (timeoutMs !== undefined) {
+			request.setTimeout(timeoutMs, () => {
+				away('no answer in time');
+				request.destroy();
+			});
+		}
+		request.on('error', (error: NodeJS.ErrnoException) => {
+			if (signal?.aborted) reject(error);
+			else away(reasonOf(error));
+		});
+		request.end(text);
+	});
+}
+
+async function textOf(response: http.IncomingMessage, url: string): Promise<string> {
+	try {
+		const pieces: Buffer[] = [];
+		for await (const piece of response) pieces.push(piece as Buffer);
+		return Buffer.concat(pieces).toString('utf8');
+	} catch (error) {
+		throw new Problem('service-away', { url, reason: reasonOf(error as NodeJS.ErrnoException) });
+	}
+}
+
+function reasonOf(error: NodeJS.ErrnoException): string {
+	const reasons: Record<string, string> = {
+		ECONNREFUSED: 'nothing listens there',
+		ENOTFOUND: 'no such host',
+		ECONNRESET: 'the connection was cut',
+		EPROTO: 'it does not speak TLS; use http://',
+	};
+	return reasons[error.code ?? ''] ?? error.code ?? error.message;
+}
+
+function parsed(text: string): unknown {
+	try {
+		return JSON.parse(text);
+	} catch {
+		return undefined;
+	}
+}

@@ -1,0 +1,240 @@
+/**
+ * All settings of the service: flag > environment > --config file > default. Read once, checked
+ * whole (all mistakes are told at once, each with the name the person used), then frozen. A room
+ * gets only its slice.
+ */
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { limits, Problem } from '../protocol';
+
+export interface Config {
+	readonly dataFolder: string;
+	readonly server: {
+		readonly host: string;
+		readonly port: number;
+		readonly robotsListen: string | undefined;
+		readonly insecureRobots: boolean;
+		readonly publicUrl: string | undefined;
+		readonly heartbeatMs: number;
+	};
+	readonly engine: {
+		readonly defaultJobTimeoutMs: number;
+		readonly sweepMs: number;
+		/** Origin of the n8n that may be called back. */
+		readonly n8nUrl: string | undefined;
+	};
+	readonly logLevel: string;
+	/** For `GET /config` and people. */
+	readonly shown: Record<string, string | number | boolean | null>;
+}
+
+export interface Sources {
+	flags?: Record<string, unknown>;
+	env?: Record<string, string | undefined>;
+	/** Path of the --config file. */
+	file?: string;
+}
+
+interface Setting<T> {
+	/** First the name we print. */
+	env: readonly string[];
+	flag: string;
+	default: T;
+	/** Gives the value, or throws a sentence's end: `must be …`. */
+	read(value: string): T;
+}
+
+const setting = <T>(
+	flag: string,
+	env: readonly string[],
+	fallback: T,
+	read: (value: string) => T,
+): Setting<T> => ({
+	flag,
+	env,
+	default: fallback,
+	read,
+});
+
+const settings = {
+	host: setting('--host', ['ROBOT_FLEET_HOST', 'ORCHESTRATOR_HOST'], '127.0.0.1', hostOf),
+	port: setting('--port', ['ROBOT_FLEET_PORT', 'ORCHESTRATOR_PORT'], 8765, portOf),
+	robotsListen: setting<string | undefined>(
+		'--robots-listen',
+		['ROBOT_FLEET_ROBOTS_LISTEN'],
+		undefined,
+		listenOf,
+	),
+	insecureRobots: setting('--insecure-robots', ['ROBOT_FLEET_INSECURE_ROBOTS'], false, flagOf),
+	publicUrl: setting<string | undefined>(
+		'--public-url',
+		['ROBOT_FLEET_PUBLIC_URL'],
+		undefined,
+		urlOf,
+	),
+	data: setting('--data', ['ROBOT_FLEET_DATA'], '', (value) => resolve(value)),
+	n8nUrl: setting<string | undefined>('--n8n-url', ['ROBOT_FLEET_N8N_URL'], undefined, urlOf),
+	defaultJobTimeout: setting(
+		'--default-job-timeout',
+		['DEFAULT_JOB_TIMEOUT'],
+		limits.defaultJobTimeoutMs / 1000,
+		secondsOf,
+	),
+	dispatchInterval: setting('--dispatch-interval', ['DISPATCH_INTERVAL'], 5, secondsOf),
+	heartbeatInterval: setting(
+		'--heartbeat-interval',
+		['HEARTBEAT_INTERVAL'],
+		limits.heartbeatMs / 1000,
+		secondsOf,
+	),
+	logLevel: setting('--log-level', ['LOG_LEVEL'], 'info', levelOf),
+};
+
+type Values = { [K in keyof typeof settings]: (typeof settings)[K]['default'] };
+
+export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
+	const mistakes: string[] = [];
+	const fromFile = file === undefined ? {} : readFile(file, mistakes);
+	for (const name of Object.keys(fromFile)) {
+		if (!Object.hasOwn(settings, name)) {
+			mistakes.push(
+				`${name} in ${file} is not a setting (known: ${Object.keys(settings).join(', ')})`,
+			);
+		}
+	}
+
+	const valueOf = <T>(
+		name: string,
+		{ flag, env: names, default: fallback, read }: Setting<T>,
+	): T => {
+		const inEnv = names.find((variable) => (env[variable] ?? '') !== '');
+		const [source, value] =
+			flags[name] !== undefined
+				? [flag, flags[name]]
+				: inEnv !== undefined
+					? [inEnv, env[inEnv]]
+					: Object.hasOwn(fromFile, name)
+						? [`${name} in ${file}`, fromFile[name]]
+						: [undefined, undefined];
+		if (source === undefined) return fallback;
+		try {
+			return read(String(value));
+		} catch (error) {
+			mistakes.push(
+				`${source} is "${String(value).slice(0, 200)}", it ${(error as Error).message}`,
+			);
+			return fallback;
+		}
+	};
+	const values = Object.fromEntries(
+		Object.entries(settings).map(([name, one]) => [name, valueOf(name, one as Setting<unknown>)]),
+	) as Values;
+	if (mistakes.length > 0) throw new Problem('bad-config', { mistakes: mistakes.join('; ') });
+
+	const dataFolder = values.data || join(homedir(), '.robot-fleet');
+	return freeze({
+		dataFolder,
+		server: {
+			host: values.host,
+			port: values.port,
+			robotsListen: values.robotsListen,
+			insecureRobots: values.insecureRobots,
+			publicUrl: values.publicUrl,
+			heartbeatMs: values.heartbeatInterval * 1000,
+		},
+		engine: {
+			defaultJobTimeoutMs: values.defaultJobTimeout * 1000,
+			sweepMs: values.dispatchInterval * 1000,
+			n8nUrl: values.n8nUrl,
+		},
+		logLevel: values.logLevel,
+		shown: { ...nullsFor(values), data: dataFolder },
+	});
+}
+
+/** Whatever is absent is shown as null: an operator should see that the setting exists. */
+function nullsFor(values: Values): Config['shown'] {
+	return Object.fromEntries(
+		Object.entries(values).map(([name, value]) => [name, withoutPassword(value ?? null)]),
+	);
+}
+
+function withoutPassword<T>(value: T): T | string {
+	if (typeof value !== 'string' || !URL.canParse(value)) return value;
+	const url = new URL(value);
+	if (url.password === '' && url.username === '') return value;
+	url.username = url.password = '***';
+	return url.href;
+}
+
+function readFile(file: string, mistakes: string[]): Record<string, unknown> {
+	try {
+		const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
+		if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+			return value as Record<string, unknown>;
+		}
+		mistakes.push(`${file} must hold one JSON object`);
+	} catch (error) {
+		const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+		mistakes.push(
+			missing ? `--config ${file} does not exist` : `--config ${file} is not valid JSON`,
+		);
+	}
+	return {};
+}
+
+function freeze<T extends object>(value: T): T {
+	for (const part of Object.values(value))
+		if (typeof part === 'object' && part !== null) freeze(part as object);
+	return Object.freeze(value);
+}
+
+function hostOf(value: string): string {
+	const host = value.replace(/^\[|\]$/g, '');
+	if (!/^[A-Za-z0-9.:_-]+$/.test(host)) throw new Error('must be a host name or address');
+	return host;
+}
+
+function portOf(value: string): number {
+	const port = Number(value);
+	if (!/^\d+$/.test(value) || port > 65_535) throw new Error('must be a port, 0 to 65535');
+	return port;
+}
+
+function listenOf(value: string): string {
+	const port = /^.+:(\d{1,5})$/.exec(value)?.[1];
+	if (port === undefined || Number(port) > 65_535) throw new Error('must be HOST:PORT');
+	return value;
+}
+
+function urlOf(value: string): string {
+	const url = URL.canParse(value) ? new URL(value) : undefined;
+	if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
+		throw new Error('must be an http:// or https:// address');
+	}
+	return value.replace(/\/+$/, '');
+}
+
+function secondsOf(value: string): number {
+	const seconds = Number(value);
+	if (value.trim() === '' || !(seconds > 0) || seconds > 31_622_400) {
+		throw new Error('must be a number of seconds above 0');
+	}
+	return seconds;
+}
+
+function flagOf(value: string): boolean {
+	if (/^(true|1|yes)$/i.test(value)) return true;
+	if (/^(false|0|no)$/i.test(value)) return false;
+	throw new Error('must be true or false');
+}
+
+const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+
+/** The seeds' programs write WARNING and CRITICAL. */
+function levelOf(value: string): string {
+	const level = { warning: 'warn', critical: 'fatal' }[value.toLowerCase()] ?? value.toLowerCase();
+	if (!levels.includes(level)) throw new Error(`must be one of ${levels.join(', ')}`);
+	return level;
+}

@@ -1,0 +1,70 @@
+/**
+ * What becomes of a job when one of its attempts is over: its end, or another try later.
+ * One layer decides, from the cause; nothing else in the house retries a job.
+ */
+import type { Cause, FinalState, OnLoss, Retry, Timeouts } from '../../protocol';
+import { limits } from '../../protocol';
+
+/** Everything a job says about how it wants to be treated, defaults filled in. */
+export interface Policy {
+	timeouts: Timeouts & { startMs: number; runMs: number };
+	retry: Required<Retry>;
+	onLoss: Required<OnLoss>;
+	onDisconnect: 'continue' | 'stop';
+	idempotent: boolean;
+}
+
+export const retryDefaults: Required<Retry> = {
+	maxAttempts: 3,
+	initialDelayMs: 1_000,
+	maxDelayMs: 60_000,
+	factor: 2,
+	jitter: 0.2,
+	on: ['refused', 'spawn_error', 'infrastructure', 'exit:75'],
+};
+
+export interface Ending {
+	state: FinalState;
+	cause: Cause | null;
+	exitCode: number | null;
+}
+
+export type Next = { to: FinalState; cause: Cause | null } | { to: 'pending'; delayMs: number; reason: string };
+
+/** `tries` counts the attempt that just ended. `chance` is 0…1. */
+export function afterAttempt(
+	ending: Ending,
+	policy: Policy,
+	tries: number,
+	cancelRequested: boolean,
+	chance: number,
+): Next {
+	const end: Next = { to: ending.state, cause: ending.cause };
+	if (ending.state === 'completed' || ending.state === 'cancelled') return end;
+	// Once a cancel is on record the job never becomes pending or queued again.
+	if (cancelRequested || tries >= policy.retry.maxAttempts) return end;
+	return worthAnotherTry(ending, policy)
+		? { to: 'pending', delayMs: delayMs(policy.retry, tries, chance), reason: `retry after ${ending.cause}` }
+		: end;
+}
+
+function worthAnotherTry(ending: Ending, policy: Policy): boolean {
+	if (ending.cause === null) return false;
+	if (policy.idempotent) return ending.cause !== 'invalid' && ending.cause !== 'policy';
+	if (policy.retry.on.includes(ending.cause)) return true;
+	return ending.cause === 'exit_code' && policy.retry.on.includes(`exit:${ending.exitCode}`);
+}
+
+export function delayMs(retry: Required<Retry>, tries: number, chance: number): number {
+	const base = Math.min(retry.maxDelayMs, retry.initialDelayMs * retry.factor ** (tries - 1));
+	return Math.round(base * (1 - retry.jitter + 2 * retry.jitter * chance));
+}
+
+/** The robot stayed away too long: say what the job's own policy says, never guess. */
+export function afterLoss(policy: Policy, losses: number, cancelRequested: boolean): Next {
+	if (cancelRequested) return { to: 'cancelled', cause: 'cancelled' };
+	const { then } = policy.onLoss;
+	if (then === 'unknown') return { to: 'failed', cause: 'unknown' };
+	if (then === 'fail' || losses >= limits.maxLosses) return { to: 'failed', cause: 'robot_lost' };
+	return { to: 'pending', delayMs: 0, reason: 'retry after robot_lost' };
+}

@@ -1,0 +1,258 @@
+/**
+ * Who may come in: API keys, enrollment tokens, robots' identities. Secrets are shown once and kept as
+ * hashes; they are long and random, so a plain hash is enough. Keys live in memory too, so that every
+ * request is checked without a read and a revoked one ends with its commit.
+ */
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import {
+	closeCodes,
+	type EnrolAnswer,
+	type KeyRecord,
+	type KeyRequest,
+	Problem,
+	type Robot,
+	scopes,
+	type Scope,
+	type TokenRecord,
+	type TokenRequest,
+} from '../../protocol';
+import type { StoredKey, StoredRobot, StoredToken } from '../store/store';
+import type { Context } from './context';
+import type { RobotEntry } from './fleet';
+import type { Caller } from './index';
+import { robotView } from './views';
+
+const defaultTokenTtlMs = 15 * 60_000;
+
+export class Access {
+	readonly #context: Context;
+	readonly #keys = new Map<string, StoredKey & { caller: Caller }>();
+
+	constructor(context: Context) {
+		this.#context = context;
+	}
+
+	async load(): Promise<void> {
+		const { store, fleet, lanes } = this.#context;
+		for (const key of await store.read('keys', null)) this.#remember(key);
+		for (const robot of await store.read('robots', null)) {
+			if (robot.removedAt === null) lanes.putRobot(fleet.put(robot));
+		}
+	}
+
+	async createKey(request: KeyRequest, by: Caller): Promise<KeyRecord & { key: string }> {
+		const { clock, turns, log } = this.#context;
+		// Nobody hands out more than they have.
+		const beyond = request.scopes.find((scope) => !by.scopes.includes(scope) && !by.scopes.includes('admin'));
+		if (beyond !== undefined) throw new Problem('no-scope', { scope: beyond });
+		const id = randomBytes(6).toString('hex');
+		const secret = randomBytes(24).toString('base64url');
+		const stored: StoredKey = {
+			id,
+			hash: hash(secret),
+			name: request.name,
+			scopes: JSON.stringify(request.scopes),
+			createdAt: clock.now(),
+			expiresAt: request.expiresAt ?? null,
+			revokedAt: null,
+			lastUsedAt: null,
+		};
+		await turns.deed('putKey', stored);
+		this.#remember(stored);
+		log.info('key created', { keyId: id, name: request.name, by: by.name });
+		return { ...keyView(stored), key: `rfk_${id}_${secret}` };
+	}
+
+	async keys(): Promise<KeyRecord[]> {
+		return [...this.#keys.values()].map(keyView);
+	}
+
+	async revokeKey(keyId: string, by: Caller): Promise<void> {
+		const key = this.#keys.get(keyId);
+		if (!key) throw new Problem('no-such-key', { id: keyId });
+		const { caller: _, ...stored } = key;
+		const revoked = { ...stored, revokedAt: stored.revokedAt ?? this.#context.clock.now() };
+		await this.#context.turns.deed('putKey', revoked);
+		this.#remember(revoked);
+		this.#context.log.info('key revoked', { keyId, by: by.name });
+	}
+
+	verifyKey(text: string): Caller {
+		const [, id, secret] = /^rfk_([0-9a-f]+)_([\w-]+)$/.exec(text) ?? [];
+		const key = id === undefined ? undefined : this.#keys.get(id);
+		const now = this.#context.clock.now();
+		if (
+			!key ||
+			!sameHash(key.hash, secret!) ||
+			key.revokedAt !== null ||
+			(key.expiresAt !== null && key.expiresAt <= now)
+		) {
+			throw new Problem('bad-key');
+		}
+		key.lastUsedAt = now;
+		return key.caller;
+	}
+
+	async createToken(request: TokenRequest, by: Caller): Promise<TokenRecord & { token: string }> {
+		const { clock, turns, log } = this.#context;
+		const now = clock.now();
+		const id = randomBytes(6).toString('hex');
+		const secret = randomBytes(24).toString('base64url');
+		const stored: StoredToken = {
+			id,
+			hash: hash(secret),
+			uses: request.uses ?? 1,
+			used: 0,
+			labels: JSON.stringify(request.labels ?? {}),
+			createdAt: now,
+			expiresAt: now + (request.ttlMs ?? defaultTokenTtlMs),
+			revokedAt: null,
+		};
+		await turns.deed('putToken', stored);
+		log.info('token created', { tokenId: id, uses: stored.uses, by: by.name });
+		// The last part is the fingerprint of the service's certificate; "-" while it speaks plain HTTP.
+		return { ...tokenView(stored), token: `rf1.${id}.${secret}.-` };
+	}
+
+	async tokens(): Promise<TokenRecord[]> {
+		return (await this.#context.store.read('tokens', null)).map(tokenView);
+	}
+
+	async revokeToken(tokenId: string, by: Caller): Promise<void> {
+		const { clock, turns, log } = this.#context;
+		const revoked = await turns.deed('revokeToken', { id: tokenId, at: clock.now() });
+		if (!revoked) throw new Problem('no-such-token', { id: tokenId });
+		log.info('token revoked', { tokenId, by: by.name });
+	}
+
+	async enrol(token: string, publicKey: string, wanted: string | undefined): Promise<EnrolAnswer> {
+		const { clock, turns, fleet, lanes, ids, hubId, log } = this.#context;
+		const [, id, secret] = /^rf1\.([0-9a-f]+)\.([\w-]+)\./.exec(token) ?? [];
+		if (id === undefined) throw new Problem('bad-token');
+		const used = await turns.deed('useToken', {
+			id,
+			hash: hash(secret!),
+			at: clock.now(),
+			publicKey,
+		});
+		if (!used) throw new Problem('bad-token');
+		if (used.robotId !== null) {
+			const known = fleet.get(used.robotId);
+			if (known) return { robotId: known.robotId, name: known.stored.name, hubId };
+		}
+		const robot: StoredRobot = {
+			id: ids.next(),
+			name: this.#freeName(wanted ?? 'robot'),
+			publicKey,
+			tokenId: id,
+			lockedLabels: used.labels,
+			labels: '{}',
+			capabilities: '[]',
+			slots: 1,
+			info: '{}',
+			agentVersion: null,
+			journalId: null,
+			paused: 0,
+			createdAt: clock.now(),
+			lastSeenAt: null,
+			removedAt: null,
+		};
+		await turns.deed('putRobot', robot);
+		lanes.putRobot(fleet.put(robot));
+		log.info('robot enrolled', { robotId: robot.id, name: robot.name, tokenId: id });
+		return { robotId: robot.id, name: robot.name, hubId };
+	}
+
+	async robotKey(robotId: string): Promise<string> {
+		const entry = this.#context.fleet.get(robotId);
+		if (entry) return entry.stored.publicKey;
+		const known = await this.#context.store.read('robots', null);
+		throw new Problem(
+			known.some((robot) => robot.id === robotId) ? 'robot-revoked' : 'bad-proof',
+		);
+	}
+
+	async pauseRobot(robot: string, paused: boolean, by: Caller): Promise<Robot> {
+		const { turns, fleet, log } = this.#context;
+		const entry = this.find(robot);
+		await turns.deed('putRobot', { ...entry.stored, paused: paused ? 1 : 0 });
+		fleet.put({ ...entry.stored, paused: paused ? 1 : 0 });
+		turns.nudge();
+		log.info(paused ? 'robot paused' : 'robot resumed', { robotId: entry.robotId, by: by.name });
+		return this.view(entry);
+	}
+
+	async removeRobot(robot: string, by: Caller): Promise<void> {
+		const { turns, fleet, lanes, clock, log } = this.#context;
+		const entry = this.find(robot);
+		await turns.deed('putRobot', { ...entry.stored, removedAt: clock.now() });
+		const { session } = entry;
+		entry.session = undefined;
+		fleet.remove(entry.robotId);
+		lanes.removeRobot(entry.robotId);
+		session?.sink.close(closeCodes.badKey, 'this robot was removed');
+		log.info('robot removed', { robotId: entry.robotId, by: by.name });
+	}
+
+	find(robot: string): RobotEntry {
+		const found = this.#context.fleet.find(robot);
+		if (found === 'ambiguous') throw new Problem('ambiguous-robot', { robot });
+		if (!found) throw new Problem('no-such-robot', { id: robot });
+		return found;
+	}
+
+	view(entry: RobotEntry): Robot {
+		const { clock } = this.#context;
+		return robotView(entry, clock.monotonic(), clock.now());
+	}
+
+	#freeName(wanted: string): string {
+		const taken = new Set([...this.#context.fleet.all()].map((entry) => entry.stored.name));
+		if (!taken.has(wanted)) return wanted;
+		for (let n = 2; ; n += 1) if (!taken.has(`${wanted}-${n}`)) return `${wanted}-${n}`;
+	}
+
+	#remember(key: StoredKey): void {
+		const granted = JSON.parse(key.scopes) as Scope[];
+		const caller: Caller = {
+			keyId: key.id,
+			name: key.name,
+			scopes: granted.includes('admin') ? scopes : granted,
+		};
+		this.#keys.set(key.id, { ...key, caller });
+	}
+}
+
+function hash(secret: string): string {
+	return createHash('sha256').update(secret).digest('base64url');
+}
+
+function sameHash(known: string, secret: string): boolean {
+	const a = Buffer.from(known);
+	const b = Buffer.from(hash(secret));
+	return a.length === b.length && timingSafeEqual(a, b);
+}
+
+function keyView(key: StoredKey): KeyRecord {
+	return {
+		keyId: key.id,
+		name: key.name,
+		scopes: JSON.parse(key.scopes) as Scope[],
+		createdAt: key.createdAt,
+		expiresAt: key.expiresAt,
+		revokedAt: key.revokedAt,
+		lastUsedAt: key.lastUsedAt,
+	};
+}
+
+function tokenView(token: StoredToken): TokenRecord {
+	return {
+		tokenId: token.id,
+		uses: token.uses,
+		used: token.used,
+		expiresAt: token.expiresAt,
+		labels: JSON.parse(token.labels) as Record<string, string>,
+		createdAt: token.createdAt,
+		revokedAt: token.revokedAt,
+	};
+}

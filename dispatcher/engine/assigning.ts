@@ -1,0 +1,153 @@
+/**
+ * Gives waiting jobs to free robots. Called in two places of a turn: for a job that is just being
+ * submitted (submit and assign then share one commit), and at its end for every robot that is or
+ * becomes free in it (so do result and next assign).
+ *
+ * Slots are reserved while the turn plans and become holds when it is committed.
+ */
+import type { JobAssignment } from '../../protocol';
+import { limits } from '../../protocol';
+import type { Policy } from '../core/retry';
+import type { NewAttempt, StoredJob } from '../store/store';
+import type { Context } from './context';
+import type { Live, RobotEntry } from './fleet';
+import { before, type Lane } from './lanes';
+import type { Turn } from './turns';
+
+export type AssignedJob = Pick<StoredJob, 'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses'> & {
+	id: string;
+	lane: string;
+	rank: number;
+	bars: string | null;
+};
+
+export class Assigning {
+	readonly #context: Context;
+
+	constructor(context: Context) {
+		this.#context = context;
+	}
+
+	/** A free robot for a job of this lane, unless older work waits there already. */
+	robotFor(lane: Lane): RobotEntry | undefined {
+		if (lane.heads.length > 0 || lane.more) return undefined;
+		return this.#context.fleet.pick(lane.robots);
+	}
+
+	/** Reserves a slot and makes the attempt. */
+	reserve(turn: Turn, entry: RobotEntry, number: number): NewAttempt {
+		const { fleet, ids } = this.#context;
+		entry.reserved += 1;
+		fleet.lastInLine(entry);
+		turn.undo.push(() => this.unreserve(entry));
+		return {
+			number,
+			epoch: this.#context.nextEpoch(),
+			token: ids.token(),
+			robotId: entry.robotId,
+			at: turn.now,
+		};
+	}
+
+	unreserve(entry: RobotEntry): void {
+		entry.reserved -= 1;
+		this.#context.fleet.review(entry);
+	}
+
+	/** The commit carried the assignment: it holds its slot, and the robot is told. */
+	assigned(entry: RobotEntry, attempt: NewAttempt, job: AssignedJob): void {
+		const { clock, fleet } = this.#context;
+		const policy = JSON.parse(job.policy) as Policy;
+		entry.reserved -= 1;
+		const live: Live = {
+			jobId: job.id,
+			number: attempt.number,
+			epoch: attempt.epoch,
+			token: attempt.token,
+			robotId: entry.robotId,
+			policy,
+			bars: job.bars,
+			tries: job.tries,
+			losses: job.losses,
+			lane: job.lane,
+			rank: job.rank,
+			state: 'dispatched',
+			cancelRequestedAt: null,
+			assignedAt: clock.monotonic(),
+			startedAt: null,
+			remindedAt: null,
+			lossLeftMs: policy.onLoss.waitMs,
+		};
+		fleet.hold(live);
+		// A robot that went away meanwhile does not know the attempt: its next hello proves that.
+		entry.session?.sink.assign(frame(live, job));
+	}
+
+	/** Every free robot takes the best heads of the lanes it fits. */
+	fill(turn: Turn): void {
+		const { fleet, lanes } = this.#context;
+		if (lanes.waiting.size === 0) return;
+		for (const entry of [...fleet.free]) {
+			while (fleet.available(entry) > 0) {
+				const best = this.bestFor(entry, turn.now);
+				if (!best) break;
+				this.#assign(turn, entry, best.lane, best.at);
+			}
+		}
+	}
+
+	/** Where the job lies that the robot would get next. */
+	bestFor(entry: RobotEntry, now: number): { lane: Lane; at: number } | undefined {
+		let best: { lane: Lane; at: number } | undefined;
+		for (const lane of this.#context.lanes.waiting) {
+			if (!lane.robots.has(entry.robotId)) continue;
+			const at = lane.heads.findIndex((head) => !barred(head.bars, entry.robotId, now));
+			if (at < 0) continue;
+			if (!best || before(lane.heads[at]!, best.lane.heads[best.at]!)) best = { lane, at };
+		}
+		return best;
+	}
+
+	#assign(turn: Turn, entry: RobotEntry, lane: Lane, at: number): void {
+		const head = this.#context.lanes.take(lane, at);
+		if (!turn.touch(head.id)) {
+			// Being changed in this very turn (a cancel, say): look again when that is done.
+			this.#context.lanes.doubt(lane);
+			return;
+		}
+		const attempt = this.reserve(turn, entry, head.attempt + 1);
+		turn.undo.push(() => this.#context.lanes.doubt(lane));
+		turn.add('assign', { jobId: head.id, attempt }, (job) => {
+			if (job) this.assigned(entry, attempt, { ...job, ...head, lane: lane.key });
+			else this.unreserve(entry);
+		});
+	}
+}
+
+export type Bars = Record<string, number | null>;
+
+/** Whether a robot that refused the job must not be asked (yet). */
+export function barred(bars: string | null, robotId: string, now: number): boolean {
+	if (bars === null) return false;
+	const until = (JSON.parse(bars) as Bars)[robotId];
+	return until === null || (until !== undefined && until > now);
+}
+
+function frame(live: Live, job: AssignedJob): JobAssignment {
+	const { timeouts } = live.policy;
+	return {
+		job_id: live.jobId,
+		attempt: live.number,
+		epoch: live.epoch,
+		token: live.token,
+		kind: job.kind,
+		spec: JSON.parse(job.spec),
+		variables: JSON.parse(job.variables) as Record<string, unknown>,
+		timeouts: {
+			run_ms: timeouts.runMs,
+			...(timeouts.silenceMs === undefined ? {} : { silence_ms: timeouts.silenceMs }),
+			grace_ms: limits.graceMs,
+		},
+		on_disconnect: live.policy.onDisconnect,
+	};
+}

@@ -1,0 +1,430 @@
+/**
+ * What becomes of attempts: accepted, refused, ended, lost, late. Every word of a robot names its
+ * attempt; one that is over changes nothing any more, and a repeated word gets the same reply.
+ */
+import type {
+	Cause,
+	JobAccepted,
+	JobError,
+	JobRejected,
+	JobResult,
+	JobResultMessage,
+	ResultAck,
+	StatusUpdate,
+} from '../../protocol';
+import { causes, limits } from '../../protocol';
+import type { OutputFrame, Stream } from '../../protocol/frames';
+import { afterAttempt, afterLoss, type Next } from '../core/retry';
+import type { Deeds } from '../store/store';
+import { type Bars, barred } from './assigning';
+import type { Context } from './context';
+import type { Live, RobotEntry, Session } from './fleet';
+import type { Turn } from './turns';
+
+type SettleNext = Deeds['settle']['in']['next'];
+
+export class Attempts {
+	readonly #context: Context;
+
+	constructor(context: Context) {
+		this.#context = context;
+	}
+
+	accepted(robotId: string, message: JobAccepted): void {
+		const live = this.#live(robotId, message);
+		if (!live || live.state !== 'dispatched' || live.acceptance) return;
+		const acceptance = { at: this.#context.clock.now() };
+		live.acceptance = acceptance;
+		this.#context.turns.push({
+			plan: (turn) => {
+				// A result overtook it and carries the start along.
+				if (live.acceptance !== acceptance) return;
+				if (!turn.touch(live.jobId)) return 'later';
+				turn.add(
+					'start',
+					{ jobId: live.jobId, epoch: live.epoch, at: acceptance.at, by: `robot:${robotId}` },
+					(started) => {
+						if (!started) return;
+						live.state = 'running';
+						live.startedAt = this.#context.clock.monotonic();
+					},
+				);
+			},
+			fail: () => undefined,
+		});
+	}
+
+	/** A refusal, or the answer to a revoke: proof that the attempt never started. */
+	rejected(robotId: string, message: JobRejected): void {
+		const live = this.#live(robotId, message);
+		if (!live || live.state !== 'dispatched') return;
+		const proved = message.reason === 'not-started';
+		this.#settle(live, (turn) => {
+			const bars = proved ? undefined : this.#bars(live, message.permanent, turn.now);
+			const barredForAll = bars !== undefined && message.permanent && this.#noneLeft(live, bars);
+			const next: SettleNext = live.cancelRequestedAt
+				? { to: 'cancelled', cause: 'cancelled', error: null }
+				: barredForAll
+					? {
+							to: 'failed',
+							cause: 'policy',
+							error: errorJson('policy', `${causes.policy} The last one said: ${message.message}`),
+						}
+					: this.#queued(live, turn);
+			return {
+				outcome: proved ? 'not-started' : 'refused',
+				cause: proved ? null : 'refused',
+				result: null,
+				reason: proved ? 'not started' : `refused: ${message.message || message.reason}`,
+				by: `robot:${robotId}`,
+				next,
+				countTry: false,
+				countLoss: false,
+				...(bars === undefined ? {} : { bars }),
+			};
+		});
+	}
+
+	/** The end of an attempt, or, when it is over already, a late result. */
+	result(robotId: string, session: Session, message: JobResultMessage): void {
+		const live = this.#live(robotId, message);
+		if (!live) {
+			this.#late(robotId, session, message);
+			return;
+		}
+		const result = fromWire(message.result);
+		const ending = {
+			state: message.state,
+			cause: causeOf(message),
+			exitCode: result.exitCode,
+		};
+		const acceptance = live.acceptance;
+		if (live.state === 'dispatched') live.acceptance = { at: 0 };
+		const inline: Partial<Record<Stream, number>> = {};
+		this.#settle(
+			live,
+			(turn) => {
+				this.#inlineOutput(turn, robotId, message, inline);
+				const next = afterAttempt(
+					ending,
+					live.policy,
+					live.tries + 1,
+					live.cancelRequestedAt !== null,
+					this.#context.chance(),
+				);
+				return {
+					outcome: message.state,
+					cause: ending.cause,
+					result: JSON.stringify(result),
+					outputLength: message.output,
+					reason: 'reason' in next ? next.reason : (ending.cause ?? message.state),
+					by: `robot:${robotId}`,
+					next: this.#next(live, next, turn, result.error ?? defaultError(ending.cause, result)),
+					countTry: true,
+					countLoss: false,
+					...(live.state === 'dispatched'
+						? { startedAt: acceptance?.at || turn.now - Math.round(result.durationMs) }
+						: {}),
+				};
+			},
+			(settled) => {
+				if (settled) session.sink.resultAck(ackOf(message, inline));
+				else this.#late(robotId, session, message);
+			},
+		);
+	}
+
+	status(robotId: string, message: StatusUpdate): void {
+		const live = this.#live(robotId, message);
+		if (!live) return;
+		void this.#context.turns
+			.deed('progress', {
+				jobId: live.jobId,
+				epoch: live.epoch,
+				progress:
+					message.progress === undefined
+						? null
+						: Math.max(0, Math.min(100, Math.round(message.progress))),
+				message: message.message ?? null,
+			})
+			.catch(() => undefined);
+	}
+
+	output(robotId: string, session: Session, frame: OutputFrame): void {
+		const { turns, watchers } = this.#context;
+		turns.push({
+			plan: (turn) => {
+				turn.add('appendOutput', { ...frame, robotId }, ({ have }) => {
+					if (have < 0) return;
+					session.sink.outputAck({
+						job_id: frame.jobId,
+						epoch: frame.epoch,
+						stream: frame.stream,
+						have,
+					});
+					watchers.hint('output', frame.jobId);
+				});
+			},
+			fail: () => undefined,
+		});
+	}
+
+	/** The robot stayed away too long, or has lost its memory: the job's own policy decides. */
+	lost(live: Live, reason: string): void {
+		this.#settle(live, (turn) => {
+			const next = afterLoss(live.policy, live.losses + 1, live.cancelRequestedAt !== null);
+			return {
+				outcome: 'lost',
+				cause: 'robot_lost',
+				result: null,
+				reason: `${reason}${'reason' in next ? `; ${next.reason}` : ''}`,
+				by: 'dispatcher',
+				next: this.#next(live, next, turn, {
+					type: 'cause' in next ? (next.cause ?? 'robot_lost') : 'robot_lost',
+					message: `${reason} (robot ${this.#name(live.robotId)}); nobody can know how far the job came.`,
+				}),
+				countTry: false,
+				countLoss: true,
+			};
+		});
+	}
+
+	/** Its robot came back with the same journal and does not know it: it never started. */
+	neverStarted(live: Live): void {
+		this.#settle(live, (turn) => ({
+			outcome: 'not-started',
+			cause: null,
+			result: null,
+			reason: 'not started: the robot came back and does not know it',
+			by: 'dispatcher',
+			next: live.cancelRequestedAt
+				? { to: 'cancelled', cause: 'cancelled', error: null }
+				: this.#queued(live, turn),
+			countTry: false,
+			countLoss: false,
+		}));
+	}
+
+	/** Ends the live attempt by hand; the robot is told to stop. */
+	forced(live: Live, to: 'completed' | 'failed' | 'timeout' | 'cancelled', by: string): Promise<boolean> {
+		return new Promise((resolve, reject) =>
+			this.#settle(
+				live,
+				() => ({
+					outcome: 'forced',
+					cause: to === 'failed' ? 'denied' : null,
+					result: null,
+					reason: 'set by hand',
+					by,
+					next: { to, cause: to === 'failed' ? 'denied' : null, error: null },
+					countTry: false,
+					countLoss: false,
+				}),
+				(settled) => {
+					if (settled) this.#sessionOf(live)?.sink.cancel(live.jobId, live.epoch, 'over', limits.graceMs);
+					resolve(settled);
+				},
+				reject,
+			),
+		);
+	}
+
+	#settle(
+		live: Live,
+		decide: (turn: Turn) => Omit<Deeds['settle']['in'], 'jobId' | 'epoch' | 'at'>,
+		done: (settled: boolean) => void = () => undefined,
+		failed: (error: Error) => void = () => undefined,
+	): void {
+		const { fleet, turns } = this.#context;
+		turns.push({
+			plan: (turn) => {
+				if (!turn.touch(live.jobId)) return 'later';
+				if (fleet.live(live.jobId) !== live) {
+					done(false);
+					return;
+				}
+				const settle = decide(turn);
+				const entry = fleet.get(live.robotId);
+				this.#free(turn, entry);
+				turn.add('settle', { jobId: live.jobId, epoch: live.epoch, at: turn.now, ...settle }, (settled) => {
+					if (entry) entry.freeing -= 1;
+					fleet.release(live);
+					if (settled) this.#moved(live, settle.next, settle.bars ?? live.bars);
+					done(settled);
+				});
+			},
+			fail: failed,
+		});
+	}
+
+	/** The slot may be given away again in this very turn. */
+	#free(turn: Turn, entry: RobotEntry | undefined): void {
+		if (!entry) return;
+		const { fleet } = this.#context;
+		entry.freeing += 1;
+		fleet.review(entry);
+		turn.undo.push(() => {
+			entry.freeing -= 1;
+			fleet.review(entry);
+		});
+	}
+
+	#moved(live: Live, next: SettleNext, bars: string | null): void {
+		const { lanes, turns, watchers } = this.#context;
+		if ('cause' in next) {
+			watchers.ended(live.jobId);
+			return;
+		}
+		this.#context.dueAt(next.dueAt);
+		if (next.to !== 'queued') return;
+		lanes.push(live.lane, { id: live.jobId, rank: next.rank, bars, attempt: live.number });
+		turns.nudge();
+	}
+
+	#next(live: Live, next: Next, turn: Turn, error: JobError): SettleNext {
+		if (next.to !== 'pending') {
+			return {
+				to: next.to,
+				cause: next.cause,
+				error: next.to === 'completed' ? null : JSON.stringify(error),
+			};
+		}
+		const readyAt = turn.now + next.delayMs;
+		return { to: 'pending', readyAt, rank: live.rank, dueAt: readyAt };
+	}
+
+	#queued(live: Live, turn: Turn): SettleNext {
+		return { to: 'queued', readyAt: turn.now, rank: live.rank, dueAt: live.policy.timeouts.deadlineAt ?? null };
+	}
+
+	#bars(live: Live, permanent: boolean, now: number): string {
+		const bars = (live.bars === null ? {} : JSON.parse(live.bars)) as Bars;
+		bars[live.robotId] = permanent ? null : now + limits.refusalMs;
+		return JSON.stringify(bars);
+	}
+
+	/** Whether every robot that fits has refused the job for good. */
+	#noneLeft(live: Live, bars: string): boolean {
+		return [...this.#context.lanes.get(live.lane).robots].every((id) => barred(bars, id, Infinity));
+	}
+
+	#late(robotId: string, session: Session, message: JobResultMessage): void {
+		const { turns, log } = this.#context;
+		const inline: Partial<Record<Stream, number>> = {};
+		turns.push({
+			plan: (turn) => {
+				this.#inlineOutput(turn, robotId, message, inline);
+				turn.add(
+					'lateResult',
+					{
+						jobId: message.job_id,
+						number: message.attempt,
+						epoch: message.epoch,
+						token: message.token,
+						robotId,
+						result: JSON.stringify(fromWire(message.result)),
+						outputLength: message.output,
+					},
+					(kept) => {
+						if (kept === 'kept') {
+							log.warn('late result kept', { jobId: message.job_id, attempt: message.attempt, robotId });
+						}
+						if (kept === 'unknown') {
+							log.warn('result of an attempt nobody knows', { jobId: message.job_id, robotId });
+							return;
+						}
+						session.sink.resultAck(ackOf(message, inline));
+					},
+				);
+			},
+			fail: () => undefined,
+		});
+	}
+
+	#inlineOutput(
+		turn: Turn,
+		robotId: string,
+		message: JobResultMessage,
+		have: Partial<Record<Stream, number>>,
+	): void {
+		for (const stream of ['stdout', 'stderr'] as const) {
+			if (message.output[stream] === 0) continue;
+			const piece = message.inline?.[stream];
+			turn.add(
+				'appendOutput',
+				{
+					jobId: message.job_id,
+					epoch: message.epoch,
+					robotId,
+					stream,
+					offset: piece?.offset ?? 0,
+					data: piece ? Buffer.from(piece.data_b64, 'base64') : new Uint8Array(),
+				},
+				(answer) => {
+					have[stream] = Math.max(0, answer.have);
+				},
+			);
+		}
+	}
+
+	#live(robotId: string, ref: { job_id: string; epoch: number; token: string }): Live | undefined {
+		const live = this.#context.fleet.live(ref.job_id);
+		return live?.robotId === robotId && live.epoch === ref.epoch && live.token === ref.token
+			? live
+			: undefined;
+	}
+
+	#sessionOf(live: Live): Session | undefined {
+		return this.#context.fleet.get(live.robotId)?.session;
+	}
+
+	#name(robotId: string): string {
+		return this.#context.fleet.get(robotId)?.stored.name ?? robotId;
+	}
+}
+
+function ackOf(message: JobResultMessage, have: Partial<Record<Stream, number>>): ResultAck {
+	return {
+		job_id: message.job_id,
+		epoch: message.epoch,
+		output: { stdout: have.stdout ?? 0, stderr: have.stderr ?? 0 },
+	};
+}
+
+function fromWire(wire: JobResultMessage['result']): JobResult {
+	return {
+		exitCode: wire.exit_code,
+		signal: wire.signal,
+		stdout: wire.stdout,
+		stderr: wire.stderr,
+		truncated: wire.truncated,
+		outputs: wire.outputs,
+		durationMs: wire.duration_ms,
+		error: wire.error,
+		processGone: wire.process_gone,
+	};
+}
+
+/** A robot of another version may know causes we do not. */
+function causeOf(message: JobResultMessage): Cause | null {
+	if (message.state === 'completed') return null;
+	if (message.cause !== null && message.cause in causes) return message.cause as Cause;
+	return message.state === 'cancelled' ? 'cancelled' : 'unknown';
+}
+
+function defaultError(cause: Cause | null, result: JobResult): JobError {
+	const type = cause ?? 'unknown';
+	if (cause === 'exit_code') {
+		const line = result.stderr.trimEnd().split('\n').at(-1);
+		return { type, message: `The command ended with exit code ${result.exitCode}${line ? `: ${line}` : '.'}` };
+	}
+	if (cause === 'signal') {
+		return { type, message: `The command was ended by ${result.signal ?? 'a signal'}.` };
+	}
+	return { type, message: causes[type] };
+}
+
+function errorJson(type: string, message: string): string {
+	return JSON.stringify({ type, message } satisfies JobError);
+}
+

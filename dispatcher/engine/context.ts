@@ -1,0 +1,43 @@
+/** What the parts of the engine share. Put together once, in create.ts. */
+import type { Store } from '../store/store';
+import type { Chance, Clock } from './clock';
+import type { Fleet } from './fleet';
+import type { Ids } from './ids';
+import type { Lanes } from './lanes';
+import type { Turns } from './turns';
+import type { Watchers } from './watchers';
+
+export interface Log {
+	debug(text: string, facts?: object): void;
+	info(text: string, facts?: object): void;
+	warn(text: string, facts?: object): void;
+	error(text: string, facts?: object): void;
+}
+
+export interface Settings {
+	/** Run limit of kinds that have none of their own. */
+	defaultJobTimeoutMs: number;
+	/** How long the service must have been ready before absence counts against a robot. */
+	recoveryGraceMs: number;
+	/** Where n8n really listens; a resume URL that points to n8n by another name is sent there. */
+	callbackBase?: string;
+}
+
+export interface Context {
+	readonly hubId: string;
+	readonly store: Store;
+	readonly clock: Clock;
+	readonly chance: Chance;
+	readonly ids: Ids;
+	readonly log: Log;
+	readonly settings: Settings;
+	readonly turns: Turns;
+	readonly fleet: Fleet;
+	readonly lanes: Lanes;
+	/** Who waits for a job to end or to print. */
+	readonly watchers: Watchers;
+	/** A fencing number that no earlier one repeats, across restarts too. */
+	nextEpoch(): number;
+	/** A job may come due at this instant: look then. */
+	dueAt(at: number | null): void;
+}

@@ -1,0 +1,182 @@
+/**
+ * Puts the engine together and brings it back to where the store says it was: keys and robots first,
+ * then every attempt that holds a slot, then the lanes, then what waits for time.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Policy } from '../core/retry';
+import type { Store } from '../store/store';
+import { Access } from './access';
+import { Assigning } from './assigning';
+import { Attempts } from './attempts';
+import type { Chance, Clock } from './clock';
+import type { Context, Log, Settings } from './context';
+import { Duties } from './duties';
+import { Fleet } from './fleet';
+import { Ids } from './ids';
+import type { Engine } from './index';
+import { Jobs } from './jobs';
+import { Lanes } from './lanes';
+import { Schedules } from './schedules';
+import { Sessions } from './sessions';
+import { Turns } from './turns';
+import { type Callbacks, Waits } from './waits';
+import { Watchers } from './watchers';
+
+export interface EngineParts {
+	store: Store;
+	clock: Clock;
+	chance: Chance;
+	log: Log;
+	settings: Settings;
+	/** The way out to n8n. */
+	callbacks: Callbacks;
+	/** The store is broken: nothing may be promised any more, the process must end. */
+	fatal(error: Error): void;
+}
+
+/** Epochs begin with the store's term, so that no two openings ever hand out the same one. */
+const epochsPerTerm = 2 ** 32;
+
+export async function createEngine(parts: EngineParts): Promise<Engine> {
+	const { store, clock, log } = parts;
+	const fleet = new Fleet();
+	const lanes = new Lanes();
+	const watchers = new Watchers();
+	let epoch = store.term * epochsPerTerm;
+	let readiness = 'starting';
+	const turns = new Turns(store, {
+		fill: (turn) => assigning.fill(turn),
+		lowLanes: () => lanes.low(),
+		refilled: (lane, heads, limit) => lanes.refill(lane, heads, limit),
+		fatal: (error) => {
+			readiness = 'broken';
+			parts.fatal(error);
+		},
+		now: () => clock.now(),
+	});
+	const context: Context = {
+		...parts,
+		hubId: await hubIdOf(store),
+		ids: new Ids(clock),
+		turns,
+		fleet,
+		lanes,
+		watchers,
+		nextEpoch: () => (epoch += 1),
+		dueAt: (at) => duties.dueAt(at),
+	};
+	const assigning = new Assigning(context);
+	const attempts = new Attempts(context);
+	const jobs = new Jobs(context, assigning, attempts);
+	const sessions = new Sessions(context, attempts);
+	const access = new Access(context);
+	const waits = new Waits(context, parts.callbacks);
+	const schedules = new Schedules(context);
+	const duties = new Duties(context, attempts, waits, schedules);
+
+	await access.load();
+	await loadHolds(context);
+	for (const lane of await store.read('lanes', null)) lanes.doubt(lanes.get(lane));
+	await waits.load();
+	await schedules.load();
+	duties.start();
+	turns.nudge();
+	readiness = 'ready';
+	log.info('engine ready', { term: store.term, robots: [...fleet.all()].length });
+
+	return {
+		hubId: context.hubId,
+		submit: (list, by) => jobs.submit(list, by),
+		job: (id, waitMs, signal) => jobs.job(id, waitMs, signal),
+		jobs: (filter) => jobs.jobs(filter),
+		attempts: (id) => jobs.attempts(id),
+		timeline: (id) => jobs.timeline(id),
+		why: (id) => jobs.why(id),
+		cancel: (id, by) => jobs.cancel(id, by),
+		retry: (id, by) => jobs.retry(id, by),
+		moveJob: (id, to, by) => jobs.moveJob(id, to, by),
+		output: (id, stream, from, maxBytes) => jobs.output(id, stream, from, maxBytes),
+		outputGrew: (id, stream, have, signal) => jobs.outputGrew(id, stream, have, signal),
+		queueStats: () => jobs.queueStats(),
+		peek: (robot) => jobs.peek(robot),
+
+		robots: async () => [...fleet.all()].map((entry) => access.view(entry)),
+		robot: async (robot) => access.view(access.find(robot)),
+		pauseRobot: (robot, by) => access.pauseRobot(robot, true, by),
+		resumeRobot: (robot, by) => access.pauseRobot(robot, false, by),
+		removeRobot: (robot, by) => access.removeRobot(robot, by),
+		enrol: (token, publicKey, name) => access.enrol(token, publicKey, name),
+		robotKey: (robotId) => access.robotKey(robotId),
+		connect: (hello, sink) => sessions.connect(hello, sink),
+
+		createToken: (token, by) => access.createToken(token, by),
+		tokens: () => access.tokens(),
+		revokeToken: (id, by) => access.revokeToken(id, by),
+		createKey: (key, by) => access.createKey(key, by),
+		keys: () => access.keys(),
+		revokeKey: (id, by) => access.revokeKey(id, by),
+		verifyKey: (key) => access.verifyKey(key),
+
+		createWait: (wait, by) => waits.create(wait, by),
+		wait: (id, waitMs, signal) => waits.wait(id, waitMs, signal),
+		closeWait: (id) => waits.close(id),
+		deliverWait: (id) => waits.deliver(id),
+
+		schedules: () => schedules.all(),
+		schedule: (id) => schedules.one(id),
+		putSchedule: (id, schedule, by) => schedules.put(id, schedule, by),
+		removeSchedule: (id) => schedules.remove(id),
+		pauseSchedule: (id) => schedules.pause(id),
+		resumeSchedule: (id) => schedules.resume(id),
+		subscribe: (key, subscription, by) => schedules.subscribe(key, subscription, by),
+		events: (key, holder, waitMs, signal) => schedules.events(key, holder, waitMs, signal),
+		acknowledge: (key, holder, cursor) => schedules.acknowledge(key, holder, cursor),
+
+		get readiness() {
+			return readiness;
+		},
+		async stop() {
+			if (readiness === 'stopped') return;
+			readiness = 'stopping';
+			await duties.stop();
+			for (const entry of fleet.all()) entry.session?.sink.close(1001, 'the service stops');
+			await turns.idle();
+			readiness = 'stopped';
+		},
+	};
+}
+
+/** Names this service to its robots; made once. */
+async function hubIdOf(store: Store): Promise<string> {
+	const known = await store.read('meta', { key: 'hub_id' });
+	if (known !== undefined) return known;
+	const hubId = randomUUID();
+	await store.commit([{ do: 'setMeta', with: { key: 'hub_id', value: hubId } }]);
+	return hubId;
+}
+
+/** Attempts that held a slot when the service ended still do: their robots will tell. */
+async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
+	for (const { job, attempt } of await store.read('held', null)) {
+		const policy = JSON.parse(job.policy) as Policy;
+		fleet.hold({
+			jobId: job.id,
+			number: attempt.number,
+			epoch: attempt.epoch,
+			token: attempt.token,
+			robotId: attempt.robotId,
+			policy,
+			bars: job.bars,
+			tries: job.tries,
+			losses: job.losses,
+			lane: job.lane,
+			rank: job.rank,
+			state: attempt.state === 'running' ? 'running' : 'dispatched',
+			cancelRequestedAt: job.cancelRequestedAt,
+			assignedAt: clock.monotonic(),
+			startedAt: attempt.state === 'running' ? clock.monotonic() : null,
+			remindedAt: null,
+			lossLeftMs: policy.onLoss.waitMs,
+		});
+	}
+}

@@ -1,0 +1,173 @@
+/**
+ * What nobody asks for: limits that run out, jobs that ripen, robots that stay away, callbacks and
+ * schedules that come due. One loop that sleeps until the next known instant, and at most a second.
+ *
+ * Limits of attempts are monotonic time. Whoever says "too late" of a running job is the robot, which
+ * sees it; we only remind it, and never write `timeout` while it is away.
+ */
+import { limits } from '../../protocol';
+import type { Policy } from '../core/retry';
+import type { StoredJob } from '../store/store';
+import type { Attempts } from './attempts';
+import type { Context } from './context';
+import type { Live } from './fleet';
+import type { Schedules } from './schedules';
+import type { Waits } from './waits';
+
+const maxSleepMs = 1_000;
+/** How long after its own limit a robot is reminded, and how often. */
+const backstopMs = 5_000;
+const remindMs = 30_000;
+const dueBatch = 500;
+
+export class Duties {
+	readonly #context: Context;
+	readonly #attempts: Attempts;
+	readonly #waits: Waits;
+	readonly #schedules: Schedules;
+	readonly #stop = new AbortController();
+	/** Ends the sleep early; absent while awake, when a lower `#nextAt` is enough. */
+	#wake: AbortController | undefined;
+	#loop: Promise<void> | undefined;
+	#nextAt = 0;
+	#lastLookAt = 0;
+	#readyAt = 0;
+
+	constructor(context: Context, attempts: Attempts, waits: Waits, schedules: Schedules) {
+		this.#context = context;
+		this.#attempts = attempts;
+		this.#waits = waits;
+		this.#schedules = schedules;
+	}
+
+	start(): void {
+		this.#readyAt = this.#lastLookAt = this.#context.clock.monotonic();
+		this.#loop ??= this.#run();
+	}
+
+	async stop(): Promise<void> {
+		this.#stop.abort();
+		this.#wake?.abort();
+		await this.#loop;
+	}
+
+	/** Something may come due at this instant. */
+	dueAt(at: number | null): void {
+		if (at === null || at >= this.#nextAt) return;
+		this.#nextAt = at;
+		this.#wake?.abort();
+	}
+
+	async #run(): Promise<void> {
+		const { clock, log } = this.#context;
+		while (!this.#stop.signal.aborted) {
+			this.#wake = undefined;
+			this.#nextAt = clock.now() + maxSleepMs;
+			try {
+				await this.look();
+			} catch (error) {
+				// A broken store ends the service elsewhere; anything else must not end the duties.
+				log.error('a duty failed', { error: (error as Error).message });
+			}
+			const ms = Math.max(0, Math.min(maxSleepMs, this.#nextAt - clock.now()));
+			if (this.#stop.signal.aborted) return;
+			this.#wake = new AbortController();
+			await clock.sleep(ms, this.#wake.signal);
+		}
+	}
+
+	async look(): Promise<void> {
+		const { clock, lanes, fleet, turns } = this.#context;
+		const now = clock.now();
+		this.#lives(now);
+		await this.#ripen(now);
+		this.dueAt(await this.#waits.look(now));
+		this.dueAt(await this.#schedules.look(now));
+		// The safety sweep: a job that was refused "for now", or anything a hint was lost for.
+		if (lanes.waiting.size > 0 && fleet.free.size > 0) turns.nudge();
+	}
+
+	#lives(now: number): void {
+		const { clock, fleet, settings } = this.#context;
+		const mono = clock.monotonic();
+		const elapsed = mono - this.#lastLookAt;
+		this.#lastLookAt = mono;
+		// After a start, a suspend or a jump every window starts anew: robots get time to come back.
+		if (elapsed > maxSleepMs + 5_000) this.#readyAt = mono;
+		const counting = mono - this.#readyAt >= settings.recoveryGraceMs;
+		for (const live of fleet.lives()) {
+			const session = fleet.get(live.robotId)?.session;
+			if (session) this.#remind(live, mono, now);
+			else if (counting) {
+				live.lossLeftMs -= elapsed;
+				if (live.lossLeftMs <= 0) {
+					live.lossLeftMs = Infinity;
+					this.#attempts.lost(live, `The robot stayed away for ${Math.round(live.policy.onLoss.waitMs / 1000)} s`);
+				}
+			}
+		}
+	}
+
+	#remind(live: Live, mono: number, now: number): void {
+		if (live.remindedAt !== null && mono - live.remindedAt < remindMs) return;
+		const sink = this.#context.fleet.get(live.robotId)!.session!.sink;
+		const { timeouts } = live.policy;
+		if (live.cancelRequestedAt !== null && now - live.cancelRequestedAt > limits.graceMs + backstopMs) {
+			sink.cancel(live.jobId, live.epoch, 'cancelled', limits.graceMs);
+		} else if (timeouts.deadlineAt !== undefined && timeouts.deadlineAt <= now) {
+			sink.cancel(live.jobId, live.epoch, 'deadline', limits.graceMs);
+		} else if (live.state === 'dispatched' && mono - live.assignedAt > timeouts.startMs) {
+			sink.revoke(live.jobId, live.epoch);
+		} else if (
+			live.startedAt !== null &&
+			mono - live.startedAt > timeouts.runMs + limits.graceMs + backstopMs
+		) {
+			sink.cancel(live.jobId, live.epoch, 'run_timeout', limits.graceMs);
+		} else return;
+		live.remindedAt = mono;
+	}
+
+	async #ripen(now: number): Promise<void> {
+		for (;;) {
+			const { jobs, nextAt } = await this.#context.store.read('due', { at: now, limit: dueBatch });
+			this.dueAt(nextAt);
+			if (jobs.length === 0) return;
+			await Promise.all(jobs.map((job) => this.#ripe(job, now)));
+			if (jobs.length < dueBatch) return;
+		}
+	}
+
+	/** Its time has come: eligible now, or over without having started. */
+	async #ripe(job: StoredJob, now: number): Promise<void> {
+		const { turns, lanes, watchers } = this.#context;
+		const { timeouts } = JSON.parse(job.policy) as Policy;
+		const queueEndsAt = timeouts.queueMs === undefined ? Infinity : job.createdAt + timeouts.queueMs;
+		const deadlineAt = timeouts.deadlineAt ?? Infinity;
+		const common = { jobId: job.id, from: [job.state], by: 'dispatcher', at: now };
+		if (deadlineAt <= now || queueEndsAt <= now) {
+			const cause = deadlineAt <= now ? 'deadline' : 'queue_timeout';
+			const message =
+				cause === 'deadline'
+					? 'The deadline passed before the job started.'
+					: `No robot took the job within ${timeouts.queueMs} ms; ask GET /jobs/${job.id}/why next time, or raise timeouts.queueMs.`;
+			const error = JSON.stringify({ type: cause, message });
+			const moved = await turns.deed('moveJob', { ...common, to: 'timeout', cause, reason: cause, error });
+			if (moved) watchers.ended(job.id);
+			return;
+		}
+		const later = Math.min(queueEndsAt, deadlineAt);
+		const dueAt = Number.isFinite(later) ? later : null;
+		if (job.state === 'queued' || job.readyAt > now) return;
+		const moved = await turns.deed('moveJob', {
+			...common,
+			to: 'queued',
+			cause: null,
+			reason: job.attempt === 0 ? 'its time has come' : 'tried again',
+			dueAt,
+		});
+		if (!moved) return;
+		lanes.push(job.lane, { id: job.id, rank: job.rank, bars: job.bars, attempt: job.attempt });
+		this.dueAt(dueAt);
+		turns.nudge();
+	}
+}

@@ -1,0 +1,175 @@
+/**
+ * The robots and what they hold, as memory. Liveness belongs to a session and lives only here; a hold
+ * belongs to an attempt and lives in the store, of which `held` is the copy. A slot is counted from
+ * holds, never kept as a number of its own.
+ */
+import type { Terms } from '../core/matching';
+import type { Policy } from '../core/retry';
+import type { RobotSink } from './index';
+import type { StoredRobot } from '../store/store';
+
+/** The live attempt of a job: holds a slot of its robot until it is settled. */
+export interface Live {
+	readonly jobId: string;
+	readonly number: number;
+	readonly epoch: number;
+	readonly token: string;
+	readonly robotId: string;
+	readonly policy: Policy;
+	readonly bars: string | null;
+	/** Before this attempt. */
+	readonly tries: number;
+	readonly losses: number;
+	readonly lane: string;
+	readonly rank: number;
+	state: 'dispatched' | 'running';
+	cancelRequestedAt: number | null;
+	/** Monotonic. */
+	assignedAt: number;
+	startedAt: number | null;
+	/** Acceptance that waits for its turn; a result that overtakes it takes it along. */
+	acceptance?: { at: number };
+	/** Monotonic instant of the last revoke or backstop cancel sent. */
+	remindedAt: number | null;
+	/** Time its robot may still stay away; counts down only while it does and we are ready. */
+	lossLeftMs: number;
+}
+
+export interface Session {
+	readonly bootId: string;
+	readonly sink: RobotSink;
+	stopping: boolean;
+	/** Monotonic. */
+	seenAt: number;
+	metrics: Record<string, number>;
+}
+
+export interface RobotEntry extends Terms {
+	stored: StoredRobot;
+	labels: Record<string, string>;
+	capabilities: string[];
+	session: Session | undefined;
+	readonly held: Map<string, Live>;
+	/** Slots promised to assigns, and slots given back by results, of the turn being committed. */
+	reserved: number;
+	freeing: number;
+}
+
+export class Fleet {
+	readonly #robots = new Map<string, RobotEntry>();
+	readonly #lives = new Map<string, Live>();
+	/** Robots that could take a job now, longest unused first. */
+	readonly #free = new Set<RobotEntry>();
+
+	put(stored: StoredRobot): RobotEntry {
+		const labels = { ...parse(stored.labels), ...parse(stored.lockedLabels) };
+		const capabilities = JSON.parse(stored.capabilities) as string[];
+		let entry = this.#robots.get(stored.id);
+		if (entry) Object.assign(entry, { stored, labels, capabilities });
+		else {
+			entry = {
+				robotId: stored.id,
+				stored,
+				labels,
+				capabilities,
+				session: undefined,
+				held: new Map(),
+				reserved: 0,
+				freeing: 0,
+			};
+			this.#robots.set(stored.id, entry);
+		}
+		this.review(entry);
+		return entry;
+	}
+
+	get(robotId: string): RobotEntry | undefined {
+		return this.#robots.get(robotId);
+	}
+
+	all(): IterableIterator<RobotEntry> {
+		return this.#robots.values();
+	}
+
+	/** By id, or by name; `ambiguous` when a name is not enough. Removed robots are not found. */
+	find(robot: string): RobotEntry | 'ambiguous' | undefined {
+		const byId = this.#robots.get(robot);
+		if (byId) return byId;
+		const byName = [...this.#robots.values()].filter((entry) => entry.stored.name === robot);
+		return byName.length > 1 ? 'ambiguous' : byName[0];
+	}
+
+	remove(robotId: string): void {
+		const entry = this.#robots.get(robotId);
+		if (!entry) return;
+		this.#robots.delete(robotId);
+		this.#free.delete(entry);
+	}
+
+	/** Slots an assign may still take in this turn. */
+	available(entry: RobotEntry): number {
+		const open = entry.session && !entry.session.stopping && entry.stored.paused === 0;
+		return open ? entry.stored.slots - entry.held.size - entry.reserved + entry.freeing : 0;
+	}
+
+	/** Sends the robot to the end of the line, so that ties go to the one unused for longest. */
+	lastInLine(entry: RobotEntry): void {
+		this.#free.delete(entry);
+		this.review(entry);
+	}
+
+	/** Puts the robot among the free ones, at the end, or takes it out. Call after any change of its slots. */
+	review(entry: RobotEntry): void {
+		if (this.available(entry) <= 0) this.#free.delete(entry);
+		else if (!this.#free.has(entry)) this.#free.add(entry);
+	}
+
+	get free(): ReadonlySet<RobotEntry> {
+		return this.#free;
+	}
+
+	/**
+	 * The least loaded of the free robots in `robots`: lowest share of used slots, then longest unused.
+	 * Stops at the first idle one.
+	 */
+	pick(robots: ReadonlySet<string>): RobotEntry | undefined {
+		let best: RobotEntry | undefined;
+		let bestLoad = Infinity;
+		for (const entry of this.#free) {
+			if (!robots.has(entry.robotId)) continue;
+			const load = 1 - this.available(entry) / entry.stored.slots;
+			if (load >= bestLoad) continue;
+			best = entry;
+			bestLoad = load;
+			if (load <= 0) break;
+		}
+		return best;
+	}
+
+	live(jobId: string): Live | undefined {
+		return this.#lives.get(jobId);
+	}
+
+	lives(): IterableIterator<Live> {
+		return this.#lives.values();
+	}
+
+	hold(live: Live): void {
+		this.#lives.set(live.jobId, live);
+		const entry = this.#robots.get(live.robotId);
+		entry?.held.set(live.jobId, live);
+		if (entry) this.review(entry);
+	}
+
+	release(live: Live): void {
+		if (this.#lives.get(live.jobId) !== live) return;
+		this.#lives.delete(live.jobId);
+		const entry = this.#robots.get(live.robotId);
+		entry?.held.delete(live.jobId);
+		if (entry) this.review(entry);
+	}
+}
+
+function parse(json: string): Record<string, string> {
+	return JSON.parse(json) as Record<string, string>;
+}

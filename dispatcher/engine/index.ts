@@ -1,0 +1,159 @@
+/**
+ * The front door of the engine, the only room that writes. Every method that changes something
+ * answers after its commit is on disk. Refusals are thrown as `Problem`s.
+ */
+import type {
+	Attempt,
+	EnrolAnswer,
+	FleetEvent,
+	Hello,
+	Job,
+	JobAccepted,
+	JobAssignment,
+	JobRejected,
+	JobResultMessage,
+	JobState,
+	KeyRecord,
+	KeyRequest,
+	OutputAck,
+	Problem,
+	QueueStats,
+	ResultAck,
+	Robot,
+	Schedule,
+	ScheduleRequest,
+	Scope,
+	StatusUpdate,
+	Submit,
+	SubmitAnswer,
+	SubscriptionAnswer,
+	SubscriptionRequest,
+	TimelineEntry,
+	TokenRecord,
+	TokenRequest,
+	Verdict,
+	Wait,
+	WaitRequest,
+} from '../../protocol';
+import type { OutputFrame, Stream } from '../../protocol/frames';
+
+/** Who asks: goes into the timeline as `key:NAME`, and scopes idempotency keys. */
+export interface Caller {
+	keyId: string;
+	name: string;
+	scopes: readonly Scope[];
+}
+
+export interface JobFilter {
+	state?: JobState;
+	kind?: string;
+	robotId?: string;
+	limit: number;
+	cursor?: string;
+}
+
+export interface OutputChunk {
+	data: Uint8Array;
+	from: number;
+	/** Bytes stored by now. */
+	have: number;
+	/** Nothing more will come: the job is final and all of its output is stored. */
+	complete: boolean;
+}
+
+/** What the engine says to one connected robot. Calls never block and never throw. */
+export interface RobotSink {
+	assign(assignment: JobAssignment): void;
+	cancel(jobId: string, epoch: number, reason: 'cancelled' | 'run_timeout' | 'silence_timeout' | 'deadline' | 'over', graceMs: number): void;
+	revoke(jobId: string, epoch: number): void;
+	resultAck(ack: ResultAck): void;
+	outputAck(ack: OutputAck): void;
+	/** Ends the connection with a close code. */
+	close(code: number, reason: string): void;
+}
+
+/** One robot's connection, from proved key to closed socket. */
+export interface RobotSession {
+	readonly robotId: string;
+	readonly name: string;
+	readonly verdicts: Verdict[];
+	/** Any frame at all proves that the robot lives. */
+	seen(): void;
+	accepted(message: JobAccepted): void;
+	rejected(message: JobRejected): void;
+	result(message: JobResultMessage): void;
+	status(message: StatusUpdate): void;
+	output(frame: OutputFrame): void;
+	heartbeat(metrics: Record<string, number>): void;
+	/** The robot says it takes no new jobs (it stops, or its owner paused it). */
+	stopping(): void;
+	/** The connection is gone. Harmless when called twice. */
+	closed(): void;
+}
+
+export interface Engine {
+	readonly hubId: string;
+
+	/** One answer each, in order; a refused one does not touch the others. */
+	submit(jobs: Submit[], by: Caller): Promise<(SubmitAnswer | Problem)[]>;
+	/** With `waitMs` answers when the job is final or the time is over. */
+	job(jobId: string, waitMs?: number, signal?: AbortSignal): Promise<Job>;
+	jobs(filter: JobFilter): Promise<{ items: Job[]; cursor?: string }>;
+	attempts(jobId: string): Promise<Attempt[]>;
+	timeline(jobId: string): Promise<TimelineEntry[]>;
+	why(jobId: string): Promise<{ text: string }>;
+	cancel(jobId: string, by: Caller): Promise<Job>;
+	retry(jobId: string, by: Caller): Promise<SubmitAnswer & { retryOf: string }>;
+	/** Moves a job by hand, through the state machine: `illegal-move` when the table has no such move. */
+	moveJob(jobId: string, to: JobState, by: Caller): Promise<Job>;
+	/** Up to `maxBytes` of stored output. */
+	output(jobId: string, stream: Stream, from: number, maxBytes: number): Promise<OutputChunk>;
+	/** Resolves when `output` would give more than `have`, or would say complete. */
+	outputGrew(jobId: string, stream: Stream, have: number, signal: AbortSignal): Promise<void>;
+	queueStats(): Promise<QueueStats>;
+	/** The next job `robot` (any robot, when absent) would get. */
+	peek(robot?: string): Promise<Job | null>;
+
+	robots(): Promise<Robot[]>;
+	/** By id or name. */
+	robot(robot: string): Promise<Robot>;
+	pauseRobot(robot: string, by: Caller): Promise<Robot>;
+	resumeRobot(robot: string, by: Caller): Promise<Robot>;
+	removeRobot(robot: string, by: Caller): Promise<void>;
+	/** Exchanges a token for an identity. The same token with the same key is the same robot. */
+	enrol(token: string, publicKey: string, name: string | undefined): Promise<EnrolAnswer>;
+	/** The public key (SPKI DER, base64url) a robot must prove; throws `bad-proof` or `robot-revoked`. */
+	robotKey(robotId: string): Promise<string>;
+	/** Opens a session for a robot that proved its key; throws `robot-elsewhere` when one lives already. */
+	connect(hello: Hello, sink: RobotSink): Promise<RobotSession>;
+
+	createToken(token: TokenRequest, by: Caller): Promise<TokenRecord & { token: string }>;
+	tokens(): Promise<TokenRecord[]>;
+	revokeToken(tokenId: string, by: Caller): Promise<void>;
+	createKey(key: KeyRequest, by: Caller): Promise<KeyRecord & { key: string }>;
+	keys(): Promise<KeyRecord[]>;
+	revokeKey(keyId: string, by: Caller): Promise<void>;
+	/** The holder of a key, from memory; throws `bad-key`. */
+	verifyKey(key: string): Caller;
+
+	createWait(wait: WaitRequest, by: Caller): Promise<{ waitId: string; state: Wait['state'] }>;
+	/** With `waitMs` answers when the wait is no longer open or the time is over. */
+	wait(waitId: string, waitMs?: number, signal?: AbortSignal): Promise<Wait>;
+	closeWait(waitId: string): Promise<void>;
+	deliverWait(waitId: string): Promise<void>;
+
+	schedules(): Promise<Schedule[]>;
+	schedule(scheduleId: string): Promise<Schedule>;
+	putSchedule(scheduleId: string, schedule: ScheduleRequest, by: Caller): Promise<Schedule>;
+	removeSchedule(scheduleId: string, by: Caller): Promise<void>;
+	pauseSchedule(scheduleId: string, by: Caller): Promise<Schedule>;
+	resumeSchedule(scheduleId: string, by: Caller): Promise<Schedule>;
+	subscribe(key: string, subscription: SubscriptionRequest, by: Caller): Promise<SubscriptionAnswer>;
+	events(key: string, epoch: number, waitMs: number, signal?: AbortSignal): Promise<FleetEvent[]>;
+	acknowledge(key: string, epoch: number, cursor: number): Promise<void>;
+
+	/** Whether work is taken: `ready`, or the name of what is missing. */
+	readonly readiness: string;
+	/** Commits what is under way and stops; robots carry on, the queue stays. Harmless when called twice. */
+	stop(): Promise<void>;
+}

@@ -1,0 +1,102 @@
+/** What lies in the store, as outsiders see it. One function a table; nothing is decided here. */
+import type {
+	Attempt,
+	Job,
+	JobError,
+	JobResult,
+	Robot,
+	Target,
+	TimelineEntry,
+	Variables,
+} from '../../protocol';
+import type { Policy } from '../core/retry';
+import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
+import type { RobotEntry } from './fleet';
+
+export function jobView(job: StoredJob): Job {
+	return {
+		jobId: job.id,
+		kind: job.kind,
+		state: job.state,
+		cause: job.cause,
+		attempt: job.attempt,
+		robotId: job.robotId,
+		priority: job.priority,
+		progress: job.progress,
+		message: job.message,
+		result: parse<JobResult>(job.result),
+		error: parse<JobError>(job.error),
+		createdAt: job.createdAt,
+		startedAt: job.startedAt,
+		endedAt: job.endedAt,
+		cancelRequestedAt: job.cancelRequestedAt,
+		retryOf: job.retryOf,
+		parentId: job.parentId,
+		spec: JSON.parse(job.spec),
+		variables: JSON.parse(job.variables) as Variables,
+		target: JSON.parse(job.target) as Target,
+		timeouts: (JSON.parse(job.policy) as Policy).timeouts,
+		notBefore: job.readyAt > job.createdAt ? job.readyAt : null,
+		output: {
+			stdout: job.stdoutHave ?? 0,
+			stderr: job.stderrHave ?? 0,
+			complete: job.outputDone === 1,
+		},
+		createdBy: job.createdBy,
+	};
+}
+
+export function attemptView(attempt: StoredAttempt): Attempt {
+	return {
+		number: attempt.number,
+		robotId: attempt.robotId,
+		epoch: attempt.epoch,
+		state: attempt.state,
+		outcome: attempt.outcome,
+		cause: attempt.cause,
+		assignedAt: attempt.assignedAt,
+		startedAt: attempt.startedAt,
+		endedAt: attempt.endedAt,
+		result: parse<JobResult>(attempt.result),
+		lateResult: parse<JobResult>(attempt.lateResult),
+	};
+}
+
+export function moveView(move: StoredMove): TimelineEntry {
+	return { ...move };
+}
+
+/** Silent for two heartbeats, but not yet given up. */
+const suspectMs = 30_000;
+
+export function robotView(entry: RobotEntry, monotonic: number, now: number): Robot {
+	const { stored, session, held } = entry;
+	const silentMs = session ? monotonic - session.seenAt : Infinity;
+	return {
+		robotId: stored.id,
+		name: stored.name,
+		status: !session
+			? 'offline'
+			: stored.paused || session.stopping
+				? 'paused'
+				: silentMs > suspectMs
+					? 'suspect'
+					: held.size >= stored.slots
+						? 'busy'
+						: 'online',
+		connected: session !== undefined,
+		labels: entry.labels,
+		capabilities: entry.capabilities,
+		slots: stored.slots,
+		held: held.size,
+		currentJobs: [...held.keys()],
+		lastSeenAt: session ? Math.round(now - silentMs) : stored.lastSeenAt,
+		createdAt: stored.createdAt,
+		info: JSON.parse(stored.info) as Record<string, unknown>,
+		agentVersion: stored.agentVersion,
+	};
+}
+
+function parse<T>(json: string | null): T | null {
+	return json === null ? null : (JSON.parse(json) as T);
+}

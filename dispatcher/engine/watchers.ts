@@ -1,0 +1,77 @@
+/**
+ * Who waits for a job: long polls, parked executions, output followers. A hint, never the truth:
+ * whoever is woken reads the store again.
+ */
+export type Topic = 'ended' | 'output' | 'wait' | 'events';
+
+export class Watchers {
+	readonly #watchers = new Map<string, Set<() => void>>();
+	readonly #ended = new Set<(jobId: string) => void>();
+
+	/** Calls `wake` at each hint until the returned function is called. */
+	watch(topic: Topic, id: string, wake: () => void): () => void {
+		const key = `${topic}:${id}`;
+		let watchers = this.#watchers.get(key);
+		if (!watchers) this.#watchers.set(key, (watchers = new Set()));
+		watchers.add(wake);
+		return () => {
+			watchers.delete(wake);
+			if (watchers.size === 0) this.#watchers.delete(key);
+		};
+	}
+
+	hint(topic: Topic, id: string): void {
+		for (const wake of [...(this.#watchers.get(`${topic}:${id}`) ?? [])]) wake();
+	}
+
+	/** Called for every job that ends. */
+	onEnded(listener: (jobId: string) => void): void {
+		this.#ended.add(listener);
+	}
+
+	ended(jobId: string): void {
+		this.hint('ended', jobId);
+		this.hint('output', jobId);
+		for (const listener of this.#ended) listener(jobId);
+	}
+
+	/**
+	 * Reads until `done` says so, or the time is over, or the caller has gone; answers the last reading.
+	 * Watches before it reads, so that nothing is missed in between.
+	 */
+	async until<T>(
+		topic: Topic,
+		ids: readonly string[],
+		read: () => Promise<T>,
+		done: (value: T) => boolean,
+		wait: { ms: number; sleep(ms: number, signal: AbortSignal): Promise<void>; signal?: AbortSignal },
+	): Promise<T> {
+		const over = new AbortController();
+		let wake = () => {};
+		let woken = false;
+		const stops = ids.map((id) =>
+			this.watch(topic, id, () => {
+				woken = true;
+				wake();
+			}),
+		);
+		const giveUp = () => over.abort();
+		wait.signal?.addEventListener('abort', giveUp, { once: true });
+		if (wait.signal?.aborted) giveUp();
+		void wait.sleep(wait.ms, over.signal).then(giveUp);
+		over.signal.addEventListener('abort', () => wake(), { once: true });
+		try {
+			for (;;) {
+				woken = false;
+				const value = await read();
+				if (done(value) || over.signal.aborted) return value;
+				if (!woken) await new Promise<void>((resolve) => (wake = resolve));
+				if (over.signal.aborted) return await read();
+			}
+		} finally {
+			for (const stop of stops) stop();
+			wait.signal?.removeEventListener('abort', giveUp);
+			giveUp();
+		}
+	}
+}

@@ -1,0 +1,21 @@
+/** The program's own log: JSON lines on stderr, so that stdout stays for what was asked for. */
+import pino from 'pino';
+import type { Log } from './engine/context';
+
+export function pinoLog(level: string): Log {
+	const log = pino(
+		{
+			level,
+			base: null,
+			serializers: { error: pino.stdSerializers.err },
+			timestamp: pino.stdTimeFunctions.isoTime,
+		},
+		pino.destination({ dest: 2, sync: true }),
+	);
+	return {
+		debug: (text, facts) => log.debug(facts ?? {}, text),
+		info: (text, facts) => log.info(facts ?? {}, text),
+		warn: (text, facts) => log.warn(facts ?? {}, text),
+		error: (text, facts) => log.error(facts ?? {}, text),
+	};
+}

@@ -1,0 +1,94 @@
+/**
+ * `robot-fleet`: the service (`serve`) and the command line in one program, bundled to one file that
+ * is also the entry of its store thread. With config and cli the only place that reads argv and
+ * environment, writes to the terminal and exits.
+ *
+ * What needs a recent Node is loaded late, so that an old one gets a sentence, not a stack.
+ */
+import { setTimeout as sleepAwake } from 'node:timers/promises';
+import { isMainThread } from 'node:worker_threads';
+import { Problem } from '../protocol';
+import type { ServeFlags } from './cli/program';
+import { nodeIsTooOld } from './node-version';
+
+if (nodeIsTooOld(process.versions.node)) {
+	process.stderr.write(
+		`${new Problem('node-too-old', { found: process.versions.node }).message}\n`,
+	);
+	process.exitCode = 2;
+} else if (isMainThread) {
+	void main();
+} else {
+	void import('./store/thread').then(({ runStoreThreadIfAsked }) => runStoreThreadIfAsked());
+}
+
+async function main(): Promise<void> {
+	const { runProgram } = await import('./cli/program');
+	const { version } = await import('./package.json');
+	const { systemClock } = await import('./engine/clock');
+	const { sqliteIsSafe } = await import('./store/sqlite');
+	process.exitCode = await runProgram(process.argv.slice(2), {
+		version,
+		env: process.env,
+		out: (text) => void process.stdout.write(text),
+		err: (text) => void process.stderr.write(text),
+		now: () => systemClock.now(),
+		// The service's clock lets the process end while it sleeps; a command that waits must not.
+		sleep: (ms) => sleepAwake(ms),
+		nodeIsTooOld,
+		sqliteIsSafe,
+		serve,
+	});
+}
+
+/** Runs until a signal; resolves with the exit code. */
+async function serve(flags: ServeFlags): Promise<number> {
+	const { readConfig } = await import('./config');
+	const { startService, StartFailure } = await import('./startup');
+	const { pinoLog } = await import('./log');
+	let config;
+	try {
+		config = readConfig({ flags: { ...flags }, env: process.env, file: flags.config });
+	} catch (error) {
+		process.stderr.write(`${(error as Error).message}\n`);
+		return 2;
+	}
+	const log = pinoLog(config.logLevel);
+	const over = Promise.withResolvers<number>();
+	let asked = false;
+	const stop = () => {
+		// A second signal means now.
+		if (asked) process.exit(130);
+		asked = true;
+		over.resolve(0);
+	};
+	process.on('SIGTERM', stop);
+	process.on('SIGINT', stop);
+	const starting = startService({
+		config,
+		log,
+		// Only the bundle can be its own thread; sources run the store in this one.
+		...(__filename.endsWith('.ts') ? {} : { threadEntry: __filename }),
+		onFatal(error) {
+			log.error('the service cannot go on', { error });
+			over.resolve(1);
+		},
+	});
+	let service;
+	try {
+		service = await Promise.race([starting, over.promise]);
+	} catch (error) {
+		if (!(error instanceof StartFailure)) log.error('the start failed', { error });
+		process.stderr.write(`${(error as Error).message}\n`);
+		return 1;
+	}
+	// Told to stop before anything was promised to anyone, perhaps while waiting for another owner.
+	if (typeof service === 'number') process.exit(service);
+	if (service.robotsUrl) log.info('robots are served at', { url: service.robotsUrl });
+	process.stdout.write(`ready ${service.url}\n`);
+	const code = await over.promise;
+	await service.close();
+	// A handle that some library left open must not keep a stopped service running.
+	setImmediate(() => process.exit(code)).unref();
+	return code;
+}

@@ -1,0 +1,224 @@
+/**
+ * Makes an HTTP app from the call table: every call goes through the same gates in the same order
+ * (Host and Origin, key, scope, body, schema), and every refusal leaves in the same shape.
+ *
+ * A route that is not in the table cannot be added: what is not listed cannot be reached without
+ * a key by oversight.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { type CallName, calls, limits, paths, Problem } from '../../protocol';
+import { id as idSchema, robotName } from '../../protocol/schemas/words';
+import { noQuery, queryReader, validatorOf } from '../../protocol/schemas';
+import type { Caller } from '../engine';
+import type { Door, House } from './door';
+import { Type } from 'typebox';
+
+/** Says whether a request's Host and Origin are ours; throws `bad-host`. */
+export type HostGate = (
+	host: string | undefined,
+	origin: string | undefined,
+	socket: Socket,
+) => void;
+
+export interface AppOptions {
+	house: House;
+	doors: Partial<Record<CallName, Door>>;
+	hostGate: HostGate;
+}
+
+const noBody = validatorOf(Type.Object({}, { additionalProperties: false }));
+const idOf = validatorOf(idSchema('id'), 'id');
+const robotOf = validatorOf(robotName('robot'), 'id');
+
+export function createApp({ house, doors, hostGate }: AppOptions): FastifyInstance {
+	const app = fastify({
+		logger: false,
+		bodyLimit: limits.maxBodyBytes,
+		exposeHeadRoutes: false,
+		forceCloseConnections: true,
+		requestTimeout: 60_000,
+		routerOptions: { maxParamLength: 4 * limits.maxIdBytes },
+		frameworkErrors: (error, request, reply) =>
+			refuse(house, error, request, reply as FastifyReply),
+		clientErrorHandler: refuseGarbage,
+	});
+
+	const listed = new Map(
+		Object.values(calls).map((call) => [`${call.method} ${routeOf(call.path)}`, call]),
+	);
+	app.addHook('onRoute', (route) => {
+		for (const method of [route.method].flat()) {
+			if (!listed.has(`${method} ${route.url}`)) {
+				throw new Error(`${method} ${route.url} is not in the call table (protocol/api.ts)`);
+			}
+		}
+	});
+	app.addHook('onRequest', (request, reply, done) => {
+		reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
+		hostGate(request.headers.host, request.headers.origin, request.raw.socket);
+		done();
+	});
+	app.setErrorHandler((error, request, reply) => refuse(house, error, request, reply));
+	app.setNotFoundHandler((request, reply) => {
+		const path = request.url.split('?', 1)[0]!.slice(0, 200);
+		return send(reply, new Problem('no-such-route', { method: request.method, path }));
+	});
+	// Only JSON is taken: a form or text/plain body is how another site's page would call us.
+	app.removeAllContentTypeParsers();
+	app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, text, done) => {
+		if (text === '') return done(null, undefined);
+		try {
+			done(null, JSON.parse(text as string));
+		} catch (error) {
+			done(new Problem('bad-json', { reason: reasonOf(error) }));
+		}
+	});
+	app.addContentTypeParser('*', (_request, _payload, done) => done(new Problem('bad-body')));
+
+	for (const [name, door] of Object.entries(doors)) addDoor(app, house, name as CallName, door);
+	return app;
+}
+
+function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door): void {
+	const { method, path, scope } = calls[name];
+	const readQuery = queryReader(door.query ?? noQuery);
+	const body = door.body && validatorOf(door.body);
+	const param = /\{(id|key)\}/.exec(path)?.[1] as 'id' | 'key' | undefined;
+	const idOfPath = path.startsWith('/robots/') ? robotOf : idOf;
+
+	app.route({
+		method,
+		url: routeOf(path),
+		onRequest: (request, _reply, done) => {
+			if (scope !== null) request.caller = callerOf(house, request, scope);
+			done();
+		},
+		handler: async (request, reply) => {
+			const params = request.params as { id?: string; key?: string; kind?: string };
+			if (param) idOfPath.parse(params[param]);
+			const query = readQuery(request.query);
+			let value: unknown = request.body ?? undefined;
+			if (body) {
+				if (value === undefined && door.bodyOptional) value = {};
+				if (value === undefined) throw new Problem('bad-body');
+				body.parse(value);
+			} else if (value !== undefined) {
+				noBody.parse(value);
+			}
+			const ask = {
+				id: param ? params[param]! : '',
+				kind: params.kind ?? '',
+				query,
+				body: value,
+				caller: request.caller!,
+				request,
+				reply,
+				signal: () => signalOf(house, reply),
+			};
+			const answer = await door.run(ask, house);
+			if (reply.sent) return reply;
+			if (answer === undefined) return reply.code(204).send();
+			reply.code(door.status ?? 200);
+			return answer;
+		},
+	});
+}
+
+declare module 'fastify' {
+	interface FastifyRequest {
+		caller?: Caller;
+	}
+}
+
+function callerOf(house: House, request: FastifyRequest, scope: string): Caller {
+	const key = /^Bearer +([\x21-\x7e]{1,512})$/i.exec(request.headers.authorization ?? '')?.[1];
+	if (key === undefined) throw new Problem('no-key');
+	const caller = house.engine.verifyKey(key);
+	const may = caller.scopes as readonly string[];
+	if (!may.includes(scope) && !may.includes('admin')) throw new Problem('no-scope', { scope });
+	return caller;
+}
+
+function signalOf(house: House, reply: FastifyReply): AbortSignal {
+	const controller = new AbortController();
+	house.waiting.add(controller);
+	reply.raw.once('close', () => {
+		house.waiting.delete(controller);
+		controller.abort();
+	});
+	return controller.signal;
+}
+
+/** `/jobs/{id}` → `/api/v1/jobs/:id`, `//healthz` → `/healthz`. */
+export function routeOf(path: string): string {
+	const full = path.startsWith('//') ? path.slice(1) : paths.api + path;
+	return full.replace(/\{(\w+)\}/g, ':$1');
+}
+
+/** The one place where a problem becomes an HTTP answer. */
+function refuse(house: House, error: unknown, request: FastifyRequest, reply: FastifyReply) {
+	if (reply.sent || reply.raw.destroyed) return;
+	return send(
+		reply,
+		problemOf(house, error, {
+			method: request.method,
+			path: request.url.split('?', 1)[0]!.slice(0, 200),
+		}),
+	);
+}
+
+function send(reply: FastifyReply, problem: Problem) {
+	reply.code(problem.status);
+	if (problem.status === 401) reply.header('www-authenticate', 'Bearer');
+	if (problem.retry && problem.status !== 500) {
+		const retryMs = Number(problem.details.retryMs ?? 1000);
+		reply.header('retry-after', String(Math.max(1, Math.ceil(retryMs / 1000))));
+	}
+	return reply.send({ error: problem.toBody() });
+}
+
+/**
+ * Anything thrown, as one of our problems. What we did not expect is logged in full under a
+ * reference, and only the reference leaves the house.
+ */
+export function problemOf(house: House, error: unknown, where: Record<string, unknown>): Problem {
+	if (error instanceof Problem) return error;
+	const { code, name } = error as { code?: string; name?: string };
+	switch (code) {
+		case 'FST_ERR_CTP_BODY_TOO_LARGE':
+			return new Problem('too-large', { maxBytes: limits.maxBodyBytes });
+		case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+		case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+			return new Problem('bad-body');
+		case 'FST_ERR_BAD_URL':
+			return new Problem('no-such-route', {
+				method: String(where.method),
+				path: String(where.path),
+			});
+	}
+	if (name === 'AbortError') return new Problem('not-ready', { state: 'stopping' });
+	const reference = randomBytes(6).toString('hex');
+	house.log.error('a call failed unexpectedly', { reference, ...where, error });
+	return new Problem('internal', { reference });
+}
+
+/** What is not HTTP at all gets one short answer; the socket is closed. */
+function refuseGarbage(_error: Error, socket: Socket): void {
+	if (!socket.writable) return;
+	const body = JSON.stringify({
+		error: new Problem('bad-message', { reason: 'this is not valid HTTP' }).toBody(),
+	});
+	socket.end(
+		`HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+	);
+}
+
+/** V8 quotes the body in its message; a secret in it must not come back or reach a log. */
+function reasonOf(error: unknown): string {
+	const text = error instanceof Error ? error.message : '';
+	const position = /position (\d+)/.exec(text)?.[1];
+	if (position !== undefined) return `unexpected character at position ${position}`;
+	return /end of JSON/.test(text) ? 'it ends too early' : 'unexpected character';
+}

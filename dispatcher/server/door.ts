@@ -1,0 +1,54 @@
+/**
+ * The shape of a door: one entry per call of the API table. A door unwraps the request, calls the
+ * engine and wraps the answer; no rule of the product lives in here.
+ */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Static, TSchema } from 'typebox';
+import type { Caller, Engine } from '../engine';
+import type { Clock } from '../engine/clock';
+import type { Log } from '../engine/context';
+
+/** What every door may use. */
+export interface House {
+	readonly engine: Engine;
+	readonly clock: Clock;
+	readonly log: Log;
+	/** Effective settings for `GET /config`, secrets masked. */
+	readonly settings: Record<string, unknown>;
+	/** Controllers of answers that wait; all are aborted when the server closes. */
+	readonly waiting: Set<AbortController>;
+}
+
+export interface Ask<Query, Body> {
+	/** `{id}`, `{key}` or `{kind}` of the path; empty when the path has none. */
+	readonly id: string;
+	readonly kind: string;
+	readonly query: Query;
+	readonly body: Body;
+	/** Who asks. Doors that need no key must not look. */
+	readonly caller: Caller;
+	readonly request: FastifyRequest;
+	readonly reply: FastifyReply;
+	/** Aborted when the caller hangs up or the server closes. Call it only where something waits. */
+	signal(): AbortSignal;
+}
+
+export interface Door<Q extends TSchema = TSchema, B extends TSchema = TSchema> {
+	query?: Q;
+	/** Absent = the call takes no body (an empty object is let pass). */
+	body?: B;
+	/** What OpenAPI shows when the body's own schema says less than the call takes. */
+	bodyShown?: object;
+	/** True = no body at all means `{}`. */
+	bodyOptional?: boolean;
+	/** Shape of the answer, for OpenAPI; absent = 204 without a body, or bytes. */
+	answer?: TSchema;
+	/** Default 200, or 204 when the answer is `undefined`. */
+	status?: number;
+	run(ask: Ask<Static<Q>, Static<B>>, house: House): unknown;
+}
+
+/** Ties the schemas of a door to the types its `run` sees. */
+export function door<Q extends TSchema, B extends TSchema>(door: Door<Q, B>): Door {
+	return door as unknown as Door;
+}

@@ -1,0 +1,147 @@
+/** The doors to robots, waits, schedules, subscriptions, tokens and keys. */
+import { createPublicKey, type KeyObject, verify } from 'node:crypto';
+import { enrolProof, Problem } from '../../protocol';
+import {
+	acknowledge,
+	answers,
+	enrolRequest,
+	eventsQuery,
+	keyRequest,
+	scheduleRequest,
+	subscriptionRequest,
+	tokenRequest,
+	waitQuery,
+	waitRequest,
+} from '../../protocol/schemas';
+import { type Door, door } from './door';
+import { waitOf } from './job-doors';
+
+const { listOf } = answers;
+
+export const fleetDoors = {
+	robots: door({
+		answer: listOf(answers.robot),
+		run: async (_ask, { engine }) => ({ items: await engine.robots() }),
+	}),
+	robot: door({ answer: answers.robot, run: ({ id }, { engine }) => engine.robot(id) }),
+	robotEnrol: door({
+		body: enrolRequest,
+		answer: answers.enrolAnswer,
+		run({ body }, { engine }) {
+			const { token, publicKey, signature, name } = body;
+			if (!proves(publicKey, enrolProof(token, publicKey), signature))
+				throw new Problem('bad-proof');
+			return engine.enrol(token, publicKey, name);
+		},
+	}),
+	robotLink: door({
+		run() {
+			throw new Problem('bad-message', {
+				reason: 'this is a WebSocket; open it with ws:// or wss://',
+			});
+		},
+	}),
+	robotPause: door({
+		answer: answers.robot,
+		run: ({ id, caller }, { engine }) => engine.pauseRobot(id, caller),
+	}),
+	robotResume: door({
+		answer: answers.robot,
+		run: ({ id, caller }, { engine }) => engine.resumeRobot(id, caller),
+	}),
+	robotRemove: door({ run: ({ id, caller }, { engine }) => engine.removeRobot(id, caller) }),
+
+	tokens: door({
+		answer: listOf(answers.token),
+		run: async (_ask, { engine }) => ({ items: await engine.tokens() }),
+	}),
+	tokenCreate: door({
+		body: tokenRequest,
+		bodyOptional: true,
+		answer: answers.tokenCreated,
+		status: 201,
+		run: ({ body, caller }, { engine }) => engine.createToken(body, caller),
+	}),
+	tokenRevoke: door({ run: ({ id, caller }, { engine }) => engine.revokeToken(id, caller) }),
+	keys: door({
+		answer: listOf(answers.key),
+		run: async (_ask, { engine }) => ({ items: await engine.keys() }),
+	}),
+	keyCreate: door({
+		body: keyRequest,
+		answer: answers.keyCreated,
+		status: 201,
+		run: ({ body, caller }, { engine }) => engine.createKey(body, caller),
+	}),
+	keyRevoke: door({ run: ({ id, caller }, { engine }) => engine.revokeKey(id, caller) }),
+
+	waitCreate: door({
+		body: waitRequest,
+		answer: answers.waitCreated,
+		status: 201,
+		run: ({ body, caller }, { engine }) => engine.createWait(body, caller),
+	}),
+	wait: door({
+		query: waitQuery,
+		answer: answers.wait,
+		run({ id, query, signal }, { engine }) {
+			const waitMs = waitOf(query.waitMs);
+			return waitMs === undefined ? engine.wait(id) : engine.wait(id, waitMs, signal());
+		},
+	}),
+	waitClose: door({ run: ({ id }, { engine }) => engine.closeWait(id) }),
+	waitDeliver: door({ run: ({ id }, { engine }) => engine.deliverWait(id) }),
+
+	schedules: door({
+		answer: listOf(answers.schedule),
+		run: async (_ask, { engine }) => ({ items: await engine.schedules() }),
+	}),
+	schedule: door({ answer: answers.schedule, run: ({ id }, { engine }) => engine.schedule(id) }),
+	schedulePut: door({
+		body: scheduleRequest,
+		answer: answers.schedule,
+		run: ({ id, body, caller }, { engine }) => engine.putSchedule(id, body, caller),
+	}),
+	scheduleRemove: door({ run: ({ id, caller }, { engine }) => engine.removeSchedule(id, caller) }),
+	schedulePause: door({
+		answer: answers.schedule,
+		run: ({ id, caller }, { engine }) => engine.pauseSchedule(id, caller),
+	}),
+	scheduleResume: door({
+		answer: answers.schedule,
+		run: ({ id, caller }, { engine }) => engine.resumeSchedule(id, caller),
+	}),
+
+	subscriptionPut: door({
+		body: subscriptionRequest,
+		answer: answers.subscriptionAnswer,
+		run: ({ id, body, caller }, { engine }) => engine.subscribe(id, body, caller),
+	}),
+	subscriptionEvents: door({
+		query: eventsQuery,
+		answer: listOf(answers.fleetEvent),
+		run: async ({ id, query, signal }, { engine }) => ({
+			items: await engine.events(id, query.epoch, waitOf(query.waitMs) ?? 0, signal()),
+		}),
+	}),
+	subscriptionAck: door({
+		body: acknowledge,
+		run: ({ id, body }, { engine }) => engine.acknowledge(id, body.epoch, body.cursor),
+	}),
+} as const satisfies Record<string, Door>;
+
+/** Whether `signature` over `text` was made with the private half of this Ed25519 key. */
+export function proves(publicKey: string, text: string, signature: string): boolean {
+	let key: KeyObject;
+	try {
+		key = createPublicKey({
+			key: Buffer.from(publicKey, 'base64url'),
+			format: 'der',
+			type: 'spki',
+		});
+	} catch {
+		return false;
+	}
+	if (key.asymmetricKeyType !== 'ed25519') return false;
+	return verify(null, Buffer.from(text), key, Buffer.from(signature, 'base64url'));
+}

@@ -1,0 +1,339 @@
+/**
+ * One robot's socket, from the first byte to the last.
+ *
+ *   new ── hello ──> proving ── robot_registered ──> registered
+ *    └──────────┴────────── closed ─────────────────────┘
+ *
+ * It knows frames, signatures and close codes; what a message means for a job is the session's.
+ * Thousands of small messages a second pass here: one parse, one compiled check, one call; answers
+ * are glued from a prefix and one `JSON.stringify`, with ids from a counter.
+ */
+import { randomBytes } from 'node:crypto';
+import type { RawData, WebSocket } from 'ws';
+import {
+	closeCodes,
+	type Hello,
+	helloProof,
+	type HubMessages,
+	limits,
+	Problem,
+	type RobotMessages,
+	type RobotRegistered,
+} from '../../protocol';
+import { decodeOutput } from '../../protocol/frames';
+import { robots, validatorOf, type Validator } from '../../protocol/schemas';
+import type { RobotSession, RobotSink } from '../engine';
+import { problemOf } from './app';
+import type { House } from './door';
+import { proves } from './fleet-doors';
+
+const validators = Object.fromEntries(
+	Object.entries(robots.robotMessages).map(([type, schema]) => [
+		type,
+		validatorOf(schema, 'payload'),
+	]),
+) as unknown as { [T in keyof RobotMessages]: Validator<RobotMessages[T]> };
+
+/** A robot that does not read its socket is as good as gone, and must not fill our memory. */
+const maxUnsentBytes = 16 * 1024 * 1024;
+
+export class RobotLink {
+	readonly #socket: WebSocket;
+	readonly #house: House;
+	readonly #onProved: () => void;
+	readonly #heartbeatMs: number;
+	readonly #nonce = randomBytes(32).toString('base64url');
+	readonly #idPrefix = randomBytes(6).toString('base64url');
+	#state: 'new' | 'proving' | 'registered' | 'closed' = 'new';
+	#session: RobotSession | undefined;
+	/** What the engine says before the robot has heard `robot_registered`. */
+	#early: string[] | undefined = [];
+	#lastId = 0;
+	#stampAt = 0;
+	#stamp = '';
+	/** Monotonic; read by the sweep. */
+	seenAt: number;
+	readonly openedAt: number;
+
+	constructor(socket: WebSocket, house: House, heartbeatMs: number, onProved: () => void) {
+		this.#socket = socket;
+		this.#house = house;
+		this.#heartbeatMs = heartbeatMs;
+		this.#onProved = onProved;
+		this.openedAt = this.seenAt = house.clock.monotonic();
+		socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
+		socket.on('pong', () => this.#alive());
+		socket.on('ping', () => this.#alive());
+		socket.on('close', () => this.#closed());
+		// Every error of a socket is followed by its close; there is nothing to add.
+		socket.on('error', (error) => house.log.debug('a robot’s socket failed', { error }));
+		this.#say('connected', {
+			hub_id: house.engine.hubId,
+			protocol: { min: limits.oldestProtocolVersion, max: limits.protocolVersion },
+			nonce: this.#nonce,
+		});
+	}
+
+	get proved(): boolean {
+		return this.#state === 'registered';
+	}
+
+	close(code: number, reason: string): void {
+		this.#socket.close(code, reason.slice(0, 120));
+	}
+
+	/** Without goodbye: for sockets whose other end does not answer any more. */
+	terminate(): void {
+		this.#socket.terminate();
+	}
+
+	ping(): void {
+		this.#socket.ping();
+	}
+
+	#alive(): void {
+		this.seenAt = this.#house.clock.monotonic();
+		this.#session?.seen();
+	}
+
+	#receive(data: RawData, isBinary: boolean): void {
+		this.#alive();
+		let id: string | undefined;
+		try {
+			if (isBinary) return this.#takeOutput(data as Buffer);
+			const { type, payload, id: given } = envelopeOf((data as Buffer).toString('utf8'));
+			id = given;
+			const validator = Object.hasOwn(validators, type)
+				? validators[type as keyof RobotMessages]
+				: undefined;
+			if (!validator) throw new Problem('unknown-message', { type: type.slice(0, 64) });
+			const mistake = validator.mistake(payload);
+			if (mistake)
+				throw new Problem('bad-message', {
+					reason: `${type}: ${mistake.message.replace(/\.$/, '')}`,
+				});
+			this.#route(type as keyof RobotMessages, payload, id);
+		} catch (error) {
+			this.#refuse(error, id);
+		}
+	}
+
+	#route(type: keyof RobotMessages, payload: unknown, id: string | undefined): void {
+		if (type === 'hello') {
+			if (this.#state !== 'new')
+				throw new Problem('bad-message', { reason: 'hello was already said' });
+			this.#state = 'proving';
+			void this.#register(payload as Hello, id);
+			return;
+		}
+		const session = this.#session;
+		if (this.#state !== 'registered' || !session) {
+			throw new Problem('bad-message', { reason: 'say hello first and wait for robot_registered' });
+		}
+		switch (type) {
+			case 'heartbeat':
+				session.heartbeat(metricsOf(payload as RobotMessages['heartbeat']));
+				return this.#say('heartbeat', {}, id);
+			case 'job_accepted':
+				return session.accepted(payload as RobotMessages['job_accepted']);
+			case 'job_rejected':
+				return session.rejected(payload as RobotMessages['job_rejected']);
+			case 'job_result':
+				return session.result(payload as RobotMessages['job_result']);
+			case 'status_update':
+				return session.status(payload as RobotMessages['status_update']);
+			case 'control':
+				return this.#control(payload as RobotMessages['control'], session, id);
+			case 'error':
+				this.#house.log.warn('a robot reports a problem', {
+					robotId: session.robotId,
+					problem: payload as Record<string, unknown>,
+				});
+		}
+	}
+
+	#control(
+		{ action, text }: RobotMessages['control'],
+		session: RobotSession,
+		id: string | undefined,
+	): void {
+		if (action === 'ping') return this.#say('control', { action: 'pong' }, id);
+		if (action === 'goodbye' || action === 'pause' || action === 'shutdown')
+			return session.stopping();
+		if (action === 'note') {
+			this.#house.log.info('a robot notes', {
+				robotId: session.robotId,
+				text: text?.slice(0, 1000),
+			});
+		}
+	}
+
+	#takeOutput(data: Buffer): void {
+		if (this.#state !== 'registered' || !this.#session) {
+			throw new Problem('bad-message', { reason: 'say hello first and wait for robot_registered' });
+		}
+		if (data.length > limits.maxOutputFrameBytes + 64) {
+			throw new Problem('bad-message', {
+				reason: `an output frame may have at most ${limits.maxOutputFrameBytes} bytes`,
+			});
+		}
+		const frame = decodeOutput(data);
+		if (!frame) throw new Problem('bad-message', { reason: 'this is not an intact output frame' });
+		this.#session.output(frame);
+	}
+
+	async #register(hello: Hello, id: string | undefined): Promise<void> {
+		try {
+			if (
+				hello.protocol < limits.oldestProtocolVersion ||
+				hello.protocol > limits.protocolVersion
+			) {
+				throw new Problem('protocol-version', {
+					theirs: hello.protocol,
+					ours: `${limits.oldestProtocolVersion} to ${limits.protocolVersion}`,
+				});
+			}
+			const { engine } = this.#house;
+			const key = await engine.robotKey(hello.robot_id);
+			const text = helloProof(engine.hubId, hello.robot_id, this.#nonce);
+			if (!proves(key, text, hello.signature)) throw new Problem('bad-proof');
+			if (this.#isClosed()) return;
+			const session = await engine.connect(hello, this.#sink());
+			// The socket may have closed while the engine opened the session.
+			if (this.#isClosed()) return session.closed();
+			this.#session = session;
+			this.#state = 'registered';
+			this.#onProved();
+			this.#sayRegistered(session, hello.protocol, id);
+		} catch (error) {
+			if (this.#isClosed()) return;
+			const problem = this.#refuse(error, id);
+			this.close(closeCodeOf(problem), problem.code);
+		}
+	}
+
+	#isClosed(): boolean {
+		return this.#state === 'closed';
+	}
+
+	#sayRegistered(session: RobotSession, protocol: number, id: string | undefined): void {
+		const early = this.#early ?? [];
+		this.#early = undefined;
+		this.#say(
+			'robot_registered',
+			{
+				robot_id: session.robotId,
+				name: session.name,
+				hub_id: this.#house.engine.hubId,
+				protocol,
+				heartbeat_interval: this.#heartbeatMs / 1000,
+				limits: {
+					max_output_frame: limits.maxOutputFrameBytes,
+					max_control_frame: limits.maxControlFrameBytes,
+				},
+				verdicts: session.verdicts,
+			} satisfies RobotRegistered,
+			id,
+		);
+		for (const text of early) this.#send(text);
+	}
+
+	/** The engine's voice. Never blocks and never throws: a dead socket is told by its close. */
+	#sink(): RobotSink {
+		return {
+			assign: (assignment) => this.#sayOrKeep('job_assignment', assignment),
+			cancel: (job_id, epoch, reason, grace_ms) =>
+				this.#sayOrKeep('cancel_job', { job_id, epoch, reason, grace_ms }),
+			revoke: (job_id, epoch) => this.#sayOrKeep('revoke', { job_id, epoch }),
+			resultAck: (ack) => this.#sayOrKeep('result_ack', ack),
+			outputAck: (ack) => this.#sayOrKeep('output_ack', ack),
+			close: (code, reason) => this.close(code, reason),
+		};
+	}
+
+	#sayOrKeep<T extends keyof HubMessages>(type: T, payload: HubMessages[T]): void {
+		const text = this.#encode(type, payload);
+		if (this.#early) this.#early.push(text);
+		else this.#send(text);
+	}
+
+	#say<T extends keyof HubMessages>(type: T, payload: HubMessages[T], answerTo?: string): void {
+		this.#send(this.#encode(type, payload, answerTo));
+	}
+
+	#encode<T extends keyof HubMessages>(
+		type: T,
+		payload: HubMessages[T],
+		answerTo?: string,
+	): string {
+		const now = this.#house.clock.now();
+		if (now !== this.#stampAt) {
+			this.#stampAt = now;
+			this.#stamp = new Date(now).toISOString();
+		}
+		const answers = answerTo === undefined ? '' : `,"correlation_id":${JSON.stringify(answerTo)}`;
+		return `{"type":"${type}","id":"${this.#idPrefix}-${++this.#lastId}","timestamp":"${this.#stamp}"${answers},"payload":${JSON.stringify(payload)}}`;
+	}
+
+	#send(text: string): void {
+		if (this.#socket.readyState !== this.#socket.OPEN) return;
+		if (this.#socket.bufferedAmount > maxUnsentBytes) return this.terminate();
+		this.#socket.send(text);
+	}
+
+	#refuse(error: unknown, id: string | undefined): Problem {
+		const problem = problemOf(this.#house, error, {
+			door: 'robots',
+			robotId: this.#session?.robotId,
+		});
+		this.#say('error', problem.toBody(), id);
+		return problem;
+	}
+
+	#closed(): void {
+		this.#state = 'closed';
+		this.#early = undefined;
+		this.#session?.closed();
+	}
+}
+
+function envelopeOf(text: string): { type: string; id: string | undefined; payload: unknown } {
+	let value: unknown;
+	try {
+		value = JSON.parse(text);
+	} catch {
+		throw new Problem('bad-message', { reason: 'it is not JSON' });
+	}
+	const { type, id, payload } = (value ?? {}) as Record<string, unknown>;
+	if (typeof type !== 'string') throw new Problem('bad-message', { reason: 'type is missing' });
+	if (id !== undefined && (typeof id !== 'string' || id.length > limits.maxIdBytes)) {
+		throw new Problem('bad-message', {
+			reason: `id must be text of at most ${limits.maxIdBytes} characters`,
+		});
+	}
+	return { type, id, payload };
+}
+
+function metricsOf(payload: RobotMessages['heartbeat']): Record<string, number> {
+	const metrics: Record<string, number> = {};
+	for (const name of ['cpu_percent', 'memory_percent', 'disk_percent'] as const) {
+		const value = payload[name];
+		if (value !== undefined) metrics[name] = value;
+	}
+	return metrics;
+}
+
+function closeCodeOf(problem: Problem): number {
+	switch (problem.code) {
+		case 'bad-proof':
+		case 'robot-revoked':
+			return closeCodes.badKey;
+		case 'protocol-version':
+			return closeCodes.badMachine;
+		case 'robot-elsewhere':
+			return closeCodes.tooMany;
+		default:
+			// Ours to mend, not the robot's: it should come back.
+			return 1013;
+	}
+}

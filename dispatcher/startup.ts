@@ -1,0 +1,258 @@
+/**
+ * Starts the whole service in named steps, for `robot-fleet serve` and for the one embedded in n8n:
+ * data folder, store, engine, keys, server. A failure says at which step; what was opened before it
+ * is closed again, last opened first.
+ */
+import {
+	accessSync,
+	chmodSync,
+	constants,
+	existsSync,
+	mkdirSync,
+	readFileSync,
+	renameSync,
+	rmSync,
+	statfsSync,
+	writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleepAwake } from 'node:timers/promises';
+import { limits, Problem, type Scope } from '../protocol';
+import type { Config } from './config';
+import type { Engine } from './engine';
+import { systemChance, systemClock } from './engine/clock';
+import type { Log } from './engine/context';
+import { createEngine } from './engine/create';
+import { startServer } from './server';
+import { CallbackDoor } from './server/callbacks';
+import { openStore, StoreTaken } from './store/open';
+import { version } from './package.json';
+
+export interface ServiceOptions {
+	config: Config;
+	log: Log;
+	/** The bundle that becomes the store's thread; absent = the store shares this thread. */
+	threadEntry?: string;
+	/** Embedded in n8n: n8n.key must exist and work, whatever happened to it. */
+	embedded?: boolean;
+	/** Called when the service cannot go on, e.g. the disk failed. It is already closing then. */
+	onFatal(error: unknown): void;
+}
+
+export interface Service {
+	url: string;
+	robotsUrl: string | undefined;
+	version: string;
+	/** Contents of n8n.key; empty when an operator removed the file. */
+	n8nKey: string;
+	/** Harmless when called twice. */
+	close(): Promise<void>;
+}
+
+const takenWaitMs = 60_000;
+
+export async function startService(options: ServiceOptions): Promise<Service> {
+	const { config, log } = options;
+	const folder = config.dataFolder;
+	const undo: (() => Promise<void> | void)[] = [];
+	const closeAll = async () => {
+		for (const deed of undo.splice(0).reverse()) {
+			try {
+				await deed();
+			} catch (error) {
+				log.error('a part of the service failed to stop', { error });
+			}
+		}
+	};
+
+	try {
+		await step('data folder', () => prepareFolder(folder));
+		const store = await step('store', () => openWhenFree(folder, options));
+		undo.push(() => store.close());
+		const { n8nUrl } = config.engine;
+		const callbacks = new CallbackDoor(n8nUrl === undefined ? [] : [new URL(n8nUrl).origin]);
+		undo.push(() => callbacks.close());
+		const engine = await step('engine', () =>
+			createEngine({
+				store,
+				clock: systemClock,
+				chance: systemChance,
+				log,
+				settings: {
+					defaultJobTimeoutMs: config.engine.defaultJobTimeoutMs,
+					recoveryGraceMs: limits.recoveryGraceMs,
+					...(n8nUrl === undefined ? {} : { callbackBase: n8nUrl }),
+				},
+				callbacks,
+				fatal: (error) => void closeAll().finally(() => options.onFatal(error)),
+			}),
+		);
+		undo.push(() => engine.stop());
+		await step('keys', () => ensureKeys(engine, folder, options.embedded ?? false));
+		const server = await step('server', () =>
+			startServer({
+				...config.server,
+				engine,
+				clock: systemClock,
+				log,
+				version,
+				settings: config.shown,
+			}),
+		);
+		undo.push(() => server.close());
+		writePrivate(
+			join(folder, 'service.json'),
+			`${JSON.stringify({ url: server.url, robotsUrl: server.robotsUrl ?? null, pid: process.pid, version })}\n`,
+		);
+		undo.push(() => rmSync(join(folder, 'service.json'), { force: true }));
+		let closing: Promise<void> | undefined;
+		return {
+			url: server.url,
+			robotsUrl: server.robotsUrl,
+			version,
+			n8nKey: readOr(join(folder, 'n8n.key'), ''),
+			close: () => (closing ??= closeAll()),
+		};
+	} catch (error) {
+		await closeAll();
+		throw error;
+	}
+}
+
+/** A failure at start, with the name of its step. */
+export class StartFailure extends Error {
+	readonly step: string;
+	readonly problem: Problem;
+
+	constructor(step: string, problem: Problem) {
+		super(`${step}: ${problem.message}`, { cause: problem });
+		this.step = step;
+		this.problem = problem;
+	}
+}
+
+async function step<T>(name: string, deed: () => T | Promise<T>): Promise<T> {
+	try {
+		return await deed();
+	} catch (error) {
+		if (error instanceof Problem) throw new StartFailure(name, error);
+		throw new Error(`${name}: ${(error as Error).message}`, { cause: error });
+	}
+}
+
+/** Local, ours, writable; made for this user alone when it is new. */
+export function prepareFolder(folder: string): void {
+	const quoted = JSON.stringify(folder);
+	const mend = `sudo mkdir -p ${quoted} && sudo chown "$(id -un)" ${quoted} && chmod 700 ${quoted}`;
+	try {
+		mkdirSync(folder, { recursive: true, mode: 0o700 });
+		accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK);
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		if (code === 'ENOTDIR' || code === 'EEXIST') {
+			throw new Problem('data-unusable', {
+				folder,
+				reason: 'it is a file',
+				command: `mv ${quoted} ${JSON.stringify(`${folder}.old`)}`,
+			});
+		}
+		const reasons: Record<string, string> = {
+			EACCES: 'this user may not write there',
+			EPERM: 'this user may not write there',
+			EROFS: 'the disk is read-only',
+			ENOSPC: 'the disk is full',
+		};
+		throw new Problem(
+			'data-unusable',
+			{ folder, reason: reasons[code ?? ''] ?? String(code), command: mend },
+			error,
+		);
+	}
+	if (networkDrives.has(statfsSync(folder).type)) {
+		throw new Problem('data-unusable', {
+			folder,
+			reason: 'it lies on a network drive, where file locks cannot be trusted',
+			command: 'export ROBOT_FLEET_DATA=/var/lib/robot-fleet (a folder on a local disk)',
+		});
+	}
+}
+
+/** NFS, SMB, CIFS, SMB2, Ceph, AFS. */
+const networkDrives = new Set([0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x00c36400, 0x5346414f]);
+
+/** The owner may be on its way out (a restart of n8n): worth a minute, then say who it is. */
+async function openWhenFree(folder: string, { log, threadEntry }: ServiceOptions) {
+	const file = join(folder, 'robot-fleet.db');
+	const until = systemClock.monotonic() + takenWaitMs;
+	for (let first = true; ; first = false) {
+		try {
+			const store = await openStore({
+				file,
+				...(threadEntry === undefined ? {} : { threadEntry }),
+			});
+			chmodSync(file, 0o600);
+			return store;
+		} catch (error) {
+			if (!(error instanceof StoreTaken)) throw error;
+			const owner = ownerOf(folder);
+			if (systemClock.monotonic() >= until) {
+				throw new Problem('data-taken', { folder, owner, variable: 'ROBOT_FLEET_DATA' }, error);
+			}
+			if (first)
+				log.warn('another service owns the data folder; waiting for it to end', { folder, owner });
+			// Unlike the clock's sleep this keeps the process alive: nothing else does at this step.
+			await sleepAwake(500);
+		}
+	}
+}
+
+function ownerOf(folder: string): string {
+	try {
+		const { pid, url } = JSON.parse(readFileSync(join(folder, 'service.json'), 'utf8'));
+		return `process ${pid}, ${url}`;
+	} catch {
+		return 'it has not said which';
+	}
+}
+
+/** Written by the start itself, before anyone can ask. */
+const bootstrap = { keyId: 'bootstrap', name: 'first-start', scopes: ['admin'] as const };
+
+/**
+ * The first start makes both keys. "First" means that no key was ever used: a crash between making
+ * a key and writing its file must not lock the operator out, and a removed admin.key stays removed.
+ */
+async function ensureKeys(engine: Engine, folder: string, embedded: boolean): Promise<void> {
+	const make = async (name: string, scopes: Scope[]) => {
+		const { key } = await engine.createKey({ name, scopes }, bootstrap);
+		writePrivate(join(folder, `${name}.key`), `${key}\n`);
+	};
+	const keys = await engine.keys();
+	const first = keys.every((key) => key.lastUsedAt === null);
+	if (first && !existsSync(join(folder, 'admin.key'))) await make('admin', ['admin']);
+	const n8nKey = readOr(join(folder, 'n8n.key'), '');
+	if ((first && n8nKey === '') || (embedded && !works(engine, n8nKey))) {
+		await make('n8n', ['submit', 'read', 'cancel']);
+	}
+}
+
+function works(engine: Engine, key: string): boolean {
+	try {
+		engine.verifyKey(key);
+		return true;
+	} catch {
+		return false;
+	}
+}
+
+function readOr(file: string, fallback: string): string {
+	return existsSync(file) ? readFileSync(file, 'utf8').trim() : fallback;
+}
+
+/** Whole or not at all, and never readable by others, not even for a moment. */
+function writePrivate(file: string, text: string): void {
+	const draft = `${file}.${process.pid}.tmp`;
+	rmSync(draft, { force: true });
+	writeFileSync(draft, text, { mode: 0o600, flag: 'wx', flush: true });
+	renameSync(draft, file);
+}

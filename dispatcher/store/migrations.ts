@@ -1,0 +1,210 @@
+/**
+ * The shape of the SQLite store, step by step. Forward only; each step is one transaction. A step
+ * that has shipped is never edited.
+ *
+ * The state rules are written into the schema too: a bug above this room ends in a refused
+ * transaction, not in a lie on disk.
+ */
+import { finalStates, jobStates, moves, priorities } from '../../protocol';
+
+const list = (values: readonly string[]) => values.map((value) => `'${value}'`).join(',');
+const illegal = Object.entries(moves)
+	.map(([from, to]) => `(OLD.state='${from}' AND NEW.state NOT IN (${list([from, ...to])}))`)
+	.join(' OR ');
+
+export const migrations: readonly string[] = [
+	`
+	CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+	CREATE TABLE jobs (
+		id TEXT PRIMARY KEY,
+		kind TEXT NOT NULL,
+		state TEXT NOT NULL CHECK (state IN (${list(jobStates)})),
+		cause TEXT,
+		lane TEXT NOT NULL,
+		rank REAL NOT NULL,
+		priority TEXT NOT NULL CHECK (priority IN (${list(priorities)})),
+		attempt INTEGER NOT NULL DEFAULT 0,
+		epoch INTEGER NOT NULL DEFAULT 0,
+		robot_id TEXT,
+		tries INTEGER NOT NULL DEFAULT 0,
+		losses INTEGER NOT NULL DEFAULT 0,
+		created_at INTEGER NOT NULL,
+		started_at INTEGER,
+		ended_at INTEGER,
+		due_at INTEGER,
+		ready_at INTEGER NOT NULL,
+		cancel_requested_at INTEGER,
+		progress INTEGER NOT NULL DEFAULT 0,
+		message TEXT,
+		created_by TEXT NOT NULL,
+		retry_of TEXT,
+		parent_id TEXT,
+		spec TEXT NOT NULL,
+		variables TEXT NOT NULL,
+		target TEXT NOT NULL,
+		policy TEXT NOT NULL,
+		bars TEXT,
+		result TEXT,
+		error TEXT,
+		output_done INTEGER NOT NULL DEFAULT 0
+	);
+	CREATE INDEX jobs_queue ON jobs (lane, rank, id) WHERE state = 'queued';
+	CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL AND state IN ('pending','queued');
+	CREATE INDEX jobs_ended ON jobs (state, id) WHERE state IN (${list(finalStates)});
+	CREATE TRIGGER jobs_moves BEFORE UPDATE OF state ON jobs WHEN ${illegal}
+	BEGIN SELECT RAISE(ABORT, 'illegal move of a job'); END;
+
+	CREATE TABLE attempts (
+		job_id TEXT NOT NULL,
+		number INTEGER NOT NULL,
+		epoch INTEGER NOT NULL,
+		token TEXT NOT NULL,
+		robot_id TEXT NOT NULL,
+		state TEXT NOT NULL CHECK (state IN ('dispatched','running','ended')),
+		hold INTEGER NOT NULL,
+		outcome TEXT,
+		cause TEXT,
+		assigned_at INTEGER NOT NULL,
+		started_at INTEGER,
+		ended_at INTEGER,
+		result TEXT,
+		late_result TEXT,
+		stdout_have INTEGER NOT NULL DEFAULT 0,
+		stderr_have INTEGER NOT NULL DEFAULT 0,
+		stdout_length INTEGER,
+		stderr_length INTEGER,
+		PRIMARY KEY (job_id, number)
+	) WITHOUT ROWID;
+	CREATE INDEX attempts_held ON attempts (robot_id) WHERE hold = 1;
+
+	CREATE TABLE moves (
+		job_id TEXT NOT NULL,
+		n INTEGER NOT NULL,
+		at INTEGER NOT NULL,
+		from_state TEXT,
+		to_state TEXT NOT NULL,
+		reason TEXT NOT NULL,
+		by TEXT NOT NULL,
+		attempt INTEGER,
+		PRIMARY KEY (job_id, n)
+	) WITHOUT ROWID;
+
+	CREATE TABLE output (
+		job_id TEXT NOT NULL,
+		number INTEGER NOT NULL,
+		stream INTEGER NOT NULL,
+		start INTEGER NOT NULL,
+		data BLOB NOT NULL,
+		PRIMARY KEY (job_id, number, stream, start)
+	) WITHOUT ROWID;
+
+	CREATE TABLE idempotency (
+		scope TEXT NOT NULL,
+		key TEXT NOT NULL,
+		hash TEXT NOT NULL,
+		job_id TEXT NOT NULL,
+		PRIMARY KEY (scope, key)
+	) WITHOUT ROWID;
+
+	CREATE TABLE robots (
+		id TEXT PRIMARY KEY,
+		name TEXT NOT NULL,
+		public_key TEXT NOT NULL,
+		token_id TEXT,
+		locked_labels TEXT NOT NULL,
+		labels TEXT NOT NULL,
+		capabilities TEXT NOT NULL,
+		slots INTEGER NOT NULL,
+		info TEXT NOT NULL,
+		agent_version TEXT,
+		journal_id TEXT,
+		paused INTEGER NOT NULL DEFAULT 0,
+		created_at INTEGER NOT NULL,
+		last_seen_at INTEGER,
+		removed_at INTEGER
+	) WITHOUT ROWID;
+	CREATE INDEX robots_key ON robots (public_key);
+
+	CREATE TABLE keys (
+		id TEXT PRIMARY KEY,
+		hash TEXT NOT NULL,
+		name TEXT NOT NULL,
+		scopes TEXT NOT NULL,
+		created_at INTEGER NOT NULL,
+		expires_at INTEGER,
+		revoked_at INTEGER,
+		last_used_at INTEGER
+	) WITHOUT ROWID;
+
+	CREATE TABLE tokens (
+		id TEXT PRIMARY KEY,
+		hash TEXT NOT NULL,
+		uses INTEGER NOT NULL,
+		used INTEGER NOT NULL DEFAULT 0,
+		labels TEXT NOT NULL,
+		created_at INTEGER NOT NULL,
+		expires_at INTEGER NOT NULL,
+		revoked_at INTEGER
+	) WITHOUT ROWID;
+
+	CREATE TABLE waits (
+		id TEXT PRIMARY KEY,
+		job_ids TEXT NOT NULL,
+		until TEXT NOT NULL,
+		deadline_at INTEGER,
+		resume_url TEXT,
+		execution_id TEXT,
+		node_id TEXT,
+		nonce TEXT NOT NULL,
+		state TEXT NOT NULL CHECK (state IN ('open','due','closed','dead')),
+		timed_out INTEGER NOT NULL DEFAULT 0,
+		tries INTEGER NOT NULL DEFAULT 0,
+		next_try_at INTEGER,
+		last_error TEXT,
+		created_by TEXT NOT NULL,
+		created_at INTEGER NOT NULL,
+		ended_at INTEGER
+	) WITHOUT ROWID;
+	CREATE INDEX waits_live ON waits (id) WHERE state IN ('open','due');
+
+	CREATE TABLE schedules (
+		id TEXT PRIMARY KEY,
+		name TEXT NOT NULL,
+		cron TEXT NOT NULL,
+		timezone TEXT NOT NULL,
+		enabled INTEGER NOT NULL,
+		catch_up_ms INTEGER NOT NULL,
+		next_run_at INTEGER,
+		last_run_at INTEGER,
+		created_by TEXT NOT NULL,
+		created_at INTEGER NOT NULL
+	) WITHOUT ROWID;
+
+	CREATE TABLE occurrences (
+		schedule_id TEXT NOT NULL,
+		origin TEXT NOT NULL,
+		planned_at INTEGER NOT NULL,
+		at INTEGER NOT NULL,
+		state TEXT NOT NULL,
+		PRIMARY KEY (schedule_id, origin, planned_at)
+	) WITHOUT ROWID;
+
+	CREATE TABLE events (
+		cursor INTEGER PRIMARY KEY AUTOINCREMENT,
+		at INTEGER NOT NULL,
+		type TEXT NOT NULL,
+		subject TEXT NOT NULL,
+		data TEXT NOT NULL
+	);
+	CREATE INDEX events_subject ON events (subject, cursor);
+
+	CREATE TABLE subscriptions (
+		key TEXT PRIMARY KEY,
+		filter TEXT NOT NULL,
+		epoch INTEGER NOT NULL,
+		cursor INTEGER NOT NULL,
+		created_by TEXT NOT NULL
+	) WITHOUT ROWID;
+	`,
+];

@@ -1,0 +1,404 @@
+/**
+ * What the memory promises. Writing is done in deeds: plain, dumb and guarded. A deed names the
+ * state and epoch it expects, and answers whether the world was still so; it never decides anything.
+ * All deeds of one `commit` are one transaction, synced before the answer; a deed that finds its
+ * guard broken changes nothing and does not disturb the others.
+ *
+ * Instants are epoch milliseconds. JSON columns travel as text, so that the store never parses them.
+ */
+import type { Cause, FinalState, JobState, Priority } from '../../protocol';
+import type { Stream } from '../../protocol/frames';
+
+/** A job as it lies in the store. */
+export interface StoredJob {
+	id: string;
+	kind: string;
+	state: JobState;
+	cause: Cause | null;
+	lane: string;
+	rank: number;
+	priority: Priority;
+	/** Number of the last attempt; 0 before the first. */
+	attempt: number;
+	/** Epoch of the live attempt, or of the last one; 0 before the first. */
+	epoch: number;
+	robotId: string | null;
+	/** Attempts that count as tries (a proved non-start does not). */
+	tries: number;
+	losses: number;
+	createdAt: number;
+	startedAt: number | null;
+	endedAt: number | null;
+	/** When the job next needs a look while it is pending or queued; null = never. */
+	dueAt: number | null;
+	readyAt: number;
+	cancelRequestedAt: number | null;
+	progress: number;
+	message: string | null;
+	createdBy: string;
+	retryOf: string | null;
+	parentId: string | null;
+	spec: string;
+	variables: string;
+	target: string;
+	/** A `Policy` of core/retry. */
+	policy: string;
+	/** `{robotId: until}`: robots that refused this job; until = null means for good. */
+	bars: string | null;
+	result: string | null;
+	error: string | null;
+	outputDone: number;
+	/** Output of the last attempt stored by now, in bytes. */
+	stdoutHave: number | null;
+	stderrHave: number | null;
+}
+
+export type NewJob = Pick<
+	StoredJob,
+	| 'id'
+	| 'kind'
+	| 'lane'
+	| 'rank'
+	| 'priority'
+	| 'createdAt'
+	| 'readyAt'
+	| 'dueAt'
+	| 'createdBy'
+	| 'retryOf'
+	| 'parentId'
+	| 'spec'
+	| 'variables'
+	| 'target'
+	| 'policy'
+> & { state: 'pending' | 'queued' };
+
+export interface NewAttempt {
+	number: number;
+	epoch: number;
+	token: string;
+	robotId: string;
+	at: number;
+}
+
+export interface StoredAttempt {
+	jobId: string;
+	number: number;
+	epoch: number;
+	token: string;
+	robotId: string;
+	state: 'dispatched' | 'running' | 'ended';
+	/** 1 while the attempt holds its slot. */
+	hold: number;
+	outcome: string | null;
+	cause: Cause | null;
+	assignedAt: number;
+	startedAt: number | null;
+	endedAt: number | null;
+	result: string | null;
+	lateResult: string | null;
+	stdoutHave: number;
+	stderrHave: number;
+	/** Whole length as the robot said it; null until it did. */
+	stdoutLength: number | null;
+	stderrLength: number | null;
+}
+
+export interface StoredMove {
+	at: number;
+	from: JobState | null;
+	to: JobState;
+	reason: string;
+	by: string;
+	attempt: number | null;
+}
+
+export interface StoredRobot {
+	id: string;
+	name: string;
+	publicKey: string;
+	tokenId: string | null;
+	/** Set by token or admin; the robot cannot change them. JSON. */
+	lockedLabels: string;
+	/** Self-claimed. JSON. */
+	labels: string;
+	capabilities: string;
+	slots: number;
+	info: string;
+	agentVersion: string | null;
+	journalId: string | null;
+	paused: number;
+	createdAt: number;
+	lastSeenAt: number | null;
+	removedAt: number | null;
+}
+
+export interface StoredKey {
+	id: string;
+	hash: string;
+	name: string;
+	scopes: string;
+	createdAt: number;
+	expiresAt: number | null;
+	revokedAt: number | null;
+	lastUsedAt: number | null;
+}
+
+export interface StoredToken {
+	id: string;
+	hash: string;
+	uses: number;
+	used: number;
+	labels: string;
+	createdAt: number;
+	expiresAt: number;
+	revokedAt: number | null;
+}
+
+export interface StoredWait {
+	id: string;
+	jobIds: string;
+	until: string;
+	deadlineAt: number | null;
+	resumeUrl: string | null;
+	executionId: string | null;
+	nodeId: string | null;
+	nonce: string;
+	state: 'open' | 'due' | 'closed' | 'dead';
+	timedOut: number;
+	tries: number;
+	nextTryAt: number | null;
+	lastError: string | null;
+	createdBy: string;
+	createdAt: number;
+	endedAt: number | null;
+}
+
+export interface StoredSchedule {
+	id: string;
+	name: string;
+	cron: string;
+	timezone: string;
+	enabled: number;
+	catchUpMs: number;
+	nextRunAt: number | null;
+	lastRunAt: number | null;
+	createdBy: string;
+	createdAt: number;
+}
+
+export interface StoredSubscription {
+	key: string;
+	filter: string;
+	epoch: number;
+	cursor: number;
+	createdBy: string;
+}
+
+export interface StoredEvent {
+	cursor: number;
+	at: number;
+	type: string;
+	/** What it is about; subscriptions filter on it. */
+	subject: string;
+	data: string;
+}
+
+/** Every deed: what it takes (`in`) and what it answers (`out`). */
+export interface Deeds {
+	/**
+	 * Inserts a job, with its first attempt when a robot is free for it. With an idempotency key that
+	 * was seen before nothing is inserted; the earlier job is named.
+	 */
+	insertJob: {
+		in: {
+			job: NewJob;
+			attempt?: NewAttempt;
+			idempotency?: { scope: string; key: string; hash: string };
+		};
+		out: { duplicateOf: string; sameRequest: boolean; state: JobState } | null;
+	};
+	/** queued → dispatched. Answers what the robot needs to know, or null when the job moved on. */
+	assign: {
+		in: { jobId: string; attempt: NewAttempt };
+		out: Pick<StoredJob, 'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses'> | null;
+	};
+	/** dispatched → running, for this epoch only. */
+	start: {
+		in: { jobId: string; epoch: number; at: number; by: string };
+		out: boolean;
+	};
+	/**
+	 * Ends the live attempt of this epoch and moves the job on in the same breath. `startedAt` makes
+	 * the move through running visible when the robot's acceptance and its result arrive together.
+	 */
+	settle: {
+		in: {
+			jobId: string;
+			epoch: number;
+			at: number;
+			by: string;
+			startedAt?: number;
+			outcome: string;
+			cause: Cause | null;
+			result: string | null;
+			outputLength?: { stdout: number; stderr: number };
+			reason: string;
+			next:
+				| { to: FinalState; cause: Cause | null; error: string | null }
+				| { to: 'queued' | 'pending'; readyAt: number; rank: number; dueAt: number | null };
+			/** Whether the attempt counts as a try, as a loss. */
+			countTry: boolean;
+			countLoss: boolean;
+			bars?: string;
+		};
+		out: boolean;
+	};
+	/** Keeps a result that came after its attempt was over. `again` = it was recorded before. */
+	lateResult: {
+		in: {
+			jobId: string;
+			number: number;
+			epoch: number;
+			token: string;
+			robotId: string;
+			result: string;
+			outputLength: { stdout: number; stderr: number };
+		};
+		out: 'kept' | 'again' | 'unknown';
+	};
+	/** Moves a job that has no live attempt. False when it was not in one of `from`. */
+	moveJob: {
+		in: {
+			jobId: string;
+			from: JobState[];
+			to: JobState;
+			cause: Cause | null;
+			reason: string;
+			by: string;
+			at: number;
+			rank?: number;
+			dueAt?: number | null;
+			error?: string;
+			cancelRequestedAt?: number;
+		};
+		out: boolean;
+	};
+	/** Puts the wish on record for a job with a live attempt of this epoch. */
+	requestCancel: {
+		in: { jobId: string; epoch: number; at: number };
+		out: boolean;
+	};
+	progress: {
+		in: { jobId: string; epoch: number; progress: number | null; message: string | null };
+		out: boolean;
+	};
+	/** Takes the bytes only when `offset` is what the store has. Answers what it has; -1 = no such attempt. */
+	appendOutput: {
+		in: { jobId: string; epoch: number; robotId: string; stream: Stream; offset: number; data: Uint8Array };
+		out: { have: number; complete: boolean };
+	};
+	putRobot: { in: StoredRobot; out: boolean };
+	/** Counts a use of a token. `robot` names who used it before with the same public key. */
+	useToken: {
+		in: { id: string; hash: string; at: number; publicKey: string };
+		out: { labels: string; robotId: string | null } | null;
+	};
+	robotsSeen: { in: { ids: string[]; at: number }; out: boolean };
+	putKey: { in: StoredKey; out: boolean };
+	putToken: { in: StoredToken; out: boolean };
+	revokeToken: { in: { id: string; at: number }; out: boolean };
+	insertWait: { in: StoredWait; out: boolean };
+	/** Changes a wait only while it is in one of `from`. */
+	moveWait: {
+		in: { id: string; from: StoredWait['state'][] } & Partial<
+			Pick<StoredWait, 'state' | 'timedOut' | 'tries' | 'nextTryAt' | 'lastError' | 'endedAt'>
+		>;
+		out: boolean;
+	};
+	putSchedule: { in: StoredSchedule; out: boolean };
+	removeSchedule: { in: { id: string }; out: boolean };
+	/**
+	 * Records one occurrence (unique on schedule, origin, planned time), its event, and the next time,
+	 * all at once: a schedule killed at any moment never fires one twice.
+	 */
+	fire: {
+		in: {
+			scheduleId: string;
+			origin: string;
+			plannedAt: number;
+			at: number;
+			state: 'fired' | 'missed';
+			nextRunAt: number | null;
+			event?: { type: string; data: string };
+		};
+		out: boolean;
+	};
+	/** Creates a subscription at `cursor`, or takes it over with a new epoch. */
+	takeSubscription: {
+		in: { key: string; filter: string; subject: string; fromStart: boolean; createdBy: string };
+		out: { epoch: number; cursor: number };
+	};
+	ackSubscription: { in: { key: string; epoch: number; cursor: number }; out: boolean };
+	setMeta: { in: { key: string; value: string }; out: boolean };
+}
+export type DeedName = keyof Deeds;
+export type Deed = { [N in DeedName]: { do: N } & { with: Deeds[N]['in'] } }[DeedName];
+export type DeedAnswer = Deeds[DeedName]['out'];
+
+export interface Head {
+	id: string;
+	rank: number;
+	bars: string | null;
+	/** Of the last attempt, so that the next one is numbered without another read. */
+	attempt: number;
+}
+
+export interface ListFilter {
+	state?: JobState;
+	kind?: string;
+	robotId?: string;
+	limit: number;
+	/** Jobs older than this id. */
+	before?: string;
+}
+
+/** Every question: what it takes and what it answers. Answers reflect all commits before it. */
+export interface Reads {
+	/** The first `limit` queued jobs of a lane, best first. */
+	heads: { in: { lane: string; limit: number }; out: Head[] };
+	lanes: { in: null; out: string[] };
+	/** Pending and queued jobs whose `dueAt` has come, and when the next one will be. */
+	due: { in: { at: number; limit: number }; out: { jobs: StoredJob[]; nextAt: number | null } };
+	job: { in: { id: string }; out: StoredJob | undefined };
+	jobsById: { in: { ids: string[] }; out: StoredJob[] };
+	jobs: { in: ListFilter; out: StoredJob[] };
+	/** Jobs whose attempt holds a slot, with that attempt. */
+	held: { in: null; out: { job: StoredJob; attempt: StoredAttempt }[] };
+	attempt: { in: { jobId: string; epoch: number }; out: StoredAttempt | undefined };
+	attempts: { in: { jobId: string }; out: StoredAttempt[] };
+	timeline: { in: { jobId: string }; out: StoredMove[] };
+	output: {
+		in: { jobId: string; number: number; stream: Stream; from: number; maxBytes: number };
+		out: Uint8Array;
+	};
+	counts: { in: null; out: { state: JobState; priority: Priority; count: number }[] };
+	robots: { in: null; out: StoredRobot[] };
+	keys: { in: null; out: StoredKey[] };
+	tokens: { in: null; out: StoredToken[] };
+	wait: { in: { id: string }; out: StoredWait | undefined };
+	liveWaits: { in: null; out: StoredWait[] };
+	schedules: { in: null; out: StoredSchedule[] };
+	subscription: { in: { key: string }; out: StoredSubscription | undefined };
+	events: { in: { subject: string; after: number; limit: number }; out: StoredEvent[] };
+	meta: { in: { key: string }; out: string | undefined };
+}
+export type ReadName = keyof Reads;
+
+export interface Store {
+	/** This opening of the store; grows by one each time. Epochs begin with it, so none repeats. */
+	readonly term: number;
+	/** One transaction, one answer a deed. Rejects only when nothing at all was written. */
+	commit(deeds: Deed[]): Promise<DeedAnswer[]>;
+	read<N extends ReadName>(name: N, args: Reads[N]['in']): Promise<Reads[N]['out']>;
+	close(): Promise<void>;
+}

@@ -1,0 +1,111 @@
+import {
+	type IExecuteFunctions,
+	type INodeExecutionData,
+	type INodeProperties,
+	type INodeType,
+	type INodeTypeDescription,
+	isToolType,
+	type IWebhookFunctions,
+	type IWebhookResponseData,
+	NodeConnectionTypes,
+} from 'n8n-workflow';
+import { connect } from '../shared/connection';
+import { robotFleetApiTest } from '../shared/credential-test';
+import { isRefused, passItem, readItems, refusedItem, type Settled } from '../shared/items';
+import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
+import { nodeError, onErrorOf } from '../shared/refusals';
+import { searchRobots } from '../shared/robots';
+import { submitItems } from '../shared/submitting';
+import { readRobot, robotField } from '../shared/target-fields';
+import {
+	readWaitLimit,
+	resumeParked,
+	resumeWebhooks,
+	waitFields,
+	waitForJobs,
+	waitingNodeTooltip,
+	waitInMemory,
+} from '../shared/waiting';
+
+const completionFields: INodeProperties[] = [
+	{
+		displayName: 'Wait for Completion',
+		name: 'waitForCompletion',
+		type: 'boolean',
+		default: true,
+		description:
+			'Whether to go on only when the command has ended, with its result in the field "job". The waiting execution is stored, so it survives a restart of n8n.',
+	},
+	...waitFields.map((field) => ({
+		...field,
+		displayOptions: {
+			show: { ...field.displayOptions?.show, waitForCompletion: [true], '@tool': [false] },
+		},
+	})),
+	{
+		displayName: 'Tool Wait Limit (Seconds)',
+		name: 'toolWaitSeconds',
+		type: 'number',
+		typeOptions: { minValue: 1 },
+		default: 60,
+		description:
+			'How long to wait for the result before the answer is that the job still runs, with its ID',
+		displayOptions: { show: { waitForCompletion: [true], '@tool': [true] } },
+	},
+];
+
+/** One job for each item on a robot of your choice, and by default its result. */
+export class DispatchToRobot implements INodeType {
+	description: INodeTypeDescription = {
+		displayName: 'Dispatch to Robot',
+		name: 'dispatchToRobot',
+		icon: { light: 'file:dispatchToRobot.svg', dark: 'file:dispatchToRobot.dark.svg' },
+		group: ['transform'],
+		version: 1,
+		subtitle: '={{ $parameter["program"] || $parameter["shell"] }}',
+		description: 'Run a command on one robot of the fleet and get its result',
+		defaults: { name: 'Dispatch to Robot' },
+		inputs: [NodeConnectionTypes.Main],
+		outputs: [NodeConnectionTypes.Main],
+		usableAsTool: true,
+		credentials: [{ name: 'robotFleetApi', required: true, testedBy: 'robotFleetApiTest' }],
+		webhooks: resumeWebhooks,
+		waitingNodeTooltip,
+		properties: [robotField, ...commandFields, ...completionFields, ...jobFields],
+	};
+
+	methods = { credentialTest: { robotFleetApiTest }, listSearch: { searchRobots } };
+
+	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
+		const node = this.getNode();
+		const submits = readItems(this, (i) => readSubmit(this, i, readRobot(this, i)));
+		const wait = this.getNodeParameter('waitForCompletion', 0, true) === true;
+		const limit = readWaitLimit(this);
+		const toolWaitMs = Number(this.getNodeParameter('toolWaitSeconds', 0, 60)) * 1000;
+
+		const fleet = await connect(this).catch((error: unknown) => {
+			throw nodeError(node, error);
+		});
+		const answers = await submitItems(this, fleet, submits);
+		if (wait) {
+			const jobIds = answers.map((answer): Settled<string> =>
+				isRefused(answer) ? answer : { value: answer.value.jobId },
+			);
+			// A tool is called from within another node, which cannot be parked.
+			return isToolType(node.type)
+				? await waitInMemory(this, fleet, jobIds, toolWaitMs)
+				: await waitForJobs(this, fleet, jobIds, limit);
+		}
+		const items = this.getInputData().map((item, i) => {
+			const answer = answers[i]!;
+			if (isRefused(answer)) return refusedItem(onErrorOf(node), item, i, answer.refusal);
+			const { jobId, state } = answer.value;
+			return passItem(item, i, { jobId, state });
+		});
+		return [items];
+	}
+
+	async webhook(this: IWebhookFunctions): Promise<IWebhookResponseData> {
+		return await resumeParked(this);
+	}
+}

@@ -1,0 +1,56 @@
+import {
+	type IExecuteFunctions,
+	type INodeExecutionData,
+	type INodeType,
+	type INodeTypeDescription,
+	NodeConnectionTypes,
+} from 'n8n-workflow';
+import { connect } from '../shared/connection';
+import { robotFleetApiTest } from '../shared/credential-test';
+import { isRefused, passItem, readItems, refusedItem } from '../shared/items';
+import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
+import { nodeError, onErrorOf } from '../shared/refusals';
+import { getCapabilities, getMatchingRobots, searchRobots } from '../shared/robots';
+import { submitItems } from '../shared/submitting';
+import { readTarget, targetFields } from '../shared/target-fields';
+
+/** One job for each item; answers as soon as the jobs are stored. */
+export class SubmitJob implements INodeType {
+	description: INodeTypeDescription = {
+		displayName: 'Submit Job',
+		name: 'submitJob',
+		icon: { light: 'file:submitJob.svg', dark: 'file:submitJob.dark.svg' },
+		group: ['transform'],
+		version: 1,
+		subtitle: '={{ $parameter["program"] || $parameter["shell"] }}',
+		description: 'Submit a job to the robot fleet and go on at once with its job ID',
+		defaults: { name: 'Submit Job' },
+		inputs: [NodeConnectionTypes.Main],
+		outputs: [NodeConnectionTypes.Main],
+		usableAsTool: true,
+		credentials: [{ name: 'robotFleetApi', required: true, testedBy: 'robotFleetApiTest' }],
+		properties: [...commandFields, ...targetFields, ...jobFields],
+	};
+
+	methods = {
+		credentialTest: { robotFleetApiTest },
+		listSearch: { searchRobots },
+		loadOptions: { getCapabilities, getMatchingRobots },
+	};
+
+	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
+		const node = this.getNode();
+		const submits = readItems(this, (i) => readSubmit(this, i, readTarget(this, i)));
+		const fleet = await connect(this).catch((error: unknown) => {
+			throw nodeError(node, error);
+		});
+		const answers = await submitItems(this, fleet, submits);
+		const items = this.getInputData().map((item, i) => {
+			const answer = answers[i]!;
+			if (isRefused(answer)) return refusedItem(onErrorOf(node), item, i, answer.refusal);
+			const { jobId, state } = answer.value;
+			return passItem(item, i, { jobId, state });
+		});
+		return [items];
+	}
+}

@@ -1,0 +1,147 @@
+/** From the credential to a caller of the service. All that differs is how a request travels. */
+import type {
+	IAllExecuteFunctions,
+	IExecuteFunctions,
+	IHttpRequestOptions,
+	ILoadOptionsFunctions,
+	ITriggerFunctions,
+	IWebhookFunctions,
+} from 'n8n-workflow';
+import { FleetClient, type Send, type SendAnswer, type SendRequest } from '../../client';
+import { Problem } from '../../protocol';
+import { callbackBase, sendEmbedded } from './embedded';
+import { asProblem } from './refusals';
+
+export const credentialName = 'robotFleetApi';
+
+export interface RobotFleetCredential {
+	connection: 'embedded' | 'server';
+	url?: string;
+	apiKey?: string;
+	callbackUrl?: string;
+}
+
+export interface Fleet {
+	client: FleetClient;
+	/** The resume URL as the service reaches it; n8n's own may be good only for the outside world. */
+	callback(resumeUrl: URL): URL;
+}
+
+export type FleetContext =
+	IExecuteFunctions | ILoadOptionsFunctions | ITriggerFunctions | IWebhookFunctions;
+
+/** Long enough for a busy service, short enough for a person who waits at the editor. */
+const answerMs = 30_000;
+
+export async function connect(context: FleetContext): Promise<Fleet> {
+	const credential = await context.getCredentials<RobotFleetCredential>(credentialName);
+	if (credential.connection !== 'server') {
+		return {
+			client: new FleetClient(sendEmbedded),
+			callback: (resumeUrl) => rebase(resumeUrl, callbackBase()),
+		};
+	}
+	const base = serverUrl(credential);
+	const send = sendThroughN8n(base, async (options) => {
+		const { httpRequestWithAuthentication } = context.helpers;
+		return await httpRequestWithAuthentication.call(
+			context as IAllExecuteFunctions,
+			credentialName,
+			options,
+		);
+	});
+	return {
+		client: new FleetClient(send),
+		callback: (resumeUrl) => rebase(resumeUrl, credential.callbackUrl),
+	};
+}
+
+export function serverUrl({ url = '' }: RobotFleetCredential): string {
+	const base = url.trim().replace(/\/+$/, '');
+	if (!/^https?:\/\/[^/]+/.test(base)) {
+		throw new Problem('service-away', { url: base || '(empty)', reason: 'not a URL' });
+	}
+	return base;
+}
+
+/** `request` is n8n's helper: proxies, certificates and address rules of the instance apply. */
+export function sendThroughN8n(
+	base: string,
+	request: (options: IHttpRequestOptions) => Promise<unknown>,
+): Send {
+	return async ({ method, path, body, signal, waitMs = 0 }: SendRequest): Promise<SendAnswer> => {
+		const options: IHttpRequestOptions = {
+			method,
+			url: `${base}${path}`,
+			json: true,
+			...(body === undefined ? {} : { body: body as IHttpRequestOptions['body'] }),
+			returnFullResponse: true,
+			ignoreHttpStatusErrors: true,
+			disableFollowRedirect: true,
+			timeout: waitMs + answerMs,
+			...(signal ? { abortSignal: signal } : {}),
+		};
+		let answer: { statusCode: number; body?: unknown };
+		try {
+			answer = (await request(options)) as typeof answer;
+		} catch (error) {
+			signal?.throwIfAborted();
+			throw away(base, error);
+		}
+		return believable(base, { status: answer.statusCode, body: answer.body });
+	};
+}
+
+/**
+ * Between us and the service may stand a proxy with pages of its own. Only JSON objects, and
+ * refusals only with a code of the catalogue, are the word of the service.
+ */
+export function believable(base: string, { status, body }: SendAnswer): SendAnswer {
+	const empty = body === undefined || body === null || body === '';
+	const ours =
+		status >= 400
+			? Problem.fromBody(body) !== undefined
+			: status < 300 && (empty || typeof body === 'object');
+	if (!ours) {
+		throw new Problem('service-away', { url: base, reason: `something else answered ${status}` });
+	}
+	return { status, body: empty ? undefined : body };
+}
+
+/** n8n rewords whatever holds the name of a system error, so we say it in words. */
+const reasons: Record<string, string> = {
+	ECONNREFUSED: 'connection refused',
+	ECONNRESET: 'connection lost',
+	ECONNABORTED: 'no answer in time',
+	ETIMEDOUT: 'no answer in time',
+	ENOTFOUND: 'unknown host',
+	EAI_AGAIN: 'unknown host',
+	EHOSTUNREACH: 'no route to it',
+};
+
+export function away(url: string, error: unknown): Problem {
+	const known = asProblem(error);
+	if (known) return known;
+	const codes = [error, (error as { cause?: unknown } | null)?.cause].map(
+		(each) => (each as { code?: string } | null | undefined)?.code ?? '',
+	);
+	const code = codes.find((each) => each in reasons);
+	const reason =
+		code === undefined
+			? error instanceof Error
+				? error.message
+				: String(error)
+			: (reasons[code] ?? code);
+	return new Problem('service-away', { url, reason }, error);
+}
+
+/** `…/webhook-waiting/<execution>/<node>?signature=…` under another origin. */
+export function rebase(resumeUrl: URL, base: string | undefined): URL {
+	if (!base?.trim()) return resumeUrl;
+	const url = new URL(base);
+	// n8n listens at the root; a path of its public URL belongs to a proxy in front of it.
+	const [endpoint, executionId, nodeId] = resumeUrl.pathname.split('/').slice(-3);
+	url.pathname = [url.pathname.replace(/\/$/, ''), endpoint, executionId, nodeId].join('/');
+	url.search = resumeUrl.search;
+	return url;
+}

@@ -1,0 +1,260 @@
+/** What a job does and how long it may take: the fields, and how they become a `Submit`. */
+import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
+import type { Priority, Submit, Target, Timeouts, Variables } from '../../protocol';
+import { BadParameter } from './refusals';
+
+export const commandFields: INodeProperties[] = [
+	{
+		displayName: 'Command Type',
+		name: 'commandType',
+		type: 'options',
+		options: [
+			{
+				name: 'Program',
+				value: 'program',
+				description: 'One program with its arguments, run as they stand: no shell, no quoting',
+			},
+			{
+				name: 'Shell Text',
+				value: 'shell',
+				description: 'Text for the shell of the robot, with pipes and all',
+			},
+		],
+		default: 'program',
+	},
+	{
+		displayName: 'Program',
+		name: 'program',
+		type: 'string',
+		default: '',
+		required: true,
+		placeholder: 'e.g. uname',
+		description: 'Found on the PATH of the robot',
+		displayOptions: { show: { commandType: ['program'] } },
+	},
+	{
+		displayName: 'Arguments',
+		name: 'args',
+		type: 'string',
+		typeOptions: { multipleValues: true, multipleValueButtonText: 'Add Argument' },
+		default: [],
+		placeholder: 'e.g. -a',
+		description: 'One argument per line, spaces and quotes included as they stand',
+		displayOptions: { show: { commandType: ['program'] } },
+	},
+	{
+		displayName: 'Shell Text',
+		name: 'shell',
+		type: 'string',
+		typeOptions: { rows: 4 },
+		default: '',
+		required: true,
+		placeholder: 'e.g. df -h | tail -n +2',
+		description:
+			'Run by /bin/sh (cmd.exe on Windows). Values of items do not belong in here: add them as variables and write "$ROBOT_FLEET_VAR_NAME".',
+		displayOptions: { show: { commandType: ['shell'] } },
+	},
+];
+
+export const jobFields: INodeProperties[] = [
+	{
+		displayName: 'Priority',
+		name: 'priority',
+		type: 'options',
+		options: [
+			{ name: 'Critical', value: 'critical', description: 'Before everything else' },
+			{ name: 'High', value: 'high' },
+			{ name: 'Normal', value: 'normal' },
+			{ name: 'Low', value: 'low' },
+		],
+		default: 'normal',
+		description: 'Which of the waiting jobs goes first',
+	},
+	{
+		displayName: 'Variables',
+		name: 'variables',
+		type: 'fixedCollection',
+		typeOptions: { multipleValues: true },
+		placeholder: 'Add Variable',
+		default: {},
+		description:
+			'Values for the command: ROBOT_FLEET_VAR_NAME in its environment. A value never becomes shell code.',
+		options: [
+			{
+				displayName: 'Variable',
+				name: 'variable',
+				values: [
+					{
+						displayName: 'Name',
+						name: 'name',
+						type: 'string',
+						default: '',
+						placeholder: 'e.g. build',
+					},
+					{ displayName: 'Value', name: 'value', type: 'string', default: '' },
+				],
+			},
+		],
+	},
+	{
+		displayName: 'Options',
+		name: 'options',
+		type: 'collection',
+		placeholder: 'Add option',
+		default: {},
+		options: [
+			{
+				displayName: 'Environment Variables',
+				name: 'env',
+				type: 'fixedCollection',
+				typeOptions: { multipleValues: true },
+				placeholder: 'Add Variable',
+				default: {},
+				description: 'Added to the environment of the agent',
+				options: [
+					{
+						displayName: 'Variable',
+						name: 'variable',
+						values: [
+							{
+								displayName: 'Name',
+								name: 'name',
+								type: 'string',
+								default: '',
+								placeholder: 'e.g. LANG',
+							},
+							{ displayName: 'Value', name: 'value', type: 'string', default: '' },
+						],
+					},
+				],
+			},
+			{
+				displayName: 'Max Attempts',
+				name: 'maxAttempts',
+				type: 'number',
+				typeOptions: { minValue: 1, numberPrecision: 0 },
+				default: 3,
+				description:
+					'How often the job is started at most, the first time included. Only starts that failed for a reason of the robot are repeated, not a command that ends with an exit code.',
+			},
+			{
+				displayName: 'Queue Time Limit (Seconds)',
+				name: 'queueSeconds',
+				type: 'number',
+				typeOptions: { minValue: 0 },
+				default: 0,
+				description: 'How long the job may wait for a robot; 0 for no limit',
+			},
+			{
+				displayName: 'Run Time Limit (Seconds)',
+				name: 'runSeconds',
+				type: 'number',
+				typeOptions: { minValue: 0 },
+				default: 3600,
+				description: 'How long one attempt may run; 0 for the limit of the service',
+			},
+			{
+				displayName: 'Silence Time Limit (Seconds)',
+				name: 'silenceSeconds',
+				type: 'number',
+				typeOptions: { minValue: 0 },
+				default: 0,
+				description: 'How long a running job may print nothing; 0 for no limit',
+			},
+			{
+				displayName: 'Standard Input',
+				name: 'stdin',
+				type: 'string',
+				typeOptions: { rows: 4 },
+				default: '',
+				description: 'Written to the command, whose input is then closed',
+			},
+			{
+				displayName: 'Working Folder',
+				name: 'cwd',
+				type: 'string',
+				default: '',
+				placeholder: 'e.g. /var/tmp',
+				description: 'Where the command runs; the home folder of the agent when empty',
+			},
+		],
+	},
+];
+
+interface Pair {
+	name: string;
+	value: string;
+}
+
+interface Options {
+	cwd?: string;
+	env?: { variable?: Pair[] };
+	stdin?: string;
+	queueSeconds?: number;
+	runSeconds?: number;
+	silenceSeconds?: number;
+	maxAttempts?: number;
+}
+
+export function readSubmit(
+	context: IExecuteFunctions,
+	itemIndex: number,
+	target: Target | undefined,
+): Submit {
+	const options = context.getNodeParameter('options', itemIndex, {}) as Options;
+	const variables = context.getNodeParameter('variables', itemIndex, {}) as { variable?: Pair[] };
+	const timeouts = readTimeouts(options);
+	return {
+		kind: 'command',
+		spec: { ...readCommand(context, itemIndex), ...readSurroundings(options) },
+		...(target === undefined ? {} : { target }),
+		priority: context.getNodeParameter('priority', itemIndex, 'normal') as Priority,
+		variables: readPairs(variables.variable, 'Variables') as Variables,
+		...(Object.keys(timeouts).length > 0 ? { timeouts } : {}),
+		...(options.maxAttempts ? { retry: { maxAttempts: options.maxAttempts } } : {}),
+	};
+}
+
+function readCommand(context: IExecuteFunctions, itemIndex: number) {
+	if (context.getNodeParameter('commandType', itemIndex, 'program') === 'shell') {
+		const shell = String(context.getNodeParameter('shell', itemIndex, '') ?? '');
+		if (shell.trim() === '') {
+			throw new BadParameter('The shell text is empty', 'Write a command in "Shell Text"');
+		}
+		return { shell };
+	}
+	const command = String(context.getNodeParameter('program', itemIndex, '') ?? '').trim();
+	if (command === '') {
+		throw new BadParameter('No program is given', 'Write one in "Program", e.g. uname');
+	}
+	const args = context.getNodeParameter('args', itemIndex, []) as unknown;
+	return { command, args: (Array.isArray(args) ? args : [args]).map(String) };
+}
+
+function readSurroundings({ cwd, env, stdin }: Options) {
+	const pairs = readPairs(env?.variable, 'Environment Variables');
+	return {
+		...(cwd?.trim() ? { cwd: cwd.trim() } : {}),
+		...(Object.keys(pairs).length > 0 ? { env: pairs } : {}),
+		...(stdin ? { stdin } : {}),
+	};
+}
+
+function readTimeouts({ queueSeconds, runSeconds, silenceSeconds }: Options): Timeouts {
+	return {
+		...(queueSeconds ? { queueMs: queueSeconds * 1000 } : {}),
+		...(runSeconds ? { runMs: runSeconds * 1000 } : {}),
+		...(silenceSeconds ? { silenceMs: silenceSeconds * 1000 } : {}),
+	};
+}
+
+function readPairs(pairs: Pair[] = [], field: string): Record<string, string> {
+	return Object.fromEntries(
+		pairs.map(({ name, value }, index) => {
+			if (name.trim() === '') {
+				throw new BadParameter(`"${field}" has no name in line ${index + 1}`, 'Give it a name');
+			}
+			return [name.trim(), String(value ?? '')];
+		}),
+	);
+}

@@ -1,0 +1,91 @@
+/** What became of a job, as the field `job` of an item and as words for a person. */
+import type { IDataObject } from 'n8n-workflow';
+import { causes, isFinal, type Job, type Wait } from '../../protocol';
+import type { Fleet } from './connection';
+import type { Refusal } from './refusals';
+
+/** What happens to an item whose job still runs when the wait is over. */
+export type AfterLimit = 'continue' | 'onError';
+
+export interface Outcome {
+	/** The field `job`. */
+	job: IDataObject;
+	/** Set when the item follows "On Error". */
+	refusal?: Refusal;
+}
+
+/** One outcome for each job id of the wait. */
+export async function outcomesOf(
+	{ client }: Fleet,
+	wait: Wait,
+	afterLimit: AfterLimit,
+): Promise<Map<string, Outcome>> {
+	const names = new Map<string, string>();
+	if (wait.jobs.some((job) => job.robotId !== null)) {
+		// A name is for people only; without it the id has to do.
+		const robots = await client.robots().catch(() => []);
+		for (const { robotId, name } of robots) names.set(robotId, name);
+	}
+	return new Map(
+		wait.jobs.map((job) => {
+			const robot = job.robotId === null ? null : (names.get(job.robotId) ?? job.robotId);
+			return [job.jobId, outcomeOf(job, robot, wait, afterLimit)];
+		}),
+	);
+}
+
+function outcomeOf(
+	job: Job,
+	robot: string | null,
+	wait: Pick<Wait, 'timedOut'>,
+	afterLimit: AfterLimit,
+): Outcome {
+	const timedOut = wait.timedOut && !isFinal(job.state);
+	const view = viewOf(job, robot, timedOut);
+	const failed = isFinal(job.state) ? job.state !== 'completed' : afterLimit === 'onError';
+	if (!failed) return { job: view };
+	return { job: view, refusal: { ...inWords(job, robot, timedOut), details: view } };
+}
+
+function viewOf(job: Job, robot: string | null, timedOut: boolean): IDataObject {
+	const { result } = job;
+	return {
+		id: job.jobId,
+		state: job.state,
+		cause: job.cause,
+		robot,
+		exitCode: result?.exitCode ?? null,
+		signal: result?.signal ?? null,
+		stdout: result?.stdout ?? '',
+		stderr: result?.stderr ?? '',
+		truncated: result?.truncated ?? false,
+		outputs: (result?.outputs ?? {}) as IDataObject,
+		durationMs: result?.durationMs ?? null,
+		error: (job.error ?? result?.error ?? null) as IDataObject | null,
+		timedOut,
+	};
+}
+
+function inWords(job: Job, robot: string | null, timedOut: boolean): Refusal {
+	const where = `Job ${job.jobId}${robot === null ? '' : ` on ${robot}`}`;
+	if (timedOut) {
+		return {
+			message: `The job is still ${job.state} and the wait time is over`,
+			description: `${where} runs on. Give it more time in "Limit Wait Time", or wait for it again.`,
+		};
+	}
+	const last = lastLine(job.result?.stderr ?? '') ?? job.error?.message;
+	return { message: messageOf(job), description: last ? `${where}: ${last}` : where };
+}
+
+function messageOf({ state, cause, result }: Job): string {
+	if (cause === 'exit_code' && typeof result?.exitCode === 'number') {
+		return `The command ended with exit code ${result.exitCode}`;
+	}
+	if (cause === 'signal' && result?.signal) return `The command was ended by ${result.signal}`;
+	return cause === null ? `The job ended as ${state}` : causes[cause].replace(/\.$/, '');
+}
+
+function lastLine(text: string): string | undefined {
+	return text.trimEnd().split('\n').at(-1)?.trim().slice(0, 500) || undefined;
+}

@@ -1,0 +1,415 @@
+/**
+ * Waiting for jobs without holding anything open, for Wait for Execution and Dispatch to Robot.
+ *
+ *   execute():  register one wait for all items → a short grace in memory → park the execution
+ *   service:    condition met or time over → POST {waitId, nonce} to the resume URL ("poke")
+ *   webhook():  is this the wait we are parked on? → pull the outcome → resume
+ *
+ * Nothing in a poke is trusted and a doubled, late or forged one does nothing: what counts is the
+ * wait remembered in the execution itself, and what the service says about it when asked. A loop
+ * parks the same node many times; each round remembers its own wait in place of the one before.
+ */
+import {
+	type IDataObject,
+	type IExecuteData,
+	type IExecuteFunctions,
+	type INode,
+	type INodeExecutionData,
+	type INodeProperties,
+	type IWebhookDescription,
+	type IWebhookFunctions,
+	type IWebhookResponseData,
+	NodeOperationError,
+	WAIT_INDEFINITELY,
+} from 'n8n-workflow';
+import { isFinal, type Poke, type PokeAnswer, type Wait } from '../../protocol';
+import { now } from './clock';
+import { connect, type Fleet } from './connection';
+import { isRefused, passItem, refusedItem, type Settled } from './items';
+import { type AfterLimit, type Outcome, outcomesOf } from './outcome';
+import { asProblem, BadParameter, nodeError, onErrorOf, refusalOf } from './refusals';
+
+/** In-memory waits delay the shutdown of n8n, so this one is short. */
+const graceMs = 10_000;
+/** The service owns the time limit. n8n's own is a safety net for when the service is gone. */
+const marginMs = 120_000;
+/** Key in the node's context, which n8n stores with the parked execution. */
+const memoryKey = 'robotFleetWait';
+
+// ---------------------------------------------------------------------------- fields
+
+export const waitingNodeTooltip = 'Waiting for jobs on robots to end';
+
+/** Frozen: executions parked by an earlier version come back through it. */
+export const resumeWebhooks: IWebhookDescription[] = [
+	{
+		name: 'default',
+		httpMethod: 'POST',
+		responseMode: 'onReceived',
+		// Without it n8n answers the poke with a text of its own instead of ours.
+		responseData: '',
+		path: '={{ $nodeId }}',
+		restartWebhook: true,
+		isFullPath: true,
+	},
+];
+
+export const waitFields: INodeProperties[] = [
+	{
+		displayName: 'Limit Wait Time',
+		name: 'limitWaitTime',
+		type: 'boolean',
+		default: true,
+		description:
+			'Whether to go on after some time even if jobs still run. They run on all the same.',
+	},
+	{
+		displayName: 'Amount',
+		name: 'waitAmount',
+		type: 'number',
+		typeOptions: { minValue: 1 },
+		default: 1,
+		description: 'How long to wait at most',
+		displayOptions: { show: { limitWaitTime: [true] } },
+	},
+	{
+		displayName: 'Unit',
+		name: 'waitUnit',
+		type: 'options',
+		options: [
+			{ name: 'Days', value: 'days' },
+			{ name: 'Hours', value: 'hours' },
+			{ name: 'Minutes', value: 'minutes' },
+			{ name: 'Seconds', value: 'seconds' },
+		],
+		default: 'hours',
+		description: 'Unit of the amount',
+		displayOptions: { show: { limitWaitTime: [true] } },
+	},
+	{
+		displayName: 'When Time Is Up',
+		name: 'whenTimeIsUp',
+		type: 'options',
+		options: [
+			{
+				name: 'Continue',
+				value: 'continue',
+				description: 'Pass the item on with the field "timedOut" of the job set',
+			},
+			{
+				name: 'Follow On Error',
+				value: 'onError',
+				description: 'Treat the item like one whose job failed, as the node settings say',
+			},
+		],
+		default: 'continue',
+		description: 'What happens to items whose job still runs',
+		displayOptions: { show: { limitWaitTime: [true] } },
+	},
+];
+
+const unitMs: Record<string, number> = {
+	seconds: 1_000,
+	minutes: 60_000,
+	hours: 3_600_000,
+	days: 86_400_000,
+};
+
+export interface WaitLimit {
+	/** Undefined = for ever. */
+	limitMs: number | undefined;
+	afterLimit: AfterLimit;
+}
+
+/** Read for the first item: all items share one wait. */
+export function readWaitLimit(context: IExecuteFunctions): WaitLimit {
+	if (context.getNodeParameter('limitWaitTime', 0, true) !== true) {
+		return { limitMs: undefined, afterLimit: 'continue' };
+	}
+	const amount = Number(context.getNodeParameter('waitAmount', 0, 1));
+	const unit = unitMs[String(context.getNodeParameter('waitUnit', 0, 'hours'))];
+	if (unit === undefined || !(amount > 0)) {
+		throw nodeError(
+			context.getNode(),
+			new BadParameter('The wait time is not a time', 'Set "Amount" to a number above 0'),
+		);
+	}
+	const after = context.getNodeParameter('whenTimeIsUp', 0, 'continue');
+	return {
+		limitMs: Math.round(amount * unit),
+		afterLimit: after === 'onError' ? 'onError' : 'continue',
+	};
+}
+
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+export function readJobId(context: IExecuteFunctions, itemIndex: number): string {
+	const jobId = String(context.getNodeParameter('jobId', itemIndex, '') ?? '').trim();
+	if (uuid.test(jobId)) return jobId.toLowerCase();
+	throw new BadParameter(
+		jobId === '' ? 'The item has no job ID' : `"${jobId}" is not a job ID`,
+		'Set "Job ID" to what Submit Job returned, e.g. {{ $json.jobId }}',
+	);
+}
+
+// ---------------------------------------------------------------------------- execute()
+
+/** What a parked execution remembers. */
+interface Parked {
+	waitId: string;
+	/** One for each input item, in order. */
+	entries: Array<Settled<string>>;
+	afterLimit: AfterLimit;
+}
+
+/** Ends with exactly one item for each input item, in order, now or after a resume. */
+export async function waitForJobs(
+	context: IExecuteFunctions,
+	fleet: Fleet,
+	jobIds: Array<Settled<string>>,
+	{ limitMs, afterLimit }: WaitLimit,
+): Promise<INodeExecutionData[][]> {
+	const items = context.getInputData();
+	const deadlineAt = limitMs === undefined ? undefined : now() + limitMs;
+	const resumeUrl = fleet.callback(ownResumeUrl(context));
+	const { entries, waitId } = await register(context, fleet, jobIds, {
+		deadlineAt,
+		resumeUrl: resumeUrl.toString(),
+		executionId: context.getExecutionId(),
+		nodeId: context.getNode().id,
+	});
+	if (waitId === undefined) return [itemsOf(context.getNode(), items, entries, new Map())];
+
+	const wait = await graceful(context, fleet, waitId);
+	if (wait !== undefined) {
+		const outcomes = await outcomesOf(fleet, wait, afterLimit);
+		// Taken, so nothing is left to deliver. If this call is lost, a poke meets a finished execution.
+		await fleet.client.closeWait(waitId).catch(() => undefined);
+		return [itemsOf(context.getNode(), items, entries, outcomes)];
+	}
+
+	const parked: Parked = { waitId, entries, afterLimit };
+	context.getContext('node')[memoryKey] = JSON.stringify(parked);
+	context.setMetadata({ resumeUrl: resumeUrl.toString() });
+	await context.putExecutionToWait(
+		deadlineAt === undefined ? WAIT_INDEFINITELY : new Date(deadlineAt + marginMs),
+	);
+	return [items];
+}
+
+/** In memory only, for tools: answers what is known when the jobs have ended or the time is over. */
+export async function waitInMemory(
+	context: IExecuteFunctions,
+	fleet: Fleet,
+	jobIds: Array<Settled<string>>,
+	limitMs: number,
+): Promise<INodeExecutionData[][]> {
+	const items = context.getInputData();
+	const deadlineAt = now() + limitMs;
+	const { entries, waitId } = await register(context, fleet, jobIds, { deadlineAt });
+	if (waitId === undefined) return [itemsOf(context.getNode(), items, entries, new Map())];
+	const signal = context.getExecutionCancelSignal();
+	let wait: Wait;
+	try {
+		do wait = await fleet.client.wait(waitId, sliceMs, signal);
+		while (wait.state === 'open');
+	} catch (error) {
+		throw nodeError(context.getNode(), error);
+	} finally {
+		await fleet.client.closeWait(waitId).catch(() => undefined);
+	}
+	const outcomes = await outcomesOf(fleet, wait, 'continue');
+	for (const { job } of outcomes.values()) {
+		if (job.timedOut) {
+			job.hint = `The job is not over. Ask for job ${String(job.id)} again later; do not submit it again.`;
+		}
+	}
+	return [itemsOf(context.getNode(), items, entries, outcomes)];
+}
+
+const sliceMs = 20_000;
+
+/**
+ * One wait for all. A job that the service does not know is its item's own matter, so it is left
+ * out and the others are waited for.
+ */
+async function register(
+	context: IExecuteFunctions,
+	{ client }: Fleet,
+	jobIds: Array<Settled<string>>,
+	rest: { deadlineAt?: number; resumeUrl?: string; executionId?: string; nodeId?: string },
+): Promise<{ entries: Array<Settled<string>>; waitId?: string }> {
+	const node = context.getNode();
+	let entries = jobIds;
+	for (;;) {
+		const wanted = new Set(entries.flatMap((entry) => (isRefused(entry) ? [] : [entry.value])));
+		if (wanted.size === 0) return { entries };
+		try {
+			const { waitId } = await client.createWait({ jobIds: [...wanted], until: 'all', ...rest });
+			return { entries, waitId };
+		} catch (error) {
+			const problem = asProblem(error);
+			const unknown = problem?.code === 'no-such-job' ? String(problem.details.id) : undefined;
+			const at = entries.findIndex((entry) => !isRefused(entry) && entry.value === unknown);
+			if (at < 0) throw nodeError(node, error);
+			if (onErrorOf(node) === 'stop') throw nodeError(node, error, at);
+			const refusal = refusalOf(error);
+			entries = entries.map((entry) =>
+				!isRefused(entry) && entry.value === unknown ? { refusal } : entry,
+			);
+		}
+	}
+}
+
+/** The wait if it ended within the grace; undefined when it is time to park. */
+async function graceful(
+	context: IExecuteFunctions,
+	{ client }: Fleet,
+	waitId: string,
+): Promise<Wait | undefined> {
+	const signal = context.getExecutionCancelSignal();
+	try {
+		const wait = await client.wait(waitId, graceMs, signal);
+		return wait.state === 'open' ? undefined : wait;
+	} catch (error) {
+		if (signal?.aborted) {
+			await client.closeWait(waitId).catch(() => undefined);
+			throw new NodeOperationError(context.getNode(), 'The wait was cancelled');
+		}
+		// The wait is registered: a service that is away for a moment will poke when it is back.
+		if (asProblem(error)?.retry) return undefined;
+		throw nodeError(context.getNode(), error);
+	}
+}
+
+function ownResumeUrl(context: IExecuteFunctions): URL {
+	const url = new URL(String(context.evaluateExpression('{{ $execution.resumeUrl }}', 0)));
+	url.pathname = `${url.pathname}/${encodeURIComponent(context.getNode().id)}`;
+	return url;
+}
+
+// ---------------------------------------------------------------------------- webhook()
+
+/**
+ * Answers a poke. Must never throw: n8n would run the execution with its data wiped. Whatever is
+ * not the outcome of the wait we are parked on leaves the execution parked.
+ */
+export async function resumeParked(context: IWebhookFunctions): Promise<IWebhookResponseData> {
+	try {
+		const { waitId } = (context.getBodyData() ?? {}) as Partial<Poke>;
+		const parked = recall(context);
+		if (parked === undefined) return decline('this execution waits for no jobs');
+		if (waitId !== parked.waitId) return decline('this execution waits for something else now');
+		const fleet = await connect(context);
+		const wait = await fleet.client.wait(parked.waitId);
+		if (wait.executionId !== context.getExecutionId() || wait.nodeId !== context.getNode().id) {
+			return decline('this wait belongs to another execution');
+		}
+		const over = wait.state !== 'open' || wait.jobs.every(({ state }) => isFinal(state));
+		if (!over) return decline('the wait is not over');
+		return await resume(context, fleet, wait, parked);
+	} catch (error) {
+		if (asProblem(error)?.code === 'no-such-wait') return decline('the service has no such wait');
+		return unavailable(context, refusalOf(error).message);
+	}
+}
+
+async function resume(
+	context: IWebhookFunctions,
+	fleet: Fleet,
+	wait: Wait,
+	{ entries, afterLimit }: Parked,
+): Promise<IWebhookResponseData> {
+	const node = context.getNode();
+	const items = context.evaluateExpression('{{ $input.all() }}', 0) as unknown;
+	const outcomes = await outcomesOf(fleet, wait, afterLimit);
+	const failure = onErrorOf(node) === 'stop' ? firstFailure(entries, outcomes) : undefined;
+	if (failure) {
+		// n8n fails a node on resume when it finds this. The other On Error modes are told by the items.
+		const { executeData } = context as unknown as { executeData?: IExecuteData };
+		if (executeData) {
+			const { message, description } = failure;
+			executeData.metadata = {
+				...executeData.metadata,
+				resumeError: { name: 'NodeOperationError', message, description },
+			} as IExecuteData['metadata'];
+		}
+	}
+	const answer: PokeAnswer = { resumed: true };
+	const mode = failure ? 'continue' : onErrorOf(node);
+	return {
+		webhookResponse: answer,
+		workflowData: [makeItems(mode, items as INodeExecutionData[], entries, outcomes)],
+	};
+}
+
+/** What the last round stored; a proxy of n8n, so the text crosses it whole. */
+function recall(context: IWebhookFunctions): Parked | undefined {
+	// Braces in a name would end the expression.
+	const name = JSON.stringify(context.getNode().name).replace(
+		/[{}]/g,
+		(brace) => `\\u00${brace.charCodeAt(0).toString(16)}`,
+	);
+	const text = context.evaluateExpression(`{{ $node[${name}].context["${memoryKey}"] }}`, 0);
+	return typeof text === 'string' ? (JSON.parse(text) as Parked) : undefined;
+}
+
+function decline(reason: string): IWebhookResponseData {
+	const answer: PokeAnswer = { resumed: false, reason };
+	return { webhookResponse: answer };
+}
+
+/** Anything but our 2xx makes the service try again later. */
+function unavailable(context: IWebhookFunctions, reason: string): IWebhookResponseData {
+	const answer: PokeAnswer = { resumed: false, reason };
+	try {
+		context.getResponseObject().status(503).json(answer);
+		return { noWebhookResponse: true };
+	} catch {
+		return { webhookResponse: answer };
+	}
+}
+
+// ---------------------------------------------------------------------------- items
+
+function itemsOf(
+	node: INode,
+	items: INodeExecutionData[],
+	entries: Array<Settled<string>>,
+	outcomes: Map<string, Outcome>,
+): INodeExecutionData[] {
+	const onError = onErrorOf(node);
+	if (onError === 'stop') {
+		const at = entries.findIndex((entry) => refusalIn(entry, outcomes) !== undefined);
+		const refusal = at < 0 ? undefined : refusalIn(entries[at], outcomes);
+		if (refusal) throw nodeError(node, refusal, at);
+	}
+	return makeItems(onError, items, entries, outcomes);
+}
+
+function makeItems(
+	onError: ReturnType<typeof onErrorOf>,
+	items: INodeExecutionData[],
+	entries: Array<Settled<string>>,
+	outcomes: Map<string, Outcome>,
+): INodeExecutionData[] {
+	return entries.map((entry, index) => {
+		const item = items[index] ?? { json: {} };
+		const outcome = isRefused(entry) ? undefined : outcomes.get(entry.value);
+		const refusal = refusalIn(entry, outcomes);
+		// A job that failed is a result like any other unless the node has an error output.
+		if (refusal && (outcome === undefined || onError === 'output')) {
+			return refusedItem(onError, item, index, refusal);
+		}
+		return passItem(item, index, { job: (outcome?.job ?? null) as IDataObject | null });
+	});
+}
+
+function firstFailure(entries: Array<Settled<string>>, outcomes: Map<string, Outcome>) {
+	return entries.map((entry) => refusalIn(entry, outcomes)).find((refusal) => refusal);
+}
+
+function refusalIn(entry: Settled<string> | undefined, outcomes: Map<string, Outcome>) {
+	if (entry === undefined) return undefined;
+	return isRefused(entry) ? entry.refusal : outcomes.get(entry.value)?.refusal;
+}

@@ -1,0 +1,73 @@
+/**
+ * Every call of the HTTP API in one table: OpenAPI, the authorisation matrix test and docs/api are
+ * made from it, and the server refuses to start with a route that is not in it.
+ * Paths are relative to /api/v1 unless they start with `//`.
+ */
+
+export const scopes = ['submit', 'read', 'cancel', 'operate', 'admin'] as const;
+/**
+ * - `submit`  jobs, waits, schedules and subscriptions of one's own
+ * - `read`    everything but secrets
+ * - `cancel`  cancel and retry
+ * - `operate` robots: pause, resume, drain, remove
+ * - `admin`   keys and tokens; has all others
+ */
+export type Scope = (typeof scopes)[number];
+
+export interface Call {
+	method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+	path: string;
+	/** `null` = needs no key. */
+	scope: Scope | null;
+	summary: string;
+}
+
+export const calls = {
+	submit: { method: 'POST', path: '/jobs', scope: 'submit', summary: 'Submit one job, or many as {jobs: […]}' },
+	jobs: { method: 'GET', path: '/jobs', scope: 'read', summary: 'List jobs, newest first' },
+	job: { method: 'GET', path: '/jobs/{id}', scope: 'read', summary: 'One job; with waitMs answers when it is final or the time is over' },
+	jobAttempts: { method: 'GET', path: '/jobs/{id}/attempts', scope: 'read', summary: 'All attempts of a job' },
+	jobTimeline: { method: 'GET', path: '/jobs/{id}/timeline', scope: 'read', summary: 'All moves of a job: who, when, why' },
+	jobWhy: { method: 'GET', path: '/jobs/{id}/why', scope: 'read', summary: 'One true sentence why the job waits' },
+	jobOutput: { method: 'GET', path: '/jobs/{id}/output', scope: 'read', summary: 'Stored output bytes; Accept: text/event-stream follows' },
+	jobCancel: { method: 'POST', path: '/jobs/{id}/cancel', scope: 'cancel', summary: 'Cancel a job; repeatable safely' },
+	jobRetry: { method: 'POST', path: '/jobs/{id}/retry', scope: 'cancel', summary: 'Submit the same job again' },
+	jobStatus: { method: 'POST', path: '/jobs/{id}/status', scope: 'admin', summary: 'Move a job by hand, through the state machine' },
+	queueStats: { method: 'GET', path: '/queue/stats', scope: 'read', summary: 'Jobs by state and priority' },
+	queuePeek: { method: 'GET', path: '/queue/peek', scope: 'read', summary: 'The next job a robot would get, without taking it' },
+	robots: { method: 'GET', path: '/robots', scope: 'read', summary: 'List robots' },
+	robot: { method: 'GET', path: '/robots/{id}', scope: 'read', summary: 'One robot, by id or name' },
+	robotEnrol: { method: 'POST', path: '/robots/enrol', scope: null, summary: 'A new robot exchanges an enrollment token for an identity' },
+	robotLink: { method: 'GET', path: '/robots/link', scope: null, summary: 'The robots’ WebSocket; the robot proves its key in the first message' },
+	robotPause: { method: 'POST', path: '/robots/{id}/pause', scope: 'operate', summary: 'Give the robot no new jobs' },
+	robotResume: { method: 'POST', path: '/robots/{id}/resume', scope: 'operate', summary: 'Give the robot jobs again' },
+	robotRemove: { method: 'DELETE', path: '/robots/{id}', scope: 'operate', summary: 'Remove a robot: its identity ends, its socket closes with 4001' },
+	tokens: { method: 'GET', path: '/tokens', scope: 'admin', summary: 'List enrollment tokens' },
+	tokenCreate: { method: 'POST', path: '/tokens', scope: 'admin', summary: 'Make an enrollment token; shown once' },
+	tokenRevoke: { method: 'DELETE', path: '/tokens/{id}', scope: 'admin', summary: 'Revoke an enrollment token' },
+	keys: { method: 'GET', path: '/keys', scope: 'admin', summary: 'List API keys' },
+	keyCreate: { method: 'POST', path: '/keys', scope: 'admin', summary: 'Make an API key; shown once' },
+	keyRevoke: { method: 'DELETE', path: '/keys/{id}', scope: 'admin', summary: 'Revoke an API key at once' },
+	waitCreate: { method: 'POST', path: '/waits', scope: 'submit', summary: 'Register a parked n8n execution' },
+	wait: { method: 'GET', path: '/waits/{id}', scope: 'submit', summary: 'The outcome of a wait' },
+	waitClose: { method: 'POST', path: '/waits/{id}/close', scope: 'submit', summary: 'The outcome was taken, or nobody waits any more' },
+	waitDeliver: { method: 'POST', path: '/waits/{id}/deliver', scope: 'submit', summary: 'Try the callback again now' },
+	schedules: { method: 'GET', path: '/schedules', scope: 'read', summary: 'List schedules' },
+	schedule: { method: 'GET', path: '/schedules/{id}', scope: 'read', summary: 'One schedule with its next runs' },
+	schedulePut: { method: 'PUT', path: '/schedules/{id}', scope: 'submit', summary: 'Create or replace a schedule' },
+	scheduleRemove: { method: 'DELETE', path: '/schedules/{id}', scope: 'submit', summary: 'Remove a schedule' },
+	schedulePause: { method: 'POST', path: '/schedules/{id}/pause', scope: 'submit', summary: 'Fire no more until resumed' },
+	scheduleResume: { method: 'POST', path: '/schedules/{id}/resume', scope: 'submit', summary: 'Fire again from now on' },
+	subscriptionPut: { method: 'PUT', path: '/subscriptions/{key}', scope: 'submit', summary: 'Take over a durable consumer' },
+	subscriptionEvents: { method: 'GET', path: '/subscriptions/{key}/events', scope: 'submit', summary: 'Events not yet acknowledged; waits for the first' },
+	subscriptionAck: { method: 'POST', path: '/subscriptions/{key}/ack', scope: 'submit', summary: 'Acknowledge events up to a cursor' },
+	kinds: { method: 'GET', path: '/kinds', scope: 'read', summary: 'Job kinds with the schema of their spec' },
+	config: { method: 'GET', path: '/config', scope: 'read', summary: 'Effective settings' },
+	me: { method: 'GET', path: '/me', scope: 'read', summary: 'The key in use: name and scopes' },
+	openapi: { method: 'GET', path: '/openapi.json', scope: null, summary: 'This API as OpenAPI 3.1' },
+	facadeExecute: { method: 'POST', path: '//server/{kind}/execute', scope: 'submit', summary: 'Start a job of a kind; answers an execution_id' },
+	facadeStatus: { method: 'GET', path: '//server/{kind}/execution/{id}/status', scope: 'read', summary: 'Poll an execution' },
+	healthz: { method: 'GET', path: '//healthz', scope: null, summary: 'The process lives' },
+	readyz: { method: 'GET', path: '//readyz', scope: null, summary: 'The service takes work' },
+} as const satisfies Record<string, Call>;
+export type CallName = keyof typeof calls;

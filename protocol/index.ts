@@ -1,0 +1,9 @@
+/** The words that cross a process, as plain constants and types. Schemas: protocol/schemas. */
+export * from './api';
+export * from './job';
+export * from './limits';
+export * from './messages';
+export * from './problems';
+export * from './seed-names';
+export * from './services';
+export * from './states';

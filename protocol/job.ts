@@ -1,0 +1,191 @@
+/**
+ * What outsiders see of a job, as plain types: camelCase, instants in epoch milliseconds (`…At`),
+ * durations in milliseconds (`…Ms`). protocol/schemas/ holds the same shapes as schemas, and the
+ * compiler holds the two equal.
+ */
+import type { Cause, JobState, Priority } from './states';
+
+/** Values handed to the work: `{{name}}` in args, cwd, env, stdin; ROBOT_FLEET_VAR_NAME always. */
+export type Variables = Record<string, string | number | boolean | null>;
+
+/** Where a job may run. Nothing set = any robot. All that is set must hold. */
+export interface Target {
+	/** Id or name of one robot; the job waits for it while it is away. */
+	robot?: string;
+	/** Labels the robot must carry, exactly. */
+	labels?: Record<string, string>;
+	/** Capabilities the robot must offer. */
+	capabilities?: string[];
+}
+
+export interface Timeouts {
+	/** Longest stay in pending and queued, from submit. Default: no limit. */
+	queueMs?: number;
+	/** How long the robot may take to answer the assignment. Default 30,000. */
+	startMs?: number;
+	/** Longest run of one attempt. Default by kind, else DEFAULT_JOB_TIMEOUT. */
+	runMs?: number;
+	/** Longest silence of a running attempt. Default: no limit. */
+	silenceMs?: number;
+	/** The job ends by then, whatever it is doing. */
+	deadlineAt?: number;
+}
+
+export interface Retry {
+	/** All tries together, the first one included. Default 3. */
+	maxAttempts?: number;
+	/** Default 1,000. */
+	initialDelayMs?: number;
+	/** Default 60,000. */
+	maxDelayMs?: number;
+	/** Default 2. */
+	factor?: number;
+	/** Share of the delay that is random, 0…1. Default 0.2. */
+	jitter?: number;
+	/** Causes worth another try, and `exit:N` for exit code N. Default: refused, spawn_error, infrastructure, exit:75. */
+	on?: string[];
+}
+
+export interface OnLoss {
+	/** How long a robot may stay away before its attempt counts as lost. Default 300,000. */
+	waitMs?: number;
+	/** Default unknown: we say that we do not know, and never run twice silently. */
+	then?: 'unknown' | 'retry' | 'fail';
+}
+
+/** What `POST /jobs` takes. */
+export interface Submit {
+	kind: string;
+	spec: unknown;
+	target?: Target;
+	priority?: Priority | 0 | 1 | 2 | 3;
+	variables?: Variables;
+	timeouts?: Timeouts;
+	retry?: Retry;
+	/** A bare string sets `then`. */
+	onLoss?: OnLoss | 'unknown' | 'retry' | 'fail';
+	onDisconnect?: 'continue' | 'stop';
+	/** The work may safely run more than once: any failure is worth another try. */
+	idempotent?: boolean;
+	/** The same key with the same request is the same job. */
+	idempotencyKey?: string;
+	/** Not eligible before this instant. */
+	notBefore?: number;
+}
+
+export interface SubmitAnswer {
+	jobId: string;
+	state: JobState;
+	/** Set when the idempotency key had already made this job. */
+	duplicate?: true;
+}
+
+/** How a job ended, in full. Set once, with the final state. */
+export interface JobResult {
+	exitCode: number | null;
+	signal: string | null;
+	/** The last bytes of each stream as text; the whole is at `GET /jobs/{id}/output`. */
+	stdout: string;
+	stderr: string;
+	/** Whether stdout or stderr above is only the tail. */
+	truncated: boolean;
+	outputs: Record<string, unknown>;
+	durationMs: number;
+	error: JobError | null;
+	/** False when a process of the attempt may still be alive on its robot. */
+	processGone: boolean;
+}
+
+export interface JobError {
+	/** A cause, or a code of the robot's own. */
+	type: string;
+	message: string;
+}
+
+export interface Job {
+	jobId: string;
+	kind: string;
+	state: JobState;
+	/** Why it ended; null while it lives and when it completed. */
+	cause: Cause | null;
+	/** Number of the current or last attempt; 0 before the first. */
+	attempt: number;
+	robotId: string | null;
+	priority: Priority;
+	/** 0…100. */
+	progress: number;
+	message: string | null;
+	result: JobResult | null;
+	error: JobError | null;
+	createdAt: number;
+	startedAt: number | null;
+	endedAt: number | null;
+	cancelRequestedAt: number | null;
+	retryOf: string | null;
+	parentId: string | null;
+	spec: unknown;
+	variables: Variables;
+	target: Target;
+	timeouts: Timeouts;
+	notBefore: number | null;
+	/** Bytes of output stored by now, and whether that is all there will be. */
+	output: { stdout: number; stderr: number; complete: boolean };
+	createdBy: string;
+}
+
+export interface Attempt {
+	number: number;
+	robotId: string;
+	epoch: number;
+	state: 'dispatched' | 'running' | 'ended';
+	/** How the attempt ended: a final state, `refused`, `not-started` or `lost`. */
+	outcome: string | null;
+	cause: Cause | null;
+	assignedAt: number;
+	startedAt: number | null;
+	endedAt: number | null;
+	result: JobResult | null;
+	/** A result that came after the attempt was over; kept as evidence, changes nothing. */
+	lateResult: JobResult | null;
+}
+
+/** One move of a job: who, when, why. */
+export interface TimelineEntry {
+	at: number;
+	from: JobState | null;
+	to: JobState;
+	/** A cause or a short reason, e.g. `submitted`, `assigned`, `retry`. */
+	reason: string;
+	/** `key:…`, `robot:…` or `dispatcher`. */
+	by: string;
+	attempt: number | null;
+}
+
+export const robotStatuses = ['online', 'busy', 'paused', 'suspect', 'offline'] as const;
+export type RobotStatus = (typeof robotStatuses)[number];
+
+export interface Robot {
+	robotId: string;
+	name: string;
+	/** `online` = connected with a free slot; `busy` = connected, every slot held. */
+	status: RobotStatus;
+	connected: boolean;
+	labels: Record<string, string>;
+	capabilities: string[];
+	slots: number;
+	/** Attempts that hold a slot now. */
+	held: number;
+	currentJobs: string[];
+	lastSeenAt: number | null;
+	createdAt: number;
+	/** What the agent found out about its machine. */
+	info: Record<string, unknown>;
+	agentVersion: string | null;
+}
+
+export interface QueueStats {
+	total: number;
+	byState: Record<JobState, number>;
+	/** Of the jobs that are queued. */
+	byPriority: Record<Priority, number>;
+}

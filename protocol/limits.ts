@@ -1,0 +1,42 @@
+/** Defaults and limits that both sides of a wire must agree on. Units are in the names. */
+export const limits = {
+	protocolVersion: 1,
+	oldestProtocolVersion: 1,
+	heartbeatMs: 15_000,
+	/** A robot silent for so many heartbeats is offline. */
+	missedHeartbeats: 3,
+	acceptMs: 30_000,
+	/** How long a robot that refused a job "for now" is not asked again for it. */
+	refusalMs: 30_000,
+	/** Politeness between the first signal and the kill of the whole process group. */
+	graceMs: 10_000,
+	reconnectMinMs: 1_000,
+	reconnectMaxMs: 60_000,
+	authenticateMs: 10_000,
+	maxBodyBytes: 10 * 1024 * 1024,
+	maxControlFrameBytes: 1024 * 1024,
+	maxOutputFrameBytes: 256 * 1024,
+	maxInlineResultBytes: 1024 * 1024,
+	/** Output of a finished job that travels inside `job_result`. */
+	maxInlineOutputBytes: 64 * 1024,
+	/** Tail of stdout and of stderr kept in the result, each. */
+	maxTailBytes: 32 * 1024,
+	maxOutputBytes: 64 * 1024 * 1024,
+	maxCommandBytes: 64 * 1024,
+	maxIdBytes: 256,
+	maxSubmitBatch: 1_000,
+	maxListLimit: 1_000,
+	maxWaitMs: 60_000,
+	defaultJobTimeoutMs: 3_600_000,
+	lossWaitMs: 300_000,
+	/** Loss time runs only while the dispatcher has been ready for so long. */
+	recoveryGraceMs: 90_000,
+	maxLosses: 3,
+} as const;
+
+/** Where things stand on the wire. */
+export const paths = {
+	api: '/api/v1',
+	robotLink: '/api/v1/robots/link',
+	robotEnrol: '/api/v1/robots/enrol',
+} as const;

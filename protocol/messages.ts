@@ -1,0 +1,243 @@
+/**
+ * What hub and robot say to each other over one WebSocket. JSON text frames carry an envelope;
+ * output travels in binary frames (frames.ts). The seven messages of the seed keep their names
+ * and, like all others here, speak snake_case with ISO-8601 instants.
+ *
+ * The talk: socket opens → hub `connected` (nonce) → robot `hello` (signature, what it holds) → hub
+ * `robot_registered` (a verdict for every attempt held). Nothing else may be said before that.
+ *
+ * Every message of a robot about an attempt names job, attempt, epoch and token, and loses if the
+ * attempt is over.
+ */
+
+export interface Envelope<T extends string = string, P = unknown> {
+	type: T;
+	id: string;
+	/** ISO-8601; wall time, for people. */
+	timestamp: string;
+	payload: P;
+	/** Id of the message this one answers. */
+	correlation_id?: string;
+}
+
+/** Names one attempt. `epoch` never repeats; `token` is random and known to hub and robot only. */
+export interface AttemptRef {
+	job_id: string;
+	attempt: number;
+	epoch: number;
+	token: string;
+}
+
+export interface Connected {
+	hub_id: string;
+	protocol: { min: number; max: number };
+	/** To be signed: see `helloProof`. base64url. */
+	nonce: string;
+}
+
+/** One attempt the robot still knows of. */
+export interface HeldAttempt extends AttemptRef {
+	state: 'accepted' | 'running' | 'ended';
+	/** Bytes produced so far, by stream. */
+	output: { stdout: number; stderr: number };
+}
+
+export interface Hello {
+	robot_id: string;
+	protocol: number;
+	features: string[];
+	version: string;
+	/** Made with the journal; another one means the robot has lost its memory. */
+	journal_id: string;
+	/** Made at each start of the agent. */
+	boot_id: string;
+	/** Ed25519 over `helloProof(…)`, base64url. */
+	signature: string;
+	slots: number;
+	labels: Record<string, string>;
+	capabilities: string[];
+	info: Record<string, unknown>;
+	attempts: HeldAttempt[];
+}
+
+/** The bytes a robot signs to prove its key: bound to this hub, this robot and this connection. */
+export function helloProof(hubId: string, robotId: string, nonce: string): string {
+	return `robot-fleet hello v1\n${hubId}\n${robotId}\n${nonce}`;
+}
+
+/** The bytes a robot signs when it enrolls: proves that it holds the key it registers. */
+export function enrolProof(token: string, publicKey: string): string {
+	return `robot-fleet enrol v1\n${token}\n${publicKey}`;
+}
+
+/**
+ * - `continue`     it is yours, go on (and send output from `output`)
+ * - `send_result`  it is yours, I wait for the result
+ * - `kill`         it is over; stop it, then report
+ * - `forget`       I have all of it
+ * - `hold`         unknown here: keep it running, keep the result
+ */
+export type VerdictAct = 'continue' | 'send_result' | 'kill' | 'forget' | 'hold';
+
+export interface Verdict {
+	job_id: string;
+	epoch: number;
+	act: VerdictAct;
+	/** Bytes stored at the hub; the robot sends from there. */
+	output: { stdout: number; stderr: number };
+}
+
+export interface RobotRegistered {
+	robot_id: string;
+	name: string;
+	hub_id: string;
+	protocol: number;
+	/** Seconds. */
+	heartbeat_interval: number;
+	limits: { max_output_frame: number; max_control_frame: number };
+	verdicts: Verdict[];
+}
+
+export interface Heartbeat {
+	status?: string;
+	active_jobs?: string[];
+	cpu_percent?: number;
+	memory_percent?: number;
+	disk_percent?: number;
+}
+
+export interface JobAssignment extends AttemptRef {
+	kind: string;
+	spec: unknown;
+	variables: Record<string, unknown>;
+	timeouts: {
+		/** Milliseconds; absent = no limit. */
+		run_ms?: number;
+		silence_ms?: number;
+		grace_ms: number;
+	};
+	on_disconnect: 'continue' | 'stop';
+}
+
+export interface JobAccepted extends AttemptRef {
+	started_at: string;
+}
+
+/** `not-started` answers a revoke; the other reasons are refusals. */
+export interface JobRejected extends AttemptRef {
+	reason: 'not-started' | 'paused' | 'no-slot' | 'unsupported-kind' | 'invalid' | 'policy' | 'stopping';
+	message: string;
+	/** True = never ask this robot again for this job. */
+	permanent: boolean;
+}
+
+/** The remainder of a stream that was not sent in frames, addressed like them. */
+export interface InlineOutput {
+	offset: number;
+	data_b64: string;
+}
+
+export interface WireResult {
+	exit_code: number | null;
+	signal: string | null;
+	stdout: string;
+	stderr: string;
+	truncated: boolean;
+	outputs: Record<string, unknown>;
+	duration_ms: number;
+	error: { type: string; message: string } | null;
+	process_gone: boolean;
+}
+
+export interface JobResultMessage extends AttemptRef {
+	state: 'completed' | 'failed' | 'timeout' | 'cancelled';
+	cause: string | null;
+	result: WireResult;
+	/** Whole length of each stream, in bytes. */
+	output: { stdout: number; stderr: number };
+	inline?: { stdout?: InlineOutput; stderr?: InlineOutput };
+}
+
+export interface ResultAck {
+	job_id: string;
+	epoch: number;
+	/** Bytes stored; while less than the length said, the robot keeps the rest and sends it. */
+	output: { stdout: number; stderr: number };
+}
+
+export interface OutputAck {
+	job_id: string;
+	epoch: number;
+	stream: 'stdout' | 'stderr';
+	/** Bytes stored; the next frame must start here. */
+	have: number;
+}
+
+export interface CancelJob {
+	job_id: string;
+	epoch: number;
+	/** `cancelled` = a person; `run_timeout`, `deadline` = a limit; `over` = the attempt has ended elsewhere. */
+	reason: 'cancelled' | 'run_timeout' | 'silence_timeout' | 'deadline' | 'over';
+	grace_ms: number;
+	/** As in `Revoke`. */
+	attempt?: number;
+	token?: string;
+}
+
+export interface Revoke {
+	job_id: string;
+	epoch: number;
+	/** So that a robot which never saw the assignment can name the attempt in its `not-started`. */
+	attempt?: number;
+	token?: string;
+}
+
+export interface StatusUpdate extends AttemptRef {
+	progress?: number;
+	message?: string;
+}
+
+export interface Control {
+	action: 'ping' | 'pong' | 'pause' | 'resume' | 'shutdown' | 'refresh' | 'note' | 'goodbye';
+	text?: string;
+}
+
+export interface ErrorMessage {
+	code: string;
+	text: string;
+	retry: boolean;
+	details: Record<string, unknown>;
+}
+
+export interface HubMessages {
+	connected: Connected;
+	robot_registered: RobotRegistered;
+	heartbeat: Heartbeat;
+	job_assignment: JobAssignment;
+	cancel_job: CancelJob;
+	revoke: Revoke;
+	result_ack: ResultAck;
+	output_ack: OutputAck;
+	control: Control;
+	error: ErrorMessage;
+}
+
+export interface RobotMessages {
+	hello: Hello;
+	heartbeat: Heartbeat;
+	job_accepted: JobAccepted;
+	job_rejected: JobRejected;
+	job_result: JobResultMessage;
+	status_update: StatusUpdate;
+	control: Control;
+	error: ErrorMessage;
+}
+
+/** Close codes of the robots' socket (all final but `tooMany`: the agent tells its owner and waits). */
+export const closeCodes = {
+	badKey: 4001,
+	badMachine: 4002,
+	notYours: 4003,
+	tooMany: 4004,
+	goodbye: 1001,
+} as const;

@@ -1,0 +1,272 @@
+/**
+ * Every way we refuse, in one catalogue: the code is for programs, the text for people (one
+ * sentence, with what to do), `retry` for machines ("is this worth another try as it is?").
+ * docs/problems.md is made from it and tested against it.
+ *
+ * `{name}` in a text is filled from `details`.
+ */
+export const problems = {
+	// Who are you, may you
+	'no-key': {
+		status: 401,
+		retry: false,
+		text: 'Send an API key: Authorization: Bearer KEY (the first start writes admin.key and n8n.key into the data folder).',
+	},
+	'bad-key': {
+		status: 401,
+		retry: false,
+		text: 'This API key is unknown, expired or revoked; ask the operator for a new one.',
+	},
+	'no-scope': {
+		status: 403,
+		retry: false,
+		text: 'This API key lacks the scope "{scope}"; use a key that has it.',
+	},
+	'bad-token': {
+		status: 401,
+		retry: false,
+		text: 'This enrollment token is unknown, expired, used up or revoked; make a new one with: robot-fleet token create.',
+	},
+	'bad-proof': {
+		status: 401,
+		retry: false,
+		text: 'The robot could not prove its key; enroll it again with a new token.',
+	},
+	'robot-revoked': {
+		status: 403,
+		retry: false,
+		text: 'This robot was removed by an operator; enroll it again with a new token if it should come back.',
+	},
+	'robot-elsewhere': {
+		status: 409,
+		retry: true,
+		text: 'A robot with this identity is already connected; stop the other agent, or enroll this machine as a new robot.',
+	},
+	'bad-host': {
+		status: 403,
+		retry: false,
+		text: 'The Host or Origin header "{value}" is not one this service answers to.',
+	},
+
+	// What you sent
+	'bad-json': { status: 400, retry: false, text: 'The body is not valid JSON: {reason}.' },
+	'bad-body': {
+		status: 415,
+		retry: false,
+		text: 'Send a JSON body with Content-Type: application/json.',
+	},
+	'bad-field': { status: 422, retry: false, text: '{path}: {reason}.' },
+	'unknown-field': {
+		status: 422,
+		retry: false,
+		text: '{path} is not a field of this call; known fields are {known}.',
+	},
+	'unknown-kind': {
+		status: 422,
+		retry: false,
+		text: 'No job kind is called "{kind}"; known kinds are {known}.',
+	},
+	'unknown-robot': {
+		status: 422,
+		retry: false,
+		text: 'No robot has the id or name "{robot}"; list them with: robot-fleet robots list.',
+	},
+	'ambiguous-robot': {
+		status: 422,
+		retry: false,
+		text: 'Several robots are called "{robot}"; use the robot id.',
+	},
+	'template-in-shell': {
+		status: 422,
+		retry: false,
+		text: 'spec.shell contains "{found}": values never enter shell text; use the environment variable {instead} inside the shell text, or {{name}} in args, cwd, env or stdin.',
+	},
+	'unknown-variable': {
+		status: 422,
+		retry: false,
+		text: '{path} uses {{{name}}}, but variables has no "{name}".',
+	},
+	'bad-cron': { status: 422, retry: false, text: 'The cron expression is wrong: {reason}.' },
+	'bad-timezone': {
+		status: 422,
+		retry: false,
+		text: 'No time zone is called "{timezone}"; use an IANA name such as Europe/Berlin.',
+	},
+	'too-large': {
+		status: 413,
+		retry: false,
+		text: 'The body is larger than {maxBytes} bytes; send less at once.',
+	},
+	'callback-refused': {
+		status: 422,
+		retry: false,
+		text: 'Callbacks to {origin} are not allowed; start the service with ROBOT_FLEET_N8N_URL={origin} if it is your n8n.',
+	},
+
+	// What is not there, or not so
+	'no-such-route': { status: 404, retry: false, text: 'Nothing answers {method} {path}.' },
+	'no-such-job': { status: 404, retry: false, text: 'No job has the id {id}.' },
+	'no-such-robot': { status: 404, retry: false, text: 'No robot has the id or name {id}.' },
+	'no-such-wait': { status: 404, retry: false, text: 'No wait has the id {id}.' },
+	'no-such-schedule': { status: 404, retry: false, text: 'No schedule has the id {id}.' },
+	'no-such-token': { status: 404, retry: false, text: 'No enrollment token has the id {id}.' },
+	'no-such-key': { status: 404, retry: false, text: 'No API key has the id {id}.' },
+	'no-such-subscription': {
+		status: 404,
+		retry: false,
+		text: 'No subscription has the key {key}; create it with PUT /subscriptions/{key}.',
+	},
+	'illegal-move': {
+		status: 409,
+		retry: false,
+		text: 'A job that is {from} cannot become {to}.',
+	},
+	'not-final': {
+		status: 409,
+		retry: false,
+		text: 'The job is still {state}; only a job that has ended can be retried.',
+	},
+	'key-conflict': {
+		status: 409,
+		retry: false,
+		text: 'The idempotency key "{key}" was used for a different request, which is job {jobId}.',
+	},
+	'lease-lost': {
+		status: 409,
+		retry: false,
+		text: 'This attempt is over; the job may now belong to another robot.',
+	},
+	'stale-epoch': {
+		status: 409,
+		retry: false,
+		text: 'Another consumer has taken over this subscription.',
+	},
+
+	// The other side of the robots' socket
+	'bad-message': {
+		status: 400,
+		retry: false,
+		text: 'The message could not be understood: {reason}.',
+	},
+	'unknown-message': {
+		status: 400,
+		retry: false,
+		text: 'No message type is called "{type}".',
+	},
+	'protocol-version': {
+		status: 426,
+		retry: false,
+		text: 'This agent speaks protocol {theirs}, the service {ours}; update the older of the two.',
+	},
+
+	// The state of the world
+	'too-many': { status: 429, retry: true, text: 'Too many {what}; try again in {retryMs} ms.' },
+	'store-busy': { status: 503, retry: true, text: 'The store is busy; try again shortly.' },
+	'store-full': {
+		status: 503,
+		retry: true,
+		text: 'The disk of the service is nearly full; free some space, results are still taken.',
+	},
+	'store-newer': {
+		status: 500,
+		retry: false,
+		text: 'The data folder was written by a newer version (schema {theirs}, this one knows {ours}); start that version, or restore a backup.',
+	},
+	'not-ready': { status: 503, retry: true, text: 'The service is {state}; try again shortly.' },
+	'service-away': {
+		status: 503,
+		retry: true,
+		text: 'The Robot Fleet service at {url} does not answer ({reason}); is it running?',
+	},
+	'port-taken': {
+		status: 500,
+		retry: false,
+		text: 'Port {port} on {host} is in use; stop the other program or set {variable} to a free port.',
+	},
+	'data-taken': {
+		status: 500,
+		retry: false,
+		text: 'The data folder {folder} is in use by another Robot Fleet service ({owner}); stop it or choose another folder with {variable}.',
+	},
+	'data-unusable': {
+		status: 500,
+		retry: false,
+		text: 'The data folder {folder} cannot be used ({reason}); run: {command}.',
+	},
+	'node-too-old': {
+		status: 500,
+		retry: false,
+		text: 'Node {found} is too old; Robot Fleet needs Node 22.16 or newer.',
+	},
+	'sqlite-unsafe': {
+		status: 500,
+		retry: false,
+		text: 'This Node carries SQLite {found}, which can lose data; use Node 24.',
+	},
+	'bad-config': { status: 500, retry: false, text: 'Settings are wrong: {mistakes}.' },
+	'wrong-process': {
+		status: 500,
+		retry: false,
+		text: '"This n8n" works only in the main process of a regular n8n ({reason}); run robot-fleet serve and choose "Robot Fleet Server" in the credential.',
+	},
+	internal: {
+		status: 500,
+		retry: true,
+		text: 'The service failed in a way it did not expect; the log has the details under {reference}.',
+	},
+} as const satisfies Record<string, { status: number; retry: boolean; text: string }>;
+
+export type ProblemCode = keyof typeof problems;
+export type ProblemDetails = Record<string, string | number | boolean | null>;
+
+/** What goes over the wire as `{ "error": … }`. Never a stack. */
+export interface ProblemBody {
+	code: ProblemCode;
+	text: string;
+	retry: boolean;
+	details: ProblemDetails;
+}
+
+export function problemText(code: ProblemCode, details: ProblemDetails = {}): string {
+	return problems[code].text.replace(/\{(\w+)\}/g, (whole, name: string) =>
+		name in details ? String(details[name]) : whole,
+	);
+}
+
+/** The one error class. Thrown for refusals at a door; rules return values instead. */
+export class Problem extends Error {
+	readonly code: ProblemCode;
+	readonly details: ProblemDetails;
+
+	constructor(code: ProblemCode, details: ProblemDetails = {}, cause?: unknown) {
+		super(problemText(code, details), cause === undefined ? undefined : { cause });
+		this.name = 'Problem';
+		this.code = code;
+		this.details = details;
+	}
+
+	get status(): number {
+		return problems[this.code].status;
+	}
+
+	/** Worth another try as it is? Read from the catalogue, guessed nowhere. */
+	get retry(): boolean {
+		return problems[this.code].retry;
+	}
+
+	toBody(): ProblemBody {
+		return {
+			code: this.code,
+			text: this.message,
+			retry: this.retry,
+			details: this.details,
+		};
+	}
+
+	/** Rebuilds a problem that came over the wire; `undefined` when it is not one of ours. */
+	static fromBody(body: unknown): Problem | undefined {
+		const error = (body as { error?: Partial<ProblemBody> } | undefined)?.error;
+		if (typeof error?.code !== 'string' || !(error.code in problems)) return undefined;
+		return new Problem(error.code, error.details ?? {});
+	}
+}

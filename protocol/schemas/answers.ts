@@ -1,0 +1,257 @@
+/**
+ * What the service answers, as schemas: for the OpenAPI document, never for checking our own
+ * answers. The compiler holds them equal to the plain types.
+ */
+import { type Static, type TProperties, Type } from 'typebox';
+import type { Attempt, Job, JobError, JobResult, QueueStats, Robot, TimelineEntry } from '../job';
+import type {
+	EnrolAnswer,
+	FleetEvent,
+	KeyRecord,
+	Schedule,
+	SubscriptionAnswer,
+	TokenRecord,
+	Wait,
+} from '../services';
+import { causes } from '../states';
+import { nullable, type Same } from './words';
+
+const jobState = Type.Enum([
+	'pending',
+	'queued',
+	'dispatched',
+	'running',
+	'completed',
+	'failed',
+	'timeout',
+	'cancelled',
+]);
+const priority = Type.Enum(['critical', 'high', 'normal', 'low']);
+const cause = Type.Enum(Object.keys(causes) as (keyof typeof causes)[]);
+const at = Type.Integer({ description: 'Epoch milliseconds' });
+const text = Type.String();
+const whole = Type.Integer();
+const labels = Type.Record(Type.String(), Type.String());
+const anything = Type.Record(Type.String(), Type.Unknown());
+const variables = Type.Record(
+	Type.String(),
+	Type.Union([Type.String(), Type.Number(), Type.Boolean(), Type.Null()]),
+);
+
+export const jobError = Type.Object({ type: text, message: text });
+true satisfies Same<Static<typeof jobError>, JobError>;
+
+export const jobResult = Type.Object({
+	exitCode: nullable(whole),
+	signal: nullable(text),
+	stdout: Type.String({ description: 'The last bytes; the whole is at GET /jobs/{id}/output' }),
+	stderr: text,
+	truncated: Type.Boolean(),
+	outputs: anything,
+	durationMs: whole,
+	error: nullable(jobError),
+	processGone: Type.Boolean({
+		description: 'False when a process may still be alive on the robot',
+	}),
+});
+true satisfies Same<Static<typeof jobResult>, JobResult>;
+
+export const job = Type.Object({
+	jobId: text,
+	kind: text,
+	state: jobState,
+	cause: nullable(cause),
+	attempt: whole,
+	robotId: nullable(text),
+	priority,
+	progress: whole,
+	message: nullable(text),
+	result: nullable(jobResult),
+	error: nullable(jobError),
+	createdAt: at,
+	startedAt: nullable(at),
+	endedAt: nullable(at),
+	cancelRequestedAt: nullable(at),
+	retryOf: nullable(text),
+	parentId: nullable(text),
+	spec: Type.Unknown(),
+	variables,
+	target: Type.Object({
+		robot: Type.Optional(text),
+		labels: Type.Optional(labels),
+		capabilities: Type.Optional(Type.Array(text)),
+	}),
+	timeouts: Type.Object({
+		queueMs: Type.Optional(whole),
+		startMs: Type.Optional(whole),
+		runMs: Type.Optional(whole),
+		silenceMs: Type.Optional(whole),
+		deadlineAt: Type.Optional(at),
+	}),
+	notBefore: nullable(at),
+	output: Type.Object({ stdout: whole, stderr: whole, complete: Type.Boolean() }),
+	createdBy: text,
+});
+true satisfies Same<Static<typeof job>, Job>;
+
+export const attempt = Type.Object({
+	number: whole,
+	robotId: text,
+	epoch: whole,
+	state: Type.Enum(['dispatched', 'running', 'ended']),
+	outcome: nullable(text),
+	cause: nullable(cause),
+	assignedAt: at,
+	startedAt: nullable(at),
+	endedAt: nullable(at),
+	result: nullable(jobResult),
+	lateResult: nullable(jobResult),
+});
+true satisfies Same<Static<typeof attempt>, Attempt>;
+
+export const timelineEntry = Type.Object({
+	at,
+	from: nullable(jobState),
+	to: jobState,
+	reason: text,
+	by: text,
+	attempt: nullable(whole),
+});
+true satisfies Same<Static<typeof timelineEntry>, TimelineEntry>;
+
+export const robot = Type.Object({
+	robotId: text,
+	name: text,
+	status: Type.Enum(['online', 'busy', 'paused', 'suspect', 'offline']),
+	connected: Type.Boolean(),
+	labels,
+	capabilities: Type.Array(text),
+	slots: whole,
+	held: whole,
+	currentJobs: Type.Array(text),
+	lastSeenAt: nullable(at),
+	createdAt: at,
+	info: anything,
+	agentVersion: nullable(text),
+});
+true satisfies Same<Static<typeof robot>, Robot>;
+
+export const queueStats = Type.Object({
+	total: whole,
+	byState: Type.Object({
+		pending: whole,
+		queued: whole,
+		dispatched: whole,
+		running: whole,
+		completed: whole,
+		failed: whole,
+		timeout: whole,
+		cancelled: whole,
+	}),
+	byPriority: Type.Object({ critical: whole, high: whole, normal: whole, low: whole }),
+});
+true satisfies Same<Static<typeof queueStats>, QueueStats>;
+
+const waitState = Type.Enum(['open', 'due', 'closed', 'dead']);
+
+export const wait = Type.Object({
+	waitId: text,
+	state: waitState,
+	timedOut: Type.Boolean(),
+	jobs: Type.Array(job),
+	executionId: nullable(text),
+	nodeId: nullable(text),
+	tries: whole,
+	lastError: nullable(text),
+	createdAt: at,
+	deadlineAt: nullable(at),
+});
+true satisfies Same<Static<typeof wait>, Wait>;
+
+export const waitCreated = Type.Object({ waitId: text, state: waitState });
+
+export const schedule = Type.Object({
+	scheduleId: text,
+	name: text,
+	cron: text,
+	timezone: text,
+	enabled: Type.Boolean(),
+	catchUpMs: whole,
+	nextRunAt: nullable(at),
+	lastRunAt: nullable(at),
+	upcoming: Type.Array(at),
+	createdAt: at,
+});
+true satisfies Same<Static<typeof schedule>, Schedule>;
+
+export const subscriptionAnswer = Type.Object({ epoch: whole, cursor: whole });
+true satisfies Same<Static<typeof subscriptionAnswer>, SubscriptionAnswer>;
+
+export const fleetEvent = Type.Object({
+	cursor: whole,
+	at,
+	type: Type.Literal('schedule.due'),
+	data: Type.Object({
+		scheduleId: text,
+		plannedAt: at,
+		origin: Type.Enum(['planned', 'manual', 'backfill']),
+		late: Type.Boolean(),
+	}),
+});
+true satisfies Same<Static<typeof fleetEvent>, FleetEvent>;
+
+const tokenFields = {
+	tokenId: text,
+	uses: whole,
+	used: whole,
+	expiresAt: at,
+	labels,
+	createdAt: at,
+	revokedAt: nullable(at),
+};
+export const token = Type.Object(tokenFields);
+true satisfies Same<Static<typeof token>, TokenRecord>;
+export const tokenCreated = Type.Object({
+	...tokenFields,
+	token: Type.String({ description: 'Shown once' }),
+});
+
+const keyFields = {
+	keyId: text,
+	name: text,
+	scopes: Type.Array(Type.Enum(['submit', 'read', 'cancel', 'operate', 'admin'])),
+	createdAt: at,
+	expiresAt: nullable(at),
+	revokedAt: nullable(at),
+	lastUsedAt: nullable(at),
+};
+export const key = Type.Object(keyFields);
+true satisfies Same<Static<typeof key>, KeyRecord>;
+export const keyCreated = Type.Object({
+	...keyFields,
+	key: Type.String({ description: 'Shown once' }),
+});
+
+export const enrolAnswer = Type.Object({ robotId: text, name: text, hubId: text });
+true satisfies Same<Static<typeof enrolAnswer>, EnrolAnswer>;
+
+export const problem = Type.Object({
+	error: Type.Object({
+		code: Type.String({ description: 'For programs; the list is in docs/problems.md' }),
+		text: Type.String({ description: 'For people: one sentence, with what to do' }),
+		retry: Type.Boolean({ description: 'Worth another try as it is?' }),
+		details: anything,
+	}),
+});
+
+const submitFields = { jobId: text, state: jobState, duplicate: Type.Optional(Type.Literal(true)) };
+export const submitAnswer = Type.Object(submitFields);
+export const retryAnswer = Type.Object({ ...submitFields, retryOf: text });
+export const bulkAnswer = Type.Object({ jobs: Type.Array(Type.Union([submitAnswer, problem])) });
+
+export const why = Type.Object({ text });
+export const me = Type.Object({ name: text, scopes: keyFields.scopes });
+export const listOf = <S extends ReturnType<typeof Type.Object<TProperties>>>(items: S) =>
+	Type.Object({ items: Type.Array(items) });
+export const pageOf = <S extends ReturnType<typeof Type.Object<TProperties>>>(items: S) =>
+	Type.Object({ items: Type.Array(items), cursor: Type.Optional(text) });

@@ -1,0 +1,8 @@
+/** The words of protocol/ as schemas: the source of validation, OpenAPI and JSON Schema. */
+export * as answers from './answers';
+export * from './explain';
+export * from './facade';
+export * as robots from './messages';
+export * from './queries';
+export * from './services';
+export * from './submit';

@@ -1,0 +1,136 @@
+/**
+ * What a robot may say. Tolerant where it costs nothing: a field we do not know comes from a newer
+ * agent and is ignored. What we read is checked: the first old agent in the field must not become
+ * the schema.
+ */
+import { type Static, Type } from 'typebox';
+import { limits } from '../limits';
+import type {
+	Control,
+	Heartbeat,
+	Hello,
+	JobAccepted,
+	JobRejected,
+	JobResultMessage,
+	RobotMessages,
+	StatusUpdate,
+} from '../messages';
+import type { Same } from './words';
+
+const shortText = Type.String({ maxLength: limits.maxIdBytes });
+const longText = Type.String({ maxLength: limits.maxCommandBytes });
+const whole = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+const perStream = Type.Object({ stdout: whole, stderr: whole });
+
+const attemptRef = {
+	job_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
+	attempt: whole,
+	epoch: whole,
+	token: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
+};
+
+export const hello = Type.Object({
+	robot_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
+	protocol: whole,
+	features: Type.Array(shortText, { maxItems: 256 }),
+	version: shortText,
+	journal_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
+	boot_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
+	signature: shortText,
+	slots: Type.Integer({ minimum: 0, maximum: 10_000 }),
+	labels: Type.Record(Type.String(), shortText, { maxProperties: 256 }),
+	capabilities: Type.Array(shortText, { maxItems: 256 }),
+	info: Type.Record(Type.String(), Type.Unknown(), { maxProperties: 256 }),
+	attempts: Type.Array(
+		Type.Object({
+			...attemptRef,
+			state: Type.Enum(['accepted', 'running', 'ended']),
+			output: perStream,
+		}),
+		{ maxItems: 10_000 },
+	),
+});
+true satisfies Same<Static<typeof hello>, Hello>;
+
+export const heartbeat = Type.Object({
+	status: Type.Optional(shortText),
+	active_jobs: Type.Optional(Type.Array(shortText, { maxItems: 10_000 })),
+	cpu_percent: Type.Optional(Type.Number()),
+	memory_percent: Type.Optional(Type.Number()),
+	disk_percent: Type.Optional(Type.Number()),
+});
+true satisfies Same<Static<typeof heartbeat>, Heartbeat>;
+
+export const jobAccepted = Type.Object({ ...attemptRef, started_at: shortText });
+true satisfies Same<Static<typeof jobAccepted>, JobAccepted>;
+
+export const jobRejected = Type.Object({
+	...attemptRef,
+	reason: Type.Enum([
+		'not-started',
+		'paused',
+		'no-slot',
+		'unsupported-kind',
+		'invalid',
+		'policy',
+		'stopping',
+	]),
+	message: longText,
+	permanent: Type.Boolean(),
+});
+true satisfies Same<Static<typeof jobRejected>, JobRejected>;
+
+const inlineOutput = Type.Optional(
+	Type.Object({ offset: whole, data_b64: Type.String({ maxLength: limits.maxInlineResultBytes }) }),
+);
+
+export const jobResult = Type.Object({
+	...attemptRef,
+	state: Type.Enum(['completed', 'failed', 'timeout', 'cancelled']),
+	cause: Type.Union([shortText, Type.Null()]),
+	result: Type.Object({
+		exit_code: Type.Union([Type.Integer(), Type.Null()]),
+		signal: Type.Union([shortText, Type.Null()]),
+		stdout: Type.String(),
+		stderr: Type.String(),
+		truncated: Type.Boolean(),
+		outputs: Type.Record(Type.String(), Type.Unknown()),
+		duration_ms: Type.Number({ minimum: 0 }),
+		error: Type.Union([Type.Object({ type: shortText, message: longText }), Type.Null()]),
+		process_gone: Type.Boolean(),
+	}),
+	output: perStream,
+	inline: Type.Optional(Type.Object({ stdout: inlineOutput, stderr: inlineOutput })),
+});
+true satisfies Same<Static<typeof jobResult>, JobResultMessage>;
+
+export const statusUpdate = Type.Object({
+	...attemptRef,
+	progress: Type.Optional(Type.Number({ minimum: 0, maximum: 100 })),
+	message: Type.Optional(longText),
+});
+true satisfies Same<Static<typeof statusUpdate>, StatusUpdate>;
+
+export const control = Type.Object({
+	action: Type.Enum(['ping', 'pong', 'pause', 'resume', 'shutdown', 'refresh', 'note', 'goodbye']),
+	text: Type.Optional(longText),
+});
+true satisfies Same<Static<typeof control>, Control>;
+
+export const robotError = Type.Object({
+	code: shortText,
+	text: longText,
+	retry: Type.Boolean(),
+	details: Type.Record(Type.String(), Type.Unknown()),
+});
+
+export const robotMessages = {
+	hello,
+	heartbeat,
+	job_accepted: jobAccepted,
+	job_rejected: jobRejected,
+	job_result: jobResult,
+	status_update: statusUpdate,
+	control,
+	error: robotError,
+} as const satisfies Record<keyof RobotMessages, unknown>;

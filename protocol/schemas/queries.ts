@@ -1,0 +1,110 @@
+/**
+ * Query strings. They arrive as text, so numbers are read from digits before the schema looks:
+ * `readQuery` is the one place that does it.
+ */
+import { type Static, type TSchema, Type } from 'typebox';
+import { limits } from '../limits';
+import { Problem } from '../problems';
+import { type Validator, validatorOf } from './explain';
+import { count, id, robotName, strict } from './words';
+
+/** Larger values are taken and shortened: a caller that is ready to wait longer loses nothing. */
+const waitMs = Type.Optional(
+	Type.Integer({
+		description: `How long to wait for it to end; at most ${limits.maxWaitMs} is waited at once. Milliseconds.`,
+		minimum: 0,
+		examples: [30_000],
+	}),
+);
+
+const names = Type.Optional(
+	Type.Enum(['seed'], { description: 'seed = snake_case names and ISO-8601 instants.' }),
+);
+
+export const noQuery = Type.Object({}, strict);
+
+export const jobQuery = Type.Object({ waitMs, names }, strict);
+
+export const namesQuery = Type.Object({ names }, strict);
+
+export const jobsQuery = Type.Object(
+	{
+		state: Type.Optional(
+			Type.Enum([
+				'pending',
+				'queued',
+				'dispatched',
+				'running',
+				'completed',
+				'failed',
+				'timeout',
+				'cancelled',
+			]),
+		),
+		kind: Type.Optional(id('Only jobs of this kind')),
+		robot: Type.Optional(robotName('Only jobs of this robot, by id or name')),
+		limit: Type.Optional(
+			Type.Integer({ description: 'Default 100.', minimum: 1, maximum: limits.maxListLimit }),
+		),
+		cursor: Type.Optional(
+			Type.String({ description: 'As the page before gave it.', minLength: 1, maxLength: 512 }),
+		),
+		names,
+	},
+	strict,
+);
+
+const stream = Type.Optional(
+	Type.Enum(['stdout', 'stderr'], {
+		description: 'Default stdout for bytes, both for an event stream.',
+	}),
+);
+
+export const outputQuery = Type.Object(
+	{ stream, from: Type.Optional(count('First byte wanted. Default 0.')) },
+	strict,
+);
+
+export const peekQuery = Type.Object(
+	{ robot: Type.Optional(robotName('Id or name of a robot')) },
+	strict,
+);
+
+export const waitQuery = Type.Object({ waitMs }, strict);
+
+export const eventsQuery = Type.Object(
+	{ epoch: count('The epoch that PUT answered'), waitMs },
+	strict,
+);
+
+export const facadeQuery = Type.Object(
+	{ host_name: Type.Optional(robotName('Id or name of the robot')) },
+	strict,
+);
+
+/** Reads a query: text becomes the number its schema asks for, then the schema decides. */
+export function queryReader<S extends TSchema>(schema: S): (query: unknown) => Static<S> {
+	const validator: Validator<Static<S>> = validatorOf(schema, 'query');
+	const properties =
+		(schema as { properties?: Record<string, { type?: string }> }).properties ?? {};
+	return (query) => {
+		const values: Record<string, unknown> = {};
+		for (const [name, text] of Object.entries(query as Record<string, unknown>)) {
+			if (Array.isArray(text)) {
+				throw new Problem('bad-field', {
+					path: name.slice(0, 64),
+					reason: 'is given more than once',
+				});
+			}
+			const numeric =
+				Object.hasOwn(properties, name) &&
+				properties[name]!.type === 'integer' &&
+				/^-?\d{1,16}$/.test(String(text));
+			Object.defineProperty(values, name, {
+				value: numeric ? Number(text) : text,
+				enumerable: true,
+			});
+		}
+		return validator.parse(values);
+	};
+}

@@ -1,0 +1,154 @@
+/** Bodies of the calls that are not about one job: waits, schedules, subscriptions, tokens, keys, enrollment. */
+import { type Static, Type } from 'typebox';
+import { limits } from '../limits';
+import type {
+	EnrolRequest,
+	KeyRequest,
+	ScheduleRequest,
+	SubscriptionRequest,
+	TokenRequest,
+	WaitRequest,
+} from '../services';
+import { count, duration, id, instant, labels, name, robotName, type Same, strict } from './words';
+
+export const waitRequest = Type.Object(
+	{
+		jobIds: Type.Array(id('Id of a job'), {
+			description: 'The jobs waited for.',
+			minItems: 1,
+			maxItems: limits.maxSubmitBatch,
+		}),
+		until: Type.Optional(
+			Type.Union(
+				[
+					Type.Enum(['all', 'any']),
+					Type.Object(
+						{ count: Type.Integer({ minimum: 1, maximum: limits.maxSubmitBatch }) },
+						strict,
+					),
+				],
+				{ description: 'How many of them must be final. Default all.' },
+			),
+		),
+		deadlineAt: Type.Optional(instant('When the wait ends with timedOut, whatever the jobs do.')),
+		resumeUrl: Type.Optional(
+			Type.String({
+				description: 'Where to POST the poke; absent = a wait that is only polled.',
+				maxLength: 4096,
+				pattern: '^https?://[^\\s]+$',
+				patternText: 'must be an http:// or https:// address',
+				examples: ['http://127.0.0.1:5678/webhook-waiting/231'],
+			}),
+		),
+		executionId: Type.Optional(id('The n8n execution')),
+		nodeId: Type.Optional(id('The n8n node')),
+	},
+	strict,
+);
+true satisfies Same<Static<typeof waitRequest>, WaitRequest>;
+
+export const scheduleRequest = Type.Object(
+	{
+		name: Type.Optional(name('For people. Default: the id.')),
+		cron: Type.String({
+			description: '5 fields, or 6 with seconds first.',
+			minLength: 1,
+			maxLength: 256,
+			examples: ['0 6 * * 1-5'],
+		}),
+		timezone: Type.Optional(
+			Type.String({
+				description: 'IANA name. Default UTC.',
+				minLength: 1,
+				maxLength: 64,
+				examples: ['Europe/Berlin'],
+			}),
+		),
+		enabled: Type.Optional(Type.Boolean({ description: 'Default true.' })),
+		catchUpMs: Type.Optional(
+			duration('Oldest missed occurrence that is still made up. Default 3,600,000; 0 = none.'),
+		),
+	},
+	strict,
+);
+true satisfies Same<Static<typeof scheduleRequest>, ScheduleRequest>;
+
+export const subscriptionRequest = Type.Object(
+	{
+		filter: Type.Object({ scheduleId: id('The schedule whose occurrences are wanted') }, strict),
+		from: Type.Optional(
+			Type.Enum(['now', 'start'], {
+				description:
+					'Where a new subscription starts. Default now. An existing one goes on where it was.',
+			}),
+		),
+	},
+	strict,
+);
+true satisfies Same<Static<typeof subscriptionRequest>, SubscriptionRequest>;
+
+export const acknowledge = Type.Object(
+	{
+		epoch: count('The epoch that PUT answered; it names this holder.'),
+		cursor: count('All events up to this one are dealt with.'),
+	},
+	strict,
+);
+
+export const tokenRequest = Type.Object(
+	{
+		uses: Type.Optional(
+			Type.Integer({
+				description: 'How many robots may enroll with it. Default 1.',
+				minimum: 1,
+				maximum: 100_000,
+			}),
+		),
+		ttlMs: Type.Optional(duration('How long it is good. Default 900,000.', 1000)),
+		labels: Type.Optional(
+			labels('Labels every robot enrolled with it carries; the robot cannot change them.'),
+		),
+	},
+	strict,
+);
+true satisfies Same<Static<typeof tokenRequest>, TokenRequest>;
+
+export const keyRequest = Type.Object(
+	{
+		name: name('Who or what uses the key; stands in the timeline.', ['n8n-production']),
+		scopes: Type.Array(Type.Enum(['submit', 'read', 'cancel', 'operate', 'admin']), {
+			description: 'What the key may do; admin includes all others.',
+			minItems: 1,
+			maxItems: 5,
+		}),
+		expiresAt: Type.Optional(instant('Default: never.')),
+	},
+	strict,
+);
+true satisfies Same<Static<typeof keyRequest>, KeyRequest>;
+
+const base64url = (description: string, minLength: number, maxLength: number) =>
+	Type.String({
+		description,
+		minLength,
+		maxLength,
+		pattern: '^[A-Za-z0-9_-]+$',
+		patternText: 'must be base64url',
+	});
+
+export const enrolRequest = Type.Object(
+	{
+		token: Type.String({
+			description: 'The enrollment token, as printed.',
+			minLength: 1,
+			maxLength: 1024,
+			pattern: '^[A-Za-z0-9._-]+$',
+			patternText: 'must be a token as printed by: robot-fleet token create',
+		}),
+		publicKey: base64url('Ed25519, SPKI, base64url of the DER.', 40, 200),
+		signature: base64url('Over enrolProof(token, publicKey), base64url.', 80, 100),
+		name: Type.Optional(robotName('How the robot wants to be called. Default: its id.')),
+	},
+	strict,
+);
+true satisfies Same<Static<typeof enrolRequest>, EnrolRequest>;

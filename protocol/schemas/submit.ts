@@ -1,0 +1,195 @@
+/** What `POST /jobs` takes. `spec` is opaque here: its shape belongs to the kind. */
+import { type Static, Type } from 'typebox';
+import type { Submit } from '../job';
+import { limits } from '../limits';
+import { causes } from '../states';
+import { duration, id, instant, labels, name, robotName, type Same, strict, word } from './words';
+
+export const target = Type.Object(
+	{
+		robot: Type.Optional(
+			robotName('Id or name of one robot; the job waits for it while it is away.'),
+		),
+		labels: Type.Optional(labels('Labels the robot must carry, exactly.')),
+		capabilities: Type.Optional(
+			Type.Array(word('A capability', ['docker']), {
+				description: 'Capabilities the robot must offer.',
+				maxItems: 64,
+			}),
+		),
+	},
+	{
+		...strict,
+		description: 'Where the job may run. Nothing set = any robot; all that is set must hold.',
+	},
+);
+
+export const variables = Type.Record(
+	Type.String({ pattern: '^(?!__proto__$)[A-Za-z_][A-Za-z0-9_.-]{0,127}$' }),
+	Type.Union([
+		Type.String({ maxLength: limits.maxCommandBytes }),
+		Type.Number(),
+		Type.Boolean(),
+		Type.Null(),
+	]),
+	{
+		description:
+			'Values for the work: {{name}} in args, cwd, env and stdin; ROBOT_FLEET_VAR_NAME in the environment.',
+		examples: [{ version: '1.4.2' }],
+		maxProperties: 256,
+		additionalProperties: false,
+		patternText:
+			'a variable name may hold letters, digits and _ . - only (at most 128), and starts with a letter or _',
+	},
+);
+
+export const priority = Type.Union(
+	[
+		Type.Enum(['critical', 'high', 'normal', 'low']),
+		Type.Literal(0),
+		Type.Literal(1),
+		Type.Literal(2),
+		Type.Literal(3),
+	],
+	{ description: 'Default normal. Numbers: 3 = critical … 0 = low.', examples: ['high'] },
+);
+
+const lossThen = Type.Enum(['unknown', 'retry', 'fail']);
+
+const retryOn = `^(?:exit:(?:[0-9]{1,3})|${Object.keys(causes).join('|')})$`;
+
+export const submit = Type.Object(
+	{
+		kind: Type.String({
+			description: 'What sort of job; see GET /kinds.',
+			minLength: 1,
+			maxLength: 64,
+			examples: ['command'],
+		}),
+		spec: Type.Unknown({
+			description: 'What to do, in the shape of the kind.',
+			examples: [{ command: 'uname', args: ['-a'] }],
+		}),
+		target: Type.Optional(target),
+		priority: Type.Optional(priority),
+		variables: Type.Optional(variables),
+		timeouts: Type.Optional(
+			Type.Object(
+				{
+					queueMs: Type.Optional(
+						duration('Longest stay in pending and queued. Default: no limit.', 1),
+					),
+					startMs: Type.Optional(
+						duration(`How long the robot may take to answer. Default ${limits.acceptMs}.`, 1),
+					),
+					runMs: Type.Optional(duration('Longest run of one attempt. Default by kind.', 1)),
+					silenceMs: Type.Optional(
+						duration('Longest silence of a running attempt. Default: no limit.', 1),
+					),
+					deadlineAt: Type.Optional(instant('The job ends by then, whatever it is doing.')),
+				},
+				strict,
+			),
+		),
+		retry: Type.Optional(
+			Type.Object(
+				{
+					maxAttempts: Type.Optional(
+						Type.Integer({
+							description: 'All tries, the first one included. Default 3.',
+							minimum: 1,
+							maximum: 1000,
+						}),
+					),
+					initialDelayMs: Type.Optional(duration('Default 1,000.')),
+					maxDelayMs: Type.Optional(duration('Default 60,000.')),
+					factor: Type.Optional(
+						Type.Number({ description: 'Default 2.', minimum: 1, maximum: 100 }),
+					),
+					jitter: Type.Optional(
+						Type.Number({
+							description: 'Share of the delay that is random. Default 0.2.',
+							minimum: 0,
+							maximum: 1,
+						}),
+					),
+					on: Type.Optional(
+						Type.Array(
+							Type.String({
+								pattern: retryOn,
+								patternText: 'must be a cause such as robot_lost, or exit:N with an exit code',
+							}),
+							{
+								description:
+									'Causes worth another try, and exit:N for exit code N. Default: refused, spawn_error, infrastructure, exit:75.',
+								maxItems: 64,
+								examples: [['exit:75', 'spawn_error']],
+							},
+						),
+					),
+				},
+				strict,
+			),
+		),
+		onLoss: Type.Optional(
+			Type.Union(
+				[
+					Type.Object(
+						{
+							waitMs: Type.Optional(
+								duration(`How long a robot may stay away. Default ${limits.lossWaitMs}.`),
+							),
+							then: Type.Optional(lossThen),
+						},
+						strict,
+					),
+					lossThen,
+				],
+				{
+					description:
+						'What to do when nobody can know whether the command ran. A bare word sets `then`. Default unknown.',
+				},
+			),
+		),
+		onDisconnect: Type.Optional(
+			Type.Enum(['continue', 'stop'], {
+				description: 'What a robot does with the job while it has no link. Default continue.',
+			}),
+		),
+		idempotent: Type.Optional(
+			Type.Boolean({
+				description: 'The work may safely run more than once: any failure is worth another try.',
+			}),
+		),
+		idempotencyKey: Type.Optional(
+			name('The same key with the same request is the same job.', ['deploy-2026-05-01']),
+		),
+		notBefore: Type.Optional(instant('Not eligible before this instant.')),
+	},
+	{ ...strict, description: 'One job' },
+);
+true satisfies Same<Static<typeof submit>, Submit>;
+
+/** The entries are checked one by one, each with its own answer; only the list itself is checked here. */
+export const submitMany = Type.Object(
+	{
+		jobs: Type.Array(Type.Unknown(), {
+			description: 'Many jobs at once; answered one by one, in order.',
+			minItems: 1,
+			maxItems: limits.maxSubmitBatch,
+		}),
+	},
+	strict,
+);
+
+export const moveJob = Type.Object(
+	{
+		state: Type.Enum(
+			['pending', 'queued', 'dispatched', 'running', 'completed', 'failed', 'timeout', 'cancelled'],
+			{ description: 'The state the job shall have; the table of moves decides.' },
+		),
+	},
+	strict,
+);
+
+export const jobId = id('Id of a job');

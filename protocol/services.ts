@@ -1,0 +1,153 @@
+/** Bodies of the calls that are not about one job: waits, schedules, subscriptions, tokens, keys. */
+import type { Job } from './job';
+import type { Scope } from './api';
+
+/** Registers a parked n8n execution: the service pokes `resumeUrl`, the node pulls the outcome. */
+export interface WaitRequest {
+	jobIds: string[];
+	/** Default all. */
+	until?: 'all' | 'any' | { count: number };
+	/** When the wait ends with `timedOut`, whatever the jobs do. */
+	deadlineAt?: number;
+	/** Where to POST the poke; absent = a wait that is only polled. */
+	resumeUrl?: string;
+	executionId?: string;
+	nodeId?: string;
+}
+
+/**
+ * open → due (condition met or time over; being delivered) → closed (taken)
+ *                                                          → dead (nobody takes it)
+ */
+export type WaitState = 'open' | 'due' | 'closed' | 'dead';
+
+export interface Wait {
+	waitId: string;
+	state: WaitState;
+	timedOut: boolean;
+	/** One per job id asked for, in that order. */
+	jobs: Job[];
+	executionId: string | null;
+	nodeId: string | null;
+	/** Deliveries tried so far, and what the last one met. */
+	tries: number;
+	lastError: string | null;
+	createdAt: number;
+	deadlineAt: number | null;
+}
+
+/** What the service POSTs to the resume URL: small, and nothing in it is trusted. */
+export interface Poke {
+	waitId: string;
+	nonce: string;
+}
+
+/** What the node answers to a poke. Only this body is believed; anything else means "try again". */
+export interface PokeAnswer {
+	resumed: boolean;
+	/** Why not. */
+	reason?: string;
+}
+
+export interface ScheduleRequest {
+	name?: string;
+	/** 5 fields, or 6 with seconds first. */
+	cron: string;
+	/** IANA name. Default UTC. */
+	timezone?: string;
+	enabled?: boolean;
+	/** Oldest missed occurrence that is still made up (only the last one is). Default 3,600,000; 0 = none. */
+	catchUpMs?: number;
+}
+
+export interface Schedule {
+	scheduleId: string;
+	name: string;
+	cron: string;
+	timezone: string;
+	enabled: boolean;
+	catchUpMs: number;
+	nextRunAt: number | null;
+	lastRunAt: number | null;
+	/** The next five, for people. */
+	upcoming: number[];
+	createdAt: number;
+}
+
+export interface ScheduleDue {
+	scheduleId: string;
+	plannedAt: number;
+	origin: 'planned' | 'manual' | 'backfill';
+	/** True when the service was away at the planned time. */
+	late: boolean;
+}
+
+export interface SubscriptionRequest {
+	filter: { scheduleId: string };
+	/** Where a new subscription starts. Default now. An existing one goes on where it was. */
+	from?: 'now' | 'start';
+}
+
+export interface SubscriptionAnswer {
+	/** Names this holder; the earlier one is refused from now on. */
+	epoch: number;
+	cursor: number;
+}
+
+export interface FleetEvent {
+	cursor: number;
+	at: number;
+	type: 'schedule.due';
+	data: ScheduleDue;
+}
+
+export interface TokenRequest {
+	/** How many robots may enroll with it. Default 1. */
+	uses?: number;
+	/** Default 900,000 (15 minutes). */
+	ttlMs?: number;
+	/** Labels every robot enrolled with it carries; the robot cannot change them. */
+	labels?: Record<string, string>;
+}
+
+export interface TokenRecord {
+	tokenId: string;
+	uses: number;
+	used: number;
+	expiresAt: number;
+	labels: Record<string, string>;
+	createdAt: number;
+	revokedAt: number | null;
+}
+
+export interface KeyRequest {
+	name: string;
+	scopes: Scope[];
+	/** Default: never. */
+	expiresAt?: number;
+}
+
+export interface KeyRecord {
+	keyId: string;
+	name: string;
+	scopes: Scope[];
+	createdAt: number;
+	expiresAt: number | null;
+	revokedAt: number | null;
+	lastUsedAt: number | null;
+}
+
+export interface EnrolRequest {
+	token: string;
+	/** Ed25519, SPKI, base64url of the DER. */
+	publicKey: string;
+	/** Over `enrolProof(token, publicKey)`, base64url. */
+	signature: string;
+	name?: string;
+}
+
+export interface EnrolAnswer {
+	robotId: string;
+	name: string;
+	hubId: string;
+}

@@ -1,0 +1,517 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type HubAttempt, ScriptedHub } from '../../support/scripted-hub';
+import { AgentProcess, bundleAgent, lives, newDataFolder, removeBundle } from './agent-process';
+
+jest.setTimeout(30_000);
+
+let hub: ScriptedHub;
+let data: string;
+const agents: AgentProcess[] = [];
+
+beforeAll(bundleAgent);
+afterAll(removeBundle);
+beforeEach(async () => {
+	hub = await ScriptedHub.start();
+	data = newDataFolder();
+});
+afterEach(async () => {
+	await Promise.all(agents.splice(0).map((agent) => agent.stop()));
+	await hub.close();
+	rmSync(data, { recursive: true, force: true });
+});
+
+function start(more: string[] = [], env: Record<string, string> = {}): AgentProcess {
+	const args = ['--server', hub.url, '--data', data, '--token', hub.token, '--name', 'r1', ...more];
+	const agent = new AgentProcess(args, env);
+	agents.push(agent);
+	return agent;
+}
+
+async function connect(
+	more: string[] = [],
+	env: Record<string, string> = {},
+): Promise<AgentProcess> {
+	const agent = start(more, env);
+	await hub.untilConnected();
+	return agent;
+}
+
+/** A shell job that says the pids of itself and of a child tree which ignores SIGTERM. */
+const stubbornTree = {
+	shell: `trap '' TERM; sh -c 'trap "" TERM; echo child $$; while :; do sleep 0.2; done' & echo parent $$; while :; do sleep 0.2; done`,
+};
+
+function pidsIn(text: string): number[] {
+	return [...text.matchAll(/(?:parent|child) (\d+)/g)].map(([, pid]) => Number(pid));
+}
+
+async function untilTree(job: HubAttempt): Promise<number[]> {
+	return await hub.until('the pids of the tree', () => {
+		const pids = pidsIn(job.output.stdout.toString());
+		return pids.length === 2 && pids;
+	});
+}
+
+describe('joining', () => {
+	test('a robot enrolls once, says who it is, and comes back without a token', async () => {
+		const first = await connect([
+			'--label',
+			'os=linux',
+			'--label',
+			'room=a',
+			'--capability',
+			'git',
+		]);
+		await first.untilPrinted(/^connected as r1 \([0-9a-f-]{36}\)$/m);
+		expect(hub.hellos[0]).toMatchObject({
+			labels: { os: 'linux', room: 'a' },
+			capabilities: ['git'],
+			slots: 1,
+			attempts: [],
+		});
+		first.signal('SIGTERM');
+		expect(await first.exit).toBe(0);
+
+		const second = new AgentProcess(['--server', hub.url, '--data', data]);
+		agents.push(second);
+		await second.untilPrinted(/^connected as r1/m);
+		expect(hub.enrolments).toBe(1);
+		expect(hub.hellos[1]!.journal_id).toBe(hub.hellos[0]!.journal_id);
+		expect(hub.hellos[1]!.boot_id).not.toBe(hub.hellos[0]!.boot_id);
+		expect(statSync(join(data, 'identity.json')).mode & 0o777).toBe(0o600);
+	});
+
+	test('an enrolment whose answer got lost is repeated by the same robot', async () => {
+		hub.loseEnrolAnswers = 1;
+		await connect();
+		expect(hub.enrolments).toBe(2);
+		expect(hub.robots.size).toBe(1);
+	});
+
+	test('a refused token is one sentence and exit code 3', async () => {
+		hub.refuseEnrolment = 'bad-token';
+		const agent = start();
+		expect(await agent.exit).toBe(3);
+		expect(agent.stderr).toMatch(/^This enrollment token is unknown, expired, used up or revoked/m);
+		expect(agent.stderr).not.toContain(hub.token);
+	});
+
+	test('a service that is not there yet is tried again until it is', async () => {
+		await hub.close();
+		const agent = start();
+		await agent.untilPrinted(/enrolment failed, will try again/);
+		await hub.open();
+		await hub.untilConnected();
+		expect(agent.stderr).not.toContain(hub.token);
+	});
+
+	test('a robot that the service removed says so and exits with 3', async () => {
+		const first = await connect();
+		await first.kill();
+		hub.robots.clear();
+		const agent = new AgentProcess(['--server', hub.url, '--data', data]);
+		agents.push(agent);
+		expect(await agent.exit).toBe(3);
+		expect(agent.stderr).toMatch(/^The service does not accept the key of this robot/m);
+	});
+
+	test('a robot that the service removed enrolls anew when it is started with a token', async () => {
+		const first = await connect();
+		await first.kill();
+		hub.robots.clear();
+		await connect();
+		expect(hub.enrolments).toBe(2);
+	});
+
+	test('a service that began anew takes the robot again when it is started with a token', async () => {
+		const first = await connect();
+		await first.kill();
+		const { url } = hub;
+		await hub.close();
+		hub = await ScriptedHub.start();
+		expect(hub.url).not.toBe(url);
+		await connect();
+		expect(hub.enrolments).toBe(1);
+	});
+
+	test('a second agent on the same data folder ends with one sentence and exit code 2', async () => {
+		await connect();
+		const second = start();
+		expect(await second.exit).toBe(2);
+		expect(second.stderr).toMatch(/in use by another robot-fleet-agent/);
+		expect(second.stderr.trim().split('\n')).toHaveLength(1);
+	});
+
+	test('plain http to another machine is refused with exit code 2', async () => {
+		const agent = new AgentProcess(['--server', 'http://robots.example:8765', '--data', data]);
+		agents.push(agent);
+		expect(await agent.exit).toBe(2);
+		expect(agent.stderr).toMatch(/--insecure/);
+	});
+
+	test('a robot without identity and token says how to get one, exit code 2', async () => {
+		const agent = new AgentProcess(['--server', hub.url, '--data', data]);
+		agents.push(agent);
+		expect(await agent.exit).toBe(2);
+		expect(agent.stderr).toMatch(/robot-fleet token create/);
+	});
+});
+
+describe('commands', () => {
+	test('a command runs, and its output and exit code come back', async () => {
+		await connect();
+		const job = hub.assign({ command: 'sh', args: ['-c', 'echo out; echo err >&2; exit 3'] });
+		const result = await hub.untilComplete(job);
+		expect(result).toMatchObject({
+			state: 'failed',
+			cause: 'exit_code',
+			result: { exit_code: 3, stdout: 'out\n', stderr: 'err\n', process_gone: true },
+		});
+		expect(job.output.stdout.toString()).toBe('out\n');
+		expect(job.said).toEqual(['job_accepted', 'job_result']);
+	});
+
+	test('the token of the agent is not in the environment of a job', async () => {
+		await connect([], { API_KEY: 'very-secret' });
+		const job = hub.assign({ command: 'env' }, { variables: { 'build-id': 7 } });
+		const { result } = await hub.untilComplete(job);
+		expect(result.stdout).not.toContain('very-secret');
+		expect(result.stdout).toContain('ROBOT_FLEET_VAR_BUILD_ID=7\n');
+	});
+
+	test('output comes while the command still runs', async () => {
+		await connect();
+		const job = hub.assign({ shell: 'echo first; sleep 60' });
+		await hub.until('the first line', () => job.output.stdout.toString() === 'first\n');
+		expect(job.result).toBeUndefined();
+		hub.cancel(job);
+		expect(await hub.untilResult(job)).toMatchObject({ state: 'cancelled' });
+	});
+
+	test('a cancelled tree that ignores SIGTERM is killed whole, and that is verified', async () => {
+		await connect();
+		const job = hub.assign(stubbornTree);
+		const pids = await untilTree(job);
+		hub.cancel(job);
+		const result = await hub.untilResult(job);
+		expect(result).toMatchObject({
+			state: 'cancelled',
+			cause: 'cancelled',
+			result: { process_gone: true, signal: 'SIGKILL' },
+		});
+		expect(pids.filter(lives)).toEqual([]);
+	});
+
+	test('a job that runs too long ends as timeout', async () => {
+		await connect();
+		const job = hub.assign(
+			{ command: 'sleep', args: ['60'] },
+			{ timeouts: { run_ms: 100, grace_ms: 500 } },
+		);
+		expect(await hub.untilResult(job)).toMatchObject({ state: 'timeout', cause: 'run_timeout' });
+	});
+
+	test('a job that is silent too long ends as timeout', async () => {
+		await connect();
+		const job = hub.assign(
+			{ shell: 'echo a; sleep 60' },
+			{ timeouts: { silence_ms: 150, grace_ms: 500 } },
+		);
+		expect(await hub.untilResult(job)).toMatchObject({
+			state: 'timeout',
+			cause: 'silence_timeout',
+		});
+	});
+
+	test('one slot takes one job; the next is refused, and taken again under a new epoch', async () => {
+		await connect();
+		const first = hub.assign({ command: 'sleep', args: ['60'] });
+		await hub.untilSaid(first, 'job_accepted');
+		const second = hub.assign({ command: 'true' });
+		await hub.untilSaid(second, 'job_rejected');
+		expect(hub.said.at(-1)!.payload).toMatchObject({ reason: 'no-slot', permanent: false });
+		hub.cancel(first);
+		await hub.untilResult(first);
+		const third = hub.assign({ command: 'true' });
+		expect(await hub.untilResult(third)).toMatchObject({ state: 'completed' });
+	});
+
+	test.each([
+		['an unknown kind', { kind: 'dance' }, { command: 'true' }, 'unsupported-kind'],
+		['a spec that is none', {}, { command: 7 }, 'invalid'],
+		[
+			'a time-out that is none',
+			{ timeouts: { grace_ms: 'soon' } as never },
+			{ command: 'true' },
+			'invalid',
+		],
+	])('%s is refused for good', async (_, more, spec, reason) => {
+		await connect();
+		const job = hub.assign(spec, more);
+		await hub.untilSaid(job, 'job_rejected');
+		expect(hub.said.at(-1)!.payload).toMatchObject({ reason, permanent: true });
+	});
+});
+
+describe('promises', () => {
+	test('the same assignment twice runs once and is answered twice', async () => {
+		await connect();
+		const job = hub.assign({ shell: `echo ran >> ${data}/ran; sleep 0.3` });
+		hub.send('job_assignment', job.assignment);
+		await hub.untilSaid(job, 'job_accepted');
+		hub.send('job_assignment', job.assignment);
+		await hub.until(
+			'a second answer',
+			() => job.said.filter((one) => one === 'job_accepted').length > 1,
+		);
+		await hub.untilResult(job);
+		hub.send('job_assignment', job.assignment);
+		await hub.until('word that it is over', () => hub.said.some((said) => said.type === 'error'));
+		expect(readFileSync(join(data, 'ran'), 'utf8')).toBe('ran\n');
+	});
+
+	test('an attempt revoked before it came is never started', async () => {
+		// Nobody is there yet, so the assignment gets lost.
+		const job = hub.assign({ shell: `touch ${data}/ran` });
+		const agent = await connect();
+		hub.revoke(job);
+		await hub.untilSaid(job, 'job_rejected');
+		expect(hub.said.at(-1)!.payload).toMatchObject({ reason: 'not-started' });
+		hub.send('job_assignment', job.assignment);
+		await hub.until(
+			'a second no',
+			() => job.said.filter((one) => one === 'job_rejected').length === 2,
+		);
+		await agent.kill();
+		await connect();
+		hub.send('job_assignment', job.assignment);
+		await hub.until(
+			'a third no',
+			() => job.said.filter((one) => one === 'job_rejected').length === 3,
+		);
+		expect(job.said).not.toContain('job_accepted');
+		expect(existsSync(join(data, 'ran'))).toBe(false);
+	});
+
+	test('a revoke that comes too late is answered with job_accepted', async () => {
+		await connect();
+		const job = hub.assign({ command: 'sleep', args: ['60'] });
+		await hub.untilSaid(job, 'job_accepted');
+		hub.revoke(job);
+		await hub.until('a second answer', () => job.said.length === 2);
+		expect(job.said).toEqual(['job_accepted', 'job_accepted']);
+	});
+
+	test('a revoke or cancel of an attempt that never came is answered by name', async () => {
+		await connect();
+		const never = { job_id: randomUUID(), epoch: 900, attempt: 2, token: 't' };
+		hub.send('revoke', never);
+		const found = await hub.until('the answer', () =>
+			hub.said.find((said) => said.type === 'job_rejected'),
+		);
+		expect(found.payload).toMatchObject({ ...never, reason: 'not-started' });
+	});
+
+	test('a result made while the service is away is kept and delivered when it is back', async () => {
+		await connect();
+		const job = hub.assign({
+			shell: `echo begun; until [ -e ${data}/go ]; do sleep 0.05; done; echo done`,
+		});
+		await hub.untilSaid(job, 'job_accepted');
+		await hub.close();
+		writeFileSync(join(data, 'go'), '');
+		await agents[0]!.untilPrinted(/job ended/);
+		await hub.open();
+		const result = await hub.untilComplete(job);
+		expect(result.state).toBe('completed');
+		expect(job.output.stdout.toString()).toBe('begun\ndone\n');
+	});
+
+	test('a result that is not acknowledged outlives the agent and comes again', async () => {
+		const first = await connect();
+		hub.ackResults = false;
+		const job = hub.assign({ command: 'echo', args: ['kept'] });
+		await hub.untilResult(job);
+		await first.kill();
+		job.output.stdout = Buffer.alloc(0);
+		job.result = undefined;
+		hub.ackResults = true;
+		await connect();
+		expect(hub.hellos[1]!.attempts).toMatchObject([
+			{ state: 'ended', output: { stdout: 5, stderr: 0 } },
+		]);
+		await hub.untilComplete(job);
+		expect(job.output.stdout.toString()).toBe('kept\n');
+		await hub.until('an empty spool', () => readdirSync(join(data, 'spool')).length === 0);
+	});
+
+	test('an agent killed in the middle says unknown and leaves no process behind', async () => {
+		const first = await connect();
+		const job = hub.assign(stubbornTree);
+		const pids = await untilTree(job);
+		await first.kill();
+		expect(pids.filter(lives)).toEqual(pids);
+		await connect();
+		const result = await hub.untilComplete(job);
+		expect(result).toMatchObject({
+			state: 'failed',
+			cause: 'unknown',
+			result: { exit_code: null, process_gone: true },
+		});
+		expect(result.result.stdout).toContain(`parent ${pids[0]}`);
+		expect(pids.filter(lives)).toEqual([]);
+		// The slot is free again.
+		expect(await hub.untilResult(hub.assign({ command: 'true' }))).toMatchObject({
+			state: 'completed',
+		});
+	});
+
+	test('a command goes on while the line is away, unless the job says stop', async () => {
+		hub.heartbeatS = 0.1;
+		await connect(['--slots', '2']);
+		const goesOn = hub.assign({ command: 'sleep', args: ['60'] });
+		const stops = hub.assign({ command: 'sleep', args: ['60'] }, { on_disconnect: 'stop' });
+		await hub.untilSaid(goesOn, 'job_accepted');
+		await hub.untilSaid(stops, 'job_accepted');
+		await hub.close();
+		await agents[0]!.untilPrinted(/job ended/);
+		await hub.open();
+		expect(await hub.untilResult(stops)).toMatchObject({ state: 'failed', cause: 'robot_lost' });
+		expect(hub.hellos[1]!.attempts.map((held) => held.state).sort()).toEqual(['ended', 'running']);
+		expect(goesOn.result).toBeUndefined();
+	});
+
+	test('an attempt that the service calls over is stopped and reported', async () => {
+		await connect();
+		const job = hub.assign({ command: 'sleep', args: ['60'] });
+		await hub.untilSaid(job, 'job_accepted');
+		hub.verdict = () => 'kill';
+		hub.cut();
+		expect(await hub.untilResult(job)).toMatchObject({
+			state: 'cancelled',
+			result: { process_gone: true },
+		});
+	});
+});
+
+describe('the line', () => {
+	test('junk is answered with an error and the socket stays', async () => {
+		await connect();
+		for (const junk of [
+			'{',
+			'[]',
+			'"x"',
+			'{"type":7}',
+			'{"type":"dance","id":"1","payload":{}}',
+			'\u0000',
+		]) {
+			hub.sendRaw(junk);
+		}
+		hub.sendRaw(
+			'{"type":"job_assignment","id":"1","payload":{"job_id":"../../etc/passwd","epoch":1}}',
+		);
+		hub.sendRaw('{"type":"error","id":"1","payload":{}}');
+		hub.sendRaw(Buffer.from([1, 2, 3]));
+		await hub.until(
+			'eight complaints',
+			() => hub.said.filter((said) => said.type === 'error').length === 8,
+		);
+		expect(await hub.untilResult(hub.assign({ command: 'true' }))).toMatchObject({
+			state: 'completed',
+		});
+		expect(hub.hellos).toHaveLength(1);
+	});
+
+	test('a service that plays dead on an open socket is left and dialled again', async () => {
+		hub.heartbeatS = 0.1;
+		const agent = await connect();
+		hub.alive = false;
+		await agent.untilPrinted(/nothing was heard for three heartbeats/);
+		hub.alive = true;
+		await hub.until('a second hello', () => hub.hellos.length > 1);
+	});
+
+	test('4002 and 4003 are told to the owner and retried slowly', async () => {
+		hub.refuseHello = 4002;
+		const agent = start();
+		await agent.untilPrinted(/belongs to another machine/);
+		expect(agent.stderr).toMatch(/"waitMs":30000/);
+	});
+
+	test('5 MB of output arrive byte by byte equal across cuts', async () => {
+		await connect();
+		const bytes = randomBytes(5_000_000);
+		writeFileSync(join(data, 'big'), bytes);
+		let frames = 0;
+		hub.takeFrame = () => {
+			frames++;
+			if (frames === 4 || frames === 12) hub.cut();
+			return true;
+		};
+		const job = hub.assign({ command: 'cat', args: [join(data, 'big')] });
+		const result = await hub.untilComplete(job);
+		expect(result).toMatchObject({
+			state: 'completed',
+			output: { stdout: bytes.length, stderr: 0 },
+		});
+		expect(hub.hellos.length).toBe(3);
+		expect(job.output.stdout.equals(bytes)).toBe(true);
+		await hub.until('an empty spool', () => readdirSync(join(data, 'spool')).length === 0);
+	});
+
+	test('a frame that the service dropped is sent again', async () => {
+		await connect();
+		const bytes = randomBytes(2_000_000);
+		writeFileSync(join(data, 'big'), bytes);
+		let dropped = false;
+		hub.takeFrame = (_, __, offset) => {
+			if (dropped || offset === 0) return true;
+			dropped = true;
+			return false;
+		};
+		const job = hub.assign({ command: 'cat', args: [join(data, 'big')] });
+		await hub.untilComplete(job);
+		expect(dropped).toBe(true);
+		expect(job.output.stdout.equals(bytes)).toBe(true);
+	});
+});
+
+describe('stopping', () => {
+	test('SIGTERM lets a short job end, then the agent leaves', async () => {
+		const agent = await connect();
+		const job = hub.assign({ shell: 'sleep 0.4; echo end' });
+		await hub.untilSaid(job, 'job_accepted');
+		agent.signal('SIGTERM');
+		expect(await agent.exit).toBe(0);
+		expect(job.result).toMatchObject({ state: 'completed', result: { stdout: 'end\n' } });
+		expect(
+			hub.said.some((said) => said.type === 'control' && said.payload.action === 'goodbye'),
+		).toBe(true);
+	});
+
+	test('a job that outlasts the grace is stopped, and its result is kept', async () => {
+		const agent = await connect(['--stop-grace', '0.1']);
+		const job = hub.assign({ command: 'sleep', args: ['60'] });
+		await hub.untilSaid(job, 'job_accepted');
+		agent.signal('SIGTERM');
+		expect(await agent.exit).toBe(0);
+		expect(job.result).toMatchObject({
+			state: 'failed',
+			cause: 'signal',
+			result: { process_gone: true },
+		});
+	});
+
+	test('a second signal does not wait', async () => {
+		const agent = await connect(['--stop-grace', '60']);
+		const job = hub.assign(stubbornTree, { timeouts: { grace_ms: 60_000 } });
+		const pids = await untilTree(job);
+		agent.signal('SIGTERM');
+		await agent.untilPrinted(/stopping/);
+		agent.signal('SIGINT');
+		expect(await agent.exit).toBe(0);
+		expect(pids.filter(lives)).toEqual([]);
+	});
+});

@@ -1,0 +1,373 @@
+import { encodeOutput } from '../../../protocol/frames';
+import { enrolProof, Problem } from '../../../protocol';
+import type { Engine, RobotSink } from '../../../dispatcher/engine';
+import {
+	type FakeRobot,
+	fakeSession,
+	helloOf,
+	makeRobot,
+	openHouse,
+	RawLink,
+	signText,
+	within,
+} from './house';
+
+const ref = { job_id: 'job-1', attempt: 1, epoch: 7, token: 'secret' };
+
+function setup(more: Partial<Engine> = {}) {
+	const robot: FakeRobot = makeRobot();
+	const fake = fakeSession();
+	let sink: RobotSink | undefined;
+	const engine: Partial<Engine> = {
+		robotKey: async (id) => {
+			if (id !== robot.robotId) throw new Problem('bad-proof');
+			return robot.publicKey;
+		},
+		connect: async (_hello, given) => {
+			sink = given;
+			return fake.session;
+		},
+		...more,
+	};
+	return { robot, fake, engine, sink: () => sink! };
+}
+
+test('a robot that proves its key is registered', async () => {
+	const { robot, engine, fake } = setup();
+	await using house = await openHouse(engine, { heartbeatMs: 20_000 });
+	await using link = new RawLink(house.server.url);
+	const { payload } = await link.register(robot);
+	expect(payload).toMatchObject({
+		robot_id: 'robot-1',
+		name: 'build-01',
+		hub_id: 'hub-1',
+		heartbeat_interval: 20,
+		verdicts: [],
+	});
+	link.socket.close();
+	await fake.wait('closed');
+});
+
+test('a wrong key ends with 4001, and the engine never hears of it', async () => {
+	const { engine } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	const { payload } = await link.next('connected');
+	link.say('hello', helloOf(makeRobot(), payload.nonce));
+	expect((await link.next('error')).payload.code).toBe('bad-proof');
+	expect((await within('the close', link.closed)).code).toBe(4001);
+	expect(house.asked.map(({ call }) => call)).not.toContain('connect');
+});
+
+test('a signature over another nonce proves nothing: it cannot be replayed', async () => {
+	const { robot, engine } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	await link.next('connected');
+	link.say('hello', helloOf(robot, 'the-nonce-of-yesterday'));
+	expect((await within('the close', link.closed)).code).toBe(4001);
+});
+
+test('a second agent with the same identity is told so and closed with 4004', async () => {
+	const { robot, engine } = setup({
+		connect: async () => {
+			throw new Problem('robot-elsewhere');
+		},
+	});
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	const { payload } = await link.next('connected');
+	link.say('hello', helloOf(robot, payload.nonce));
+	expect((await link.next('error')).payload.code).toBe('robot-elsewhere');
+	expect((await within('the close', link.closed)).code).toBe(4004);
+});
+
+test('an agent of another protocol is told both versions', async () => {
+	const { robot, engine } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	const { payload } = await link.next('connected');
+	link.say('hello', helloOf(robot, payload.nonce, { protocol: 9 }));
+	expect((await link.next('error')).payload.text).toContain('protocol 9, the service 1 to 1');
+	expect((await within('the close', link.closed)).code).toBe(4002);
+});
+
+test('before it is registered a robot may say nothing but hello', async () => {
+	const { robot, engine, fake } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	const { payload } = await link.next('connected');
+	const id = link.say('job_accepted', { ...ref, started_at: 'now' });
+	expect(await link.next('error')).toMatchObject({
+		correlation_id: id,
+		payload: { code: 'bad-message' },
+	});
+	link.socket.send(
+		encodeOutput({
+			jobId: '0190f6c2-0000-7000-8000-000000000000',
+			epoch: 7,
+			stream: 'stdout',
+			offset: 0,
+			data: Buffer.from('x'),
+		}),
+	);
+	expect((await link.next('error')).payload.code).toBe('bad-message');
+	link.say('hello', helloOf(robot, payload.nonce));
+	await link.next('robot_registered');
+	expect(fake.told).toEqual([]);
+});
+
+test('junk is answered and the socket stays', async () => {
+	const { robot, engine, fake } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	await link.register(robot);
+	const junk: [string | Buffer, string][] = [
+		['{', 'bad-message'],
+		['null', 'bad-message'],
+		['[]', 'bad-message'],
+		['{"type":7}', 'bad-message'],
+		['{"type":"dance","payload":{}}', 'unknown-message'],
+		['{"type":"__proto__","payload":{}}', 'unknown-message'],
+		['{"type":"job_accepted"}', 'bad-message'],
+		['{"type":"job_accepted","payload":{"job_id":1}}', 'bad-message'],
+		['{"type":"heartbeat","id":{},"payload":{}}', 'bad-message'],
+		[Buffer.from([]), 'bad-message'],
+		[Buffer.from([1, 2, 3]), 'bad-message'],
+		[Buffer.alloc(300 * 1024), 'bad-message'],
+		['{"type":"hello","payload":{}}', 'bad-message'],
+	];
+	for (const [data, code] of junk) {
+		link.socket.send(data);
+		expect([String(data).slice(0, 40), (await link.next('error')).payload.code]).toEqual([
+			String(data).slice(0, 40),
+			code,
+		]);
+	}
+	const id = link.say('heartbeat', { cpu_percent: 3, memory_percent: 4 });
+	expect(await link.next('heartbeat')).toMatchObject({ correlation_id: id });
+	expect(fake.told).toEqual([['heartbeat', { cpu_percent: 3, memory_percent: 4 }]]);
+});
+
+test('a frame over the limit ends the connection', async () => {
+	const { robot, engine } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	await link.register(robot);
+	link.socket.send('x'.repeat(1024 * 1024 + 1));
+	expect((await within('the close', link.closed)).code).toBe(1009);
+});
+
+test('messages reach the session as they are, fields of newer agents included', async () => {
+	const { robot, engine, fake } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	await link.register(robot);
+	link.say('job_accepted', { ...ref, started_at: '2026-01-01T00:00:00Z', newer: true });
+	expect(await fake.wait('accepted')).toMatchObject({ job_id: 'job-1', newer: true });
+	link.say('job_rejected', { ...ref, reason: 'paused', message: 'not now', permanent: false });
+	expect(await fake.wait('rejected')).toMatchObject({ reason: 'paused' });
+	link.say('status_update', { ...ref, progress: 50 });
+	expect(await fake.wait('status')).toMatchObject({ progress: 50 });
+	const result = {
+		exit_code: 0,
+		signal: null,
+		stdout: '',
+		stderr: '',
+		truncated: false,
+		outputs: {},
+		duration_ms: 3,
+		error: null,
+		process_gone: true,
+	};
+	link.say('job_result', {
+		...ref,
+		state: 'completed',
+		cause: null,
+		result,
+		output: { stdout: 0, stderr: 0 },
+	});
+	expect(await fake.wait('result')).toMatchObject({ state: 'completed' });
+	link.socket.send(
+		encodeOutput({
+			jobId: '0190f6c2-0000-7000-8000-000000000000',
+			epoch: 7,
+			stream: 'stderr',
+			offset: 5,
+			data: Buffer.from('hi'),
+		}),
+	);
+	expect(await fake.wait('output')).toMatchObject({ offset: 5, stream: 'stderr' });
+	link.say('control', { action: 'goodbye' });
+	await fake.wait('stopping');
+	link.say('control', { action: 'ping' });
+	expect((await link.next('control')).payload).toEqual({ action: 'pong' });
+});
+
+test('what the engine says before registration is over comes after robot_registered', async () => {
+	const { robot, engine, fake } = setup();
+	await using house = await openHouse({
+		...engine,
+		connect: async (_hello, sink) => {
+			sink.assign({
+				...ref,
+				kind: 'command',
+				spec: {},
+				variables: {},
+				timeouts: { grace_ms: 1 },
+				on_disconnect: 'continue',
+			});
+			sink.cancel('job-1', 7, 'cancelled', 100);
+			return fake.session;
+		},
+	});
+	await using link = new RawLink(house.server.url);
+	await link.register(robot);
+	expect((await link.next('job_assignment')).payload).toMatchObject(ref);
+	expect((await link.next('cancel_job')).payload).toEqual({
+		job_id: 'job-1',
+		epoch: 7,
+		reason: 'cancelled',
+		grace_ms: 100,
+	});
+});
+
+test('ids of messages never repeat and the engine can end a connection', async () => {
+	const { robot, engine, sink } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	const first = await link.register(robot);
+	sink().resultAck({ job_id: 'job-1', epoch: 7, output: { stdout: 0, stderr: 0 } });
+	sink().outputAck({ job_id: 'job-1', epoch: 7, stream: 'stdout', have: 3 });
+	sink().revoke('job-1', 7);
+	const heard = [
+		first,
+		await link.next('result_ack'),
+		await link.next('output_ack'),
+		await link.next('revoke'),
+	];
+	expect(new Set(heard.map(({ id }) => id)).size).toBe(4);
+	sink().close(4001, 'this robot was removed');
+	expect(await within('the close', link.closed)).toEqual({
+		code: 4001,
+		reason: 'this robot was removed',
+	});
+});
+
+test('a robot that falls silent is let go, one that still answers pings is kept', async () => {
+	const { robot, engine, fake } = setup();
+	await using house = await openHouse(engine, { heartbeatMs: 40 });
+	await using quiet = new RawLink(house.server.url);
+	await quiet.register(robot);
+	// `ws` answers pings by itself; a half-open robot does not.
+	(
+		quiet.socket as unknown as { _receiver: { removeAllListeners(event: string): void } }
+	)._receiver.removeAllListeners('ping');
+	expect((await within('the close', quiet.closed)).code).toBe(1006);
+	await fake.wait('closed');
+	await using polite = new RawLink(house.server.url);
+	await polite.register(robot);
+	for (let pings = 0; pings < 5; pings++) {
+		await within('a ping', new Promise((resolve) => polite.socket.once('ping', resolve)));
+	}
+	expect(polite.socket.readyState).toBe(polite.socket.OPEN);
+});
+
+test('a browser cannot open a link', async () => {
+	const { engine } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url, { origin: 'https://evil.com' });
+	expect((await within('the close', link.closed)).code).toBe(1006);
+	expect((await house.ask('GET', '/api/v1/robots/link', { key: '' })).body.error.text).toContain(
+		'this is a WebSocket',
+	);
+});
+
+test('strangers get 256 seats, and no more', async () => {
+	const { engine } = setup();
+	await using house = await openHouse(engine);
+	const links = Array.from({ length: 256 }, () => new RawLink(house.server.url));
+	await Promise.all(links.map((link) => link.next('connected')));
+	await using late = new RawLink(house.server.url);
+	expect((await within('the refusal', late.closed)).code).toBe(1006);
+	const left = links.pop()!;
+	left.socket.terminate();
+	await within('the seat', left.closed);
+	await Promise.all(links.map((link) => (link.socket.terminate(), link.closed)));
+});
+
+test('stopping says goodbye with 1001', async () => {
+	const { robot, engine } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	await link.register(robot);
+	await house.server.close();
+	expect((await within('the close', link.closed)).code).toBe(1001);
+});
+
+describe('enrollment', () => {
+	const robot = makeRobot();
+	const body = {
+		token: 'rf1.a.b.-',
+		publicKey: robot.publicKey,
+		signature: signText(robot.privateKey, enrolProof('rf1.a.b.-', robot.publicKey)),
+		name: 'build-01',
+	};
+
+	test('a robot that proves the key it registers is handed to the engine', async () => {
+		await using house = await openHouse({
+			enrol: async () => ({ robotId: 'r1', name: 'build-01', hubId: 'hub-1' }),
+		});
+		const answer = await house.ask('POST', '/api/v1/robots/enrol', { key: '', body });
+		expect(answer).toMatchObject({ status: 200, body: { robotId: 'r1' } });
+		expect(house.asked[0]).toEqual({
+			call: 'enrol',
+			args: ['rf1.a.b.-', robot.publicKey, 'build-01'],
+		});
+	});
+	test('a proof for another token or key is refused before the token is touched', async () => {
+		await using house = await openHouse();
+		for (const wrong of [
+			{ token: 'rf1.a.c.-' },
+			{ publicKey: makeRobot().publicKey },
+			{ publicKey: 'A'.repeat(60) },
+		]) {
+			const { status, body: said } = await house.ask('POST', '/api/v1/robots/enrol', {
+				key: '',
+				body: { ...body, ...wrong },
+			});
+			expect({ status, code: said.error.code }).toEqual({ status: 401, code: 'bad-proof' });
+		}
+		expect(house.asked).toEqual([]);
+	});
+});
+
+describe('the door for robots only', () => {
+	test('it serves enrollment, the link and healthz, and nothing else', async () => {
+		const { robot, engine } = setup();
+		await using house = await openHouse(engine, { robotsListen: '127.0.0.1:0' });
+		const url = house.server.robotsUrl!;
+		expect((await fetch(`${url}/healthz`)).status).toBe(200);
+		for (const path of [
+			'/api/v1/jobs',
+			'/api/v1/me',
+			'/api/v1/openapi.json',
+			'/server/command/execute',
+			'/readyz',
+		]) {
+			expect([
+				path,
+				(await fetch(url + path, { headers: { authorization: 'Bearer admin' } })).status,
+			]).toEqual([path, 404]);
+		}
+		await using link = new RawLink(url);
+		await link.register(robot);
+	});
+	test('on another address it refuses plain HTTP and says what to do', async () => {
+		await expect(openHouse({}, { robotsListen: '0.0.0.0:0' })).rejects.toThrow(
+			'TLS comes with a later version',
+		);
+		await using house = await openHouse({}, { robotsListen: '0.0.0.0:0', insecureRobots: true });
+		expect(house.server.robotsUrl).toBeDefined();
+	});
+});

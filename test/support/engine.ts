@@ -1,0 +1,213 @@
+/** A real engine on a real SQLite store in this thread, with robots that are played by the test. */
+import type {
+	Hello,
+	JobAssignment,
+	JobResultMessage,
+	OutputAck,
+	ResultAck,
+	Submit,
+	SubmitAnswer,
+	WireResult,
+} from '../../protocol';
+import { Problem, scopes } from '../../protocol';
+import type { Caller, Engine, RobotSession } from '../../dispatcher/engine';
+import { createEngine } from '../../dispatcher/engine/create';
+import type { Callbacks } from '../../dispatcher/engine/waits';
+import { openStore } from '../../dispatcher/store/open';
+import type { Store } from '../../dispatcher/store/store';
+import { FakeClock, settled } from './fake-clock';
+
+export const admin: Caller = { keyId: 'k', name: 'test', scopes };
+
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+export interface House {
+	engine: Engine;
+	store: Store;
+	clock: FakeClock;
+	/** The engine dies as by kill -9 and comes back from the same file. */
+	restart(): Promise<void>;
+	robot(name: string, options?: Partial<Hello>): Promise<PlayedRobot>;
+	submit(job?: Partial<Submit>): Promise<string>;
+	close(): Promise<void>;
+}
+
+export interface HouseOptions {
+	file?: string;
+	callbacks?: Callbacks;
+	chance?: () => number;
+}
+
+export async function house(options: HouseOptions = {}): Promise<House> {
+	const clock = new FakeClock();
+	const file = options.file ?? ':memory:';
+	const open = async () => {
+		const store = await openStore({ file });
+		const engine = await createEngine({
+			store,
+			clock,
+			chance: options.chance ?? (() => 0.5),
+			log: silent,
+			settings: { defaultJobTimeoutMs: 3_600_000, recoveryGraceMs: 90_000 },
+			callbacks: options.callbacks ?? {
+				check: () => undefined,
+				post: async () => ({ status: 200, body: { resumed: true } }),
+			},
+			fatal: (error) => {
+				throw error;
+			},
+		});
+		return { store, engine };
+	};
+	let { store, engine } = await open();
+	return {
+		clock,
+		get engine() {
+			return engine;
+		},
+		get store() {
+			return store;
+		},
+		async restart() {
+			await store.close();
+			await engine.stop().catch(() => undefined);
+			({ store, engine } = await open());
+		},
+		async robot(name, hello = {}) {
+			const { token } = await engine.createToken({}, admin);
+			const { robotId } = await engine.enrol(token, `key of ${name}`, name);
+			const robot = new PlayedRobot(() => engine, robotId, hello);
+			await robot.connect();
+			return robot;
+		},
+		async submit(job = {}) {
+			const [answer] = await engine.submit(
+				[{ kind: 'command', spec: { command: 'true' }, ...job }],
+				admin,
+			);
+			if (answer instanceof Problem) throw answer;
+			return (answer as SubmitAnswer).jobId;
+		},
+		async close() {
+			await engine.stop();
+			await store.close();
+		},
+	};
+}
+
+/** A robot whose every move the test makes. */
+export class PlayedRobot {
+	readonly robotId: string;
+	readonly assigned: JobAssignment[] = [];
+	readonly cancels: { jobId: string; reason: string }[] = [];
+	readonly revokes: string[] = [];
+	readonly acks: ResultAck[] = [];
+	readonly outputAcks: OutputAck[] = [];
+	closedWith: number | undefined;
+	session!: RobotSession;
+	readonly #engine: () => Engine;
+	readonly #hello: Partial<Hello>;
+
+	constructor(engine: () => Engine, robotId: string, hello: Partial<Hello>) {
+		this.#engine = engine;
+		this.robotId = robotId;
+		this.#hello = hello;
+	}
+
+	async connect(hello: Partial<Hello> = {}): Promise<RobotSession> {
+		this.session = await this.#engine().connect(
+			{
+				robot_id: this.robotId,
+				protocol: 1,
+				features: [],
+				version: '0.0.0',
+				journal_id: 'journal',
+				boot_id: 'boot',
+				signature: '',
+				slots: 1,
+				labels: {},
+				capabilities: [],
+				info: {},
+				attempts: [],
+				...this.#hello,
+				...hello,
+			},
+			{
+				assign: (assignment) => void this.assigned.push(assignment),
+				cancel: (jobId, _epoch, reason) => void this.cancels.push({ jobId, reason }),
+				revoke: (jobId) => void this.revokes.push(jobId),
+				resultAck: (ack) => void this.acks.push(ack),
+				outputAck: (ack) => void this.outputAcks.push(ack),
+				close: (code) => {
+					this.closedWith = code;
+					this.session.closed();
+				},
+			},
+		);
+		await settled();
+		return this.session;
+	}
+
+	get last(): JobAssignment {
+		const last = this.assigned.at(-1);
+		if (!last) throw new Error('nothing was assigned to this robot');
+		return last;
+	}
+
+	async accept(job = this.last): Promise<void> {
+		this.session.accepted({ ...ref(job), started_at: '' });
+		await settled();
+	}
+
+	async reject(reason: 'not-started' | 'paused' | 'unsupported-kind', permanent = false, job = this.last): Promise<void> {
+		this.session.rejected({ ...ref(job), reason, message: '', permanent });
+		await settled();
+	}
+
+	/** Ends the job; by default with exit code 0. */
+	async end(
+		ending: Partial<Omit<JobResultMessage, 'result'>> & { result?: Partial<WireResult> } = {},
+		job = this.last,
+	): Promise<void> {
+		this.session.result(resultOf(job, ending));
+		await settled();
+	}
+
+	async vanish(): Promise<void> {
+		this.session.closed();
+		await settled();
+	}
+}
+
+export function ref(job: JobAssignment) {
+	const { job_id, attempt, epoch, token } = job;
+	return { job_id, attempt, epoch, token };
+}
+
+export function resultOf(
+	job: JobAssignment,
+	ending: Partial<Omit<JobResultMessage, 'result'>> & { result?: Partial<WireResult> } = {},
+): JobResultMessage {
+	return {
+		...ref(job),
+		state: 'completed',
+		cause: null,
+		output: { stdout: 0, stderr: 0 },
+		...ending,
+		result: {
+			exit_code: 0,
+			signal: null,
+			stdout: '',
+			stderr: '',
+			truncated: false,
+			outputs: {},
+			duration_ms: 1,
+			error: null,
+			process_gone: true,
+			...ending.result,
+		},
+	};
+}
+
+export const exit = (code: number) =>
+	({ state: 'failed', cause: 'exit_code', result: { exit_code: code } }) as const;

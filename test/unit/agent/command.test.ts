@@ -1,0 +1,237 @@
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { systemClock } from '../../../agent/clock';
+import { commandExecutor } from '../../../agent/executors/command';
+import type { Outcome, RunContext, Stop } from '../../../agent/executors/executor';
+import type { CommandSpec } from '../../../kinds/command';
+import type { Variables } from '../../../protocol';
+import { temporaryFolder } from './temporary-folder';
+
+const folder = temporaryFolder();
+
+interface Run {
+	ended: Promise<Outcome>;
+	stdout: string;
+	stderr: string;
+	stop(why: Stop['why'], graceMs: number): void;
+	hurry(): void;
+	/** Resolves when stdout matches. */
+	printed(pattern: RegExp): Promise<void>;
+}
+
+function run(spec: CommandSpec, variables: Variables = {}, env: Record<string, string> = {}): Run {
+	const stopping = new AbortController();
+	const hurrying = new AbortController();
+	let wake = (): void => undefined;
+	const context: RunContext = {
+		jobId: 'job',
+		attempt: 2,
+		mark: `mark-${Math.random()}`,
+		variables,
+		signal: stopping.signal,
+		hurry: hurrying.signal,
+		async output(stream, chunk) {
+			running[stream] += Buffer.from(chunk).toString('utf8');
+			wake();
+		},
+		report: () => undefined,
+		started: () => undefined,
+		sleep: (ms, signal) => systemClock.sleep(ms, signal),
+	};
+	const executor = commandExecutor({
+		env: { PATH: process.env.PATH, API_KEY: 'secret', ...env },
+		secretEnvNames: ['API_KEY'],
+	});
+	const running: Run = {
+		ended: executor.run(spec, context),
+		stdout: '',
+		stderr: '',
+		stop: (why, graceMs) => stopping.abort({ why, graceMs } satisfies Stop),
+		hurry: () => hurrying.abort(),
+		async printed(pattern) {
+			while (!pattern.test(running.stdout)) {
+				await new Promise<void>((resolve) => {
+					wake = resolve;
+				});
+			}
+		},
+	};
+	return running;
+}
+
+test('a program gets its arguments as they are, without a shell', async () => {
+	const job = run(
+		{ command: 'printf', args: ['%s|', '$HOME', '{{who}}', '; id'] },
+		{ who: "it's" },
+	);
+	expect(await job.ended).toMatchObject({
+		end: 'done',
+		exitCode: 0,
+		error: null,
+		processGone: true,
+	});
+	expect(job.stdout).toBe("$HOME|it's|; id|");
+});
+
+test('shell text is run by a shell, with values only in its environment', async () => {
+	const job = run({ shell: 'echo "$ROBOT_FLEET_VAR_NAME" | tr a-z A-Z >&2' }, { name: '`id`' });
+	await job.ended;
+	expect(job.stderr).toBe('`ID`\n');
+});
+
+test('the environment is that of the agent without its secrets, and names the attempt', async () => {
+	const job = run({ command: 'env', env: { A: '{{x}}', PATH: '/usr/bin:/bin' } }, { x: 1 });
+	await job.ended;
+	const lines = job.stdout.trim().split('\n');
+	expect(lines).toEqual(
+		expect.arrayContaining([
+			'A=1',
+			'PATH=/usr/bin:/bin',
+			'ROBOT_FLEET_VAR_X=1',
+			'ROBOT_FLEET_JOB_ID=job',
+			'ROBOT_FLEET_ATTEMPT=2',
+			expect.stringMatching(/^ROBOT_FLEET_ATTEMPT_MARK=mark-/),
+		]),
+	);
+	expect(job.stdout).not.toContain('secret');
+});
+
+test('stdin is written and closed; without it there is nothing to read', async () => {
+	const fed = run({ command: 'cat', stdin: 'hello {{x}}' }, { x: 'you' });
+	await fed.ended;
+	expect(fed.stdout).toBe('hello you');
+	expect(await run({ command: 'cat' }).ended).toMatchObject({ end: 'done' });
+});
+
+test('a program that does not read its input is no failure', async () => {
+	const job = run({ command: 'true', stdin: 'x'.repeat(60_000) });
+	expect(await job.ended).toMatchObject({ end: 'done' });
+});
+
+test('the folder is the home of the user unless the job names one', async () => {
+	const home = run({ command: 'pwd' });
+	await home.ended;
+	expect(home.stdout).toBe(`${homedir()}\n`);
+	const named = run({ command: 'pwd', cwd: '{{where}}' }, { where: folder() });
+	await named.ended;
+	expect(named.stdout).toBe(`${folder()}\n`);
+});
+
+test.each([1, 75, 255])('exit code %d is a failure of its own', async (code) => {
+	expect(await run({ shell: `exit ${code}` }).ended).toMatchObject({
+		end: 'failed',
+		cause: 'exit_code',
+		exitCode: code,
+	});
+});
+
+test('a signal from elsewhere is a failure of its own', async () => {
+	expect(await run({ shell: 'kill -SEGV $$' }).ended).toMatchObject({
+		end: 'failed',
+		cause: 'signal',
+		signal: 'SIGSEGV',
+		exitCode: null,
+	});
+});
+
+test('what cannot be started says why in one sentence', async () => {
+	const notAProgram = join(folder(), 'plain');
+	writeFileSync(notAProgram, 'x');
+	chmodSync(notAProgram, 0o644);
+	mkdirSync(join(folder(), 'sub'));
+	const cases: [CommandSpec, RegExp][] = [
+		[{ command: 'no-such-program' }, /^This robot has no program "no-such-program"/],
+		[
+			{ command: 'true', cwd: '/no/such/folder' },
+			/^The folder "\/no\/such\/folder" cannot be used/,
+		],
+		[{ command: 'true', cwd: notAProgram }, /is not a folder/],
+		[{ command: notAProgram }, /may run/],
+		[{ command: 'true', args: ['x'.repeat(4_000_000)] }, /too large/],
+		[{ command: 'true', args: ['a\0b'] }, /could not be started/],
+	];
+	for (const [spec, sentence] of cases) {
+		const outcome = await run(spec).ended;
+		expect(outcome).toMatchObject({ end: 'failed', cause: 'spawn_error', processGone: true });
+		expect(outcome.error!.message).toMatch(sentence);
+	}
+});
+
+test('a polite stop lets the program clean up', async () => {
+	const job = run({ shell: `trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done` });
+	await job.printed(/up/);
+	job.stop('cancelled', 5_000);
+	expect(await job.ended).toMatchObject({ end: 'stopped', processGone: true });
+	expect(job.stdout).toBe('up\nbye\n');
+});
+
+test('a child that left the group is found by its mark and stopped too', async () => {
+	const job = run({ shell: `setsid sh -c 'trap "" TERM; echo up; sleep 60' & sleep 60` });
+	await job.printed(/up/);
+	job.stop('cancelled', 100);
+	expect(await job.ended).toMatchObject({ end: 'stopped', processGone: true });
+});
+
+test('no politeness when there is no time', async () => {
+	const job = run({ shell: `trap '' TERM; echo up; while :; do sleep 0.05; done` });
+	await job.printed(/up/);
+	job.stop('agent-stop', 3_600_000);
+	job.hurry();
+	expect(await job.ended).toMatchObject({ end: 'stopped', signal: 'SIGKILL', processGone: true });
+});
+
+test('a stop that comes before the start starts nothing', async () => {
+	const job = run({ command: 'true' });
+	const early = run({ shell: 'echo ran' });
+	early.stop('cancelled', 0);
+	await job.ended;
+	expect((await early.ended).end).toBe('stopped');
+});
+
+test('a background child that holds the pipe does not hold the job, and is told of', async () => {
+	const job = run({ shell: 'sleep 60 & echo $!' });
+	const outcome = await job.ended;
+	expect(outcome).toMatchObject({ end: 'done', processGone: false });
+	process.kill(Number(job.stdout), 'SIGKILL');
+});
+
+test('a slow reader slows the program instead of filling memory', async () => {
+	const stopping = new AbortController();
+	let taken = 0;
+	let waiting: (() => void) | undefined;
+	const gate = new Promise<void>((resolve) => {
+		waiting = resolve;
+	});
+	let first!: () => void;
+	const begun = new Promise<void>((resolve) => {
+		first = resolve;
+	});
+	const ended = commandExecutor({ env: { PATH: process.env.PATH }, secretEnvNames: [] }).run(
+		{ shell: 'head -c 5000000 /dev/zero; echo finished >&2' },
+		{
+			jobId: 'job',
+			attempt: 1,
+			mark: 'slow',
+			variables: {},
+			signal: stopping.signal,
+			hurry: stopping.signal,
+			async output(stream, chunk) {
+				if (stream === 'stderr') return;
+				taken += chunk.length;
+				first();
+				await gate;
+			},
+			report: () => undefined,
+			started: () => undefined,
+			sleep: (ms, signal) => systemClock.sleep(ms, signal),
+		},
+	);
+	await begun;
+	// Whole turns of the event loop: an eager reader would have taken far more by now.
+	for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+	expect(taken).toBeLessThan(1_000_000);
+	waiting!();
+	expect(await ended).toMatchObject({ end: 'done' });
+	expect(taken).toBe(5_000_000);
+});

@@ -1,0 +1,96 @@
+import { type AgentConfig, type Configured, type Flags, readConfig } from '../../../agent/config';
+
+const server = 'http://127.0.0.1:8765';
+const noFile = (): string => {
+	throw new Error('no file expected');
+};
+
+function read(flags: Flags, env: Record<string, string> = {}, file?: object): Configured {
+	return readConfig(flags, env, file ? () => JSON.stringify(file) : noFile);
+}
+
+function configOf(flags: Flags, env: Record<string, string> = {}, file?: object): AgentConfig {
+	const configured = read(flags, env, file);
+	if (!configured.ok) throw new Error(configured.mistakes.join('\n'));
+	return configured.config;
+}
+
+function mistakesOf(flags: Flags, env: Record<string, string> = {}, file?: object): string[] {
+	const configured = read(flags, env, file);
+	return configured.ok ? [] : [...configured.mistakes];
+}
+
+test('a flag wins over the environment, that over the file, that over the default', () => {
+	const file = { slots: 3, name: 'file', data: '/file', labels: { a: '1' } };
+	const env = { ROBOT_FLEET_AGENT_SLOTS: '2', ROBOT_FLEET_AGENT_NAME: 'env' };
+	expect(configOf({ server, slots: '1', config: 'f' }, env, file)).toMatchObject({
+		slots: 1,
+		name: 'env',
+		data: '/file',
+		labels: { a: '1' },
+		stopGraceMs: 10_000,
+		logLevel: 'info',
+	});
+});
+
+test("the seeds' environment names work", () => {
+	const env = { SERVER_URL: server, API_KEY: 't', HEARTBEAT_INTERVAL: '5', LOG_LEVEL: 'DEBUG' };
+	expect(configOf({}, env)).toMatchObject({
+		server,
+		token: 't',
+		heartbeatMs: 5_000,
+		logLevel: 'debug',
+	});
+});
+
+test('all mistakes are reported at once, each with its name and what is allowed', () => {
+	const mistakes = mistakesOf(
+		{ slots: '0', label: ['nope'], config: 'f' },
+		{ HEARTBEAT_INTERVAL: 'soon', LOG_LEVEL: 'loud' },
+		{ nmae: 'x', capabilities: ['a b'] },
+	);
+	expect(mistakes).toHaveLength(7);
+	expect(mistakes.join('\n')).toMatch(/"nmae" in the config file is not a setting; known ones are/);
+	expect(mistakes.join('\n')).toMatch(/--server \(or SERVER_URL\) is missing/);
+	expect(mistakes.join('\n')).toMatch(/--slots must be a whole number from 1 to 256/);
+	expect(mistakes.join('\n')).toMatch(/HEARTBEAT_INTERVAL must be a number from 1 to 3600 seconds/);
+	expect(mistakes.join('\n')).toMatch(/LOG_LEVEL must be one of/);
+});
+
+test.each(['http://127.0.0.1:1', 'http://localhost:1', 'http://[::1]:1', 'https://far.example'])(
+	'%s needs no --insecure',
+	(address) => expect(mistakesOf({ server: address })).toEqual([]),
+);
+
+test.each(['http://far.example', 'http://127.0.0.1.far.example', 'http://10.0.0.1:8765'])(
+	'%s needs --insecure',
+	(address) => {
+		expect(mistakesOf({ server: address })).toEqual([expect.stringContaining('--insecure')]);
+		expect(mistakesOf({ server: address, insecure: true })).toEqual([]);
+	},
+);
+
+test.each(['far.example', 'ftp://a', 'http://u:p@127.0.0.1', 'http://127.0.0.1/?key=1', ''])(
+	'%j is no address of a service',
+	(address) => expect(mistakesOf({ server: address })).toHaveLength(1),
+);
+
+test('a path before the API is kept, a trailing slash is not', () => {
+	expect(configOf({ server: 'https://far.example/fleet/' }).server).toBe(
+		'https://far.example/fleet',
+	);
+});
+
+test('labels hold "=" in their value and come from flags, a list or an object', () => {
+	expect(configOf({ server, label: ['a=b=c', 'x='] }).labels).toEqual({ a: 'b=c', x: '' });
+	const env = { ROBOT_FLEET_AGENT_LABELS: 'a=1, b=2' };
+	expect(configOf({ server }, env).labels).toEqual({ a: '1', b: '2' });
+});
+
+test('a config file that is no JSON object is one mistake', () => {
+	const configured = readConfig({ server, config: 'f' }, {}, () => '[1]');
+	expect(configured).toMatchObject({
+		ok: false,
+		mistakes: [expect.stringContaining('JSON object')],
+	});
+});

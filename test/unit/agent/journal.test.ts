@@ -1,0 +1,141 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { systemClock } from '../../../agent/clock';
+import { type ExitRecord, Journal, JournalUnusable } from '../../../agent/journal';
+import type { JobAssignment } from '../../../protocol';
+import { temporaryFolder } from './temporary-folder';
+
+const folder = temporaryFolder();
+let opened: Journal[] = [];
+
+function open(): Journal {
+	const journal = Journal.open(join(folder(), 'journal.db'), systemClock);
+	opened.push(journal);
+	return journal;
+}
+
+afterEach(() => {
+	for (const journal of opened) journal.close();
+	opened = [];
+});
+
+function assignment(epoch = 1): JobAssignment {
+	return {
+		job_id: '01890000-0000-7000-8000-000000000001',
+		attempt: epoch,
+		epoch,
+		token: 't',
+		kind: 'command',
+		spec: { command: 'true' },
+		variables: {},
+		timeouts: { grace_ms: 1 },
+		on_disconnect: 'continue',
+	};
+}
+
+const exit: ExitRecord = {
+	state: 'completed',
+	cause: null,
+	output: { stdout: 1, stderr: 0 },
+	result: {
+		exit_code: 0,
+		signal: null,
+		stdout: 'x',
+		stderr: '',
+		truncated: false,
+		outputs: {},
+		duration_ms: 1,
+		error: null,
+		process_gone: true,
+	},
+};
+
+test('what was started is held after a restart, with all that is needed to find it', async () => {
+	const before = open();
+	await before.start(assignment(), 'mark', 5);
+	before.noteProcess(assignment().job_id, 1, 77, 'boot:1');
+	before.close();
+	const after = open();
+	expect(after.id).toBe(before.id);
+	expect(after.held()).toEqual([
+		{
+			assignment: assignment(),
+			startedAt: 5,
+			trace: { mark: 'mark', pid: 77, birth: 'boot:1' },
+			exit: null,
+		},
+	]);
+});
+
+test('an exit record is held until it is forgotten; then only the name is left', async () => {
+	const journal = open();
+	const { job_id } = assignment();
+	await journal.start(assignment(), 'mark', 5);
+	await journal.end(job_id, 1, exit);
+	expect(journal.held()[0]!.exit).toEqual(exit);
+	journal.forget(job_id, 1);
+	expect(journal.held()).toEqual([]);
+	expect(journal.fate(job_id, 1)).toBe('over');
+});
+
+test('never is remembered over a restart, also for an attempt that was journalled but not started', async () => {
+	const before = open();
+	const { job_id } = assignment();
+	await before.start(assignment(1), 'mark', 5);
+	await before.never(job_id, 1);
+	await before.never(job_id, 2);
+	await before.never(job_id, 2);
+	before.close();
+	const after = open();
+	expect(after.held()).toEqual([]);
+	expect([1, 2, 3].map((epoch) => after.fate(job_id, epoch))).toEqual([
+		'never',
+		'never',
+		undefined,
+	]);
+});
+
+test('an end cannot be undone by never', async () => {
+	const journal = open();
+	const { job_id } = assignment();
+	await journal.start(assignment(), 'mark', 5);
+	await journal.end(job_id, 1, exit);
+	await journal.never(job_id, 1);
+	expect(journal.fate(job_id, 1)).toBe('ended');
+});
+
+test('writes of one turn are all kept, and one that fails takes only itself back', async () => {
+	const journal = open();
+	const { job_id } = assignment();
+	const writes = await Promise.allSettled([
+		journal.start(assignment(1), 'a', 1),
+		journal.start(assignment(1), 'again', 1),
+		journal.start(assignment(2), 'b', 1),
+	]);
+	expect(writes.map((write) => write.status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+	journal.close();
+	expect(
+		open()
+			.held()
+			.map((held) => held.trace.mark),
+	).toEqual(['a', 'b']);
+	expect(job_id).toBeTruthy();
+});
+
+test('a file that is no journal is one sentence for the owner', () => {
+	writeFileSync(
+		join(folder(), 'journal.db'),
+		'this is not a database, whatever its name says. '.repeat(40),
+	);
+	expect(() => open()).toThrow(JournalUnusable);
+	expect(() => open()).toThrow(/cannot be used .*--data\.$/);
+});
+
+test('a journal of a newer agent is refused with both versions named', async () => {
+	open().close();
+	const { DatabaseSync } = await import('node:sqlite');
+	const db = new DatabaseSync(join(folder(), 'journal.db'));
+	db.exec('pragma user_version = 99');
+	db.close();
+	expect(() => open()).toThrow(/schema 99, this one knows 1/);
+});

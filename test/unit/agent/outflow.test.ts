@@ -1,0 +1,140 @@
+import { randomBytes } from 'node:crypto';
+import { systemClock } from '../../../agent/clock';
+import type { Line } from '../../../agent/link';
+import { Outflow, type Remainder } from '../../../agent/outflow';
+import { type AttemptSpool, Spool } from '../../../agent/spool';
+import { limits } from '../../../protocol';
+import { decodeOutput, encodeOutput, type OutputFrame } from '../../../protocol/frames';
+import { temporaryFolder } from './temporary-folder';
+
+const folder = temporaryFolder();
+const jobId = '01890000-0000-7000-8000-000000000001';
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** Takes frames as they would come out of a socket. */
+class Wire implements Line {
+	frames: OutputFrame[] = [];
+	maxOutputBytes = 100_000;
+	#wake: (() => void)[] = [];
+
+	send(): void {}
+
+	sendOutput(frame: OutputFrame): void {
+		this.frames.push(decodeOutput(encodeOutput(frame))!);
+		for (const wake of this.#wake.splice(0)) wake();
+	}
+
+	async untilFrames(count: number): Promise<void> {
+		while (this.frames.length < count) {
+			await new Promise<void>((wake) => this.#wake.push(wake));
+		}
+	}
+
+	get ranges(): [number, number][] {
+		return this.frames.map(({ offset, data }) => [offset, offset + data.length]);
+	}
+}
+
+async function setup(
+	bytes: number,
+): Promise<{ flow: Outflow; wire: Wire; spool: AttemptSpool; data: Buffer }> {
+	const spool = new Spool(folder(), limits.maxOutputBytes).open(jobId, 3);
+	const data = randomBytes(bytes);
+	await spool.append('stdout', data);
+	return { flow: new Outflow(jobId, 3, spool, systemClock, silent), wire: new Wire(), spool, data };
+}
+
+const nothing = { stdout: 0, stderr: 0 };
+
+test('sending stops at the window and goes on with the acknowledgement', async () => {
+	const { flow, wire, spool } = await setup(1_500_000);
+	flow.attach(wire, nothing);
+	flow.pump();
+	await wire.untilFrames(11);
+	expect(wire.ranges.at(-1)).toEqual([1_000_000, 1_048_576]);
+	flow.acknowledged('stdout', 300_000);
+	await wire.untilFrames(14);
+	expect(wire.ranges.at(-1)![1]).toBe(1_348_576);
+	await spool.remove();
+});
+
+test('an acknowledgement that does not move repeats from there, once', async () => {
+	const { flow, wire, spool, data } = await setup(350_000);
+	flow.attach(wire, nothing);
+	flow.pump();
+	await wire.untilFrames(4);
+	flow.acknowledged('stdout', 100_000);
+	flow.acknowledged('stdout', 100_000);
+	flow.acknowledged('stdout', 100_000);
+	await wire.untilFrames(7);
+	expect(wire.ranges.slice(4)).toEqual([
+		[100_000, 200_000],
+		[200_000, 300_000],
+		[300_000, 350_000],
+	]);
+	expect(Buffer.concat(wire.frames.slice(4).map((frame) => frame.data))).toEqual(
+		data.subarray(100_000),
+	);
+	flow.acknowledged('stdout', 350_000);
+	expect(flow.settled).toBe(true);
+	await spool.remove();
+});
+
+test('a new line goes on from what the service has', async () => {
+	const { flow, wire, spool } = await setup(250_000);
+	flow.attach(wire, nothing);
+	flow.pump();
+	await wire.untilFrames(3);
+	flow.detach();
+	const next = new Wire();
+	flow.attach(next, { stdout: 123_456, stderr: 0 });
+	flow.pump();
+	await next.untilFrames(2);
+	expect(next.ranges).toEqual([
+		[123_456, 223_456],
+		[223_456, 250_000],
+	]);
+	await spool.remove();
+});
+
+test('a flow that stands still for a heartbeat is repeated', async () => {
+	const { flow, wire, spool } = await setup(90_000);
+	flow.attach(wire, nothing);
+	flow.pump();
+	await wire.untilFrames(1);
+	flow.tick();
+	await wire.untilFrames(2);
+	expect(wire.ranges[1]).toEqual([0, 90_000]);
+	await spool.remove();
+});
+
+async function conclusion(flow: Outflow): Promise<Remainder | undefined> {
+	return await new Promise((resolve) => flow.conclude((_, rest) => resolve(rest)));
+}
+
+test('a small rest travels with the result, a large one after it', async () => {
+	const small = await setup(50_000);
+	small.flow.attach(small.wire, { stdout: 10_000, stderr: 0 });
+	const rest = await conclusion(small.flow);
+	expect(rest!.stdout!.offset).toBe(10_000);
+	expect(Buffer.from(rest!.stdout!.data_b64, 'base64')).toEqual(small.data.subarray(10_000));
+	expect(small.wire.frames).toEqual([]);
+	await small.spool.remove();
+
+	const large = await setup(limits.maxInlineOutputBytes + 1);
+	large.flow.attach(large.wire, nothing);
+	expect(await conclusion(large.flow)).toBeUndefined();
+	await large.wire.untilFrames(1);
+	await large.spool.remove();
+});
+
+test('a rest that the service did not take from the result is sent in frames', async () => {
+	const { flow, wire, spool } = await setup(5_000);
+	flow.attach(wire, nothing);
+	await conclusion(flow);
+	flow.acknowledgedWithResult(nothing);
+	await wire.untilFrames(1);
+	expect(wire.ranges).toEqual([[0, 5_000]]);
+	expect(flow.settled).toBe(false);
+	await spool.remove();
+});

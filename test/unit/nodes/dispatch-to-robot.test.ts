@@ -1,0 +1,78 @@
+import { DispatchToRobot } from '../../../nodes/DispatchToRobot/DispatchToRobot.node';
+import type { Submit } from '../../../protocol';
+import { FakeExecution, type Parameters } from './fake-n8n';
+import { FakeService, robots } from './fake-service';
+
+const uname: Parameters = {
+	commandType: 'program',
+	program: 'uname',
+	robot: robots[0]!.robotId,
+	waitForCompletion: true,
+};
+
+function setup(type = 'n8n-nodes-robot-fleet.dispatchToRobot') {
+	const service = new FakeService();
+	const execution = new FakeExecution(service);
+	execution.node = { ...execution.node, type };
+	execution.items = [{ json: { n: 1 } }, { json: { n: 2 } }];
+	const endAll = () => {
+		for (const jobId of service.jobs.keys()) {
+			service.end(jobId, 'completed', null, { stdout: `out of ${jobId}` });
+		}
+	};
+	const run = async (parameters: Parameters = uname) =>
+		(await new DispatchToRobot().execute.call(execution.asExecute(parameters)))[0]!;
+	return { service, execution, endAll, run };
+}
+
+describe('Dispatch to Robot', () => {
+	test('runs on the robot chosen and answers with the result of each item', async () => {
+		const { service, endAll, run } = setup();
+		service.onGrace = endAll;
+		const items = await run();
+		const [request] = service.calls(/\/jobs$/);
+		expect((request!.body as { jobs: Submit[] }).jobs[0]!.target).toEqual({
+			robot: robots[0]!.robotId,
+		});
+		const ids = [...service.jobs.keys()];
+		expect(items.map(({ json }) => json)).toMatchObject([
+			{ n: 1, job: { id: ids[0], stdout: `out of ${ids[0]}` } },
+			{ n: 2, job: { id: ids[1], stdout: `out of ${ids[1]}` } },
+		]);
+	});
+
+	test('parks the execution when the jobs take longer, and resumes it by a poke', async () => {
+		const { service, execution, endAll, run } = setup();
+		await run();
+		expect(execution.waitTill).toBeDefined();
+		endAll();
+		const [waitId] = service.waits.keys();
+		const answer = await new DispatchToRobot().webhook.call(execution.asWebhook({ waitId }));
+		expect(answer.workflowData![0]).toMatchObject([
+			{ json: { n: 1, job: { state: 'completed' } } },
+			{ json: { n: 2, job: { state: 'completed' } } },
+		]);
+	});
+
+	test('answers with the job ID at once when it shall not wait', async () => {
+		const { service, execution, run } = setup();
+		const items = await run({ ...uname, waitForCompletion: false });
+		expect(items[0]!.json).toMatchObject({ n: 1, jobId: [...service.jobs.keys()][0] });
+		expect(service.waits.size).toBe(0);
+		expect(execution.waitTill).toBeUndefined();
+	});
+
+	test('as a tool it never parks: when its time is up it says that the job goes on', async () => {
+		const { service, execution, run } = setup('n8n-nodes-robot-fleet.dispatchToRobotTool');
+		service.onGrace = () => service.expire([...service.waits.keys()][0]!);
+		const items = await run();
+		expect(execution.waitTill).toBeUndefined();
+		expect([...service.waits.values()][0]!.request.resumeUrl).toBeUndefined();
+		expect(items[0]!.json.job).toMatchObject({
+			id: [...service.jobs.keys()][0],
+			state: 'queued',
+			timedOut: true,
+			hint: expect.stringContaining('do not submit it again'),
+		});
+	});
+});

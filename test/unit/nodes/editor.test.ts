@@ -1,0 +1,73 @@
+import type { ICredentialsDecrypted } from 'n8n-workflow';
+import { robotFleetApiTest } from '../../../nodes/shared/credential-test';
+import { getCapabilities, getMatchingRobots, searchRobots } from '../../../nodes/shared/robots';
+import { asCredentialTest, FakeExecution, type Parameters } from './fake-n8n';
+import { FakeService, robots } from './fake-service';
+
+const options = (parameters: Parameters = {}) =>
+	new FakeExecution(new FakeService()).asLoadOptions(parameters);
+
+describe('lists in the editor', () => {
+	test('robots are found by a part of their name, with their state', async () => {
+		const { results } = await searchRobots.call(options(), 'BERL');
+		expect(results).toMatchObject([
+			{ name: 'berlin-1 (online)', value: robots[0]!.robotId },
+			{ name: 'berlin-2 (busy)', value: robots[1]!.robotId },
+		]);
+	});
+
+	test('capabilities say how many robots have them', async () => {
+		expect(await getCapabilities.call(options())).toEqual([
+			{ name: 'gpu (2 of 3 robots)', value: 'gpu' },
+		]);
+	});
+
+	test('matching robots are counted first, then each says what excludes it', async () => {
+		const list = await getMatchingRobots.call(
+			options({ labels: 'site=berlin', capabilities: ['gpu'] }),
+		);
+		expect(list.map(({ name }) => name)).toEqual([
+			'1 of 3 match, 1 free',
+			'berlin-1: online',
+			'berlin-2: lacks gpu',
+			'paris-1: lacks site=berlin',
+		]);
+	});
+});
+
+describe('the test of the credential', () => {
+	const credential = (data: object) =>
+		({ id: '1', name: 'Fleet', type: 'robotFleetApi', data }) as ICredentialsDecrypted;
+	const server = credential({ connection: 'server', url: 'http://fleet/', apiKey: 'k' });
+
+	test('names the key and what it may do', async () => {
+		expect(await robotFleetApiTest.call(asCredentialTest(new FakeService()), server)).toEqual({
+			status: 'OK',
+			message: 'Connected as "n8n" (submit, read, cancel)',
+		});
+	});
+
+	test('a key that may not submit is told apart from a good one', async () => {
+		const service = new FakeService();
+		service.scopes = ['read'];
+		expect(await robotFleetApiTest.call(asCredentialTest(service), server)).toMatchObject({
+			status: 'Error',
+			message: expect.stringContaining('lacks the scope "submit"'),
+		});
+	});
+
+	test('a server that does not answer and an address that is none are said in words', async () => {
+		const service = new FakeService();
+		service.away = true;
+		const context = asCredentialTest(service);
+		expect(await robotFleetApiTest.call(context, server)).toMatchObject({
+			status: 'Error',
+			message: expect.stringContaining('does not answer'),
+		});
+		const wrong = credential({ connection: 'server', url: 'fleet:8765', apiKey: 'k' });
+		expect(await robotFleetApiTest.call(context, wrong)).toMatchObject({
+			status: 'Error',
+			message: expect.stringContaining('not a URL'),
+		});
+	});
+});

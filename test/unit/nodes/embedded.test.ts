@@ -1,0 +1,195 @@
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+	callbackBase,
+	dataFolder,
+	type Host,
+	hostOptions,
+	type HostOptions,
+	HostOwner,
+	processRefusal,
+	sendTo,
+} from '../../../nodes/shared/embedded';
+import { Problem } from '../../../protocol';
+
+const n8n = ['node', 'n8n'];
+
+describe('where the service may run', () => {
+	test.each([[[]], [['start']], [['--tunnel']]])('n8n %p is a main process', (args) => {
+		expect(processRefusal([...n8n, ...args], {})).toBeUndefined();
+	});
+
+	test.each([
+		[['worker'], {}, 'this is a worker process'],
+		[['webhook'], {}, 'this is a webhook process'],
+		[['execute', '--id', '1'], {}, 'this is the one-shot command "execute"'],
+		[['start'], { EXECUTIONS_MODE: 'queue' }, 'n8n runs in queue mode'],
+	])('n8n %p with %p is not: %s', (args, env, reason) => {
+		expect(processRefusal([...n8n, ...args], env)).toBe(reason);
+	});
+});
+
+describe('settings', () => {
+	test('defaults are loopback, 8765 and the folder of n8n', () => {
+		expect(hostOptions({ N8N_USER_FOLDER: '/srv/n8n' })).toEqual({
+			dataFolder: '/srv/n8n/.n8n/robot-fleet',
+			host: '127.0.0.1',
+			port: 8765,
+			robotsListen: undefined,
+			publicUrl: undefined,
+			callbackUrl: 'http://127.0.0.1:5678',
+		});
+		expect(dataFolder({ ROBOT_FLEET_DATA: '/data' })).toBe('/data');
+	});
+
+	test.each([
+		[{ N8N_PORT: '80' }, 'http://127.0.0.1:80'],
+		[{ N8N_LISTEN_ADDRESS: '10.0.0.5' }, 'http://10.0.0.5:5678'],
+		[{ N8N_LISTEN_ADDRESS: '::1' }, 'http://[::1]:5678'],
+		// TLS that a proxy in front of n8n provides.
+		[{ N8N_PROTOCOL: 'https' }, 'http://127.0.0.1:5678'],
+		[{ N8N_PROTOCOL: 'https', N8N_SSL_KEY: 'k', N8N_SSL_CERT: 'c' }, 'https://127.0.0.1:5678'],
+		[{ ROBOT_FLEET_N8N_URL: 'http://n8n:5678/' }, 'http://n8n:5678'],
+	])('with %p n8n is called at %s', (env, url) => {
+		expect(callbackBase(env)).toBe(url);
+	});
+
+	test('a port that is none is said with its name', () => {
+		expect(() => hostOptions({ ROBOT_FLEET_PORT: 'http' })).toThrow('ROBOT_FLEET_PORT is "http"');
+	});
+});
+
+describe('the owner of the service', () => {
+	const folders: string[] = [];
+	afterAll(() => folders.forEach((folder) => rmSync(folder, { recursive: true })));
+
+	function setup(argv = n8n) {
+		const folder = mkdtempSync(join(tmpdir(), 'robot-fleet-'));
+		folders.push(folder);
+		const events: string[] = [];
+		let fault: Error | undefined;
+		const startHost = async (options: HostOptions): Promise<Host> => {
+			events.push('start');
+			if (fault) throw fault;
+			const close = async () => void events.push('close');
+			return { url: `http://127.0.0.1:${options.port}`, key: 'k', version: '1', close };
+		};
+		const around = { argv, env: { ROBOT_FLEET_DATA: folder }, load: () => ({ startHost }) };
+		return {
+			folder,
+			events,
+			around,
+			owner: new HostOwner('1.0.0', around),
+			fail: (error?: Error) => (fault = error),
+		};
+	}
+
+	test('starts once for all who ask, notes it, and stops once', async () => {
+		const { owner, events, folder } = setup();
+		expect(await owner.start()).toBe(await owner.start());
+		expect(existsSync(join(folder, 'autostart'))).toBe(true);
+		await Promise.all([owner.close(), owner.close()]);
+		expect(events).toEqual(['start', 'close']);
+	});
+
+	test('a start that failed is tried again, and notes nothing', async () => {
+		const { owner, events, folder, fail } = setup();
+		fail(
+			new Problem('port-taken', { port: 8765, host: '127.0.0.1', variable: 'ROBOT_FLEET_PORT' }),
+		);
+		await expect(owner.start()).rejects.toMatchObject({ code: 'port-taken' });
+		expect(existsSync(join(folder, 'autostart'))).toBe(false);
+		fail(undefined);
+		await owner.start();
+		expect(events).toEqual(['start', 'start']);
+		await owner.close();
+	});
+
+	test('a newer version waits until the older one has let go', async () => {
+		const { owner, events, around } = setup();
+		await owner.start();
+		const newer = new HostOwner('1.1.0', around, owner);
+		await newer.start();
+		expect(events).toEqual(['start', 'close', 'start']);
+		await newer.close();
+		await expect(owner.start()).rejects.toMatchObject({ code: 'not-ready' });
+	});
+
+	test('a worker never loads it', async () => {
+		const { owner, events } = setup([...n8n, 'worker']);
+		await expect(owner.start()).rejects.toMatchObject({ code: 'wrong-process' });
+		expect(events).toEqual([]);
+	});
+
+	test('leaves no handler on the process', async () => {
+		const before = process.listenerCount('SIGTERM');
+		const { owner } = setup();
+		await owner.start();
+		expect(process.listenerCount('SIGTERM')).toBe(before + 1);
+		await owner.close();
+		expect(process.listenerCount('SIGTERM')).toBe(before);
+	});
+});
+
+describe('talking to it', () => {
+	async function serve(handle: (request: IncomingMessage) => { status: number; text: string }) {
+		const server = createServer((request, response) => {
+			request.resume().on('end', () => {
+				const { status, text } = handle(request);
+				response.writeHead(status, { connection: 'close' }).end(text);
+			});
+		});
+		await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+		const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+		return { url, close: () => new Promise((resolve) => server.close(resolve)) };
+	}
+
+	test('goes straight there, whatever proxy is set, with the key in the header', async () => {
+		const seen: IncomingMessage[] = [];
+		const server = await serve((request) => {
+			seen.push(request);
+			return { status: 200, text: '{"ok":true}' };
+		});
+		process.env.HTTP_PROXY = 'http://127.0.0.1:9';
+		try {
+			const answer = await sendTo(
+				{ url: server.url, key: 'secret' },
+				{ method: 'POST', path: '/api/v1/jobs', body: { a: 1 } },
+			);
+			expect(answer).toEqual({ status: 200, body: { ok: true } });
+			expect(seen[0]!.headers.authorization).toBe('Bearer secret');
+		} finally {
+			delete process.env.HTTP_PROXY;
+			await server.close();
+		}
+	});
+
+	test('a service that is gone, and an answer that is no JSON, are one clear problem', async () => {
+		const server = await serve(() => ({ status: 200, text: '<html>' }));
+		const host = { url: server.url, key: 'k' };
+		await expect(sendTo(host, { method: 'GET', path: '/' })).rejects.toMatchObject({
+			code: 'service-away',
+		});
+		await server.close();
+		await expect(sendTo(host, { method: 'GET', path: '/' })).rejects.toMatchObject({
+			code: 'service-away',
+			message: expect.stringContaining('connection refused'),
+		});
+	});
+
+	test('an abort ends the long poll', async () => {
+		const stop = new AbortController();
+		const server = createServer(() => stop.abort(new Error('enough')));
+		await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+		const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+		const polling = sendTo(
+			{ url, key: 'k' },
+			{ method: 'GET', path: '/', waitMs: 30_000, signal: stop.signal },
+		);
+		await expect(polling).rejects.toThrow('enough');
+		await new Promise((resolve) => server.close(resolve));
+	});
+});

@@ -1,0 +1,273 @@
+/**
+ * A whole small service behind a `Send`: jobs end when a test says so, waits become due when their
+ * jobs have ended or their time is up, subscriptions redeliver until acknowledged.
+ */
+import type { Send, SendAnswer, SendRequest } from '../../../client';
+import {
+	type FleetEvent,
+	isFinal,
+	type Job,
+	type JobResult,
+	type JobState,
+	Problem,
+	type ProblemCode,
+	type ProblemDetails,
+	type Robot,
+	type Schedule,
+	type ScheduleRequest,
+	type Submit,
+	type Wait,
+	type WaitRequest,
+} from '../../../protocol';
+
+export const robots: Robot[] = [
+	robot('0192aaaa-0000-7000-8000-000000000001', 'berlin-1', 'online', { site: 'berlin' }, ['gpu']),
+	robot('0192aaaa-0000-7000-8000-000000000002', 'berlin-2', 'busy', { site: 'berlin' }, []),
+	robot('0192aaaa-0000-7000-8000-000000000003', 'paris-1', 'offline', { site: 'paris' }, ['gpu']),
+];
+
+export class FakeService {
+	/** Every request as it came, for tests that count them. */
+	readonly requests: SendRequest[] = [];
+	readonly jobs = new Map<string, Job & { submit: Submit }>();
+	readonly waits = new Map<string, Wait & { request: WaitRequest }>();
+	readonly schedules = new Map<string, ScheduleRequest>();
+	readonly events: FleetEvent[] = [];
+	scopes = ['submit', 'read', 'cancel'];
+	/** Set = nothing answers. */
+	away = false;
+	/** Refuses the next submit whose command is this. */
+	refuse: { command: string; code: ProblemCode; details: ProblemDetails } | undefined;
+	epoch = 0;
+	acknowledged = 0;
+	#ids = 0;
+	#wakeUp: Array<() => void> = [];
+
+	readonly send: Send = async (request) => {
+		this.requests.push(request);
+		if (this.away) throw new Problem('service-away', { url: 'http://fleet', reason: 'refused' });
+		try {
+			return { status: 200, body: await this.#answer(request) };
+		} catch (error) {
+			if (!(error instanceof Problem)) throw error;
+			return { status: error.status, body: { error: error.toBody() } };
+		}
+	};
+
+	calls(path: RegExp, method = 'POST'): SendRequest[] {
+		return this.requests.filter((each) => each.method === method && path.test(each.path));
+	}
+
+	end(jobId: string, state: JobState, cause: Job['cause'] = null, result: Partial<JobResult> = {}) {
+		const job = this.jobs.get(jobId)!;
+		job.state = state;
+		job.cause = cause;
+		job.robotId = robots[0]!.robotId;
+		job.result = {
+			exitCode: 0,
+			signal: null,
+			stdout: '',
+			stderr: '',
+			truncated: false,
+			outputs: {},
+			durationMs: 5,
+			error: null,
+			processGone: true,
+			...result,
+		};
+		this.#wake();
+	}
+
+	/** The time of a wait is over. */
+	expire(waitId: string) {
+		const wait = this.waits.get(waitId)!;
+		wait.timedOut = true;
+		wait.state = 'due';
+		this.#wake();
+	}
+
+	/** An occurrence of a schedule comes due. */
+	fire(scheduleId: string, plannedAt: number) {
+		this.events.push({
+			cursor: this.events.length + 1,
+			at: plannedAt,
+			type: 'schedule.due',
+			data: { scheduleId, plannedAt, origin: 'planned', late: false },
+		});
+		this.#wake();
+	}
+
+	/** Another consumer takes every subscription over. */
+	takeOver() {
+		this.epoch += 1;
+		this.#wake();
+	}
+
+	addJob(submit: Submit = { kind: 'command', spec: { command: 'uname' } }): string {
+		const jobId = `0192ffff-0000-7000-8000-${String((this.#ids += 1)).padStart(12, '0')}`;
+		this.jobs.set(jobId, {
+			submit,
+			jobId,
+			kind: 'command',
+			state: 'queued',
+			cause: null,
+			attempt: 0,
+			robotId: null,
+			priority: 'normal',
+			progress: 0,
+			message: null,
+			result: null,
+			error: null,
+			createdAt: 0,
+			startedAt: null,
+			endedAt: null,
+			cancelRequestedAt: null,
+			retryOf: null,
+			parentId: null,
+			spec: submit.spec,
+			variables: {},
+			target: {},
+			timeouts: {},
+			notBefore: null,
+			output: { stdout: 0, stderr: 0, complete: false },
+			createdBy: 'key:n8n',
+		});
+		return jobId;
+	}
+
+	#wake() {
+		for (const wake of this.#wakeUp.splice(0)) wake();
+	}
+
+	/** Until something happens, or the caller hangs up. */
+	#change(signal?: AbortSignal): Promise<void> {
+		return new Promise((resolve, reject) => {
+			this.#wakeUp.push(resolve);
+			signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+		});
+	}
+
+	async #answer({ method, path, body, waitMs, signal }: SendRequest): Promise<SendAnswer['body']> {
+		const url = new URL(path, 'http://fleet');
+		const [what, id, verb] = url.pathname.replace('/api/v1/', '').split('/');
+		if (what === 'me') return { name: 'n8n', scopes: this.scopes };
+		if (what === 'robots') return { items: robots };
+		if (what === 'jobs' && method === 'POST') {
+			return { jobs: (body as { jobs: Submit[] }).jobs.map((submit) => this.#submit(submit)) };
+		}
+		if (what === 'waits' && id === undefined) return this.#createWait(body as WaitRequest);
+		if (what === 'waits') return await this.#wait(id!, verb, waitMs, signal);
+		if (what === 'schedules') return this.#putSchedule(id!, body as ScheduleRequest);
+		if (what === 'subscriptions') return await this.#subscription(method, verb, url, body, signal);
+		throw new Problem('no-such-route', { method, path });
+	}
+
+	#submit(submit: Submit) {
+		const same = [...this.jobs.values()].find(
+			(job) => job.submit.idempotencyKey === submit.idempotencyKey,
+		);
+		if (same) return { jobId: same.jobId, state: same.state, duplicate: true };
+		if ((submit.spec as { command?: string }).command === this.refuse?.command && this.refuse) {
+			return { error: new Problem(this.refuse.code, this.refuse.details).toBody() };
+		}
+		return { jobId: this.addJob(submit), state: 'queued' };
+	}
+
+	#createWait(request: WaitRequest) {
+		for (const id of request.jobIds) {
+			if (!this.jobs.has(id)) throw new Problem('no-such-job', { id });
+		}
+		const waitId = `wait-${(this.#ids += 1)}`;
+		this.waits.set(waitId, {
+			request,
+			waitId,
+			state: 'open',
+			timedOut: false,
+			jobs: [],
+			executionId: request.executionId ?? null,
+			nodeId: request.nodeId ?? null,
+			tries: 0,
+			lastError: null,
+			createdAt: 0,
+			deadlineAt: request.deadlineAt ?? null,
+		});
+		return { waitId, state: 'open' };
+	}
+
+	/** A grace ends at once when nothing has happened: tests do not wait for it. */
+	async #wait(id: string, verb: string | undefined, waitMs = 0, signal?: AbortSignal) {
+		const wait = this.waits.get(id);
+		if (!wait) throw new Problem('no-such-wait', { id });
+		if (verb === 'close') {
+			wait.state = 'closed';
+			return undefined;
+		}
+		if (waitMs > 0 && this.onGrace) await this.onGrace(signal);
+		wait.jobs = wait.request.jobIds.map((jobId) => this.jobs.get(jobId)!);
+		if (wait.state === 'open' && wait.jobs.every((job) => isFinal(job.state))) wait.state = 'due';
+		return wait;
+	}
+
+	/** What happens while a node waits in memory. */
+	onGrace: ((signal?: AbortSignal) => Promise<void> | void) | undefined;
+
+	#putSchedule(scheduleId: string, request: ScheduleRequest): Schedule {
+		if (request.cron.split(' ').length < 5) {
+			throw new Problem('bad-cron', { reason: `"${request.cron}" has too few fields` });
+		}
+		this.schedules.set(scheduleId, request);
+		return { scheduleId, ...request } as unknown as Schedule;
+	}
+
+	async #subscription(
+		method: string,
+		verb: string | undefined,
+		url: URL,
+		body: unknown,
+		signal?: AbortSignal,
+	) {
+		if (method === 'PUT') return { epoch: (this.epoch += 1), cursor: this.acknowledged };
+		const given =
+			verb === 'ack' ? (body as { epoch: number }).epoch : Number(url.searchParams.get('epoch'));
+		if (verb === 'ack') {
+			if (given !== this.epoch) throw new Problem('stale-epoch');
+			this.acknowledged = (body as { cursor: number }).cursor;
+			return undefined;
+		}
+		const open = () => this.events.filter(({ cursor }) => cursor > this.acknowledged);
+		if (open().length === 0 && url.searchParams.get('waitMs') !== '0') await this.#change(signal);
+		if (this.away) throw new Problem('service-away', { url: 'http://fleet', reason: 'gone' });
+		if (given !== this.epoch) throw new Problem('stale-epoch');
+		return { items: open() };
+	}
+
+	/** Breaks every long poll, as a restart of the service does. */
+	drop() {
+		this.away = true;
+		this.#wake();
+	}
+}
+
+function robot(
+	robotId: string,
+	name: string,
+	status: Robot['status'],
+	labels: Record<string, string>,
+	capabilities: string[],
+): Robot {
+	return {
+		robotId,
+		name,
+		status,
+		connected: status !== 'offline',
+		labels,
+		capabilities,
+		slots: 1,
+		held: status === 'busy' ? 1 : 0,
+		currentJobs: [],
+		lastSeenAt: null,
+		createdAt: 0,
+		info: {},
+		agentVersion: null,
+	};
+}

@@ -1,0 +1,159 @@
+import type { INodeExecutionData } from 'n8n-workflow';
+import { SubmitJob } from '../../../nodes/SubmitJob/SubmitJob.node';
+import type { Submit } from '../../../protocol';
+import { FakeExecution, type Parameters } from './fake-n8n';
+import { FakeService } from './fake-service';
+
+const uname: Parameters = { commandType: 'program', program: 'uname', args: ['-a'] };
+
+function setup(items: INodeExecutionData[] = [{ json: { n: 1 } }]) {
+	const service = new FakeService();
+	const execution = new FakeExecution(service);
+	execution.items = items;
+	const run = async (parameters: Parameters = uname) =>
+		(await new SubmitJob().execute.call(execution.asExecute(parameters)))[0]!;
+	const submitted = () =>
+		service.calls(/\/jobs$/).flatMap(({ body }) => (body as { jobs: Submit[] }).jobs);
+	return { service, execution, run, submitted };
+}
+
+describe('Submit Job', () => {
+	test('each item makes one job, in one call, and keeps its own fields', async () => {
+		const { run, service, submitted } = setup([{ json: { n: 1 } }, { json: { n: 2 } }]);
+		const items = await run();
+		expect(service.calls(/\/jobs$/)).toHaveLength(1);
+		expect(submitted()).toHaveLength(2);
+		expect(items.map(({ json }) => json.n)).toEqual([1, 2]);
+		expect(items.map(({ pairedItem }) => pairedItem)).toEqual([{ item: 0 }, { item: 1 }]);
+		expect(items[0]!.json).toMatchObject({ jobId: [...service.jobs.keys()][0], state: 'queued' });
+	});
+
+	test('parameters are read for each item', async () => {
+		const { run, submitted } = setup([{ json: { p: 'ls' } }, { json: { p: 'df' } }]);
+		await run({ ...uname, program: (item: INodeExecutionData) => item.json.p });
+		expect(submitted().map(({ spec }) => (spec as { command: string }).command)).toEqual([
+			'ls',
+			'df',
+		]);
+	});
+
+	test('every field reaches the service', async () => {
+		const { run, submitted } = setup();
+		await run({
+			commandType: 'shell',
+			shell: 'df -h | tail -n +2',
+			runOn: 'matching',
+			labels: 'site=berlin, os = linux',
+			capabilities: ['gpu'],
+			priority: 'high',
+			variables: { variable: [{ name: 'build', value: 7 }] },
+			options: {
+				cwd: '/tmp',
+				env: { variable: [{ name: 'LANG', value: 'C' }] },
+				stdin: 'hello',
+				queueSeconds: 60,
+				runSeconds: 1.5,
+				silenceSeconds: 10,
+				maxAttempts: 5,
+			},
+		});
+		expect(submitted()[0]).toEqual({
+			kind: 'command',
+			spec: { shell: 'df -h | tail -n +2', cwd: '/tmp', env: { LANG: 'C' }, stdin: 'hello' },
+			target: { labels: { site: 'berlin', os: 'linux' }, capabilities: ['gpu'] },
+			priority: 'high',
+			variables: { build: '7' },
+			timeouts: { queueMs: 60_000, runMs: 1_500, silenceMs: 10_000 },
+			retry: { maxAttempts: 5 },
+			idempotencyKey: expect.stringMatching(/^n8n-[0-9a-f]{64}$/),
+		});
+	});
+
+	test('a step that n8n repeats submits nothing twice', async () => {
+		const { run, service } = setup([{ json: {} }, { json: {} }]);
+		const first = await run();
+		const again = await run();
+		expect(service.jobs.size).toBe(2);
+		expect(again.map(({ json }) => json.jobId)).toEqual(first.map(({ json }) => json.jobId));
+	});
+
+	test.each<[string, (execution: FakeExecution) => void]>([
+		['n8n', (execution) => (execution.instanceId = 'instance-b')],
+		['execution', (execution) => (execution.id = '18')],
+		['execution with the same id after a reset', (execution) => (execution.token = 'token-2')],
+		['node', (execution) => (execution.node = { ...execution.node, id: 'other' })],
+		['round of a loop', (execution) => (execution.runIndex = 1)],
+	])('another %s is another job', async (_what, change) => {
+		const { run, service, execution } = setup();
+		await run();
+		change(execution);
+		await run();
+		expect(service.jobs.size).toBe(2);
+	});
+
+	test('more items than one call may carry go in several, still in order', async () => {
+		const { run, service } = setup(Array.from({ length: 1_001 }, (_, n) => ({ json: { n } })));
+		const items = await run();
+		expect(service.calls(/\/jobs$/)).toHaveLength(2);
+		expect(items.at(-1)!.json).toMatchObject({ n: 1000, jobId: [...service.jobs.keys()].at(-1) });
+	});
+
+	test('a refused job stops the node and names its item and the way out', async () => {
+		const { run, service } = setup([{ json: { p: 'ls' } }, { json: { p: 'rm' } }]);
+		service.refuse = { command: 'rm', code: 'unknown-robot', details: { robot: 'r9' } };
+		await expect(
+			run({ ...uname, program: (item: INodeExecutionData) => item.json.p }),
+		).rejects.toMatchObject({
+			message: 'No robot has the id or name "r9"',
+			description: 'List them with: robot-fleet robots list.',
+			context: { itemIndex: 1 },
+		});
+	});
+
+	test('with an error output only the refused item goes there', async () => {
+		const { run, service, execution } = setup([{ json: { p: 'ls' } }, { json: { p: 'rm' } }]);
+		execution.node = { ...execution.node, onError: 'continueErrorOutput' };
+		service.refuse = { command: 'rm', code: 'unknown-robot', details: { robot: 'r9' } };
+		const [good, bad] = await run({
+			...uname,
+			program: (item: INodeExecutionData) => item.json.p,
+		});
+		expect(good!.json.jobId).toBeDefined();
+		expect(bad!.json).toEqual({
+			error: 'No robot has the id or name "r9"',
+			message: 'List them with: robot-fleet robots list.',
+			details: { code: 'unknown-robot' },
+		});
+		expect(bad!.pairedItem).toEqual({ item: 1 });
+	});
+
+	test.each<[string, Parameters, string]>([
+		['no program', { ...uname, program: ' ' }, 'No program is given'],
+		['no shell text', { commandType: 'shell', shell: '' }, 'The shell text is empty'],
+		['no robot', { ...uname, runOn: 'robot', robot: '' }, 'No robot is chosen'],
+		[
+			'a label without a value',
+			{ ...uname, runOn: 'matching', labels: 'gpu' },
+			'"gpu" is not a label',
+		],
+		[
+			'a variable without a name',
+			{ ...uname, variables: { variable: [{ name: '', value: 'x' }] } },
+			'"Variables" has no name in line 1',
+		],
+	])('%s is said before anything is sent', async (_what, parameters, message) => {
+		const { run, service } = setup();
+		await expect(run(parameters)).rejects.toMatchObject({ message, context: { itemIndex: 0 } });
+		expect(service.requests).toHaveLength(0);
+	});
+
+	test('a service that does not answer is said in one sentence with what to do', async () => {
+		const { run, service } = setup();
+		service.away = true;
+		await expect(run()).rejects.toMatchObject({
+			message: 'The Robot Fleet service at http://fleet does not answer (refused)',
+			description: 'Is it running?',
+			httpCode: '503',
+		});
+	});
+});

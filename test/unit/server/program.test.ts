@@ -1,0 +1,166 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
+import { exitCodeOf, jobOf } from '../../../dispatcher/cli/submit';
+import { durationOf, pairOf, table } from '../../../dispatcher/cli/terminal';
+import type { Job } from '../../../protocol';
+
+function world(more: Partial<ProgramWorld> = {}) {
+	const said = { out: '', err: '' };
+	const served: unknown[] = [];
+	const one: ProgramWorld = {
+		version: '1.2.3',
+		env: { ROBOT_FLEET_DATA: '/nonexistent' },
+		out: (text) => void (said.out += String(text)),
+		err: (text) => void (said.err += String(text)),
+		now: () => 0,
+		sleep: async () => undefined,
+		nodeIsTooOld: () => false,
+		sqliteIsSafe: () => true,
+		serve: async (flags) => {
+			served.push(flags);
+			return 0;
+		},
+		...more,
+	};
+	return { world: one, said, served };
+}
+
+test('serve hands its flags on as they were typed', async () => {
+	const { world: one, served } = world();
+	expect(await runProgram(['serve', '--port', '0', '--data', '/d', '--insecure-robots'], one)).toBe(
+		0,
+	);
+	expect(served).toEqual([{ port: '0', data: '/d', insecureRobots: true }]);
+});
+
+test.each([
+	[['dance']],
+	[['jobs', 'dance']],
+	[['jobs', 'show']],
+	[['submit']],
+	[['submit', '--timeout', '5', '--', 'x']],
+	[['submit', '--label', 'os', '--', 'x']],
+	[['key', 'create', '--name', 'x']],
+	[['serve', '--prot', '1']],
+])('%j is a mistake of use: exit 2 and a word on stderr', async (args) => {
+	const { world: one, said } = world();
+	expect(await runProgram(args, one)).toBe(2);
+	expect(said.err).not.toBe('');
+	expect(said.out).toBe('');
+});
+
+test('every command has a help text with an example', async () => {
+	const commands = [
+		'serve',
+		'submit',
+		'doctor',
+		'jobs list',
+		'jobs show',
+		'jobs cancel',
+		'jobs retry',
+		'jobs output',
+		'jobs timeline',
+		'jobs why',
+		'robots list',
+		'robots show',
+		'robots pause',
+		'robots resume',
+		'robots remove',
+		'schedules list',
+		'schedules show',
+		'schedules pause',
+		'schedules resume',
+		'schedules remove',
+		'token create',
+		'token list',
+		'token revoke',
+		'key create',
+		'key list',
+		'key revoke',
+	];
+	for (const command of commands) {
+		const { world: one, said } = world();
+		expect(await runProgram([...command.split(' '), '--help'], one)).toBe(0);
+		expect(said.out).toContain(`$ robot-fleet ${command}`);
+	}
+});
+
+test('without a service the sentence says how to start one', async () => {
+	const { world: one, said } = world();
+	expect(await runProgram(['jobs', 'list'], one)).toBe(2);
+	expect(said.err).toContain('start it with: robot-fleet serve');
+});
+
+test('a service that does not answer is one sentence and its code, exit 1', async () => {
+	const { world: one, said } = world({
+		env: { ROBOT_FLEET_URL: 'http://127.0.0.1:1', ROBOT_FLEET_KEY: 'k' },
+	});
+	expect(await runProgram(['jobs', 'list'], one)).toBe(1);
+	expect(said.err).toBe(
+		'The Robot Fleet service at http://127.0.0.1:1 does not answer (nothing listens there); is it running? [service-away]\n',
+	);
+});
+
+test('doctor names the command that mends each ✗ and exits 1', async () => {
+	const data = mkdtempSync(join(tmpdir(), 'rf-doctor-'));
+	const { world: one, said } = world({ sqliteIsSafe: () => false });
+	expect(await runProgram(['doctor', '--data', data], one)).toBe(1);
+	rmSync(data, { recursive: true });
+	const lines = said.out.split('\n');
+	for (const [i, line] of lines.entries()) {
+		if (line.startsWith('✗')) expect(lines[i + 1]).toContain('mend it with: ');
+	}
+	expect(said.out).toContain('✗ SQLite');
+	expect(said.out).toContain('✗ service');
+});
+
+test('words after -- become a command, or shell text when asked', () => {
+	expect(jobOf(['uname', '-a'], {})).toEqual({
+		kind: 'command',
+		spec: { command: 'uname', args: ['-a'] },
+	});
+	expect(
+		jobOf(['df -h |', 'tail'], {
+			shell: true,
+			label: { os: 'linux' },
+			priority: '3',
+			timeout: 1000,
+			var: { a: 'b' },
+			idempotencyKey: 'k',
+		}),
+	).toEqual({
+		kind: 'command',
+		spec: { shell: 'df -h | tail' },
+		target: { labels: { os: 'linux' } },
+		priority: 3,
+		timeouts: { runMs: 1000 },
+		variables: { a: 'b' },
+		idempotencyKey: 'k',
+	});
+});
+
+test('our exit code is the command’s', () => {
+	const ended = (state: string, result?: object) =>
+		exitCodeOf({ state, result: result ?? null } as Job);
+	expect(ended('completed', { exitCode: 0 })).toBe(0);
+	expect(ended('failed', { exitCode: 3 })).toBe(3);
+	expect(ended('cancelled', { exitCode: null, signal: 'SIGTERM' })).toBe(143);
+	expect(ended('failed')).toBe(1);
+	expect(ended('timeout', { exitCode: 0 })).toBe(1);
+});
+
+test('durations need a unit, pairs need a name, and neither guesses', () => {
+	expect(['500ms', '30s', '1.5m', '2h', '1d'].map(durationOf)).toEqual([
+		500, 30_000, 90_000, 7_200_000, 86_400_000,
+	]);
+	for (const bad of ['15', '', '5 m', '-1s', '1w']) expect(() => durationOf(bad)).toThrow('unit');
+	expect(pairOf('a=b=c')).toEqual({ a: 'b=c' });
+	expect(() => pairOf('=b')).toThrow('NAME=VALUE');
+	expect(() => pairOf('a=2', { a: '1' })).toThrow('twice');
+});
+
+test('a robot’s name cannot drive the terminal', () => {
+	expect(table(['NAME'], [['\u001b[2Jevil']])).toBe('NAME\n�[2Jevil\n');
+});
