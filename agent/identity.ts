@@ -10,7 +10,15 @@ import {
 	type KeyObject,
 	sign,
 } from 'node:crypto';
-import { closeSync, copyFileSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import {
+	closeSync,
+	copyFileSync,
+	fsyncSync,
+	openSync,
+	readFileSync,
+	renameSync,
+	writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 interface IdentityFile {

@@ -49,41 +49,44 @@ class NearStore implements Store {
 }
 
 class FarStore implements Store {
-	readonly term: number;
+	#term = 0;
 	readonly #worker: Worker;
 	readonly #waiting = new Map<number, { resolve(answer: unknown): void; reject(error: Error): void }>();
 	#lastId = 0;
 	#over: Error | undefined;
 
-	static open(file: string, entry: string): Promise<FarStore> {
+	static async open(file: string, entry: string): Promise<FarStore> {
 		const worker = new Worker(entry, { workerData: { robotFleet: 'store', file }, execArgv: [] });
-		return new Promise((resolve, reject) => {
-			worker.once('error', reject);
-			worker.once('exit', () => reject(new Error('the store thread ended while it opened')));
-			worker.once('message', (answer: StoreAnswer) => {
-				worker.removeAllListeners();
-				if ('ready' in answer) resolve(new FarStore(worker, answer.ready.term));
-				else reject(errorOf((answer as { failed: StoreFailure }).failed));
-			});
-		});
+		const opened = Promise.withResolvers<number>();
+		const store = new FarStore(worker, opened);
+		store.#term = await opened.promise;
+		return store;
 	}
 
-	private constructor(worker: Worker, term: number) {
-		this.term = term;
+	private constructor(worker: Worker, opened: PromiseWithResolvers<number>) {
 		this.#worker = worker;
-		worker.on('message', (answer: Extract<StoreAnswer, { id: number }>) => {
-			const waiting = this.#waiting.get(answer.id);
-			this.#waiting.delete(answer.id);
-			if ('failed' in answer) waiting?.reject(errorOf(answer.failed));
-			else waiting?.resolve(answer.answer);
-		});
 		const end = (error: Error) => {
 			this.#over ??= error;
+			opened.reject(error);
 			for (const waiting of this.#waiting.values()) waiting.reject(error);
 			this.#waiting.clear();
 		};
+		worker.on('message', (answer: StoreAnswer) => {
+			if ('ready' in answer) opened.resolve(answer.ready.term);
+			else if (!('id' in answer)) end(errorOf(answer.failed));
+			else {
+				const waiting = this.#waiting.get(answer.id);
+				this.#waiting.delete(answer.id);
+				if ('failed' in answer) waiting?.reject(errorOf(answer.failed));
+				else waiting?.resolve(answer.answer);
+			}
+		});
 		worker.on('error', end);
 		worker.on('exit', () => end(new Error('the store thread has ended')));
+	}
+
+	get term(): number {
+		return this.#term;
 	}
 
 	commit(deeds: Deed[]): Promise<DeedAnswer[]> {

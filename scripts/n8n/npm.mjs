@@ -9,6 +9,9 @@ import { endWithUs } from './offspring.mjs';
 
 const linesKept = 1000;
 
+/** For runs whose output only matters when they fail. */
+export const quiet = ['--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=error'];
+
 /** npm ended badly. `output` holds its last words, for whoever wants to know more. */
 export class NpmError extends Error {
 	/** @param {string} message @param {string[]} output */
@@ -57,12 +60,6 @@ export async function npm(args, { cwd, node, env = {} }) {
 const meanings = [
 	[/ENOSPC|no space left/i, 'The disk is full: free some space and run this again.'],
 	[/EACCES|EPERM|EROFS/, 'npm may not write where it has to: check who owns its cache and ours.'],
-	[
-		/not found: make|g\+\+: (command )?not found|(g\+\+|c\+\+|clang).*not found|Could not find any Python|No Xcode|Could not find any Visual Studio/i,
-		'sqlite3 must be compiled here and there is no C++ compiler, make or Python 3: install them ' +
-			'(Debian, Ubuntu: "apt-get install build-essential python3"; macOS: "xcode-select --install"; ' +
-			'Alpine: "apk add build-base python3") and run this again.',
-	],
 	[
 		/ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT|ERR_SOCKET_TIMEOUT|network request|ENOTCACHED/,
 		'The npm registry cannot be reached: check the network, and "npm config get proxy", and run this again.',

@@ -7,22 +7,20 @@
  *
  *   node scripts/n8n/prepare.mjs     prepares if need be, and prints the folder
  */
-import { createHash, randomBytes } from 'node:crypto';
-import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
-import { cp, mkdir, readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
-import { homedir, hostname } from 'node:os';
+import { copyFile, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-import { findHeaders, findNode24, headersPackage } from './node24.mjs';
-import { npm, NpmError } from './npm.mjs';
+import { cacheFolder, openCache, partialFolder } from './cache.mjs';
+import { buildDriver } from './driver.mjs';
+import { findNode24 } from './node24.mjs';
+import { npm, NpmError, quiet } from './npm.mjs';
 import { createProgress } from './progress.mjs';
 
 const manifestFolder = fileURLToPath(new URL('../../test/n8n/runtime', import.meta.url));
-const bytesNeeded = 4 * 1024 ** 3;
-const dayMs = 24 * 60 * 60 * 1000;
-const quiet = ['--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=error'];
+
+/** @typedef {import('./node24.mjs').Node24} Node24 */
 
 /**
  * @typedef {object} Runtime
@@ -52,12 +50,10 @@ export async function prepareN8n({ log } = {}) {
 
 	const { say, step } = createProgress(log);
 	say(`Preparing n8n ${lock.version} in ${dir} (once; a few minutes, 2.5 GB)`);
-	await makeCache(cache);
-	await removeAbandoned(cache);
-	await demandSpace(cache);
-	const partial = join(cache, partialName());
+	await openCache(cache);
+	const partial = partialFolder(cache);
 	try {
-		await cp(manifestFolder, partial, { recursive: true });
+		await copyManifest(partial);
 		await step('Downloading n8n', () => download(partial, node), countPackages(partial, lock));
 		await step('Building its database driver', () => buildDriver(partial, node));
 		await takePlace(partial, runtime);
@@ -66,7 +62,16 @@ export async function prepareN8n({ log } = {}) {
 	} catch (error) {
 		throw await explainFailure(error, cache);
 	} finally {
-		await rm(partial, { recursive: true, force: true, maxRetries: 3 });
+		// Gone already if it became the runtime; if it cannot be removed, the next run tries again.
+		await rm(partial, { recursive: true, force: true }).catch(() => {});
+	}
+}
+
+/** @param {string} partial */
+async function copyManifest(partial) {
+	await mkdir(partial);
+	for (const file of ['package.json', 'package-lock.json']) {
+		await copyFile(join(manifestFolder, file), join(partial, file));
 	}
 }
 
@@ -75,70 +80,11 @@ export async function prepareN8n({ log } = {}) {
  * download would fail the whole installation.
  *
  * @param {string} partial
- * @param {import('./node24.mjs').Node24} node
+ * @param {Node24} node
  */
 function download(partial, node) {
 	const args = ['ci', '--legacy-peer-deps', '--ignore-scripts', '--engine-strict=false', ...quiet];
 	return npm(args, { cwd: partial, node: node.bin });
-}
-
-/**
- * sqlite3 fetches a ready-made binary where its makers' download site can be reached, else it is
- * compiled. A binary that does not open a database here (an older C library, say) is compiled too.
- *
- * @param {string} partial
- * @param {import('./node24.mjs').Node24} node
- */
-async function buildDriver(partial, node) {
-	const headers = findHeaders(node) ?? (await downloadHeaders(partial, node));
-	const rebuild = (/** @type {string[]} */ ...more) =>
-		npm(['rebuild', 'sqlite3', '--ignore-scripts=false', ...quiet, ...more], {
-			cwd: partial,
-			node: node.bin,
-			env: headers ? { npm_config_nodedir: headers } : {},
-		});
-	await rebuild();
-	try {
-		await openDatabase(partial, node);
-	} catch {
-		await rebuild('--build-from-source');
-		await openDatabase(partial, node);
-	}
-}
-
-/**
- * The headers of exactly this Node, from the package registry. Where that has none for this
- * platform node-gyp is left to look for them itself.
- *
- * @param {string} partial
- * @param {import('./node24.mjs').Node24} node
- */
-async function downloadHeaders(partial, node) {
-	const folder = join(partial, '.headers');
-	await mkdir(folder);
-	await writeFile(join(folder, 'package.json'), '{}');
-	const wanted = `${headersPackage()}@${node.version}`;
-	try {
-		await npm(['install', wanted, '--ignore-scripts', ...quiet], { cwd: folder, node: node.bin });
-		return join(folder, 'node_modules', headersPackage());
-	} catch (error) {
-		if (error instanceof NpmError) return undefined;
-		throw error;
-	}
-}
-
-/** @param {string} partial @param {import('./node24.mjs').Node24} node */
-async function openDatabase(partial, node) {
-	const program = `
-		const { Database } = require('sqlite3');
-		const stop = (error) => { if (error) { console.error(error.message); process.exit(1); } };
-		const database = new Database(':memory:', (error) => {
-			stop(error);
-			database.get('select 6 * 7 as answer', (error, row) => {
-				stop(error ?? (row.answer === 42 ? null : new Error('sqlite3 cannot count')));
-			});
-		});`;
-	await promisify(execFile)(node.bin, ['-e', program], { cwd: partial });
 }
 
 /**
@@ -148,7 +94,6 @@ async function openDatabase(partial, node) {
  * @param {Runtime} runtime
  */
 async function takePlace(partial, { dir, bin }) {
-	await rm(join(partial, '.headers'), { recursive: true, force: true });
 	try {
 		await rename(partial, dir);
 	} catch (error) {
@@ -156,62 +101,6 @@ async function takePlace(partial, { dir, bin }) {
 		if (!existsSync(dir)) throw error;
 		throw new Error(`${dir} is there, but is not whole: remove it and run this again.`);
 	}
-}
-
-/** What killed preparations left behind: those of dead processes here, and very old ones. */
-async function removeAbandoned(/** @type {string} */ cache) {
-	for (const name of await readdir(cache)) {
-		const [, host, pid] = /^\.partial-(.+)-(\d+)-[0-9a-f]+$/.exec(name) ?? [];
-		if (!host) continue;
-		const folder = join(cache, name);
-		const { mtimeMs } = await stat(folder);
-		// A cache may be shared between containers, which do not see each other's processes.
-		const dead = host === hostKey() ? !isAlive(Number(pid)) : Date.now() - mtimeMs > dayMs;
-		if (!dead) continue;
-		// An npm that lost its parent may still write there: then it goes the next time.
-		await rm(folder, { recursive: true, force: true }).catch(() => {});
-	}
-}
-
-function partialName() {
-	return `.partial-${hostKey()}-${process.pid}-${randomBytes(4).toString('hex')}`;
-}
-
-function hostKey() {
-	return hostname().replaceAll(/[^\w.]/g, '_');
-}
-
-/** @param {number} pid */
-function isAlive(pid) {
-	try {
-		process.kill(pid, 0);
-		return true;
-	} catch (error) {
-		// Someone else's process: not ours to signal, but there.
-		return /** @type {NodeJS.ErrnoException} */ (error).code === 'EPERM';
-	}
-}
-
-async function makeCache(/** @type {string} */ folder) {
-	try {
-		await mkdir(folder, { recursive: true });
-	} catch (error) {
-		throw new Error(
-			`${folder} cannot be made: set ROBOT_FLEET_CACHE to a folder you may write to.`,
-			{ cause: error },
-		);
-	}
-}
-
-async function demandSpace(/** @type {string} */ folder) {
-	const { bavail, bsize } = await statfs(folder);
-	const free = bavail * bsize;
-	if (free >= bytesNeeded) return;
-	const gib = (free / 1024 ** 3).toFixed(1);
-	throw new Error(
-		`n8n needs 4 GB of free disk and ${folder} has ${gib} GB: free some space, or set ` +
-			'ROBOT_FLEET_CACHE to a folder on a larger disk.',
-	);
 }
 
 /**
@@ -250,16 +139,10 @@ function readLock() {
 	};
 }
 
-/** @param {Lock} lock @param {import('./node24.mjs').Node24} node */
+/** @param {Lock} lock @param {Node24} node */
 function folderName(lock, node) {
 	const machine = `node${node.major}-${process.platform}-${process.arch}`;
 	return `n8n-${lock.version}-${lock.hash}-${machine}`;
-}
-
-function cacheFolder() {
-	const base =
-		process.env.ROBOT_FLEET_CACHE || process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
-	return join(base, 'robot-fleet');
 }
 
 /** npm's last words go to a file; the person gets one sentence and the file's name. */

@@ -72,6 +72,7 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 			await store.close();
 			await engine.stop().catch(() => undefined);
 			({ store, engine } = await open());
+			await settled();
 		},
 		async robot(name, hello = {}) {
 			const { token } = await engine.createToken({}, admin);
