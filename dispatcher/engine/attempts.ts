@@ -231,7 +231,7 @@ export class Attempts {
 
 	#settle(
 		live: Live,
-		decide: (turn: Turn) => Omit<Deeds['settle']['in'], 'jobId' | 'epoch' | 'at'>,
+		decide: (turn: Turn) => Omit<Deeds['settle']['in'], 'jobId' | 'epoch' | 'from' | 'at'>,
 		done: (settled: boolean) => void = () => undefined,
 		failed: (error: Error) => void = () => undefined,
 	): void {
@@ -246,7 +246,8 @@ export class Attempts {
 				const settle = decide(turn);
 				const entry = fleet.get(live.robotId);
 				this.#free(turn, entry);
-				turn.add('settle', { jobId: live.jobId, epoch: live.epoch, at: turn.now, ...settle }, (settled) => {
+				const wish = { jobId: live.jobId, epoch: live.epoch, from: live.state, at: turn.now, ...settle };
+				turn.add('settle', wish, (settled) => {
 					if (entry) entry.freeing -= 1;
 					fleet.release(live);
 					if (settled) this.#moved(live, settle.next, settle.bars ?? live.bars);

@@ -16,6 +16,7 @@ export const migrations: readonly string[] = [
 	`
 	CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
+	-- What changes while a job lives. Kept narrow: a batch then touches few pages.
 	CREATE TABLE jobs (
 		id TEXT PRIMARY KEY,
 		kind TEXT NOT NULL,
@@ -29,6 +30,7 @@ export const migrations: readonly string[] = [
 		robot_id TEXT,
 		tries INTEGER NOT NULL DEFAULT 0,
 		losses INTEGER NOT NULL DEFAULT 0,
+		moves INTEGER NOT NULL DEFAULT 0,
 		created_at INTEGER NOT NULL,
 		started_at INTEGER,
 		ended_at INTEGER,
@@ -37,18 +39,23 @@ export const migrations: readonly string[] = [
 		cancel_requested_at INTEGER,
 		progress INTEGER NOT NULL DEFAULT 0,
 		message TEXT,
+		bars TEXT,
+		error TEXT,
+		output_done INTEGER NOT NULL DEFAULT 0
+	);
+
+	-- What was asked for. Written once.
+	CREATE TABLE requests (
+		job_id TEXT PRIMARY KEY,
 		created_by TEXT NOT NULL,
 		retry_of TEXT,
 		parent_id TEXT,
 		spec TEXT NOT NULL,
 		variables TEXT NOT NULL,
 		target TEXT NOT NULL,
-		policy TEXT NOT NULL,
-		bars TEXT,
-		result TEXT,
-		error TEXT,
-		output_done INTEGER NOT NULL DEFAULT 0
+		policy TEXT NOT NULL
 	);
+
 	CREATE INDEX jobs_queue ON jobs (lane, rank, id) WHERE state = 'queued';
 	CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL AND state IN ('pending','queued');
 	CREATE INDEX jobs_ended ON jobs (state, id) WHERE state IN (${list(finalStates)});
@@ -68,8 +75,6 @@ export const migrations: readonly string[] = [
 		assigned_at INTEGER NOT NULL,
 		started_at INTEGER,
 		ended_at INTEGER,
-		result TEXT,
-		late_result TEXT,
 		stdout_have INTEGER NOT NULL DEFAULT 0,
 		stderr_have INTEGER NOT NULL DEFAULT 0,
 		stdout_length INTEGER,
@@ -77,6 +82,15 @@ export const migrations: readonly string[] = [
 		PRIMARY KEY (job_id, number)
 	) WITHOUT ROWID;
 	CREATE INDEX attempts_held ON attempts (robot_id) WHERE hold = 1;
+
+	-- What attempts came to. Written once; late = 1 for a result that came after the attempt was over.
+	CREATE TABLE results (
+		job_id TEXT NOT NULL,
+		number INTEGER NOT NULL,
+		late INTEGER NOT NULL,
+		result TEXT NOT NULL,
+		PRIMARY KEY (job_id, number, late)
+	);
 
 	CREATE TABLE moves (
 		job_id TEXT NOT NULL,

@@ -127,9 +127,8 @@ export class SqliteStore {
 				}
 			}
 			this.#run(
-				`INSERT INTO jobs (id, kind, state, lane, rank, priority, created_at, ready_at, due_at, created_by,
-				 retry_of, parent_id, spec, variables, target, policy, attempt, epoch, robot_id)
-				 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+				`INSERT INTO jobs (id, kind, state, lane, rank, priority, created_at, ready_at, due_at, attempt, epoch, robot_id, moves)
+				 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 				job.id,
 				job.kind,
 				attempt ? 'dispatched' : job.state,
@@ -139,6 +138,15 @@ export class SqliteStore {
 				job.createdAt,
 				job.readyAt,
 				job.dueAt,
+				attempt?.number ?? 0,
+				attempt?.epoch ?? 0,
+				attempt?.robotId ?? null,
+				attempt ? 2 : 1,
+			);
+			this.#run(
+				`INSERT INTO requests (job_id, created_by, retry_of, parent_id, spec, variables, target, policy)
+				 VALUES (?,?,?,?,?,?,?,?)`,
+				job.id,
 				job.createdBy,
 				job.retryOf,
 				job.parentId,
@@ -146,9 +154,6 @@ export class SqliteStore {
 				job.variables,
 				job.target,
 				job.policy,
-				attempt?.number ?? 0,
-				attempt?.epoch ?? 0,
-				attempt?.robotId ?? null,
 			);
 			const first = attempt ? 'queued' : job.state;
 			this.#move(job.id, 0, job.createdAt, null, first, 'submitted', job.createdBy, null);
@@ -161,9 +166,9 @@ export class SqliteStore {
 
 		assign: ({ jobId, attempt }) => {
 			const row = this.#get(
-				`UPDATE jobs SET state = 'dispatched', attempt = ?, epoch = ?, robot_id = ?, progress = 0, message = NULL
-				 WHERE id = ? AND state = 'queued' AND attempt = ?
-				 RETURNING kind, spec, variables, policy, tries, losses`,
+				`UPDATE jobs SET state = 'dispatched', attempt = ?, epoch = ?, robot_id = ?, progress = 0, message = NULL,
+				 moves = moves + 1 WHERE id = ? AND state = 'queued' AND attempt = ?
+				 RETURNING kind, tries, losses, moves`,
 				attempt.number,
 				attempt.epoch,
 				attempt.robotId,
@@ -172,14 +177,16 @@ export class SqliteStore {
 			);
 			if (!row) return null;
 			this.#insertAttempt(jobId, attempt);
-			this.#moveNext(jobId, attempt.at, 'queued', 'dispatched', 'assigned', 'dispatcher', attempt.number);
-			return row as unknown as Deeds['assign']['out'];
+			const n = (row['moves'] as number) - 1;
+			this.#move(jobId, n, attempt.at, 'queued', 'dispatched', 'assigned', 'dispatcher', attempt.number);
+			const asked = this.#get('SELECT spec, variables, policy FROM requests WHERE job_id = ?', jobId);
+			return { ...row, ...asked } as unknown as Deeds['assign']['out'];
 		},
 
 		start: ({ jobId, epoch, at, by }) => {
 			const row = this.#get(
-				`UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?)
-				 WHERE id = ? AND epoch = ? AND state = 'dispatched' RETURNING attempt`,
+				`UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?), moves = moves + 1
+				 WHERE id = ? AND epoch = ? AND state = 'dispatched' RETURNING attempt, moves`,
 				at,
 				jobId,
 				epoch,
@@ -192,28 +199,32 @@ export class SqliteStore {
 				jobId,
 				number,
 			);
-			this.#moveNext(jobId, at, 'dispatched', 'running', 'accepted', by, number);
+			this.#move(jobId, (row['moves'] as number) - 1, at, 'dispatched', 'running', 'accepted', by, number);
 			return true;
 		},
 
 		settle: (settle) => this.#settle(settle),
 
 		lateResult: ({ jobId, number, epoch, token, robotId, result, outputLength }) => {
-			const row = this.#get(
-				`SELECT result, late_result FROM attempts
-				 WHERE job_id = ? AND number = ? AND epoch = ? AND token = ? AND robot_id = ? AND state = 'ended'`,
+			const attempt = this.#get(
+				`SELECT outcome FROM attempts WHERE job_id = ? AND number = ? AND epoch = ? AND token = ?
+				 AND robot_id = ? AND state = 'ended'`,
 				jobId,
 				number,
 				epoch,
 				token,
 				robotId,
 			);
-			if (!row) return 'unknown';
-			if (row['result'] !== null || row['late_result'] !== null) return 'again';
+			if (!attempt) return 'unknown';
+			if (this.#get('SELECT late FROM results WHERE job_id = ? AND number = ?', jobId, number)) return 'again';
 			this.#run(
-				`UPDATE attempts SET late_result = ?, stdout_length = ?, stderr_length = ?
-				 WHERE job_id = ? AND number = ?`,
+				'INSERT INTO results (job_id, number, late, result) VALUES (?,?,1,?)',
+				jobId,
+				number,
 				result,
+			);
+			this.#run(
+				'UPDATE attempts SET stdout_length = ?, stderr_length = ? WHERE job_id = ? AND number = ?',
 				outputLength.stdout,
 				outputLength.stderr,
 				jobId,
@@ -223,13 +234,13 @@ export class SqliteStore {
 		},
 
 		moveJob: (move) => {
-			const from = this.#get('SELECT state, attempt FROM jobs WHERE id = ?', move.jobId);
+			const from = this.#get('SELECT state, moves FROM jobs WHERE id = ?', move.jobId);
 			if (!from || !move.from.includes(from['state'] as StoredJob['state'])) return false;
 			const ended = move.to === 'pending' || move.to === 'queued' ? null : move.at;
 			this.#run(
 				`UPDATE jobs SET state = ?, cause = ?, ended_at = ?, rank = coalesce(?, rank), due_at = ?,
 				 error = coalesce(?, error), cancel_requested_at = coalesce(cancel_requested_at, ?),
-				 output_done = CASE WHEN ? IS NULL THEN output_done ELSE 1 END WHERE id = ?`,
+				 output_done = CASE WHEN ? IS NULL THEN output_done ELSE 1 END, moves = moves + 1 WHERE id = ?`,
 				move.to,
 				move.cause,
 				ended,
@@ -240,7 +251,8 @@ export class SqliteStore {
 				ended,
 				move.jobId,
 			);
-			this.#moveNext(move.jobId, move.at, from['state'] as string, move.to, move.reason, move.by, null);
+			const n = from['moves'] as number;
+			this.#move(move.jobId, n, move.at, from['state'] as string, move.to, move.reason, move.by, null);
 			return true;
 		},
 
@@ -553,62 +565,62 @@ export class SqliteStore {
 	};
 
 	#settle(settle: Deeds['settle']['in']): boolean {
-		const { jobId, at, next } = settle;
+		const { jobId, at, next, startedAt } = settle;
+		const going = 'cause' in next ? undefined : next;
+		const ended = 'cause' in next ? next : undefined;
 		const row = this.#get(
-			"SELECT state, attempt FROM jobs WHERE id = ? AND epoch = ? AND state IN ('dispatched','running')",
+			`UPDATE jobs SET state = ?, cause = ?, error = ?, started_at = coalesce(started_at, ?), ended_at = ?,
+			 rank = coalesce(?, rank), ready_at = coalesce(?, ready_at), due_at = ?,
+			 robot_id = CASE WHEN ? THEN NULL ELSE robot_id END, bars = coalesce(?, bars),
+			 progress = CASE WHEN ? THEN 100 ELSE progress END, tries = tries + ?, losses = losses + ?, moves = moves + ?
+			 WHERE id = ? AND epoch = ? AND state = ? RETURNING attempt, moves`,
+			next.to,
+			ended?.cause ?? null,
+			ended?.error ?? null,
+			startedAt ?? null,
+			ended ? at : null,
+			going?.rank ?? null,
+			going?.readyAt ?? null,
+			going?.dueAt ?? null,
+			going ? 1 : 0,
+			settle.bars ?? null,
+			next.to === 'completed' ? 1 : 0,
+			settle.countTry ? 1 : 0,
+			settle.countLoss ? 1 : 0,
+			startedAt === undefined ? 1 : 2,
 			jobId,
 			settle.epoch,
+			settle.from,
 		);
 		if (!row) return false;
 		const number = row['attempt'] as number;
-		let state = row['state'] as string;
-		if (state === 'dispatched' && settle.startedAt !== undefined) {
-			this.#deeds.start({ jobId, epoch: settle.epoch, at: settle.startedAt, by: settle.by });
-			state = 'running';
-		}
 		this.#run(
-			`UPDATE attempts SET state = 'ended', hold = 0, outcome = ?, cause = ?, ended_at = ?, result = ?,
-			 stdout_length = ?, stderr_length = ? WHERE job_id = ? AND number = ?`,
+			`UPDATE attempts SET state = 'ended', hold = 0, outcome = ?, cause = ?, started_at = coalesce(started_at, ?),
+			 ended_at = ?, stdout_length = ?, stderr_length = ? WHERE job_id = ? AND number = ?`,
 			settle.outcome,
 			settle.cause,
+			startedAt ?? null,
 			at,
-			settle.result,
 			settle.outputLength?.stdout ?? null,
 			settle.outputLength?.stderr ?? null,
 			jobId,
 			number,
 		);
-		if (!('cause' in next)) {
+		if (settle.result !== null) {
 			this.#run(
-				`UPDATE jobs SET state = ?, rank = ?, ready_at = ?, due_at = ?, robot_id = NULL,
-				 tries = tries + ?, losses = losses + ?, bars = coalesce(?, bars) WHERE id = ?`,
-				next.to,
-				next.rank,
-				next.readyAt,
-				next.dueAt,
-				settle.countTry ? 1 : 0,
-				settle.countLoss ? 1 : 0,
-				settle.bars ?? null,
+				'INSERT INTO results (job_id, number, late, result) VALUES (?,?,0,?)',
 				jobId,
-			);
-		} else {
-			this.#run(
-				`UPDATE jobs SET state = ?, cause = ?, ended_at = ?, result = ?, error = ?, due_at = NULL,
-				 progress = CASE WHEN ? = 'completed' THEN 100 ELSE progress END,
-				 tries = tries + ?, losses = losses + ? WHERE id = ?`,
-				next.to,
-				next.cause,
-				at,
+				number,
 				settle.result,
-				next.error,
-				next.to,
-				settle.countTry ? 1 : 0,
-				settle.countLoss ? 1 : 0,
-				jobId,
 			);
-			this.#completeOutput(jobId, number);
 		}
-		this.#moveNext(jobId, at, state, next.to, settle.reason, settle.by, number);
+		if (ended) this.#completeOutput(jobId, number);
+		const n = (row['moves'] as number) - 1;
+		if (startedAt !== undefined) {
+			this.#move(jobId, n - 1, startedAt, 'dispatched', 'running', 'accepted', settle.by, number);
+		}
+		const from = startedAt === undefined ? settle.from : 'running';
+		this.#move(jobId, n, at, from, next.to, settle.reason, settle.by, number);
 		return true;
 	}
 
@@ -635,28 +647,6 @@ export class SqliteStore {
 			attempt.token,
 			attempt.robotId,
 			attempt.at,
-		);
-	}
-
-	#moveNext(
-		jobId: string,
-		at: number,
-		from: string,
-		to: string,
-		reason: string,
-		by: string,
-		attempt: number | null,
-	): void {
-		this.#run(
-			`INSERT INTO moves (job_id, n, at, from_state, to_state, reason, by, attempt)
-			 SELECT ?1, coalesce(max(n), -1) + 1, ?2, ?3, ?4, ?5, ?6, ?7 FROM moves WHERE job_id = ?1`,
-			jobId,
-			at,
-			from,
-			to,
-			reason,
-			by,
-			attempt,
 		);
 	}
 
@@ -751,14 +741,18 @@ function selectAll(table: keyof typeof columns): string {
 
 const selectJob = `SELECT ${camel(
 	`id kind state cause lane rank priority attempt epoch robot_id tries losses created_at started_at ended_at due_at
-	 ready_at cancel_requested_at progress message created_by retry_of parent_id spec variables target policy bars
-	 result error output_done`,
+	 ready_at cancel_requested_at progress message bars error output_done created_by retry_of parent_id spec variables
+	 target policy`,
 )},
- (SELECT stdout_have FROM attempts a WHERE a.job_id = jobs.id AND a.number = jobs.attempt) AS stdoutHave,
- (SELECT stderr_have FROM attempts a WHERE a.job_id = jobs.id AND a.number = jobs.attempt) AS stderrHave
- FROM jobs`;
+ (SELECT result FROM results r WHERE r.job_id = id AND r.number = attempt AND late = 0) AS result,
+ (SELECT stdout_have FROM attempts a WHERE a.job_id = id AND a.number = attempt) AS stdoutHave,
+ (SELECT stderr_have FROM attempts a WHERE a.job_id = id AND a.number = attempt) AS stderrHave
+ FROM jobs JOIN requests ON job_id = id`;
 
 const selectAttempt = `SELECT ${camel(
-	`job_id number epoch token robot_id state hold outcome cause assigned_at started_at ended_at result late_result
+	`job_id number epoch token robot_id state hold outcome cause assigned_at started_at ended_at
 	 stdout_have stderr_have stdout_length stderr_length`,
-)} FROM attempts`;
+)},
+ (SELECT result FROM results r WHERE r.job_id = a.job_id AND r.number = a.number AND late = 0) AS result,
+ (SELECT result FROM results r WHERE r.job_id = a.job_id AND r.number = a.number AND late = 1) AS lateResult
+ FROM attempts a`;

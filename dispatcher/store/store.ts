@@ -235,6 +235,8 @@ export interface Deeds {
 		in: {
 			jobId: string;
 			epoch: number;
+			/** The state the job is expected in. */
+			from: 'dispatched' | 'running';
 			at: number;
 			by: string;
 			startedAt?: number;
