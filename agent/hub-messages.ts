@@ -74,10 +74,12 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 	job_assignment: { ...attempt, attempt: isCount, token: isText },
 	cancel_job: {
 		...attempt,
+		attempt: isCount,
+		token: isText,
 		reason: oneOf('cancelled', 'run_timeout', 'silence_timeout', 'deadline', 'over'),
 		grace_ms: isDuration,
 	},
-	revoke: attempt,
+	revoke: { ...attempt, attempt: isCount, token: isText },
 	result_ack: { ...attempt, output: isLengths },
 	output_ack: { ...attempt, stream: oneOf('stdout', 'stderr'), have: isCount },
 	control: { action: isText },

@@ -217,7 +217,7 @@ export class Runner implements Crew {
 	}
 
 	/** We do not hold it: promise on disk never to start it, then say so. */
-	#disown({ job_id, epoch, attempt = 0, token = '' }: Revoke): void {
+	#disown({ job_id, epoch, attempt, token }: Revoke): void {
 		if (this.#parts.journal.fate(job_id, epoch) === 'over') return;
 		this.#refuse({ job_id, attempt, epoch, token }, notStarted);
 	}

@@ -173,24 +173,17 @@ export interface OutputAck {
 	have: number;
 }
 
-export interface CancelJob {
-	job_id: string;
-	epoch: number;
+export interface CancelJob extends AttemptRef {
 	/** `cancelled` = a person; `run_timeout`, `deadline` = a limit; `over` = the attempt has ended elsewhere. */
 	reason: 'cancelled' | 'run_timeout' | 'silence_timeout' | 'deadline' | 'over';
 	grace_ms: number;
-	/** As in `Revoke`. */
-	attempt?: number;
-	token?: string;
 }
 
-export interface Revoke {
-	job_id: string;
-	epoch: number;
-	/** So that a robot which never saw the assignment can name the attempt in its `not-started`. */
-	attempt?: number;
-	token?: string;
-}
+/**
+ * "Do not start it, if you have not." Names the whole attempt, so that a robot which never saw the
+ * assignment can answer `not-started` for it.
+ */
+export type Revoke = AttemptRef;
 
 export interface StatusUpdate extends AttemptRef {
 	progress?: number;

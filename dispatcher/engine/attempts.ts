@@ -18,7 +18,7 @@ import { afterAttempt, afterLoss, type Next } from '../core/retry';
 import type { Deeds } from '../store/store';
 import { type Bars, barred } from './assigning';
 import type { Context } from './context';
-import type { Live, RobotEntry, Session } from './fleet';
+import { type Live, refOf, type RobotEntry, type Session } from './fleet';
 import type { Turn } from './turns';
 
 type SettleNext = Deeds['settle']['in']['next'];
@@ -221,7 +221,10 @@ export class Attempts {
 					countLoss: false,
 				}),
 				(settled) => {
-					if (settled) this.#sessionOf(live)?.sink.cancel(live.jobId, live.epoch, 'over', limits.graceMs);
+					if (settled) {
+						const over = { ...refOf(live), reason: 'over', grace_ms: limits.graceMs } as const;
+						this.#sessionOf(live)?.sink.cancel(over);
+					}
 					resolve(settled);
 				},
 				reject,

@@ -5,12 +5,12 @@
  * Limits of attempts are monotonic time. Whoever says "too late" of a running job is the robot, which
  * sees it; we only remind it, and never write `timeout` while it is away.
  */
-import { limits } from '../../protocol';
+import { type CancelJob, limits } from '../../protocol';
 import type { Policy } from '../core/retry';
 import type { StoredJob } from '../store/store';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
-import type { Live } from './fleet';
+import { type Live, refOf } from './fleet';
 import type { Schedules } from './schedules';
 import type { Waits } from './waits';
 
@@ -111,18 +111,20 @@ export class Duties {
 	#remind(live: Live, mono: number, now: number): void {
 		if (live.remindedAt !== null && mono - live.remindedAt < remindMs) return;
 		const sink = this.#context.fleet.get(live.robotId)!.session!.sink;
+		const stop = (reason: CancelJob['reason']) =>
+			sink.cancel({ ...refOf(live), reason, grace_ms: limits.graceMs });
 		const { timeouts } = live.policy;
 		if (live.cancelRequestedAt !== null && now - live.cancelRequestedAt > limits.graceMs + backstopMs) {
-			sink.cancel(live.jobId, live.epoch, 'cancelled', limits.graceMs);
+			stop('cancelled');
 		} else if (timeouts.deadlineAt !== undefined && timeouts.deadlineAt <= now) {
-			sink.cancel(live.jobId, live.epoch, 'deadline', limits.graceMs);
+			stop('deadline');
 		} else if (live.state === 'dispatched' && mono - live.assignedAt > timeouts.startMs) {
-			sink.revoke(live.jobId, live.epoch);
+			sink.revoke(refOf(live));
 		} else if (
 			live.startedAt !== null &&
 			mono - live.startedAt > timeouts.runMs + limits.graceMs + backstopMs
 		) {
-			sink.cancel(live.jobId, live.epoch, 'run_timeout', limits.graceMs);
+			stop('run_timeout');
 		} else return;
 		live.remindedAt = mono;
 	}

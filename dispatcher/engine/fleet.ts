@@ -3,6 +3,7 @@
  * belongs to an attempt and lives in the store, of which `held` is the copy. A slot is counted from
  * holds, never kept as a number of its own.
  */
+import type { AttemptRef } from '../../protocol';
 import type { Terms } from '../core/matching';
 import type { Policy } from '../core/retry';
 import type { RobotSink } from './index';
@@ -33,6 +34,11 @@ export interface Live {
 	remindedAt: number | null;
 	/** Time its robot may still stay away; counts down only while it does and we are ready. */
 	lossLeftMs: number;
+}
+
+/** How the attempt is named to its robot. */
+export function refOf({ jobId, number, epoch, token }: Live): AttemptRef {
+	return { job_id: jobId, attempt: number, epoch, token };
 }
 
 export interface Session {

@@ -4,6 +4,7 @@
  */
 import type {
 	Attempt,
+	CancelJob,
 	EnrolAnswer,
 	FleetEvent,
 	Hello,
@@ -19,6 +20,7 @@ import type {
 	Problem,
 	QueueStats,
 	ResultAck,
+	Revoke,
 	Robot,
 	Schedule,
 	ScheduleRequest,
@@ -64,8 +66,8 @@ export interface OutputChunk {
 /** What the engine says to one connected robot. Calls never block and never throw. */
 export interface RobotSink {
 	assign(assignment: JobAssignment): void;
-	cancel(jobId: string, epoch: number, reason: 'cancelled' | 'run_timeout' | 'silence_timeout' | 'deadline' | 'over', graceMs: number): void;
-	revoke(jobId: string, epoch: number): void;
+	cancel(cancel: CancelJob): void;
+	revoke(revoke: Revoke): void;
 	resultAck(ack: ResultAck): void;
 	outputAck(ack: OutputAck): void;
 	/** Ends the connection with a close code. */

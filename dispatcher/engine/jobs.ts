@@ -24,7 +24,7 @@ import type { Deeds, NewAttempt, NewJob, StoredJob } from '../store/store';
 import { type Assigning, barred } from './assigning';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
-import type { RobotEntry } from './fleet';
+import { refOf, type RobotEntry } from './fleet';
 import type { Caller, JobFilter, OutputChunk } from './index';
 import type { Turn } from './turns';
 import { attemptView, jobView, moveView } from './views';
@@ -106,7 +106,11 @@ export class Jobs {
 								if (wished) {
 									live.cancelRequestedAt = wish.at;
 									const session = fleet.get(live.robotId)?.session;
-									session?.sink.cancel(jobId, live.epoch, 'cancelled', limits.graceMs);
+									session?.sink.cancel({
+										...refOf(live),
+										reason: 'cancelled',
+										grace_ms: limits.graceMs,
+									});
 								}
 								resolve();
 							});

@@ -242,9 +242,8 @@ export class RobotLink {
 	#sink(): RobotSink {
 		return {
 			assign: (assignment) => this.#sayOrKeep('job_assignment', assignment),
-			cancel: (job_id, epoch, reason, grace_ms) =>
-				this.#sayOrKeep('cancel_job', { job_id, epoch, reason, grace_ms }),
-			revoke: (job_id, epoch) => this.#sayOrKeep('revoke', { job_id, epoch }),
+			cancel: (cancel) => this.#sayOrKeep('cancel_job', cancel),
+			revoke: (revoke) => this.#sayOrKeep('revoke', revoke),
 			resultAck: (ack) => this.#sayOrKeep('result_ack', ack),
 			outputAck: (ack) => this.#sayOrKeep('output_ack', ack),
 			close: (code, reason) => this.close(code, reason),

@@ -25,6 +25,7 @@ const compilerNeeded =
  */
 export async function buildDriver(dir, node) {
 	const headers = findHeaders(node) ?? (await downloadHeaders(dir, node));
+	/** @type {Record<string, string>} */
 	const nodedir = headers ? { npm_config_nodedir: headers } : {};
 	const rebuild = (/** @type {Record<string, string>} */ more = {}) =>
 		npm(['rebuild', 'sqlite3', '--ignore-scripts=false', ...quiet], {

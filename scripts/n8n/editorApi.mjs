@@ -139,13 +139,15 @@ export class EditorApi {
 	 * @returns {Promise<{id: string, versionId: string, [field: string]: any}>}
 	 */
 	createWorkflow(workflow) {
-		const nodes = (workflow.nodes ?? []).map((/** @type {object} */ node, /** @type {number} */ i) => ({
-			id: randomUUID(),
-			position: [i * 220, 0],
-			parameters: {},
-			typeVersion: 1,
-			...node,
-		}));
+		const nodes = (workflow.nodes ?? []).map(
+			(/** @type {object} */ node, /** @type {number} */ i) => ({
+				id: randomUUID(),
+				position: [i * 220, 0],
+				parameters: {},
+				typeVersion: 1,
+				...node,
+			}),
+		);
 		return this.rest('POST', '/workflows', {
 			name: `Workflow ${randomBytes(4).toString('hex')}`,
 			connections: {},
@@ -225,16 +227,20 @@ export class EditorApi {
 	 *
 	 * @param {(execution: ExecutionSummary) => boolean} predicate
 	 * @param {number} [deadlineMs]
+	 * @param {Parameters<EditorApi['executions']>[0]} [filter]
 	 * @returns {Promise<Execution>}
 	 */
-	async waitForExecution(predicate, deadlineMs = 30_000) {
+	async waitForExecution(predicate, deadlineMs = 30_000, filter = {}) {
 		let seen = /** @type {ExecutionSummary[]} */ ([]);
 		const found = await until(
 			async () => {
-				seen = await this.executions();
+				seen = await this.executions(filter);
 				return seen.find(predicate);
 			},
-			{ deadlineMs, what: () => `an execution; there are: ${seen.map(shortly).join(', ') || 'none'}` },
+			{
+				deadlineMs,
+				what: () => `an execution; there are: ${seen.map(shortly).join(', ') || 'none'}`,
+			},
 		);
 		return this.execution(found.id);
 	}

@@ -32,18 +32,22 @@ export function request(url, { method = 'GET', body, headers = {}, timeoutMs = 6
 	const payload = body === undefined || isText ? body : JSON.stringify(body);
 	const type = body === undefined || isText ? {} : { 'content-type': 'application/json' };
 	return new Promise((resolve, reject) => {
-		const call = http.request(url, { method, agent, headers: { ...type, ...headers } }, (answer) => {
-			const chunks = /** @type {Buffer[]} */ ([]);
-			answer.on('data', (chunk) => chunks.push(chunk));
-			answer.on('error', reject);
-			answer.on('end', () =>
-				resolve({
-					status: answer.statusCode ?? 0,
-					headers: answer.headers,
-					text: Buffer.concat(chunks).toString(),
-				}),
-			);
-		});
+		const call = http.request(
+			url,
+			{ method, agent, headers: { ...type, ...headers } },
+			(answer) => {
+				const chunks = /** @type {Buffer[]} */ ([]);
+				answer.on('data', (chunk) => chunks.push(chunk));
+				answer.on('error', reject);
+				answer.on('end', () =>
+					resolve({
+						status: answer.statusCode ?? 0,
+						headers: answer.headers,
+						text: Buffer.concat(chunks).toString(),
+					}),
+				);
+			},
+		);
 		call.setTimeout(timeoutMs, () =>
 			call.destroy(new Error(`${method} ${url}: no answer within ${timeoutMs / 1000} s`)),
 		);

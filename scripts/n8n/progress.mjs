@@ -26,7 +26,8 @@ export function createProgress(log) {
 		const began = performance.now();
 		const line = () => [`${name} (${elapsed(began)})`, hint()].filter(Boolean).join(': ');
 		const show = () => (live ? process.stderr.write(`\r\x1b[2K${line()}`) : say(line()));
-		if (!live) say(`${name} …`);
+		if (live) show();
+		else say(`${name} …`);
 		const timer = setInterval(show, live ? liveEveryMs : plainEveryMs);
 		try {
 			const result = await work();

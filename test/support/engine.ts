@@ -135,8 +135,8 @@ export class PlayedRobot {
 			},
 			{
 				assign: (assignment) => void this.assigned.push(assignment),
-				cancel: (jobId, _epoch, reason) => void this.cancels.push({ jobId, reason }),
-				revoke: (jobId) => void this.revokes.push(jobId),
+				cancel: ({ job_id: jobId, reason }) => void this.cancels.push({ jobId, reason }),
+				revoke: ({ job_id }) => void this.revokes.push(job_id),
 				resultAck: (ack) => void this.acks.push(ack),
 				outputAck: (ack) => void this.outputAcks.push(ack),
 				close: (code) => {

@@ -207,8 +207,8 @@ export class ScriptedHub {
 	}
 
 	cancel(attempt: HubAttempt, graceMs = 300): void {
-		const { job_id, epoch } = attempt.assignment;
-		this.send('cancel_job', { job_id, epoch, reason: 'cancelled', grace_ms: graceMs });
+		const { job_id, epoch, attempt: number, token } = attempt.assignment;
+		this.send('cancel_job', { job_id, epoch, attempt: number, token, reason: 'cancelled', grace_ms: graceMs });
 	}
 
 	revoke(attempt: HubAttempt): void {

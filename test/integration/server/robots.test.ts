@@ -217,7 +217,7 @@ test('what the engine says before registration is over comes after robot_registe
 				timeouts: { grace_ms: 1 },
 				on_disconnect: 'continue',
 			});
-			sink.cancel('job-1', 7, 'cancelled', 100);
+			sink.cancel({ ...ref, reason: 'cancelled', grace_ms: 100 });
 			return fake.session;
 		},
 	});
@@ -225,8 +225,7 @@ test('what the engine says before registration is over comes after robot_registe
 	await link.register(robot);
 	expect((await link.next('job_assignment')).payload).toMatchObject(ref);
 	expect((await link.next('cancel_job')).payload).toEqual({
-		job_id: 'job-1',
-		epoch: 7,
+		...ref,
 		reason: 'cancelled',
 		grace_ms: 100,
 	});
@@ -239,7 +238,7 @@ test('ids of messages never repeat and the engine can end a connection', async (
 	const first = await link.register(robot);
 	sink().resultAck({ job_id: 'job-1', epoch: 7, output: { stdout: 0, stderr: 0 } });
 	sink().outputAck({ job_id: 'job-1', epoch: 7, stream: 'stdout', have: 3 });
-	sink().revoke('job-1', 7);
+	sink().revoke({ job_id: 'job-1', attempt: 1, epoch: 7, token: 't' });
 	const heard = [
 		first,
 		await link.next('result_ack'),

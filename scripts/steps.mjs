@@ -1,0 +1,64 @@
+/**
+ * Runs commands one after the other, says how long each took, and ends with the first that fails.
+ * Shared by check, test and the other long commands.
+ */
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+export const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** @typedef {{ name: string, command: string[], env?: Record<string, string>, quiet?: boolean }} Step */
+
+/**
+ * @param {Step} step
+ * @returns {Promise<{ code: number, text: string }>}
+ */
+function run({ command, env = {}, quiet = false }) {
+	return new Promise((resolve, reject) => {
+		const [program, ...args] = command;
+		const child = spawn(/** @type {string} */ (program), args, {
+			cwd: root,
+			env: { ...process.env, ...env },
+			stdio: quiet ? ['ignore', 'pipe', 'pipe'] : 'inherit',
+		});
+		let text = '';
+		for (const stream of [child.stdout, child.stderr]) {
+			stream?.on('data', (piece) => (text += piece));
+		}
+		child.on('error', reject);
+		child.on('close', (code) => resolve({ code: code ?? 1, text }));
+	});
+}
+
+/** @param {number} ms */
+const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
+/** @param {number} ms */
+const minutes = (ms) => `${(ms / 60_000).toFixed(1)} min`;
+
+/**
+ * @param {Step[]} steps
+ * @param {{ parallel?: number }} [how] quiet steps may run side by side
+ */
+export async function runSteps(steps, { parallel = 1 } = {}) {
+	const from = performance.now();
+	/** @type {string[]} */
+	const table = [];
+	const waiting = [...steps];
+	let failed = false;
+	const worker = async () => {
+		for (let step = waiting.shift(); step && !failed; step = waiting.shift()) {
+			if (!step.quiet) console.log(`\n── ${step.name}`);
+			const begun = performance.now();
+			const { code, text } = await run(step);
+			const took = performance.now() - begun;
+			table.push(`${code === 0 ? '✓' : '✗'} ${step.name.padEnd(28)} ${seconds(took).padStart(9)} ${minutes(took).padStart(9)}`);
+			if (code !== 0) {
+				failed = true;
+				if (text) console.error(`\n── ${step.name}\n${text}`);
+			}
+		}
+	};
+	await Promise.all(Array.from({ length: parallel }, worker));
+	console.log(`\n${table.join('\n')}\n  ${'all'.padEnd(28)} ${seconds(performance.now() - from).padStart(9)} ${minutes(performance.now() - from).padStart(9)}`);
+	process.exitCode = failed ? 1 : 0;
+}
