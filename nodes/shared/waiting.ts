@@ -194,7 +194,8 @@ export async function waitForJobs(
 	await context.putExecutionToWait(
 		deadlineAt === undefined ? WAIT_INDEFINITELY : new Date(deadlineAt + marginMs),
 	);
-	return [items];
+	// A copy: with an error output n8n empties the list it is given, and would lose the parked input.
+	return [[...items]];
 }
 
 /** In memory only, for tools: answers what is known when the jobs have ended or the time is over. */

@@ -18,7 +18,7 @@ process.on('message', ({ expect }: { expect: number }) => {
 });
 
 for (let i = 0; i < Number(count); i += 1) await connect(`bench-${i}`);
-process.send!({ ready: true });
+process.send!({ ready: 1 });
 
 async function connect(name: string): Promise<void> {
 	const { publicKey, privateKey } = generateKeyPairSync('ed25519');

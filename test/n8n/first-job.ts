@@ -86,6 +86,20 @@ export function firstJobSuite(env: Record<string, string>, longJobSeconds: numbe
 		expect((await fleet.n8n.execution(long.executionId)).status).toBe('waiting');
 	}, 120_000);
 
+	test('a forged poke leaves the execution parked', async () => {
+		const { data } = await fleet.n8n.execution(long.executionId);
+		const node = data.executionData.nodeExecutionStack[0].node as { id: string };
+		const path = `/webhook-waiting/${long.executionId}/${node.id}?signature=${data.resumeToken}`;
+		for (const body of [{}, { waitId: 'forged' }, { waitId: long.waitId, nonce: 'forged' }]) {
+			const answer = await fleet.n8n.request('POST', path, { body });
+			expect(JSON.parse(answer.text)).toMatchObject({ resumed: false });
+		}
+		const wrong = path.replace(/signature=.*/, 'signature=00');
+		const answer = await fleet.n8n.request('POST', wrong, { body: { waitId: long.waitId } });
+		expect(answer.status).toBe(401);
+		expect((await fleet.n8n.execution(long.executionId)).status).toBe('waiting');
+	});
+
 	test('a webhook gets the real uname of a real agent process', async () => {
 		const { id } = await fleet.workflow([webhook('uname'), ...submitAndWait(uname), respond]);
 		await fleet.n8n.activate(id);
@@ -241,20 +255,6 @@ export function firstJobSuite(env: Record<string, string>, longJobSeconds: numbe
 		const outs = Fleet.output(execution, 'Done').map(({ json }) => json.job.stdout as string);
 		expect(outs).toEqual(['1\n', '2\n']);
 	}, 120_000);
-
-	test('a forged poke leaves the execution parked', async () => {
-		const { data } = await fleet.n8n.execution(long.executionId);
-		const node = data.executionData.nodeExecutionStack[0].node as { id: string };
-		const path = `/webhook-waiting/${long.executionId}/${node.id}?signature=${data.resumeToken}`;
-		for (const body of [{}, { waitId: 'forged' }, { waitId: long.waitId, nonce: 'forged' }]) {
-			const answer = await fleet.n8n.request('POST', path, { body });
-			expect(JSON.parse(answer.text)).toMatchObject({ resumed: false });
-		}
-		const wrong = path.replace(/signature=.*/, 'signature=00');
-		const answer = await fleet.n8n.request('POST', wrong, { body: { waitId: long.waitId } });
-		expect(answer.status).toBe(401);
-		expect((await fleet.n8n.execution(long.executionId)).status).toBe('waiting');
-	});
 
 	test('a cron trigger fires, and its executions carry the planned time', async () => {
 		const trigger = fleet.ours('Every two seconds', 'scheduleTrigger', { cron: '*/2 * * * * *' });
