@@ -42,7 +42,7 @@ export const migrations: readonly string[] = [
 		bars TEXT,
 		error TEXT,
 		output_done INTEGER NOT NULL DEFAULT 0
-	);
+	) WITHOUT ROWID;
 
 	-- What was asked for. Written once.
 	CREATE TABLE requests (
@@ -54,7 +54,7 @@ export const migrations: readonly string[] = [
 		variables TEXT NOT NULL,
 		target TEXT NOT NULL,
 		policy TEXT NOT NULL
-	);
+	) WITHOUT ROWID;
 
 	CREATE INDEX jobs_queue ON jobs (lane, rank, id) WHERE state = 'queued';
 	CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL AND state IN ('pending','queued');
@@ -79,18 +79,12 @@ export const migrations: readonly string[] = [
 		stderr_have INTEGER NOT NULL DEFAULT 0,
 		stdout_length INTEGER,
 		stderr_length INTEGER,
+		result TEXT,
+		-- Came after the attempt was over.
+		late_result TEXT,
 		PRIMARY KEY (job_id, number)
 	) WITHOUT ROWID;
 	CREATE INDEX attempts_held ON attempts (robot_id) WHERE hold = 1;
-
-	-- What attempts came to. Written once; late = 1 for a result that came after the attempt was over.
-	CREATE TABLE results (
-		job_id TEXT NOT NULL,
-		number INTEGER NOT NULL,
-		late INTEGER NOT NULL,
-		result TEXT NOT NULL,
-		PRIMARY KEY (job_id, number, late)
-	);
 
 	CREATE TABLE moves (
 		job_id TEXT NOT NULL,

@@ -99,8 +99,9 @@ class FarStore implements Store {
 
 	async close(): Promise<void> {
 		if (this.#over) return;
+		const gone = new Promise((resolve) => this.#worker.once('exit', resolve));
 		await this.#ask({ close: true });
-		await this.#worker.terminate();
+		await gone;
 	}
 
 	#ask(request: DistributiveOmit<StoreRequest, 'id'>): Promise<unknown> {

@@ -207,7 +207,7 @@ export class SqliteStore {
 
 		lateResult: ({ jobId, number, epoch, token, robotId, result, outputLength }) => {
 			const attempt = this.#get(
-				`SELECT outcome FROM attempts WHERE job_id = ? AND number = ? AND epoch = ? AND token = ?
+				`SELECT result, late_result FROM attempts WHERE job_id = ? AND number = ? AND epoch = ? AND token = ?
 				 AND robot_id = ? AND state = 'ended'`,
 				jobId,
 				number,
@@ -216,15 +216,11 @@ export class SqliteStore {
 				robotId,
 			);
 			if (!attempt) return 'unknown';
-			if (this.#get('SELECT late FROM results WHERE job_id = ? AND number = ?', jobId, number)) return 'again';
+			if (attempt['result'] !== null || attempt['late_result'] !== null) return 'again';
 			this.#run(
-				'INSERT INTO results (job_id, number, late, result) VALUES (?,?,1,?)',
-				jobId,
-				number,
+				`UPDATE attempts SET late_result = ?, stdout_length = ?, stderr_length = ?
+				 WHERE job_id = ? AND number = ?`,
 				result,
-			);
-			this.#run(
-				'UPDATE attempts SET stdout_length = ?, stderr_length = ? WHERE job_id = ? AND number = ?',
 				outputLength.stdout,
 				outputLength.stderr,
 				jobId,
@@ -568,12 +564,14 @@ export class SqliteStore {
 		const { jobId, at, next, startedAt } = settle;
 		const going = 'cause' in next ? undefined : next;
 		const ended = 'cause' in next ? next : undefined;
+		const { stdout = 0, stderr = 0 } = settle.outputLength ?? {};
+		const silent = stdout === 0 && stderr === 0;
 		const row = this.#get(
 			`UPDATE jobs SET state = ?, cause = ?, error = ?, started_at = coalesce(started_at, ?), ended_at = ?,
 			 rank = coalesce(?, rank), ready_at = coalesce(?, ready_at), due_at = ?,
 			 robot_id = CASE WHEN ? THEN NULL ELSE robot_id END, bars = coalesce(?, bars),
-			 progress = CASE WHEN ? THEN 100 ELSE progress END, tries = tries + ?, losses = losses + ?, moves = moves + ?
-			 WHERE id = ? AND epoch = ? AND state = ? RETURNING attempt, moves`,
+			 progress = CASE WHEN ? THEN 100 ELSE progress END, tries = tries + ?, losses = losses + ?, moves = moves + ?,
+			 output_done = ? WHERE id = ? AND epoch = ? AND state = ? RETURNING attempt, moves`,
 			next.to,
 			ended?.cause ?? null,
 			ended?.error ?? null,
@@ -588,6 +586,7 @@ export class SqliteStore {
 			settle.countTry ? 1 : 0,
 			settle.countLoss ? 1 : 0,
 			startedAt === undefined ? 1 : 2,
+			ended && silent ? 1 : 0,
 			jobId,
 			settle.epoch,
 			settle.from,
@@ -596,31 +595,35 @@ export class SqliteStore {
 		const number = row['attempt'] as number;
 		this.#run(
 			`UPDATE attempts SET state = 'ended', hold = 0, outcome = ?, cause = ?, started_at = coalesce(started_at, ?),
-			 ended_at = ?, stdout_length = ?, stderr_length = ? WHERE job_id = ? AND number = ?`,
+			 ended_at = ?, stdout_length = ?, stderr_length = ?, result = ? WHERE job_id = ? AND number = ?`,
 			settle.outcome,
 			settle.cause,
 			startedAt ?? null,
 			at,
 			settle.outputLength?.stdout ?? null,
 			settle.outputLength?.stderr ?? null,
+			settle.result,
 			jobId,
 			number,
 		);
-		if (settle.result !== null) {
-			this.#run(
-				'INSERT INTO results (job_id, number, late, result) VALUES (?,?,0,?)',
-				jobId,
-				number,
-				settle.result,
-			);
-		}
-		if (ended) this.#completeOutput(jobId, number);
+		if (ended && !silent) this.#completeOutput(jobId, number);
 		const n = (row['moves'] as number) - 1;
-		if (startedAt !== undefined) {
-			this.#move(jobId, n - 1, startedAt, 'dispatched', 'running', 'accepted', settle.by, number);
+		if (startedAt === undefined) {
+			this.#move(jobId, n, at, settle.from, next.to, settle.reason, settle.by, number);
+			return true;
 		}
-		const from = startedAt === undefined ? settle.from : 'running';
-		this.#move(jobId, n, at, from, next.to, settle.reason, settle.by, number);
+		this.#run(
+			`INSERT INTO moves (job_id, n, at, from_state, to_state, reason, by, attempt)
+			 VALUES (?1,?2,?3,'dispatched','running','accepted',?4,?5), (?1,?2+1,?6,'running',?7,?8,?4,?5)`,
+			jobId,
+			n - 1,
+			startedAt,
+			settle.by,
+			number,
+			at,
+			next.to,
+			settle.reason,
+		);
 		return true;
 	}
 
@@ -744,15 +747,12 @@ const selectJob = `SELECT ${camel(
 	 ready_at cancel_requested_at progress message bars error output_done created_by retry_of parent_id spec variables
 	 target policy`,
 )},
- (SELECT result FROM results r WHERE r.job_id = id AND r.number = attempt AND late = 0) AS result,
+ (SELECT result FROM attempts a WHERE a.job_id = id AND a.number = attempt) AS result,
  (SELECT stdout_have FROM attempts a WHERE a.job_id = id AND a.number = attempt) AS stdoutHave,
  (SELECT stderr_have FROM attempts a WHERE a.job_id = id AND a.number = attempt) AS stderrHave
  FROM jobs JOIN requests ON job_id = id`;
 
 const selectAttempt = `SELECT ${camel(
 	`job_id number epoch token robot_id state hold outcome cause assigned_at started_at ended_at
-	 stdout_have stderr_have stdout_length stderr_length`,
-)},
- (SELECT result FROM results r WHERE r.job_id = a.job_id AND r.number = a.number AND late = 0) AS result,
- (SELECT result FROM results r WHERE r.job_id = a.job_id AND r.number = a.number AND late = 1) AS lateResult
- FROM attempts a`;
+	 stdout_have stderr_have stdout_length stderr_length result late_result`,
+)} FROM attempts`;
