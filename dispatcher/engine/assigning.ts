@@ -118,8 +118,13 @@ export class Assigning {
 		const attempt = this.reserve(turn, entry, head.attempt + 1);
 		turn.undo.push(() => this.#context.lanes.doubt(lane));
 		turn.add('assign', { jobId: head.id, attempt }, (job) => {
-			if (job) this.assigned(entry, attempt, { ...job, ...head, lane: lane.key });
-			else this.unreserve(entry);
+			if (job) {
+				this.assigned(entry, attempt, { ...job, ...head, lane: lane.key });
+				return;
+			}
+			// The job had moved on: the slot is for the next one.
+			this.unreserve(entry);
+			this.#context.turns.nudge();
 		});
 	}
 }

@@ -18,6 +18,8 @@ export interface Lane {
 	heads: Head[];
 	/** Whether the store holds jobs of this lane behind `heads`. */
 	more: boolean;
+	/** The window is being read. */
+	reading: boolean;
 	/** Robots that may run its jobs. */
 	readonly robots: Set<string>;
 }
@@ -32,7 +34,7 @@ export class Lanes {
 	get(key: string): Lane {
 		const known = this.#lanes.get(key);
 		if (known) return known;
-		const lane: Lane = { key, rule: laneRule(key), heads: [], more: false, robots: new Set() };
+		const lane: Lane = { key, rule: laneRule(key), heads: [], more: false, reading: false, robots: new Set() };
 		const candidates =
 			lane.rule.robot === undefined
 				? this.#robots.values()
@@ -92,19 +94,25 @@ export class Lanes {
 		this.#waiting.add(lane);
 	}
 
+	/** Lanes to read on, each asked for once at a time. */
 	low(): { key: string; limit: number }[] {
 		const low: { key: string; limit: number }[] = [];
 		for (const lane of this.#waiting) {
-			if (lane.more && lane.heads.length < lowMark) low.push({ key: lane.key, limit: windowSize });
+			if (!lane.more || lane.reading || lane.heads.length >= lowMark) continue;
+			lane.reading = true;
+			low.push({ key: lane.key, limit: windowSize });
 		}
 		return low;
 	}
 
-	refill(key: string, heads: Head[], limit: number): void {
+	/** `heads` is missing when they could not be read; fewer than `limit` are all there are. */
+	refill(key: string, heads: Head[] | undefined, limit: number): void {
 		const lane = this.get(key);
+		lane.reading = false;
+		if (heads === undefined) return;
 		lane.heads = heads;
-		lane.more = heads.length === limit;
-		if (heads.length > 0) this.#waiting.add(lane);
+		lane.more = heads.length >= limit;
+		if (heads.length > 0 || lane.more) this.#waiting.add(lane);
 		else this.#waiting.delete(lane);
 	}
 

@@ -1,12 +1,15 @@
 /**
- * Group commit. Work that arrives while the last commit syncs is gathered; then one turn plans all of
- * it against memory, commits it once, and only then lets memory change and answers go out. Idle, a
- * turn carries one piece of work.
+ * Group commit. Work that arrives while a commit syncs is gathered; then one turn plans all of it
+ * against memory, commits it once, and only then lets memory change and answers go out. Idle, a turn
+ * carries one piece of work.
  *
  *   gather → plan (synchronous: deeds, reservations) → commit → settle (memory, answers, frames)
  *
- * Within a turn a job is touched once: a second piece of work for it waits for the next turn, and so
- * sees what the first one did.
+ * When much is waiting, the next turn is planned while the last one still syncs, so that neither this
+ * thread nor the store's waits for the other. The store keeps their order.
+ *
+ * A job is touched by one turn at a time: a second piece of work for it waits until the first is
+ * settled, and so sees what it did.
  */
 import { Problem } from '../../protocol';
 import { StoreFull } from '../store/open';
@@ -24,15 +27,26 @@ export class Turn {
 	readonly settlers: ((answer: never) => void)[] = [];
 	/** Undone, last first, when the commit fails. */
 	readonly undo: (() => void)[] = [];
-	readonly #touched = new Set<string>();
+	readonly now: number;
+	readonly #busy: Set<string>;
+	readonly #touched: string[] = [];
 
-	constructor(readonly now: number) {}
+	constructor(now: number, busy: Set<string>) {
+		this.now = now;
+		this.#busy = busy;
+	}
 
-	/** False when the job was touched before in this turn. */
+	/** False when the job is being changed by this turn or one before it. */
 	touch(jobId: string): boolean {
-		if (this.#touched.has(jobId)) return false;
-		this.#touched.add(jobId);
+		if (this.#busy.has(jobId)) return false;
+		this.#busy.add(jobId);
+		this.#touched.push(jobId);
 		return true;
+	}
+
+	/** The turn is over. */
+	release(): void {
+		for (const jobId of this.#touched) this.#busy.delete(jobId);
 	}
 
 	add<N extends DeedName>(
@@ -50,7 +64,8 @@ export interface TurnHooks {
 	fill(turn: Turn): void;
 	/** Lanes whose window ran low: read again behind this turn's commit. */
 	lowLanes(): { key: string; limit: number }[];
-	refilled(lane: string, heads: Head[], limit: number): void;
+	/** `heads` is missing when they could not be read. */
+	refilled(lane: string, heads: Head[] | undefined, limit: number): void;
 	/** The store is broken: nothing more may be promised. */
 	fatal(error: Error): void;
 	now(): number;
@@ -58,14 +73,22 @@ export interface TurnHooks {
 
 /** Enough to fill a sync's time; more would only make answers wait for each other. */
 const maxWorkPerTurn = 512;
+/** Turns under way at once, and how much must wait to make a second one worth its own sync. */
+const maxTurns = 2;
+const worthATurn = 24;
 
 export class Turns {
 	readonly #store: Store;
 	readonly #hooks: TurnHooks;
-	#inbox: Work[] = [];
-	#running: Promise<void> | undefined;
-	#broken: Error | undefined;
+	readonly #inbox: Work[] = [];
+	/** Work that waits for a job which a turn under way is changing. */
+	readonly #later: Work[] = [];
+	readonly #busy = new Set<string>();
+	readonly #idle: (() => void)[] = [];
+	#underWay = 0;
+	#scheduled = false;
 	#nudged = false;
+	#broken: Error | undefined;
 
 	constructor(store: Store, hooks: TurnHooks) {
 		this.#store = store;
@@ -78,7 +101,7 @@ export class Turns {
 			return;
 		}
 		this.#inbox.push(work);
-		this.#start();
+		this.#schedule();
 	}
 
 	/** One deed on its own. */
@@ -91,64 +114,81 @@ export class Turns {
 	/** Something changed that may let a waiting job start. */
 	nudge(): void {
 		this.#nudged = true;
-		if (!this.#broken) this.#start();
+		this.#schedule();
 	}
 
 	/** Resolves when all work that was pushed before is committed. */
 	async idle(): Promise<void> {
-		while (this.#running) await this.#running;
+		while (this.#underWay > 0 || this.#scheduled) {
+			await new Promise<void>((resolve) => this.#idle.push(resolve));
+		}
 	}
 
-	#start(): void {
-		this.#running ??= this.#run().finally(() => {
-			this.#running = undefined;
-			if ((this.#inbox.length > 0 || this.#nudged) && !this.#broken) this.#start();
+	/** Everything that the same round of the event loop brings shares one commit. */
+	#schedule(): void {
+		if (this.#scheduled || this.#broken || !this.#mayStart()) return;
+		this.#scheduled = true;
+		setImmediate(() => {
+			this.#scheduled = false;
+			if (!this.#broken && this.#mayStart()) void this.#turn();
+			this.#tellIdle();
 		});
 	}
 
-	async #run(): Promise<void> {
-		// Everything that the same round of the event loop brings shares the first commit.
-		await new Promise((resolve) => setImmediate(resolve));
-		while ((this.#inbox.length > 0 || this.#nudged) && !this.#broken) await this.#turn();
+	#mayStart(): boolean {
+		if (this.#underWay === 0) return this.#inbox.length > 0 || this.#nudged;
+		return this.#underWay < maxTurns && this.#inbox.length >= worthATurn;
 	}
 
 	async #turn(): Promise<void> {
-		const turn = new Turn(this.#hooks.now());
+		this.#underWay += 1;
+		const turn = new Turn(this.#hooks.now(), this.#busy);
 		const work = this.#inbox.splice(0, maxWorkPerTurn);
 		this.#nudged = false;
-		const later: Work[] = [];
 		const planned: Work[] = [];
-		for (const piece of work) {
-			if (piece.plan(turn) === 'later') later.push(piece);
-			else planned.push(piece);
-		}
+		for (const piece of work) (piece.plan(turn) === 'later' ? this.#later : planned).push(piece);
 		this.#hooks.fill(turn);
 		const low = this.#hooks.lowLanes();
-		this.#inbox.unshift(...later);
 		try {
 			// The store answers in order, so these reads see this commit.
 			const [answers, ...windows] = await Promise.all([
 				turn.deeds.length > 0 ? this.#store.commit(turn.deeds) : [],
 				...low.map(({ key, limit }) => this.#store.read('heads', { lane: key, limit })),
 			]);
+			turn.release();
 			for (const [i, settle] of turn.settlers.entries()) settle(answers[i] as never);
 			for (const [i, { key, limit }] of low.entries()) {
-				this.#hooks.refilled(key, windows[i]!, limit);
+				// Jobs that a later turn is giving away were still waiting when the store was asked.
+				const heads = windows[i]!.filter((head) => !this.#busy.has(head.id));
+				this.#hooks.refilled(key, heads, windows[i]!.length === limit ? heads.length : Infinity);
+				this.#nudged = true;
 			}
-			if (windows.length > 0) this.#nudged = true;
 		} catch (error) {
+			turn.release();
+			for (const { key, limit } of low) this.#hooks.refilled(key, undefined, limit);
 			this.#failed(turn, planned, error as Error);
+		} finally {
+			this.#underWay -= 1;
+			this.#inbox.unshift(...this.#later.splice(0));
+			this.#schedule();
+			this.#tellIdle();
 		}
+	}
+
+	#tellIdle(): void {
+		if (this.#underWay > 0 || this.#scheduled) return;
+		for (const tell of this.#idle.splice(0)) tell();
 	}
 
 	#failed(turn: Turn, planned: Work[], error: Error): void {
 		for (const undo of turn.undo.reverse()) undo();
 		const full = error instanceof StoreFull;
 		const told = full ? new Problem('store-full', {}, error) : error;
-		if (!full) this.#broken = error;
+		const first = this.#broken === undefined;
+		if (!full) this.#broken ??= error;
 		for (const piece of planned) piece.fail(told);
 		if (full) return;
-		for (const piece of this.#inbox.splice(0)) piece.fail(error);
-		this.#hooks.fatal(error);
+		for (const piece of [...this.#inbox.splice(0), ...this.#later.splice(0)]) piece.fail(error);
+		if (first) this.#hooks.fatal(error);
 	}
 }

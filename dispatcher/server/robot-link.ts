@@ -9,6 +9,7 @@
  * are glued from a prefix and one `JSON.stringify`, with ids from a counter.
  */
 import { randomBytes } from 'node:crypto';
+import type { Duplex } from 'node:stream';
 import type { RawData, WebSocket } from 'ws';
 import {
 	closeCodes,
@@ -39,6 +40,9 @@ const maxUnsentBytes = 16 * 1024 * 1024;
 
 export class RobotLink {
 	readonly #socket: WebSocket;
+	/** What lies below the socket, so that several messages can leave as one packet. */
+	readonly #wire: Duplex;
+	#corked = false;
 	readonly #house: House;
 	readonly #onProved: () => void;
 	readonly #heartbeatMs: number;
@@ -55,8 +59,10 @@ export class RobotLink {
 	seenAt: number;
 	readonly openedAt: number;
 
-	constructor(socket: WebSocket, house: House, heartbeatMs: number, onProved: () => void) {
+	constructor(socket: WebSocket,
+		wire: Duplex, house: House, heartbeatMs: number, onProved: () => void) {
 		this.#socket = socket;
+		this.#wire = wire;
 		this.#house = house;
 		this.#heartbeatMs = heartbeatMs;
 		this.#onProved = onProved;
@@ -277,6 +283,15 @@ export class RobotLink {
 	#send(text: string): void {
 		if (this.#socket.readyState !== this.#socket.OPEN) return;
 		if (this.#socket.bufferedAmount > maxUnsentBytes) return this.terminate();
+		// A commit often brings an acknowledgement and the next job for the same robot.
+		if (!this.#corked) {
+			this.#corked = true;
+			this.#wire.cork();
+			process.nextTick(() => {
+				this.#corked = false;
+				this.#wire.uncork();
+			});
+		}
 		this.#socket.send(text);
 	}
 

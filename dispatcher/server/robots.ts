@@ -52,7 +52,7 @@ export class RobotsDoor {
 			}
 			const address = addressOf(request);
 			this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
-				const link = new RobotLink(webSocket, this.#house, this.#heartbeatMs, () =>
+				const link = new RobotLink(webSocket, socket, this.#house, this.#heartbeatMs, () =>
 					this.#proved(link),
 				);
 				this.#links.set(link, address);

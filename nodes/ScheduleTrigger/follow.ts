@@ -11,6 +11,8 @@ import { asProblem } from '../shared/refusals';
 const pollMs = 30_000;
 const firstDelayMs = 1_000;
 const longestDelayMs = 60_000;
+/** After so long we take the subscription back from whoever took it, in case that one is gone. */
+const takenOverMs = 300_000;
 
 export interface Following {
 	client: FleetClient;
@@ -26,14 +28,18 @@ export interface Following {
 	log(text: string, facts: Record<string, unknown>): void;
 }
 
-/** Settles when the signal is aborted, or when somebody else has taken the subscription over. */
+/** Settles when the signal is aborted, or after `giveUp`. */
 export async function follow(following: Following): Promise<void> {
 	const { client, scheduleId, schedule, signal, log } = following;
 	let delayMs = firstDelayMs;
 	let { backlog } = following;
 	while (!signal.aborted) {
 		try {
-			const { epoch } = await client.subscribe(scheduleId, { filter: { scheduleId } });
+			const { epoch } = await client.subscribe(scheduleId, {
+				filter: { scheduleId },
+				// The schedule may have fired before its first consumer was there.
+				from: 'start',
+			});
 			await takeBacklog(following, epoch, backlog);
 			// From here on we were away against our will: nothing is dropped any more.
 			backlog = 'last';
@@ -46,9 +52,11 @@ export async function follow(following: Following): Promise<void> {
 			if (signal.aborted) return;
 			const problem = asProblem(error);
 			if (problem?.code === 'stale-epoch') {
-				// The same trigger, activated again or by another main process: it goes on there.
+				// The same trigger, activated again or by another main process: it goes on there, and we
+				// are about to be closed. Should nobody close us, we look after it again much later.
 				log('another consumer follows the schedule now', { scheduleId });
-				return;
+				await sleep(takenOverMs, signal).catch(() => undefined);
+				continue;
 			}
 			const forgotten =
 				problem?.code === 'no-such-schedule' || problem?.code === 'no-such-subscription';

@@ -10,7 +10,7 @@ import type {
 import { FleetClient, type Send, type SendAnswer, type SendRequest } from '../../client';
 import { Problem } from '../../protocol';
 import { callbackBase, sendEmbedded } from './embedded';
-import { asProblem } from './refusals';
+import { asProblem, BadParameter } from './refusals';
 
 export const credentialName = 'robotFleetApi';
 
@@ -138,7 +138,10 @@ export function away(url: string, error: unknown): Problem {
 /** `…/webhook-waiting/<execution>/<node>?signature=…` under another origin. */
 export function rebase(resumeUrl: URL, base: string | undefined): URL {
 	if (!base?.trim()) return resumeUrl;
-	const url = new URL(base);
+	if (!URL.canParse(base.trim())) {
+		throw new BadParameter(`"${base}" is not a URL`, 'Correct "URL of This n8n" in the credential');
+	}
+	const url = new URL(base.trim());
 	// n8n listens at the root; a path of its public URL belongs to a proxy in front of it.
 	const [endpoint, executionId, nodeId] = resumeUrl.pathname.split('/').slice(-3);
 	url.pathname = [url.pathname.replace(/\/$/, ''), endpoint, executionId, nodeId].join('/');

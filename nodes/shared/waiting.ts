@@ -22,7 +22,7 @@ import {
 	NodeOperationError,
 	WAIT_INDEFINITELY,
 } from 'n8n-workflow';
-import { isFinal, type Poke, type PokeAnswer, type Wait } from '../../protocol';
+import { isFinal, limits, type Poke, type PokeAnswer, type Wait } from '../../protocol';
 import { now } from './clock';
 import { connect, type Fleet } from './connection';
 import { isRefused, passItem, refusedItem, type Settled } from './items';
@@ -171,7 +171,7 @@ export async function waitForJobs(
 ): Promise<INodeExecutionData[][]> {
 	const items = context.getInputData();
 	const deadlineAt = limitMs === undefined ? undefined : now() + limitMs;
-	const resumeUrl = fleet.callback(ownResumeUrl(context));
+	const resumeUrl = callbackOf(context, fleet);
 	const { entries, waitId } = await register(context, fleet, jobIds, {
 		deadlineAt,
 		resumeUrl: resumeUrl.toString(),
@@ -245,6 +245,13 @@ async function register(
 	for (;;) {
 		const wanted = new Set(entries.flatMap((entry) => (isRefused(entry) ? [] : [entry.value])));
 		if (wanted.size === 0) return { entries };
+		if (wanted.size > limits.maxSubmitBatch) {
+			throw new NodeOperationError(
+				node,
+				`One wait takes at most ${limits.maxSubmitBatch} jobs, here are ${wanted.size}`,
+				{ description: 'Put the items through Loop Over Items first' },
+			);
+		}
 		try {
 			const { waitId } = await client.createWait({ jobIds: [...wanted], until: 'all', ...rest });
 			return { entries, waitId };
@@ -283,10 +290,15 @@ async function graceful(
 	}
 }
 
-function ownResumeUrl(context: IExecuteFunctions): URL {
+/** The resume URL of this execution and node, as the service reaches it. */
+function callbackOf(context: IExecuteFunctions, fleet: Fleet): URL {
 	const url = new URL(String(context.evaluateExpression('{{ $execution.resumeUrl }}', 0)));
 	url.pathname = `${url.pathname}/${encodeURIComponent(context.getNode().id)}`;
-	return url;
+	try {
+		return fleet.callback(url);
+	} catch (error) {
+		throw nodeError(context.getNode(), error);
+	}
 }
 
 // ---------------------------------------------------------------------------- webhook()

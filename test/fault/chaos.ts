@@ -206,7 +206,7 @@ function plan(count: number, chance: () => number, robots: readonly string[]): P
 
 const robotNames = ['anna', 'bert', 'cleo'] as const;
 const slots = 3;
-const meanKillMs = 350;
+const meanKillMs = 400;
 
 export class Chaos {
 	readonly folder: string;
@@ -228,6 +228,8 @@ export class Chaos {
 	#lostAnswers = 0;
 	#duplicates = 0;
 	#submitted = false;
+	/** Those who wait for the next question. */
+	readonly #asked: (() => void)[] = [];
 	#over = false;
 
 	static async prepare(options: ChaosOptions): Promise<Chaos> {
@@ -287,10 +289,8 @@ export class Chaos {
 			store,
 			attemptRows: readRows(
 				join(this.#service.data, 'robot-fleet.db'),
-				`SELECT job_id AS jobId, number, epoch, state, hold,
-				 (SELECT count(*) FROM results r WHERE r.job_id = a.job_id AND r.number = a.number AND late = 0) AS results,
-				 (SELECT count(*) FROM results r WHERE r.job_id = a.job_id AND r.number = a.number AND late = 1) AS lateResults
-				 FROM attempts a ORDER BY job_id, number`,
+				`SELECT job_id AS jobId, number, epoch, state, hold, result IS NOT NULL AS results,
+				 late_result IS NOT NULL AS lateResults FROM attempts ORDER BY job_id, number`,
 			),
 			journalRows: this.#agents.flatMap(({ name, data }) =>
 				readRows<{ jobId: string; epoch: number; fate: string }>(
@@ -413,7 +413,9 @@ export class Chaos {
 		while (!this.#over) {
 			write({ type: 'invoke' });
 			try {
-				const answer = await ask();
+				const asking = ask();
+				for (const asked of this.#asked.splice(0)) asked();
+				const answer = await asking;
 				write({ type: 'ok', ...answer });
 				return answer.jobId;
 			} catch (error) {
@@ -433,37 +435,43 @@ export class Chaos {
 	/** SIGKILL every 100 to 600 ms. Now and then a program is hit again before it has come up. */
 	async #killAll(): Promise<void> {
 		const chance = dice(this.#options.seed + 1);
-		let kills = 0;
-		let serviceReadyAt = 0;
-		const enough = () => kills >= this.#options.kills && this.#submitted;
-		while (!this.#over && !enough()) {
+		const upSince = new Map<unknown, number>();
+		const start = (program: ServiceProgram | AgentProgram) => {
+			upSince.delete(program);
+			program.start();
+			const up = program instanceof AgentProgram ? program.connected() : program.ready();
+			void up.then(
+				() => upSince.set(program, performance.now()),
+				() => undefined,
+			);
+		};
+		for (const program of [this.#service, ...this.#agents]) upSince.set(program, 0);
+		for (let kills = 0; !this.#over; ) {
+			if (kills >= this.#options.kills && this.#submitted) break;
 			await sleep(100 + chance() * 500);
-			const early = chance() < 0.1;
-			const serviceIsUp = serviceReadyAt > 0 && performance.now() - serviceReadyAt > chance() * 800;
-			const which = chance();
-			// The service is everybody's only chance to get on: it may come up most of the time.
-			if (which < 0.4 && (early || serviceIsUp || serviceReadyAt === 0)) {
-				if (serviceReadyAt < 0) this.#kills.whileStarting++;
-				this.#kills.service++;
-				await this.#service.kill();
-				if (this.#over) return;
-				this.#service.start();
-				serviceReadyAt = -1;
-				void this.#service.ready().then(
-					() => (serviceReadyAt = performance.now()),
-					() => undefined,
-				);
-			} else {
-				const agent = this.#agents[Math.floor(chance() * this.#agents.length)]!;
-				this.#kills.agents++;
-				await agent.kill();
-				if (this.#over) return;
-				agent.start();
-			}
+			const early = chance() < 0.15;
+			const agent = this.#agents[Math.floor(chance() * this.#agents.length)]!;
+			let victim = chance() < 0.55 ? this.#service : agent;
+			// The service is everybody's only way to get on: most of the time it may come up first.
+			const restMs = chance() * 800;
+			const upMs = performance.now() - (upSince.get(victim) ?? Infinity);
+			if (victim === this.#service && !early && upMs < restMs) victim = agent;
+			// Half of the kills are aimed: between a question and what follows from it lie the promises.
+			if (chance() < 0.5) await this.#nextQuestion();
+			await sleep(chance() * (victim === this.#service ? 10 : 60));
+			if (!upSince.has(victim)) this.#kills.whileStarting++;
+			if (victim === this.#service) this.#kills.service++;
+			else this.#kills.agents++;
+			await victim.kill();
+			if (this.#over) return;
+			start(victim);
 			kills++;
 		}
-		// A kill may have hit the last start.
-		for (const program of [this.#service, ...this.#agents]) if (!program.lives) program.start();
+	}
+
+	/** Resolves when a submit or cancel has just been sent, at the latest after 300 ms. */
+	async #nextQuestion(): Promise<void> {
+		await Promise.race([new Promise<void>((asked) => this.#asked.push(asked)), sleep(300)]);
 	}
 
 	/** Looks at jobs all the time, and ends when all of them are final and their output is complete. */

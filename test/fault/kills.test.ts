@@ -1,13 +1,13 @@
 /**
  * The sentence we promise, under SIGKILL. `npm test` runs 200 jobs; `npm run chaos` more of the same:
  *
- *   CHAOS_JOBS=1000 CHAOS_KILLS=150 SEED=7 LAYER=fault npx jest kills
+ *   CHAOS_JOBS=1000 CHAOS_KILLS=250 SEED=7 LAYER=fault npx jest kills
  */
 import { type Violation, violations } from '../support/history';
 import { Chaos, type Figures } from './chaos';
 
 const jobs = Number(process.env.CHAOS_JOBS ?? 200);
-const kills = Number(process.env.CHAOS_KILLS ?? Math.ceil(jobs * 0.15));
+const kills = Number(process.env.CHAOS_KILLS ?? Math.ceil(jobs * 0.25));
 const seed = Number(process.env.SEED ?? 1);
 const deadlineMs = 45_000 + jobs * 100 + kills * 500;
 

@@ -296,6 +296,89 @@ export function firstJobSuite(env: Record<string, string>, longJobSeconds: numbe
 		expect(after.items).toHaveLength(before.items.length);
 	}, 60_000);
 
+	// What goes to a server goes through n8n's own request helper, which obeys the proxy settings.
+	const throughHelper = env.HTTP_PROXY === undefined ? describe : describe.skip;
+	throughHelper('through a credential for a Robot Fleet Server', () => {
+		let server: { id: string; name: string };
+		const data = () => ({
+			connection: 'server',
+			url: `http://127.0.0.1:${fleet.servicePort}/`,
+			apiKey: readFileSync(join(fleet.dataFolder, 'n8n.key'), 'utf8').trim(),
+			callbackUrl: fleet.n8n.baseUrl,
+		});
+		const tested = async (more: object = {}) =>
+			await fleet.n8n.rest('POST', '/credentials/test', {
+				credentials: { ...server, type: 'robotFleetApi', data: { ...data(), ...more } },
+			});
+
+		beforeAll(async () => {
+			server = await fleet.n8n.createCredential({
+				name: 'Server',
+				type: 'robotFleetApi',
+				data: data(),
+			});
+		});
+
+		test('the test says who we are, and a wrong key in words', async () => {
+			expect(await tested()).toMatchObject({ status: 'OK' });
+			expect(await tested({ apiKey: 'rfk.wrong' })).toMatchObject({
+				status: 'Error',
+				message: expect.stringContaining('API key'),
+			});
+		});
+
+		test('a job runs, parks and resumes', async () => {
+			const credentials = { robotFleetApi: server };
+			const { id } = await fleet.workflow([
+				manual,
+				{ ...fleet.ours('Submit', 'submitJob', shell('sleep 12; echo far')), credentials },
+				{ ...fleet.ours('Wait', 'waitForExecution', {}), credentials },
+			]);
+			await fleet.n8n.runManually(id, 'Manual');
+			const execution = await finished(id);
+			expect(Fleet.output(execution, 'Wait')[0]!.json.job).toMatchObject({ stdout: 'far\n' });
+		}, 60_000);
+
+		test('a schedule fires, and lets go at once when the workflow is switched off', async () => {
+			const credentials = { robotFleetApi: server };
+			const trigger = fleet.ours('Each second', 'scheduleTrigger', { cron: '* * * * * *' });
+			const { id } = await fleet.workflow([{ ...trigger, credentials }, noOp('After')]);
+			await fleet.n8n.activate(id);
+			await finished(id);
+			const before = performance.now();
+			await fleet.n8n.deactivate(id);
+			expect(performance.now() - before).toBeLessThan(10_000);
+		}, 90_000);
+	});
+
+	test.each([
+		['uname-on-a-click.json', 'Wait for Execution', { job: { state: 'completed', exitCode: 0 } }],
+		[
+			'failed-command-to-error-output.json',
+			'It failed',
+			{ exitCode: 3, stderr: 'no such volume\n' },
+		],
+		['disk-space-every-morning.json', 'Wait for Execution', { job: { state: 'completed' } }],
+	])(
+		'the example %s runs by a click',
+		async (file, last, json) => {
+			const workflow = fleet.example(file);
+			const { id } = await fleet.n8n.createWorkflow(workflow);
+			await fleet.n8n.runManually(id, workflow.nodes[0]!.name);
+			const execution = await finished(id);
+			expect(execution.status).toBe('success');
+			expect(Fleet.output(execution, last)[0]!.json).toMatchObject(json);
+		},
+		60_000,
+	);
+
+	test('the example with a webhook answers with the uname of the robot', async () => {
+		const { id } = await fleet.n8n.createWorkflow(fleet.example('webhook-to-robot-and-back.json'));
+		await fleet.n8n.activate(id);
+		const { text } = await fleet.n8n.request('POST', '/webhook/robot-fleet-uname');
+		expect(text).toContain(release());
+	}, 60_000);
+
 	test('the long job ran once, and resumed its execution once', async () => {
 		const execution = await fleet.n8n.waitForExecution(
 			(each) => each.id === long.executionId && each.status === 'success',

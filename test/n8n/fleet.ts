@@ -131,7 +131,10 @@ export class Fleet {
 	}
 
 	/** The nodes one after the other; a node may have a second output to another node. */
-	async workflow(nodes: Array<{ name: string }>, errorOutput?: { from: string; to: string }) {
+	async workflow(
+		nodes: Array<{ name: string; [field: string]: unknown }>,
+		errorOutput?: { from: string; to: string },
+	) {
 		const main = nodes.filter(({ name }) => name !== errorOutput?.to);
 		const to = (name: string) => [{ node: name, type: 'main', index: 0 }];
 		const connections: Record<string, { main: unknown[][] }> = {};
@@ -142,6 +145,17 @@ export class Fleet {
 		if (errorOutput) connections[errorOutput.from]!.main[1] = to(errorOutput.to);
 		const settings = { executionOrder: 'v1' };
 		return await this.n8n.createWorkflow({ nodes, connections, settings });
+	}
+
+	/** A workflow of examples/, with the credential of this n8n. */
+	example(file: string): { nodes: Array<{ name: string }> } {
+		const text = readFileSync(join(root, 'examples', file), 'utf8');
+		const {
+			id: _id,
+			active: _active,
+			...workflow
+		} = JSON.parse(text.replaceAll('robotFleetThisN8n', this.credential.id));
+		return workflow;
 	}
 
 	/** What a node put out in an execution: items of one output, newest run. */

@@ -41,6 +41,7 @@ export interface HouseOptions {
 export async function house(options: HouseOptions = {}): Promise<House> {
 	const clock = new FakeClock();
 	const file = options.file ?? ':memory:';
+	let killed = false;
 	const open = async () => {
 		const store = await openStore({ file });
 		const engine = await createEngine({
@@ -54,7 +55,7 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 				post: async () => ({ status: 200, body: { resumed: true } }),
 			},
 			fatal: (error) => {
-				throw error;
+				if (!killed) throw error;
 			},
 		});
 		return { store, engine };
@@ -69,8 +70,10 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 			return store;
 		},
 		async restart() {
+			killed = true;
 			await store.close();
-			await engine.stop().catch(() => undefined);
+			await engine.stop();
+			killed = false;
 			({ store, engine } = await open());
 			await settled();
 		},

@@ -196,9 +196,9 @@ function finalOnce({ histories, breaks }: Context): void {
 
 /** I4: at most one start for each attempt, on all machines together, and only where it was sent. */
 function startedOnce({ histories, breaks, startsOf }: Context): void {
-	const attempts = new Map(
-		histories.store.flatMap((truth) =>
-			truth.attempts.map((attempt) => [`${truth.job.jobId}/${attempt.number}`, attempt] as const),
+	const attemptsOf = new Map(
+		histories.store.flatMap(({ job, attempts }) =>
+			attempts.map((attempt): [string, Attempt] => [`${job.jobId}/${attempt.number}`, attempt]),
 		),
 	);
 	for (const [key, starts] of startsOf) {
@@ -207,7 +207,7 @@ function startedOnce({ histories, breaks, startsOf }: Context): void {
 			const where = starts.map(({ robot, pid }) => `${robot} pid ${pid}`).join(', ');
 			breaks('I4', job, `attempt ${number} started ${starts.length} times: ${where}`);
 		}
-		const attempt = attempts.get(key);
+		const attempt = attemptsOf.get(key);
 		if (!attempt) {
 			breaks('I4', job, `attempt ${number} started, but the store does not know it`);
 			continue;

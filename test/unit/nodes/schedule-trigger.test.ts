@@ -132,7 +132,7 @@ describe('Fleet Schedule Trigger', () => {
 		expect(trigger.emitted.map(({ json }) => json.plannedAt)).toEqual([3_000].slice(0, runs));
 	});
 
-	test('ends quietly when another consumer takes over', async () => {
+	test('lets go quietly when another consumer takes over', async () => {
 		const { service, trigger, activate } = setup();
 		await activate();
 		await eventually('it follows', () => follows(service));

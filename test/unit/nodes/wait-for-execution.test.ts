@@ -125,6 +125,23 @@ describe('Wait for Execution: execute()', () => {
 		);
 	});
 
+	test('more jobs than one wait takes are said with the way out', async () => {
+		const { execute } = setup({ jobs: 1_001 });
+		await expect(execute()).rejects.toMatchObject({
+			message: 'One wait takes at most 1000 jobs, here are 1001',
+			description: expect.stringContaining('Loop Over Items'),
+		});
+	});
+
+	test('a callback URL that is none is said with the field to correct', async () => {
+		const { execution, execute } = setup();
+		execution.credential.callbackUrl = 'n8n.internal';
+		await expect(execute()).rejects.toMatchObject({
+			message: '"n8n.internal" is not a URL',
+			description: 'Correct "URL of This n8n" in the credential',
+		});
+	});
+
 	test.each<[unknown, string]>([
 		[undefined, 'The item has no job ID'],
 		['17', '"17" is not a job ID'],

@@ -1,0 +1,44 @@
+import { eventually, OneService } from './one-service';
+
+jest.setTimeout(60_000);
+
+test('a second service on the same data folder is told who owns it, and has it as soon as the owner is dead', async () => {
+	await OneService.use(async (house) => {
+		const { service } = house;
+		const { jobId } = await service.client.submit({ kind: 'command', spec: { command: 'true' } });
+		const rival = await house.rival();
+		rival.start();
+		const line = await eventually('the second one to name the owner', () =>
+			rival.logged().split('\n').find((text) => text.includes('another service owns the data folder')),
+		);
+		expect(JSON.parse(line)).toMatchObject({
+			folder: service.data,
+			owner: `process ${service.pid}, ${service.url}`,
+		});
+		// It has not touched anything: the owner goes on, and nobody listens at the other door.
+		expect((await service.client.job(jobId)).state).toBe('queued');
+		await expect(rival.client.me()).rejects.toMatchObject({ code: 'service-away' });
+		expect(rival.lives).toBe(true);
+
+		const killedAt = performance.now();
+		await service.kill();
+		await rival.ready();
+		// It looks twice a second; the rest is its own start on a busy machine.
+		expect(performance.now() - killedAt).toBeLessThan(10_000);
+		expect((await rival.client.job(jobId)).state).toBe('queued');
+		expect(rival.logged().match(/another service owns/g)).toHaveLength(1);
+		expect(await rival.stop()).toBe(0);
+	});
+});
+
+test('a second service that waits for the folder ends at once when it is told to', async () => {
+	await OneService.use(async (house) => {
+		const rival = await house.rival();
+		rival.start();
+		await eventually('the second one to wait', () =>
+			rival.logged().includes('another service owns the data folder'),
+		);
+		expect(await rival.stop(5_000)).toBe(0);
+		await house.service.client.me();
+	});
+});
