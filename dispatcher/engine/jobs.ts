@@ -57,7 +57,6 @@ export class Jobs {
 
 	async job(jobId: string, waitMs = 0, signal?: AbortSignal): Promise<Job> {
 		const { clock, watchers } = this.#context;
-		if (waitMs <= 0) return jobView(await this.#read(jobId));
 		const job = await watchers.until(
 			'ended',
 			[jobId],

@@ -94,7 +94,7 @@ export class Waits {
 			'wait',
 			[waitId],
 			() => this.#view(waitId),
-			(wait) => waitMs <= 0 || wait.state !== 'open',
+			(wait) => wait.state !== 'open',
 			{ ms: waitMs, sleep: (ms, over) => clock.sleep(ms, over), signal },
 		);
 	}

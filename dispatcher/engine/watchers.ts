@@ -46,6 +46,7 @@ export class Watchers {
 		done: (value: T) => boolean,
 		wait: { ms: number; sleep(ms: number, signal: AbortSignal): Promise<void>; signal?: AbortSignal },
 	): Promise<T> {
+		if (wait.ms <= 0) return read();
 		const over = new AbortController();
 		let wake = () => {};
 		let woken = false;

@@ -66,7 +66,7 @@ test('a submit that was committed and not answered is one job when it is sent ag
 	});
 });
 
-let t0=0;const tick=(n:number)=>{const n1=performance.now(); if(n1-t0>1500) process.stderr.write(`step ${n} ${Math.round(n1-t0)}\n`); t0=n1;};
+let t0=0; const tick=(n:number)=>{const n1=performance.now(); if(n1-t0>1500) process.stderr.write(`step ${n} ${Math.round(n1-t0)}\n`); t0=n1; if(n>1&&n1-tS>11000) throw new Error("slow at "+n);}; let tS=performance.now();
 test('a job that ends while the service is away is reported once, with all of its output, when it is back', async () => {
 	await OneService.use(async (house) => {
 		const { service, folder } = house;

@@ -1,3 +1,4 @@
+import { RobotFleetApi } from '../../../credentials/RobotFleetApi.credentials';
 import { believable, away, rebase, sendThroughN8n } from '../../../nodes/shared/connection';
 import { nodeError, refusalOf } from '../../../nodes/shared/refusals';
 import { Problem } from '../../../protocol';
@@ -82,4 +83,11 @@ test('a callback keeps its path and signature under another origin', () => {
 		'http://127.0.0.1:5678/webhook-waiting/17/node?signature=s',
 	);
 	expect(rebase(resumeUrl, '')).toBe(resumeUrl);
+});
+
+test('the credential sends its key without an expression, which a running trigger may not evaluate', async () => {
+	const { authenticate } = new RobotFleetApi();
+	if (typeof authenticate !== 'function') throw new Error('n8n would evaluate an expression');
+	const options = await authenticate({ apiKey: 'k' }, { url: '/', headers: { accept: 'x' } });
+	expect(options.headers).toEqual({ accept: 'x', Authorization: 'Bearer k' });
 });

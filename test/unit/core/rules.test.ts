@@ -1,0 +1,127 @@
+/** The pure rules: order, matching, retry, calendar. */
+import fc from 'fast-check';
+import { causes, finalStates, jobStates, moves, priorities, canMove, isFinal } from '../../../protocol';
+import { laneKey, laneRule, misfit, ruleOf } from '../../../dispatcher/core/matching';
+import { priorityOf, rank } from '../../../dispatcher/core/rank';
+import { afterAttempt, afterLoss, delayMs, retryDefaults, type Policy } from '../../../dispatcher/core/retry';
+import { checkCron, lastRun, nextRuns } from '../../../dispatcher/core/schedule';
+
+const policy = (more: Partial<Policy> = {}): Policy => ({
+	timeouts: { startMs: 30_000, runMs: 3_600_000 },
+	retry: retryDefaults,
+	onLoss: { waitMs: 300_000, then: 'unknown' },
+	onDisconnect: 'continue',
+	idempotent: false,
+	...more,
+});
+
+test('final states have no way out, and every state can be reached', () => {
+	for (const state of jobStates) {
+		expect(isFinal(state)).toBe((finalStates as readonly string[]).includes(state));
+	}
+	const reachable = new Set<string>(['pending', 'queued']);
+	for (let grown = true; grown; ) {
+		grown = false;
+		for (const from of [...reachable] as (keyof typeof moves)[]) {
+			for (const to of moves[from]) if (!reachable.has(to)) grown = !!reachable.add(to);
+		}
+	}
+	expect([...reachable].sort()).toEqual([...jobStates].sort());
+});
+
+test('no sequence of rulings leaves the table of moves', () => {
+	const ending = fc.record({
+		state: fc.constantFrom(...finalStates),
+		cause: fc.option(fc.constantFrom(...(Object.keys(causes) as (keyof typeof causes)[]))),
+		exitCode: fc.option(fc.integer({ min: 0, max: 255 })),
+	});
+	fc.assert(
+		fc.property(ending, fc.nat(5), fc.boolean(), fc.double({ min: 0, max: 1, noNaN: true }), (end, tries, cancelled, chance) => {
+			const next = afterAttempt(end, policy({ idempotent: tries % 2 === 0 }), tries, cancelled, chance);
+			expect(canMove('running', next.to)).toBe(true);
+			if (cancelled) expect(isFinal(next.to)).toBe(true);
+			const lost = afterLoss(policy({ onLoss: { waitMs: 0, then: 'retry' } }), tries, cancelled);
+			expect(canMove('running', lost.to)).toBe(true);
+		}),
+	);
+});
+
+test('a higher priority goes first, and ten minutes of waiting are worth one level', () => {
+	const at = 1_000_000_000;
+	expect(rank(at, 'high')).toBeLessThan(rank(at, 'normal'));
+	expect(rank(at - 600_001, 'low')).toBeLessThan(rank(at, 'normal'));
+	expect(rank(at - 599_999, 'low')).toBeGreaterThan(rank(at, 'normal'));
+});
+
+test('nothing ever ages into critical', () => {
+	fc.assert(
+		fc.property(fc.nat(4e12), fc.nat(4e12), fc.constantFrom(...priorities.slice(1)), (a, b, priority) => {
+			expect(rank(a, 'critical')).toBeLessThan(rank(b, priority));
+		}),
+	);
+});
+
+test('priorities are taken as names and as numbers 3…0', () => {
+	expect([3, 2, 1, 0].map(priorityOf)).toEqual(priorities);
+	expect(priorityOf(undefined)).toBe('normal');
+});
+
+test('equal wishes share a lane whatever order they were written in, and a lane gives its rule back', () => {
+	const a = ruleOf({ labels: { site: 'berlin', os: 'linux' }, capabilities: ['gpu', 'docker', 'gpu'] }, undefined);
+	const b = ruleOf({ capabilities: ['docker', 'gpu'], labels: { os: 'linux', site: 'berlin' } }, undefined);
+	expect(laneKey(a)).toBe(laneKey(b));
+	expect(laneRule(laneKey(a))).toEqual(a);
+	expect(laneKey(ruleOf({}, 'robot'))).not.toBe(laneKey(ruleOf({}, undefined)));
+});
+
+test('a robot that does not fit is told apart by the rule that excludes it', () => {
+	const robot = { robotId: 'r', labels: { site: 'berlin' }, capabilities: ['docker'] };
+	expect(misfit(ruleOf({ labels: { site: 'berlin' } }, undefined), robot)).toBeUndefined();
+	expect(misfit(ruleOf({ labels: { site: 'rome' } }, undefined), robot)).toBe('has the label site=berlin, not site=rome');
+	expect(misfit(ruleOf({ labels: { os: 'linux' } }, undefined), robot)).toBe('has no label os=linux');
+	expect(misfit(ruleOf({ capabilities: ['gpu'] }, undefined), robot)).toBe('lacks the capability gpu');
+	expect(misfit(ruleOf({}, 'another'), robot)).toBe('is another robot');
+});
+
+test('back-off doubles up to its limit, and jitter stays inside its share', () => {
+	const steady = { ...retryDefaults, jitter: 0 };
+	expect([1, 2, 3, 20].map((tries) => delayMs(steady, tries, 0.5))).toEqual([1_000, 2_000, 4_000, 60_000]);
+	expect(delayMs(retryDefaults, 1, 0)).toBe(800);
+	expect(delayMs(retryDefaults, 1, 1)).toBe(1_200);
+});
+
+test('only listed causes and exit codes are tried again; an idempotent job is for any cause', () => {
+	const end = (exitCode: number) => ({ state: 'failed', cause: 'exit_code', exitCode }) as const;
+	expect(afterAttempt(end(75), policy(), 1, false, 0.5).to).toBe('pending');
+	expect(afterAttempt(end(3), policy(), 1, false, 0.5).to).toBe('failed');
+	expect(afterAttempt(end(3), policy({ idempotent: true }), 1, false, 0.5).to).toBe('pending');
+	expect(afterAttempt(end(75), policy(), 3, false, 0.5).to).toBe('failed');
+	const unknown = { state: 'failed', cause: 'unknown', exitCode: null } as const;
+	expect(afterAttempt(unknown, policy(), 1, false, 0.5)).toEqual({ to: 'failed', cause: 'unknown' });
+});
+
+test('three losses are enough', () => {
+	const retry = policy({ onLoss: { waitMs: 0, then: 'retry' } });
+	expect([1, 2, 3].map((losses) => afterLoss(retry, losses, false).to)).toEqual(['pending', 'pending', 'failed']);
+});
+
+test("the seed's two cron examples mean nine o'clock on weekdays", () => {
+	for (const cron of ['0 9 * * 1-5', '0 0 9 * * 1-5']) {
+		const runs = nextRuns(cron, 'Europe/Berlin', Date.UTC(2026, 5, 5, 12), 3);
+		expect(runs.map((at) => new Date(at).toUTCString().slice(0, 22))).toEqual([
+			'Mon, 08 Jun 2026 07:00',
+			'Tue, 09 Jun 2026 07:00',
+			'Wed, 10 Jun 2026 07:00',
+		]);
+	}
+});
+
+test('the last missed run is found, and none when none was due', () => {
+	const noon = Date.UTC(2026, 0, 1, 12);
+	expect(lastRun('*/10 * * * *', 'UTC', noon, noon + 25 * 60_000)).toBe(noon + 20 * 60_000);
+	expect(lastRun('*/10 * * * *', 'UTC', noon, noon + 5 * 60_000)).toBeUndefined();
+});
+
+test('an expression that can never come due is refused', () => {
+	expect(() => checkCron('0 0 30 2 *', 'UTC')).toThrow(/cron/);
+});

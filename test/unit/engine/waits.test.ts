@@ -1,0 +1,148 @@
+/** Parked executions: the service pokes until the node has taken the outcome. */
+import { admin, house, type House } from '../../support/engine';
+import { settled } from '../../support/fake-clock';
+
+type Answer = { status: number; body: unknown } | Error;
+
+let h: House;
+let pokes: { url: string; body: { waitId: string; nonce: string } }[];
+let answers: Answer[];
+
+async function open(more: { file?: string } = {}): Promise<void> {
+	pokes = [];
+	answers = [];
+	h = await house({
+		...more,
+		callbacks: {
+			check: () => undefined,
+			post: async (url, body) => {
+				pokes.push({ url, body: body as never });
+				const answer = answers.shift() ?? { status: 200, body: { resumed: true } };
+				if (answer instanceof Error) throw answer;
+				return answer;
+			},
+		},
+	});
+}
+afterEach(() => h.close());
+
+const url = 'http://127.0.0.1:5678/webhook-waiting/7/node?signature=s';
+
+async function parked(jobIds: string[], more: object = {}) {
+	return h.engine.createWait({ jobIds, resumeUrl: url, executionId: '7', nodeId: 'node', ...more }, admin);
+}
+
+test('a wait becomes due when all its jobs have ended, is poked once, and closes when the node took it', async () => {
+	await open();
+	const robot = await h.robot('r1', { slots: 2 });
+	const jobs = [await h.submit(), await h.submit()];
+	const { waitId, state } = await parked(jobs);
+	expect(state).toBe('open');
+	await robot.end({}, robot.assigned[0]);
+	await h.clock.advance(1_000);
+	expect(pokes).toHaveLength(0);
+	await robot.end({}, robot.assigned[1]);
+	await h.clock.advance(1_000);
+	expect(pokes).toMatchObject([{ url, body: { waitId } }]);
+	const wait = await h.engine.wait(waitId);
+	expect(wait).toMatchObject({ state: 'closed', timedOut: false, executionId: '7', nodeId: 'node' });
+	expect(wait.jobs.map(({ jobId }) => jobId)).toEqual(jobs);
+});
+
+test('a wait for any of its jobs is due with the first', async () => {
+	await open();
+	const robot = await h.robot('r1');
+	const jobs = [await h.submit(), await h.submit()];
+	const { waitId } = await parked(jobs, { until: 'any' });
+	await settled();
+	await robot.end();
+	expect((await h.engine.wait(waitId)).state).toBe('due');
+});
+
+test('a wait for jobs that have all ended is due at once', async () => {
+	await open();
+	const robot = await h.robot('r1');
+	const id = await h.submit();
+	await settled();
+	await robot.end();
+	expect((await parked([id])).state).toBe('due');
+});
+
+test('jobs come back in the order asked for, repeats included', async () => {
+	await open();
+	const [a, b] = [await h.submit(), await h.submit()];
+	const { waitId } = await parked([b, a, b]);
+	expect((await h.engine.wait(waitId)).jobs.map(({ jobId }) => jobId)).toEqual([b, a, b]);
+});
+
+test('a poke that n8n cannot take yet is tried again: not suspended, starting, down', async () => {
+	await open();
+	const robot = await h.robot('r1');
+	const id = await h.submit();
+	const { waitId } = await parked([id]);
+	await settled();
+	answers = [
+		{ status: 409, body: { message: 'The execution "7" is running already.' } },
+		{ status: 200, body: undefined },
+		{ status: 404, body: undefined },
+		new Error('connect ECONNREFUSED'),
+		{ status: 200, body: { resumed: false, reason: 'not ready' } },
+	];
+	await robot.end();
+	await h.clock.advance(60_000);
+	expect(pokes).toHaveLength(6);
+	expect(await h.engine.wait(waitId)).toMatchObject({ state: 'closed', tries: 5 });
+});
+
+test('an execution that has ended closes its wait; one that was deleted leaves a dead letter', async () => {
+	await open();
+	const robot = await h.robot('r1', { slots: 2 });
+	const [a, b] = [await h.submit(), await h.submit()];
+	const first = await parked([a]);
+	await settled();
+	answers = [{ status: 409, body: { message: 'The execution "7" has finished already.' } }];
+	await robot.end({}, robot.assigned[0]);
+	await h.clock.advance(1_000);
+	expect((await h.engine.wait(first.waitId)).state).toBe('closed');
+	const second = await parked([b]);
+	answers = [{ status: 404, body: { message: 'The execution "7" does not exist.' } }];
+	await robot.end({}, robot.assigned[1]);
+	await h.clock.advance(1_000);
+	expect(await h.engine.wait(second.waitId)).toMatchObject({
+		state: 'dead',
+		lastError: 'The execution "7" does not exist.',
+	});
+	await h.engine.deliverWait(second.waitId);
+	await h.clock.advance(1_000);
+	expect((await h.engine.wait(second.waitId)).state).toBe('closed');
+});
+
+test('a wait ends when its time is over, and the job goes on', async () => {
+	await open();
+	const robot = await h.robot('r1');
+	const id = await h.submit();
+	const { waitId } = await parked([id], { deadlineAt: h.clock.now() + 10_000 });
+	await settled();
+	await h.clock.advance(11_500);
+	expect(await h.engine.wait(waitId)).toMatchObject({ timedOut: true });
+	expect(pokes).toHaveLength(1);
+	expect((await h.engine.job(id)).state).toBe('dispatched');
+	await robot.end();
+	expect((await h.engine.job(id)).state).toBe('completed');
+});
+
+test('a long poll of a wait is answered when it is due', async () => {
+	await open();
+	const robot = await h.robot('r1');
+	const id = await h.submit();
+	const { waitId } = await parked([id]);
+	const waiting = h.engine.wait(waitId, 10_000);
+	await settled();
+	await robot.end();
+	expect((await waiting).state).toBe('due');
+});
+
+test('a wait for a job nobody knows is refused', async () => {
+	await open();
+	await expect(parked(['nobody'])).rejects.toMatchObject({ code: 'no-such-job' });
+});
