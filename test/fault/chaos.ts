@@ -54,6 +54,8 @@ export interface Figures {
 	lostAnswers: number;
 	duplicates: number;
 	seconds: number;
+	/** From the last kill until all was quiet. */
+	quietAfterSeconds: number;
 }
 
 /** A small generator with a seed, so that a bad day can be repeated. */
@@ -225,9 +227,12 @@ export class Chaos {
 	readonly #startedAt = performance.now();
 	#client!: FleetClient;
 	#kills = { service: 0, agents: 0, whileStarting: 0 };
+	#lastKillAt = 0;
+	#quietAt = 0;
 	#lostAnswers = 0;
 	#duplicates = 0;
 	#submitted = false;
+	#killed = false;
 	/** Those who wait for the next question. */
 	readonly #asked: (() => void)[] = [];
 	#over = false;
@@ -327,6 +332,7 @@ export class Chaos {
 			lostAnswers: this.#lostAnswers,
 			duplicates: this.#duplicates,
 			seconds: Math.round((performance.now() - this.#startedAt) / 100) / 10,
+			quietAfterSeconds: Math.round((this.#quietAt - this.#lastKillAt) / 100) / 10,
 		};
 	}
 
@@ -464,9 +470,11 @@ export class Chaos {
 			else this.#kills.agents++;
 			await victim.kill();
 			if (this.#over) return;
+			this.#lastKillAt = performance.now();
 			start(victim);
 			kills++;
 		}
+		this.#killed = true;
 	}
 
 	/** Resolves when a submit or cancel has just been sent, at the latest after 300 ms. */
@@ -480,7 +488,10 @@ export class Chaos {
 		const until = performance.now() + this.#options.deadlineMs;
 		while (!this.#over) {
 			try {
-				if (await this.#look(chance)) return;
+				if (await this.#look(chance)) {
+					this.#quietAt = performance.now();
+					return;
+				}
 			} catch (error) {
 				if (!mayAskAgain(error)) throw error;
 			}
@@ -498,7 +509,7 @@ export class Chaos {
 			this.#saw(await this.#client.job(finals[Math.floor(chance() * finals.length)]!));
 		}
 		for (const id of open.slice(0, 50)) this.#saw(await this.#client.job(id));
-		if (!this.#submitted || open.length > 0) return false;
+		if (!this.#submitted || !this.#killed || open.length > 0) return false;
 		const robots = await this.#client.robots();
 		if (robots.some((robot) => !robot.connected || robot.held > 0)) return false;
 		return [...this.#known.values()].every((final) => final);

@@ -66,6 +66,7 @@ function table(figures: Figures, found: Violation[]): string {
 		['second final states (I3)', broken(['I3'])],
 		['other violations', broken(['I5', 'I6', 'I7', 'I10', 'I11', 'I15'])],
 		['seconds', rest.seconds],
+		['from the last kill to quiet', rest.quietAfterSeconds],
 	];
 	return `\n${rows.map(([name, value]) => `${name.padEnd(32)}${value}`).join('\n')}\n`;
 }
