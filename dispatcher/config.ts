@@ -14,7 +14,7 @@ export interface Config {
 		readonly host: string;
 		readonly port: number;
 		readonly robotsListen: string | undefined;
-		readonly insecureRobots: boolean;
+		readonly insecure: boolean;
 		readonly publicUrl: string | undefined;
 		readonly heartbeatMs: number;
 	};
@@ -66,7 +66,7 @@ const settings = {
 		undefined,
 		listenOf,
 	),
-	insecureRobots: setting('--insecure-robots', ['ROBOT_FLEET_INSECURE_ROBOTS'], false, flagOf),
+	insecure: setting('--insecure', ['ROBOT_FLEET_INSECURE'], false, flagOf),
 	publicUrl: setting<string | undefined>(
 		'--public-url',
 		['ROBOT_FLEET_PUBLIC_URL'],
@@ -139,7 +139,7 @@ export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
 			host: values.host,
 			port: values.port,
 			robotsListen: values.robotsListen,
-			insecureRobots: values.insecureRobots,
+			insecure: values.insecure,
 			publicUrl: values.publicUrl,
 			heartbeatMs: values.heartbeatInterval * 1000,
 		},

@@ -80,6 +80,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 				log,
 				settings: {
 					defaultJobTimeoutMs: config.engine.defaultJobTimeoutMs,
+					sweepMs: config.engine.sweepMs,
 					recoveryGraceMs: limits.recoveryGraceMs,
 					...(n8nUrl === undefined ? {} : { callbackBase: n8nUrl }),
 				},

@@ -24,8 +24,10 @@ export function pollStatus(state: string): 'running' | 'completed' | 'error' {
 }
 
 const instants = /At$/;
+/** Their keys are the user's words. */
+const notOurs = new Set(['outputs', 'spec', 'variables', 'labels', 'env']);
 
-/** Renames keys to the seed's and instants to ISO-8601, deeply; `outputs`, `spec` and `variables` are not ours to rename. */
+/** Renames keys to the seed's and instants to ISO-8601, deeply; what holds the user's own keys stays as it is. */
 export function toSeedNames(value: unknown, key = ''): unknown {
 	if (Array.isArray(value)) return value.map((entry) => toSeedNames(entry));
 	if (instants.test(key) && typeof value === 'number') return new Date(value).toISOString();
@@ -33,7 +35,7 @@ export function toSeedNames(value: unknown, key = ''): unknown {
 	return Object.fromEntries(
 		Object.entries(value).map(([name, entry]) => [
 			seedName(name),
-			name === 'outputs' || name === 'spec' || name === 'variables'
+			notOurs.has(name)
 				? entry
 				: toSeedNames(entry, name),
 		]),

@@ -13,7 +13,7 @@ export interface ServeFlags {
 	host?: string;
 	port?: string;
 	robotsListen?: string;
-	insecureRobots?: boolean;
+	insecure?: boolean;
 	publicUrl?: string;
 	data?: string;
 	config?: string;
@@ -71,7 +71,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--host <host>', 'address to listen on (default 127.0.0.1)')
 		.option('--port <port>', 'port to listen on, 0 = any free one (default 8765)')
 		.option('--robots-listen <host:port>', 'a second door that only robots can use')
-		.option('--insecure-robots', 'allow that door on other addresses without TLS')
+		.option('--insecure', 'allow other addresses than loopback without TLS')
 		.option('--public-url <url>', 'how others reach the service')
 		.option('--data <folder>', 'data folder (default ~/.robot-fleet)')
 		.option('--config <file>', 'settings as one JSON object, e.g. {"port": 8765}')

@@ -26,7 +26,7 @@ const defaultTokenTtlMs = 15 * 60_000;
 
 export class Access {
 	readonly #context: Context;
-	readonly #keys = new Map<string, StoredKey & { caller: Caller }>();
+	readonly #keys = new Map<string, StoredKey & { caller: Caller; used: boolean }>();
 
 	constructor(context: Context) {
 		this.#context = context;
@@ -70,7 +70,7 @@ export class Access {
 	async revokeKey(keyId: string, by: Caller): Promise<void> {
 		const key = this.#keys.get(keyId);
 		if (!key) throw new Problem('no-such-key', { id: keyId });
-		const { caller: _, ...stored } = key;
+		const { caller: _, used: __, ...stored } = key;
 		const revoked = { ...stored, revokedAt: stored.revokedAt ?? this.#context.clock.now() };
 		await this.#context.turns.deed('putKey', revoked);
 		this.#remember(revoked);
@@ -90,7 +90,18 @@ export class Access {
 			throw new Problem('bad-key');
 		}
 		key.lastUsedAt = now;
+		key.used = true;
 		return key.caller;
+	}
+
+	/** Writes down which keys were used since the last time. */
+	async noteUsed(): Promise<void> {
+		for (const key of this.#keys.values()) {
+			if (!key.used) continue;
+			key.used = false;
+			const { caller: _, used: __, ...stored } = key;
+			await this.#context.turns.deed('putKey', stored);
+		}
 	}
 
 	async createToken(request: TokenRequest, by: Caller): Promise<TokenRecord & { token: string }> {
@@ -219,7 +230,7 @@ export class Access {
 			name: key.name,
 			scopes: granted.includes('admin') ? scopes : granted,
 		};
-		this.#keys.set(key.id, { ...key, caller });
+		this.#keys.set(key.id, { ...key, caller, used: false });
 	}
 }
 

@@ -17,6 +17,8 @@ export interface Log {
 export interface Settings {
 	/** Run limit of kinds that have none of their own. */
 	defaultJobTimeoutMs: number;
+	/** How often waiting jobs are offered again although nothing happened; dispatch itself is event-driven. */
+	sweepMs: number;
 	/** How long the service must have been ready before absence counts against a robot. */
 	recoveryGraceMs: number;
 	/** Where n8n really listens; a resume URL that points to n8n by another name is sent there. */

@@ -72,7 +72,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const access = new Access(context);
 	const waits = new Waits(context, parts.callbacks);
 	const schedules = new Schedules(context);
-	const duties = new Duties(context, attempts, waits, schedules);
+	const duties = new Duties(context, attempts, waits, schedules, access);
 
 	await access.load();
 	await loadHolds(context);
@@ -139,6 +139,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			if (readiness === 'stopped') return;
 			readiness = 'stopping';
 			await duties.stop();
+			await access.noteUsed().catch(() => undefined);
 			for (const entry of fleet.all()) entry.session?.sink.close(1001, 'the service stops');
 			await turns.idle();
 			readiness = 'stopped';

@@ -8,6 +8,7 @@
 import { type CancelJob, limits } from '../../protocol';
 import type { Policy } from '../core/retry';
 import type { StoredJob } from '../store/store';
+import type { Access } from './access';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
 import { type Live, refOf } from './fleet';
@@ -19,12 +20,15 @@ const maxSleepMs = 1_000;
 const backstopMs = 5_000;
 const remindMs = 30_000;
 const dueBatch = 500;
+/** How often the last use of keys is written down. */
+const noteMs = 60_000;
 
 export class Duties {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
 	readonly #waits: Waits;
 	readonly #schedules: Schedules;
+	readonly #access: Access;
 	readonly #stop = new AbortController();
 	/** Ends the sleep early; absent while awake, when a lower `#nextAt` is enough. */
 	#wake: AbortController | undefined;
@@ -32,8 +36,17 @@ export class Duties {
 	#nextAt = 0;
 	#lastLookAt = 0;
 	#readyAt = 0;
+	#sweptAt = 0;
+	#notedAt = 0;
 
-	constructor(context: Context, attempts: Attempts, waits: Waits, schedules: Schedules) {
+	constructor(
+		context: Context,
+		attempts: Attempts,
+		waits: Waits,
+		schedules: Schedules,
+		access: Access,
+	) {
+		this.#access = access;
 		this.#context = context;
 		this.#attempts = attempts;
 		this.#waits = waits;
@@ -77,14 +90,22 @@ export class Duties {
 	}
 
 	async look(): Promise<void> {
-		const { clock, lanes, fleet, turns } = this.#context;
+		const { clock, lanes, fleet, turns, settings } = this.#context;
 		const now = clock.now();
 		this.#lives(now);
 		await this.#ripen(now);
 		this.dueAt(await this.#waits.look(now));
 		this.dueAt(await this.#schedules.look(now));
+		if (clock.monotonic() - this.#notedAt >= noteMs) {
+			this.#notedAt = clock.monotonic();
+			await this.#access.noteUsed();
+		}
 		// The safety sweep: a job that was refused "for now", or anything a hint was lost for.
-		if (lanes.waiting.size > 0 && fleet.free.size > 0) turns.nudge();
+		const mono = clock.monotonic();
+		if (lanes.waiting.size > 0 && fleet.free.size > 0 && mono - this.#sweptAt >= settings.sweepMs) {
+			this.#sweptAt = mono;
+			turns.nudge();
+		}
 	}
 
 	#lives(now: number): void {

@@ -31,7 +31,7 @@ export interface ServerOptions {
 	/** `HOST:PORT` of a second listener that serves only robots. */
 	robotsListen?: string;
 	/** Allows plain HTTP for robots on other machines: for a TLS proxy or a tunnel in front. */
-	insecureRobots?: boolean;
+	insecure?: boolean;
 	/** What others call us; its host is accepted in the Host header. */
 	publicUrl?: string;
 	heartbeatMs?: number;
@@ -54,6 +54,7 @@ const robotsCalls = ['robotEnrol', 'robotLink', 'healthz'] as const satisfies Ca
 const goodbyeMs = 500;
 
 export async function startServer(options: ServerOptions): Promise<Server> {
+	refuseInTheOpen('--host', options.host, options.insecure);
 	const robotsAt = options.robotsListen === undefined ? undefined : robotsListenOf(options);
 	const { engine, clock, log, settings } = options;
 	const house: House = { engine, clock, log, settings, waiting: new Set() };
@@ -110,7 +111,7 @@ function allDoors(version: string): Record<CallName, Door> {
 	return doors;
 }
 
-function robotsListenOf({ robotsListen, insecureRobots }: ServerOptions) {
+function robotsListenOf({ robotsListen, insecure }: ServerOptions) {
 	const match = /^(.+):(\d{1,5})$/.exec(robotsListen!);
 	const host = match?.[1]?.replace(/^\[|\]$/g, '');
 	if (host === undefined || Number(match![2]) > 65_535) {
@@ -118,12 +119,16 @@ function robotsListenOf({ robotsListen, insecureRobots }: ServerOptions) {
 			mistakes: `ROBOT_FLEET_ROBOTS_LISTEN is "${robotsListen}", it must be HOST:PORT`,
 		});
 	}
-	if (!isLoopback(host) && !insecureRobots) {
-		throw new Problem('bad-config', {
-			mistakes: `--robots-listen ${robotsListen} would talk to other machines without encryption, and TLS comes with a later version; listen on 127.0.0.1 behind a TLS proxy or a tunnel, or add --insecure-robots on a network you trust`,
-		});
-	}
+	refuseInTheOpen('--robots-listen', host, insecure);
 	return { host, port: Number(match![2]), variable: 'ROBOT_FLEET_ROBOTS_LISTEN' };
+}
+
+/** Keys and commands must not cross a network in the clear. */
+function refuseInTheOpen(flag: string, host: string, insecure = false): void {
+	if (isLoopback(host) || insecure) return;
+	throw new Problem('bad-config', {
+		mistakes: `${flag} ${host} would talk to other machines without encryption, and TLS comes with a later version; listen on 127.0.0.1 behind a TLS proxy or a tunnel, or add --insecure on a network you trust`,
+	});
 }
 
 async function listen(

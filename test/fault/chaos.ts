@@ -493,6 +493,9 @@ export class Chaos {
 					return;
 				}
 			} catch (error) {
+				if (error instanceof Problem && error.code === 'no-such-job') {
+					throw new Error(`an acknowledged job is gone: ${error.message} (${this.folder})`);
+				}
 				if (!mayAskAgain(error)) throw error;
 			}
 			if (performance.now() > until) throw new Error(await this.#whatIsMissing());

@@ -49,7 +49,7 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 			clock,
 			chance: options.chance ?? (() => 0.5),
 			log: silent,
-			settings: { defaultJobTimeoutMs: 3_600_000, recoveryGraceMs: 90_000 },
+			settings: { defaultJobTimeoutMs: 3_600_000, sweepMs: 1_000, recoveryGraceMs: 90_000 },
 			callbacks: options.callbacks ?? {
 				check: () => undefined,
 				post: async () => ({ status: 200, body: { resumed: true } }),

@@ -366,7 +366,7 @@ describe('the door for robots only', () => {
 		await expect(openHouse({}, { robotsListen: '0.0.0.0:0' })).rejects.toThrow(
 			'TLS comes with a later version',
 		);
-		await using house = await openHouse({}, { robotsListen: '0.0.0.0:0', insecureRobots: true });
+		await using house = await openHouse({}, { robotsListen: '0.0.0.0:0', insecure: true });
 		expect(house.server.robotsUrl).toBeDefined();
 	});
 });
