@@ -47,11 +47,13 @@ const nodes = () =>
 	});
 
 const assets = () =>
-	src(['nodes/**/*.{svg,png,json}', 'credentials/**/*.{svg,png}'], { base: '.', encoding: false }).pipe(
-		dest('dist'),
-	);
+	src(['nodes/**/*.{svg,png,json}', 'credentials/**/*.{svg,png}'], {
+		base: '.',
+		encoding: false,
+	}).pipe(dest('dist'));
 
-const embedded = () => bundle('dispatcher/embed.ts', 'dist/embedded/service.js', { minify: true, keepNames: true });
+const embedded = () =>
+	bundle('dispatcher/embed.ts', 'dist/embedded/service.js', { minify: true, keepNames: true });
 const service = () => program('dispatcher/main.ts', 'dispatcher/dist/robot-fleet.js');
 const agent = () => program('agent/main.ts', 'agent/dist/agent.js');
 

@@ -130,9 +130,7 @@ export const command: Kind<CommandSpec> = {
 				return new Problem('bad-field', { path, reason: 'must not hold a NUL byte' });
 			}
 		}
-		const bytes = Buffer.byteLength(
-			[spec.shell, spec.command, ...(spec.args ?? [])].join(' '),
-		);
+		const bytes = Buffer.byteLength([spec.shell, spec.command, ...(spec.args ?? [])].join(' '));
 		if (bytes > limits.maxCommandBytes) {
 			return new Problem('bad-field', {
 				path: spec.shell === undefined ? 'spec.args' : 'spec.shell',

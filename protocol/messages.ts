@@ -125,7 +125,8 @@ export interface JobAccepted extends AttemptRef {
 
 /** `not-started` answers a revoke; the other reasons are refusals. */
 export interface JobRejected extends AttemptRef {
-	reason: 'not-started' | 'paused' | 'no-slot' | 'unsupported-kind' | 'invalid' | 'policy' | 'stopping';
+	reason:
+		'not-started' | 'paused' | 'no-slot' | 'unsupported-kind' | 'invalid' | 'policy' | 'stopping';
 	message: string;
 	/** True = never ask this robot again for this job. */
 	permanent: boolean;

@@ -35,9 +35,7 @@ export function toSeedNames(value: unknown, key = ''): unknown {
 	return Object.fromEntries(
 		Object.entries(value).map(([name, entry]) => [
 			seedName(name),
-			notOurs.has(name)
-				? entry
-				: toSeedNames(entry, name),
+			notOurs.has(name) ? entry : toSeedNames(entry, name),
 		]),
 	);
 }

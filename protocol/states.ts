@@ -29,15 +29,7 @@ export type FinalState = (typeof finalStates)[number];
 export const moves = {
 	pending: ['queued', 'failed', 'timeout', 'cancelled'],
 	queued: ['dispatched', 'pending', 'failed', 'timeout', 'cancelled'],
-	dispatched: [
-		'running',
-		'queued',
-		'pending',
-		'completed',
-		'failed',
-		'timeout',
-		'cancelled',
-	],
+	dispatched: ['running', 'queued', 'pending', 'completed', 'failed', 'timeout', 'cancelled'],
 	running: ['completed', 'failed', 'timeout', 'cancelled', 'pending'],
 	completed: [],
 	failed: [],

@@ -6,7 +6,9 @@ import { root } from './steps.mjs';
 
 const out = join(root, 'test/bench/dist');
 await esbuild.build({
-	entryPoints: ['main', 'robots', 'bullmq-worker'].map((name) => join(root, `test/bench/${name}.ts`)),
+	entryPoints: ['main', 'robots', 'bullmq-worker'].map((name) =>
+		join(root, `test/bench/${name}.ts`),
+	),
 	outdir: out,
 	outExtension: { '.js': '.mjs' },
 	bundle: true,
@@ -14,9 +16,14 @@ await esbuild.build({
 	format: 'esm',
 	logLevel: 'warning',
 	external: ['bullmq', 'bufferutil', 'utf-8-validate'],
-	banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" },
+	banner: {
+		js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);",
+	},
 });
-const built = spawnSync('gulp', ['programs'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+const built = spawnSync('gulp', ['programs'], {
+	cwd: root,
+	stdio: ['ignore', 'ignore', 'inherit'],
+});
 if (built.status !== 0) process.exit(1);
 const { status } = spawnSync(process.execPath, [join(out, 'main.mjs'), ...process.argv.slice(2)], {
 	stdio: 'inherit',

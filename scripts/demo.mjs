@@ -26,7 +26,10 @@ const say = (text) => console.log(`\n\x1b[1m${text}\x1b[0m`);
  * @returns {Promise<string>} what the line says
  */
 function start(args, ready) {
-	const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, LOG_LEVEL: 'warn' } });
+	const child = spawn(process.execPath, args, {
+		stdio: ['ignore', 'pipe', 'pipe'],
+		env: { ...process.env, LOG_LEVEL: 'warn' },
+	});
 	running.push(child);
 	return new Promise((resolve, reject) => {
 		let text = '';
@@ -44,13 +47,19 @@ function start(args, ready) {
 /** @param {string[]} args */
 function fleet(...args) {
 	console.log(`\x1b[2m$ robot-fleet ${args.join(' ')}\x1b[0m`);
-	return spawnSync(process.execPath, [service, ...args, '--data', data].filter(Boolean), { stdio: 'inherit' }).status;
+	return spawnSync(process.execPath, [service, ...args, '--data', data].filter(Boolean), {
+		stdio: 'inherit',
+	}).status;
 }
 
 try {
 	if (!existsSync(service) || !existsSync(agent)) {
 		say('Building …');
-		const built = spawnSync('gulp', ['programs'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'], shell: process.platform === 'win32' });
+		const built = spawnSync('gulp', ['programs'], {
+			cwd: root,
+			stdio: ['ignore', 'ignore', 'inherit'],
+			shell: process.platform === 'win32',
+		});
 		if (built.status !== 0) throw new Error('the build failed; run: npm run build');
 	}
 	say('1. The service: a durable queue in one process, on SQLite');
@@ -58,16 +67,35 @@ try {
 	console.log(`   ${url}`);
 
 	say('2. A robot: it dials out, with a key of its own');
-	const made = spawnSync(process.execPath, [service, 'token', 'create', '--data', data], { encoding: 'utf8' });
+	const made = spawnSync(process.execPath, [service, 'token', 'create', '--data', data], {
+		encoding: 'utf8',
+	});
 	const token = made.stdout.trim();
-	const name = await start([agent, '--server', url, '--token', token, '--name', 'demo-robot', '--data', join(folder, 'robot')], /connected as (.+)/);
+	const name = await start(
+		[
+			agent,
+			'--server',
+			url,
+			'--token',
+			token,
+			'--name',
+			'demo-robot',
+			'--data',
+			join(folder, 'robot'),
+		],
+		/connected as (.+)/,
+	);
 	console.log(`   ${name}`);
 
 	say('3. A job, with its output live');
 	const script = 'for i in 1 2 3; do echo "step $i of 3"; sleep 0.4; done; uname -a';
 	process.env.ROBOT_FLEET_URL = url;
 	console.log(`\x1b[2m$ robot-fleet submit --wait --shell -- '${script}'\x1b[0m`);
-	const status = spawnSync(process.execPath, [service, 'submit', '--wait', '--shell', '--data', data, '--', script], { stdio: 'inherit' }).status;
+	const status = spawnSync(
+		process.execPath,
+		[service, 'submit', '--wait', '--shell', '--data', data, '--', script],
+		{ stdio: 'inherit' },
+	).status;
 	console.log(`   exit code ${status}`);
 
 	say('4. What the service remembers');

@@ -35,7 +35,10 @@ function states() {
 | From | To |
 |---|---|
 ${Object.entries(protocol.moves)
-	.map(([from, to]) => `| \`${from}\` | ${to.length === 0 ? 'nothing: final' : to.map((/** @type {string} */ s) => `\`${s}\``).join(', ')} |`)
+	.map(
+		([from, to]) =>
+			`| \`${from}\` | ${to.length === 0 ? 'nothing: final' : to.map((/** @type {string} */ s) => `\`${s}\``).join(', ')} |`,
+	)
 	.join('\n')}
 
 ## Causes
@@ -50,7 +53,8 @@ ${causes.join('\n')}
 
 function problems() {
 	const rows = Object.entries(protocol.problems).map(
-		([code, { status, retry, text }]) => `| \`${code}\` | ${status} | ${retry ? 'yes' : 'no'} | ${text.replaceAll('|', '\\|')} |`,
+		([code, { status, retry, text }]) =>
+			`| \`${code}\` | ${status} | ${retry ? 'yes' : 'no'} | ${text.replaceAll('|', '\\|')} |`,
 	);
 	return `# Problems\n\n${made}\nEvery refusal of the service is \`{"error": {"code", "text", "retry", "details"}}\`. \`retry\` says whether the same
 request is worth another try as it is. Names in braces are filled from \`details\`.
@@ -79,7 +83,8 @@ function wire() {
 	const source = readFileSync(join(root, 'protocol/messages.ts'), 'utf8');
 	const intro = /\/\*\*\n([\s\S]*?)\*\//.exec(source)?.[1]?.replaceAll(/^ \* ?/gm, '') ?? '';
 	const messages = Object.entries(protocol.schemas.robotMessages ?? {}).map(
-		([name, schema]) => `### \`${name}\`\n\n\`\`\`json\n${JSON.stringify(schema, null, 2)}\n\`\`\`\n`,
+		([name, schema]) =>
+			`### \`${name}\`\n\n\`\`\`json\n${JSON.stringify(schema, null, 2)}\n\`\`\`\n`,
 	);
 	return `# The robots’ protocol\n\n${made}\n${intro}\nOne WebSocket at \`${protocol.paths.robotLink}\`, protocol version ${protocol.limits.protocolVersion}. Enrollment: \`POST ${protocol.paths.robotEnrol}\`.
 
@@ -90,7 +95,12 @@ The payload of each envelope.
 ${messages.join('\n')}`;
 }
 
-const pages = { 'states.md': states(), 'problems.md': problems(), 'api.md': api(), 'protocol.md': wire() };
+const pages = {
+	'states.md': states(),
+	'problems.md': problems(),
+	'api.md': api(),
+	'protocol.md': wire(),
+};
 const write = process.argv.includes('--write');
 mkdirSync(join(root, 'docs'), { recursive: true });
 for (const [name, text] of Object.entries(pages)) {

@@ -51,7 +51,9 @@ export async function runSteps(steps, { parallel = 1 } = {}) {
 			const begun = performance.now();
 			const { code, text } = await run(step);
 			const took = performance.now() - begun;
-			table.push(`${code === 0 ? '✓' : '✗'} ${step.name.padEnd(28)} ${seconds(took).padStart(9)} ${minutes(took).padStart(9)}`);
+			table.push(
+				`${code === 0 ? '✓' : '✗'} ${step.name.padEnd(28)} ${seconds(took).padStart(9)} ${minutes(took).padStart(9)}`,
+			);
 			if (code !== 0) {
 				failed = true;
 				if (text) console.error(`\n── ${step.name}\n${text}`);
@@ -59,6 +61,8 @@ export async function runSteps(steps, { parallel = 1 } = {}) {
 		}
 	};
 	await Promise.all(Array.from({ length: parallel }, worker));
-	console.log(`\n${table.join('\n')}\n  ${'all'.padEnd(28)} ${seconds(performance.now() - from).padStart(9)} ${minutes(performance.now() - from).padStart(9)}`);
+	console.log(
+		`\n${table.join('\n')}\n  ${'all'.padEnd(28)} ${seconds(performance.now() - from).padStart(9)} ${minutes(performance.now() - from).padStart(9)}`,
+	);
 	process.exitCode = failed ? 1 : 0;
 }

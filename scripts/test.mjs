@@ -14,7 +14,8 @@ if (unknown) {
 	process.exit(2);
 }
 const chosen = layers.filter(
-	(layer) => (wanted.length === 0 || wanted.includes(layer)) && existsSync(join(root, 'test', layer)),
+	(layer) =>
+		(wanted.length === 0 || wanted.includes(layer)) && existsSync(join(root, 'test', layer)),
 );
 const real = chosen.some((layer) => layer === 'n8n' || layer === 'browser');
 

@@ -29,7 +29,8 @@ export interface Ending {
 	exitCode: number | null;
 }
 
-export type Next = { to: FinalState; cause: Cause | null } | { to: 'pending'; delayMs: number; reason: string };
+export type Next =
+	{ to: FinalState; cause: Cause | null } | { to: 'pending'; delayMs: number; reason: string };
 
 /** `tries` counts the attempt that just ended. `chance` is 0…1. */
 export function afterAttempt(
@@ -44,7 +45,11 @@ export function afterAttempt(
 	// Once a cancel is on record the job never becomes pending or queued again.
 	if (cancelRequested || tries >= policy.retry.maxAttempts) return end;
 	return worthAnotherTry(ending, policy)
-		? { to: 'pending', delayMs: delayMs(policy.retry, tries, chance), reason: `retry after ${ending.cause}` }
+		? {
+				to: 'pending',
+				delayMs: delayMs(policy.retry, tries, chance),
+				reason: `retry after ${ending.cause}`,
+			}
 		: end;
 }
 

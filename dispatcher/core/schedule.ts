@@ -41,7 +41,10 @@ export function checkCron(cron: string, timezone: string): void {
 
 /** The next `count` instants strictly after `afterAt`, in epoch milliseconds. */
 export function nextRuns(cron: string, timezone: string, afterAt: number, count: number): number[] {
-	const expression = CronExpressionParser.parse(cron, { tz: timezone, currentDate: new Date(afterAt) });
+	const expression = CronExpressionParser.parse(cron, {
+		tz: timezone,
+		currentDate: new Date(afterAt),
+	});
 	return Array.from({ length: count }, () => expression.next().getTime());
 }
 

@@ -43,7 +43,9 @@ export class Access {
 	async createKey(request: KeyRequest, by: Caller): Promise<KeyRecord & { key: string }> {
 		const { clock, turns, log } = this.#context;
 		// Nobody hands out more than they have.
-		const beyond = request.scopes.find((scope) => !by.scopes.includes(scope) && !by.scopes.includes('admin'));
+		const beyond = request.scopes.find(
+			(scope) => !by.scopes.includes(scope) && !by.scopes.includes('admin'),
+		);
 		if (beyond !== undefined) throw new Problem('no-scope', { scope: beyond });
 		const id = randomBytes(6).toString('hex');
 		const secret = randomBytes(24).toString('base64url');
@@ -178,9 +180,7 @@ export class Access {
 		const entry = this.#context.fleet.get(robotId);
 		if (entry) return entry.stored.publicKey;
 		const known = await this.#context.store.read('robots', null);
-		throw new Problem(
-			known.some((robot) => robot.id === robotId) ? 'robot-revoked' : 'bad-proof',
-		);
+		throw new Problem(known.some((robot) => robot.id === robotId) ? 'robot-revoked' : 'bad-proof');
 	}
 
 	async pauseRobot(robot: string, paused: boolean, by: Caller): Promise<Robot> {

@@ -14,7 +14,10 @@ import type { Live, RobotEntry } from './fleet';
 import { before, type Lane } from './lanes';
 import type { Turn } from './turns';
 
-export type AssignedJob = Pick<StoredJob, 'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses'> & {
+export type AssignedJob = Pick<
+	StoredJob,
+	'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses'
+> & {
 	id: string;
 	lane: string;
 	rank: number;

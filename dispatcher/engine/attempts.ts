@@ -206,7 +206,11 @@ export class Attempts {
 	}
 
 	/** Ends the live attempt by hand; the robot is told to stop. */
-	forced(live: Live, to: 'completed' | 'failed' | 'timeout' | 'cancelled', by: string): Promise<boolean> {
+	forced(
+		live: Live,
+		to: 'completed' | 'failed' | 'timeout' | 'cancelled',
+		by: string,
+	): Promise<boolean> {
 		return new Promise((resolve, reject) =>
 			this.#settle(
 				live,
@@ -249,7 +253,13 @@ export class Attempts {
 				const settle = decide(turn);
 				const entry = fleet.get(live.robotId);
 				this.#free(turn, entry);
-				const wish = { jobId: live.jobId, epoch: live.epoch, from: live.state, at: turn.now, ...settle };
+				const wish = {
+					jobId: live.jobId,
+					epoch: live.epoch,
+					from: live.state,
+					at: turn.now,
+					...settle,
+				};
 				turn.add('settle', wish, (settled) => {
 					if (entry) entry.freeing -= 1;
 					fleet.release(live);
@@ -298,7 +308,12 @@ export class Attempts {
 	}
 
 	#queued(live: Live, turn: Turn): SettleNext {
-		return { to: 'queued', readyAt: turn.now, rank: live.rank, dueAt: live.policy.timeouts.deadlineAt ?? null };
+		return {
+			to: 'queued',
+			readyAt: turn.now,
+			rank: live.rank,
+			dueAt: live.policy.timeouts.deadlineAt ?? null,
+		};
 	}
 
 	#bars(live: Live, permanent: boolean, now: number): string {
@@ -331,7 +346,11 @@ export class Attempts {
 					},
 					(kept) => {
 						if (kept === 'kept') {
-							log.warn('late result kept', { jobId: message.job_id, attempt: message.attempt, robotId });
+							log.warn('late result kept', {
+								jobId: message.job_id,
+								attempt: message.attempt,
+								robotId,
+							});
 						}
 						if (kept === 'unknown') {
 							log.warn('result of an attempt nobody knows', { jobId: message.job_id, robotId });
@@ -420,7 +439,10 @@ function defaultError(cause: Cause | null, result: JobResult): JobError {
 	const type = cause ?? 'unknown';
 	if (cause === 'exit_code') {
 		const line = result.stderr.trimEnd().split('\n').at(-1);
-		return { type, message: `The command ended with exit code ${result.exitCode}${line ? `: ${line}` : '.'}` };
+		return {
+			type,
+			message: `The command ended with exit code ${result.exitCode}${line ? `: ${line}` : '.'}`,
+		};
 	}
 	if (cause === 'signal') {
 		return { type, message: `The command was ended by ${result.signal ?? 'a signal'}.` };
@@ -431,4 +453,3 @@ function defaultError(cause: Cause | null, result: JobResult): JobError {
 function errorJson(type: string, message: string): string {
 	return JSON.stringify({ type, message } satisfies JobError);
 }
-

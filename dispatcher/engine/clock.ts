@@ -20,7 +20,9 @@ export const systemClock: Clock = {
 	now: () => Date.now(),
 	monotonic: () => performance.now(),
 	sleep: (ms, signal) =>
-		sleepFor(ms, undefined, signal ? { signal, ref: false } : { ref: false }).catch(() => undefined),
+		sleepFor(ms, undefined, signal ? { signal, ref: false } : { ref: false }).catch(
+			() => undefined,
+		),
 };
 
 export const systemChance: Chance = () => Math.random();

@@ -123,7 +123,10 @@ export class Duties {
 				live.lossLeftMs -= elapsed;
 				if (live.lossLeftMs <= 0) {
 					live.lossLeftMs = Infinity;
-					this.#attempts.lost(live, `The robot stayed away for ${Math.round(live.policy.onLoss.waitMs / 1000)} s`);
+					this.#attempts.lost(
+						live,
+						`The robot stayed away for ${Math.round(live.policy.onLoss.waitMs / 1000)} s`,
+					);
 				}
 			}
 		}
@@ -135,7 +138,10 @@ export class Duties {
 		const stop = (reason: CancelJob['reason']) =>
 			sink.cancel({ ...refOf(live), reason, grace_ms: limits.graceMs });
 		const { timeouts } = live.policy;
-		if (live.cancelRequestedAt !== null && now - live.cancelRequestedAt > limits.graceMs + backstopMs) {
+		if (
+			live.cancelRequestedAt !== null &&
+			now - live.cancelRequestedAt > limits.graceMs + backstopMs
+		) {
 			stop('cancelled');
 		} else if (timeouts.deadlineAt !== undefined && timeouts.deadlineAt <= now) {
 			stop('deadline');
@@ -164,7 +170,8 @@ export class Duties {
 	async #ripe(job: StoredJob, now: number): Promise<void> {
 		const { turns, lanes, watchers } = this.#context;
 		const { timeouts } = JSON.parse(job.policy) as Policy;
-		const queueEndsAt = timeouts.queueMs === undefined ? Infinity : job.createdAt + timeouts.queueMs;
+		const queueEndsAt =
+			timeouts.queueMs === undefined ? Infinity : job.createdAt + timeouts.queueMs;
 		const deadlineAt = timeouts.deadlineAt ?? Infinity;
 		const common = { jobId: job.id, from: [job.state], by: 'dispatcher', at: now };
 		if (deadlineAt <= now || queueEndsAt <= now) {
@@ -174,7 +181,13 @@ export class Duties {
 					? 'The deadline passed before the job started.'
 					: `No robot took the job within ${timeouts.queueMs} ms; ask GET /jobs/${job.id}/why next time, or raise timeouts.queueMs.`;
 			const error = JSON.stringify({ type: cause, message });
-			const moved = await turns.deed('moveJob', { ...common, to: 'timeout', cause, reason: cause, error });
+			const moved = await turns.deed('moveJob', {
+				...common,
+				to: 'timeout',
+				cause,
+				reason: cause,
+				error,
+			});
 			if (moved) watchers.ended(job.id);
 			return;
 		}

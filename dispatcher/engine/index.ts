@@ -150,7 +150,11 @@ export interface Engine {
 	removeSchedule(scheduleId: string, by: Caller): Promise<void>;
 	pauseSchedule(scheduleId: string, by: Caller): Promise<Schedule>;
 	resumeSchedule(scheduleId: string, by: Caller): Promise<Schedule>;
-	subscribe(key: string, subscription: SubscriptionRequest, by: Caller): Promise<SubscriptionAnswer>;
+	subscribe(
+		key: string,
+		subscription: SubscriptionRequest,
+		by: Caller,
+	): Promise<SubscriptionAnswer>;
 	events(key: string, epoch: number, waitMs: number, signal?: AbortSignal): Promise<FleetEvent[]>;
 	acknowledge(key: string, epoch: number, cursor: number): Promise<void>;
 

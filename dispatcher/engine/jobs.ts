@@ -129,7 +129,14 @@ export class Jobs {
 		// The limits are the same; a deadline that has passed would only end it again.
 		const { deadlineAt, ...timeouts } = policy.timeouts;
 		const again: NewJob = {
-			...this.#due({ ...policy, timeouts: { ...timeouts, ...(deadlineAt && deadlineAt > now ? { deadlineAt } : {}) } }, now, now),
+			...this.#due(
+				{
+					...policy,
+					timeouts: { ...timeouts, ...(deadlineAt && deadlineAt > now ? { deadlineAt } : {}) },
+				},
+				now,
+				now,
+			),
 			id: this.#context.ids.next(),
 			kind: job.kind,
 			lane: job.lane,
@@ -182,17 +189,33 @@ export class Jobs {
 		return this.job(jobId);
 	}
 
-	async output(jobId: string, stream: Stream, from: number, maxBytes: number): Promise<OutputChunk> {
+	async output(
+		jobId: string,
+		stream: Stream,
+		from: number,
+		maxBytes: number,
+	): Promise<OutputChunk> {
 		const job = await this.#read(jobId);
 		const have = (stream === 'stdout' ? job.stdoutHave : job.stderrHave) ?? 0;
 		const data =
 			from >= have
 				? new Uint8Array()
-				: await this.#context.store.read('output', { jobId, number: job.attempt, stream, from, maxBytes });
+				: await this.#context.store.read('output', {
+						jobId,
+						number: job.attempt,
+						stream,
+						from,
+						maxBytes,
+					});
 		return { data, from, have, complete: job.outputDone === 1 && from + data.length >= have };
 	}
 
-	async outputGrew(jobId: string, stream: Stream, have: number, signal: AbortSignal): Promise<void> {
+	async outputGrew(
+		jobId: string,
+		stream: Stream,
+		have: number,
+		signal: AbortSignal,
+	): Promise<void> {
 		const { watchers, clock } = this.#context;
 		await watchers.until(
 			'output',
@@ -228,13 +251,19 @@ export class Jobs {
 		for (const entry of entries) {
 			const found = this.#assigning.bestFor(entry, clock.now());
 			const head = found?.lane.heads[found.at];
-			if (head && (!best || head.rank < best.rank || (head.rank === best.rank && head.id < best.id))) {
+			if (
+				head &&
+				(!best || head.rank < best.rank || (head.rank === best.rank && head.id < best.id))
+			) {
 				best = head;
 			}
 		}
 		if (!best && robot === undefined) {
 			// Nobody could run any of it; the first in line is still the first in line.
-			best = [...lanes.waiting].map((lane) => lane.heads[0]!).filter(Boolean).sort((a, b) => a.rank - b.rank)[0];
+			best = [...lanes.waiting]
+				.map((lane) => lane.heads[0]!)
+				.filter(Boolean)
+				.sort((a, b) => a.rank - b.rank)[0];
 		}
 		return best ? this.job(best.id) : null;
 	}
@@ -245,7 +274,8 @@ export class Jobs {
 		const name = fleet.get(job.robotId ?? '')?.stored.name ?? job.robotId;
 		const now = clock.now();
 		if (isFinal(job.state)) {
-			const error = job.error === null ? '' : ` ${(JSON.parse(job.error) as { message: string }).message}`;
+			const error =
+				job.error === null ? '' : ` ${(JSON.parse(job.error) as { message: string }).message}`;
 			return { text: `The job is ${job.state}.${error}` };
 		}
 		if (job.state === 'running') {
@@ -256,7 +286,8 @@ export class Jobs {
 					: `The job was running on ${name}, which is not connected; we wait for it to come back.`,
 			};
 		}
-		if (job.state === 'dispatched') return { text: `The job was sent to ${name}, which has not answered yet.` };
+		if (job.state === 'dispatched')
+			return { text: `The job was sent to ${name}, which has not answered yet.` };
 		if (job.state === 'pending') {
 			return {
 				text: `The job is not eligible before ${new Date(job.readyAt).toISOString()}${job.tries > 0 ? `, for try ${job.tries + 1}` : ''}.`,
@@ -275,7 +306,8 @@ export class Jobs {
 		}
 		const all = [...fleet.all()];
 		const fitting = all.filter((entry) => misfit(rule, entry) === undefined);
-		if (all.length === 0) return 'No robot has been enrolled yet; make a token with: robot-fleet token create.';
+		if (all.length === 0)
+			return 'No robot has been enrolled yet; make a token with: robot-fleet token create.';
 		if (fitting.length === 0) {
 			const nearest = misfit(rule, all[0]!);
 			return `None of the ${all.length} robots matches ${describeRule(rule)} (${all[0]!.stored.name} ${nearest}).`;
@@ -323,7 +355,11 @@ export class Jobs {
 		});
 	}
 
-	#insertOne(turn: Turn, prepared: Prepared, answer: (answer: SubmitAnswer | Problem) => void): void {
+	#insertOne(
+		turn: Turn,
+		prepared: Prepared,
+		answer: (answer: SubmitAnswer | Problem) => void,
+	): void {
 		const { lanes } = this.#context;
 		const { job, idempotency } = prepared;
 		const lane = lanes.get(job.lane);
@@ -365,7 +401,10 @@ export class Jobs {
 				by: `key:${by.name}`,
 				at: turn.now,
 				cancelRequestedAt: turn.now,
-				error: JSON.stringify({ type: 'cancelled', message: `Cancelled by ${by.name} before it started.` }),
+				error: JSON.stringify({
+					type: 'cancelled',
+					message: `Cancelled by ${by.name} before it started.`,
+				}),
 			},
 			(moved) => {
 				if (moved) this.#context.watchers.ended(jobId);
@@ -417,7 +456,11 @@ export class Jobs {
 	}
 
 	/** The state a job starts in and when it next needs a look. */
-	#due(policy: Policy, now: number, readyAt: number): Pick<NewJob, 'state' | 'readyAt' | 'dueAt' | 'policy'> {
+	#due(
+		policy: Policy,
+		now: number,
+		readyAt: number,
+	): Pick<NewJob, 'state' | 'readyAt' | 'dueAt' | 'policy'> {
 		const { queueMs, deadlineAt } = policy.timeouts;
 		const instants = [
 			...(readyAt > now ? [readyAt] : []),
@@ -433,7 +476,8 @@ export class Jobs {
 	}
 
 	#policy(submit: Submit, kindRunMs: number | undefined): Policy {
-		const loss = typeof submit.onLoss === 'string' ? { then: submit.onLoss } : (submit.onLoss ?? {});
+		const loss =
+			typeof submit.onLoss === 'string' ? { then: submit.onLoss } : (submit.onLoss ?? {});
 		return {
 			timeouts: {
 				...submit.timeouts,

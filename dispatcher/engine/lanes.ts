@@ -34,7 +34,14 @@ export class Lanes {
 	get(key: string): Lane {
 		const known = this.#lanes.get(key);
 		if (known) return known;
-		const lane: Lane = { key, rule: laneRule(key), heads: [], more: false, reading: false, robots: new Set() };
+		const lane: Lane = {
+			key,
+			rule: laneRule(key),
+			heads: [],
+			more: false,
+			reading: false,
+			robots: new Set(),
+		};
 		const candidates =
 			lane.rule.robot === undefined
 				? this.#robots.values()

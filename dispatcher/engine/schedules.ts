@@ -65,7 +65,11 @@ export class Schedules {
 			timezone,
 			enabled: enabled ? 1 : 0,
 			catchUpMs: request.catchUpMs ?? known?.catchUpMs ?? defaultCatchUpMs,
-			nextRunAt: same ? known.nextRunAt : enabled ? nextRuns(request.cron, timezone, now, 1)[0]! : null,
+			nextRunAt: same
+				? known.nextRunAt
+				: enabled
+					? nextRuns(request.cron, timezone, now, 1)[0]!
+					: null,
 			lastRunAt: known?.lastRunAt ?? null,
 			createdBy: known?.createdBy ?? `key:${by.name}`,
 			createdAt: known?.createdAt ?? now,
@@ -100,7 +104,11 @@ export class Schedules {
 		return Number.isFinite(nextAt) ? nextAt : null;
 	}
 
-	async subscribe(key: string, request: SubscriptionRequest, by: Caller): Promise<SubscriptionAnswer> {
+	async subscribe(
+		key: string,
+		request: SubscriptionRequest,
+		by: Caller,
+	): Promise<SubscriptionAnswer> {
 		const taken = await this.#context.turns.deed('takeSubscription', {
 			key,
 			filter: JSON.stringify(request.filter),
@@ -113,7 +121,12 @@ export class Schedules {
 		return taken;
 	}
 
-	async events(key: string, epoch: number, waitMs: number, signal?: AbortSignal): Promise<FleetEvent[]> {
+	async events(
+		key: string,
+		epoch: number,
+		waitMs: number,
+		signal?: AbortSignal,
+	): Promise<FleetEvent[]> {
 		const { clock, watchers } = this.#context;
 		const subject = subjectOf(await this.#subscription(key, epoch));
 		return watchers.until(
@@ -206,9 +219,7 @@ export class Schedules {
 			...rest,
 			scheduleId: id,
 			enabled: enabled === 1,
-			upcoming: enabled
-				? nextRuns(stored.cron, stored.timezone, this.#context.clock.now(), 5)
-				: [],
+			upcoming: enabled ? nextRuns(stored.cron, stored.timezone, this.#context.clock.now(), 5) : [],
 		};
 	}
 }

@@ -54,14 +54,19 @@ export class Waits {
 		}
 	}
 
-	async create(request: WaitRequest, by: Caller): Promise<{ waitId: string; state: Wait['state'] }> {
+	async create(
+		request: WaitRequest,
+		by: Caller,
+	): Promise<{ waitId: string; state: Wait['state'] }> {
 		const { clock, ids, store, turns, settings } = this.#context;
 		const jobIds = request.jobIds;
 		const found = await store.read('jobsById', { ids: [...new Set(jobIds)] });
 		const missing = jobIds.find((id) => !found.some((job) => job.id === id));
 		if (missing !== undefined) throw new Problem('no-such-job', { id: missing });
 		const resumeUrl =
-			request.resumeUrl === undefined ? null : callbackUrl(request.resumeUrl, settings.callbackBase);
+			request.resumeUrl === undefined
+				? null
+				: callbackUrl(request.resumeUrl, settings.callbackBase);
 		const refused = resumeUrl === null ? undefined : this.#callbacks.check(resumeUrl);
 		if (refused) throw refused;
 		const stored: StoredWait = {
@@ -189,10 +194,12 @@ export class Waits {
 		const { stored } = wait;
 		wait.delivering = true;
 		try {
-			const outcome = await this.#callbacks.post(stored.resumeUrl!, {
-				waitId: stored.id,
-				nonce: stored.nonce,
-			}).then(judge, (error: Error) => ({ end: undefined, say: error.message }));
+			const outcome = await this.#callbacks
+				.post(stored.resumeUrl!, {
+					waitId: stored.id,
+					nonce: stored.nonce,
+				})
+				.then(judge, (error: Error) => ({ end: undefined, say: error.message }));
 			if (stored.state !== 'due') return;
 			if (outcome.end) await this.#end(wait, outcome.end, outcome.say);
 			else await this.#tryLater(wait, outcome.say);
@@ -260,11 +267,14 @@ function judge(answer: { status: number; body: unknown }): {
 	end?: 'closed' | 'dead';
 	say: string | null;
 } {
-	const body = answer.body as { resumed?: unknown; reason?: unknown; message?: unknown } | undefined;
+	const body = answer.body as
+		{ resumed?: unknown; reason?: unknown; message?: unknown } | undefined;
 	const said = typeof body?.message === 'string' ? body.message : `HTTP ${answer.status}`;
 	if (answer.status < 300) {
 		if (body?.resumed === true) return { end: 'closed', say: null };
-		return { say: body?.resumed === false ? String(body.reason ?? 'not ready') : 'n8n is starting up' };
+		return {
+			say: body?.resumed === false ? String(body.reason ?? 'not ready') : 'n8n is starting up',
+		};
 	}
 	if (answer.status === 409 && /finished/i.test(said)) return { end: 'closed', say: said };
 	if (answer.status === 404 && typeof body?.message === 'string') return { end: 'dead', say: said };

@@ -44,7 +44,11 @@ export class Watchers {
 		ids: readonly string[],
 		read: () => Promise<T>,
 		done: (value: T) => boolean,
-		wait: { ms: number; sleep(ms: number, signal: AbortSignal): Promise<void>; signal?: AbortSignal },
+		wait: {
+			ms: number;
+			sleep(ms: number, signal: AbortSignal): Promise<void>;
+			signal?: AbortSignal;
+		},
 	): Promise<T> {
 		if (wait.ms <= 0) return read();
 		const over = new AbortController();

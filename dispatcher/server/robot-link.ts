@@ -59,8 +59,13 @@ export class RobotLink {
 	seenAt: number;
 	readonly openedAt: number;
 
-	constructor(socket: WebSocket,
-		wire: Duplex, house: House, heartbeatMs: number, onProved: () => void) {
+	constructor(
+		socket: WebSocket,
+		wire: Duplex,
+		house: House,
+		heartbeatMs: number,
+		onProved: () => void,
+	) {
 		this.#socket = socket;
 		this.#wire = wire;
 		this.#house = house;

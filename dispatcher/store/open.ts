@@ -51,7 +51,10 @@ class NearStore implements Store {
 class FarStore implements Store {
 	#term = 0;
 	readonly #worker: Worker;
-	readonly #waiting = new Map<number, { resolve(answer: unknown): void; reject(error: Error): void }>();
+	readonly #waiting = new Map<
+		number,
+		{ resolve(answer: unknown): void; reject(error: Error): void }
+	>();
 	#lastId = 0;
 	#over: Error | undefined;
 

@@ -159,7 +159,16 @@ export class SqliteStore {
 			this.#move(job.id, 0, job.createdAt, null, first, 'submitted', job.createdBy, null);
 			if (attempt) {
 				this.#insertAttempt(job.id, attempt);
-				this.#move(job.id, 1, attempt.at, 'queued', 'dispatched', 'assigned', 'dispatcher', attempt.number);
+				this.#move(
+					job.id,
+					1,
+					attempt.at,
+					'queued',
+					'dispatched',
+					'assigned',
+					'dispatcher',
+					attempt.number,
+				);
 			}
 			return null;
 		},
@@ -178,8 +187,20 @@ export class SqliteStore {
 			if (!row) return null;
 			this.#insertAttempt(jobId, attempt);
 			const n = (row['moves'] as number) - 1;
-			this.#move(jobId, n, attempt.at, 'queued', 'dispatched', 'assigned', 'dispatcher', attempt.number);
-			const asked = this.#get('SELECT spec, variables, policy FROM requests WHERE job_id = ?', jobId);
+			this.#move(
+				jobId,
+				n,
+				attempt.at,
+				'queued',
+				'dispatched',
+				'assigned',
+				'dispatcher',
+				attempt.number,
+			);
+			const asked = this.#get(
+				'SELECT spec, variables, policy FROM requests WHERE job_id = ?',
+				jobId,
+			);
 			return { ...row, ...asked } as unknown as Deeds['assign']['out'];
 		},
 
@@ -199,7 +220,16 @@ export class SqliteStore {
 				jobId,
 				number,
 			);
-			this.#move(jobId, (row['moves'] as number) - 1, at, 'dispatched', 'running', 'accepted', by, number);
+			this.#move(
+				jobId,
+				(row['moves'] as number) - 1,
+				at,
+				'dispatched',
+				'running',
+				'accepted',
+				by,
+				number,
+			);
 			return true;
 		},
 
@@ -248,7 +278,16 @@ export class SqliteStore {
 				move.jobId,
 			);
 			const n = from['moves'] as number;
-			this.#move(move.jobId, n, move.at, from['state'] as string, move.to, move.reason, move.by, null);
+			this.#move(
+				move.jobId,
+				n,
+				move.at,
+				from['state'] as string,
+				move.to,
+				move.reason,
+				move.by,
+				null,
+			);
 			return true;
 		},
 
@@ -437,7 +476,7 @@ export class SqliteStore {
 		// Walks from lane to lane on the index: the cost is the number of lanes, not of jobs.
 		lanes: () => {
 			const found: string[] = [];
-			for (let last = ''; ; ) {
+			for (let last = ''; ;) {
 				const row = this.#get(
 					`SELECT lane FROM jobs WHERE state = 'queued' AND lane > ? ORDER BY lane LIMIT 1`,
 					last,
@@ -518,10 +557,21 @@ export class SqliteStore {
 				`SELECT start, data FROM output WHERE job_id = ? AND number = ? AND stream = ?
 				 AND start >= coalesce((SELECT max(start) FROM output WHERE job_id = ? AND number = ? AND stream = ? AND start <= ?), 0)
 				 ORDER BY start`,
-			).iterate(jobId, number, streams.indexOf(stream), jobId, number, streams.indexOf(stream), from);
+			).iterate(
+				jobId,
+				number,
+				streams.indexOf(stream),
+				jobId,
+				number,
+				streams.indexOf(stream),
+				from,
+			);
 			for (const row of rows) {
 				const start = row['start'] as number;
-				const data = (row['data'] as Uint8Array).subarray(at - start, at - start + maxBytes - bytes);
+				const data = (row['data'] as Uint8Array).subarray(
+					at - start,
+					at - start + maxBytes - bytes,
+				);
 				if (data.length === 0) continue;
 				pieces.push(data);
 				at += data.length;

@@ -296,7 +296,14 @@ export interface Deeds {
 	};
 	/** Takes the bytes only when `offset` is what the store has. Answers what it has; -1 = no such attempt. */
 	appendOutput: {
-		in: { jobId: string; epoch: number; robotId: string; stream: Stream; offset: number; data: Uint8Array };
+		in: {
+			jobId: string;
+			epoch: number;
+			robotId: string;
+			stream: Stream;
+			offset: number;
+			data: Uint8Array;
+		};
 		out: { have: number; complete: boolean };
 	};
 	putRobot: { in: StoredRobot; out: boolean };

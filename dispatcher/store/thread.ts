@@ -56,9 +56,7 @@ function serve(file: string, port: NonNullable<typeof parentPort>): void {
 				port.close();
 			} else {
 				const answer =
-					'deeds' in request
-						? store.commit(request.deeds)
-						: store.read(request.read, request.args);
+					'deeds' in request ? store.commit(request.deeds) : store.read(request.read, request.args);
 				port.postMessage({ id: request.id, answer } satisfies StoreAnswer);
 			}
 		} catch (error) {

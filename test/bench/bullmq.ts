@@ -20,7 +20,20 @@ export async function measureBullmq(root: string, size: Size): Promise<Figures> 
 	const port = await freePort();
 	const redis = spawn(
 		'redis-server',
-		['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--appendonly', 'yes', '--appendfsync', 'always', '--save', ''],
+		[
+			'--port',
+			String(port),
+			'--bind',
+			'127.0.0.1',
+			'--dir',
+			folder,
+			'--appendonly',
+			'yes',
+			'--appendfsync',
+			'always',
+			'--save',
+			'',
+		],
 		{ stdio: ['ignore', 'pipe', 'inherit'] },
 	);
 	await new Promise<void>((resolve, reject) => {
@@ -33,7 +46,10 @@ export async function measureBullmq(root: string, size: Size): Promise<Figures> 
 	const queue = new Queue('bench', { connection });
 	let worker: ChildProcess | undefined;
 	try {
-		worker = fork(join(root, 'test/bench/dist/bullmq-worker.mjs'), [String(port), String(size.robots)]);
+		worker = fork(join(root, 'test/bench/dist/bullmq-worker.mjs'), [
+			String(port),
+			String(size.robots),
+		]);
 		const latencies: number[] = [];
 		const heard = new Map<string, (value: number) => void>();
 		worker.on('message', (message: Record<string, number>) => {
@@ -44,7 +60,8 @@ export async function measureBullmq(root: string, size: Size): Promise<Figures> 
 		await hear('ready');
 
 		const completed = async (count: number) => {
-			while ((await queue.getCompletedCount()) < count) await new Promise((resolve) => setTimeout(resolve, 10));
+			while ((await queue.getCompletedCount()) < count)
+				await new Promise((resolve) => setTimeout(resolve, 10));
 		};
 		let total = 0;
 		for (let i = 0; i < probes + warmUps; i += 1) {
@@ -63,7 +80,10 @@ export async function measureBullmq(root: string, size: Size): Promise<Figures> 
 		};
 		const bulk = await timed(async () => {
 			for (let i = 0; i < size.jobs; i += bulkSize) {
-				const jobs = Array.from({ length: Math.min(bulkSize, size.jobs - i) }, () => ({ name: 'job', data: body }));
+				const jobs = Array.from({ length: Math.min(bulkSize, size.jobs - i) }, () => ({
+					name: 'job',
+					data: body,
+				}));
 				await queue.addBulk(jobs);
 			}
 		});
@@ -74,7 +94,11 @@ export async function measureBullmq(root: string, size: Size): Promise<Figures> 
 				);
 			}
 		});
-		return { bulkPerSecond: bulk, singlePerSecond: single, ...percentiles(latencies.slice(warmUps)) };
+		return {
+			bulkPerSecond: bulk,
+			singlePerSecond: single,
+			...percentiles(latencies.slice(warmUps)),
+		};
 	} finally {
 		worker?.kill('SIGKILL');
 		await queue.close();

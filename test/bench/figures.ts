@@ -18,7 +18,8 @@ export interface Figures {
 
 export function percentiles(samples: number[]): { startP50Ms: number; startP99Ms: number } {
 	const sorted = [...samples].sort((a, b) => a - b);
-	const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!;
+	const at = (share: number) =>
+		sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!;
 	return { startP50Ms: at(0.5), startP99Ms: at(0.99) };
 }
 

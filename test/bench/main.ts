@@ -58,7 +58,12 @@ const table = results.flatMap(({ robots, rounds: measured }) =>
 );
 const report = {
 	at: new Date().toISOString(),
-	machine: { cpu: cpus()[0]!.model, cores: cpus().length, load: loadavg()[0], node: process.version },
+	machine: {
+		cpu: cpus()[0]!.model,
+		cores: cpus().length,
+		load: loadavg()[0],
+		node: process.version,
+	},
 	peers: { redis: redis.stdout.trim(), bullmq: '5.81.5, appendfsync always' },
 	durability: 'D2: synced before it is acknowledged, both',
 	table,

@@ -24,7 +24,11 @@ export async function measureOurs(root: string, size: Size): Promise<Figures> {
 		const key = readFileSync(join(folder, 'admin.key'), 'utf8').trim();
 		const post = (path: string, body: object) => send(agent, service.url, key, path, body);
 		const { token } = (await post('/api/v1/tokens', { uses: size.robots })) as { token: string };
-		robots = fork(join(root, 'test/bench/dist/robots.mjs'), [service.url, token, String(size.robots)]);
+		robots = fork(join(root, 'test/bench/dist/robots.mjs'), [
+			service.url,
+			token,
+			String(size.robots),
+		]);
 		const latencies: number[] = [];
 		const heard = new Map<string, (value: number) => void>();
 		robots.on('message', (message: Record<string, number>) => {
@@ -60,7 +64,9 @@ export async function measureOurs(root: string, size: Size): Promise<Figures> {
 		const single = await timed(async () => {
 			for (let i = 0; i < size.jobs; i += inFlight) {
 				await Promise.all(
-					Array.from({ length: Math.min(inFlight, size.jobs - i) }, () => post('/api/v1/jobs', job())),
+					Array.from({ length: Math.min(inFlight, size.jobs - i) }, () =>
+						post('/api/v1/jobs', job()),
+					),
 				);
 			}
 		});
@@ -87,7 +93,13 @@ function job(variables: Record<string, string> = {}): object {
 	};
 }
 
-function send(agent: Agent, url: string, key: string, path: string, body: object): Promise<unknown> {
+function send(
+	agent: Agent,
+	url: string,
+	key: string,
+	path: string,
+	body: object,
+): Promise<unknown> {
 	const text = JSON.stringify(body);
 	return new Promise((resolve, reject) => {
 		const call = request(

@@ -35,7 +35,12 @@ async function connect(name: string): Promise<void> {
 	});
 	const send = (type: string, payload: object) =>
 		socket.send(
-			JSON.stringify({ type, id: String(++lastId), timestamp: '2026-01-01T00:00:00.000Z', payload }),
+			JSON.stringify({
+				type,
+				id: String(++lastId),
+				timestamp: '2026-01-01T00:00:00.000Z',
+				payload,
+			}),
 		);
 	await new Promise<void>((resolve, reject) => {
 		socket.on('error', reject);
@@ -55,7 +60,14 @@ interface Self {
 
 function answer(
 	type: string,
-	payload: { nonce: string; job_id: string; attempt: number; epoch: number; token: string; variables: { sentAt?: string } },
+	payload: {
+		nonce: string;
+		job_id: string;
+		attempt: number;
+		epoch: number;
+		token: string;
+		variables: { sentAt?: string };
+	},
 	send: (type: string, payload: object) => void,
 	self: Self,
 ): void {

@@ -163,7 +163,11 @@ export class PlayedRobot {
 		await settled();
 	}
 
-	async reject(reason: 'not-started' | 'paused' | 'unsupported-kind', permanent = false, job = this.last): Promise<void> {
+	async reject(
+		reason: 'not-started' | 'paused' | 'unsupported-kind',
+		permanent = false,
+		job = this.last,
+	): Promise<void> {
 		this.session.rejected({ ...ref(job), reason, message: '', permanent });
 		await settled();
 	}

@@ -40,8 +40,11 @@ export class FakeClock implements Clock {
 
 	/** Moves time in steps, so that what wakes can go to sleep again on the way. */
 	async advance(ms: number): Promise<void> {
-		for (let left = ms; left > 0; ) {
-			const next = Math.min(left, ...[...this.#sleepers].map(({ at }) => Math.max(1, at - this.#mono)));
+		for (let left = ms; left > 0;) {
+			const next = Math.min(
+				left,
+				...[...this.#sleepers].map(({ at }) => Math.max(1, at - this.#mono)),
+			);
 			this.#wall += next;
 			this.#mono += next;
 			left -= next;

@@ -1,9 +1,23 @@
 /** The pure rules: order, matching, retry, calendar. */
 import fc from 'fast-check';
-import { causes, finalStates, jobStates, moves, priorities, canMove, isFinal } from '../../../protocol';
+import {
+	causes,
+	finalStates,
+	jobStates,
+	moves,
+	priorities,
+	canMove,
+	isFinal,
+} from '../../../protocol';
 import { laneKey, laneRule, misfit, ruleOf } from '../../../dispatcher/core/matching';
 import { priorityOf, rank } from '../../../dispatcher/core/rank';
-import { afterAttempt, afterLoss, delayMs, retryDefaults, type Policy } from '../../../dispatcher/core/retry';
+import {
+	afterAttempt,
+	afterLoss,
+	delayMs,
+	retryDefaults,
+	type Policy,
+} from '../../../dispatcher/core/retry';
 import { checkCron, lastRun, nextRuns } from '../../../dispatcher/core/schedule';
 
 const policy = (more: Partial<Policy> = {}): Policy => ({
@@ -20,7 +34,7 @@ test('final states have no way out, and every state can be reached', () => {
 		expect(isFinal(state)).toBe((finalStates as readonly string[]).includes(state));
 	}
 	const reachable = new Set<string>(['pending', 'queued']);
-	for (let grown = true; grown; ) {
+	for (let grown = true; grown;) {
 		grown = false;
 		for (const from of [...reachable] as (keyof typeof moves)[]) {
 			for (const to of moves[from]) if (!reachable.has(to)) grown = !!reachable.add(to);
@@ -36,13 +50,25 @@ test('no sequence of rulings leaves the table of moves', () => {
 		exitCode: fc.option(fc.integer({ min: 0, max: 255 })),
 	});
 	fc.assert(
-		fc.property(ending, fc.nat(5), fc.boolean(), fc.double({ min: 0, max: 1, noNaN: true }), (end, tries, cancelled, chance) => {
-			const next = afterAttempt(end, policy({ idempotent: tries % 2 === 0 }), tries, cancelled, chance);
-			expect(canMove('running', next.to)).toBe(true);
-			if (cancelled) expect(isFinal(next.to)).toBe(true);
-			const lost = afterLoss(policy({ onLoss: { waitMs: 0, then: 'retry' } }), tries, cancelled);
-			expect(canMove('running', lost.to)).toBe(true);
-		}),
+		fc.property(
+			ending,
+			fc.nat(5),
+			fc.boolean(),
+			fc.double({ min: 0, max: 1, noNaN: true }),
+			(end, tries, cancelled, chance) => {
+				const next = afterAttempt(
+					end,
+					policy({ idempotent: tries % 2 === 0 }),
+					tries,
+					cancelled,
+					chance,
+				);
+				expect(canMove('running', next.to)).toBe(true);
+				if (cancelled) expect(isFinal(next.to)).toBe(true);
+				const lost = afterLoss(policy({ onLoss: { waitMs: 0, then: 'retry' } }), tries, cancelled);
+				expect(canMove('running', lost.to)).toBe(true);
+			},
+		),
 	);
 });
 
@@ -55,9 +81,14 @@ test('a higher priority goes first, and ten minutes of waiting are worth one lev
 
 test('nothing ever ages into critical', () => {
 	fc.assert(
-		fc.property(fc.nat(4e12), fc.nat(4e12), fc.constantFrom(...priorities.slice(1)), (a, b, priority) => {
-			expect(rank(a, 'critical')).toBeLessThan(rank(b, priority));
-		}),
+		fc.property(
+			fc.nat(4e12),
+			fc.nat(4e12),
+			fc.constantFrom(...priorities.slice(1)),
+			(a, b, priority) => {
+				expect(rank(a, 'critical')).toBeLessThan(rank(b, priority));
+			},
+		),
 	);
 });
 
@@ -67,8 +98,14 @@ test('priorities are taken as names and as numbers 3…0', () => {
 });
 
 test('equal wishes share a lane whatever order they were written in, and a lane gives its rule back', () => {
-	const a = ruleOf({ labels: { site: 'berlin', os: 'linux' }, capabilities: ['gpu', 'docker', 'gpu'] }, undefined);
-	const b = ruleOf({ capabilities: ['docker', 'gpu'], labels: { os: 'linux', site: 'berlin' } }, undefined);
+	const a = ruleOf(
+		{ labels: { site: 'berlin', os: 'linux' }, capabilities: ['gpu', 'docker', 'gpu'] },
+		undefined,
+	);
+	const b = ruleOf(
+		{ capabilities: ['docker', 'gpu'], labels: { os: 'linux', site: 'berlin' } },
+		undefined,
+	);
 	expect(laneKey(a)).toBe(laneKey(b));
 	expect(laneRule(laneKey(a))).toEqual(a);
 	expect(laneKey(ruleOf({}, 'robot'))).not.toBe(laneKey(ruleOf({}, undefined)));
@@ -77,15 +114,23 @@ test('equal wishes share a lane whatever order they were written in, and a lane 
 test('a robot that does not fit is told apart by the rule that excludes it', () => {
 	const robot = { robotId: 'r', labels: { site: 'berlin' }, capabilities: ['docker'] };
 	expect(misfit(ruleOf({ labels: { site: 'berlin' } }, undefined), robot)).toBeUndefined();
-	expect(misfit(ruleOf({ labels: { site: 'rome' } }, undefined), robot)).toBe('has the label site=berlin, not site=rome');
-	expect(misfit(ruleOf({ labels: { os: 'linux' } }, undefined), robot)).toBe('has no label os=linux');
-	expect(misfit(ruleOf({ capabilities: ['gpu'] }, undefined), robot)).toBe('lacks the capability gpu');
+	expect(misfit(ruleOf({ labels: { site: 'rome' } }, undefined), robot)).toBe(
+		'has the label site=berlin, not site=rome',
+	);
+	expect(misfit(ruleOf({ labels: { os: 'linux' } }, undefined), robot)).toBe(
+		'has no label os=linux',
+	);
+	expect(misfit(ruleOf({ capabilities: ['gpu'] }, undefined), robot)).toBe(
+		'lacks the capability gpu',
+	);
 	expect(misfit(ruleOf({}, 'another'), robot)).toBe('is another robot');
 });
 
 test('back-off doubles up to its limit, and jitter stays inside its share', () => {
 	const steady = { ...retryDefaults, jitter: 0 };
-	expect([1, 2, 3, 20].map((tries) => delayMs(steady, tries, 0.5))).toEqual([1_000, 2_000, 4_000, 60_000]);
+	expect([1, 2, 3, 20].map((tries) => delayMs(steady, tries, 0.5))).toEqual([
+		1_000, 2_000, 4_000, 60_000,
+	]);
 	expect(delayMs(retryDefaults, 1, 0)).toBe(800);
 	expect(delayMs(retryDefaults, 1, 1)).toBe(1_200);
 });
@@ -97,12 +142,19 @@ test('only listed causes and exit codes are tried again; an idempotent job is fo
 	expect(afterAttempt(end(3), policy({ idempotent: true }), 1, false, 0.5).to).toBe('pending');
 	expect(afterAttempt(end(75), policy(), 3, false, 0.5).to).toBe('failed');
 	const unknown = { state: 'failed', cause: 'unknown', exitCode: null } as const;
-	expect(afterAttempt(unknown, policy(), 1, false, 0.5)).toEqual({ to: 'failed', cause: 'unknown' });
+	expect(afterAttempt(unknown, policy(), 1, false, 0.5)).toEqual({
+		to: 'failed',
+		cause: 'unknown',
+	});
 });
 
 test('three losses are enough', () => {
 	const retry = policy({ onLoss: { waitMs: 0, then: 'retry' } });
-	expect([1, 2, 3].map((losses) => afterLoss(retry, losses, false).to)).toEqual(['pending', 'pending', 'failed']);
+	expect([1, 2, 3].map((losses) => afterLoss(retry, losses, false).to)).toEqual([
+		'pending',
+		'pending',
+		'failed',
+	]);
 });
 
 test("the seed's two cron examples mean nine o'clock on weekdays", () => {

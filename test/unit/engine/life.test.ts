@@ -116,7 +116,11 @@ test('a retryable failure is tried again after its back-off, three times in all'
 	await h.clock.advance(2_600);
 	await robot.end(exit(75));
 	expect(await h.engine.job(id)).toMatchObject({ state: 'failed', cause: 'exit_code', attempt: 3 });
-	expect((await h.engine.attempts(id)).map((a) => a.outcome)).toEqual(['failed', 'failed', 'failed']);
+	expect((await h.engine.attempts(id)).map((a) => a.outcome)).toEqual([
+		'failed',
+		'failed',
+		'failed',
+	]);
 	const epochs = robot.assigned.map((a) => a.epoch);
 	expect([...epochs].sort((a, b) => a - b)).toEqual(epochs);
 	expect(new Set(epochs).size).toBe(3);
@@ -401,7 +405,10 @@ test('the same idempotency key with the same request is the same job; with anoth
 	const [again] = await h.engine.submit([request], admin);
 	expect(again).toMatchObject({ jobId: (first as { jobId: string }).jobId, duplicate: true });
 	const [other] = await h.engine.submit([{ ...request, priority: 'high' }], admin);
-	expect(other).toMatchObject({ code: 'key-conflict', details: { jobId: (first as { jobId: string }).jobId } });
+	expect(other).toMatchObject({
+		code: 'key-conflict',
+		details: { jobId: (first as { jobId: string }).jobId },
+	});
 	const [stranger] = await h.engine.submit([request], { ...admin, keyId: 'another' });
 	expect(stranger).not.toHaveProperty('duplicate');
 });
@@ -417,9 +424,12 @@ test('twenty callers with one key at the same moment make one job', async () => 
 
 test('a job waits in the store when memory is not enough, and all of them run in order', async () => {
 	const robot = await h.robot('r1', { slots: 7 });
-	const jobs = Array.from({ length: 1_500 }, () => ({ kind: 'command', spec: { command: 'true' } }));
+	const jobs = Array.from({ length: 1_500 }, () => ({
+		kind: 'command',
+		spec: { command: 'true' },
+	}));
 	const answers = await h.engine.submit(jobs, admin);
-	for (let ended = 0; ended < 1_500; ) {
+	for (let ended = 0; ended < 1_500;) {
 		await settled();
 		for (const assignment of robot.assigned.slice(ended)) {
 			robot.session.result(resultOf(assignment));
@@ -427,7 +437,9 @@ test('a job waits in the store when memory is not enough, and all of them run in
 		}
 	}
 	await settled();
-	expect(robot.assigned.map((a) => a.job_id)).toEqual(answers.map((a) => (a as { jobId: string }).jobId));
+	expect(robot.assigned.map((a) => a.job_id)).toEqual(
+		answers.map((a) => (a as { jobId: string }).jobId),
+	);
 	expect((await h.engine.queueStats()).byState.completed).toBe(1_500);
 });
 
@@ -491,13 +503,17 @@ test('a move that the table does not know is refused and changes nothing', async
 	const id = await h.submit();
 	await settled();
 	await robot.end();
-	await expect(h.engine.moveJob(id, 'running', admin)).rejects.toMatchObject({ code: 'illegal-move' });
+	await expect(h.engine.moveJob(id, 'running', admin)).rejects.toMatchObject({
+		code: 'illegal-move',
+	});
 	expect(await state(id)).toBe('completed');
 });
 
 test('a second connection of the same robot is refused while the first lives', async () => {
 	const robot = await h.robot('r1');
-	await expect(robot.connect({ boot_id: 'clone' })).rejects.toMatchObject({ code: 'robot-elsewhere' });
+	await expect(robot.connect({ boot_id: 'clone' })).rejects.toMatchObject({
+		code: 'robot-elsewhere',
+	});
 	await robot.connect();
 	expect(robot.closedWith).toBe(1000);
 });
@@ -509,7 +525,9 @@ test('an enrollment token is used up by its robots, and the same key is the same
 	await expect(h.engine.enrol(token, 'key B', 'b')).rejects.toMatchObject({ code: 'bad-token' });
 	const expired = await h.engine.createToken({ ttlMs: 1_000 }, admin);
 	h.clock.jump(2_000);
-	await expect(h.engine.enrol(expired.token, 'key C', 'c')).rejects.toMatchObject({ code: 'bad-token' });
+	await expect(h.engine.enrol(expired.token, 'key C', 'c')).rejects.toMatchObject({
+		code: 'bad-token',
+	});
 });
 
 test('a removed robot is closed with 4001 and cannot come back', async () => {

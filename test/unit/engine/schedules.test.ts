@@ -21,7 +21,9 @@ const everyMinute = { cron: '* * * * *' };
 const follow = async (from: 'now' | 'start' = 'now') =>
 	h.engine.subscribe('consumer', { filter: { scheduleId: 's' }, from }, admin);
 const plannedTimes = async (epoch: number) =>
-	(await h.engine.events('consumer', epoch, 0)).map(({ data }) => new Date(data.plannedAt).toISOString().slice(11, 19));
+	(await h.engine.events('consumer', epoch, 0)).map(({ data }) =>
+		new Date(data.plannedAt).toISOString().slice(11, 19),
+	);
 
 test('a schedule fires at its planned times, and each event stays until it is acknowledged', async () => {
 	await h.engine.putSchedule('s', everyMinute, admin);
@@ -51,14 +53,20 @@ test('whoever takes a subscription over goes on where the last one was, and shut
 	const second = await follow();
 	expect(await plannedTimes(second.epoch)).toEqual(['00:01:00']);
 	await waiting.catch(() => undefined);
-	await expect(h.engine.events('consumer', first.epoch, 0)).rejects.toMatchObject({ code: 'stale-epoch' });
-	await expect(h.engine.acknowledge('consumer', first.epoch, 1)).rejects.toMatchObject({ code: 'stale-epoch' });
+	await expect(h.engine.events('consumer', first.epoch, 0)).rejects.toMatchObject({
+		code: 'stale-epoch',
+	});
+	await expect(h.engine.acknowledge('consumer', first.epoch, 1)).rejects.toMatchObject({
+		code: 'stale-epoch',
+	});
 });
 
 test('the same definition put again does not start the clock anew', async () => {
 	const before = await h.engine.putSchedule('s', { cron: '0 * * * *' }, admin);
 	await h.clock.advance(30 * 60_000);
-	expect((await h.engine.putSchedule('s', { cron: '0 * * * *' }, admin)).nextRunAt).toBe(before.nextRunAt);
+	expect((await h.engine.putSchedule('s', { cron: '0 * * * *' }, admin)).nextRunAt).toBe(
+		before.nextRunAt,
+	);
 	const changed = await h.engine.putSchedule('s', { cron: '45 * * * *' }, admin);
 	expect(new Date(changed.nextRunAt!).getUTCMinutes()).toBe(45);
 });
@@ -101,7 +109,8 @@ test('a paused schedule does not fire, a resumed one fires from then on', async 
 });
 
 test('a wrong cron expression or zone is refused with the field that is wrong', async () => {
-	const put = (cron: string, timezone = 'UTC') => h.engine.putSchedule('x', { cron, timezone }, admin);
+	const put = (cron: string, timezone = 'UTC') =>
+		h.engine.putSchedule('x', { cron, timezone }, admin);
 	await expect(put('* * *')).rejects.toThrow('it has 3 fields');
 	await expect(put('0 25 * * *')).rejects.toThrow('hour "25" is not valid');
 	await expect(put('0 9 * * 1-9')).rejects.toThrow('day of week "1-9" is not valid');

@@ -29,7 +29,10 @@ afterEach(() => h.close());
 const url = 'http://127.0.0.1:5678/webhook-waiting/7/node?signature=s';
 
 async function parked(jobIds: string[], more: object = {}) {
-	return h.engine.createWait({ jobIds, resumeUrl: url, executionId: '7', nodeId: 'node', ...more }, admin);
+	return h.engine.createWait(
+		{ jobIds, resumeUrl: url, executionId: '7', nodeId: 'node', ...more },
+		admin,
+	);
 }
 
 test('a wait becomes due when all its jobs have ended, is poked once, and closes when the node took it', async () => {
@@ -45,7 +48,12 @@ test('a wait becomes due when all its jobs have ended, is poked once, and closes
 	await h.clock.advance(1_000);
 	expect(pokes).toMatchObject([{ url, body: { waitId } }]);
 	const wait = await h.engine.wait(waitId);
-	expect(wait).toMatchObject({ state: 'closed', timedOut: false, executionId: '7', nodeId: 'node' });
+	expect(wait).toMatchObject({
+		state: 'closed',
+		timedOut: false,
+		executionId: '7',
+		nodeId: 'node',
+	});
 	expect(wait.jobs.map(({ jobId }) => jobId)).toEqual(jobs);
 });
 

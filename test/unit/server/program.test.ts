@@ -29,9 +29,7 @@ function world(more: Partial<ProgramWorld> = {}) {
 
 test('serve hands its flags on as they were typed', async () => {
 	const { world: one, served } = world();
-	expect(await runProgram(['serve', '--port', '0', '--data', '/d', '--insecure'], one)).toBe(
-		0,
-	);
+	expect(await runProgram(['serve', '--port', '0', '--data', '/d', '--insecure'], one)).toBe(0);
 	expect(served).toEqual([{ port: '0', data: '/d', insecure: true }]);
 });
 

@@ -1,0 +1,410 @@
+/** What every store promises; one suite, run for each database. A fresh store per test. */
+import type { Deeds, NewAttempt, NewJob, Store } from '../../dispatcher/store/store';
+
+export interface Bench {
+	store: Store;
+	/** Ends it as a crash would, and opens what is left. */
+	reopen(): Promise<Store>;
+	remove(): Promise<void>;
+}
+
+const at = 1_700_000_000_000;
+const lane = '["",{},[]]';
+
+export const job = (id: string, more: Partial<NewJob> = {}): NewJob => ({
+	id,
+	kind: 'command',
+	state: 'queued',
+	lane,
+	rank: at,
+	priority: 'normal',
+	createdAt: at,
+	readyAt: at,
+	dueAt: null,
+	createdBy: 'key:test',
+	retryOf: null,
+	parentId: null,
+	spec: '{"command":"true"}',
+	variables: '{}',
+	target: '{}',
+	policy: '{}',
+	...more,
+});
+const attempt = (number = 1, epoch = 10 + number): NewAttempt => ({
+	number,
+	epoch,
+	token: `token-${epoch}`,
+	robotId: 'robot',
+	at,
+});
+const settle = (
+	jobId: string,
+	more: Partial<Deeds['settle']['in']> = {},
+): Deeds['settle']['in'] => ({
+	jobId,
+	epoch: 11,
+	from: 'dispatched',
+	at,
+	by: 'robot:robot',
+	outcome: 'completed',
+	cause: null,
+	result: '{"exitCode":0}',
+	outputLength: { stdout: 0, stderr: 0 },
+	reason: 'completed',
+	next: { to: 'completed', cause: null, error: null },
+	countTry: true,
+	countLoss: false,
+	...more,
+});
+
+export function storeSuite(name: string, open: () => Promise<Bench>): void {
+	describe(name, () => {
+		let bench: Bench;
+		let store: Store;
+		const insert = (id: string, more: Partial<NewJob> = {}, first?: NewAttempt) =>
+			store.commit([
+				{ do: 'insertJob', with: { job: job(id, more), ...(first ? { attempt: first } : {}) } },
+			]);
+
+		beforeEach(async () => {
+			bench = await open();
+			store = bench.store;
+		});
+		afterEach(async () => {
+			await store.close();
+			await bench.remove();
+		});
+
+		test('what a commit answered is there after a crash', async () => {
+			await insert('a', {}, attempt());
+			store = await bench.reopen();
+			expect(await store.read('job', { id: 'a' })).toMatchObject({
+				state: 'dispatched',
+				attempt: 1,
+				epoch: 11,
+			});
+			expect(await store.read('held', null)).toHaveLength(1);
+		});
+
+		test('every opening is a new term', async () => {
+			const first = store.term;
+			store = await bench.reopen();
+			expect(store.term).toBe(first + 1);
+		});
+
+		test('a deed whose guard is broken changes nothing and does not disturb the others', async () => {
+			await insert('a', {}, attempt());
+			const answers = await store.commit([
+				{ do: 'start', with: { jobId: 'a', epoch: 99, at, by: 'robot:robot' } },
+				{ do: 'insertJob', with: { job: job('b') } },
+				{ do: 'settle', with: settle('a', { epoch: 99 }) },
+			]);
+			expect(answers).toEqual([false, null, false]);
+			expect(await store.read('job', { id: 'a' })).toMatchObject({ state: 'dispatched' });
+			expect(await store.read('job', { id: 'b' })).toMatchObject({ state: 'queued' });
+		});
+
+		test('a job is given away once: the second assignment finds it gone', async () => {
+			await insert('a');
+			const answers = await store.commit([
+				{ do: 'assign', with: { jobId: 'a', attempt: attempt(1, 11) } },
+				{ do: 'assign', with: { jobId: 'a', attempt: attempt(1, 12) } },
+			]);
+			expect(answers[0]).toMatchObject({ spec: '{"command":"true"}', tries: 0 });
+			expect(answers[1]).toBeNull();
+			expect((await store.read('attempts', { jobId: 'a' })).map(({ epoch }) => epoch)).toEqual([
+				11,
+			]);
+		});
+
+		test('an ending is recorded once, and a final state never changes', async () => {
+			await insert('a', {}, attempt());
+			const answers = await store.commit([
+				{ do: 'settle', with: settle('a', { startedAt: at }) },
+				{
+					do: 'settle',
+					with: settle('a', { next: { to: 'failed', cause: 'unknown', error: null } }),
+				},
+				{
+					do: 'moveJob',
+					with: {
+						jobId: 'a',
+						from: ['queued', 'pending'],
+						to: 'cancelled',
+						cause: 'cancelled',
+						reason: '',
+						by: '',
+						at,
+					},
+				},
+			]);
+			expect(answers).toEqual([true, false, false]);
+			expect(await store.read('job', { id: 'a' })).toMatchObject({
+				state: 'completed',
+				result: '{"exitCode":0}',
+				outputDone: 1,
+			});
+			const timeline = await store.read('timeline', { jobId: 'a' });
+			expect(timeline.map(({ to }) => to)).toEqual([
+				'queued',
+				'dispatched',
+				'running',
+				'completed',
+			]);
+			expect(await store.read('held', null)).toEqual([]);
+		});
+
+		test('a move that the table does not know is refused by the schema itself', async () => {
+			await insert('a', { state: 'pending', dueAt: at });
+			const illegal = store.commit([
+				{ do: 'insertJob', with: { job: job('b') } },
+				{
+					do: 'moveJob',
+					with: {
+						jobId: 'a',
+						from: ['pending'],
+						to: 'running',
+						cause: null,
+						reason: '',
+						by: '',
+						at,
+					},
+				},
+			]);
+			await expect(illegal).rejects.toThrow('illegal move');
+			expect(await store.read('job', { id: 'a' })).toMatchObject({ state: 'pending' });
+			expect(await store.read('job', { id: 'b' })).toBeUndefined();
+		});
+
+		test('an attempt that goes back to the queue can be tried again under a new number', async () => {
+			await insert('a', {}, attempt());
+			await store.commit([
+				{
+					do: 'settle',
+					with: settle('a', {
+						outcome: 'refused',
+						result: null,
+						next: { to: 'queued', readyAt: at, rank: at, dueAt: null },
+						countTry: false,
+						bars: '{"robot":null}',
+					}),
+				},
+			]);
+			expect(await store.read('heads', { lane, limit: 10 })).toEqual([
+				{ id: 'a', rank: at, bars: '{"robot":null}', attempt: 1 },
+			]);
+			const [again] = await store.commit([
+				{ do: 'assign', with: { jobId: 'a', attempt: attempt(2) } },
+			]);
+			expect(again).toMatchObject({ tries: 0 });
+		});
+
+		test('heads are the best of their lane: rank, then id', async () => {
+			await insert('c');
+			await insert('a');
+			await insert('b', { rank: at - 1 });
+			await insert('other', { lane: 'x' });
+			await insert('later', { state: 'pending', dueAt: at + 5 });
+			expect((await store.read('heads', { lane, limit: 2 })).map(({ id }) => id)).toEqual([
+				'b',
+				'a',
+			]);
+			expect(await store.read('lanes', null)).toEqual([lane, 'x']);
+		});
+
+		test('what is due is found with the next instant', async () => {
+			await insert('now', { state: 'pending', dueAt: at });
+			await insert('later', { dueAt: at + 1_000 });
+			const due = await store.read('due', { at, limit: 10 });
+			expect(due.jobs.map(({ id }) => id)).toEqual(['now']);
+			expect(due.nextAt).toBe(at + 1_000);
+		});
+
+		test('an idempotency key names the job that has it, per scope', async () => {
+			const keyed = (id: string, hash: string, scope = 'k') => ({
+				do: 'insertJob' as const,
+				with: { job: job(id), idempotency: { scope, key: 'once', hash } },
+			});
+			const answers = await store.commit([
+				keyed('a', 'h'),
+				keyed('b', 'h'),
+				keyed('c', 'x'),
+				keyed('d', 'x', 'other'),
+			]);
+			expect(answers).toEqual([
+				null,
+				{ duplicateOf: 'a', sameRequest: true, state: 'queued' },
+				{ duplicateOf: 'a', sameRequest: false, state: 'queued' },
+				null,
+			]);
+			expect((await store.read('jobs', { limit: 10 })).map(({ id }) => id)).toEqual(['d', 'a']);
+		});
+
+		test('a late result is kept beside the attempt, once, and only from who held it', async () => {
+			await insert('a', {}, attempt());
+			await store.commit([
+				{
+					do: 'settle',
+					with: settle('a', {
+						outcome: 'lost',
+						result: null,
+						next: { to: 'failed', cause: 'unknown', error: null },
+					}),
+				},
+			]);
+			const late = {
+				jobId: 'a',
+				number: 1,
+				epoch: 11,
+				token: 'token-11',
+				robotId: 'robot',
+				result: '{}',
+				outputLength: { stdout: 0, stderr: 0 },
+			};
+			const answers = await store.commit([
+				{ do: 'lateResult', with: { ...late, token: 'guessed' } },
+				{ do: 'lateResult', with: late },
+				{ do: 'lateResult', with: late },
+			]);
+			expect(answers).toEqual(['unknown', 'kept', 'again']);
+			expect(await store.read('job', { id: 'a' })).toMatchObject({ state: 'failed', result: null });
+		});
+
+		test('output is taken only where it goes on, and read from any byte', async () => {
+			await insert('a', {}, attempt());
+			const piece = (offset: number, text: string) => ({
+				do: 'appendOutput' as const,
+				with: {
+					jobId: 'a',
+					epoch: 11,
+					robotId: 'robot',
+					stream: 'stdout' as const,
+					offset,
+					data: Buffer.from(text),
+				},
+			});
+			const answers = await store.commit([
+				piece(0, 'abc'),
+				piece(0, 'abc'),
+				piece(4, 'x'),
+				piece(3, 'def'),
+			]);
+			expect(answers.map((answer) => (answer as { have: number }).have)).toEqual([3, 3, 3, 6]);
+			const read = async (from: number, maxBytes: number) =>
+				Buffer.from(
+					await store.read('output', { jobId: 'a', number: 1, stream: 'stdout', from, maxBytes }),
+				).toString();
+			expect([await read(0, 100), await read(2, 2), await read(5, 9), await read(6, 9)]).toEqual([
+				'abcdef',
+				'cd',
+				'f',
+				'',
+			]);
+		});
+
+		test('a token is used as often as it says, and the same key uses it once', async () => {
+			await store.commit([
+				{
+					do: 'putToken',
+					with: {
+						id: 't',
+						hash: 'h',
+						uses: 1,
+						used: 0,
+						labels: '{}',
+						createdAt: at,
+						expiresAt: at + 10,
+						revokedAt: null,
+					},
+				},
+			]);
+			const use = (publicKey: string, hash = 'h', now = at) => ({
+				do: 'useToken' as const,
+				with: { id: 't', hash, at: now, publicKey },
+			});
+			const answers = await store.commit([
+				use('k', 'wrong'),
+				use('k', 'h', at + 20),
+				use('k'),
+				use('other'),
+			]);
+			expect(answers).toEqual([null, null, { labels: '{}', robotId: null }, null]);
+		});
+
+		test('an occurrence is written once, together with its event and the next time', async () => {
+			await store.commit([
+				{
+					do: 'putSchedule',
+					with: {
+						id: 's',
+						name: 's',
+						cron: '* * * * *',
+						timezone: 'UTC',
+						enabled: 1,
+						catchUpMs: 0,
+						nextRunAt: at,
+						lastRunAt: null,
+						createdBy: '',
+						createdAt: at,
+					},
+				},
+			]);
+			const fire = {
+				do: 'fire' as const,
+				with: {
+					scheduleId: 's',
+					origin: 'planned',
+					plannedAt: at,
+					at,
+					state: 'fired' as const,
+					nextRunAt: at + 60_000,
+					event: { type: 'schedule.due', data: '{}' },
+				},
+			};
+			expect(await store.commit([fire, fire])).toEqual([true, false]);
+			expect(await store.read('events', { subject: 's', after: 0, limit: 10 })).toHaveLength(1);
+			expect((await store.read('schedules', null))[0]).toMatchObject({
+				nextRunAt: at + 60_000,
+				lastRunAt: at,
+			});
+		});
+
+		test('a subscription has one holder, and its cursor never goes back', async () => {
+			const take = {
+				do: 'takeSubscription' as const,
+				with: { key: 'k', filter: '{}', subject: 's', fromStart: true, createdBy: '' },
+			};
+			expect(await store.commit([take, take])).toEqual([
+				{ epoch: 1, cursor: 0 },
+				{ epoch: 2, cursor: 0 },
+			]);
+			const ack = (epoch: number, cursor: number) => ({
+				do: 'ackSubscription' as const,
+				with: { key: 'k', epoch, cursor },
+			});
+			expect(await store.commit([ack(1, 9), ack(2, 5), ack(2, 3)])).toEqual([false, true, true]);
+			expect(await store.read('subscription', { key: 'k' })).toMatchObject({ epoch: 2, cursor: 5 });
+		});
+
+		test('jobs are counted by state and priority', async () => {
+			await insert('a', { priority: 'high' });
+			await insert('b', {}, attempt());
+			await insert('c', { state: 'pending', dueAt: at });
+			await insert('d', {}, { ...attempt(), epoch: 12 });
+			await store.commit([{ do: 'settle', with: settle('d', { epoch: 12 }) }]);
+			const counts = await store.read('counts', null);
+			expect(counts).toHaveLength(4);
+			expect(counts).toEqual(
+				expect.arrayContaining([
+					{ state: 'queued', priority: 'high', count: 1 },
+					{ state: 'dispatched', priority: 'normal', count: 1 },
+					{ state: 'pending', priority: 'normal', count: 1 },
+					{ state: 'completed', priority: 'normal', count: 1 },
+				]),
+			);
+			for (const state of ['queued', 'dispatched', 'pending', 'completed'] as const) {
+				expect(await store.read('jobs', { state, limit: 10 })).toHaveLength(1);
+			}
+		});
+	});
+}
