@@ -191,5 +191,3 @@ export const moveJob = Type.Object(
 	},
 	strict,
 );
-
-export const jobId = id('Id of a job');

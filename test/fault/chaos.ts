@@ -4,7 +4,14 @@
  * final. All parties write histories on the way; in the end they are gathered for the checker.
  */
 import { createHash } from 'node:crypto';
-import { appendFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+	appendFileSync,
+	existsSync,
+	mkdtempSync,
+	readdirSync,
+	readFileSync,
+	rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -452,7 +459,7 @@ export class Chaos {
 			);
 		};
 		for (const program of [this.#service, ...this.#agents]) upSince.set(program, 0);
-		for (let kills = 0; !this.#over; ) {
+		for (let kills = 0; !this.#over;) {
 			if (kills >= this.#options.kills && this.#submitted) break;
 			await sleep(100 + chance() * 500);
 			const early = chance() < 0.15;
@@ -558,7 +565,7 @@ export class Chaos {
 
 	async #truth(): Promise<StoredTruth[]> {
 		const jobs: Job[] = [];
-		for (let cursor: string | undefined; ; ) {
+		for (let cursor: string | undefined; ;) {
 			const page = await this.#client.jobs({ limit: 100, cursor });
 			jobs.push(...page.items);
 			cursor = page.cursor;

@@ -146,11 +146,7 @@ const plants: [law: string, what: string, plant: (histories: Histories) => void]
 		'a command of a job that is not there',
 		(histories) => again(histories, { job: 'c', attempt: 1 }),
 	],
-	[
-		'I13',
-		'two jobs of one key',
-		({ store }) => void (store[1]!.job.variables = { key: 'key-a' }),
-	],
+	['I13', 'two jobs of one key', ({ store }) => void (store[1]!.job.variables = { key: 'key-a' })],
 	[
 		'I13',
 		'two answers to one key',
@@ -236,7 +232,11 @@ const plants: [law: string, what: string, plant: (histories: Histories) => void]
 		'a completed job whose last attempt did not complete',
 		(all) => void (first(all).attempts[1]!.outcome = 'failed'),
 	],
-	['I7', 'output that never became complete', (all) => void (first(all).job.output.complete = false)],
+	[
+		'I7',
+		'output that never became complete',
+		(all) => void (first(all).job.output.complete = false),
+	],
 	[
 		'I7',
 		'output that lacks its end',
@@ -250,21 +250,13 @@ const plants: [law: string, what: string, plant: (histories: Histories) => void]
 		'output of another attempt',
 		(all) => void (first(all).output.stdout = Buffer.from('a/1 output')),
 	],
-	[
-		'I7',
-		'bytes that are counted and not there',
-		(all) => void (first(all).job.output.stderr = 1),
-	],
+	['I7', 'bytes that are counted and not there', (all) => void (first(all).job.output.stderr = 1)],
 	[
 		'I10',
 		'a job that was cancelled before it started and ran',
 		(all) => again(all, { job: 'b', attempt: 1 }),
 	],
-	[
-		'I10',
-		'an attempt after the cancel',
-		(all) => void (first(all).job.cancelRequestedAt = 30),
-	],
+	['I10', 'an attempt after the cancel', (all) => void (first(all).job.cancelRequestedAt = 30)],
 	[
 		'I10',
 		'a cancel that was acknowledged and forgotten',

@@ -50,7 +50,6 @@ test('a submit that was committed and not answered is one job when it is sent ag
 				between++;
 			}
 		}
-		process.stderr.write(`between ${between} of ${keys.length}\n`);
 		expect(between).toBeGreaterThan(0);
 		await service.stop();
 		const stored = readRows<{ key: string; jobs: number }>(
@@ -66,80 +65,59 @@ test('a submit that was committed and not answered is one job when it is sent ag
 	});
 });
 
-let t0=0; const tick=(n:number)=>{const n1=performance.now(); if(n1-t0>1500) process.stderr.write(`step ${n} ${Math.round(n1-t0)}\n`); t0=n1; if(n>1&&n1-tS>11000) throw new Error("slow at "+n);}; let tS=performance.now();
 test('a job that ends while the service is away is reported once, with all of its output, when it is back', async () => {
 	await OneService.use(async (house) => {
 		const { service, folder } = house;
-		tick(1);
 		const go = join(folder, 'go');
-		tick(2);
 		const agent = await house.agent('anna');
-		tick(3);
 		const { jobId } = await service.client.submit({
 			kind: 'command',
 			spec: {
-				shell: 'echo begin; while [ ! -e "$GO" ]; do sleep 0.05; done; yes end | head -c 300000; echo oops >&2; exit 3',
+				shell:
+					'echo begin; while [ ! -e "$GO" ]; do sleep 0.05; done; yes end | head -c 300000; echo oops >&2; exit 3',
 				env: { GO: go },
 			},
 		});
-		tick(4);
 		await eventually(
 			'the first output to be stored',
 			async () => (await service.client.job(jobId)).output.stdout === 6,
 		);
-		tick(5);
 		await service.kill();
-		tick(6);
 		writeFileSync(go, '');
-		await eventually('the agent to record the end', () => agent.logged().includes('"msg":"job ended"'));
-		tick(7);
+		await eventually('the agent to record the end', () =>
+			agent.logged().includes('"msg":"job ended"'),
+		);
 		// Away for long enough that the robot has tried to come back, in vain.
 		await eventually('a try to come back', () => agent.logged().includes('ECONNREFUSED'));
-		tick(8);
 		service.start();
 		await service.ready();
-		tick(9);
 		const job = await eventually('the end and all output', async () => {
 			const read = await service.client.job(jobId);
 			return isFinal(read.state) && read.output.complete && read;
 		});
-		tick(10);
 		expect(job).toMatchObject({ state: 'failed', cause: 'exit_code', attempt: 1 });
-		tick(11);
 		expect(job.result).toMatchObject({ exitCode: 3, stderr: 'oops\n', processGone: true });
-		tick(12);
 		expect(job.output).toEqual({ stdout: 300_006, stderr: 5, complete: true });
-		tick(13);
 		const finals = (await service.client.timeline(jobId)).filter(({ to }) => isFinal(to));
-		tick(14);
 		expect(finals).toHaveLength(1);
-		tick(15);
 
 		// Coming back once more brings nothing new.
 		await agent.kill();
-		tick(16);
 		agent.start();
 		await agent.connected();
-		tick(17);
 		await service.kill();
-		tick(18);
 		service.start();
 		await service.ready();
-		tick(19);
 		await eventually(
 			'the robot to be back',
 			async () => (await service.client.robot('anna')).connected,
 		);
-		tick(20);
 		expect(await service.client.job(jobId)).toEqual(job);
-		tick(21);
 		expect(await service.client.attempts(jobId)).toMatchObject([
 			{ outcome: 'failed', cause: 'exit_code', lateResult: null },
 		]);
 		expect(agent.logged().match(/"msg":"job ended"/g)).toHaveLength(1);
-		tick(22);
 		expect(await agent.stop()).toBe(0);
-		tick(23);
 		expect(readRows(join(agent.data, 'journal.db'), 'SELECT fate FROM attempts')).toEqual([
 			expect.objectContaining({ fate: 'over' }),
 		]);

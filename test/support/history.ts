@@ -230,7 +230,11 @@ function legalTimeline({ job, timeline }: StoredTruth, { breaks }: Context): voi
 	for (const [i, { from, to }] of timeline.entries()) {
 		if (i === 0) continue;
 		if (from !== timeline[i - 1]!.to) {
-			breaks('I11', job.jobId, `a move from ${from} follows one to ${timeline[i - 1]!.to}: ${tale}`);
+			breaks(
+				'I11',
+				job.jobId,
+				`a move from ${from} follows one to ${timeline[i - 1]!.to}: ${tale}`,
+			);
 		}
 		if (from === null || !canMove(from, to)) {
 			breaks('I11', job.jobId, `${from} → ${to} is no legal move: ${tale}`);

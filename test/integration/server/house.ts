@@ -276,5 +276,3 @@ export function fakeSession(robotId = 'robot-1'): {
 		},
 	};
 }
-
-export type { RobotSink };

@@ -13,7 +13,7 @@ test('a message of a known shape is read', () => {
 });
 
 test('more fields than we know are no mistake', () => {
-	const payload = { job_id, epoch: 1, later: true };
+	const payload = { job_id, attempt: 1, epoch: 1, token: 't', later: true };
 	expect(readHubMessage(JSON.stringify({ type: 'revoke', payload, seq: 1 }))).toMatchObject({
 		ok: true,
 	});
