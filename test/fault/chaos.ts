@@ -3,7 +3,6 @@
  * random moments, each victim started again at once over the same folder and port, until every job is
  * final. All parties write histories on the way; in the end they are gathered for the checker.
  */
-import { createHash } from 'node:crypto';
 import {
 	appendFileSync,
 	existsSync,
@@ -100,7 +99,7 @@ interface Planned {
 	twice: boolean;
 }
 
-/** Fails loudly (`sh -e` is not needed: the last line decides) and writes its lines in one piece each. */
+/** Each line of the history is one write to a file opened for appending, synced before it goes on. */
 const script = `
 code=$CODE; if [ "$ROBOT_FLEET_ATTEMPT" -ge "$GOOD_FROM" ]; then code=0; fi
 note() {
