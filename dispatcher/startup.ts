@@ -80,6 +80,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 				log,
 				settings: {
 					defaultJobTimeoutMs: config.engine.defaultJobTimeoutMs,
+					acceptGatherMs: 10,
 					sweepMs: config.engine.sweepMs,
 					recoveryGraceMs: limits.recoveryGraceMs,
 					...(n8nUrl === undefined ? {} : { callbackBase: n8nUrl }),

@@ -25,33 +25,51 @@ type SettleNext = Deeds['settle']['in']['next'];
 
 export class Attempts {
 	readonly #context: Context;
+	/** Not yet written down. */
+	readonly #accepted: { live: Live; acceptance: { at: number } }[] = [];
 
 	constructor(context: Context) {
 		this.#context = context;
 	}
 
+	/**
+	 * Nobody waits for the move to running, and a quick job's result follows at once: acceptances are
+	 * gathered for a moment, so that the result can take its own along in one move and one sync.
+	 */
 	accepted(robotId: string, message: JobAccepted): void {
+		const { clock, settings } = this.#context;
 		const live = this.#live(robotId, message);
 		if (!live || live.state !== 'dispatched' || live.acceptance) return;
-		const acceptance = { at: this.#context.clock.now() };
-		live.acceptance = acceptance;
-		this.#context.turns.push({
-			plan: (turn) => {
-				// A result overtook it and carries the start along.
-				if (live.acceptance !== acceptance) return;
-				if (!turn.touch(live.jobId)) return 'later';
-				turn.add(
-					'start',
-					{ jobId: live.jobId, epoch: live.epoch, at: acceptance.at, by: `robot:${robotId}` },
-					(started) => {
+		live.acceptance = { at: clock.now() };
+		this.#accepted.push({ live, acceptance: live.acceptance });
+		if (this.#accepted.length > 1) return;
+		if (settings.acceptGatherMs === 0) this.#start();
+		else void clock.sleep(settings.acceptGatherMs).then(() => this.#start());
+	}
+
+	#start(): void {
+		for (const { live, acceptance } of this.#accepted.splice(0)) {
+			// A result overtook it and carries the start along.
+			if (live.acceptance !== acceptance) continue;
+			this.#context.turns.push({
+				plan: (turn) => {
+					if (live.acceptance !== acceptance) return;
+					if (!turn.touch(live.jobId)) return 'later';
+					const start = {
+						jobId: live.jobId,
+						epoch: live.epoch,
+						at: acceptance.at,
+						by: `robot:${live.robotId}`,
+					};
+					turn.add('start', start, (started) => {
 						if (!started) return;
 						live.state = 'running';
 						live.startedAt = this.#context.clock.monotonic();
-					},
-				);
-			},
-			fail: () => undefined,
-		});
+					});
+				},
+				fail: () => undefined,
+			});
+		}
 	}
 
 	/** A refusal, or the answer to a revoke: proof that the attempt never started. */

@@ -17,6 +17,8 @@ export interface Log {
 export interface Settings {
 	/** Run limit of kinds that have none of their own. */
 	defaultJobTimeoutMs: number;
+	/** How long the move to running may wait for a result to go with it. */
+	acceptGatherMs: number;
 	/** How often waiting jobs are offered again although nothing happened; dispatch itself is event-driven. */
 	sweepMs: number;
 	/** How long the service must have been ready before absence counts against a robot. */

@@ -41,8 +41,8 @@ export class N8n extends EditorApi {
 	#env;
 	/** @type {ChildProcess | undefined} */
 	#child;
-	/** @type {Promise<void>} settled when the child is gone */
-	#gone = Promise.resolve();
+	/** @type {Promise<string>} */
+	#gone = Promise.resolve('not started');
 	/** @type {string[]} */
 	#lines = [];
 
@@ -74,6 +74,11 @@ export class N8n extends EditorApi {
 	/** @returns {number | undefined} of the running n8n */
 	get pid() {
 		return this.#child?.pid;
+	}
+
+	/** Settles when the process that runs now is gone, with how it ended. */
+	get gone() {
+		return this.#gone;
 	}
 
 	/** What n8n printed last, over all its starts. */
@@ -139,6 +144,8 @@ export class N8n extends EditorApi {
 			env: this.#env,
 			cwd: this.userFolder,
 			stdio: ['ignore', 'pipe', 'pipe'],
+			// A Ctrl+C in our terminal is ours to pass on: n8n has no part in our process group.
+			detached: true,
 			windowsHide: true,
 		});
 		const file = logFile ? createWriteStream(logFile, { flags: 'a' }) : undefined;
@@ -148,10 +155,11 @@ export class N8n extends EditorApi {
 		this.#child = endWithUs(child, 'SIGKILL');
 		this.#gone = new Promise((resolve) => {
 			child.once('error', (error) => this.#keep(String(error), file));
-			child.once('close', () => {
+			child.once('close', (code, signal) => {
+				const how = signal ?? `exit code ${code}`;
 				this.#child = undefined;
-				if (file) file.end(() => resolve());
-				else resolve();
+				if (file) file.end(() => resolve(how));
+				else resolve(how);
 			});
 		});
 		return child;

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { findNode24 } from '../n8n/node24.mjs';
 import { endWithUs } from '../n8n/offspring.mjs';
@@ -42,7 +42,7 @@ export class Robot {
 		const token = await this.#tokenIfNew();
 		const flags = ['--server', service.url, '--name', name, '--data', dataFolder, '--slots', '4'];
 		const child = spawn(findNode24().bin, [program, ...flags, '--label', 'site=local'], {
-			cwd: dataFolder,
+			cwd: dirname(dataFolder),
 			env: environment(token),
 			stdio: ['ignore', 'pipe', 'pipe'],
 			// A Ctrl+C is ours to pass on, when its jobs may be stopped.

@@ -5,7 +5,6 @@
 import { randomInt } from 'node:crypto';
 import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { until } from '../n8n/until.mjs';
 import { UsageError } from './options.mjs';
 
@@ -16,7 +15,7 @@ const leftoversMs = 30_000;
 /** @typedef {{email: string, password: string}} Owner */
 
 export class State {
-	/** @type {DatabaseSync | undefined} */
+	/** @type {import('node:sqlite').DatabaseSync | undefined} */
 	#lock;
 
 	/** @param {string} folder */
@@ -35,7 +34,7 @@ export class State {
 	async open() {
 		await mkdir(this.logs, { recursive: true });
 		await chmod(this.folder, 0o700);
-		this.#lock = lock(join(this.folder, 'lock'), this.folder);
+		this.#lock = await lock(join(this.folder, 'lock'), this.folder);
 		await until(async () => (await ageMs(this.leftovers)) > leftoversMs, {
 			deadlineMs: leftoversMs,
 			what: () => `what an earlier start left running to end (${this.leftovers} says so)`,
@@ -64,7 +63,9 @@ export class State {
 }
 
 /** An operating system's lock: nobody has to tidy up after a kill. */
-function lock(/** @type {string} */ file, /** @type {string} */ folder) {
+async function lock(/** @type {string} */ file, /** @type {string} */ folder) {
+	// Known to no Node before 22, and the one who starts us may be older: it is told so first.
+	const { DatabaseSync } = await import('node:sqlite');
 	const database = new DatabaseSync(file);
 	try {
 		database.exec('pragma locking_mode = exclusive; begin exclusive; commit');

@@ -36,6 +36,7 @@ export interface HouseOptions {
 	file?: string;
 	callbacks?: Callbacks;
 	chance?: () => number;
+	acceptGatherMs?: number;
 }
 
 export async function house(options: HouseOptions = {}): Promise<House> {
@@ -49,7 +50,12 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 			clock,
 			chance: options.chance ?? (() => 0.5),
 			log: silent,
-			settings: { defaultJobTimeoutMs: 3_600_000, sweepMs: 1_000, recoveryGraceMs: 90_000 },
+			settings: {
+				defaultJobTimeoutMs: 3_600_000,
+				acceptGatherMs: options.acceptGatherMs ?? 0,
+				sweepMs: 1_000,
+				recoveryGraceMs: 90_000,
+			},
 			callbacks: options.callbacks ?? {
 				check: () => undefined,
 				post: async () => ({ status: 200, body: { resumed: true } }),

@@ -57,6 +57,25 @@ test('a result that overtakes the acceptance makes both moves in one commit', as
 	expect(await path(id)).toBe('queued dispatched running completed');
 });
 
+test('a quick result takes its acceptance along; a slow job is running a moment later', async () => {
+	await h.close();
+	h = await house({ acceptGatherMs: 10 });
+	const robot = await h.robot('r1');
+	const quick = await h.submit();
+	await settled();
+	await robot.accept();
+	expect(await state(quick)).toBe('dispatched');
+	await robot.end();
+	expect(await path(quick)).toBe('queued dispatched running completed');
+	const slow = await h.submit();
+	await settled();
+	await robot.accept();
+	await h.clock.advance(10);
+	expect(await state(slow)).toBe('running');
+	await robot.end();
+	expect(await path(slow)).toBe('queued dispatched running completed');
+});
+
 test('a robot with one slot gets one job at a time, the best first', async () => {
 	const robot = await h.robot('r1');
 	const first = await h.submit();
