@@ -5,7 +5,11 @@ await runSteps([
 	{ name: 'build', command: ['gulp', 'programs'], quiet: true },
 	{
 		name: 'chaos',
-		command: ['jest', '--testPathPatterns', 'test/fault/kills'],
-		env: { LAYER: 'fault', CHAOS_JOBS: process.env['CHAOS_JOBS'] ?? '1000' },
+		command: ['jest', 'kills', 'two-services'],
+		env: {
+			LAYER: 'fault',
+			CHAOS_JOBS: process.env['CHAOS_JOBS'] ?? '1000',
+			CHAOS_KILLS: process.env['CHAOS_KILLS'] ?? '250',
+		},
 	},
 ]);

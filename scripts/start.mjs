@@ -35,6 +35,7 @@ const serviceMs = 30_000;
 const webhookMs = 30_000;
 /** npm passes on the Ctrl+C that the terminal has sent us already: both are one. */
 const sameKeyMs = 700;
+const parentEveryMs = 1_000;
 
 if (!Promise.withResolvers) {
 	const { node } = process.versions;
@@ -265,6 +266,15 @@ function listenForSignals() {
 		});
 	}
 	over.promise.catch(() => undefined);
+	stopWithNpm();
+}
+
+/** npm hands a SIGTERM to the shell between us, which ends and tells nobody. */
+function stopWithNpm() {
+	if (process.env.npm_lifecycle_event === undefined) return;
+	const { ppid } = process;
+	const look = () => process.ppid === ppid || over.reject(new Stopped());
+	setInterval(look, parentEveryMs).unref();
 }
 
 /** @param {string} variable @param {number} port */

@@ -64,10 +64,13 @@ export function addFleet(program: Command, terminal: Terminal): void {
 		.option('--cursor <cursor>', 'go on where the page before ended')
 		.action(async (flags: Flags & JobFilter) => {
 			const { json: _json, data: _data, ...filter } = flags;
+			const service = client(flags);
+			const page = await service.jobs(filter);
+			const names = new Map((await service.robots()).map((one) => [one.robotId, one.name]));
 			tell(
 				flags,
-				await client(flags).jobs(filter),
-				(page) => jobTable(page.items) + (page.cursor ? `more: --cursor ${page.cursor}\n` : ''),
+				page,
+				() => jobTable(page.items, names) + (page.cursor ? `more: --cursor ${page.cursor}\n` : ''),
 			);
 		});
 	sub(jobs, 'show <id>', 'show one job', 'show 0190f6c2-…').action(
@@ -282,7 +285,7 @@ export function addFleet(program: Command, terminal: Terminal): void {
 	);
 }
 
-function jobTable(jobs: Job[]): string {
+function jobTable(jobs: Job[], names: ReadonlyMap<string, string>): string {
 	return table(
 		['ID', 'KIND', 'STATE', 'CAUSE', 'PRIORITY', 'ROBOT', 'CREATED', 'ENDED'],
 		jobs.map((job) => [
@@ -291,7 +294,7 @@ function jobTable(jobs: Job[]): string {
 			job.state,
 			job.cause,
 			job.priority,
-			job.robotId,
+			names.get(job.robotId ?? '') ?? job.robotId,
 			when(job.createdAt),
 			when(job.endedAt),
 		]),
