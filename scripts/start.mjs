@@ -71,7 +71,7 @@ async function main() {
 		return 0;
 	} catch (error) {
 		if (error instanceof Stopped) {
-			if (running.length > 0) say('\nStopping …');
+			if (running.length > 0) say('\nStopping … (Ctrl+C again stops at once)');
 			return isUp ? 0 : 130;
 		}
 		console.error(`\n${error instanceof Error ? error.message : error}`);
@@ -92,7 +92,7 @@ async function start({ n8nPort, servicePort }) {
 	if (!existsSync(join(root, 'node_modules/gulp'))) {
 		throw new UsageError('The packages are not there yet: run "npm ci" first.');
 	}
-	await state.open();
+	await state.open(say);
 	await requireFreePort('N8N_PORT', n8nPort);
 	await requireFreePort('ROBOT_FLEET_PORT', servicePort);
 	const owner = await state.readOwner();
@@ -261,8 +261,7 @@ function listenForSignals() {
 				return;
 			}
 			if (performance.now() - first < sameKeyMs) return;
-			running.forEach((child) => child.kill());
-			process.exit(130);
+			void Promise.all(running.map((child) => child.kill())).then(() => process.exit(130));
 		});
 	}
 	over.promise.catch(() => undefined);
@@ -285,7 +284,7 @@ async function requireFreePort(variable, port) {
 	});
 	if (free) return;
 	throw new UsageError(
-		`Port ${port} is taken by another program: stop that one, or set ${variable} to a free port (${variable}=${port + 1} npm start).`,
+		`Port ${port} is taken by another program: stop that one, or set ${variable} to a free port, for example: ${variable}=${port + 1} npm start`,
 	);
 }
 
@@ -302,7 +301,7 @@ async function reset(yes) {
 		say('There is nothing to remove.');
 		return;
 	}
-	await state.open();
+	await state.open(say);
 	if (yes || (await confirm())) {
 		await state.remove();
 		say(`Removed ${state.folder}. The next npm start begins anew.`);

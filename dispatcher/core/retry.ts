@@ -23,6 +23,40 @@ export const retryDefaults: Required<Retry> = {
 	on: ['refused', 'spawn_error', 'infrastructure', 'exit:75'],
 };
 
+const lossDefaults: Required<OnLoss> = { waitMs: limits.lossWaitMs, then: 'unknown' };
+
+/** A policy as text: what is as usual is left out, since most jobs carry the same one. */
+export function policyText({ timeouts, retry, onLoss, onDisconnect, idempotent }: Policy): string {
+	const same = (a: object, b: object) => JSON.stringify(a) === JSON.stringify(b);
+	return JSON.stringify({
+		timeouts,
+		...(same({ ...retryDefaults, ...retry }, retryDefaults) ? {} : { retry }),
+		...(same({ ...lossDefaults, ...onLoss }, lossDefaults) ? {} : { onLoss }),
+		...(onDisconnect === 'continue' ? {} : { onDisconnect }),
+		...(idempotent ? { idempotent } : {}),
+	});
+}
+
+const remembered = new Map<string, Policy>();
+const maxRemembered = 1_000;
+
+/** The policy of a text; the same object for the same text, so do not change it. */
+export function policyOf(text: string): Policy {
+	const known = remembered.get(text);
+	if (known) return known;
+	const said = JSON.parse(text) as Partial<Policy> & Pick<Policy, 'timeouts'>;
+	const policy: Policy = {
+		retry: retryDefaults,
+		onLoss: lossDefaults,
+		onDisconnect: 'continue',
+		idempotent: false,
+		...said,
+	};
+	if (remembered.size >= maxRemembered) remembered.clear();
+	remembered.set(text, policy);
+	return policy;
+}
+
 export interface Ending {
 	state: FinalState;
 	cause: Cause | null;

@@ -7,7 +7,7 @@
  */
 import type { JobAssignment } from '../../protocol';
 import { limits } from '../../protocol';
-import type { Policy } from '../core/retry';
+import { policyOf } from '../core/retry';
 import type { NewAttempt, StoredJob } from '../store/store';
 import type { Context } from './context';
 import type { Live, RobotEntry } from './fleet';
@@ -60,7 +60,7 @@ export class Assigning {
 	/** The commit carried the assignment: it holds its slot, and the robot is told. */
 	assigned(entry: RobotEntry, attempt: NewAttempt, job: AssignedJob): void {
 		const { clock, fleet } = this.#context;
-		const policy = JSON.parse(job.policy) as Policy;
+		const policy = policyOf(job.policy);
 		entry.reserved -= 1;
 		const live: Live = {
 			jobId: job.id,

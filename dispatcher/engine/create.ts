@@ -3,7 +3,7 @@
  * then every attempt that holds a slot, then the lanes, then what waits for time.
  */
 import { randomUUID } from 'node:crypto';
-import type { Policy } from '../core/retry';
+import { policyOf } from '../core/retry';
 import type { Store } from '../store/store';
 import { Access } from './access';
 import { Assigning } from './assigning';
@@ -159,7 +159,7 @@ async function hubIdOf(store: Store): Promise<string> {
 /** Attempts that held a slot when the service ended still do: their robots will tell. */
 async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 	for (const { job, attempt } of await store.read('held', null)) {
-		const policy = JSON.parse(job.policy) as Policy;
+		const policy = policyOf(job.policy);
 		fleet.hold({
 			jobId: job.id,
 			number: attempt.number,

@@ -6,7 +6,7 @@
  * sees it; we only remind it, and never write `timeout` while it is away.
  */
 import { type CancelJob, limits } from '../../protocol';
-import type { Policy } from '../core/retry';
+import { policyOf } from '../core/retry';
 import type { StoredJob } from '../store/store';
 import type { Access } from './access';
 import type { Attempts } from './attempts';
@@ -169,7 +169,7 @@ export class Duties {
 	/** Its time has come: eligible now, or over without having started. */
 	async #ripe(job: StoredJob, now: number): Promise<void> {
 		const { turns, lanes, watchers } = this.#context;
-		const { timeouts } = JSON.parse(job.policy) as Policy;
+		const { timeouts } = policyOf(job.policy);
 		const queueEndsAt =
 			timeouts.queueMs === undefined ? Infinity : job.createdAt + timeouts.queueMs;
 		const deadlineAt = timeouts.deadlineAt ?? Infinity;

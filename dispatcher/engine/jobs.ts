@@ -19,7 +19,7 @@ import type { Stream } from '../../protocol/frames';
 import { kinds } from '../../kinds';
 import { describeRule, laneKey, laneRule, misfit, ruleOf } from '../core/matching';
 import { priorityOf, rank } from '../core/rank';
-import { type Policy, retryDefaults } from '../core/retry';
+import { type Policy, policyOf, policyText, retryDefaults } from '../core/retry';
 import type { Deeds, NewAttempt, NewJob, StoredJob } from '../store/store';
 import { type Assigning, barred } from './assigning';
 import type { Attempts } from './attempts';
@@ -125,7 +125,7 @@ export class Jobs {
 		const job = await this.#read(jobId);
 		if (!isFinal(job.state)) throw new Problem('not-final', { state: job.state });
 		const now = this.#context.clock.now();
-		const policy = JSON.parse(job.policy) as Policy;
+		const policy = policyOf(job.policy);
 		// The limits are the same; a deadline that has passed would only end it again.
 		const { deadlineAt, ...timeouts } = policy.timeouts;
 		const again: NewJob = {
@@ -471,7 +471,7 @@ export class Jobs {
 			state: readyAt > now ? 'pending' : 'queued',
 			readyAt,
 			dueAt: instants.length > 0 ? Math.min(...instants) : null,
-			policy: JSON.stringify(policy),
+			policy: policyText(policy),
 		};
 	}
 

@@ -75,7 +75,7 @@ export interface TurnHooks {
 const maxWorkPerTurn = 512;
 /** Turns under way at once, and how much must wait to make a second one worth its own sync. */
 const maxTurns = 2;
-const worthATurn = 24;
+const worthATurn = 48;
 
 export class Turns {
 	readonly #store: Store;

@@ -9,7 +9,7 @@ import type {
 	TimelineEntry,
 	Variables,
 } from '../../protocol';
-import type { Policy } from '../core/retry';
+import { policyOf } from '../core/retry';
 import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
 import type { RobotEntry } from './fleet';
 
@@ -35,7 +35,7 @@ export function jobView(job: StoredJob): Job {
 		spec: JSON.parse(job.spec),
 		variables: JSON.parse(job.variables) as Variables,
 		target: JSON.parse(job.target) as Target,
-		timeouts: (JSON.parse(job.policy) as Policy).timeouts,
+		timeouts: policyOf(job.policy).timeouts,
 		notBefore: job.readyAt > job.createdAt ? job.readyAt : null,
 		output: {
 			stdout: job.stdoutHave ?? 0,

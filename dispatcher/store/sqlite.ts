@@ -48,7 +48,7 @@ export class SqliteStore {
 		try {
 			this.#db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE');
 			this.#db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-			this.#db.exec('PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -32768');
+			this.#db.exec('PRAGMA wal_autocheckpoint = 8000; PRAGMA cache_size = -32768');
 			this.#db.exec('BEGIN IMMEDIATE; COMMIT');
 			this.#migrate();
 			this.term = this.#nextTerm();

@@ -10,8 +10,11 @@ import { until } from '../n8n/until.mjs';
 import { readJson } from './state.mjs';
 
 const connectMs = 30_000;
-/** Longer than the agent gives its jobs. */
-const stopMs = 15_000;
+/** How long its jobs may go on when it is stopped; then they are asked to end, for 10 s more. */
+const graceSeconds = 5;
+const stopMs = 20_000;
+/** How long the agent may take to kill its jobs. */
+const hurryMs = 3_000;
 const linesKept = 200;
 const name = 'local-robot';
 
@@ -40,8 +43,9 @@ export class Robot {
 	async start() {
 		const { program, dataFolder, logFile, service } = this.#options;
 		const token = await this.#tokenIfNew();
-		const flags = ['--server', service.url, '--name', name, '--data', dataFolder, '--slots', '4'];
-		const child = spawn(findNode24().bin, [program, ...flags, '--label', 'site=local'], {
+		const self = ['--name', name, '--data', dataFolder, '--slots', '4', '--label', 'site=local'];
+		const flags = ['--server', service.url, '--stop-grace', String(graceSeconds), ...self];
+		const child = spawn(findNode24().bin, [program, ...flags], {
 			cwd: dirname(dataFolder),
 			env: environment(token),
 			stdio: ['ignore', 'pipe', 'pipe'],
@@ -77,14 +81,19 @@ export class Robot {
 	}
 
 	async stop() {
-		const force = setTimeout(() => this.kill(), stopMs);
+		const force = setTimeout(() => void this.kill(), stopMs);
 		this.#child?.kill('SIGTERM');
 		await this.gone;
 		clearTimeout(force);
 	}
 
-	kill() {
-		this.#child?.kill('SIGKILL');
+	/** Asked twice, the agent kills its jobs and ends. Killed itself, it would leave them behind. */
+	async kill() {
+		const force = setTimeout(() => this.#child?.kill('SIGKILL'), hurryMs);
+		this.#child?.kill('SIGTERM');
+		this.#child?.kill('SIGTERM');
+		await this.gone;
+		clearTimeout(force);
 	}
 
 	/** A robot that the service knows needs none. */

@@ -10,7 +10,7 @@ import { UsageError } from './options.mjs';
 
 const email = 'owner@robot-fleet.local';
 /** How long what a killed start left behind may take to end. */
-const leftoversMs = 30_000;
+const leftoversMs = 20_000;
 
 /** @typedef {{email: string, password: string}} Owner */
 
@@ -30,12 +30,19 @@ export class State {
 		this.leftovers = join(folder, 'leftovers');
 	}
 
-	/** Makes the folder ours until we end. */
-	async open() {
+	/**
+	 * Makes the folder ours until we end.
+	 *
+	 * @param {(line: string) => void} say
+	 */
+	async open(say) {
 		await mkdir(this.logs, { recursive: true });
 		await chmod(this.folder, 0o700);
 		this.#lock = await lock(join(this.folder, 'lock'), this.folder);
-		await until(async () => (await ageMs(this.leftovers)) > leftoversMs, {
+		const isAlone = async () => (await ageMs(this.leftovers)) > leftoversMs;
+		if (await isAlone()) return;
+		say('The start before this one was killed; waiting until what it left running has ended …');
+		await until(isAlone, {
 			deadlineMs: leftoversMs,
 			what: () => `what an earlier start left running to end (${this.leftovers} says so)`,
 		});

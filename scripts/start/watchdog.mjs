@@ -9,7 +9,8 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { until } from '../n8n/until.mjs';
 
-const politeMs = 20_000;
+const politeMs = 8_000;
+const hurryMs = 3_000;
 const noteFile = /** @type {string} */ (process.argv[2]);
 /** @type {Set<number>} */
 const groups = new Set();
@@ -27,14 +28,24 @@ for await (const line of createInterface({ input: process.stdin })) {
 if (groups.size > 0) {
 	writeFileSync(noteFile, `${[...groups].join('\n')}\n`);
 	try {
-		groups.forEach((group) => send(group, 'SIGTERM'));
-		const allGone = () => [...groups].every((group) => !send(group, 0));
-		await until(allGone, { deadlineMs: politeMs, what: () => 'them to end' }).catch(() =>
-			groups.forEach((group) => send(group, 'SIGKILL')),
-		);
+		// An agent that is asked twice kills its jobs, which killed itself it would leave behind.
+		(await endAll('SIGTERM', politeMs)) ||
+			(await endAll('SIGTERM', hurryMs)) ||
+			(await endAll('SIGKILL', hurryMs));
 	} finally {
 		rmSync(noteFile, { force: true });
 	}
+}
+
+/**
+ * @param {NodeJS.Signals} signal
+ * @param {number} deadlineMs
+ * @returns {Promise<boolean>} whether they are gone
+ */
+async function endAll(signal, deadlineMs) {
+	groups.forEach((group) => send(group, signal));
+	const allGone = () => [...groups].every((group) => !send(group, 0));
+	return await until(allGone, { deadlineMs, what: () => 'them to end' }).catch(() => false);
 }
 
 /** @param {number} group @param {NodeJS.Signals | 0} signal @returns {boolean} whether it is there */
