@@ -16,7 +16,7 @@ import type { Turn } from './turns';
 
 export type AssignedJob = Pick<
 	StoredJob,
-	'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses'
+	'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses' | 'createdAt'
 > & {
 	id: string;
 	lane: string;
@@ -72,6 +72,7 @@ export class Assigning {
 			bars: job.bars,
 			tries: job.tries,
 			losses: job.losses,
+			createdAt: job.createdAt,
 			lane: job.lane,
 			rank: job.rank,
 			state: 'dispatched',

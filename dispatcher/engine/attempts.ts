@@ -325,12 +325,17 @@ export class Attempts {
 		return { to: 'pending', readyAt, rank: live.rank, dueAt: readyAt };
 	}
 
+	/** Back in the queue; a job that was never tried still has only so long to start. */
 	#queued(live: Live, turn: Turn): SettleNext {
+		const { queueMs, deadlineAt = Infinity } = live.policy.timeouts;
+		const queueEndsAt =
+			queueMs === undefined || live.tries > 0 ? Infinity : live.createdAt + queueMs;
+		const dueAt = Math.min(queueEndsAt, deadlineAt);
 		return {
 			to: 'queued',
 			readyAt: turn.now,
 			rank: live.rank,
-			dueAt: live.policy.timeouts.deadlineAt ?? null,
+			dueAt: Number.isFinite(dueAt) ? dueAt : null,
 		};
 	}
 

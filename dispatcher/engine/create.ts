@@ -170,6 +170,7 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 			bars: job.bars,
 			tries: job.tries,
 			losses: job.losses,
+			createdAt: job.createdAt,
 			lane: job.lane,
 			rank: job.rank,
 			state: attempt.state === 'running' ? 'running' : 'dispatched',

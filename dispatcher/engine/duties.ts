@@ -170,8 +170,9 @@ export class Duties {
 	async #ripe(job: StoredJob, now: number): Promise<void> {
 		const { turns, lanes, watchers } = this.#context;
 		const { timeouts } = policyOf(job.policy);
+		// A job that was tried has shown that it can start: its back-off is no waiting for a robot.
 		const queueEndsAt =
-			timeouts.queueMs === undefined ? Infinity : job.createdAt + timeouts.queueMs;
+			timeouts.queueMs === undefined || job.tries > 0 ? Infinity : job.createdAt + timeouts.queueMs;
 		const deadlineAt = timeouts.deadlineAt ?? Infinity;
 		const common = { jobId: job.id, from: [job.state], by: 'dispatcher', at: now };
 		if (deadlineAt <= now || queueEndsAt <= now) {

@@ -21,6 +21,7 @@ export interface Live {
 	/** Before this attempt. */
 	readonly tries: number;
 	readonly losses: number;
+	readonly createdAt: number;
 	readonly lane: string;
 	readonly rank: number;
 	state: 'dispatched' | 'running';

@@ -177,7 +177,7 @@ export class SqliteStore {
 			const row = this.#get(
 				`UPDATE jobs SET state = 'dispatched', attempt = ?, epoch = ?, robot_id = ?, progress = 0, message = NULL,
 				 moves = moves + 1 WHERE id = ? AND state = 'queued' AND attempt = ?
-				 RETURNING kind, tries, losses, moves`,
+				 RETURNING kind, tries, losses, moves, created_at AS createdAt`,
 				attempt.number,
 				attempt.epoch,
 				attempt.robotId,

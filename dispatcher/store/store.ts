@@ -220,7 +220,10 @@ export interface Deeds {
 	/** queued → dispatched. Answers what the robot needs to know, or null when the job moved on. */
 	assign: {
 		in: { jobId: string; attempt: NewAttempt };
-		out: Pick<StoredJob, 'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses'> | null;
+		out: Pick<
+			StoredJob,
+			'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses' | 'createdAt'
+		> | null;
 	};
 	/** dispatched → running, for this epoch only. */
 	start: {

@@ -406,6 +406,21 @@ test('a job nobody takes in time ends as timeout with cause queue_timeout', asyn
 	expect(await h.engine.job(id)).toMatchObject({ state: 'timeout', cause: 'queue_timeout' });
 });
 
+test('a refused job keeps its queue time-out, a job that was tried has none', async () => {
+	const robot = await h.robot('r1');
+	const refused = await h.submit({ timeouts: { queueMs: 5_000 } });
+	await settled();
+	await robot.reject('paused');
+	await h.clock.advance(6_000);
+	expect(await h.engine.job(refused)).toMatchObject({ state: 'timeout', cause: 'queue_timeout' });
+	const tried = await h.submit({ timeouts: { queueMs: 5_000 } });
+	await settled();
+	await h.clock.advance(10_000);
+	await robot.end(exit(75));
+	await h.clock.advance(2_000);
+	expect(await h.engine.job(tried)).toMatchObject({ state: 'dispatched', attempt: 2 });
+});
+
 test('a deadline ends a waiting job, and stops a running one through its robot', async () => {
 	const robot = await h.robot('r1');
 	const running = await h.submit({ timeouts: { deadlineAt: h.clock.now() + 5_000 } });
