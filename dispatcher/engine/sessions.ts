@@ -26,8 +26,7 @@ export class Sessions {
 		if (!entry) throw new Problem('robot-revoked');
 		this.#displace(entry, hello);
 		const forgot = entry.stored.journalId !== null && entry.stored.journalId !== hello.journal_id;
-		await turns.deed('putRobot', {
-			...entry.stored,
+		const said = {
 			labels: JSON.stringify(hello.labels),
 			capabilities: JSON.stringify(hello.capabilities),
 			slots: hello.slots,
@@ -35,20 +34,13 @@ export class Sessions {
 			agentVersion: hello.version,
 			journalId: hello.journal_id,
 			lastSeenAt: clock.now(),
-		});
+		};
+		await turns.deed('putRobot', { ...entry.stored, ...said });
 		const known = await this.#known(hello);
 		// From here to the end nothing is awaited: what is compared is what is.
 		if (!fleet.get(hello.robot_id)) throw new Problem('robot-revoked');
 		this.#displace(entry, hello);
-		const robot = fleet.put({
-			...entry.stored,
-			labels: JSON.stringify(hello.labels),
-			capabilities: JSON.stringify(hello.capabilities),
-			slots: hello.slots,
-			info: JSON.stringify(hello.info),
-			agentVersion: hello.version,
-			journalId: hello.journal_id,
-		});
+		const robot = fleet.put({ ...entry.stored, ...said });
 		this.#context.lanes.putRobot(robot);
 		const session: Session = {
 			bootId: hello.boot_id,

@@ -208,7 +208,14 @@ export class ScriptedHub {
 
 	cancel(attempt: HubAttempt, graceMs = 300): void {
 		const { job_id, epoch, attempt: number, token } = attempt.assignment;
-		this.send('cancel_job', { job_id, epoch, attempt: number, token, reason: 'cancelled', grace_ms: graceMs });
+		this.send('cancel_job', {
+			job_id,
+			epoch,
+			attempt: number,
+			token,
+			reason: 'cancelled',
+			grace_ms: graceMs,
+		});
 	}
 
 	revoke(attempt: HubAttempt): void {

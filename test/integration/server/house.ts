@@ -4,7 +4,7 @@
  */
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { WebSocket } from 'ws';
-import type { Caller, Engine, RobotSession, RobotSink } from '../../../dispatcher/engine';
+import type { Caller, Engine, RobotSession } from '../../../dispatcher/engine';
 import { systemClock } from '../../../dispatcher/engine/clock';
 import { type Server, startServer, type ServerOptions } from '../../../dispatcher/server';
 import {
