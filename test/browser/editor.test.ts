@@ -1,0 +1,152 @@
+/** What a person sees of our nodes in n8n's editor, in a real Chromium. */
+import { release } from 'node:os';
+import { type Browser, type Locator, type Page, selectors } from 'playwright-core';
+import { Fleet } from '../n8n/fleet';
+import { launchBrowser, Pictures } from '../support/browser';
+
+const nodes = [
+	{
+		name: 'Submit Job',
+		fields: ['Command Type', 'Program', 'Arguments', 'Run On', 'Priority', 'Variables', 'Options'],
+	},
+	{
+		name: 'Dispatch to Robot',
+		fields: ['Robot', 'Command Type', 'Program', 'Wait for Completion', 'Limit Wait Time'],
+	},
+	{ name: 'Wait for Execution', fields: ['Job ID', 'Limit Wait Time', 'When Time Is Up'] },
+	{
+		name: 'Fleet Schedule Trigger',
+		fields: ['Cron Expression', 'Time Zone', 'Missed Times'],
+	},
+];
+const example = 'uname-on-a-click.json';
+
+describe("our nodes in n8n's editor", () => {
+	let fleet: Fleet;
+	let browser: Browser;
+	let page: Page;
+	const pictures = new Pictures();
+
+	beforeAll(async () => {
+		selectors.setTestIdAttribute('data-test-id');
+		fleet = await Fleet.start({ N8N_DISABLE_UI: 'false' });
+		const { credential, n8n } = fleet;
+		const { data } = await n8n.rest('GET', `/credentials/${credential.id}?includeData=true`);
+		await n8n.rest('POST', '/credentials/test', {
+			credentials: { ...credential, type: 'robotFleetApi', data },
+		});
+		await fleet.startAgent('berlin-1');
+		browser = await launchBrowser();
+		page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+		page.setDefaultTimeout(20_000);
+	}, 600_000);
+
+	afterAll(async () => {
+		await browser?.close();
+		await fleet?.stop();
+		pictures.tidyUp();
+	}, 60_000);
+
+	const promise = (name: string, body: () => Promise<void>) =>
+		test(name, () => pictures.ofFailure(page, name, body), 120_000);
+
+	/** Opens a new workflow and searches the panel of nodes. */
+	const search = async (text: string): Promise<Locator> => {
+		await page.goto(`${fleet.n8n.baseUrl}/workflow/new`);
+		await page.getByTestId('node-creator-plus-button').first().click();
+		await page.getByTestId('node-creator-search-bar').fill(text);
+		return page.getByTestId('node-creator-node-item');
+	};
+	const open = async (name: string): Promise<Locator> => {
+		const items = await search('robot fleet');
+		await items.filter({ hasText: name }).first().click();
+		await page.getByRole('button', { name: 'Add to workflow' }).click();
+		const panel = page.getByTestId('ndv');
+		await panel.waitFor();
+		return panel;
+	};
+	const label = (panel: Locator, text: string) =>
+		panel.getByTestId('node-parameters').getByText(text, { exact: true }).first();
+
+	promise('the owner signs in', async () => {
+		await page.goto(`${fleet.n8n.baseUrl}/signin`);
+		await page.locator('input[name=emailOrLdapLoginId]').fill('owner@example.com');
+		await page.locator('input[name=password]').fill('Robots1234');
+		await page.getByTestId('form-submit-button').click();
+		await page.waitForURL(/\/(home\/)?workflows?/);
+	});
+
+	promise('a search for "robot fleet" finds our four nodes and nothing else', async () => {
+		const found = await search('robot fleet');
+		await found.filter({ hasText: 'Fleet Schedule Trigger' }).waitFor();
+		const names = await page.getByTestId('node-creator-item-name').allInnerTexts();
+		await pictures.take(page, 'four-nodes', true);
+		expect(names.map((name) => name.trim())).toEqual(nodes.map(({ name }) => name));
+	});
+
+	promise('each of them shows its own icon there', async () => {
+		const found = await search('robot fleet');
+		await found.filter({ hasText: 'Fleet Schedule Trigger' }).waitFor();
+		const icons = found.locator('img:visible');
+		await Promise.all(
+			(await icons.all()).map((icon) =>
+				icon.evaluate((image) => (image as HTMLImageElement).decode()),
+			),
+		);
+		const seen = await icons.evaluateAll((images) =>
+			images.map((image) => {
+				const { src, naturalWidth } = image as HTMLImageElement;
+				return { file: src.split('/').at(-1)!, painted: naturalWidth > 0 };
+			}),
+		);
+		expect(seen).toEqual(
+			['submitJob.svg', 'dispatchToRobot.svg', 'waitForExecution.svg', 'scheduleTrigger.svg'].map(
+				(file) => ({ file, painted: true }),
+			),
+		);
+	});
+
+	for (const { name, fields } of nodes) {
+		promise(`${name} opens with the credential chosen and its fields`, async () => {
+			const panel = await open(name);
+			for (const field of fields) await label(panel, field).waitFor();
+			const credential = panel.getByTestId('node-credentials-select');
+			await credential.getByText('This n8n').or(credential.locator('input')).first().waitFor();
+			await pictures.take(page, name.toLowerCase().replaceAll(' ', '-'));
+			expect(await panel.getByText(/could not|error/i).count()).toBe(0);
+		});
+	}
+
+	promise('Dispatch to Robot lists the robot that is connected', async () => {
+		const panel = await open('Dispatch to Robot');
+		await panel.getByTestId('rlc-input').click();
+		const robots = page.getByTestId('rlc-item');
+		await robots.filter({ hasText: 'berlin-1' }).click();
+		await pictures.take(page, 'robot-chosen');
+		expect(await panel.getByTestId('rlc-input').inputValue()).toContain('berlin-1');
+	});
+
+	promise('Submit Job says which robots match the labels', async () => {
+		const panel = await open('Submit Job');
+		await panel.getByTestId('parameter-input-runOn').click();
+		await page.getByRole('option', { name: 'Matching Robot' }).click();
+		await label(panel, 'Labels').waitFor();
+		await panel.getByTestId('parameter-input-matchingRobots').click();
+		await page.getByRole('option', { name: /1 of 1 .*match/i }).waitFor();
+		await pictures.take(page, 'matching-robots');
+	});
+
+	promise('the example runs by a click, and its output shows the uname of the robot', async () => {
+		const { id } = await fleet.n8n.createWorkflow(fleet.example(example));
+		await page.goto(`${fleet.n8n.baseUrl}/workflow/${id}`);
+		await page.getByTestId('execute-workflow-button').click();
+		const wait = page.locator('[data-test-id=canvas-node][data-node-name="Wait for Execution"]');
+		await wait.getByTestId('canvas-node-status-success').waitFor();
+		await pictures.take(page, 'example-has-run', true);
+		await wait.dblclick();
+		const output = page.getByTestId('ndv-output-panel');
+		await output.getByText(`Linux`).first().waitFor();
+		await pictures.take(page, 'example-output', true);
+		expect(await output.innerText()).toContain(release());
+	});
+});
