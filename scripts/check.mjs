@@ -1,17 +1,17 @@
 /** `npm run check`: the inner loop. Types, lint, borders, docs tables, pure tests. No network, under a minute. */
-import { runSteps } from './steps.mjs';
+import { jestStep, runSteps } from './steps.mjs';
 
 const quiet = true;
 await runSteps(
 	[
 		{ name: 'types', command: ['tsc', '--noEmit', '-p', '.'], quiet },
-		{ name: 'unit tests', command: ['jest'], env: { LAYER: 'unit' }, quiet },
+		jestStep('unit', quiet),
 		{
 			name: 'lint',
 			command: ['eslint', '--cache', '--cache-location', 'node_modules/.cache/eslint/', '.'],
 			quiet,
 		},
-		{ name: 'store tests', command: ['jest'], env: { LAYER: 'store' }, quiet },
+		jestStep('store', quiet),
 		{
 			name: 'format',
 			command: ['prettier', '--check', '--log-level', 'warn', '--cache', '.'],

@@ -39,7 +39,9 @@ const parentEveryMs = 1_000;
 
 if (!Promise.withResolvers) {
 	const { node } = process.versions;
-	console.error(`This is Node ${node}: use "npm start", which runs the Node 24 that "npm ci" brings.`);
+	console.error(
+		`This is Node ${node}: use "npm start", which runs the Node 24 that "npm ci" brings.`,
+	);
 	process.exit(2);
 }
 
@@ -179,7 +181,10 @@ async function tell({ n8n, service, robot, owner, known, notes }) {
 	const place = (/** @type {string} */ path) => relative(process.cwd(), path) || '.';
 	const account = known
 		? [`  e-mail          ${owner.email}`, `  password        ${owner.password}`]
-		: [`  e-mail          ${owner.email}, or the one you changed it to`, '  password        the one you chose'];
+		: [
+				`  e-mail          ${owner.email}, or the one you changed it to`,
+				'  password        the one you chose',
+			];
 	const lines = [
 		'',
 		'Robot Fleet is running.',

@@ -3,9 +3,44 @@
  * Shared by check, test and the other long commands.
  */
 import { spawn } from 'node:child_process';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** @param {string} layer where jest leaves what it counted */
+const countsOf = (layer) => join(root, `node_modules/.cache/robot-fleet/jest-${layer}.json`);
+
+/**
+ * All tests of one layer: the folder of that name under test/.
+ *
+ * @param {string} layer
+ * @param {boolean} [quiet]
+ * @returns {Step}
+ */
+export function jestStep(layer, quiet = false) {
+	rmSync(countsOf(layer), { force: true });
+	const command = ['jest', '--json', `--outputFile=${countsOf(layer)}`];
+	return { name: `${layer} tests`, command, env: { LAYER: layer }, quiet };
+}
+
+/**
+ * The line that sums up all layers, for machines that read no other.
+ *
+ * @param {string[]} layers
+ */
+export function sayCounts(layers) {
+	const counts = layers
+		.map(countsOf)
+		.filter((file) => existsSync(file))
+		.map((file) => JSON.parse(readFileSync(file, 'utf8')));
+	/** @param {string} name */
+	const sum = (name) => counts.reduce((total, count) => total + count[name], 0);
+	console.log(
+		`\n${sum('numPassedTests')} passed, ${sum('numFailedTests')} failed, ${sum('numPendingTests') + sum('numTodoTests')} skipped`,
+	);
+}
 
 /** @typedef {{ name: string, command: string[], env?: Record<string, string>, quiet?: boolean }} Step */
 

@@ -2,7 +2,7 @@
  * `npm test`: everything a release must pass, the real n8n and a real browser included. Prints each
  * layer's minutes. `npm test -- unit fault` runs some layers.
  */
-import { root, runSteps } from './steps.mjs';
+import { jestStep, root, runSteps, sayCounts } from './steps.mjs';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -25,5 +25,6 @@ await runSteps([
 	...(real ? [{ name: 'prepare n8n', command: ['node', 'scripts/n8n/prepare.mjs'] }] : []),
 	...chosen
 		.filter((layer) => wanted.length > 0 || (layer !== 'unit' && layer !== 'store'))
-		.map((layer) => ({ name: `${layer} tests`, command: ['jest'], env: { LAYER: layer } })),
+		.map((layer) => jestStep(layer)),
 ]);
+sayCounts(chosen);

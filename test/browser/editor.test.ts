@@ -110,12 +110,20 @@ describe("our nodes in n8n's editor", () => {
 		promise(`${name} opens with the credential chosen and its fields`, async () => {
 			const panel = await open(name);
 			for (const field of fields) await label(panel, field).waitFor();
-			const credential = panel.getByTestId('node-credentials-select');
-			await credential.getByText('This n8n').or(credential.locator('input')).first().waitFor();
+			const credential = panel.getByTestId('node-credentials-select').locator('input');
 			await pictures.take(page, name.toLowerCase().replaceAll(' ', '-'));
-			expect(await panel.getByText(/could not|error/i).count()).toBe(0);
+			expect(await credential.inputValue()).toBe('This n8n');
 		});
 	}
+
+	promise('the credential opens from a node, and n8n finds that it works', async () => {
+		const panel = await open('Submit Job');
+		await panel.getByTestId('credential-edit-button').click();
+		const dialog = page.getByTestId('editCredential-modal');
+		await dialog.getByText('Connection', { exact: true }).first().waitFor();
+		await dialog.getByTestId('credentials-config-container-test-success').waitFor();
+		await pictures.take(page, 'credential');
+	});
 
 	promise('Dispatch to Robot lists the robot that is connected', async () => {
 		const panel = await open('Dispatch to Robot');
@@ -131,8 +139,9 @@ describe("our nodes in n8n's editor", () => {
 		await panel.getByTestId('parameter-input-runOn').click();
 		await page.getByRole('option', { name: 'Matching Robot' }).click();
 		await label(panel, 'Labels').waitFor();
-		await panel.getByTestId('parameter-input-matchingRobots').click();
-		await page.getByRole('option', { name: /1 of 1 .*match/i }).waitFor();
+		await panel.getByTestId('parameter-input-matchingRobots').locator('input').click();
+		await page.getByRole('option', { name: '1 of 1 match, 1 free' }).waitFor();
+		await page.getByRole('option', { name: 'berlin-1' }).waitFor();
 		await pictures.take(page, 'matching-robots');
 	});
 
@@ -142,10 +151,12 @@ describe("our nodes in n8n's editor", () => {
 		await page.getByTestId('execute-workflow-button').click();
 		const wait = page.locator('[data-test-id=canvas-node][data-node-name="Wait for Execution"]');
 		await wait.getByTestId('canvas-node-status-success').waitFor();
+		await page.getByText('Workflow executed successfully').waitFor();
+		await page.getByTestId('execute-workflow-button').getByText('Execute workflow').waitFor();
 		await pictures.take(page, 'example-has-run', true);
 		await wait.dblclick();
-		const output = page.getByTestId('ndv-output-panel');
-		await output.getByText(`Linux`).first().waitFor();
+		const output = page.getByTestId('output-panel');
+		await output.getByText('Linux').first().waitFor();
 		await pictures.take(page, 'example-output', true);
 		expect(await output.innerText()).toContain(release());
 	});
