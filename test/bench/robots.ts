@@ -4,6 +4,7 @@
  * over IPC how long each probe took from submit to start, and how many results were acknowledged.
  */
 import { generateKeyPairSync, sign } from 'node:crypto';
+import type { Duplex } from 'node:stream';
 import WebSocket from 'ws';
 import { enrolProof, helloProof, paths } from '../../protocol';
 
@@ -42,11 +43,18 @@ async function connect(name: string): Promise<void> {
 				payload,
 			}),
 		);
+	let wire: Duplex | undefined;
+	socket.on('upgrade', (response) => (wire = response.socket));
+	const together = (say: () => void) => {
+		wire!.cork();
+		say();
+		wire!.uncork();
+	};
 	await new Promise<void>((resolve, reject) => {
 		socket.on('error', reject);
 		socket.on('message', (data: Buffer) => {
 			const { type, payload } = JSON.parse(data.toString()) as { type: string; payload: never };
-			answer(type, payload, send, { robotId, hubId, proof, resolve });
+			answer(type, payload, send, { robotId, hubId, proof, resolve, together });
 		});
 	});
 }
@@ -56,6 +64,8 @@ interface Self {
 	hubId: string;
 	proof(text: string): string;
 	resolve(): void;
+	/** What is sent meanwhile leaves as one packet. */
+	together(say: () => void): void;
 }
 
 function answer(
@@ -77,23 +87,25 @@ function answer(
 			process.send!({ latencyNs: Number(process.hrtime.bigint() - BigInt(variables.sentAt)) });
 		}
 		const ref = { job_id, attempt, epoch, token: attemptToken };
-		send('job_accepted', { ...ref, started_at: '2026-01-01T00:00:00.000Z' });
-		send('job_result', {
-			...ref,
-			state: 'completed',
-			cause: null,
-			output: { stdout: 0, stderr: 0 },
-			result: {
-				exit_code: 0,
-				signal: null,
-				stdout: '',
-				stderr: '',
-				truncated: false,
-				outputs: {},
-				duration_ms: 0,
-				error: null,
-				process_gone: true,
-			},
+		self.together(() => {
+			send('job_accepted', { ...ref, started_at: '2026-01-01T00:00:00.000Z' });
+			send('job_result', {
+				...ref,
+				state: 'completed',
+				cause: null,
+				output: { stdout: 0, stderr: 0 },
+				result: {
+					exit_code: 0,
+					signal: null,
+					stdout: '',
+					stderr: '',
+					truncated: false,
+					outputs: {},
+					duration_ms: 0,
+					error: null,
+					process_gone: true,
+				},
+			});
 		});
 	} else if (type === 'result_ack') {
 		acknowledged += 1;
