@@ -66,14 +66,21 @@ export async function testCredential(n8n, { id, name }) {
  */
 export async function ensureExamples(n8n, { folder, noteFile, credential }) {
 	const notes = /** @type {Record<string, Note>} */ ((await readJson(noteFile)) ?? {});
-	const there = /** @type {Array<Named & {versionId: string}>} */ (await n8n.rest('GET', '/workflows'));
+	const there = /** @type {Array<Named & {versionId: string}>} */ (
+		await n8n.rest('GET', '/workflows')
+	);
 	const files = (await readdir(folder)).filter((file) => file.endsWith('.json')).sort();
 	for (const file of files) {
 		const text = (await readFile(join(folder, file), 'utf8'))
 			.replaceAll(credentialId, credential.id)
 			.replaceAll(n8nUrl, n8n.baseUrl);
 		const { id: _id, active: _active, ...workflow } = JSON.parse(text);
-		notes[file] = await ensureExample(n8n, { workflow, hash: hash(text), note: notes[file], there });
+		notes[file] = await ensureExample(n8n, {
+			workflow,
+			hash: hash(text),
+			note: notes[file],
+			there,
+		});
 		await writeJson(noteFile, notes);
 	}
 	return Object.values(notes);

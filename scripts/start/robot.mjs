@@ -116,7 +116,8 @@ export class Robot {
  * @param {string | undefined} token
  */
 function environment(token) {
-	const ours = /^(npm_.*|INIT_CWD|SERVER_URL|API_KEY|HEARTBEAT_INTERVAL|LOG_LEVEL|ROBOT_FLEET_.*)$/i;
+	const ours =
+		/^(npm_.*|INIT_CWD|SERVER_URL|API_KEY|HEARTBEAT_INTERVAL|LOG_LEVEL|ROBOT_FLEET_.*)$/i;
 	const kept = Object.entries(process.env).filter(([name]) => !ours.test(name));
 	return { ...Object.fromEntries(kept), ...(token ? { API_KEY: token } : {}) };
 }

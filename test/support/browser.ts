@@ -2,10 +2,10 @@
  * A real Chromium, and pictures of what it showed. The machine's own browser is preferred; where
  * there is none, the one that an npm package carries.
  */
-import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import packed from '@sparticuz/chromium';
 import { type Browser, chromium, type Page } from 'playwright-core';
 
 const root = join(__dirname, '../..');
@@ -25,7 +25,7 @@ const args = [
 ];
 
 export async function launchBrowser(): Promise<Browser> {
-	const executablePath = findBrowser() ?? unpackBrowser();
+	const executablePath = findBrowser() ?? (await packed.executablePath());
 	// A page that a proxy setting of this machine answers is not the page under test.
 	return await chromium.launch({ executablePath, args: [...args, '--no-proxy-server'] });
 }
@@ -36,16 +36,6 @@ function findBrowser(): string | undefined {
 	return [process.env.ROBOT_FLEET_BROWSER ?? '', ...onPath, ...macPrograms].find(
 		(file) => file !== '' && existsSync(file),
 	);
-}
-
-/** The package is ESM, and these tests are not: a process of its own asks it. */
-function unpackBrowser(): string {
-	const program =
-		"import chromium from '@sparticuz/chromium'; console.log(await chromium.executablePath());";
-	const output = execFileSync(process.execPath, ['--input-type=module', '-e', program], {
-		cwd: root,
-	});
-	return String(output).trim();
 }
 
 /** Pictures in a temporary folder, which stays only when a test failed. */
