@@ -247,6 +247,12 @@ export const calls = {
 		scope: 'read',
 		summary: 'Poll an execution',
 	},
+	front: {
+		method: 'GET',
+		path: '//',
+		scope: null,
+		summary: 'A page for people who follow the bare link',
+	},
 	healthz: { method: 'GET', path: '//healthz', scope: null, summary: 'The process lives' },
 	readyz: { method: 'GET', path: '//readyz', scope: null, summary: 'The service takes work' },
 } as const satisfies Record<string, Call>;

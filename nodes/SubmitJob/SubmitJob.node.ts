@@ -48,8 +48,8 @@ export class SubmitJob implements INodeType {
 		const items = this.getInputData().map((item, i) => {
 			const answer = answers[i]!;
 			if (isRefused(answer)) return refusedItem(onErrorOf(node), item, i, answer.refusal);
-			const { jobId, state } = answer.value;
-			return passItem(item, i, { jobId, state });
+			// Not its state: that is old before the next node reads it.
+			return passItem(item, i, { jobId: answer.value.jobId });
 		});
 		return [items];
 	}

@@ -507,6 +507,13 @@ describe('operations', () => {
 		});
 		expect((await house.ask('GET', '/healthz', { key: '' })).status).toBe(200);
 	});
+	test('the bare link shows a page that says how the service is, and nothing secret', async () => {
+		await using house = await openHouse();
+		const answer = await fetch(house.server.url);
+		expect(answer.headers.get('content-type')).toContain('text/html');
+		expect(await answer.text()).toContain('<strong>ready</strong>');
+	});
+
 	test('OpenAPI names every call once, with its body and its answer', async () => {
 		await using house = await openHouse();
 		const { body } = await house.ask('GET', '/api/v1/openapi.json', { key: '' });

@@ -25,7 +25,7 @@ describe('Submit Job', () => {
 		expect(submitted()).toHaveLength(2);
 		expect(items.map(({ json }) => json.n)).toEqual([1, 2]);
 		expect(items.map(({ pairedItem }) => pairedItem)).toEqual([{ item: 0 }, { item: 1 }]);
-		expect(items[0]!.json).toMatchObject({ jobId: [...service.jobs.keys()][0], state: 'queued' });
+		expect(items[0]!.json).toMatchObject({ jobId: [...service.jobs.keys()][0] });
 	});
 
 	test('parameters are read for each item', async () => {
