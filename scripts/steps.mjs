@@ -3,8 +3,8 @@
  * Shared by check, test and the other long commands.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
@@ -20,6 +20,7 @@ const countsOf = (layer) => join(root, `node_modules/.cache/robot-fleet/jest-${l
  * @returns {Step}
  */
 export function jestStep(layer, quiet = false) {
+	mkdirSync(dirname(countsOf(layer)), { recursive: true });
 	rmSync(countsOf(layer), { force: true });
 	const command = ['jest', '--json', `--outputFile=${countsOf(layer)}`];
 	return { name: `${layer} tests`, command, env: { LAYER: layer }, quiet };

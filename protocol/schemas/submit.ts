@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox';
 import type { Submit } from '../job';
 import { limits } from '../limits';
 import { causes } from '../states';
-import { duration, id, instant, labels, name, robotName, type Same, strict, word } from './words';
+import { duration, instant, labels, name, robotName, type Same, strict, word } from './words';
 
 export const target = Type.Object(
 	{
