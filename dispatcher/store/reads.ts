@@ -1,0 +1,215 @@
+/** The questions in SQLite. Rows become what store.ts names in one SELECT per table, below. */
+import type { SQLInputValue } from 'node:sqlite';
+import { streams } from '../../protocol/frames';
+import type { Statements } from './statements';
+import type {
+	Head,
+	ReadName,
+	Reads,
+	StoredAttempt,
+	StoredEvent,
+	StoredJob,
+	StoredKey,
+	StoredMove,
+	StoredRobot,
+	StoredSchedule,
+	StoredSubscription,
+	StoredToken,
+	StoredWait,
+} from './store';
+
+export type ReadsOfStore = { [N in ReadName]: (args: Reads[N]['in']) => Reads[N]['out'] };
+
+export function readsOn(sql: Statements): ReadsOfStore {
+	const reads: ReadsOfStore = {
+		heads: ({ lane, limit }) =>
+			sql.all<Head>(
+				`SELECT id, rank, bars, attempt FROM jobs WHERE state = 'queued' AND lane = ? ORDER BY rank, id LIMIT ?`,
+				lane,
+				limit,
+			),
+
+		// Walks from lane to lane on the index: the cost is the number of lanes, not of jobs.
+		lanes: () => {
+			const found: string[] = [];
+			for (let last = ''; ;) {
+				const row = sql.get(
+					`SELECT lane FROM jobs WHERE state = 'queued' AND lane > ? ORDER BY lane LIMIT 1`,
+					last,
+				);
+				if (!row) return found;
+				last = row['lane'] as string;
+				found.push(last);
+			}
+		},
+
+		due: ({ at, limit }) => {
+			const jobs = sql.all<StoredJob>(
+				`${selectJob} WHERE due_at <= ? AND due_at IS NOT NULL AND state IN ('pending','queued') ORDER BY due_at LIMIT ?`,
+				at,
+				limit,
+			);
+			const next = sql.get(
+				`SELECT min(due_at) AS at FROM jobs WHERE due_at > ? AND due_at IS NOT NULL AND state IN ('pending','queued')`,
+				at,
+			);
+			return { jobs, nextAt: (next?.['at'] as number | null) ?? null };
+		},
+
+		job: ({ id }) => sql.all<StoredJob>(`${selectJob} WHERE id = ?`, id)[0],
+
+		jobsById: ({ ids }) => ids.flatMap((id) => sql.all<StoredJob>(`${selectJob} WHERE id = ?`, id)),
+
+		jobs: ({ state, kind, robotId, limit, before }) => {
+			const where: string[] = [];
+			const values: SQLInputValue[] = [];
+			// The partial indexes are found only by their own words.
+			if (state === 'dispatched' || state === 'running') where.push(isActive);
+			else if (state === 'pending') where.push('due_at IS NOT NULL');
+			else if (state !== undefined && state !== 'queued') where.push(isEnded);
+			for (const [column, value] of [
+				['state =', state],
+				['kind =', kind],
+				['robot_id =', robotId],
+				['id <', before],
+			] as const) {
+				if (value === undefined) continue;
+				where.push(`${column} ?`);
+				values.push(value);
+			}
+			return sql.all<StoredJob>(
+				`${selectJob} ${where.length > 0 ? `WHERE ${where.join(' AND ')}` : ''} ORDER BY id DESC LIMIT ?`,
+				...values,
+				limit,
+			);
+		},
+
+		held: () => {
+			const attempts = sql.all<StoredAttempt>(`${selectAttempt} WHERE hold = 1`);
+			return attempts.flatMap((attempt) => {
+				const job = reads.job({ id: attempt.jobId });
+				return job ? [{ job, attempt }] : [];
+			});
+		},
+
+		attempt: ({ jobId, epoch }) =>
+			sql.all<StoredAttempt>(`${selectAttempt} WHERE job_id = ? AND epoch = ?`, jobId, epoch)[0],
+
+		attempts: ({ jobId }) =>
+			sql.all<StoredAttempt>(`${selectAttempt} WHERE job_id = ? ORDER BY number`, jobId),
+
+		timeline: ({ jobId }) =>
+			sql.all<StoredMove>(
+				`SELECT at, from_state AS "from", to_state AS "to", reason, by, attempt FROM moves WHERE job_id = ? ORDER BY n`,
+				jobId,
+			),
+
+		output: ({ jobId, number, stream, from, maxBytes }) => {
+			const pieces: Uint8Array[] = [];
+			let at = from;
+			let bytes = 0;
+			const rows = sql
+				.statement(
+					`SELECT start, data FROM output WHERE job_id = ? AND number = ? AND stream = ?
+				 AND start >= coalesce((SELECT max(start) FROM output WHERE job_id = ? AND number = ? AND stream = ? AND start <= ?), 0)
+				 ORDER BY start`,
+				)
+				.iterate(
+					jobId,
+					number,
+					streams.indexOf(stream),
+					jobId,
+					number,
+					streams.indexOf(stream),
+					from,
+				);
+			for (const row of rows) {
+				const start = row['start'] as number;
+				const data = (row['data'] as Uint8Array).subarray(
+					at - start,
+					at - start + maxBytes - bytes,
+				);
+				if (data.length === 0) continue;
+				pieces.push(data);
+				at += data.length;
+				bytes += data.length;
+				if (bytes >= maxBytes) break;
+			}
+			// A copy of its own: it travels to another thread by transfer.
+			return new Uint8Array(Buffer.concat(pieces));
+		},
+
+		// Each part reads an index that holds just its rows.
+		counts: () =>
+			sql.all(
+				`SELECT state, priority, count(*) AS count FROM jobs WHERE state = 'pending' AND due_at IS NOT NULL GROUP BY priority
+				 UNION ALL SELECT state, priority, count(*) FROM jobs WHERE state = 'queued' GROUP BY priority
+				 UNION ALL SELECT state, priority, count(*) FROM jobs WHERE ${isActive} AND state IN ('dispatched','running') GROUP BY state, priority
+				 UNION ALL SELECT state, 'normal', count(*) FROM jobs WHERE ${isEnded} GROUP BY state`,
+			),
+
+		robots: () => sql.all<StoredRobot>(selectAll('robots')),
+		keys: () => sql.all<StoredKey>(selectAll('keys')),
+		tokens: () => sql.all<StoredToken>(selectAll('tokens')),
+		wait: ({ id }) => sql.all<StoredWait>(`${selectAll('waits')} WHERE id = ?`, id)[0],
+		liveWaits: () => sql.all<StoredWait>(`${selectAll('waits')} WHERE state IN ('open','due')`),
+		schedules: () => sql.all<StoredSchedule>(selectAll('schedules')),
+		subscription: ({ key }) =>
+			sql.all<StoredSubscription>(`${selectAll('subscriptions')} WHERE key = ?`, key)[0],
+		events: ({ subject, after, limit }) =>
+			sql.all<StoredEvent>(
+				'SELECT cursor, at, type, subject, data FROM events WHERE subject = ? AND cursor > ? ORDER BY cursor LIMIT ?',
+				subject,
+				after,
+				limit,
+			),
+		meta: ({ key }) =>
+			sql.get('SELECT value FROM meta WHERE key = ?', key)?.['value'] as string | undefined,
+	};
+	return reads;
+}
+
+const isEnded = "state IN ('completed','failed','timeout','cancelled')";
+const isActive = 'id IN (SELECT job_id FROM attempts WHERE hold = 1)';
+
+/** Columns under the names the rest of the house uses. */
+const camel = (columns: string) =>
+	columns
+		.trim()
+		.split(/\s+/)
+		.map((name) => {
+			const alias = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+			return alias === name ? name : `${name} AS ${alias}`;
+		})
+		.join(', ');
+
+const columns = {
+	robots:
+		'id name public_key token_id locked_labels labels capabilities slots info agent_version journal_id paused created_at last_seen_at removed_at',
+	keys: 'id hash name scopes created_at expires_at revoked_at last_used_at',
+	tokens: 'id hash uses used labels created_at expires_at revoked_at',
+	waits:
+		'id job_ids until deadline_at resume_url execution_id node_id nonce state timed_out tries next_try_at last_error created_by created_at ended_at',
+	schedules:
+		'id name cron timezone enabled catch_up_ms next_run_at last_run_at created_by created_at',
+	subscriptions: 'key filter epoch cursor created_by',
+} as const;
+
+function selectAll(table: keyof typeof columns): string {
+	return `SELECT ${camel(columns[table])} FROM ${table}`;
+}
+
+const selectJob = `SELECT ${camel(
+	`id kind state cause lane rank priority attempt epoch robot_id tries losses created_at started_at ended_at due_at
+	 ready_at cancel_requested_at progress message bars error output_done created_by retry_of parent_id spec variables
+	 target policy`,
+)},
+ (SELECT result FROM attempts a WHERE a.job_id = id AND a.number = attempt) AS result,
+ (SELECT stdout_have FROM attempts a WHERE a.job_id = id AND a.number = attempt) AS stdoutHave,
+ (SELECT stderr_have FROM attempts a WHERE a.job_id = id AND a.number = attempt) AS stderrHave
+ FROM jobs JOIN requests ON job_id = id`;
+
+const selectAttempt = `SELECT ${camel(
+	`job_id number epoch token robot_id state hold outcome cause assigned_at started_at ended_at
+	 stdout_have stderr_have stdout_length stderr_length result late_result`,
+)} FROM attempts`;
