@@ -8,7 +8,6 @@ const layer = process.env.LAYER;
 module.exports = {
 	rootDir: __dirname,
 	testMatch: [`<rootDir>/test/${layer ?? '*'}/**/*.test.ts`],
-	setupFilesAfterEnv: layer === 'integration' ? ['<rootDir>/test/support/once-more.ts'] : [],
 	testPathIgnorePatterns: ['/node_modules/', '/test/n8n/runtime/'],
 	modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/test/n8n/runtime/'],
 	transform: {
