@@ -19,3 +19,51 @@ export function priorityOf(value: Priority | number | undefined): Priority {
 	if (typeof value === 'number') return priorities[3 - value] ?? 'normal';
 	return value ?? 'normal';
 }
+
+export interface Ranked {
+	id: string;
+	rank: number;
+}
+
+export function before(a: Ranked, b: Ranked): boolean {
+	return a.rank < b.rank || (a.rank === b.rank && a.id < b.id);
+}
+
+/**
+ * Fair share: of jobs that are as urgent as each other (less than one level apart), those whose share
+ * key was served least go first. Jobs without a key keep their plain place in the order.
+ */
+export class Shares {
+	readonly #served = new Map<string, { count: number; queues: number }>();
+	/** Where the one served last stood; newcomers start there. */
+	#level = 0;
+
+	/** A queue of this key has work. Absence earns no credit: a newcomer starts level with the others. */
+	join(key: string): void {
+		if (key === '') return;
+		const known = this.#served.get(key);
+		if (known) known.queues += 1;
+		else this.#served.set(key, { count: this.#level, queues: 1 });
+	}
+
+	leave(key: string): void {
+		const known = this.#served.get(key);
+		if (known && (known.queues -= 1) === 0) this.#served.delete(key);
+	}
+
+	served(key: string): void {
+		const known = this.#served.get(key);
+		if (!known) return;
+		this.#level = known.count;
+		known.count += 1;
+	}
+
+	/** Whether `a` goes before `b`, being the heads of their queues. */
+	before(a: Ranked & { shareKey: string }, b: Ranked & { shareKey: string }): boolean {
+		const keyed = a.shareKey !== '' && b.shareKey !== '' && a.shareKey !== b.shareKey;
+		if (!keyed || Math.abs(a.rank - b.rank) >= levelMs) return before(a, b);
+		const served = (key: string) => this.#served.get(key)?.count ?? 0;
+		const difference = served(a.shareKey) - served(b.shareKey);
+		return difference === 0 ? before(a, b) : difference < 0;
+	}
+}

@@ -8,21 +8,13 @@
 import type { JobAssignment } from '../../protocol';
 import { limits } from '../../protocol';
 import { policyOf } from '../core/retry';
-import type { NewAttempt, StoredJob } from '../store/store';
+import type { Asked, Head, NewAttempt, Queue } from '../store/store';
 import type { Context } from './context';
 import type { Live, RobotEntry } from './fleet';
-import { before, type Lane } from './lanes';
+import type { Lane, Window } from './lanes';
 import type { Turn } from './turns';
 
-export type AssignedJob = Pick<
-	StoredJob,
-	'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses' | 'createdAt'
-> & {
-	id: string;
-	lane: string;
-	rank: number;
-	bars: string | null;
-};
+export type AssignedJob = Asked & Queue & Pick<Head, 'id' | 'rank' | 'bars'>;
 
 export class Assigning {
 	readonly #context: Context;
@@ -33,7 +25,7 @@ export class Assigning {
 
 	/** A free robot for a job of this lane, unless older work waits there already. */
 	robotFor(lane: Lane): RobotEntry | undefined {
-		if (lane.heads.length > 0 || lane.more) return undefined;
+		if (lane.queues.size > 0) return undefined;
 		return this.#context.fleet.pick(lane.robots);
 	}
 
@@ -74,6 +66,7 @@ export class Assigning {
 			losses: job.losses,
 			createdAt: job.createdAt,
 			lane: job.lane,
+			shareKey: job.shareKey,
 			rank: job.rank,
 			state: 'dispatched',
 			cancelRequestedAt: null,
@@ -95,42 +88,60 @@ export class Assigning {
 			while (fleet.available(entry) > 0) {
 				const best = this.bestFor(entry, turn.now);
 				if (!best) break;
-				this.#assign(turn, entry, best.lane, best.at);
+				this.#assign(turn, entry, best);
 			}
 		}
 	}
 
 	/** Where the job lies that the robot would get next. */
-	bestFor(entry: RobotEntry, now: number): { lane: Lane; at: number } | undefined {
-		let best: { lane: Lane; at: number } | undefined;
-		for (const lane of this.#context.lanes.waiting) {
+	bestFor(entry: RobotEntry, now: number): Place | undefined {
+		const { lanes } = this.#context;
+		let best: Place | undefined;
+		for (const lane of lanes.waiting) {
 			if (!lane.robots.has(entry.robotId)) continue;
-			const at = lane.heads.findIndex((head) => !barred(head.bars, entry.robotId, now));
-			if (at < 0) continue;
-			if (!best || before(lane.heads[at]!, best.lane.heads[best.at]!)) best = { lane, at };
+			for (const window of lane.queues.values()) {
+				const at = window.heads.findIndex((head) => !barred(head.bars, entry.robotId, now));
+				if (at < 0) continue;
+				const { id, rank } = window.heads[at]!;
+				const place = { window, at, id, rank, shareKey: window.shareKey };
+				if (!best || lanes.shares.before(place, best)) best = place;
+			}
 		}
 		return best;
 	}
 
-	#assign(turn: Turn, entry: RobotEntry, lane: Lane, at: number): void {
-		const head = this.#context.lanes.take(lane, at);
+	#assign(turn: Turn, entry: RobotEntry, { window, at }: Place): void {
+		const { lanes, turns } = this.#context;
+		const queue = { lane: window.lane.key, shareKey: window.shareKey };
+		const head = lanes.take(window, at);
 		if (!turn.touch(head.id)) {
 			// Being changed in this very turn (a cancel, say): look again when that is done.
-			this.#context.lanes.doubt(lane);
+			lanes.doubt(queue);
 			return;
 		}
 		const attempt = this.reserve(turn, entry, head.attempt + 1);
-		turn.undo.push(() => this.#context.lanes.doubt(lane));
-		turn.add('assign', { jobId: head.id, attempt }, (job) => {
-			if (job) {
-				this.assigned(entry, attempt, { ...job, ...head, lane: lane.key });
+		turn.undo.push(() => lanes.doubt(queue));
+		turn.add('assign', { jobId: head.id, attempt, tell: !head.asked }, (answer) => {
+			const asked = answer === true ? head.asked : answer;
+			if (asked) {
+				const { id, rank, bars } = head;
+				this.assigned(entry, attempt, { ...asked, ...queue, id, rank, bars });
 				return;
 			}
 			// The job had moved on: the slot is for the next one.
 			this.unreserve(entry);
-			this.#context.turns.nudge();
+			turns.nudge();
 		});
 	}
+}
+
+/** Where a job lies: its queue, and how many are before it. */
+interface Place {
+	window: Window;
+	at: number;
+	id: string;
+	rank: number;
+	shareKey: string;
 }
 
 export type Bars = Record<string, number | null>;

@@ -22,6 +22,8 @@ import { type Live, refOf, type RobotEntry, type Session } from './fleet';
 import type { Turn } from './turns';
 
 type SettleNext = Deeds['settle']['in']['next'];
+/** What is decided of an attempt that ends; the rest is known of it. */
+type Settlement = Omit<Deeds['settle']['in'], 'jobId' | 'number' | 'epoch' | 'from' | 'at'>;
 
 export class Attempts {
 	readonly #context: Context;
@@ -57,9 +59,9 @@ export class Attempts {
 					if (!turn.touch(live.jobId)) return 'later';
 					const start = {
 						jobId: live.jobId,
+						number: live.number,
 						epoch: live.epoch,
 						at: acceptance.at,
-						by: `robot:${live.robotId}`,
 					};
 					turn.add('start', start, (started) => {
 						if (!started) return;
@@ -94,7 +96,7 @@ export class Attempts {
 				cause: proved ? null : 'refused',
 				result: null,
 				reason: proved ? 'not started' : `refused: ${message.message || message.reason}`,
-				by: `robot:${robotId}`,
+				by: 'robot',
 				next,
 				countTry: false,
 				countLoss: false,
@@ -136,7 +138,7 @@ export class Attempts {
 					result: JSON.stringify(result),
 					outputLength: message.output,
 					reason: 'reason' in next ? next.reason : (ending.cause ?? message.state),
-					by: `robot:${robotId}`,
+					by: 'robot',
 					next: this.#next(live, next, turn, result.error ?? defaultError(ending.cause, result)),
 					countTry: true,
 					countLoss: false,
@@ -256,7 +258,7 @@ export class Attempts {
 
 	#settle(
 		live: Live,
-		decide: (turn: Turn) => Omit<Deeds['settle']['in'], 'jobId' | 'epoch' | 'from' | 'at'>,
+		decide: (turn: Turn) => Settlement,
 		done: (settled: boolean) => void = () => undefined,
 		failed: (error: Error) => void = () => undefined,
 	): void {
@@ -273,6 +275,7 @@ export class Attempts {
 				this.#free(turn, entry);
 				const wish = {
 					jobId: live.jobId,
+					number: live.number,
 					epoch: live.epoch,
 					from: live.state,
 					at: turn.now,
@@ -281,7 +284,7 @@ export class Attempts {
 				turn.add('settle', wish, (settled) => {
 					if (entry) entry.freeing -= 1;
 					fleet.release(live);
-					if (settled) this.#moved(live, settle.next, settle.bars ?? live.bars);
+					if (settled) this.#moved(live, settle);
 					done(settled);
 				});
 			},
@@ -301,7 +304,7 @@ export class Attempts {
 		});
 	}
 
-	#moved(live: Live, next: SettleNext, bars: string | null): void {
+	#moved(live: Live, { next, bars }: Settlement): void {
 		const { lanes, turns, watchers } = this.#context;
 		if ('cause' in next) {
 			watchers.ended(live.jobId);
@@ -309,7 +312,8 @@ export class Attempts {
 		}
 		this.#context.dueAt(next.dueAt);
 		if (next.to !== 'queued') return;
-		lanes.push(live.lane, { id: live.jobId, rank: next.rank, bars, attempt: live.number });
+		const head = { id: live.jobId, rank: next.rank, bars: bars ?? live.bars, attempt: live.number };
+		lanes.push(live, head);
 		turns.nudge();
 	}
 

@@ -46,8 +46,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	let readiness = 'starting';
 	const turns = new Turns(store, {
 		fill: (turn) => assigning.fill(turn),
-		lowLanes: () => lanes.low(),
-		refilled: (lane, heads, limit) => lanes.refill(lane, heads, limit),
+		low: () => lanes.low(),
+		refilled: (queue, heads, limit) => lanes.refill(queue, heads, limit),
 		fatal: (error) => {
 			readiness = 'broken';
 			parts.fatal(error);
@@ -76,7 +76,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 
 	await access.load();
 	await loadHolds(context);
-	for (const lane of await store.read('lanes', null)) lanes.doubt(lanes.get(lane));
+	for (const queue of await store.read('queues', null)) lanes.doubt(queue);
 	await waits.load();
 	await schedules.load();
 	duties.start();
@@ -172,6 +172,7 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 			losses: job.losses,
 			createdAt: job.createdAt,
 			lane: job.lane,
+			shareKey: job.shareKey,
 			rank: job.rank,
 			state: attempt.state === 'running' ? 'running' : 'dispatched',
 			cancelRequestedAt: job.cancelRequestedAt,

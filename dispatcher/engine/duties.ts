@@ -203,7 +203,7 @@ export class Duties {
 			dueAt,
 		});
 		if (!moved) return;
-		lanes.push(job.lane, { id: job.id, rank: job.rank, bars: job.bars, attempt: job.attempt });
+		lanes.push(job, { id: job.id, rank: job.rank, bars: job.bars, attempt: job.attempt });
 		this.dueAt(dueAt);
 		turns.nudge();
 	}

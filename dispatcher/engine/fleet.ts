@@ -23,6 +23,7 @@ export interface Live {
 	readonly losses: number;
 	readonly createdAt: number;
 	readonly lane: string;
+	readonly shareKey: string;
 	readonly rank: number;
 	state: 'dispatched' | 'running';
 	cancelRequestedAt: number | null;

@@ -20,7 +20,14 @@ import { kinds } from '../../kinds';
 import { describeRule, laneKey, laneRule, misfit, ruleOf } from '../core/matching';
 import { priorityOf, rank } from '../core/rank';
 import { type Policy, policyOf, policyText, retryDefaults } from '../core/retry';
-import type { Deeds, NewAttempt, NewJob, StoredJob } from '../store/store';
+import {
+	type Asked,
+	type Deeds,
+	maxAskedLength,
+	type NewAttempt,
+	type NewJob,
+	type StoredJob,
+} from '../store/store';
 import { type Assigning, barred } from './assigning';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
@@ -146,6 +153,8 @@ export class Jobs {
 			createdBy: `key:${by.name}`,
 			retryOf: job.id,
 			parentId: null,
+			cell: null,
+			shareKey: job.shareKey,
 			spec: job.spec,
 			variables: job.variables,
 			target: job.target,
@@ -183,7 +192,7 @@ export class Jobs {
 		if (!moved) throw new Problem('illegal-move', { from: (await this.#read(jobId)).state, to });
 		if (isFinal(to)) this.#context.watchers.ended(jobId);
 		if (to === 'queued') {
-			lanes.push(job.lane, { id: job.id, rank: job.rank, bars: job.bars, attempt: job.attempt });
+			lanes.push(job, { id: job.id, rank: job.rank, bars: job.bars, attempt: job.attempt });
 			turns.nudge();
 		}
 		return this.job(jobId);
@@ -250,7 +259,7 @@ export class Jobs {
 		let best: { id: string; rank: number } | undefined;
 		for (const entry of entries) {
 			const found = this.#assigning.bestFor(entry, clock.now());
-			const head = found?.lane.heads[found.at];
+			const head = found;
 			if (
 				head &&
 				(!best || head.rank < best.rank || (head.rank === best.rank && head.id < best.id))
@@ -261,7 +270,7 @@ export class Jobs {
 		if (!best && robot === undefined) {
 			// Nobody could run any of it; the first in line is still the first in line.
 			best = [...lanes.waiting]
-				.map((lane) => lane.heads[0]!)
+				.flatMap((lane) => [...lane.queues.values()].map(({ heads }) => heads[0]!))
 				.filter(Boolean)
 				.sort((a, b) => a.rank - b.rank)[0];
 		}
@@ -378,12 +387,15 @@ export class Jobs {
 			}
 			answer({ jobId: job.id, state: attempt ? 'dispatched' : job.state });
 			if (attempt) {
-				this.#assigning.assigned(robot!, attempt, { ...job, tries: 0, losses: 0, bars: null });
+				this.#assigning.assigned(robot!, attempt, { ...job, ...fresh(job), bars: null });
 				return;
 			}
 			this.#context.dueAt(job.dueAt);
 			if (job.state === 'queued') {
-				lanes.push(job.lane, { id: job.id, rank: job.rank, bars: null, attempt: 0 });
+				const head = { id: job.id, rank: job.rank, bars: null, attempt: 0 };
+				// A job too big to be kept in memory is read again when it is given away.
+				const small = job.spec.length + job.variables.length <= maxAskedLength;
+				lanes.push(job, small ? { ...head, asked: fresh(job) } : head);
 			}
 		});
 	}
@@ -439,6 +451,8 @@ export class Jobs {
 				createdBy: `key:${by.name}`,
 				retryOf: null,
 				parentId: null,
+				cell: null,
+				shareKey: '',
 				spec,
 				variables: JSON.stringify(variables),
 				target: JSON.stringify(target),
@@ -503,6 +517,11 @@ export class Jobs {
 		if (!job) throw new Problem('no-such-job', { id: jobId });
 		return job;
 	}
+}
+
+/** What a new job asks for. */
+function fresh({ kind, spec, variables, policy, createdAt }: NewJob): Asked {
+	return { kind, spec, variables, policy, createdAt, tries: 0, losses: 0 };
 }
 
 /** The request without its key, keys sorted: the same wish gives the same text. */

@@ -1,10 +1,11 @@
 /**
- * The queues as the engine sees them: for each lane only its first few jobs are in memory. What lies
- * behind stays in the store, and is read when the window runs low; empty lanes cost nothing but their
- * place in a small cache.
+ * The queues as the engine sees them. A lane is one must-rule; inside it each share key has a queue of
+ * its own. Only the first few jobs of a queue are in memory. What lies behind stays in the store, and
+ * is read when the window runs low; empty lanes cost nothing but their place in a small cache.
  */
 import { laneRule, misfit, type Rule, type Terms } from '../core/matching';
-import type { Head } from '../store/store';
+import { before, Shares } from '../core/rank';
+import type { Head, Queue } from '../store/store';
 
 const windowSize = 512;
 const lowMark = 128;
@@ -14,14 +15,21 @@ const maxEmpty = 1_000;
 export interface Lane {
 	readonly key: string;
 	readonly rule: Rule;
+	/** With something to do, by share key. */
+	readonly queues: Map<string, Window>;
+	/** Robots that may run its jobs. */
+	readonly robots: Set<string>;
+}
+
+export interface Window {
+	readonly lane: Lane;
+	readonly shareKey: string;
 	/** Best first. */
 	heads: Head[];
-	/** Whether the store holds jobs of this lane behind `heads`. */
+	/** Whether the store holds jobs of this queue behind `heads`. */
 	more: boolean;
 	/** The window is being read. */
 	reading: boolean;
-	/** Robots that may run its jobs. */
-	readonly robots: Set<string>;
 }
 
 export class Lanes {
@@ -29,19 +37,14 @@ export class Lanes {
 	/** Lanes with something to do. */
 	readonly #waiting = new Set<Lane>();
 	readonly #robots = new Map<string, Terms>();
+	/** Who was served how often, of those who have something to do. */
+	readonly shares = new Shares();
 
 	/** The lane, made and matched when it is new. */
 	get(key: string): Lane {
 		const known = this.#lanes.get(key);
 		if (known) return known;
-		const lane: Lane = {
-			key,
-			rule: laneRule(key),
-			heads: [],
-			more: false,
-			reading: false,
-			robots: new Set(),
-		};
+		const lane: Lane = { key, rule: laneRule(key), queues: new Map(), robots: new Set() };
 		const candidates =
 			lane.rule.robot === undefined
 				? this.#robots.values()
@@ -73,54 +76,84 @@ export class Lanes {
 	}
 
 	/** A job became queued. Beyond the window it stays in the store alone. */
-	push(key: string, head: Head): void {
-		const lane = this.get(key);
-		const last = lane.heads.at(-1);
-		if (lane.more && (last === undefined || before(last, head))) return;
-		let at = lane.heads.length;
-		while (at > 0 && before(head, lane.heads[at - 1]!)) at -= 1;
-		lane.heads.splice(at, 0, head);
-		if (lane.heads.length > windowSize) {
-			lane.heads.pop();
-			lane.more = true;
+	push(queue: Queue, head: Head): void {
+		const window = this.#window(queue);
+		const { heads } = window;
+		const last = heads.at(-1);
+		if (window.more && (last === undefined || before(last, head))) return;
+		let at = heads.length;
+		while (at > 0 && before(head, heads[at - 1]!)) at -= 1;
+		if (at === heads.length) heads.push(head);
+		else heads.splice(at, 0, head);
+		if (heads.length > windowSize) {
+			heads.pop();
+			window.more = true;
 		}
-		this.#waiting.add(lane);
 	}
 
-	/** Takes a head out of the window; the caller assigns it. */
-	take(lane: Lane, at: number): Head {
-		const [head] = at === 0 ? [lane.heads.shift()] : lane.heads.splice(at, 1);
-		if (lane.heads.length === 0 && !lane.more) this.#waiting.delete(lane);
+	/** Takes a head out of its window; the caller assigns it. */
+	take(window: Window, at: number): Head {
+		const [head] = at === 0 ? [window.heads.shift()] : window.heads.splice(at, 1);
+		this.shares.served(window.shareKey);
+		if (window.heads.length === 0 && !window.more) this.#close(window);
 		return head!;
 	}
 
-	/** Something in memory may be wrong: read the window again. */
-	doubt(lane: Lane): void {
-		lane.heads = [];
-		lane.more = true;
-		this.#waiting.add(lane);
+	/** The job left its queue by another way than being given to a robot. */
+	drop(queue: Queue, jobId: string): void {
+		const window = this.#lanes.get(queue.lane)?.queues.get(queue.shareKey);
+		const at = window?.heads.findIndex(({ id }) => id === jobId) ?? -1;
+		if (!window || at < 0) return;
+		window.heads.splice(at, 1);
+		if (window.heads.length === 0 && !window.more) this.#close(window);
 	}
 
-	/** Lanes to read on, each asked for once at a time. */
-	low(): { key: string; limit: number }[] {
-		const low: { key: string; limit: number }[] = [];
+	/** Something in memory may be wrong: read the window again. */
+	doubt(queue: Queue): void {
+		const window = this.#window(queue);
+		window.heads = [];
+		window.more = true;
+	}
+
+	/** Queues to read on, each asked for once at a time. */
+	low(): (Queue & { limit: number })[] {
+		const low: (Queue & { limit: number })[] = [];
 		for (const lane of this.#waiting) {
-			if (!lane.more || lane.reading || lane.heads.length >= lowMark) continue;
-			lane.reading = true;
-			low.push({ key: lane.key, limit: windowSize });
+			for (const window of lane.queues.values()) {
+				if (!window.more || window.reading || window.heads.length >= lowMark) continue;
+				window.reading = true;
+				low.push({ lane: lane.key, shareKey: window.shareKey, limit: windowSize });
+			}
 		}
 		return low;
 	}
 
 	/** `heads` is missing when they could not be read; fewer than `limit` are all there are. */
-	refill(key: string, heads: Head[] | undefined, limit: number): void {
-		const lane = this.get(key);
-		lane.reading = false;
+	refill(queue: Queue, heads: Head[] | undefined, limit: number): void {
+		const window = this.#window(queue);
+		window.reading = false;
 		if (heads === undefined) return;
-		lane.heads = heads;
-		lane.more = heads.length >= limit;
-		if (heads.length > 0 || lane.more) this.#waiting.add(lane);
-		else this.#waiting.delete(lane);
+		window.heads = heads;
+		window.more = heads.length >= limit;
+		if (heads.length === 0 && !window.more) this.#close(window);
+	}
+
+	#window({ lane: key, shareKey }: Queue): Window {
+		const lane = this.get(key);
+		let window = lane.queues.get(shareKey);
+		if (!window) {
+			window = { lane, shareKey, heads: [], more: false, reading: false };
+			lane.queues.set(shareKey, window);
+			this.#waiting.add(lane);
+			this.shares.join(shareKey);
+		}
+		return window;
+	}
+
+	#close({ lane, shareKey }: Window): void {
+		lane.queues.delete(shareKey);
+		if (lane.queues.size === 0) this.#waiting.delete(lane);
+		this.shares.leave(shareKey);
 	}
 
 	#evict(): void {
@@ -130,8 +163,4 @@ export class Lanes {
 			if (this.#lanes.size <= maxEmpty / 2 + this.#waiting.size) return;
 		}
 	}
-}
-
-export function before(a: Head, b: Head): boolean {
-	return a.rank < b.rank || (a.rank === b.rank && a.id < b.id);
 }

@@ -13,7 +13,7 @@
  */
 import { Problem } from '../../protocol';
 import { StoreFull } from '../store/open';
-import type { Deed, DeedName, Deeds, Head, Store } from '../store/store';
+import type { Deed, DeedName, Deeds, Head, Queue, Store } from '../store/store';
 
 export interface Work {
 	/** Adds deeds. `later` = a job it needs is being changed in this turn. Must not await. */
@@ -62,10 +62,10 @@ export class Turn {
 export interface TurnHooks {
 	/** Hands out work to robots; called once a turn, after all work was planned. */
 	fill(turn: Turn): void;
-	/** Lanes whose window ran low: read again behind this turn's commit. */
-	lowLanes(): { key: string; limit: number }[];
+	/** Queues whose window ran low: read again behind this turn's commit. */
+	low(): (Queue & { limit: number })[];
 	/** `heads` is missing when they could not be read. */
-	refilled(lane: string, heads: Head[] | undefined, limit: number): void;
+	refilled(queue: Queue, heads: Head[] | undefined, limit: number): void;
 	/** The store is broken: nothing more may be promised. */
 	fatal(error: Error): void;
 	now(): number;
@@ -148,24 +148,25 @@ export class Turns {
 		const planned: Work[] = [];
 		for (const piece of work) (piece.plan(turn) === 'later' ? this.#later : planned).push(piece);
 		this.#hooks.fill(turn);
-		const low = this.#hooks.lowLanes();
+		const low = this.#hooks.low();
 		try {
 			// The store answers in order, so these reads see this commit.
 			const [answers, ...windows] = await Promise.all([
 				turn.deeds.length > 0 ? this.#store.commit(turn.deeds) : [],
-				...low.map(({ key, limit }) => this.#store.read('heads', { lane: key, limit })),
+				...low.map((queue) => this.#store.read('heads', queue)),
 			]);
 			turn.release();
 			for (const [i, settle] of turn.settlers.entries()) settle(answers[i] as never);
-			for (const [i, { key, limit }] of low.entries()) {
+			for (const [i, queue] of low.entries()) {
 				// Jobs that a later turn is giving away were still waiting when the store was asked.
 				const heads = windows[i]!.filter((head) => !this.#busy.has(head.id));
-				this.#hooks.refilled(key, heads, windows[i]!.length === limit ? heads.length : Infinity);
+				const all = windows[i]!.length < queue.limit;
+				this.#hooks.refilled(queue, heads, all ? Infinity : heads.length);
 				this.#nudged = true;
 			}
 		} catch (error) {
 			turn.release();
-			for (const { key, limit } of low) this.#hooks.refilled(key, undefined, limit);
+			for (const queue of low) this.#hooks.refilled(queue, undefined, queue.limit);
 			this.#failed(turn, planned, error as Error);
 		} finally {
 			this.#underWay -= 1;

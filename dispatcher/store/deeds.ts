@@ -3,9 +3,10 @@
  * answers whether a row was there. All of a commit run in one transaction (sqlite.ts).
  */
 import type { SQLInputValue } from 'node:sqlite';
+import type { JobState } from '../../protocol';
 import { streams } from '../../protocol/frames';
 import { type Row, snake, type Statements } from './statements';
-import type { DeedName, Deeds, StoredJob } from './store';
+import type { Asked, DeedName, Deeds, NewAttempt, StoredJob } from './store';
 
 export type DeedsOfStore = { [N in DeedName]: (input: Deeds[N]['in']) => Deeds[N]['out'] };
 
@@ -34,166 +35,130 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 					};
 				}
 			}
+			const first = line(
+				job.createdAt,
+				attempt ? 'queued' : job.state,
+				'submitted',
+				job.createdBy,
+				null,
+			);
 			sql.run(
-				`INSERT INTO jobs (id, kind, state, lane, rank, priority, created_at, ready_at, due_at, attempt, epoch, robot_id, moves)
-				 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+				`INSERT INTO jobs (id, kind, state, lane, share_key, rank, priority, created_at, ready_at, due_at, parent_id, cell,
+				 timeline, attempt, epoch, token, robot_id, assigned_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 				job.id,
 				job.kind,
 				attempt ? 'dispatched' : job.state,
 				job.lane,
+				job.shareKey,
 				job.rank,
 				job.priority,
 				job.createdAt,
 				job.readyAt,
 				job.dueAt,
+				job.parentId,
+				job.cell,
+				attempt ? `${first},${assigned(attempt)}` : first,
 				attempt?.number ?? 0,
 				attempt?.epoch ?? 0,
+				attempt?.token ?? null,
 				attempt?.robotId ?? null,
-				attempt ? 2 : 1,
+				attempt?.at ?? null,
 			);
 			sql.run(
-				`INSERT INTO requests (job_id, created_by, retry_of, parent_id, spec, variables, target, policy)
-				 VALUES (?,?,?,?,?,?,?,?)`,
+				`INSERT INTO requests (job_id, created_by, retry_of, spec, variables, target, policy)
+				 VALUES (?,?,?,?,?,?,?)`,
 				job.id,
 				job.createdBy,
 				job.retryOf,
-				job.parentId,
 				job.spec,
 				job.variables,
 				job.target,
 				job.policy,
 			);
-			const first = attempt ? 'queued' : job.state;
-			writeMove(job.id, 0, job.createdAt, null, first, 'submitted', job.createdBy, null);
-			if (attempt) {
-				insertAttempt(job.id, attempt);
-				writeMove(
-					job.id,
-					1,
-					attempt.at,
-					'queued',
-					'dispatched',
-					'assigned',
-					'dispatcher',
-					attempt.number,
-				);
-			}
 			return null;
 		},
 
-		assign: ({ jobId, attempt }) => {
-			const row = sql.get(
-				`UPDATE jobs SET state = 'dispatched', attempt = ?, epoch = ?, robot_id = ?, progress = 0, message = NULL,
-				 moves = moves + 1 WHERE id = ? AND state = 'queued' AND attempt = ?
-				 RETURNING kind, tries, losses, moves, created_at AS createdAt`,
+		assign: ({ jobId, attempt, tell }) => {
+			if (attempt.number > 1) {
+				sql.run(
+					`INSERT INTO attempts (job_id, ${attemptColumns}) SELECT id, attempt, ${attemptColumns.slice('number, '.length)}
+					 FROM jobs WHERE id = ? AND state = 'queued' AND attempt = ?`,
+					jobId,
+					attempt.number - 1,
+				);
+			}
+			const given = sql.run(
+				`UPDATE jobs SET state = 'dispatched', attempt = ?, epoch = ?, token = ?, robot_id = ?, assigned_at = ?,
+				 timeline = timeline || ?${attempt.number > 1 ? freshAttempt : ''} WHERE id = ? AND state = 'queued' AND attempt = ?`,
 				attempt.number,
 				attempt.epoch,
+				attempt.token,
 				attempt.robotId,
+				attempt.at,
+				`,${assigned(attempt)}`,
 				jobId,
 				attempt.number - 1,
 			);
-			if (!row) return null;
-			insertAttempt(jobId, attempt);
-			const n = (row['moves'] as number) - 1;
-			writeMove(
-				jobId,
-				n,
-				attempt.at,
-				'queued',
-				'dispatched',
-				'assigned',
-				'dispatcher',
-				attempt.number,
-			);
-			const asked = sql.get('SELECT spec, variables, policy FROM requests WHERE job_id = ?', jobId);
-			return { ...row, ...asked } as unknown as Deeds['assign']['out'];
+			if (!given) return null;
+			return tell ? (sql.get(selectAsked, jobId) as unknown as Asked) : true;
 		},
 
-		start: ({ jobId, epoch, at, by }) => {
-			const row = sql.get(
-				`UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?), moves = moves + 1
-				 WHERE id = ? AND epoch = ? AND state = 'dispatched' RETURNING attempt, moves`,
+		start: ({ jobId, number, epoch, at }) =>
+			sql.run(
+				`UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?1), accepted_at = ?1, timeline = timeline || ?2
+				 WHERE id = ?3 AND epoch = ?4 AND state = 'dispatched'`,
 				at,
+				`,${line(at, 'running', 'accepted', 'robot', number)}`,
 				jobId,
 				epoch,
-			);
-			if (!row) return false;
-			const number = row['attempt'] as number;
-			sql.run(
-				"UPDATE attempts SET state = 'running', started_at = ? WHERE job_id = ? AND number = ?",
-				at,
-				jobId,
-				number,
-			);
-			writeMove(
-				jobId,
-				(row['moves'] as number) - 1,
-				at,
-				'dispatched',
-				'running',
-				'accepted',
-				by,
-				number,
-			);
-			return true;
-		},
+			),
 
 		settle: (settle) => settleAttempt(settle),
 
 		lateResult: ({ jobId, number, epoch, token, robotId, result, outputLength }) => {
-			const attempt = sql.get(
-				`SELECT result, late_result FROM attempts WHERE job_id = ? AND number = ? AND epoch = ? AND token = ?
-				 AND robot_id = ? AND state = 'ended'`,
-				jobId,
-				number,
-				epoch,
-				token,
-				robotId,
-			);
-			if (!attempt) return 'unknown';
-			if (attempt['result'] !== null || attempt['late_result'] !== null) return 'again';
-			sql.run(
-				`UPDATE attempts SET late_result = ?, stdout_length = ?, stderr_length = ?
-				 WHERE job_id = ? AND number = ?`,
-				result,
-				outputLength.stdout,
-				outputLength.stderr,
-				jobId,
-				number,
-			);
-			return 'kept';
+			for (const { table, id, of } of attemptHomes) {
+				const attempt = sql.get(
+					`SELECT result, late_result FROM ${table} WHERE ${id} = ? AND ${of} = ? AND epoch = ? AND token = ?
+					 AND robot_id = ? AND outcome IS NOT NULL`,
+					jobId,
+					number,
+					epoch,
+					token,
+					robotId,
+				);
+				if (!attempt) continue;
+				if (attempt['result'] !== null || attempt['late_result'] !== null) return 'again';
+				sql.run(
+					`UPDATE ${table} SET late_result = ?, stdout_length = ?, stderr_length = ? WHERE ${id} = ? AND ${of} = ?`,
+					result,
+					outputLength.stdout,
+					outputLength.stderr,
+					jobId,
+					number,
+				);
+				return 'kept';
+			}
+			return 'unknown';
 		},
 
 		moveJob: (move) => {
-			const from = sql.get('SELECT state, moves FROM jobs WHERE id = ?', move.jobId);
-			if (!from || !move.from.includes(from['state'] as StoredJob['state'])) return false;
-			const ended = move.to === 'pending' || move.to === 'queued' ? null : move.at;
-			sql.run(
+			const final = move.to !== 'pending' && move.to !== 'queued';
+			return sql.run(
 				`UPDATE jobs SET state = ?, cause = ?, ended_at = ?, rank = coalesce(?, rank), due_at = ?,
 				 error = coalesce(?, error), cancel_requested_at = coalesce(cancel_requested_at, ?),
-				 output_done = CASE WHEN ? IS NULL THEN output_done ELSE 1 END, moves = moves + 1 WHERE id = ?`,
+				 output_done = CASE WHEN ? THEN 1 ELSE output_done END, timeline = timeline || ?
+				 WHERE id = ? AND state IN (${move.from.map((state) => `'${state}'`).join(',')})`,
 				move.to,
 				move.cause,
-				ended,
+				final ? move.at : null,
 				move.rank ?? null,
 				move.dueAt ?? null,
 				move.error ?? null,
 				move.cancelRequestedAt ?? null,
-				ended,
+				final ? 1 : 0,
+				`,${line(move.at, move.to, move.reason, move.by, null)}`,
 				move.jobId,
 			);
-			const n = from['moves'] as number;
-			writeMove(
-				move.jobId,
-				n,
-				move.at,
-				from['state'] as string,
-				move.to,
-				move.reason,
-				move.by,
-				null,
-			);
-			return true;
 		},
 
 		requestCancel: ({ jobId, epoch, at }) =>
@@ -216,35 +181,36 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 			),
 
 		appendOutput: ({ jobId, epoch, robotId, stream, offset, data }) => {
-			const row = sql.get(
-				`SELECT a.number, a.${stream}_have AS have, a.state FROM attempts a
-				 WHERE a.job_id = ? AND a.epoch = ? AND a.robot_id = ?`,
-				jobId,
-				epoch,
-				robotId,
-			);
-			if (!row) return { have: -1, complete: false };
-			const number = row['number'] as number;
-			let have = row['have'] as number;
-			if (offset === have && data.length > 0) {
-				sql.run(
-					'INSERT INTO output (job_id, number, stream, start, data) VALUES (?,?,?,?,?)',
+			for (const { table, id, of } of attemptHomes) {
+				const row = sql.get(
+					`SELECT ${of} AS number, ${stream}_have AS have FROM ${table} WHERE ${id} = ? AND epoch = ? AND robot_id = ?`,
 					jobId,
-					number,
-					streams.indexOf(stream),
-					offset,
-					data,
+					epoch,
+					robotId,
 				);
-				have += data.length;
-				sql.run(
-					`UPDATE attempts SET ${stream}_have = ? WHERE job_id = ? AND number = ?`,
-					have,
-					jobId,
-					number,
-				);
+				if (!row) continue;
+				const number = row['number'] as number;
+				let have = row['have'] as number;
+				if (offset === have && data.length > 0) {
+					sql.run(
+						'INSERT INTO output (job_id, number, stream, start, data) VALUES (?,?,?,?,?)',
+						jobId,
+						number,
+						streams.indexOf(stream),
+						offset,
+						data,
+					);
+					have += data.length;
+					sql.run(
+						`UPDATE ${table} SET ${stream}_have = ? WHERE ${id} = ? AND ${of} = ?`,
+						have,
+						jobId,
+						number,
+					);
+				}
+				return { have, complete: table === 'jobs' && completeOutput(jobId) };
 			}
-			const complete = row['state'] === 'ended' && completeOutput(jobId, number);
-			return { have, complete };
+			return { have: -1, complete: false };
 		},
 
 		putRobot: (robot) => {
@@ -371,118 +337,88 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 	};
 
 	function settleAttempt(settle: Deeds['settle']['in']): boolean {
-		const { jobId, at, next, startedAt } = settle;
+		const { jobId, number, at, next, startedAt } = settle;
 		const going = 'cause' in next ? undefined : next;
 		const ended = 'cause' in next ? next : undefined;
 		const { stdout = 0, stderr = 0 } = settle.outputLength ?? {};
-		const silent = stdout === 0 && stderr === 0;
-		const row = sql.get(
-			`UPDATE jobs SET state = ?, cause = ?, error = ?, started_at = coalesce(started_at, ?), ended_at = ?,
-			 rank = coalesce(?, rank), ready_at = coalesce(?, ready_at), due_at = ?,
-			 robot_id = CASE WHEN ? THEN NULL ELSE robot_id END, bars = coalesce(?, bars),
-			 progress = CASE WHEN ? THEN 100 ELSE progress END, tries = tries + ?, losses = losses + ?, moves = moves + ?,
-			 output_done = ? WHERE id = ? AND epoch = ? AND state = ? RETURNING attempt, moves`,
+		const ending = line(at, next.to, settle.reason, settle.by, number);
+		return sql.run(
+			`UPDATE jobs SET state = ?, cause = ?, error = ?, dead = ?, started_at = coalesce(started_at, ?), ended_at = ?,
+			 rank = coalesce(?, rank), ready_at = coalesce(?, ready_at), due_at = ?, bars = coalesce(?, bars),
+			 progress = CASE WHEN ? THEN 100 ELSE progress END, tries = tries + ?, losses = losses + ?,
+			 accepted_at = coalesce(accepted_at, ?), settled_at = ?, outcome = ?, outcome_cause = ?, result = ?,
+			 stdout_length = ?, stderr_length = ?, output_done = ? AND stdout_have >= ? AND stderr_have >= ?,
+			 timeline = timeline || ? WHERE id = ? AND epoch = ? AND state = ?`,
 			next.to,
 			ended?.cause ?? null,
 			ended?.error ?? null,
+			ended?.dead ?? null,
 			startedAt ?? null,
 			ended ? at : null,
 			going?.rank ?? null,
 			going?.readyAt ?? null,
 			going?.dueAt ?? null,
-			going ? 1 : 0,
 			settle.bars ?? null,
 			next.to === 'completed' ? 1 : 0,
 			settle.countTry ? 1 : 0,
 			settle.countLoss ? 1 : 0,
-			startedAt === undefined ? 1 : 2,
-			ended && silent ? 1 : 0,
+			startedAt ?? null,
+			at,
+			settle.outcome,
+			settle.cause,
+			settle.result,
+			settle.outputLength?.stdout ?? null,
+			settle.outputLength?.stderr ?? null,
+			ended ? 1 : 0,
+			stdout,
+			stderr,
+			startedAt === undefined
+				? `,${ending}`
+				: `,${line(startedAt, 'running', 'accepted', 'robot', number)},${ending}`,
 			jobId,
 			settle.epoch,
 			settle.from,
 		);
-		if (!row) return false;
-		const number = row['attempt'] as number;
-		sql.run(
-			`UPDATE attempts SET state = 'ended', hold = 0, outcome = ?, cause = ?, started_at = coalesce(started_at, ?),
-			 ended_at = ?, stdout_length = ?, stderr_length = ?, result = ? WHERE job_id = ? AND number = ?`,
-			settle.outcome,
-			settle.cause,
-			startedAt ?? null,
-			at,
-			settle.outputLength?.stdout ?? null,
-			settle.outputLength?.stderr ?? null,
-			settle.result,
-			jobId,
-			number,
-		);
-		if (ended && !silent) completeOutput(jobId, number);
-		const n = (row['moves'] as number) - 1;
-		if (startedAt === undefined) {
-			writeMove(jobId, n, at, settle.from, next.to, settle.reason, settle.by, number);
-			return true;
-		}
-		sql.run(
-			`INSERT INTO moves (job_id, n, at, from_state, to_state, reason, by, attempt)
-			 VALUES (?1,?2,?3,'dispatched','running','accepted',?4,?5), (?1,?2+1,?6,'running',?7,?8,?4,?5)`,
-			jobId,
-			n - 1,
-			startedAt,
-			settle.by,
-			number,
-			at,
-			next.to,
-			settle.reason,
-		);
-		return true;
 	}
 
 	/** Marks a final job whose last attempt has all of its output. */
-	function completeOutput(jobId: string, number: number): boolean {
+	function completeOutput(jobId: string): boolean {
 		return sql.run(
-			`UPDATE jobs SET output_done = 1 WHERE id = ? AND attempt = ? AND output_done = 0 AND ended_at IS NOT NULL
-			 AND EXISTS (SELECT 1 FROM attempts WHERE job_id = ? AND number = ?
-			  AND stdout_have >= coalesce(stdout_length, 0) AND stderr_have >= coalesce(stderr_length, 0))`,
+			`UPDATE jobs SET output_done = 1 WHERE id = ? AND output_done = 0 AND ended_at IS NOT NULL
+			 AND stdout_have >= coalesce(stdout_length, 0) AND stderr_have >= coalesce(stderr_length, 0)`,
 			jobId,
-			number,
-			jobId,
-			number,
 		);
 	}
+}
 
-	function insertAttempt(jobId: string, attempt: Deeds['assign']['in']['attempt']): void {
-		sql.run(
-			`INSERT INTO attempts (job_id, number, epoch, token, robot_id, state, hold, assigned_at)
-			 VALUES (?,?,?,?,?,'dispatched',1,?)`,
-			jobId,
-			attempt.number,
-			attempt.epoch,
-			attempt.token,
-			attempt.robotId,
-			attempt.at,
-		);
-	}
+/** Where an attempt may lie: the last one in its job's row, the others in their own. */
+const attemptHomes = [
+	{ table: 'jobs', id: 'id', of: 'attempt' },
+	{ table: 'attempts', id: 'job_id', of: 'number' },
+] as const;
 
-	function writeMove(
-		jobId: string,
-		n: number,
-		at: number,
-		from: string | null,
-		to: string,
-		reason: string,
-		by: string,
-		attempt: number | null,
-	): void {
-		sql.run(
-			'INSERT INTO moves (job_id, n, at, from_state, to_state, reason, by, attempt) VALUES (?,?,?,?,?,?,?,?)',
-			jobId,
-			n,
-			at,
-			from,
-			to,
-			reason,
-			by,
-			attempt,
-		);
-	}
+const attemptColumns = `number, epoch, token, robot_id, assigned_at, accepted_at, settled_at, outcome, outcome_cause,
+	stdout_have, stderr_have, stdout_length, stderr_length, result, late_result`;
+
+/** What a job's row forgets of the attempt before. */
+const freshAttempt = `, progress = 0, message = NULL, accepted_at = NULL, settled_at = NULL, outcome = NULL,
+	outcome_cause = NULL, stdout_have = 0, stderr_have = 0, stdout_length = NULL, stderr_length = NULL, result = NULL,
+	late_result = NULL`;
+
+const selectAsked = `SELECT kind, spec, variables, policy, tries, losses, created_at AS createdAt
+	FROM jobs JOIN requests ON job_id = id WHERE id = ?`;
+
+/** One line of a timeline. */
+function line(
+	at: number,
+	to: JobState,
+	reason: string,
+	by: string,
+	attempt: number | null,
+): string {
+	return JSON.stringify([at, to, reason, by, attempt]);
+}
+
+function assigned({ at, number }: NewAttempt): string {
+	return line(at, 'dispatched', 'assigned', 'dispatcher', number);
 }

@@ -215,4 +215,110 @@ export const migrations: readonly string[] = [
 		created_by TEXT NOT NULL
 	) WITHOUT ROWID;
 	`,
+
+	// A job and its live attempt are one row: giving it away and ending it are one statement each. Earlier
+	// attempts keep their table. The timeline travels with the row too, as JSON lines without brackets:
+	// [at, to, reason, by, attempt], where \`by\` is 'robot' for the robot of that attempt.
+	`
+	DROP INDEX jobs_queue;
+	DROP INDEX jobs_due;
+	DROP INDEX jobs_ended;
+	DROP TRIGGER jobs_moves;
+	DROP INDEX attempts_held;
+	ALTER TABLE jobs RENAME TO jobs_1;
+	ALTER TABLE attempts RENAME TO attempts_1;
+
+	CREATE TABLE jobs (
+		id TEXT PRIMARY KEY,
+		kind TEXT NOT NULL,
+		state TEXT NOT NULL CHECK (state IN (${list(jobStates)})),
+		cause TEXT,
+		lane TEXT NOT NULL,
+		share_key TEXT NOT NULL,
+		rank REAL NOT NULL,
+		priority TEXT NOT NULL CHECK (priority IN (${list(priorities)})),
+		tries INTEGER NOT NULL DEFAULT 0,
+		losses INTEGER NOT NULL DEFAULT 0,
+		created_at INTEGER NOT NULL,
+		started_at INTEGER,
+		ended_at INTEGER,
+		due_at INTEGER,
+		ready_at INTEGER NOT NULL,
+		cancel_requested_at INTEGER,
+		progress INTEGER NOT NULL DEFAULT 0,
+		output_done INTEGER NOT NULL DEFAULT 0,
+		message TEXT,
+		bars TEXT,
+		error TEXT,
+		timeline TEXT NOT NULL,
+		parent_id TEXT,
+		-- What a child is among its siblings.
+		cell TEXT,
+		-- A dead letter has the fingerprint of its error until somebody has dealt with it.
+		dead TEXT,
+
+		-- The last attempt.
+		attempt INTEGER NOT NULL DEFAULT 0,
+		epoch INTEGER NOT NULL DEFAULT 0,
+		token TEXT,
+		robot_id TEXT,
+		assigned_at INTEGER,
+		accepted_at INTEGER,
+		settled_at INTEGER,
+		outcome TEXT,
+		outcome_cause TEXT,
+		stdout_have INTEGER NOT NULL DEFAULT 0,
+		stderr_have INTEGER NOT NULL DEFAULT 0,
+		stdout_length INTEGER,
+		stderr_length INTEGER,
+		result TEXT,
+		-- Came after the attempt was over.
+		late_result TEXT
+	) WITHOUT ROWID;
+
+	CREATE TABLE attempts (
+		job_id TEXT NOT NULL,
+		number INTEGER NOT NULL,
+		epoch INTEGER NOT NULL,
+		token TEXT NOT NULL,
+		robot_id TEXT NOT NULL,
+		assigned_at INTEGER NOT NULL,
+		accepted_at INTEGER,
+		settled_at INTEGER NOT NULL,
+		outcome TEXT NOT NULL,
+		outcome_cause TEXT,
+		stdout_have INTEGER NOT NULL,
+		stderr_have INTEGER NOT NULL,
+		stdout_length INTEGER,
+		stderr_length INTEGER,
+		result TEXT,
+		late_result TEXT,
+		PRIMARY KEY (job_id, number)
+	) WITHOUT ROWID;
+
+	INSERT INTO jobs SELECT j.id, j.kind, j.state, j.cause, j.lane, '', j.rank, j.priority, j.tries, j.losses, j.created_at,
+		j.started_at, j.ended_at, j.due_at, j.ready_at, j.cancel_requested_at, j.progress, j.output_done, j.message, j.bars, j.error,
+		(SELECT group_concat(json_array(at, to_state, reason, by, attempt), ',' ORDER BY n) FROM moves m WHERE m.job_id = j.id),
+		r.parent_id, NULL, NULL,
+		j.attempt, j.epoch, a.token, a.robot_id, a.assigned_at, a.started_at, a.ended_at, a.outcome, a.cause,
+		coalesce(a.stdout_have, 0), coalesce(a.stderr_have, 0), a.stdout_length, a.stderr_length, a.result, a.late_result
+		FROM jobs_1 j JOIN requests r ON r.job_id = j.id LEFT JOIN attempts_1 a ON a.job_id = j.id AND a.number = j.attempt;
+	INSERT INTO attempts SELECT a.job_id, a.number, a.epoch, a.token, a.robot_id, a.assigned_at, a.started_at, coalesce(a.ended_at, 0),
+		coalesce(a.outcome, 'lost'), a.cause, a.stdout_have, a.stderr_have, a.stdout_length, a.stderr_length, a.result, a.late_result
+		FROM attempts_1 a JOIN jobs_1 j ON j.id = a.job_id WHERE a.number < j.attempt;
+
+	DROP TABLE jobs_1;
+	DROP TABLE attempts_1;
+	DROP TABLE moves;
+	ALTER TABLE requests DROP COLUMN parent_id;
+
+	CREATE INDEX jobs_queue ON jobs (lane, share_key, rank, id) WHERE state = 'queued';
+	CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL AND state IN ('pending','queued');
+	CREATE INDEX jobs_live ON jobs (id) WHERE state IN ('dispatched','running');
+	CREATE INDEX jobs_ended ON jobs (state, id) WHERE state IN (${list(finalStates)});
+	CREATE UNIQUE INDEX jobs_children ON jobs (parent_id, cell) WHERE parent_id IS NOT NULL;
+	CREATE INDEX jobs_dead ON jobs (dead, id) WHERE dead IS NOT NULL;
+	CREATE TRIGGER jobs_moves BEFORE UPDATE OF state ON jobs WHEN ${illegal}
+	BEGIN SELECT RAISE(ABORT, 'illegal move of a job'); END;
+	`,
 ];

@@ -2,8 +2,11 @@
 import type { SQLInputValue } from 'node:sqlite';
 import { streams } from '../../protocol/frames';
 import type { Statements } from './statements';
+import { maxAskedLength } from './store';
 import type {
+	Asked,
 	Head,
+	Queue,
 	ReadName,
 	Reads,
 	StoredAttempt,
@@ -22,24 +25,30 @@ export type ReadsOfStore = { [N in ReadName]: (args: Reads[N]['in']) => Reads[N]
 
 export function readsOn(sql: Statements): ReadsOfStore {
 	const reads: ReadsOfStore = {
-		heads: ({ lane, limit }) =>
-			sql.all<Head>(
-				`SELECT id, rank, bars, attempt FROM jobs WHERE state = 'queued' AND lane = ? ORDER BY rank, id LIMIT ?`,
-				lane,
-				limit,
-			),
+		heads: ({ lane, shareKey, limit }) =>
+			sql
+				.all<HeadRow>(
+					`SELECT id, rank, bars, attempt, kind, tries, losses, created_at AS createdAt, spec, variables, policy
+					 FROM jobs JOIN requests ON job_id = id
+					 WHERE state = 'queued' AND lane = ? AND share_key = ? ORDER BY rank, id LIMIT ?`,
+					lane,
+					shareKey,
+					limit,
+				)
+				.map(headOf),
 
-		// Walks from lane to lane on the index: the cost is the number of lanes, not of jobs.
-		lanes: () => {
-			const found: string[] = [];
-			for (let last = ''; ;) {
-				const row = sql.get(
-					`SELECT lane FROM jobs WHERE state = 'queued' AND lane > ? ORDER BY lane LIMIT 1`,
-					last,
-				);
-				if (!row) return found;
-				last = row['lane'] as string;
-				found.push(last);
+		// Walks from queue to queue on the index: the cost is the number of queues, not of jobs.
+		queues: () => {
+			const found: Queue[] = [];
+			for (let last: Queue = { lane: '', shareKey: '' }; ;) {
+				const next = sql.get(
+					`SELECT lane, share_key AS shareKey FROM jobs WHERE state = 'queued' AND (lane, share_key) > (?, ?)
+					 ORDER BY lane, share_key LIMIT 1`,
+					last.lane,
+					last.shareKey,
+				) as unknown as Queue | undefined;
+				if (!next) return found;
+				found.push((last = next));
 			}
 		},
 
@@ -64,13 +73,13 @@ export function readsOn(sql: Statements): ReadsOfStore {
 			const where: string[] = [];
 			const values: SQLInputValue[] = [];
 			// The partial indexes are found only by their own words.
-			if (state === 'dispatched' || state === 'running') where.push(isActive);
+			if (state === 'dispatched' || state === 'running') where.push(isLive);
 			else if (state === 'pending') where.push('due_at IS NOT NULL');
 			else if (state !== undefined && state !== 'queued') where.push(isEnded);
 			for (const [column, value] of [
 				['state =', state],
 				['kind =', kind],
-				['robot_id =', robotId],
+				["state NOT IN ('pending','queued') AND robot_id =", robotId],
 				['id <', before],
 			] as const) {
 				if (value === undefined) continue;
@@ -85,24 +94,32 @@ export function readsOn(sql: Statements): ReadsOfStore {
 		},
 
 		held: () => {
-			const attempts = sql.all<StoredAttempt>(`${selectAttempt} WHERE hold = 1`);
-			return attempts.flatMap((attempt) => {
-				const job = reads.job({ id: attempt.jobId });
-				return job ? [{ job, attempt }] : [];
-			});
+			const attempts = sql.all<StoredAttempt>(`${selectLastAttempt} WHERE ${isLive}`);
+			return attempts.map((attempt) => ({ job: reads.job({ id: attempt.jobId })!, attempt }));
 		},
 
 		attempt: ({ jobId, epoch }) =>
-			sql.all<StoredAttempt>(`${selectAttempt} WHERE job_id = ? AND epoch = ?`, jobId, epoch)[0],
+			reads.attempts({ jobId }).find((attempt) => attempt.epoch === epoch),
 
-		attempts: ({ jobId }) =>
-			sql.all<StoredAttempt>(`${selectAttempt} WHERE job_id = ? ORDER BY number`, jobId),
+		attempts: ({ jobId }) => [
+			...sql.all<StoredAttempt>(`${selectAttempt} WHERE job_id = ? ORDER BY number`, jobId),
+			...sql.all<StoredAttempt>(`${selectLastAttempt} WHERE id = ? AND attempt > 0`, jobId),
+		],
 
-		timeline: ({ jobId }) =>
-			sql.all<StoredMove>(
-				`SELECT at, from_state AS "from", to_state AS "to", reason, by, attempt FROM moves WHERE job_id = ? ORDER BY n`,
-				jobId,
-			),
+		timeline: ({ jobId }) => {
+			const lines = sql.get('SELECT timeline FROM jobs WHERE id = ?', jobId)?.['timeline'];
+			if (typeof lines !== 'string') return [];
+			const robots = new Map(
+				reads.attempts({ jobId }).map(({ number, robotId }) => [number, robotId]),
+			);
+			let from: StoredMove['from'] = null;
+			return (JSON.parse(`[${lines}]`) as TimelineLine[]).map(([at, to, reason, by, attempt]) => {
+				const robot = by === 'robot' && attempt !== null ? robots.get(attempt) : undefined;
+				const move = { at, from, to, reason, by: robot ? `robot:${robot}` : by, attempt };
+				from = to;
+				return move;
+			});
+		},
 
 		output: ({ jobId, number, stream, from, maxBytes }) => {
 			const pieces: Uint8Array[] = [];
@@ -144,7 +161,7 @@ export function readsOn(sql: Statements): ReadsOfStore {
 			sql.all(
 				`SELECT state, priority, count(*) AS count FROM jobs WHERE state = 'pending' AND due_at IS NOT NULL GROUP BY priority
 				 UNION ALL SELECT state, priority, count(*) FROM jobs WHERE state = 'queued' GROUP BY priority
-				 UNION ALL SELECT state, priority, count(*) FROM jobs WHERE ${isActive} AND state IN ('dispatched','running') GROUP BY state, priority
+				 UNION ALL SELECT state, priority, count(*) FROM jobs WHERE ${isLive} GROUP BY state, priority
 				 UNION ALL SELECT state, 'normal', count(*) FROM jobs WHERE ${isEnded} GROUP BY state`,
 			),
 
@@ -170,7 +187,7 @@ export function readsOn(sql: Statements): ReadsOfStore {
 }
 
 const isEnded = "state IN ('completed','failed','timeout','cancelled')";
-const isActive = 'id IN (SELECT job_id FROM attempts WHERE hold = 1)';
+const isLive = "state IN ('dispatched','running')";
 
 /** Columns under the names the rest of the house uses. */
 const camel = (columns: string) =>
@@ -200,16 +217,34 @@ function selectAll(table: keyof typeof columns): string {
 }
 
 const selectJob = `SELECT ${camel(
-	`id kind state cause lane rank priority attempt epoch robot_id tries losses created_at started_at ended_at due_at
-	 ready_at cancel_requested_at progress message bars error output_done created_by retry_of parent_id spec variables
-	 target policy`,
-)},
- (SELECT result FROM attempts a WHERE a.job_id = id AND a.number = attempt) AS result,
- (SELECT stdout_have FROM attempts a WHERE a.job_id = id AND a.number = attempt) AS stdoutHave,
- (SELECT stderr_have FROM attempts a WHERE a.job_id = id AND a.number = attempt) AS stderrHave
- FROM jobs JOIN requests ON job_id = id`;
+	`id kind state cause lane share_key rank priority attempt epoch tries losses created_at started_at ended_at due_at
+	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell dead
+	 created_by retry_of spec variables target policy`,
+)}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId FROM jobs JOIN requests ON job_id = id`;
 
-const selectAttempt = `SELECT ${camel(
-	`job_id number epoch token robot_id state hold outcome cause assigned_at started_at ended_at
-	 stdout_have stderr_have stdout_length stderr_length result late_result`,
-)} FROM attempts`;
+const attemptColumns = camel(
+	`epoch token robot_id outcome assigned_at stdout_have stderr_have stdout_length stderr_length result late_result`,
+);
+const renamed = 'outcome_cause AS cause, accepted_at AS startedAt, settled_at AS endedAt';
+
+const selectAttempt = `SELECT job_id AS jobId, number, 'ended' AS state, ${attemptColumns}, ${renamed} FROM attempts`;
+
+/** The last attempt of a job lies in the job's row. */
+const selectLastAttempt = `SELECT id AS jobId, attempt AS number,
+ CASE WHEN outcome IS NULL THEN state ELSE 'ended' END AS state, ${attemptColumns}, ${renamed} FROM jobs`;
+
+type TimelineLine = [
+	at: number,
+	to: StoredMove['to'],
+	reason: string,
+	by: string,
+	attempt: number | null,
+];
+
+function headOf({ id, rank, bars, attempt, ...asked }: HeadRow): Head {
+	return asked.spec.length + asked.variables.length > maxAskedLength
+		? { id, rank, bars, attempt }
+		: { id, rank, bars, attempt, asked };
+}
+
+type HeadRow = Omit<Head, 'asked'> & Asked;

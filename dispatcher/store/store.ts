@@ -16,6 +16,8 @@ export interface StoredJob {
 	state: JobState;
 	cause: Cause | null;
 	lane: string;
+	/** Jobs of one key share fairly with those of others; '' = no key. */
+	shareKey: string;
 	rank: number;
 	priority: Priority;
 	/** Number of the last attempt; 0 before the first. */
@@ -38,6 +40,10 @@ export interface StoredJob {
 	createdBy: string;
 	retryOf: string | null;
 	parentId: string | null;
+	/** What a child is among its siblings. */
+	cell: string | null;
+	/** Fingerprint of the error while the job is a dead letter. */
+	dead: string | null;
 	spec: string;
 	variables: string;
 	target: string;
@@ -49,8 +55,8 @@ export interface StoredJob {
 	error: string | null;
 	outputDone: number;
 	/** Output of the last attempt stored by now, in bytes. */
-	stdoutHave: number | null;
-	stderrHave: number | null;
+	stdoutHave: number;
+	stderrHave: number;
 }
 
 export type NewJob = Pick<
@@ -58,6 +64,7 @@ export type NewJob = Pick<
 	| 'id'
 	| 'kind'
 	| 'lane'
+	| 'shareKey'
 	| 'rank'
 	| 'priority'
 	| 'createdAt'
@@ -66,6 +73,7 @@ export type NewJob = Pick<
 	| 'createdBy'
 	| 'retryOf'
 	| 'parentId'
+	| 'cell'
 	| 'spec'
 	| 'variables'
 	| 'target'
@@ -86,9 +94,8 @@ export interface StoredAttempt {
 	epoch: number;
 	token: string;
 	robotId: string;
+	/** An attempt holds its slot until it is `ended`. */
 	state: 'dispatched' | 'running' | 'ended';
-	/** 1 while the attempt holds its slot. */
-	hold: number;
 	outcome: string | null;
 	cause: Cause | null;
 	assignedAt: number;
@@ -217,17 +224,17 @@ export interface Deeds {
 		};
 		out: { duplicateOf: string; sameRequest: boolean; state: JobState } | null;
 	};
-	/** queued → dispatched. Answers what the robot needs to know, or null when the job moved on. */
+	/**
+	 * queued → dispatched; the attempt before it moves to its own row. Answers what was asked for when
+	 * the caller does not know it yet (`tell`), or null when the job moved on.
+	 */
 	assign: {
-		in: { jobId: string; attempt: NewAttempt };
-		out: Pick<
-			StoredJob,
-			'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses' | 'createdAt'
-		> | null;
+		in: { jobId: string; attempt: NewAttempt; tell: boolean };
+		out: Asked | true | null;
 	};
 	/** dispatched → running, for this epoch only. */
 	start: {
-		in: { jobId: string; epoch: number; at: number; by: string };
+		in: { jobId: string; number: number; epoch: number; at: number };
 		out: boolean;
 	};
 	/**
@@ -237,10 +244,12 @@ export interface Deeds {
 	settle: {
 		in: {
 			jobId: string;
+			number: number;
 			epoch: number;
 			/** The state the job is expected in. */
 			from: 'dispatched' | 'running';
 			at: number;
+			/** 'robot' = the attempt's own. */
 			by: string;
 			startedAt?: number;
 			outcome: string;
@@ -249,7 +258,7 @@ export interface Deeds {
 			outputLength?: { stdout: number; stderr: number };
 			reason: string;
 			next:
-				| { to: FinalState; cause: Cause | null; error: string | null }
+				| { to: FinalState; cause: Cause | null; error: string | null; dead?: string }
 				| { to: 'queued' | 'pending'; readyAt: number; rank: number; dueAt: number | null };
 			/** Whether the attempt counts as a try, as a loss. */
 			countTry: boolean;
@@ -357,12 +366,29 @@ export type DeedName = keyof Deeds;
 export type Deed = { [N in DeedName]: { do: N } & { with: Deeds[N]['in'] } }[DeedName];
 export type DeedAnswer = Deeds[DeedName]['out'];
 
+/** What a robot must be told of a job, and the engine must know to judge its attempt. */
+export type Asked = Pick<
+	StoredJob,
+	'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses' | 'createdAt'
+>;
+
+/** Spec and variables up to this many characters travel with a head. */
+export const maxAskedLength = 2_048;
+
+/** The jobs of one lane and share key, as an index finds them. */
+export interface Queue {
+	lane: string;
+	shareKey: string;
+}
+
 export interface Head {
 	id: string;
 	rank: number;
 	bars: string | null;
 	/** Of the last attempt, so that the next one is numbered without another read. */
 	attempt: number;
+	/** Small jobs bring along what they ask for, which saves a read when they are given away. */
+	asked?: Asked;
 }
 
 export interface ListFilter {
@@ -376,9 +402,10 @@ export interface ListFilter {
 
 /** Every question: what it takes and what it answers. Answers reflect all commits before it. */
 export interface Reads {
-	/** The first `limit` queued jobs of a lane, best first. */
-	heads: { in: { lane: string; limit: number }; out: Head[] };
-	lanes: { in: null; out: string[] };
+	/** The first `limit` jobs of a queue, best first. */
+	heads: { in: Queue & { limit: number }; out: Head[] };
+	/** Queues with at least one job. */
+	queues: { in: null; out: Queue[] };
 	/** Pending and queued jobs whose `dueAt` has come, and when the next one will be. */
 	due: { in: { at: number; limit: number }; out: { jobs: StoredJob[]; nextAt: number | null } };
 	job: { in: { id: string }; out: StoredJob | undefined };

@@ -300,8 +300,10 @@ export class Chaos {
 			store,
 			attemptRows: readRows(
 				join(this.#service.data, 'robot-fleet.db'),
-				`SELECT job_id AS jobId, number, epoch, state, hold, result IS NOT NULL AS results,
-				 late_result IS NOT NULL AS lateResults FROM attempts ORDER BY job_id, number`,
+				`SELECT job_id AS jobId, number, epoch, 'ended' AS state, 0 AS hold, result IS NOT NULL AS results,
+				  late_result IS NOT NULL AS lateResults FROM attempts
+				 UNION ALL SELECT id, attempt, epoch, state, outcome IS NULL, result IS NOT NULL, late_result IS NOT NULL
+				  FROM jobs WHERE attempt > 0 ORDER BY 1, 2`,
 			),
 			journalRows: this.#agents.flatMap(({ name, data }) =>
 				readRows<{ jobId: string; epoch: number; fate: string }>(

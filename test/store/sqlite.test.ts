@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { migrations } from '../../dispatcher/store/migrations';
 import { openStore } from '../../dispatcher/store/open';
 import { sqliteIsSafe } from '../../dispatcher/store/sqlite';
 import { storeSuite } from './suite';
@@ -52,4 +53,42 @@ test('SQLite versions that can lose pages are told from those that cannot', () =
 		sqliteIsSafe,
 	);
 	expect(verdicts).toEqual([false, false, true, false, true, true, true]);
+});
+
+test('a store of the first version opens with every job, attempt and move it had', async () => {
+	const folder = makeFolder();
+	const file = join(folder, 'store.db');
+	const db = new DatabaseSync(file);
+	db.exec(`${migrations[0]}; PRAGMA user_version = 1;
+		INSERT INTO jobs (id, kind, state, lane, rank, priority, attempt, epoch, robot_id, tries, moves, created_at, started_at, ready_at) VALUES
+			('a', 'command', 'running', '["",{},[]]', 5, 'high', 2, 22, 'r2', 1, 6, 100, 110, 100),
+			('b', 'command', 'queued', '["",{},[]]', 5, 'normal', 0, 0, NULL, 0, 1, 100, NULL, 100);
+		INSERT INTO requests VALUES ('a', 'key:ana', NULL, NULL, '{"command":"true"}', '{}', '{}', '{}'),
+			('b', 'key:ana', 'a', NULL, '{"command":"true"}', '{}', '{}', '{}');
+		INSERT INTO attempts (job_id, number, epoch, token, robot_id, state, hold, outcome, cause, assigned_at, started_at, ended_at, result) VALUES
+			('a', 1, 11, 't1', 'r1', 'ended', 0, 'failed', 'exit_code', 101, 102, 103, '{"exitCode":75}'),
+			('a', 2, 22, 't2', 'r2', 'running', 1, NULL, NULL, 104, 105, NULL, NULL);
+		INSERT INTO moves VALUES ('a', 0, 100, NULL, 'queued', 'submitted', 'key:ana', NULL),
+			('a', 1, 101, 'queued', 'dispatched', 'assigned', 'dispatcher', 1), ('a', 2, 102, 'dispatched', 'running', 'accepted', 'robot:r1', 1),
+			('b', 0, 100, NULL, 'queued', 'submitted', 'key:ana', NULL);`);
+	db.close();
+	const store = await openStore({ file });
+	const [held] = await store.read('held', null);
+	expect(held).toMatchObject({
+		job: { id: 'a', state: 'running', priority: 'high', tries: 1, robotId: 'r2' },
+		attempt: { number: 2, epoch: 22, token: 't2', state: 'running', outcome: null },
+	});
+	expect(await store.read('attempts', { jobId: 'a' })).toMatchObject([
+		{ number: 1, state: 'ended', cause: 'exit_code', startedAt: 102, result: '{"exitCode":75}' },
+		{ number: 2, state: 'running' },
+	]);
+	expect(await store.read('timeline', { jobId: 'a' })).toEqual([
+		{ at: 100, from: null, to: 'queued', reason: 'submitted', by: 'key:ana', attempt: null },
+		{ at: 101, from: 'queued', to: 'dispatched', reason: 'assigned', by: 'dispatcher', attempt: 1 },
+		{ at: 102, from: 'dispatched', to: 'running', reason: 'accepted', by: 'robot:r1', attempt: 1 },
+	]);
+	expect(await store.read('job', { id: 'b' })).toMatchObject({ state: 'queued', retryOf: 'a' });
+	expect(await store.read('queues', null)).toEqual([{ lane: '["",{},[]]', shareKey: '' }]);
+	await store.close();
+	rmSync(folder, { recursive: true });
 });

@@ -16,6 +16,7 @@ export const job = (id: string, more: Partial<NewJob> = {}): NewJob => ({
 	kind: 'command',
 	state: 'queued',
 	lane,
+	shareKey: '',
 	rank: at,
 	priority: 'normal',
 	createdAt: at,
@@ -24,6 +25,7 @@ export const job = (id: string, more: Partial<NewJob> = {}): NewJob => ({
 	createdBy: 'key:test',
 	retryOf: null,
 	parentId: null,
+	cell: null,
 	spec: '{"command":"true"}',
 	variables: '{}',
 	target: '{}',
@@ -42,6 +44,7 @@ const settle = (
 	more: Partial<Deeds['settle']['in']> = {},
 ): Deeds['settle']['in'] => ({
 	jobId,
+	number: 1,
 	epoch: 11,
 	from: 'dispatched',
 	at,
@@ -95,7 +98,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 		test('a deed whose guard is broken changes nothing and does not disturb the others', async () => {
 			await insert('a', {}, attempt());
 			const answers = await store.commit([
-				{ do: 'start', with: { jobId: 'a', epoch: 99, at, by: 'robot:robot' } },
+				{ do: 'start', with: { jobId: 'a', number: 1, epoch: 99, at } },
 				{ do: 'insertJob', with: { job: job('b') } },
 				{ do: 'settle', with: settle('a', { epoch: 99 }) },
 			]);
@@ -107,8 +110,8 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 		test('a job is given away once: the second assignment finds it gone', async () => {
 			await insert('a');
 			const answers = await store.commit([
-				{ do: 'assign', with: { jobId: 'a', attempt: attempt(1, 11) } },
-				{ do: 'assign', with: { jobId: 'a', attempt: attempt(1, 12) } },
+				{ do: 'assign', with: { jobId: 'a', attempt: attempt(1, 11), tell: true } },
+				{ do: 'assign', with: { jobId: 'a', attempt: attempt(1, 12), tell: true } },
 			]);
 			expect(answers[0]).toMatchObject({ spec: '{"command":"true"}', tries: 0 });
 			expect(answers[1]).toBeNull();
@@ -190,11 +193,11 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					}),
 				},
 			]);
-			expect(await store.read('heads', { lane, limit: 10 })).toEqual([
-				{ id: 'a', rank: at, bars: '{"robot":null}', attempt: 1 },
+			expect(await store.read('heads', { lane, shareKey: '', limit: 10 })).toEqual([
+				expect.objectContaining({ id: 'a', rank: at, bars: '{"robot":null}', attempt: 1 }),
 			]);
 			const [again] = await store.commit([
-				{ do: 'assign', with: { jobId: 'a', attempt: attempt(2) } },
+				{ do: 'assign', with: { jobId: 'a', attempt: attempt(2), tell: true } },
 			]);
 			expect(again).toMatchObject({ tries: 0 });
 		});
@@ -205,11 +208,15 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			await insert('b', { rank: at - 1 });
 			await insert('other', { lane: 'x' });
 			await insert('later', { state: 'pending', dueAt: at + 5 });
-			expect((await store.read('heads', { lane, limit: 2 })).map(({ id }) => id)).toEqual([
-				'b',
-				'a',
+			expect(
+				(await store.read('heads', { lane, shareKey: '', limit: 2 })).map(({ id }) => id),
+			).toEqual(['b', 'a']);
+			await insert('shared', { shareKey: 'ana' });
+			expect(await store.read('queues', null)).toEqual([
+				{ lane, shareKey: '' },
+				{ lane, shareKey: 'ana' },
+				{ lane: 'x', shareKey: '' },
 			]);
-			expect(await store.read('lanes', null)).toEqual([lane, 'x']);
 		});
 
 		test('what is due is found with the next instant', async () => {
