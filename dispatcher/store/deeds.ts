@@ -88,7 +88,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 				);
 			}
 			const given = sql.run(
-				`UPDATE jobs SET state = 'dispatched', attempt = ?, epoch = ?, token = ?, robot_id = ?, assigned_at = ?,
+				`UPDATE jobs SET was = state, state = 'dispatched', attempt = ?, epoch = ?, token = ?, robot_id = ?, assigned_at = ?,
 				 timeline = timeline || ?${attempt.number > 1 ? freshAttempt : ''} WHERE id = ? AND state = 'queued' AND attempt = ?`,
 				attempt.number,
 				attempt.epoch,
@@ -105,7 +105,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 
 		start: ({ jobId, number, epoch, at }) =>
 			sql.run(
-				`UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?1), accepted_at = ?1, timeline = timeline || ?2
+				`UPDATE jobs SET was = state, state = 'running', started_at = coalesce(started_at, ?1), accepted_at = ?1, timeline = timeline || ?2
 				 WHERE id = ?3 AND epoch = ?4 AND state = 'dispatched'`,
 				at,
 				`,${line(at, 'running', 'accepted', 'robot', number)}`,
@@ -144,7 +144,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 		moveJob: (move) => {
 			const final = move.to !== 'pending' && move.to !== 'queued';
 			return sql.run(
-				`UPDATE jobs SET state = ?, cause = ?, ended_at = ?, rank = coalesce(?, rank), due_at = ?,
+				`UPDATE jobs SET was = state, state = ?, cause = ?, ended_at = ?, rank = coalesce(?, rank), due_at = ?,
 				 error = coalesce(?, error), cancel_requested_at = coalesce(cancel_requested_at, ?),
 				 output_done = CASE WHEN ? THEN 1 ELSE output_done END, timeline = timeline || ?
 				 WHERE id = ? AND state IN (${move.from.map((state) => `'${state}'`).join(',')})`,
@@ -343,7 +343,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 		const { stdout = 0, stderr = 0 } = settle.outputLength ?? {};
 		const ending = line(at, next.to, settle.reason, settle.by, number);
 		return sql.run(
-			`UPDATE jobs SET state = ?, cause = ?, error = ?, dead = ?, started_at = coalesce(started_at, ?), ended_at = ?,
+			`UPDATE jobs SET was = state, state = ?, cause = ?, error = ?, dead = ?, started_at = coalesce(started_at, ?), ended_at = ?,
 			 rank = coalesce(?, rank), ready_at = coalesce(?, ready_at), due_at = ?, bars = coalesce(?, bars),
 			 progress = CASE WHEN ? THEN 100 ELSE progress END, tries = tries + ?, losses = losses + ?,
 			 accepted_at = coalesce(accepted_at, ?), settled_at = ?, outcome = ?, outcome_cause = ?, result = ?,

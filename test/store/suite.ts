@@ -174,7 +174,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					},
 				},
 			]);
-			await expect(illegal).rejects.toThrow('illegal move');
+			await expect(illegal).rejects.toThrow('CHECK constraint failed: was');
 			expect(await store.read('job', { id: 'a' })).toMatchObject({ state: 'pending' });
 			expect(await store.read('job', { id: 'b' })).toBeUndefined();
 		});
