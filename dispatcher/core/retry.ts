@@ -23,15 +23,15 @@ export const retryDefaults: Required<Retry> = {
 	on: ['refused', 'spawn_error', 'infrastructure', 'exit:75'],
 };
 
-const lossDefaults: Required<OnLoss> = { waitMs: limits.lossWaitMs, then: 'unknown' };
+export const lossDefaults: Required<OnLoss> = { waitMs: limits.lossWaitMs, then: 'unknown' };
 
 /** A policy as text: what is as usual is left out, since most jobs carry the same one. */
 export function policyText({ timeouts, retry, onLoss, onDisconnect, idempotent }: Policy): string {
-	const same = (a: object, b: object) => JSON.stringify(a) === JSON.stringify(b);
+	const same = (a: object, b: object) => a === b || JSON.stringify(a) === JSON.stringify(b);
 	return JSON.stringify({
 		timeouts,
-		...(same({ ...retryDefaults, ...retry }, retryDefaults) ? {} : { retry }),
-		...(same({ ...lossDefaults, ...onLoss }, lossDefaults) ? {} : { onLoss }),
+		...(same(retry, retryDefaults) ? {} : { retry }),
+		...(same(onLoss, lossDefaults) ? {} : { onLoss }),
 		...(onDisconnect === 'continue' ? {} : { onDisconnect }),
 		...(idempotent ? { idempotent } : {}),
 	});

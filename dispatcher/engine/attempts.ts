@@ -14,6 +14,7 @@ import type {
 } from '../../protocol';
 import { causes, limits } from '../../protocol';
 import type { OutputFrame, Stream } from '../../protocol/frames';
+import { resultText } from '../core/result';
 import { afterAttempt, afterLoss, type Next } from '../core/retry';
 import type { Deeds } from '../store/store';
 import { type Bars, barred } from './assigning';
@@ -135,7 +136,7 @@ export class Attempts {
 				return {
 					outcome: message.state,
 					cause: ending.cause,
-					result: JSON.stringify(result),
+					result: resultText(result),
 					outputLength: message.output,
 					reason: 'reason' in next ? next.reason : (ending.cause ?? message.state),
 					by: 'robot',
@@ -368,7 +369,7 @@ export class Attempts {
 						epoch: message.epoch,
 						token: message.token,
 						robotId,
-						result: JSON.stringify(fromWire(message.result)),
+						result: resultText(fromWire(message.result)),
 						outputLength: message.output,
 					},
 					(kept) => {

@@ -19,7 +19,7 @@ import type { Stream } from '../../protocol/frames';
 import { kinds } from '../../kinds';
 import { describeRule, laneKey, laneRule, misfit, ruleOf } from '../core/matching';
 import { priorityOf, rank } from '../core/rank';
-import { type Policy, policyOf, policyText, retryDefaults } from '../core/retry';
+import { type Policy, policyOf, policyText, lossDefaults, retryDefaults } from '../core/retry';
 import {
 	type Asked,
 	type Deeds,
@@ -490,16 +490,19 @@ export class Jobs {
 	}
 
 	#policy(submit: Submit, kindRunMs: number | undefined): Policy {
-		const loss =
-			typeof submit.onLoss === 'string' ? { then: submit.onLoss } : (submit.onLoss ?? {});
 		return {
 			timeouts: {
 				...submit.timeouts,
 				startMs: submit.timeouts?.startMs ?? limits.acceptMs,
 				runMs: submit.timeouts?.runMs ?? kindRunMs ?? this.#context.settings.defaultJobTimeoutMs,
 			},
-			retry: { ...retryDefaults, ...submit.retry },
-			onLoss: { waitMs: loss.waitMs ?? limits.lossWaitMs, then: loss.then ?? 'unknown' },
+			retry: submit.retry ? { ...retryDefaults, ...submit.retry } : retryDefaults,
+			onLoss:
+				typeof submit.onLoss === 'object'
+					? { ...lossDefaults, ...submit.onLoss }
+					: submit.onLoss
+						? { ...lossDefaults, then: submit.onLoss }
+						: lossDefaults,
 			onDisconnect: submit.onDisconnect ?? 'continue',
 			idempotent: submit.idempotent ?? false,
 		};

@@ -9,6 +9,7 @@ import type {
 	TimelineEntry,
 	Variables,
 } from '../../protocol';
+import { resultOf } from '../core/result';
 import { policyOf } from '../core/retry';
 import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
 import type { RobotEntry } from './fleet';
@@ -24,7 +25,7 @@ export function jobView(job: StoredJob): Job {
 		priority: job.priority,
 		progress: job.progress,
 		message: job.message,
-		result: parse<JobResult>(job.result),
+		result: result(job.result),
 		error: parse<JobError>(job.error),
 		createdAt: job.createdAt,
 		startedAt: job.startedAt,
@@ -57,8 +58,8 @@ export function attemptView(attempt: StoredAttempt): Attempt {
 		assignedAt: attempt.assignedAt,
 		startedAt: attempt.startedAt,
 		endedAt: attempt.endedAt,
-		result: parse<JobResult>(attempt.result),
-		lateResult: parse<JobResult>(attempt.lateResult),
+		result: result(attempt.result),
+		lateResult: result(attempt.lateResult),
 	};
 }
 
@@ -95,6 +96,10 @@ export function robotView(entry: RobotEntry, monotonic: number, now: number): Ro
 		info: JSON.parse(stored.info) as Record<string, unknown>,
 		agentVersion: stored.agentVersion,
 	};
+}
+
+function result(text: string | null): JobResult | null {
+	return text === null ? null : resultOf(text);
 }
 
 function parse<T>(json: string | null): T | null {

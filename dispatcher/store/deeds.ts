@@ -3,9 +3,9 @@
  * answers whether a row was there. All of a commit run in one transaction (sqlite.ts).
  */
 import type { SQLInputValue } from 'node:sqlite';
-import type { JobState } from '../../protocol';
 import { streams } from '../../protocol/frames';
 import { type Row, snake, type Statements } from './statements';
+import { moveLine, submittedLine } from './timeline';
 import type { Asked, DeedName, Deeds, NewAttempt, StoredJob } from './store';
 
 export type DeedsOfStore = { [N in DeedName]: (input: Deeds[N]['in']) => Deeds[N]['out'] };
@@ -35,13 +35,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 					};
 				}
 			}
-			const first = line(
-				job.createdAt,
-				attempt ? 'queued' : job.state,
-				'submitted',
-				job.createdBy,
-				null,
-			);
+			const first = submittedLine(attempt ? 'queued' : job.state);
 			sql.run(
 				`INSERT INTO jobs (id, kind, state, lane, share_key, rank, priority, created_at, ready_at, due_at, parent_id, cell,
 				 timeline, attempt, epoch, token, robot_id, assigned_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
@@ -57,7 +51,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 				job.dueAt,
 				job.parentId,
 				job.cell,
-				attempt ? `${first},${assigned(attempt)}` : first,
+				attempt ? first + assigned(attempt) : first,
 				attempt?.number ?? 0,
 				attempt?.epoch ?? 0,
 				attempt?.token ?? null,
@@ -95,7 +89,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 				attempt.token,
 				attempt.robotId,
 				attempt.at,
-				`,${assigned(attempt)}`,
+				assigned(attempt),
 				jobId,
 				attempt.number - 1,
 			);
@@ -108,7 +102,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 				`UPDATE jobs SET was = state, state = 'running', started_at = coalesce(started_at, ?1), accepted_at = ?1, timeline = timeline || ?2
 				 WHERE id = ?3 AND epoch = ?4 AND state = 'dispatched'`,
 				at,
-				`,${line(at, 'running', 'accepted', 'robot', number)}`,
+				moveLine(at, 'running', 'accepted', 'robot', number),
 				jobId,
 				epoch,
 			),
@@ -156,7 +150,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 				move.error ?? null,
 				move.cancelRequestedAt ?? null,
 				final ? 1 : 0,
-				`,${line(move.at, move.to, move.reason, move.by, null)}`,
+				moveLine(move.at, move.to, move.reason, move.by, null),
 				move.jobId,
 			);
 		},
@@ -341,7 +335,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 		const going = 'cause' in next ? undefined : next;
 		const ended = 'cause' in next ? next : undefined;
 		const { stdout = 0, stderr = 0 } = settle.outputLength ?? {};
-		const ending = line(at, next.to, settle.reason, settle.by, number);
+		const ending = moveLine(at, next.to, settle.reason, settle.by, number);
 		return sql.run(
 			`UPDATE jobs SET was = state, state = ?, cause = ?, error = ?, dead = ?, started_at = coalesce(started_at, ?), ended_at = ?,
 			 rank = coalesce(?, rank), ready_at = coalesce(?, ready_at), due_at = ?, bars = coalesce(?, bars),
@@ -373,8 +367,8 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 			stdout,
 			stderr,
 			startedAt === undefined
-				? `,${ending}`
-				: `,${line(startedAt, 'running', 'accepted', 'robot', number)},${ending}`,
+				? ending
+				: moveLine(startedAt, 'running', 'accepted', 'robot', number) + ending,
 			jobId,
 			settle.epoch,
 			settle.from,
@@ -408,17 +402,6 @@ const freshAttempt = `, progress = 0, message = NULL, accepted_at = NULL, settle
 const selectAsked = `SELECT kind, spec, variables, policy, tries, losses, created_at AS createdAt
 	FROM jobs JOIN requests ON job_id = id WHERE id = ?`;
 
-/** One line of a timeline. */
-function line(
-	at: number,
-	to: JobState,
-	reason: string,
-	by: string,
-	attempt: number | null,
-): string {
-	return JSON.stringify([at, to, reason, by, attempt]);
-}
-
 function assigned({ at, number }: NewAttempt): string {
-	return line(at, 'dispatched', 'assigned', 'dispatcher', number);
+	return moveLine(at, 'dispatched', 'assigned', 'dispatcher', number);
 }

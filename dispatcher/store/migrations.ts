@@ -220,8 +220,7 @@ export const migrations: readonly string[] = [
 	`,
 
 	// A job and its live attempt are one row: giving it away and ending it are one statement each. Earlier
-	// attempts keep their table. The timeline travels with the row too, as JSON lines without brackets:
-	// [at, to, reason, by, attempt], where \`by\` is 'robot' for the robot of that attempt.
+	// attempts keep their table. The timeline travels with the row too (timeline.ts).
 	`
 	DROP INDEX jobs_queue;
 	DROP INDEX jobs_due;

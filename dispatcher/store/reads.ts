@@ -3,6 +3,7 @@ import type { SQLInputValue } from 'node:sqlite';
 import { streams } from '../../protocol/frames';
 import type { Statements } from './statements';
 import { maxAskedLength } from './store';
+import { movesOf } from './timeline';
 import type {
 	Asked,
 	Head,
@@ -13,7 +14,6 @@ import type {
 	StoredEvent,
 	StoredJob,
 	StoredKey,
-	StoredMove,
 	StoredRobot,
 	StoredSchedule,
 	StoredSubscription,
@@ -107,18 +107,16 @@ export function readsOn(sql: Statements): ReadsOfStore {
 		],
 
 		timeline: ({ jobId }) => {
-			const lines = sql.get('SELECT timeline FROM jobs WHERE id = ?', jobId)?.['timeline'];
-			if (typeof lines !== 'string') return [];
+			const job = sql.get(
+				`SELECT timeline, created_at AS createdAt, created_by AS createdBy
+				 FROM jobs JOIN requests ON job_id = id WHERE id = ?`,
+				jobId,
+			) as { timeline: string; createdAt: number; createdBy: string } | undefined;
+			if (!job) return [];
 			const robots = new Map(
 				reads.attempts({ jobId }).map(({ number, robotId }) => [number, robotId]),
 			);
-			let from: StoredMove['from'] = null;
-			return (JSON.parse(`[${lines}]`) as TimelineLine[]).map(([at, to, reason, by, attempt]) => {
-				const robot = by === 'robot' && attempt !== null ? robots.get(attempt) : undefined;
-				const move = { at, from, to, reason, by: robot ? `robot:${robot}` : by, attempt };
-				from = to;
-				return move;
-			});
+			return movesOf(job.timeline, job, (attempt) => robots.get(attempt));
 		},
 
 		output: ({ jobId, number, stream, from, maxBytes }) => {
@@ -232,14 +230,6 @@ const selectAttempt = `SELECT job_id AS jobId, number, 'ended' AS state, ${attem
 /** The last attempt of a job lies in the job's row. */
 const selectLastAttempt = `SELECT id AS jobId, attempt AS number,
  CASE WHEN outcome IS NULL THEN state ELSE 'ended' END AS state, ${attemptColumns}, ${renamed} FROM jobs`;
-
-type TimelineLine = [
-	at: number,
-	to: StoredMove['to'],
-	reason: string,
-	by: string,
-	attempt: number | null,
-];
 
 function headOf({ id, rank, bars, attempt, ...asked }: HeadRow): Head {
 	return asked.spec.length + asked.variables.length > maxAskedLength

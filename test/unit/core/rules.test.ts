@@ -10,7 +10,8 @@ import {
 	isFinal,
 } from '../../../protocol';
 import { laneKey, laneRule, misfit, ruleOf } from '../../../dispatcher/core/matching';
-import { priorityOf, rank } from '../../../dispatcher/core/rank';
+import { priorityOf, rank, Shares } from '../../../dispatcher/core/rank';
+import { resultOf, resultText } from '../../../dispatcher/core/result';
 import {
 	afterAttempt,
 	afterLoss,
@@ -176,4 +177,57 @@ test('the last missed run is found, and none when none was due', () => {
 
 test('an expression that can never come due is refused', () => {
 	expect(() => checkCron('0 0 30 2 *', 'UTC')).toThrow(/cron/);
+});
+
+test('a result written as text is read back whole, and an ordinary one is short', () => {
+	const text = fc.string();
+	const results = fc.record({
+		exitCode: fc.option(fc.integer()),
+		signal: fc.option(text),
+		stdout: text,
+		stderr: text,
+		truncated: fc.boolean(),
+		outputs: fc.dictionary(fc.stringMatching(/^[a-z]+$/), fc.integer()),
+		durationMs: fc.nat(),
+		error: fc.option(fc.record({ type: text, message: text })),
+		processGone: fc.boolean(),
+	});
+	fc.assert(fc.property(results, (result) => expect(resultOf(resultText(result))).toEqual(result)));
+	expect(resultText({ ...resultOf('{}'), durationMs: 7 })).toBe('{"durationMs":7}');
+});
+
+test('share keys are served in turn however many jobs each has, and urgency still goes first', () => {
+	const shares = new Shares();
+	const queues = {
+		crowd: Array.from({ length: 90 }, (_, i) => ({ id: `c${i}`, rank: i, shareKey: 'crowd' })),
+		ana: Array.from({ length: 30 }, (_, i) => ({ id: `a${i}`, rank: 500 + i, shareKey: 'ana' })),
+	};
+	for (const key of Object.keys(queues)) shares.join(key);
+	const served: string[] = [];
+	while (queues.ana.length > 0) {
+		const heads = [queues.crowd[0]!, queues.ana[0]!];
+		const best = shares.before(heads[1]!, heads[0]!) ? heads[1]! : heads[0]!;
+		served.push(best.shareKey);
+		queues[best.shareKey as 'ana'].shift();
+		shares.served(best.shareKey);
+	}
+	// Never more than one turn apart while both wait.
+	for (let n = 1; n <= served.length; n += 1) {
+		const ana = served.slice(0, n).filter((key) => key === 'ana').length;
+		expect(Math.abs(n - 2 * ana)).toBeLessThanOrEqual(1);
+	}
+	const urgent = { id: 'u', rank: rank(0, 'critical'), shareKey: 'crowd' };
+	expect(shares.before(urgent, { id: 'x', rank: rank(0, 'normal'), shareKey: 'ana' })).toBe(true);
+});
+
+test('who was away earns no credit: a share key that comes back starts level with the others', () => {
+	const shares = new Shares();
+	shares.join('busy');
+	for (let i = 0; i < 100; i += 1) shares.served('busy');
+	shares.join('back');
+	shares.served('back');
+	shares.served('back');
+	expect(
+		shares.before({ id: '1', rank: 9, shareKey: 'busy' }, { id: '2', rank: 1, shareKey: 'back' }),
+	).toBe(true);
 });
