@@ -8,6 +8,7 @@ import type { Store } from '../store/store';
 import { Access } from './access';
 import { Assigning } from './assigning';
 import { Attempts } from './attempts';
+import { Changes } from './changes';
 import type { Chance, Clock } from './clock';
 import type { Context, Log, Settings } from './context';
 import { Duties } from './duties';
@@ -16,6 +17,7 @@ import { Ids } from './ids';
 import type { Engine } from './index';
 import { Jobs } from './jobs';
 import { Lanes } from './lanes';
+import { Lookout } from './lookout';
 import { Schedules } from './schedules';
 import { Sessions } from './sessions';
 import { Turns } from './turns';
@@ -67,7 +69,9 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	};
 	const assigning = new Assigning(context);
 	const attempts = new Attempts(context);
-	const jobs = new Jobs(context, assigning, attempts);
+	const jobs = new Jobs(context, assigning);
+	const changes = new Changes(context, jobs, attempts);
+	const lookout = new Lookout(context, jobs, assigning);
 	const sessions = new Sessions(context, attempts);
 	const access = new Access(context);
 	const waits = new Waits(context, parts.callbacks);
@@ -91,14 +95,14 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		jobs: (filter) => jobs.jobs(filter),
 		attempts: (id) => jobs.attempts(id),
 		timeline: (id) => jobs.timeline(id),
-		why: (id) => jobs.why(id),
-		cancel: (id, by) => jobs.cancel(id, by),
-		retry: (id, by) => jobs.retry(id, by),
-		moveJob: (id, to, by) => jobs.moveJob(id, to, by),
+		why: (id) => lookout.why(id),
+		cancel: (id, by) => changes.cancel(id, by),
+		retry: (id, by) => changes.retry(id, by),
+		moveJob: (id, to, by) => changes.moveJob(id, to, by),
 		output: (id, stream, from, maxBytes) => jobs.output(id, stream, from, maxBytes),
 		outputGrew: (id, stream, have, signal) => jobs.outputGrew(id, stream, have, signal),
-		queueStats: () => jobs.queueStats(),
-		peek: (robot) => jobs.peek(robot),
+		queueStats: () => lookout.queueStats(),
+		peek: (robot) => lookout.peek(robot),
 
 		robots: async () => [...fleet.all()].map((entry) => access.view(entry)),
 		robot: async (robot) => access.view(access.find(robot)),

@@ -1,25 +1,20 @@
-/** Jobs as their owners handle them: submit, look, cancel, retry, move by hand. */
+/** Jobs as they come in and as they are looked at. What changes one later is in changes.ts. */
 import { createHash } from 'node:crypto';
 import {
-	canMove,
 	isFinal,
 	type Attempt,
 	type Job,
-	type JobState,
 	Problem,
-	type QueueStats,
-	jobStates,
 	limits,
-	priorities,
 	type Submit,
 	type SubmitAnswer,
 	type TimelineEntry,
 } from '../../protocol';
 import type { Stream } from '../../protocol/frames';
 import { kinds } from '../../kinds';
-import { describeRule, laneKey, laneRule, misfit, ruleOf } from '../core/matching';
+import { laneKey, ruleOf } from '../core/matching';
 import { priorityOf, rank } from '../core/rank';
-import { type Policy, policyOf, policyText, lossDefaults, retryDefaults } from '../core/retry';
+import { type Policy, policyText, lossDefaults, retryDefaults } from '../core/retry';
 import {
 	type Asked,
 	type Deeds,
@@ -28,25 +23,22 @@ import {
 	type NewJob,
 	type StoredJob,
 } from '../store/store';
-import { type Assigning, barred } from './assigning';
-import type { Attempts } from './attempts';
+import type { Assigning } from './assigning';
 import type { Context } from './context';
-import { refOf, type RobotEntry } from './fleet';
+import type { RobotEntry } from './fleet';
 import type { Caller, JobFilter, OutputChunk } from './index';
 import type { Turn } from './turns';
 import { attemptView, jobView, moveView } from './views';
 
-type Prepared = Omit<Deeds['insertJob']['in'], 'attempt'>;
+export type Prepared = Omit<Deeds['insertJob']['in'], 'attempt'>;
 
 export class Jobs {
 	readonly #context: Context;
 	readonly #assigning: Assigning;
-	readonly #attempts: Attempts;
 
-	constructor(context: Context, assigning: Assigning, attempts: Attempts) {
+	constructor(context: Context, assigning: Assigning) {
 		this.#context = context;
 		this.#assigning = assigning;
-		this.#attempts = attempts;
 	}
 
 	submit(jobs: Submit[], by: Caller): Promise<(SubmitAnswer | Problem)[]> {
@@ -59,7 +51,7 @@ export class Jobs {
 				throw error;
 			}
 		});
-		return this.#insert(prepared);
+		return this.insert(prepared);
 	}
 
 	async job(jobId: string, waitMs = 0, signal?: AbortSignal): Promise<Job> {
@@ -67,7 +59,7 @@ export class Jobs {
 		const job = await watchers.until(
 			'ended',
 			[jobId],
-			() => this.#read(jobId),
+			() => this.read(jobId),
 			(read) => isFinal(read.state),
 			{ ms: waitMs, sleep: (ms, over) => clock.sleep(ms, over), signal },
 		);
@@ -85,117 +77,13 @@ export class Jobs {
 	}
 
 	async attempts(jobId: string): Promise<Attempt[]> {
-		await this.#read(jobId);
+		await this.read(jobId);
 		return (await this.#context.store.read('attempts', { jobId })).map(attemptView);
 	}
 
 	async timeline(jobId: string): Promise<TimelineEntry[]> {
-		await this.#read(jobId);
+		await this.read(jobId);
 		return (await this.#context.store.read('timeline', { jobId })).map(moveView);
-	}
-
-	/** Cancelling twice, or after the end, is harmless: the job is answered as it is. */
-	async cancel(jobId: string, by: Caller): Promise<Job> {
-		const { turns, fleet } = this.#context;
-		for (;;) {
-			const job = await this.#read(jobId);
-			if (isFinal(job.state) || job.cancelRequestedAt !== null) return jobView(job);
-			await new Promise<void>((resolve, reject) => {
-				turns.push({
-					plan: (turn) => {
-						if (!turn.touch(jobId)) return 'later';
-						const live = fleet.live(jobId);
-						if (!live) this.#end(turn, jobId, by, resolve);
-						else {
-							const wish = { jobId, epoch: live.epoch, at: turn.now };
-							turn.add('requestCancel', wish, (wished) => {
-								if (wished) {
-									live.cancelRequestedAt = wish.at;
-									const session = fleet.get(live.robotId)?.session;
-									session?.sink.cancel({
-										...refOf(live),
-										reason: 'cancelled',
-										grace_ms: limits.graceMs,
-									});
-								}
-								resolve();
-							});
-						}
-					},
-					fail: reject,
-				});
-			});
-		}
-	}
-
-	async retry(jobId: string, by: Caller): Promise<SubmitAnswer & { retryOf: string }> {
-		const job = await this.#read(jobId);
-		if (!isFinal(job.state)) throw new Problem('not-final', { state: job.state });
-		const now = this.#context.clock.now();
-		const policy = policyOf(job.policy);
-		// The limits are the same; a deadline that has passed would only end it again.
-		const { deadlineAt, ...timeouts } = policy.timeouts;
-		const again: NewJob = {
-			...this.#due(
-				{
-					...policy,
-					timeouts: { ...timeouts, ...(deadlineAt && deadlineAt > now ? { deadlineAt } : {}) },
-				},
-				now,
-				now,
-			),
-			id: this.#context.ids.next(),
-			kind: job.kind,
-			lane: job.lane,
-			rank: rank(now, job.priority),
-			priority: job.priority,
-			createdAt: now,
-			createdBy: `key:${by.name}`,
-			retryOf: job.id,
-			parentId: null,
-			cell: null,
-			shareKey: job.shareKey,
-			spec: job.spec,
-			variables: job.variables,
-			target: job.target,
-		};
-		const [answer] = await this.#insert([{ job: again }]);
-		if (answer instanceof Problem) throw answer;
-		return { ...answer!, retryOf: job.id };
-	}
-
-	async moveJob(jobId: string, to: JobState, by: Caller): Promise<Job> {
-		const { fleet, turns, lanes, clock } = this.#context;
-		const job = await this.#read(jobId);
-		if (!canMove(job.state, to)) throw new Problem('illegal-move', { from: job.state, to });
-		if (to === 'cancelled') return this.cancel(jobId, by);
-		const live = fleet.live(jobId);
-		if (live && isFinal(to)) {
-			await this.#attempts.forced(live, to, `key:${by.name}`);
-			return this.job(jobId);
-		}
-		// What is left needs a robot's word (dispatched, running), or is a move of a waiting job.
-		if (live || to === 'dispatched' || to === 'running') {
-			throw new Problem('illegal-move', { from: job.state, to });
-		}
-		const at = clock.now();
-		const moved = await turns.deed('moveJob', {
-			jobId,
-			from: [job.state],
-			to,
-			cause: to === 'failed' ? 'denied' : null,
-			reason: 'set by hand',
-			by: `key:${by.name}`,
-			at,
-			dueAt: to === 'pending' ? Number.MAX_SAFE_INTEGER : null,
-		});
-		if (!moved) throw new Problem('illegal-move', { from: (await this.#read(jobId)).state, to });
-		if (isFinal(to)) this.#context.watchers.ended(jobId);
-		if (to === 'queued') {
-			lanes.push(job, { id: job.id, rank: job.rank, bars: job.bars, attempt: job.attempt });
-			turns.nudge();
-		}
-		return this.job(jobId);
 	}
 
 	async output(
@@ -204,7 +92,7 @@ export class Jobs {
 		from: number,
 		maxBytes: number,
 	): Promise<OutputChunk> {
-		const job = await this.#read(jobId);
+		const job = await this.read(jobId);
 		const have = (stream === 'stdout' ? job.stdoutHave : job.stderrHave) ?? 0;
 		const data =
 			from >= have
@@ -235,111 +123,8 @@ export class Jobs {
 		);
 	}
 
-	async queueStats(): Promise<QueueStats> {
-		const counts = await this.#context.store.read('counts', null);
-		const sum = (of: (count: (typeof counts)[number]) => boolean) =>
-			counts.filter(of).reduce((total, { count }) => total + count, 0);
-		return {
-			total: sum(() => true),
-			byState: Object.fromEntries(
-				jobStates.map((state) => [state, sum((count) => count.state === state)]),
-			) as QueueStats['byState'],
-			byPriority: Object.fromEntries(
-				priorities.map((priority) => [
-					priority,
-					sum((count) => count.state === 'queued' && count.priority === priority),
-				]),
-			) as QueueStats['byPriority'],
-		};
-	}
-
-	async peek(robot?: string): Promise<Job | null> {
-		const { lanes, clock } = this.#context;
-		const entries = robot === undefined ? [...this.#context.fleet.all()] : [this.#find(robot)];
-		let best: { id: string; rank: number } | undefined;
-		for (const entry of entries) {
-			const found = this.#assigning.bestFor(entry, clock.now());
-			const head = found;
-			if (
-				head &&
-				(!best || head.rank < best.rank || (head.rank === best.rank && head.id < best.id))
-			) {
-				best = head;
-			}
-		}
-		if (!best && robot === undefined) {
-			// Nobody could run any of it; the first in line is still the first in line.
-			best = [...lanes.waiting]
-				.flatMap((lane) => [...lane.queues.values()].map(({ heads }) => heads[0]!))
-				.filter(Boolean)
-				.sort((a, b) => a.rank - b.rank)[0];
-		}
-		return best ? this.job(best.id) : null;
-	}
-
-	async why(jobId: string): Promise<{ text: string }> {
-		const { clock, fleet } = this.#context;
-		const job = await this.#read(jobId);
-		const name = fleet.get(job.robotId ?? '')?.stored.name ?? job.robotId;
-		const now = clock.now();
-		if (isFinal(job.state)) {
-			const error =
-				job.error === null ? '' : ` ${(JSON.parse(job.error) as { message: string }).message}`;
-			return { text: `The job is ${job.state}.${error}` };
-		}
-		if (job.state === 'running') {
-			const here = fleet.get(job.robotId ?? '')?.session;
-			return {
-				text: here
-					? `The job is running on ${name}.`
-					: `The job was running on ${name}, which is not connected; we wait for it to come back.`,
-			};
-		}
-		if (job.state === 'dispatched')
-			return { text: `The job was sent to ${name}, which has not answered yet.` };
-		if (job.state === 'pending') {
-			return {
-				text: `The job is not eligible before ${new Date(job.readyAt).toISOString()}${job.tries > 0 ? `, for try ${job.tries + 1}` : ''}.`,
-			};
-		}
-		return { text: this.#whyQueued(job, now) };
-	}
-
-	#whyQueued(job: StoredJob, now: number): string {
-		const { fleet } = this.#context;
-		const rule = laneRule(job.lane);
-		if (rule.robot !== undefined) {
-			const entry = fleet.get(rule.robot);
-			if (!entry) return 'The job is for a robot that was removed.';
-			return `The job waits for robot ${entry.stored.name}, which ${this.#blocker(entry, job, now)}.`;
-		}
-		const all = [...fleet.all()];
-		const fitting = all.filter((entry) => misfit(rule, entry) === undefined);
-		if (all.length === 0)
-			return 'No robot has been enrolled yet; make a token with: robot-fleet token create.';
-		if (fitting.length === 0) {
-			const nearest = misfit(rule, all[0]!);
-			return `None of the ${all.length} robots matches ${describeRule(rule)} (${all[0]!.stored.name} ${nearest}).`;
-		}
-		const reasons = new Map<string, number>();
-		for (const entry of fitting) {
-			const reason = this.#blocker(entry, job, now);
-			reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
-		}
-		const list = [...reasons].map(([reason, count]) => `${count} ${reason}`).join(', ');
-		return `${fitting.length} of ${all.length} robots match: ${list}.`;
-	}
-
-	#blocker(entry: RobotEntry, job: StoredJob, now: number): string {
-		if (!entry.session) return 'is not connected';
-		if (entry.stored.paused) return 'is paused';
-		if (entry.session.stopping) return 'is stopping';
-		if (barred(job.bars, entry.robotId, now)) return 'refused this job';
-		if (entry.held.size >= entry.stored.slots) return 'is busy';
-		return 'is free and about to take work';
-	}
-
-	#insert(prepared: (Prepared | Problem)[]): Promise<(SubmitAnswer | Problem)[]> {
+	/** Stores prepared jobs, each with its first attempt when a robot is free for it. One answer each, in order. */
+	insert(prepared: (Prepared | Problem)[]): Promise<(SubmitAnswer | Problem)[]> {
 		return new Promise((resolve, reject) => {
 			const answers: (SubmitAnswer | Problem)[] = [];
 			if (prepared.every((job) => job instanceof Problem)) {
@@ -400,31 +185,6 @@ export class Jobs {
 		});
 	}
 
-	/** pending or queued → cancelled; when the job has moved on meanwhile, the caller looks again. */
-	#end(turn: Turn, jobId: string, by: Caller, done: () => void): void {
-		turn.add(
-			'moveJob',
-			{
-				jobId,
-				from: ['pending', 'queued'],
-				to: 'cancelled',
-				cause: 'cancelled',
-				reason: 'cancelled',
-				by: `key:${by.name}`,
-				at: turn.now,
-				cancelRequestedAt: turn.now,
-				error: JSON.stringify({
-					type: 'cancelled',
-					message: `Cancelled by ${by.name} before it started.`,
-				}),
-			},
-			(moved) => {
-				if (moved) this.#context.watchers.ended(jobId);
-				done();
-			},
-		);
-	}
-
 	#prepare(submit: Submit, by: Caller, now: number): Prepared {
 		const kind = kinds.get(submit.kind);
 		if (!kind) {
@@ -434,14 +194,14 @@ export class Jobs {
 		const problem = kind.check(submit.spec, variables);
 		if (problem) throw problem;
 		const target = submit.target ?? {};
-		const pinned = target.robot === undefined ? undefined : this.#find(target.robot);
+		const pinned = target.robot === undefined ? undefined : this.findRobot(target.robot);
 		const priority = priorityOf(submit.priority);
 		const policy = this.#policy(submit, kind.runMs);
 		const readyAt = Math.max(now, submit.notBefore ?? 0);
 		const spec = JSON.stringify(submit.spec);
 		return {
 			job: {
-				...this.#due(policy, now, readyAt),
+				...startOf(policy, now, readyAt),
 				id: this.#context.ids.next(),
 				kind: submit.kind,
 				lane: laneKey(ruleOf(target, pinned?.robotId)),
@@ -469,26 +229,6 @@ export class Jobs {
 		};
 	}
 
-	/** The state a job starts in and when it next needs a look. */
-	#due(
-		policy: Policy,
-		now: number,
-		readyAt: number,
-	): Pick<NewJob, 'state' | 'readyAt' | 'dueAt' | 'policy'> {
-		const { queueMs, deadlineAt } = policy.timeouts;
-		const instants = [
-			...(readyAt > now ? [readyAt] : []),
-			...(queueMs === undefined ? [] : [now + queueMs]),
-			...(deadlineAt === undefined ? [] : [deadlineAt]),
-		];
-		return {
-			state: readyAt > now ? 'pending' : 'queued',
-			readyAt,
-			dueAt: instants.length > 0 ? Math.min(...instants) : null,
-			policy: policyText(policy),
-		};
-	}
-
 	#policy(submit: Submit, kindRunMs: number | undefined): Policy {
 		return {
 			timeouts: {
@@ -508,18 +248,38 @@ export class Jobs {
 		};
 	}
 
-	#find(robot: string): RobotEntry {
+	findRobot(robot: string): RobotEntry {
 		const found = this.#context.fleet.find(robot);
 		if (found === 'ambiguous') throw new Problem('ambiguous-robot', { robot });
 		if (!found) throw new Problem('unknown-robot', { robot });
 		return found;
 	}
 
-	async #read(jobId: string): Promise<StoredJob> {
+	async read(jobId: string): Promise<StoredJob> {
 		const job = await this.#context.store.read('job', { id: jobId });
 		if (!job) throw new Problem('no-such-job', { id: jobId });
 		return job;
 	}
+}
+
+/** The state a job starts in and when it next needs a look. */
+export function startOf(
+	policy: Policy,
+	now: number,
+	readyAt: number,
+): Pick<NewJob, 'state' | 'readyAt' | 'dueAt' | 'policy'> {
+	const { queueMs, deadlineAt } = policy.timeouts;
+	const instants = [
+		...(readyAt > now ? [readyAt] : []),
+		...(queueMs === undefined ? [] : [now + queueMs]),
+		...(deadlineAt === undefined ? [] : [deadlineAt]),
+	];
+	return {
+		state: readyAt > now ? 'pending' : 'queued',
+		readyAt,
+		dueAt: instants.length > 0 ? Math.min(...instants) : null,
+		policy: policyText(policy),
+	};
 }
 
 /** What a new job asks for. */

@@ -261,6 +261,8 @@ export const migrations: readonly string[] = [
 		cell TEXT,
 		-- A dead letter has the fingerprint of its error until somebody has dealt with it.
 		dead TEXT,
+		-- Who or what keeps a pending job back until somebody releases it.
+		hold TEXT,
 
 		-- The last attempt.
 		attempt INTEGER NOT NULL DEFAULT 0,
@@ -304,7 +306,7 @@ export const migrations: readonly string[] = [
 	INSERT INTO jobs SELECT j.id, j.kind, j.state, NULL, j.cause, j.lane, '', j.rank, j.priority, j.tries, j.losses, j.created_at,
 		j.started_at, j.ended_at, j.due_at, j.ready_at, j.cancel_requested_at, j.progress, j.output_done, j.message, j.bars, j.error,
 		(SELECT group_concat(json_array(at, to_state, reason, by, attempt), ',' ORDER BY n) FROM moves m WHERE m.job_id = j.id),
-		r.parent_id, NULL, NULL,
+		r.parent_id, NULL, NULL, NULL,
 		j.attempt, j.epoch, a.token, a.robot_id, a.assigned_at, a.started_at, a.ended_at, a.outcome, a.cause,
 		coalesce(a.stdout_have, 0), coalesce(a.stderr_have, 0), a.stdout_length, a.stderr_length, a.result, a.late_result
 		FROM jobs_1 j JOIN requests r ON r.job_id = j.id LEFT JOIN attempts_1 a ON a.job_id = j.id AND a.number = j.attempt;
@@ -316,6 +318,16 @@ export const migrations: readonly string[] = [
 	DROP TABLE attempts_1;
 	DROP TABLE moves;
 	ALTER TABLE requests DROP COLUMN parent_id;
+
+	-- What was submitted a short time ago, for those who ask that the same is not submitted twice.
+	CREATE TABLE duplicates (
+		scope TEXT NOT NULL,
+		hash TEXT NOT NULL,
+		job_id TEXT NOT NULL,
+		until INTEGER NOT NULL,
+		PRIMARY KEY (scope, hash)
+	) WITHOUT ROWID;
+	CREATE INDEX duplicates_until ON duplicates (until);
 
 	CREATE INDEX jobs_queue ON jobs (lane, share_key, rank, id) WHERE state = 'queued';
 	CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL AND state IN ('pending','queued');

@@ -1,0 +1,162 @@
+/** What people do to a job after it was submitted: cancel, try again, move by hand. */
+import {
+	canMove,
+	isFinal,
+	type Job,
+	type JobState,
+	limits,
+	Problem,
+	type SubmitAnswer,
+} from '../../protocol';
+import { rank } from '../core/rank';
+import { policyOf } from '../core/retry';
+import type { NewJob } from '../store/store';
+import type { Attempts } from './attempts';
+import type { Context } from './context';
+import { refOf } from './fleet';
+import type { Caller } from './index';
+import { type Jobs, startOf } from './jobs';
+import type { Turn } from './turns';
+import { jobView } from './views';
+
+export class Changes {
+	readonly #context: Context;
+	readonly #jobs: Jobs;
+	readonly #attempts: Attempts;
+
+	constructor(context: Context, jobs: Jobs, attempts: Attempts) {
+		this.#context = context;
+		this.#jobs = jobs;
+		this.#attempts = attempts;
+	}
+
+	/** Cancelling twice, or after the end, is harmless: the job is answered as it is. */
+	async cancel(jobId: string, by: Caller): Promise<Job> {
+		const { turns, fleet } = this.#context;
+		for (;;) {
+			const job = await this.#jobs.read(jobId);
+			if (isFinal(job.state) || job.cancelRequestedAt !== null) return jobView(job);
+			await new Promise<void>((resolve, reject) => {
+				turns.push({
+					plan: (turn) => {
+						if (!turn.touch(jobId)) return 'later';
+						const live = fleet.live(jobId);
+						if (!live) this.#end(turn, jobId, by, resolve);
+						else {
+							const wish = { jobId, epoch: live.epoch, at: turn.now };
+							turn.add('requestCancel', wish, (wished) => {
+								if (wished) {
+									live.cancelRequestedAt = wish.at;
+									const session = fleet.get(live.robotId)?.session;
+									session?.sink.cancel({
+										...refOf(live),
+										reason: 'cancelled',
+										grace_ms: limits.graceMs,
+									});
+								}
+								resolve();
+							});
+						}
+					},
+					fail: reject,
+				});
+			});
+		}
+	}
+
+	async retry(jobId: string, by: Caller): Promise<SubmitAnswer & { retryOf: string }> {
+		const job = await this.#jobs.read(jobId);
+		if (!isFinal(job.state)) throw new Problem('not-final', { state: job.state });
+		const now = this.#context.clock.now();
+		const policy = policyOf(job.policy);
+		// The limits are the same; a deadline that has passed would only end it again.
+		const { deadlineAt, ...timeouts } = policy.timeouts;
+		const again: NewJob = {
+			...startOf(
+				{
+					...policy,
+					timeouts: { ...timeouts, ...(deadlineAt && deadlineAt > now ? { deadlineAt } : {}) },
+				},
+				now,
+				now,
+			),
+			id: this.#context.ids.next(),
+			kind: job.kind,
+			lane: job.lane,
+			rank: rank(now, job.priority),
+			priority: job.priority,
+			createdAt: now,
+			createdBy: `key:${by.name}`,
+			retryOf: job.id,
+			parentId: null,
+			cell: null,
+			shareKey: job.shareKey,
+			spec: job.spec,
+			variables: job.variables,
+			target: job.target,
+		};
+		const [answer] = await this.#jobs.insert([{ job: again }]);
+		if (answer instanceof Problem) throw answer;
+		return { ...answer!, retryOf: job.id };
+	}
+
+	async moveJob(jobId: string, to: JobState, by: Caller): Promise<Job> {
+		const { fleet, turns, lanes, clock } = this.#context;
+		const job = await this.#jobs.read(jobId);
+		if (!canMove(job.state, to)) throw new Problem('illegal-move', { from: job.state, to });
+		if (to === 'cancelled') return this.cancel(jobId, by);
+		const live = fleet.live(jobId);
+		if (live && isFinal(to)) {
+			await this.#attempts.forced(live, to, `key:${by.name}`);
+			return this.#jobs.job(jobId);
+		}
+		// What is left needs a robot's word (dispatched, running), or is a move of a waiting job.
+		if (live || to === 'dispatched' || to === 'running') {
+			throw new Problem('illegal-move', { from: job.state, to });
+		}
+		const at = clock.now();
+		const moved = await turns.deed('moveJob', {
+			jobId,
+			from: [job.state],
+			to,
+			cause: to === 'failed' ? 'denied' : null,
+			reason: 'set by hand',
+			by: `key:${by.name}`,
+			at,
+			dueAt: to === 'pending' ? Number.MAX_SAFE_INTEGER : null,
+		});
+		if (!moved)
+			throw new Problem('illegal-move', { from: (await this.#jobs.read(jobId)).state, to });
+		if (isFinal(to)) this.#context.watchers.ended(jobId);
+		if (to === 'queued') {
+			lanes.push(job, { id: job.id, rank: job.rank, bars: job.bars, attempt: job.attempt });
+			turns.nudge();
+		}
+		return this.#jobs.job(jobId);
+	}
+
+	/** pending or queued → cancelled; when the job has moved on meanwhile, the caller looks again. */
+	#end(turn: Turn, jobId: string, by: Caller, done: () => void): void {
+		turn.add(
+			'moveJob',
+			{
+				jobId,
+				from: ['pending', 'queued'],
+				to: 'cancelled',
+				cause: 'cancelled',
+				reason: 'cancelled',
+				by: `key:${by.name}`,
+				at: turn.now,
+				cancelRequestedAt: turn.now,
+				error: JSON.stringify({
+					type: 'cancelled',
+					message: `Cancelled by ${by.name} before it started.`,
+				}),
+			},
+			(moved) => {
+				if (moved) this.#context.watchers.ended(jobId);
+				done();
+			},
+		);
+	}
+}

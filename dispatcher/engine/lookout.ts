@@ -1,0 +1,120 @@
+/** Questions about the queue: who is next, how many wait, and why a job does not start. */
+import { isFinal, type Job, jobStates, priorities, type QueueStats } from '../../protocol';
+import { describeRule, laneRule, misfit } from '../core/matching';
+import { before } from '../core/rank';
+import type { StoredJob } from '../store/store';
+import { type Assigning, barred } from './assigning';
+import type { Context } from './context';
+import type { RobotEntry } from './fleet';
+import type { Jobs } from './jobs';
+
+export class Lookout {
+	readonly #context: Context;
+	readonly #jobs: Jobs;
+	readonly #assigning: Assigning;
+
+	constructor(context: Context, jobs: Jobs, assigning: Assigning) {
+		this.#context = context;
+		this.#jobs = jobs;
+		this.#assigning = assigning;
+	}
+
+	async queueStats(): Promise<QueueStats> {
+		const counts = await this.#context.store.read('counts', null);
+		const sum = (of: (count: (typeof counts)[number]) => boolean) =>
+			counts.filter(of).reduce((total, { count }) => total + count, 0);
+		return {
+			total: sum(() => true),
+			byState: Object.fromEntries(
+				jobStates.map((state) => [state, sum((count) => count.state === state)]),
+			) as QueueStats['byState'],
+			byPriority: Object.fromEntries(
+				priorities.map((priority) => [
+					priority,
+					sum((count) => count.state === 'queued' && count.priority === priority),
+				]),
+			) as QueueStats['byPriority'],
+		};
+	}
+
+	async peek(robot?: string): Promise<Job | null> {
+		const { lanes, clock } = this.#context;
+		const entries =
+			robot === undefined ? [...this.#context.fleet.all()] : [this.#jobs.findRobot(robot)];
+		let best: { id: string; rank: number } | undefined;
+		for (const entry of entries) {
+			const head = this.#assigning.bestFor(entry, clock.now());
+			if (head && (!best || before(head, best))) best = head;
+		}
+		if (!best && robot === undefined) {
+			// Nobody could run any of it; the first in line is still the first in line.
+			best = [...lanes.waiting]
+				.flatMap((lane) => [...lane.queues.values()].map(({ heads }) => heads[0]!))
+				.filter(Boolean)
+				.sort((a, b) => a.rank - b.rank)[0];
+		}
+		return best ? this.#jobs.job(best.id) : null;
+	}
+
+	async why(jobId: string): Promise<{ text: string }> {
+		const { clock, fleet } = this.#context;
+		const job = await this.#jobs.read(jobId);
+		const name = fleet.get(job.robotId ?? '')?.stored.name ?? job.robotId;
+		const now = clock.now();
+		if (isFinal(job.state)) {
+			const error =
+				job.error === null ? '' : ` ${(JSON.parse(job.error) as { message: string }).message}`;
+			return { text: `The job is ${job.state}.${error}` };
+		}
+		if (job.state === 'running') {
+			const here = fleet.get(job.robotId ?? '')?.session;
+			return {
+				text: here
+					? `The job is running on ${name}.`
+					: `The job was running on ${name}, which is not connected; we wait for it to come back.`,
+			};
+		}
+		if (job.state === 'dispatched')
+			return { text: `The job was sent to ${name}, which has not answered yet.` };
+		if (job.state === 'pending') {
+			return {
+				text: `The job is not eligible before ${new Date(job.readyAt).toISOString()}${job.tries > 0 ? `, for try ${job.tries + 1}` : ''}.`,
+			};
+		}
+		return { text: this.#whyQueued(job, now) };
+	}
+
+	#whyQueued(job: StoredJob, now: number): string {
+		const { fleet } = this.#context;
+		const rule = laneRule(job.lane);
+		if (rule.robot !== undefined) {
+			const entry = fleet.get(rule.robot);
+			if (!entry) return 'The job is for a robot that was removed.';
+			return `The job waits for robot ${entry.stored.name}, which ${this.#blocker(entry, job, now)}.`;
+		}
+		const all = [...fleet.all()];
+		const fitting = all.filter((entry) => misfit(rule, entry) === undefined);
+		if (all.length === 0)
+			return 'No robot has been enrolled yet; make a token with: robot-fleet token create.';
+		if (fitting.length === 0) {
+			const nearest = misfit(rule, all[0]!);
+			return `None of the ${all.length} robots matches ${describeRule(rule)} (${all[0]!.stored.name} ${nearest}).`;
+		}
+		const reasons = new Map<string, number>();
+		for (const entry of fitting) {
+			const reason = this.#blocker(entry, job, now);
+			reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+		}
+		const list = [...reasons].map(([reason, count]) => `${count} ${reason}`).join(', ');
+		return `${fitting.length} of ${all.length} robots match: ${list}.`;
+	}
+
+	#blocker(entry: RobotEntry, job: StoredJob, now: number): string {
+		if (!entry.session) return 'is not connected';
+		if (entry.stored.paused) return 'is paused';
+		if (entry.session.stopping) return 'is stopping';
+		if (barred(job.bars, entry.robotId, now)) return 'refused this job';
+		if (entry.held.size >= entry.stored.slots) return 'is busy';
+		return 'is free and about to take work';
+	}
+}
