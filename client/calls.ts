@@ -29,6 +29,7 @@ import {
 	type Wait,
 	type WaitRequest,
 } from '../protocol';
+import { Gatherer } from './gather';
 
 export interface SendRequest {
 	method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -72,14 +73,23 @@ export interface Page<T> {
 /** One answer of a bulk submit, in order. */
 export type BulkAnswer = SubmitAnswer | { error: ReturnType<Problem['toBody']> };
 
+export interface ClientOptions {
+	/** Submits that are made side by side share requests: for callers with many at once. */
+	gather?: boolean;
+}
+
 export class FleetClient {
 	readonly #send: Send;
+	readonly #gatherer: Gatherer | undefined;
 
-	constructor(send: Send) {
+	constructor(send: Send, { gather = false }: ClientOptions = {}) {
 		this.#send = send;
+		if (gather) this.#gatherer = new Gatherer((jobs) => this.submitMany(jobs));
 	}
 
+	/** A `signal` makes it a request of its own, which can be given up alone. */
 	submit(job: Submit, signal?: AbortSignal): Promise<SubmitAnswer> {
+		if (this.#gatherer && !signal) return this.#gatherer.submit(job);
 		return this.#call('submit', { body: job, signal });
 	}
 
