@@ -302,7 +302,7 @@ export class Chaos {
 				join(this.#service.data, 'robot-fleet.db'),
 				`SELECT job_id AS jobId, number, epoch, 'ended' AS state, 0 AS hold, result IS NOT NULL AS results,
 				  late_result IS NOT NULL AS lateResults FROM attempts
-				 UNION ALL SELECT id, attempt, epoch, state, outcome IS NULL, result IS NOT NULL, late_result IS NOT NULL
+				 UNION ALL SELECT id, attempt, epoch, CASE WHEN outcome IS NULL THEN state ELSE 'ended' END, outcome IS NULL, result IS NOT NULL, late_result IS NOT NULL
 				  FROM jobs WHERE attempt > 0 ORDER BY 1, 2`,
 			),
 			journalRows: this.#agents.flatMap(({ name, data }) =>
