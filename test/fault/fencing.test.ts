@@ -1,0 +1,134 @@
+/**
+ * Row 11: a robot is stopped in mid-work (SIGSTOP) for longer than it is waited for, its jobs go to
+ * another one, and then it wakes up and writes as if nothing had happened.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { isFinal, type Job, type Submit } from '../../protocol';
+import { Draw } from '../support/dice';
+import type { AgentProgram } from '../support/programs';
+import { howMany, say, seed } from '../support/proof';
+import { NearService } from './near-service';
+import { eventually } from './one-service';
+
+const wanted = howMany(10, 1_000);
+const perRound = Math.min(40, Math.max(10, Math.ceil(wanted / 10)));
+
+jest.setTimeout(120_000 + wanted * 500);
+
+/** Notes each start and end of itself, so that nobody has to be believed. */
+const script = `
+echo "start $ROBOT_FLEET_JOB_ID $ROBOT_FLEET_ATTEMPT" >> "$NOTES"
+echo "said by attempt $ROBOT_FLEET_ATTEMPT"
+if [ "$ROBOT_FLEET_ATTEMPT" = 1 ]; then sleep "$FIRST"; else sleep "$AGAIN"; fi
+echo "end $ROBOT_FLEET_JOB_ID $ROBOT_FLEET_ATTEMPT" >> "$NOTES"
+`;
+
+test('a robot that slept while its jobs went to another one changes nothing when it wakes up', async () => {
+	// Short heartbeats and no grace after the start are the only shortcuts; the silence is a real one.
+	await NearService.use(200, async (near) => {
+		const { client } = near;
+		const draw = new Draw(seed);
+		const notes = join(near.folder, 'notes');
+		const jobOf = (): Submit => ({
+			kind: 'command',
+			spec: {
+				shell: script,
+				env: {
+					NOTES: notes,
+					// Half of them end while their robot sleeps, the others are still running when it wakes up.
+					FIRST: draw.chance(0.5) ? '3' : '60',
+					AGAIN: String(draw.part(0, 2).toFixed(1)),
+				},
+			},
+			onLoss: { waitMs: 50, then: 'retry' },
+		});
+		const robots = await Promise.all(
+			['anna', 'bert'].map((name) => near.agent(name, { slots: 2 * perRound })),
+		);
+		const idOf = new Map((await client.robots()).map(({ name, robotId }) => [name, robotId]));
+		const counts = { paused: 0, rounds: 0, lateDone: 0, lateStopped: 0 };
+		const broken: string[] = [];
+
+		while (counts.paused < wanted) {
+			counts.rounds++;
+			const answers = await client.submitMany(Array.from({ length: perRound }, jobOf));
+			const ids = answers.map((answer) => ('jobId' in answer ? answer.jobId : 'refused'));
+			const look = () => Promise.all(ids.map((id) => client.job(id)));
+			await eventually('all jobs to run', async () =>
+				(await look()).every(({ state }) => state === 'running'),
+			);
+			const victim: AgentProgram = draw.pick(robots);
+			process.kill(victim.pid!, 'SIGSTOP');
+			const stopped = await look();
+			const victims = stopped.filter(
+				({ robotId, state }) => robotId === idOf.get(victim.name) && !isFinal(state),
+			);
+			// Some awake while the other robot is still busy with their jobs, some long after.
+			const soon = draw.chance(0.5);
+			await eventually('another robot to have taken all of its jobs', async () => {
+				const jobs = await Promise.all(victims.map(({ jobId }) => client.job(jobId)));
+				return jobs.every(({ attempt, state }) => attempt === 2 && (soon || isFinal(state)));
+			});
+			process.kill(victim.pid!, 'SIGCONT');
+			await eventually('the robot to be back', async () => (await client.robot(victim.name)).connected);
+			for (const { jobId, robotId } of stopped) {
+				if (robotId !== idOf.get(victim.name)) await client.cancel(jobId);
+			}
+			await eventually('all jobs to be final', async () =>
+				(await look()).every(({ state, output }) => isFinal(state) && output.complete),
+			);
+			const before = await Promise.all(victims.map(({ jobId }) => client.job(jobId)));
+			await eventually('every late result to be kept', async () => {
+				const attempts = await Promise.all(victims.map(({ jobId }) => client.attempts(jobId)));
+				return attempts.every(([first]) => first?.lateResult != null);
+			});
+			for (const job of before) {
+				const wrong = await mistake(job);
+				if (wrong) broken.push(`${job.jobId}: ${wrong}`);
+			}
+			counts.paused += victims.length;
+		}
+
+		/** What is wrong with a job whose first robot woke up again; undefined = nothing. */
+		async function mistake(before: Job): Promise<string | undefined> {
+			const { jobId } = before;
+			const [job, attempts, timeline] = await Promise.all([
+				client.job(jobId),
+				client.attempts(jobId),
+				client.timeline(jobId),
+			]);
+			const [first, second] = attempts;
+			const finals = timeline.filter(({ to }) => isFinal(to)).length;
+			if (JSON.stringify(job) !== JSON.stringify(before)) return 'the late result changed the job';
+			if (attempts.length !== 2) return `${attempts.length} attempts`;
+			if (first!.outcome !== 'lost' || first!.result !== null) return `first ${first!.outcome}`;
+			if (second!.outcome !== 'completed') return `second ${second!.outcome}`;
+			if (first!.epoch >= second!.epoch) return 'epochs do not rise';
+			if (finals !== 1 || job.state !== 'completed') return `${finals} final states, ${job.state}`;
+			if (job.result?.stdout !== 'said by attempt 2\n') return `stdout ${job.result?.stdout}`;
+			if (first!.lateResult!.stdout !== 'said by attempt 1\n') return 'a wrong late result';
+			if (first!.lateResult!.exitCode === 0) counts.lateDone++;
+			else counts.lateStopped++;
+			return undefined;
+		}
+
+		const starts = readFileSync(notes, 'utf8')
+			.split('\n')
+			.filter((line) => line.startsWith('start'));
+		const doubles = starts.length - new Set(starts).size;
+		say(11, {
+			'jobs of sleeping robots': counts.paused,
+			rounds: counts.rounds,
+			'late results of commands that had ended': counts.lateDone,
+			'of commands stopped on waking': counts.lateStopped,
+			'audited as late': near.warnings.filter((text) => text === 'late result kept').length,
+			'accepted late or double': broken.length + doubles,
+		});
+		expect(broken).toEqual([]);
+		expect(doubles).toBe(0);
+		expect(counts.lateDone).toBeGreaterThan(0);
+		expect(counts.lateStopped).toBeGreaterThan(0);
+		expect(near.warnings.filter((text) => text === 'late result kept')).toHaveLength(counts.paused);
+	});
+});
