@@ -4,7 +4,7 @@
  * its attempt starts to run.
  */
 import type { Hello, HeldAttempt, Verdict, VerdictAct } from '../../protocol';
-import { limits, Problem } from '../../protocol';
+import { isFinal, limits, Problem } from '../../protocol';
 import type { StoredAttempt } from '../store/store';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
@@ -37,6 +37,7 @@ export class Sessions {
 		};
 		await turns.deed('putRobot', { ...entry.stored, ...said });
 		const known = await this.#known(hello);
+		const lastWords = await this.#lastWords(known);
 		// From here to the end nothing is awaited: what is compared is what is.
 		if (!fleet.get(hello.robot_id)) throw new Problem('robot-revoked');
 		this.#displace(entry, hello);
@@ -50,7 +51,7 @@ export class Sessions {
 			metrics: {},
 		};
 		robot.session = session;
-		const verdicts = this.#compare(robot, hello, known, forgot);
+		const verdicts = this.#compare(robot, hello, known, lastWords, forgot);
 		fleet.review(robot);
 		turns.nudge();
 		log.info('robot connected', { robotId: robot.robotId, name: robot.stored.name });
@@ -83,10 +84,26 @@ export class Sessions {
 		return known;
 	}
 
+	/**
+	 * Attempts that were given up as lost, and with them their jobs: nobody tried again and nobody
+	 * cancelled, so they may come to their end. A job that has ended stays so: this cannot grow old.
+	 */
+	async #lastWords(known: Map<string, StoredAttempt>): Promise<Set<StoredAttempt>> {
+		const found = new Set<StoredAttempt>();
+		for (const attempt of known.values()) {
+			if (attempt.outcome !== 'lost') continue;
+			const job = await this.#context.store.read('job', { id: attempt.jobId });
+			if (job?.epoch !== attempt.epoch || !isFinal(job.state)) continue;
+			if (job.cancelRequestedAt === null) found.add(attempt);
+		}
+		return found;
+	}
+
 	#compare(
 		robot: RobotEntry,
 		hello: Hello,
 		known: Map<string, StoredAttempt>,
+		lastWords: Set<StoredAttempt>,
 		forgot: boolean,
 	): Verdict[] {
 		const held = new Map(hello.attempts.map((attempt) => [attempt.job_id, attempt]));
@@ -102,7 +119,7 @@ export class Sessions {
 			return {
 				job_id: theirs.job_id,
 				epoch: theirs.epoch,
-				act: this.#verdict(theirs, ours),
+				act: this.#verdict(theirs, ours, ours !== undefined && lastWords.has(ours)),
 				output: { stdout: ours?.stdoutHave ?? 0, stderr: ours?.stderrHave ?? 0 },
 			};
 		});
@@ -115,7 +132,7 @@ export class Sessions {
 		}
 	}
 
-	#verdict(theirs: HeldAttempt, ours: StoredAttempt | undefined): VerdictAct {
+	#verdict(theirs: HeldAttempt, ours: StoredAttempt | undefined, lastWord: boolean): VerdictAct {
 		if (!ours) return 'hold';
 		const live = this.#context.fleet.live(theirs.job_id);
 		if (live?.epoch === theirs.epoch) {
@@ -128,8 +145,8 @@ export class Sessions {
 			return whole ? 'forget' : 'continue';
 		}
 		if (theirs.state === 'ended') return 'send_result';
-		// Given up as lost and not tried again: what it still finds out is kept as a late result.
-		return ours.outcome === 'lost' && live === undefined ? 'continue' : 'kill';
+		// What an attempt still finds out that nobody followed is kept as a late result.
+		return lastWord ? 'continue' : 'kill';
 	}
 
 	#session(robot: RobotEntry, session: Session, verdicts: Verdict[]): RobotSession {

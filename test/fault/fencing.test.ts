@@ -2,7 +2,7 @@
  * Row 11: a robot is stopped in mid-work (SIGSTOP) for longer than it is waited for, its jobs go to
  * another one, and then it wakes up and writes as if nothing had happened.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isFinal, type Job, type Submit } from '../../protocol';
 import { Draw } from '../support/dice';
@@ -20,7 +20,11 @@ jest.setTimeout(120_000 + wanted * 500);
 const script = `
 echo "start $ROBOT_FLEET_JOB_ID $ROBOT_FLEET_ATTEMPT" >> "$NOTES"
 echo "said by attempt $ROBOT_FLEET_ATTEMPT"
-if [ "$ROBOT_FLEET_ATTEMPT" = 1 ]; then sleep "$FIRST"; else sleep "$AGAIN"; fi
+if [ "$ROBOT_FLEET_ATTEMPT" = 1 ]; then
+	while [ ! -e "$GO" ]; do sleep 0.1; done
+else
+	sleep "$AGAIN"
+fi
 echo "end $ROBOT_FLEET_JOB_ID $ROBOT_FLEET_ATTEMPT" >> "$NOTES"
 `;
 
@@ -30,14 +34,14 @@ test('a robot that slept while its jobs went to another one changes nothing when
 		const { client } = near;
 		const draw = new Draw(seed);
 		const notes = join(near.folder, 'notes');
-		const jobOf = (): Submit => ({
+		const jobOf = (round: number): Submit => ({
 			kind: 'command',
 			spec: {
 				shell: script,
 				env: {
 					NOTES: notes,
 					// Half of them end while their robot sleeps, the others are still running when it wakes up.
-					FIRST: draw.chance(0.5) ? '3' : '60',
+					GO: draw.chance(0.5) ? join(near.folder, `go-${round}`) : '/never',
 					AGAIN: String(draw.part(0, 2).toFixed(1)),
 				},
 			},
@@ -52,7 +56,9 @@ test('a robot that slept while its jobs went to another one changes nothing when
 
 		while (counts.paused < wanted) {
 			counts.rounds++;
-			const answers = await client.submitMany(Array.from({ length: perRound }, jobOf));
+			const answers = await client.submitMany(
+				Array.from({ length: perRound }, () => jobOf(counts.rounds)),
+			);
 			const ids = answers.map((answer) => ('jobId' in answer ? answer.jobId : 'refused'));
 			const look = () => Promise.all(ids.map((id) => client.job(id)));
 			await eventually('all jobs to run', async () =>
@@ -64,6 +70,7 @@ test('a robot that slept while its jobs went to another one changes nothing when
 			const victims = stopped.filter(
 				({ robotId, state }) => robotId === idOf.get(victim.name) && !isFinal(state),
 			);
+			writeFileSync(join(near.folder, `go-${counts.rounds}`), '');
 			// Some awake while the other robot is still busy with their jobs, some long after.
 			const soon = draw.chance(0.5);
 			await eventually('another robot to have taken all of its jobs', async () => {
@@ -71,7 +78,10 @@ test('a robot that slept while its jobs went to another one changes nothing when
 				return jobs.every(({ attempt, state }) => attempt === 2 && (soon || isFinal(state)));
 			});
 			process.kill(victim.pid!, 'SIGCONT');
-			await eventually('the robot to be back', async () => (await client.robot(victim.name)).connected);
+			await eventually(
+				'the robot to be back',
+				async () => (await client.robot(victim.name)).connected,
+			);
 			for (const { jobId, robotId } of stopped) {
 				if (robotId !== idOf.get(victim.name)) await client.cancel(jobId);
 			}

@@ -53,11 +53,15 @@ export class NearService {
 			good = true;
 		} finally {
 			grace.restore();
-			await Promise.all(near?.#agents.map((agent) => agent.kill()) ?? []);
-			await near?.#service.close();
+			if (near) await near.#close();
 			if (good) rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
 			else process.stderr.write(`everything is kept in ${folder}\n`);
 		}
+	}
+
+	async #close(): Promise<void> {
+		await Promise.all(this.#agents.map((agent) => agent.kill()));
+		await this.#service.close();
 	}
 
 	get url(): string {
