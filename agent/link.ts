@@ -326,16 +326,24 @@ class Session implements Line {
 
 	async #keepAlive(): Promise<void> {
 		const { clock, crew } = this.#parts;
+		void this.#listen();
 		// A random first beat: robots that came back together do not beat together.
 		let waitMs = this.#heartbeatMs * clock.chance();
 		while (await clock.sleep(waitMs, this.#over.signal)) {
-			const silentMs = clock.monotonic() - this.#heardAt;
-			if (silentMs > limits.missedHeartbeats * this.#heartbeatMs) {
-				return this.cut('nothing was heard for three heartbeats');
-			}
 			await this.#beat();
 			crew.tick();
 			waitMs = this.#heartbeatMs;
+		}
+	}
+
+	/** Cuts a silent line when three heartbeats are over, not at the first beat after them. */
+	async #listen(): Promise<void> {
+		const { clock } = this.#parts;
+		for (;;) {
+			const silentMs = clock.monotonic() - this.#heardAt;
+			const leftMs = limits.missedHeartbeats * this.#heartbeatMs - silentMs;
+			if (leftMs <= 0) return this.cut('nothing was heard for three heartbeats');
+			if (!(await clock.sleep(leftMs, this.#over.signal))) return;
 		}
 	}
 
