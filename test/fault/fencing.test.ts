@@ -30,7 +30,7 @@ echo "end $ROBOT_FLEET_JOB_ID $ROBOT_FLEET_ATTEMPT" >> "$NOTES"
 
 test('a robot that slept while its jobs went to another one changes nothing when it wakes up', async () => {
 	// Short heartbeats and no grace after the start are the only shortcuts; the silence is a real one.
-	await NearService.use(200, async (near) => {
+	await NearService.use(500, async (near) => {
 		const { client } = near;
 		const draw = new Draw(seed);
 		const notes = join(near.folder, 'notes');
@@ -75,7 +75,10 @@ test('a robot that slept while its jobs went to another one changes nothing when
 			const soon = draw.chance(0.5);
 			await eventually('another robot to have taken all of its jobs', async () => {
 				const jobs = await Promise.all(victims.map(({ jobId }) => client.job(jobId)));
-				return jobs.every(({ attempt, state }) => attempt === 2 && (soon || isFinal(state)));
+				return jobs.every(
+					({ attempt, robotId, state }) =>
+						attempt > 1 && robotId !== idOf.get(victim.name) && (soon || isFinal(state)),
+				);
 			});
 			process.kill(victim.pid!, 'SIGCONT');
 			await eventually(
@@ -91,7 +94,7 @@ test('a robot that slept while its jobs went to another one changes nothing when
 			const before = await Promise.all(victims.map(({ jobId }) => client.job(jobId)));
 			await eventually('every late result to be kept', async () => {
 				const attempts = await Promise.all(victims.map(({ jobId }) => client.attempts(jobId)));
-				return attempts.every(([first]) => first?.lateResult != null);
+				return attempts.flat().every((one) => one.outcome !== 'lost' || one.lateResult !== null);
 			});
 			for (const job of before) {
 				const wrong = await mistake(job);
@@ -108,18 +111,22 @@ test('a robot that slept while its jobs went to another one changes nothing when
 				client.attempts(jobId),
 				client.timeline(jobId),
 			]);
-			const [first, second] = attempts;
 			const finals = timeline.filter(({ to }) => isFinal(to)).length;
+			const [last, ...earlier] = [...attempts].reverse();
 			if (JSON.stringify(job) !== JSON.stringify(before)) return 'the late result changed the job';
-			if (attempts.length !== 2) return `${attempts.length} attempts`;
-			if (first!.outcome !== 'lost' || first!.result !== null) return `first ${first!.outcome}`;
-			if (second!.outcome !== 'completed') return `second ${second!.outcome}`;
-			if (first!.epoch >= second!.epoch) return 'epochs do not rise';
 			if (finals !== 1 || job.state !== 'completed') return `${finals} final states, ${job.state}`;
-			if (job.result?.stdout !== 'said by attempt 2\n') return `stdout ${job.result?.stdout}`;
-			if (first!.lateResult!.stdout !== 'said by attempt 1\n') return 'a wrong late result';
-			if (first!.lateResult!.exitCode === 0) counts.lateDone++;
-			else counts.lateStopped++;
+			if (last!.outcome !== 'completed') return `the last attempt is ${last!.outcome}`;
+			if (job.result?.stdout !== `said by attempt ${last!.number}\n`) return 'not its own output';
+			if (!earlier.some(({ outcome }) => outcome === 'lost')) return 'nothing was lost';
+			for (const { number, outcome, result, lateResult, epoch } of earlier) {
+				if (epoch >= last!.epoch) return 'epochs do not rise';
+				// A busy robot may lose its link, too, before it heard of an attempt.
+				if (outcome === 'not-started') continue;
+				if (outcome !== 'lost' || result !== null) return `attempt ${number} is ${outcome}`;
+				if (lateResult!.stdout !== `said by attempt ${number}\n`) return 'a wrong late result';
+				if (lateResult!.exitCode === 0) counts.lateDone++;
+				else counts.lateStopped++;
+			}
 			return undefined;
 		}
 
@@ -139,6 +146,8 @@ test('a robot that slept while its jobs went to another one changes nothing when
 		expect(doubles).toBe(0);
 		expect(counts.lateDone).toBeGreaterThan(0);
 		expect(counts.lateStopped).toBeGreaterThan(0);
-		expect(near.warnings.filter((text) => text === 'late result kept')).toHaveLength(counts.paused);
+		// Each of them is on record: beside its attempt, and in the log.
+		const told = near.warnings.filter((text) => text === 'late result kept').length;
+		expect(told).toBeGreaterThanOrEqual(counts.lateDone + counts.lateStopped);
 	});
 });
