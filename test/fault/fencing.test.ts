@@ -12,7 +12,7 @@ import { NearService } from './near-service';
 import { eventually } from './one-service';
 
 const wanted = howMany(10, 1_000);
-const perRound = Math.min(40, Math.max(10, Math.ceil(wanted / 10)));
+const perRound = Math.min(24, Math.max(10, Math.ceil(wanted / 10)));
 
 jest.setTimeout(120_000 + wanted * 500);
 
@@ -45,7 +45,8 @@ test('a robot that slept while its jobs went to another one changes nothing when
 					AGAIN: String(draw.part(0, 2).toFixed(1)),
 				},
 			},
-			onLoss: { waitMs: 50, then: 'retry' },
+			// A busy machine may lose a link, too; only the sleeper stays away for so long.
+			onLoss: { waitMs: 1_500, then: 'retry' },
 		});
 		const robots = await Promise.all(
 			['anna', 'bert'].map((name) => near.agent(name, { slots: 2 * perRound })),
@@ -94,7 +95,10 @@ test('a robot that slept while its jobs went to another one changes nothing when
 			const before = await Promise.all(victims.map(({ jobId }) => client.job(jobId)));
 			await eventually('every late result to be kept', async () => {
 				const attempts = await Promise.all(victims.map(({ jobId }) => client.attempts(jobId)));
-				return attempts.flat().every((one) => one.outcome !== 'lost' || one.lateResult !== null);
+				// One that never reached its robot has nothing to say.
+				return attempts
+					.flat()
+					.every((one) => one.outcome !== 'lost' || !one.startedAt || one.lateResult !== null);
 			});
 			for (const job of before) {
 				const wrong = await mistake(job);
@@ -118,10 +122,10 @@ test('a robot that slept while its jobs went to another one changes nothing when
 			if (last!.outcome !== 'completed') return `the last attempt is ${last!.outcome}`;
 			if (job.result?.stdout !== `said by attempt ${last!.number}\n`) return 'not its own output';
 			if (!earlier.some(({ outcome }) => outcome === 'lost')) return 'nothing was lost';
-			for (const { number, outcome, result, lateResult, epoch } of earlier) {
+			for (const { number, outcome, startedAt, result, lateResult, epoch } of earlier) {
 				if (epoch >= last!.epoch) return 'epochs do not rise';
 				// A busy robot may lose its link, too, before it heard of an attempt.
-				if (outcome === 'not-started') continue;
+				if (outcome === 'not-started' || !startedAt) continue;
 				if (outcome !== 'lost' || result !== null) return `attempt ${number} is ${outcome}`;
 				if (lateResult!.stdout !== `said by attempt ${number}\n`) return 'a wrong late result';
 				if (lateResult!.exitCode === 0) counts.lateDone++;
