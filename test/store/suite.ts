@@ -297,9 +297,10 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				piece(3, 'def'),
 			]);
 			expect(answers.map((answer) => (answer as { have: number }).have)).toEqual([3, 3, 3, 6]);
+			const name = { jobId: 'a', number: 1, stream: 'stdout' as const };
 			const read = async (from: number, maxBytes: number) =>
 				Buffer.from(
-					await store.read('output', { jobId: 'a', number: 1, stream: 'stdout', from, maxBytes }),
+					(await store.read('output', { ...name, from, to: 6, maxBytes })).data,
 				).toString();
 			expect([await read(0, 100), await read(2, 2), await read(5, 9), await read(6, 9)]).toEqual([
 				'abcdef',
