@@ -29,6 +29,8 @@ import { type HubMessage, readHubMessage } from './hub-messages';
 import type { Identity } from './identity';
 import type { Log } from './log';
 
+/** Larger ones are allowed, but win nothing, and each is in memory three times. */
+const maxFrameBytes = 64 * 1024;
 const slowRetryMs = 30_000;
 const closeWaitMs = 1_000;
 
@@ -164,7 +166,7 @@ export class Link {
 class Session implements Line {
 	/** Always rejects in the end: with the reason why there is no line any more. */
 	readonly closed: Promise<never>;
-	maxOutputBytes: number = limits.maxOutputFrameBytes - outputHeaderBytes;
+	maxOutputBytes = maxFrameBytes - outputHeaderBytes;
 	readonly #parts: LinkParts;
 	readonly #socket: WebSocket;
 	readonly #over = new AbortController();
@@ -315,7 +317,7 @@ class Session implements Line {
 		const { crew, onLive, heartbeatMs } = this.#parts;
 		this.#stage = 'live';
 		this.#heartbeatMs = Math.min(registered.heartbeat_interval * 1_000, heartbeatMs ?? Infinity);
-		const maxFrame = Math.min(limits.maxOutputFrameBytes, registered.limits.max_output_frame);
+		const maxFrame = Math.min(maxFrameBytes, registered.limits.max_output_frame);
 		this.maxOutputBytes = Math.max(1, maxFrame - outputHeaderBytes);
 		crew.attach(this, registered);
 		onLive(registered.name, registered.robot_id);

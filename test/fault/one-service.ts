@@ -17,16 +17,19 @@ export class OneService {
 	readonly #bundles: Bundles;
 	readonly #others: { kill(): Promise<void> }[] = [];
 
-	private constructor(folder: string, bundles: Bundles, port: number) {
+	private constructor(folder: string, bundles: Bundles, port: number, env: Record<string, string>) {
 		this.folder = folder;
 		this.#bundles = bundles;
-		this.service = new ServiceProgram(bundles, join(folder, 'service'), port);
+		this.service = new ServiceProgram(bundles, join(folder, 'service'), port, env);
 	}
 
 	/** Runs `body` with a service that is ready; ends every process whatever happens. */
-	static async use(body: (house: OneService) => Promise<void>): Promise<void> {
+	static async use(
+		body: (house: OneService) => Promise<void>,
+		env: Record<string, string> = {},
+	): Promise<void> {
 		const folder = mkdtempSync(join(tmpdir(), 'robot-fleet-fault-'));
-		const house = new OneService(folder, builtPrograms(folder), await quietPort());
+		const house = new OneService(folder, builtPrograms(folder), await quietPort(), env);
 		let good = false;
 		try {
 			house.service.start();
@@ -56,6 +59,11 @@ export class OneService {
 		const rival = new ServiceProgram(this.#bundles, this.service.data, await quietPort());
 		this.#others.push(rival);
 		return rival;
+	}
+
+	/** Kills every robot: their folders can be taken away. */
+	async agentsGone(): Promise<void> {
+		await Promise.all(this.#others.map((program) => program.kill()));
 	}
 
 	read(name: string): string {

@@ -161,8 +161,8 @@ export class ServiceProgram extends Program {
 	readonly data: string;
 	readonly port: number;
 
-	constructor(bundles: Bundles, data: string, port: number) {
-		super(bundles.service, `${data}.log`, { LOG_LEVEL: 'info' });
+	constructor(bundles: Bundles, data: string, port: number, env: Record<string, string> = {}) {
+		super(bundles.service, `${data}.log`, { LOG_LEVEL: 'info', ...env });
 		this.data = data;
 		this.port = port;
 	}
