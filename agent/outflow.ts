@@ -16,7 +16,7 @@ import type { Sender, Window } from './window';
 const flushMs = 50;
 const flushBytes = 64 * 1024;
 /** Of a job that prints more than is kept, while it runs: enough for people who watch. */
-const maxBytesPerMs = (8 * 1024 * 1024) / 1000;
+const maxBytesPerMs = (4 * 1024 * 1024) / 1000;
 
 export type Remainder = Partial<Record<Stream, InlineOutput>>;
 

@@ -2,16 +2,16 @@
  * Output in binary frames: no JSON, no base64. Addressed by byte offset within its stream, so a
  * frame sent twice or late is recognised; the receiver takes only `offset == have`.
  *
- *   0  u8   1 = output, 2 = output behind a gap
- *   1  u8   0 = stdout, 1 = stderr
- *   2  u8   why there is a gap (its place in `holeReasons`), else 0
- *   3  u8   0
- *   4  u32  CRC-32 of everything else
- *   8  u64  offset
- *  16  u64  epoch
- *  24  16 B job id (UUID)
- *  40  u64  where the gap begins; only in a frame behind one
- *  40 or 48 data
+ *     0  u8   1 = output, 2 = output behind a gap
+ *     1  u8   0 = stdout, 1 = stderr
+ *     2  u8   why there is a gap (its place in `holeReasons`), else 0
+ *     3  u8   0
+ *     4  u32  CRC-32 of everything else
+ *     8  u64  offset
+ *    16  u64  epoch
+ *    24  16 B job id (UUID)
+ *    40  u64  where the gap begins; only in a frame behind one
+ *    40 or 48 data
  *
  * A gap is what the robot does not have any more. The receiver takes such a frame when what it has
  * ends inside of the gap or at its edge: what is missing up to `offset` will never come. Data may then be
