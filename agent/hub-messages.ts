@@ -60,7 +60,11 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 		hub_id: isText,
 		protocol: isCount,
 		heartbeat_interval: (value) => isDuration(value) && (value as number) > 0,
-		limits: shape({ max_output_frame: isCount, max_control_frame: isCount }),
+		limits: shape({
+			max_output_frame: isCount,
+			max_control_frame: isCount,
+			output_window: isCount,
+		}),
 		verdicts: listOf(
 			shape({
 				...attempt,
@@ -80,8 +84,13 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 		grace_ms: isDuration,
 	},
 	revoke: { ...attempt, attempt: isCount, token: isText },
-	result_ack: { ...attempt, output: isLengths },
+	result_ack: {
+		...attempt,
+		output: isLengths,
+		complete: (value) => typeof value === 'boolean',
+	},
 	output_ack: { ...attempt, stream: oneOf('stdout', 'stderr'), have: isCount },
+	output_credit: { window: isCount },
 	control: { action: isText },
 	error: { code: isText, text: isText },
 };

@@ -22,15 +22,15 @@ import {
 	type RobotMessages,
 	type RobotRegistered,
 } from '../protocol';
-import { encodeOutput, type OutputFrame } from '../protocol/frames';
+import { encodeOutput, type OutputFrame, outputHeaderBytes } from '../protocol/frames';
 import { backoffMs, type Clock } from './clock';
 import type { VitalSigns } from './facts';
 import { type HubMessage, readHubMessage } from './hub-messages';
 import type { Identity } from './identity';
 import type { Log } from './log';
 
-/** Bytes of an output frame that are not data. */
-const frameHeaderBytes = 40;
+/** Larger ones are allowed, but win nothing, and each is in memory three times. */
+const maxFrameBytes = 64 * 1024;
 const slowRetryMs = 30_000;
 const closeWaitMs = 1_000;
 
@@ -166,7 +166,7 @@ export class Link {
 class Session implements Line {
 	/** Always rejects in the end: with the reason why there is no line any more. */
 	readonly closed: Promise<never>;
-	maxOutputBytes: number = limits.maxOutputFrameBytes - frameHeaderBytes;
+	maxOutputBytes = maxFrameBytes - outputHeaderBytes;
 	readonly #parts: LinkParts;
 	readonly #socket: WebSocket;
 	readonly #over = new AbortController();
@@ -317,8 +317,8 @@ class Session implements Line {
 		const { crew, onLive, heartbeatMs } = this.#parts;
 		this.#stage = 'live';
 		this.#heartbeatMs = Math.min(registered.heartbeat_interval * 1_000, heartbeatMs ?? Infinity);
-		const maxFrame = Math.min(limits.maxOutputFrameBytes, registered.limits.max_output_frame);
-		this.maxOutputBytes = Math.max(1, maxFrame - frameHeaderBytes);
+		const maxFrame = Math.min(maxFrameBytes, registered.limits.max_output_frame);
+		this.maxOutputBytes = Math.max(1, maxFrame - outputHeaderBytes);
 		crew.attach(this, registered);
 		onLive(registered.name, registered.robot_id);
 		void this.#keepAlive();

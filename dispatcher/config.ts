@@ -21,9 +21,13 @@ export interface Config {
 	readonly engine: {
 		readonly defaultJobTimeoutMs: number;
 		readonly sweepMs: number;
+		readonly keepOutputMs: number;
+		readonly keepOutputBytes: number;
 		/** Origin of the n8n that may be called back. */
 		readonly n8nUrl: string | undefined;
 	};
+	/** Output kept of one job. */
+	readonly maxOutputBytes: number;
 	readonly logLevel: string;
 	/** For `GET /config` and people. */
 	readonly shown: Record<string, string | number | boolean | null>;
@@ -88,6 +92,24 @@ const settings = {
 		limits.heartbeatMs / 1000,
 		secondsOf,
 	),
+	maxOutput: setting(
+		'--max-output',
+		['ROBOT_FLEET_MAX_OUTPUT'],
+		limits.maxOutputBytes / 2 ** 20,
+		amountOf('MiB', 1024),
+	),
+	keepOutputDays: setting(
+		'--keep-output-days',
+		['ROBOT_FLEET_KEEP_OUTPUT_DAYS'],
+		7,
+		amountOf('days', 36_500),
+	),
+	keepOutput: setting(
+		'--keep-output',
+		['ROBOT_FLEET_KEEP_OUTPUT'],
+		10,
+		amountOf('GiB', 1024 * 1024),
+	),
 	logLevel: setting('--log-level', ['LOG_LEVEL'], 'info', levelOf),
 };
 
@@ -146,8 +168,11 @@ export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
 		engine: {
 			defaultJobTimeoutMs: values.defaultJobTimeout * 1000,
 			sweepMs: values.dispatchInterval * 1000,
+			keepOutputMs: values.keepOutputDays * 86_400_000,
+			keepOutputBytes: values.keepOutput * 2 ** 30,
 			n8nUrl: values.n8nUrl,
 		},
+		maxOutputBytes: Math.round(values.maxOutput * 2 ** 20),
 		logLevel: values.logLevel,
 		shown: { ...nullsFor(values), data: dataFolder },
 	});
@@ -222,6 +247,16 @@ function secondsOf(value: string): number {
 		throw new Error('must be a number of seconds above 0');
 	}
 	return seconds;
+}
+
+function amountOf(unit: string, most: number): (value: string) => number {
+	return (value) => {
+		const amount = Number(value);
+		if (value.trim() === '' || !(amount > 0) || amount > most) {
+			throw new Error(`must be a number of ${unit} above 0, at most ${most}`);
+		}
+		return amount;
+	};
 }
 
 function flagOf(value: string): boolean {

@@ -82,6 +82,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 					defaultJobTimeoutMs: config.engine.defaultJobTimeoutMs,
 					acceptGatherMs: 10,
 					sweepMs: config.engine.sweepMs,
+					keepOutputMs: config.engine.keepOutputMs,
+					keepOutputBytes: config.engine.keepOutputBytes,
 					recoveryGraceMs: limits.recoveryGraceMs,
 					...(n8nUrl === undefined ? {} : { callbackBase: n8nUrl }),
 				},
@@ -183,13 +185,14 @@ export function prepareFolder(folder: string): void {
 const networkDrives = new Set([0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x00c36400, 0x5346414f]);
 
 /** The owner may be on its way out (a restart of n8n): worth a minute, then say who it is. */
-async function openWhenFree(folder: string, { log, threadEntry }: ServiceOptions) {
+async function openWhenFree(folder: string, { config, log, threadEntry }: ServiceOptions) {
 	const file = join(folder, 'robot-fleet.db');
 	const until = systemClock.monotonic() + takenWaitMs;
 	for (let first = true; ; first = false) {
 		try {
 			const store = await openStore({
 				file,
+				maxOutputBytes: config.maxOutputBytes,
 				...(threadEntry === undefined ? {} : { threadEntry }),
 			});
 			chmodSync(file, 0o600);

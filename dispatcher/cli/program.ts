@@ -21,6 +21,9 @@ export interface ServeFlags {
 	logLevel?: string;
 	defaultJobTimeout?: string;
 	dispatchInterval?: string;
+	maxOutput?: string;
+	keepOutputDays?: string;
+	keepOutput?: string;
 	heartbeatInterval?: string;
 }
 
@@ -79,6 +82,9 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--default-job-timeout <seconds>', 'longest run when a job does not say (default 3600)')
 		.option('--dispatch-interval <seconds>', 'safety sweep (default 5)')
 		.option('--heartbeat-interval <seconds>', 'how often robots say that they live (default 15)')
+		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default 64)')
+		.option('--keep-output-days <days>', 'how long outputs are kept (default 7)')
+		.option('--keep-output <GiB>', 'outputs kept in all, the latest ones (default 10)')
 		.option('--log-level <level>', 'debug, info, warn, error (default info)')
 		.addHelpText(
 			'after',

@@ -23,6 +23,10 @@ export interface Settings {
 	sweepMs: number;
 	/** How long the service must have been ready before absence counts against a robot. */
 	recoveryGraceMs: number;
+	/** How long the output of a job is kept after its end. */
+	keepOutputMs: number;
+	/** Output kept of all jobs together. */
+	keepOutputBytes: number;
 	/** Where n8n really listens; a resume URL that points to n8n by another name is sent there. */
 	callbackBase?: string;
 }

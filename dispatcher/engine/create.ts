@@ -16,8 +16,11 @@ import { Fleet } from './fleet';
 import { Ids } from './ids';
 import type { Engine } from './index';
 import { Jobs } from './jobs';
+import { Intake } from './intake';
 import { Lanes } from './lanes';
 import { Lookout } from './lookout';
+import { Proof } from './proof';
+import { Retention } from './retention';
 import { Schedules } from './schedules';
 import { Sessions } from './sessions';
 import { Turns } from './turns';
@@ -68,15 +71,18 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		dueAt: (at) => duties.dueAt(at),
 	};
 	const assigning = new Assigning(context);
-	const attempts = new Attempts(context);
+	const proof = new Proof(context);
+	const intake = new Intake(context, proof);
+	const attempts = new Attempts(context, proof);
 	const jobs = new Jobs(context, assigning);
 	const changes = new Changes(context, jobs, attempts);
 	const lookout = new Lookout(context, jobs, assigning);
-	const sessions = new Sessions(context, attempts);
+	const sessions = new Sessions(context, attempts, intake);
 	const access = new Access(context);
 	const waits = new Waits(context, parts.callbacks);
 	const schedules = new Schedules(context);
-	const duties = new Duties(context, attempts, waits, schedules, access);
+	const retention = new Retention(context);
+	const duties = new Duties(context, attempts, waits, schedules, access, retention);
 
 	await access.load();
 	await loadHolds(context);
@@ -101,6 +107,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		moveJob: (id, to, by) => changes.moveJob(id, to, by),
 		output: (id, stream, from, maxBytes) => jobs.output(id, stream, from, maxBytes),
 		outputGrew: (id, stream, have, signal) => jobs.outputGrew(id, stream, have, signal),
+		purgeOutput: () => retention.purgeOutput(),
 		queueStats: () => lookout.queueStats(),
 		peek: (robot) => lookout.peek(robot),
 

@@ -8,6 +8,7 @@ import type {
 	EnrolAnswer,
 	FleetEvent,
 	Hello,
+	Hole,
 	Job,
 	JobAccepted,
 	JobAssignment,
@@ -17,6 +18,7 @@ import type {
 	KeyRecord,
 	KeyRequest,
 	OutputAck,
+	OutputCredit,
 	Problem,
 	QueueStats,
 	ResultAck,
@@ -55,8 +57,13 @@ export interface JobFilter {
 }
 
 export interface OutputChunk {
+	/** Empty where there is a hole. */
 	data: Uint8Array;
 	from: number;
+	/** The hole that `from` lies in. */
+	hole: Hole | null;
+	/** Every hole of the stream by now. */
+	holes: readonly Hole[];
 	/** Bytes stored by now. */
 	have: number;
 	/** Nothing more will come: the job is final and all of its output is stored. */
@@ -70,6 +77,7 @@ export interface RobotSink {
 	revoke(revoke: Revoke): void;
 	resultAck(ack: ResultAck): void;
 	outputAck(ack: OutputAck): void;
+	outputCredit(credit: OutputCredit): void;
 	/** Ends the connection with a close code. */
 	close(code: number, reason: string): void;
 }
@@ -112,6 +120,8 @@ export interface Engine {
 	output(jobId: string, stream: Stream, from: number, maxBytes: number): Promise<OutputChunk>;
 	/** Resolves when `output` would give more than `have`, or would say complete. */
 	outputGrew(jobId: string, stream: Stream, have: number, signal: AbortSignal): Promise<void>;
+	/** Removes the output of jobs that is to be kept no longer. Done by itself once a minute. */
+	purgeOutput(): Promise<{ jobs: number; bytes: number }>;
 	queueStats(): Promise<QueueStats>;
 	/** The next job `robot` (any robot, when absent) would get. */
 	peek(robot?: string): Promise<Job | null>;

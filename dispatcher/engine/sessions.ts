@@ -10,14 +10,17 @@ import type { Attempts } from './attempts';
 import type { Context } from './context';
 import type { Live, RobotEntry, Session } from './fleet';
 import type { RobotSession, RobotSink } from './index';
+import type { Intake } from './intake';
 
 export class Sessions {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
+	readonly #intake: Intake;
 
-	constructor(context: Context, attempts: Attempts) {
+	constructor(context: Context, attempts: Attempts, intake: Intake) {
 		this.#context = context;
 		this.#attempts = attempts;
+		this.#intake = intake;
 	}
 
 	async connect(hello: Hello, sink: RobotSink): Promise<RobotSession> {
@@ -67,6 +70,7 @@ export class Sessions {
 			throw new Problem('robot-elsewhere');
 		}
 		entry.session = undefined;
+		this.#intake.forget(old);
 		old.sink.close(1000, 'replaced by a newer connection of the same robot');
 	}
 
@@ -142,7 +146,7 @@ export class Sessions {
 		if (ours.result !== null || ours.lateResult !== null) {
 			const whole =
 				ours.stdoutHave >= (ours.stdoutLength ?? 0) && ours.stderrHave >= (ours.stderrLength ?? 0);
-			return whole ? 'forget' : 'continue';
+			return whole && ours.outputDone === 1 ? 'forget' : 'continue';
 		}
 		if (theirs.state === 'ended') return 'send_result';
 		// What an attempt still finds out that nobody followed is kept as a late result.
@@ -152,6 +156,7 @@ export class Sessions {
 	#session(robot: RobotEntry, session: Session, verdicts: Verdict[]): RobotSession {
 		const { fleet, clock, log, turns } = this.#context;
 		const attempts = this.#attempts;
+		const intake = this.#intake;
 		const { robotId } = robot;
 		const current = () => robot.session === session;
 		return {
@@ -165,7 +170,7 @@ export class Sessions {
 			rejected: (message) => current() && attempts.rejected(robotId, message),
 			result: (message) => current() && attempts.result(robotId, session, message),
 			status: (message) => current() && attempts.status(robotId, message),
-			output: (frame) => current() && attempts.output(robotId, session, frame),
+			output: (frame) => current() && intake.take(robotId, session, frame),
 			heartbeat: (metrics) => {
 				session.metrics = metrics;
 			},
@@ -176,6 +181,7 @@ export class Sessions {
 			closed: () => {
 				if (!current()) return;
 				robot.session = undefined;
+				intake.forget(session);
 				fleet.review(robot);
 				log.info('robot disconnected', { robotId, name: robot.stored.name });
 				void turns.deed('robotsSeen', { ids: [robotId], at: clock.now() }).catch(() => undefined);

@@ -4,13 +4,11 @@
  */
 import { Worker } from 'node:worker_threads';
 import { Problem } from '../../protocol';
-import { SqliteStore } from './sqlite';
+import { type SqliteOptions, SqliteStore } from './sqlite';
 import type { Deed, DeedAnswer, ReadName, Reads, Store } from './store';
 import type { StoreAnswer, StoreFailure, StoreRequest } from './thread';
 
-export interface StoreOptions {
-	/** Path of the database file, or `:memory:`. */
-	file: string;
+export interface StoreOptions extends SqliteOptions {
 	/** The bundle that becomes the store's thread; absent = this thread. */
 	threadEntry?: string;
 }
@@ -20,15 +18,15 @@ export class StoreTaken extends Error {}
 /** Thrown when the disk is full: nothing was written, and trying again may help. */
 export class StoreFull extends Error {}
 
-export async function openStore({ file, threadEntry }: StoreOptions): Promise<Store> {
-	return threadEntry === undefined ? new NearStore(file) : FarStore.open(file, threadEntry);
+export async function openStore({ threadEntry, ...options }: StoreOptions): Promise<Store> {
+	return threadEntry === undefined ? new NearStore(options) : FarStore.open(options, threadEntry);
 }
 
 class NearStore implements Store {
 	readonly #sqlite: SqliteStore;
 
-	constructor(file: string) {
-		this.#sqlite = new SqliteStore(file);
+	constructor(options: SqliteOptions) {
+		this.#sqlite = new SqliteStore(options);
 	}
 
 	get term(): number {
@@ -58,8 +56,11 @@ class FarStore implements Store {
 	#lastId = 0;
 	#over: Error | undefined;
 
-	static async open(file: string, entry: string): Promise<FarStore> {
-		const worker = new Worker(entry, { workerData: { robotFleet: 'store', file }, execArgv: [] });
+	static async open(options: SqliteOptions, entry: string): Promise<FarStore> {
+		const worker = new Worker(entry, {
+			workerData: { robotFleet: 'store', options },
+			execArgv: [],
+		});
 		const opened = Promise.withResolvers<number>();
 		const store = new FarStore(worker, opened);
 		store.#term = await opened.promise;

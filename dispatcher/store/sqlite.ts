@@ -5,11 +5,15 @@
  * `locking_mode=EXCLUSIVE` is the ownership of the data folder: an OS lock that dies with the
  * process, taken before the port, so a second service is refused and a killed one leaves nothing.
  */
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Problem } from '../../protocol';
 import { deedsOn, type DeedsOfStore } from './deeds';
+import { limits } from '../../protocol';
 import { migrations } from './migrations';
+import { Outputs } from './output';
 import { readsOn, type ReadsOfStore } from './reads';
+import { Segments } from './segments';
 import { Statements } from './statements';
 import type { Deed, DeedAnswer, DeedName, Deeds, ReadName, Reads } from './store';
 
@@ -20,29 +24,44 @@ export function sqliteIsSafe(version: string): boolean {
 	return minor === 51 && patch >= 3;
 }
 
+export interface SqliteOptions {
+	/** Path of the database file, or `:memory:`. Segments of output lie in a folder beside it. */
+	file: string;
+	/** Output kept of one job. */
+	maxOutputBytes?: number;
+	segmentBytes?: number;
+}
+
 export class SqliteStore {
 	readonly term: number;
 	readonly #db: DatabaseSync;
 	readonly #sql: Statements;
+	readonly #outputs: Outputs;
 	readonly #deeds: DeedsOfStore;
 	readonly #reads: ReadsOfStore;
 
-	constructor(file: string) {
+	constructor({ file, maxOutputBytes = limits.maxOutputBytes, segmentBytes }: SqliteOptions) {
 		this.#db = new DatabaseSync(file);
 		this.#sql = new Statements(this.#db);
-		this.#deeds = deedsOn(this.#sql);
-		this.#reads = readsOn(this.#sql);
 		try {
 			this.#db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE');
 			this.#db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
 			this.#db.exec('PRAGMA wal_autocheckpoint = 8000; PRAGMA cache_size = -32768');
 			this.#db.exec('BEGIN IMMEDIATE; COMMIT');
 			this.#migrate();
+			const folder = join(dirname(file), 'output');
+			this.#outputs = new Outputs(
+				this.#sql,
+				(known) => (file === ':memory:' ? undefined : new Segments(folder, known, segmentBytes)),
+				maxOutputBytes,
+			);
 			this.term = this.#nextTerm();
 		} catch (error) {
 			this.#db.close();
 			throw error;
 		}
+		this.#deeds = deedsOn(this.#sql, this.#outputs);
+		this.#reads = readsOn(this.#sql, this.#outputs);
 	}
 
 	/** All deeds in one transaction, on disk when this returns. */
@@ -50,11 +69,15 @@ export class SqliteStore {
 		this.#db.exec('BEGIN IMMEDIATE');
 		try {
 			const answers = deeds.map((deed) => this.#deed(deed));
+			// What the rows refer to is on disk before they are.
+			this.#outputs.flush();
 			this.#db.exec('COMMIT');
+			this.#outputs.committed();
 			return answers;
 		} catch (error) {
 			if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
-			throw error;
+			this.#outputs.rolledBack();
+			throw fullDisk(error) ?? error;
 		}
 	}
 
@@ -63,6 +86,7 @@ export class SqliteStore {
 	}
 
 	close(): void {
+		this.#outputs.close();
 		if (this.#db.isOpen) this.#db.close();
 	}
 
@@ -88,4 +112,11 @@ export class SqliteStore {
 		const perform = this.#deeds[deed.do] as (input: Deeds[DeedName]['in']) => DeedAnswer;
 		return perform(deed.with);
 	}
+}
+
+/** A full disk is told by one number, whichever file found it: SQLite's own. */
+function fullDisk(error: unknown): Error | undefined {
+	const { code, message } = error as NodeJS.ErrnoException;
+	if (code !== 'ENOSPC' && code !== 'EDQUOT') return undefined;
+	return Object.assign(new Error(message, { cause: error }), { errcode: 13 });
 }

@@ -6,7 +6,7 @@
  */
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Problem, type ProblemBody } from '../../protocol';
-import { sqliteIsSafe, SqliteStore } from './sqlite';
+import { sqliteIsSafe, type SqliteOptions, SqliteStore } from './sqlite';
 import type { Deed, DeedAnswer, ReadName, Reads } from './store';
 
 export type StoreRequest =
@@ -30,19 +30,19 @@ export interface StoreFailure {
 
 /** True when this thread was the store's and is now busy being it. */
 export function runStoreThreadIfAsked(): boolean {
-	const data = workerData as { robotFleet?: string; file?: string } | null;
+	const data = workerData as { robotFleet?: string; options?: SqliteOptions } | null;
 	if (isMainThread || data?.robotFleet !== 'store' || !parentPort) return false;
-	serve(data.file!, parentPort);
+	serve(data.options!, parentPort);
 	return true;
 }
 
-function serve(file: string, port: NonNullable<typeof parentPort>): void {
+function serve(options: SqliteOptions, port: NonNullable<typeof parentPort>): void {
 	let store: SqliteStore;
 	try {
 		if (!sqliteIsSafe(process.versions.sqlite ?? '0')) {
 			throw new Problem('sqlite-unsafe', { found: process.versions.sqlite ?? 'none' });
 		}
-		store = new SqliteStore(file);
+		store = new SqliteStore(options);
 	} catch (error) {
 		port.postMessage({ failed: failureOf(error) } satisfies StoreAnswer);
 		port.close();

@@ -70,6 +70,11 @@ export class OneService {
 		return agent;
 	}
 
+	/** Kills every robot: their folders can be taken away. */
+	async agentsGone(): Promise<void> {
+		await Promise.all(this.#others.map((program) => program.kill()));
+	}
+
 	get bundle(): string {
 		return this.#bundles.service;
 	}

@@ -11,6 +11,7 @@ import type {
 } from '../../protocol';
 import { Problem, scopes } from '../../protocol';
 import type { Caller, Engine, RobotSession } from '../../dispatcher/engine';
+import type { Settings } from '../../dispatcher/engine/context';
 import { createEngine } from '../../dispatcher/engine/create';
 import type { Callbacks } from '../../dispatcher/engine/waits';
 import { openStore } from '../../dispatcher/store/open';
@@ -37,6 +38,9 @@ export interface HouseOptions {
 	callbacks?: Callbacks;
 	chance?: () => number;
 	acceptGatherMs?: number;
+	settings?: Partial<Settings>;
+	/** Output kept of one job. */
+	maxOutputBytes?: number;
 }
 
 export async function house(options: HouseOptions = {}): Promise<House> {
@@ -44,7 +48,8 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 	const file = options.file ?? ':memory:';
 	let killed = false;
 	const open = async () => {
-		const store = await openStore({ file });
+		const { maxOutputBytes } = options;
+		const store = await openStore({ file, ...(maxOutputBytes && { maxOutputBytes }) });
 		const engine = await createEngine({
 			store,
 			clock,
@@ -55,6 +60,9 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 				acceptGatherMs: options.acceptGatherMs ?? 0,
 				sweepMs: 1_000,
 				recoveryGraceMs: 90_000,
+				keepOutputMs: 7 * 86_400_000,
+				keepOutputBytes: 10 * 2 ** 30,
+				...options.settings,
 			},
 			callbacks: options.callbacks ?? {
 				check: () => undefined,
@@ -113,6 +121,7 @@ export class PlayedRobot {
 	readonly revokes: string[] = [];
 	readonly acks: ResultAck[] = [];
 	readonly outputAcks: OutputAck[] = [];
+	readonly credits: number[] = [];
 	closedWith: number | undefined;
 	session!: RobotSession;
 	readonly #engine: () => Engine;
@@ -148,6 +157,7 @@ export class PlayedRobot {
 				revoke: ({ job_id }) => void this.revokes.push(job_id),
 				resultAck: (ack) => void this.acks.push(ack),
 				outputAck: (ack) => void this.outputAcks.push(ack),
+				outputCredit: ({ window }) => void this.credits.push(window),
 				close: (code) => {
 					this.closedWith = code;
 					this.session.closed();

@@ -237,7 +237,12 @@ test('ids of messages never repeat and the engine can end a connection', async (
 	await using house = await openHouse(engine);
 	await using link = new RawLink(house.server.url);
 	const first = await link.register(robot);
-	sink().resultAck({ job_id: 'job-1', epoch: 7, output: { stdout: 0, stderr: 0 } });
+	sink().resultAck({
+		job_id: 'job-1',
+		epoch: 7,
+		output: { stdout: 0, stderr: 0 },
+		complete: true,
+	});
 	sink().outputAck({ job_id: 'job-1', epoch: 7, stream: 'stdout', have: 3 });
 	sink().revoke({ job_id: 'job-1', attempt: 1, epoch: 7, token: 't' });
 	const heard = [

@@ -79,6 +79,7 @@ test('labels of a token stay, whatever the robot claims', async () => {
 		revoke() {},
 		resultAck() {},
 		outputAck() {},
+		outputCredit() {},
 		close() {},
 	};
 	await h.engine.connect(
