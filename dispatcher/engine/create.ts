@@ -16,11 +16,11 @@ import { Fleet } from './fleet';
 import { Ids } from './ids';
 import type { Engine } from './index';
 import { Jobs } from './jobs';
-import { Intake } from './intake';
+import { OutputFlow } from './output-flow';
 import { Lanes } from './lanes';
 import { Lookout } from './lookout';
 import { Proof } from './proof';
-import { Retention } from './retention';
+import { OutputRetention } from './output-retention';
 import { Schedules } from './schedules';
 import { Sessions } from './sessions';
 import { Turns } from './turns';
@@ -72,17 +72,17 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	};
 	const assigning = new Assigning(context);
 	const proof = new Proof(context);
-	const intake = new Intake(context, proof);
+	const outputFlow = new OutputFlow(context, proof);
 	const attempts = new Attempts(context, proof);
 	const jobs = new Jobs(context, assigning);
 	const changes = new Changes(context, jobs, attempts);
 	const lookout = new Lookout(context, jobs, assigning);
-	const sessions = new Sessions(context, attempts, intake);
+	const sessions = new Sessions(context, attempts, outputFlow);
 	const access = new Access(context);
 	const waits = new Waits(context, parts.callbacks);
 	const schedules = new Schedules(context);
-	const retention = new Retention(context);
-	const duties = new Duties(context, attempts, waits, schedules, access, retention);
+	const outputRetention = new OutputRetention(context);
+	const duties = new Duties(context, attempts, waits, schedules, access, outputRetention);
 
 	await access.load();
 	await loadHolds(context);
@@ -107,7 +107,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		moveJob: (id, to, by) => changes.moveJob(id, to, by),
 		output: (id, stream, from, maxBytes) => jobs.output(id, stream, from, maxBytes),
 		outputGrew: (id, stream, have, signal) => jobs.outputGrew(id, stream, have, signal),
-		purgeOutput: () => retention.purgeOutput(),
+		purgeOutput: () => outputRetention.purgeOutput(),
 		queueStats: () => lookout.queueStats(),
 		peek: (robot) => lookout.peek(robot),
 

@@ -12,7 +12,7 @@ import type { Access } from './access';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
 import { type Live, refOf } from './fleet';
-import type { Retention } from './retention';
+import type { OutputRetention } from './output-retention';
 import type { Schedules } from './schedules';
 import type { Waits } from './waits';
 
@@ -30,7 +30,7 @@ export class Duties {
 	readonly #waits: Waits;
 	readonly #schedules: Schedules;
 	readonly #access: Access;
-	readonly #retention: Retention;
+	readonly #outputRetention: OutputRetention;
 	readonly #stop = new AbortController();
 	/** Ends the sleep early; absent while awake, when a lower `#nextAt` is enough. */
 	#wake: AbortController | undefined;
@@ -47,9 +47,9 @@ export class Duties {
 		waits: Waits,
 		schedules: Schedules,
 		access: Access,
-		retention: Retention,
+		outputRetention: OutputRetention,
 	) {
-		this.#retention = retention;
+		this.#outputRetention = outputRetention;
 		this.#access = access;
 		this.#context = context;
 		this.#attempts = attempts;
@@ -104,7 +104,7 @@ export class Duties {
 			this.#notedAt = clock.monotonic();
 			await this.#access.noteUsed();
 		}
-		await this.#retention.look();
+		await this.#outputRetention.look();
 		// The safety sweep: a job that was refused "for now", or anything a hint was lost for.
 		const mono = clock.monotonic();
 		if (lanes.waiting.size > 0 && fleet.free.size > 0 && mono - this.#sweptAt >= settings.sweepMs) {

@@ -10,17 +10,17 @@ import type { Attempts } from './attempts';
 import type { Context } from './context';
 import type { Live, RobotEntry, Session } from './fleet';
 import type { RobotSession, RobotSink } from './index';
-import type { Intake } from './intake';
+import type { OutputFlow } from './output-flow';
 
 export class Sessions {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
-	readonly #intake: Intake;
+	readonly #outputFlow: OutputFlow;
 
-	constructor(context: Context, attempts: Attempts, intake: Intake) {
+	constructor(context: Context, attempts: Attempts, outputFlow: OutputFlow) {
 		this.#context = context;
 		this.#attempts = attempts;
-		this.#intake = intake;
+		this.#outputFlow = outputFlow;
 	}
 
 	async connect(hello: Hello, sink: RobotSink): Promise<RobotSession> {
@@ -70,7 +70,7 @@ export class Sessions {
 			throw new Problem('robot-elsewhere');
 		}
 		entry.session = undefined;
-		this.#intake.forget(old);
+		this.#outputFlow.forget(old);
 		old.sink.close(1000, 'replaced by a newer connection of the same robot');
 	}
 
@@ -156,7 +156,7 @@ export class Sessions {
 	#session(robot: RobotEntry, session: Session, verdicts: Verdict[]): RobotSession {
 		const { fleet, clock, log, turns } = this.#context;
 		const attempts = this.#attempts;
-		const intake = this.#intake;
+		const outputFlow = this.#outputFlow;
 		const { robotId } = robot;
 		const current = () => robot.session === session;
 		return {
@@ -170,7 +170,7 @@ export class Sessions {
 			rejected: (message) => current() && attempts.rejected(robotId, message),
 			result: (message) => current() && attempts.result(robotId, session, message),
 			status: (message) => current() && attempts.status(robotId, message),
-			output: (frame) => current() && intake.take(robotId, session, frame),
+			output: (frame) => current() && outputFlow.take(robotId, session, frame),
 			heartbeat: (metrics) => {
 				session.metrics = metrics;
 			},
@@ -181,7 +181,7 @@ export class Sessions {
 			closed: () => {
 				if (!current()) return;
 				robot.session = undefined;
-				intake.forget(session);
+				outputFlow.forget(session);
 				fleet.review(robot);
 				log.info('robot disconnected', { robotId, name: robot.stored.name });
 				void turns.deed('robotsSeen', { ids: [robotId], at: clock.now() }).catch(() => undefined);

@@ -11,7 +11,7 @@ const maxMovedBytes = 4 * 1024 * 1024;
 /** Of one visit: what is left waits for the next. */
 const maxRounds = 20;
 
-export class Retention {
+export class OutputRetention {
 	readonly #context: Context;
 	#lookedAt: number;
 

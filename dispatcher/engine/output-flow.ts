@@ -31,7 +31,7 @@ interface Flow {
 	window: number;
 }
 
-export class Intake {
+export class OutputFlow {
 	readonly #context: Context;
 	readonly #proof: Proof;
 	readonly #flows = new Map<Session, Flow>();
