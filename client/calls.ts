@@ -60,6 +60,8 @@ export interface JobFilter {
 	kind?: string;
 	/** Robot id. */
 	robot?: string;
+	/** Only children of this job. */
+	parent?: string;
 	limit?: number;
 	cursor?: string;
 }

@@ -26,7 +26,10 @@ export class Assigning {
 	/** A free robot for a job of this lane, unless older work waits there already. */
 	robotFor(lane: Lane): RobotEntry | undefined {
 		if (lane.queues.size > 0) return undefined;
-		return this.#context.fleet.pick(lane.robots);
+		const { fleet } = this.#context;
+		if (lane.rule.robot === undefined) return fleet.pick(lane.robots);
+		const pinned = lane.robots.has(lane.rule.robot) ? fleet.get(lane.rule.robot) : undefined;
+		return pinned && fleet.available(pinned) > 0 ? pinned : undefined;
 	}
 
 	/** Reserves a slot and makes the attempt. */
@@ -56,6 +59,7 @@ export class Assigning {
 		entry.reserved -= 1;
 		const live: Live = {
 			jobId: job.id,
+			parentId: job.parentId,
 			number: attempt.number,
 			epoch: attempt.epoch,
 			token: attempt.token,

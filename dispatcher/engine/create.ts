@@ -21,6 +21,8 @@ import { Lanes } from './lanes';
 import { Lookout } from './lookout';
 import { Proof } from './proof';
 import { OutputRetention } from './output-retention';
+import { Parents } from './parents';
+import { Placing } from './placing';
 import { Schedules } from './schedules';
 import { Sessions } from './sessions';
 import { Turns } from './turns';
@@ -71,24 +73,35 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		dueAt: (at) => duties.dueAt(at),
 	};
 	const assigning = new Assigning(context);
+	const placing = new Placing(context, assigning);
+	const parents = new Parents(context, placing);
 	const proof = new Proof(context);
 	const outputFlow = new OutputFlow(context, proof);
-	const attempts = new Attempts(context, proof);
-	const jobs = new Jobs(context, assigning);
-	const changes = new Changes(context, jobs, attempts);
+	const attempts = new Attempts(context, proof, parents);
+	const jobs = new Jobs(context, placing, parents);
+	const changes = new Changes(context, jobs, attempts, parents);
 	const lookout = new Lookout(context, jobs, assigning);
 	const sessions = new Sessions(context, attempts, outputFlow);
 	const access = new Access(context);
 	const waits = new Waits(context, parts.callbacks);
 	const schedules = new Schedules(context);
 	const outputRetention = new OutputRetention(context);
-	const duties = new Duties(context, attempts, waits, schedules, access, outputRetention);
+	const duties = new Duties(
+		context,
+		attempts,
+		parents,
+		waits,
+		schedules,
+		access,
+		outputRetention,
+	);
 
 	await access.load();
 	await loadHolds(context);
 	for (const queue of await store.read('queues', null)) lanes.doubt(queue);
 	await waits.load();
 	await schedules.load();
+	await changes.resume();
 	duties.start();
 	turns.nudge();
 	readiness = 'ready';
@@ -173,6 +186,7 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 		const policy = policyOf(job.policy);
 		fleet.hold({
 			jobId: job.id,
+			parentId: job.parentId,
 			number: attempt.number,
 			epoch: attempt.epoch,
 			token: attempt.token,

@@ -13,6 +13,7 @@ import type { Attempts } from './attempts';
 import type { Context } from './context';
 import { type Live, refOf } from './fleet';
 import type { OutputRetention } from './output-retention';
+import type { Parents } from './parents';
 import type { Schedules } from './schedules';
 import type { Waits } from './waits';
 
@@ -27,6 +28,7 @@ const noteMs = 60_000;
 export class Duties {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
+	readonly #parents: Parents;
 	readonly #waits: Waits;
 	readonly #schedules: Schedules;
 	readonly #access: Access;
@@ -44,6 +46,7 @@ export class Duties {
 	constructor(
 		context: Context,
 		attempts: Attempts,
+		parents: Parents,
 		waits: Waits,
 		schedules: Schedules,
 		access: Access,
@@ -53,6 +56,7 @@ export class Duties {
 		this.#access = access;
 		this.#context = context;
 		this.#attempts = attempts;
+		this.#parents = parents;
 		this.#waits = waits;
 		this.#schedules = schedules;
 	}
@@ -187,7 +191,7 @@ export class Duties {
 					? 'The deadline passed before the job started.'
 					: `No robot took the job within ${timeouts.queueMs} ms; ask GET /jobs/${job.id}/why next time, or raise timeouts.queueMs.`;
 			const error = JSON.stringify({ type: cause, message });
-			const moved = await turns.deed('moveJob', {
+			const moved = await this.#parents.moveJob(job.parentId, {
 				...common,
 				to: 'timeout',
 				cause,
@@ -200,6 +204,7 @@ export class Duties {
 		const later = Math.min(queueEndsAt, deadlineAt);
 		const dueAt = Number.isFinite(later) ? later : null;
 		if (job.state === 'queued' || job.readyAt > now) return;
+		if (job.children !== null) return this.#parents.start(job);
 		const moved = await turns.deed('moveJob', {
 			...common,
 			to: 'queued',

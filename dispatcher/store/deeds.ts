@@ -4,10 +4,12 @@
  */
 import type { SQLInputValue } from 'node:sqlite';
 import type { OutputLengths } from '../../protocol';
+import { earlierJob, writeJob } from './new-job';
 import type { Outputs } from './output';
+import { settleParent, startParent } from './parents';
 import { type Row, snake, type Statements } from './statements';
-import { moveLine, submittedLine } from './timeline';
-import type { Asked, DeedName, Deeds, NewAttempt, StoredJob } from './store';
+import { assignedLine, moveLine } from './timeline';
+import type { Asked, DeedName, Deeds } from './store';
 
 export type DeedsOfStore = { [N in DeedName]: (input: Deeds[N]['in']) => Deeds[N]['out'] };
 
@@ -22,54 +24,9 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 					idempotency.hash,
 					job.id,
 				);
-				if (!taken) {
-					const earlier = sql.get(
-						`SELECT i.job_id, i.hash, coalesce(j.state, 'completed') AS state
-						 FROM idempotency i LEFT JOIN jobs j ON j.id = i.job_id WHERE i.scope = ? AND i.key = ?`,
-						idempotency.scope,
-						idempotency.key,
-					)!;
-					return {
-						duplicateOf: earlier['job_id'] as string,
-						sameRequest: earlier['hash'] === idempotency.hash,
-						state: earlier['state'] as StoredJob['state'],
-					};
-				}
+				if (!taken) return earlierJob(sql, idempotency);
 			}
-			const first = submittedLine(attempt ? 'queued' : job.state);
-			sql.run(
-				`INSERT INTO jobs (id, kind, state, lane, share_key, rank, priority, created_at, ready_at, due_at, parent_id, cell,
-				 timeline, attempt, epoch, token, robot_id, assigned_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-				job.id,
-				job.kind,
-				attempt ? 'dispatched' : job.state,
-				job.lane,
-				job.shareKey,
-				job.rank,
-				job.priority,
-				job.createdAt,
-				job.readyAt,
-				job.dueAt,
-				job.parentId,
-				job.cell,
-				attempt ? first + assigned(attempt) : first,
-				attempt?.number ?? 0,
-				attempt?.epoch ?? 0,
-				attempt?.token ?? null,
-				attempt?.robotId ?? null,
-				attempt?.at ?? null,
-			);
-			sql.run(
-				`INSERT INTO requests (job_id, created_by, retry_of, spec, variables, target, policy)
-				 VALUES (?,?,?,?,?,?,?)`,
-				job.id,
-				job.createdBy,
-				job.retryOf,
-				job.spec,
-				job.variables,
-				job.target,
-				job.policy,
-			);
+			writeJob(sql, job, attempt);
 			return null;
 		},
 
@@ -90,7 +47,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				attempt.token,
 				attempt.robotId,
 				attempt.at,
-				assigned(attempt),
+				assignedLine(attempt),
 				jobId,
 				attempt.number - 1,
 			);
@@ -155,6 +112,9 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				move.jobId,
 			);
 		},
+
+		startParent: (start) => startParent(sql, start),
+		settleParent: (settle) => settleParent(sql, settle),
 
 		requestCancel: ({ jobId, epoch, at }) =>
 			sql.run(
@@ -430,9 +390,5 @@ const freshAttempt = `, progress = 0, message = NULL, accepted_at = NULL, settle
 	outcome_cause = NULL, stdout_have = 0, stderr_have = 0, stdout_length = NULL, stderr_length = NULL, result = NULL,
 	late_result = NULL`;
 
-const selectAsked = `SELECT kind, spec, variables, policy, tries, losses, created_at AS createdAt
+const selectAsked = `SELECT kind, spec, variables, policy, tries, losses, created_at AS createdAt, parent_id AS parentId
 	FROM jobs JOIN requests ON job_id = id WHERE id = ?`;
-
-function assigned({ at, number }: NewAttempt): string {
-	return moveLine(at, 'dispatched', 'assigned', 'dispatcher', number);
-}

@@ -28,6 +28,7 @@ export const job = (id: string, more: Partial<NewJob> = {}): NewJob => ({
 	retryOf: null,
 	parentId: null,
 	cell: null,
+	children: null,
 	spec: '{"command":"true"}',
 	variables: '{}',
 	target: '{}',
