@@ -101,8 +101,7 @@ export class Assigning {
 	bestFor(entry: RobotEntry, now: number): Place | undefined {
 		const { lanes } = this.#context;
 		let best: Place | undefined;
-		for (const lane of lanes.waiting) {
-			if (!lane.robots.has(entry.robotId)) continue;
+		for (const lane of lanes.waitingFor(entry.robotId)) {
 			for (const window of lane.queues.values()) {
 				const at = window.heads.findIndex((head) => !barred(head.bars, entry.robotId, now));
 				if (at < 0) continue;

@@ -90,11 +90,13 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 				where.push(`${column} ?`);
 				values.push(value);
 			}
-			return sql.all<StoredJob>(
-				`${selectJob} ${where.length > 0 ? `WHERE ${where.join(' AND ')}` : ''} ORDER BY id DESC LIMIT ?`,
-				...values,
-				limit,
-			);
+			const page = `${where.length > 0 ? `WHERE ${where.join(' AND ')}` : ''} ORDER BY id DESC LIMIT ?`;
+			// The children of one parent do not lie in the order of ids: bare ids are sorted, not whole rows.
+			const wanted =
+				parentId === undefined
+					? page
+					: `WHERE id IN (SELECT id FROM jobs ${page}) ORDER BY id DESC`;
+			return sql.all<StoredJob>(`${selectJob} ${wanted}`, ...values, limit);
 		},
 
 		openChildren: ({ parentId }) => openChildren(sql, parentId),

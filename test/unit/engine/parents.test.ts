@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Job, Submit } from '../../../protocol';
 import { limits, Problem } from '../../../protocol';
+import { StoreFull } from '../../../dispatcher/store/open';
 import { admin, exit, house, type House, type PlayedRobot, resultOf } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
 
@@ -427,6 +428,21 @@ describe('cancelling a parent', () => {
 		expect((await childrenOf(id))[0]!.state).toBe('pending');
 		await h.engine.cancel(id, admin);
 		expect(await job(id)).toMatchObject({ state: 'cancelled', children: { cancelled: 1 } });
+	});
+
+	test('that met a full disk half-way is finished by the next cancel', async () => {
+		const all = await robots('a', 'b');
+		await Promise.all(all.map((robot) => robot.vanish()));
+		const id = await onAll();
+		const commit = h.store.commit.bind(h.store);
+		h.store.commit = (deeds) =>
+			deeds.some((deed) => deed.do === 'moveJob')
+				? Promise.reject(new StoreFull('the disk is full'))
+				: commit(deeds);
+		await expect(h.engine.cancel(id, admin)).rejects.toMatchObject({ code: 'store-full' });
+		expect(await job(id)).toMatchObject({ state: 'running', children: { queued: 2 } });
+		h.store.commit = commit;
+		expect(await h.engine.cancel(id, admin)).toMatchObject({ state: 'cancelled' });
 	});
 
 	// The result of a child may come before, in, or behind any commit of the cancel.
