@@ -9,10 +9,10 @@ import { describeRule, laneKey, laneRule, misfit, ruleOf } from '../core/matchin
 import { parentEndings } from '../core/parents';
 import { rank } from '../core/rank';
 import { policyOf } from '../core/retry';
-import type { Deeds, Earlier, NewJob, StoredJob } from '../store/store';
+import type { Deeds, Earlier, StoredJob } from '../store/store';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
-import { type Place, type Placing, type Prepared, startOf } from './placing';
+import { type Placing, type Prepared, startOf } from './placing';
 import type { Turn } from './turns';
 
 type Parent = Pick<
