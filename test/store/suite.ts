@@ -485,6 +485,8 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					stdoutHave: 50_003,
 					outputHoles: '[[0,0,50003,"purged"]]',
 				});
+			});
+		});
 
 		describe('a parent', () => {
 			const endings: ParentEndings = {
