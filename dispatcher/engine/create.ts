@@ -86,15 +86,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const waits = new Waits(context, parts.callbacks);
 	const schedules = new Schedules(context);
 	const outputRetention = new OutputRetention(context);
-	const duties = new Duties(
-		context,
-		attempts,
-		parents,
-		waits,
-		schedules,
-		access,
-		outputRetention,
-	);
+	const duties = new Duties(context, attempts, parents, waits, schedules, access, outputRetention);
 
 	await access.load();
 	await loadHolds(context);
