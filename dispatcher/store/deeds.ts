@@ -135,7 +135,8 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				epoch,
 			),
 
-		appendOutput: ({ jobId, epoch, robotId, stream, ...piece }) => {
+		appendOutput: (piece) => {
+			const { jobId, epoch, robotId, stream } = piece;
 			for (const { table, id, of } of attemptHomes) {
 				const row = sql.get(
 					`SELECT ${of} AS number, stdout_have AS stdout, stderr_have AS stderr, outcome, stdout_length, stderr_length
@@ -146,10 +147,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				) as unknown as AttemptOutput | undefined;
 				if (!row) continue;
 				const { number } = row;
-				const have = outputs.append({ jobId, number, stream }, piece, {
-					stdout: row.stdout,
-					stderr: row.stderr,
-				});
+				const have = outputs.append({ jobId, number, stream }, piece, row);
 				const taken = have !== row[stream];
 				if (taken) {
 					sql.run(
