@@ -27,8 +27,9 @@ export class SqliteStore {
 	readonly #deeds: DeedsOfStore;
 	readonly #reads: ReadsOfStore;
 
-	constructor(file: string) {
-		this.#db = new DatabaseSync(file);
+	/** `db` is the open file, when whoever opens the store wants to keep a hand on it. */
+	constructor(file: string, db = new DatabaseSync(file)) {
+		this.#db = db;
 		this.#sql = new Statements(this.#db);
 		this.#deeds = deedsOn(this.#sql);
 		this.#reads = readsOn(this.#sql);
