@@ -46,7 +46,7 @@ export async function gather(world: World): Promise<Histories> {
 				number: row.number,
 				epoch: row.epoch,
 				state: row.state,
-				hold: row.hold,
+				hold: row.state === 'ended' ? 0 : 1,
 				results: row.result === null ? 0 : 1,
 				lateResults: row.lateResult === null ? 0 : 1,
 			})),

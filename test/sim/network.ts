@@ -245,6 +245,16 @@ export class Network {
 		return false;
 	}
 
+	/** The robot has a connection that works both ways. */
+	isSound(robotName: string): boolean {
+		for (const { robotName: name, robot, service, silent, cut } of this.wires) {
+			if (name !== robotName || cut || silent.size > 0) continue;
+			const bothAlive = robot.owner.alive && service.owner.alive;
+			if (bothAlive && robot.readyState === open && service.readyState === open) return true;
+		}
+		return false;
+	}
+
 	underWay(robotName: string): number {
 		let frames = 0;
 		for (const { robotName: name, robot, service, underWay } of this.wires) {

@@ -234,7 +234,7 @@ function plannedJob(
 		submit,
 		recipe,
 		...(has('cancel') ? { cancelAfterMs: soon() } : {}),
-		...(has('twice') ? { twiceAfterMs: soon() } : {}),
+		...(submit.idempotencyKey !== undefined && has('twice') ? { twiceAfterMs: soon() } : {}),
 		...(has('hold', 0.4) ? { holdAfterMs: soon() } : {}),
 		...(has('force', 0.25) ? { forceAfterMs: soon() } : {}),
 		retry: has('retry', 0.3),

@@ -39,6 +39,14 @@ export interface ServiceHooks {
 	dress(engine: Engine): Engine;
 }
 
+/** `signal` is aborted when the service says goodbye to those who wait. */
+export type Ask<T> = (engine: Engine, signal: AbortSignal) => Promise<T>;
+
+interface Call {
+	hangUp(error: Error): void;
+	over: AbortController;
+}
+
 /** No answer came: the caller cannot know. */
 export class Unanswered extends Error {}
 
@@ -57,7 +65,7 @@ export class Service implements Listener {
 	wallError = 0;
 	#monotonicLag = 0;
 	#links = new Map<RobotLink, { proved: boolean }>();
-	#waiting = new Set<(error: Error) => void>();
+	#waiting = new Set<Call>();
 	readonly #hooks: ServiceHooks;
 
 	constructor(options: ServiceOptions, hooks: ServiceHooks) {
@@ -123,8 +131,11 @@ export class Service implements Listener {
 		if (!engine || !process.alive) return;
 		this.#hooks.note({ service: 'stopping' });
 		this.engine = undefined;
+		for (const { over } of this.#waiting) over.abort();
 		for (const link of this.#links.keys()) link.close(1001, 'the service stops');
 		await engine.stop();
+		// What gathers acceptances has no end of its own but the next few milliseconds.
+		await this.#hooks.kernel.sleep(this.options.acceptGatherMs + 1, process);
 		if (!process.alive) return;
 		this.#hooks.note({ service: 'stopped' });
 		this.#end();
@@ -161,22 +172,20 @@ export class Service implements Listener {
 	}
 
 	/** One call from outside: the answer, the refusal, or `Unanswered`. */
-	async call<T>(ask: (engine: Engine) => Promise<T>): Promise<T> {
+	async call<T>(ask: Ask<T>): Promise<T> {
 		const { kernel, latencyMs } = this.#hooks;
 		await kernel.sleep(latencyMs(), caller);
 		const { engine, process } = this;
 		if (!engine || !process.alive) throw new Unanswered('nothing listens');
 		const waiting = this.#waiting;
-		let hangUp: (error: Error) => void = () => undefined;
-		const away = new Promise<never>((_, reject) => {
-			hangUp = reject;
-			waiting.add(hangUp);
-		});
-		away.catch(() => undefined);
+		const away = Promise.withResolvers<never>();
+		away.promise.catch(() => undefined);
+		const call: Call = { hangUp: away.reject, over: new AbortController() };
+		waiting.add(call);
 		try {
-			return await Promise.race([ask(engine), away]);
+			return await Promise.race([ask(engine, call.over.signal), away.promise]);
 		} finally {
-			waiting.delete(hangUp);
+			waiting.delete(call);
 			await kernel.sleep(latencyMs(), caller);
 		}
 	}
@@ -199,7 +208,7 @@ export class Service implements Listener {
 		this.engine = undefined;
 		this.readySince = undefined;
 		const error = new Unanswered('the service died');
-		for (const hangUp of [...this.#waiting]) hangUp(error);
+		for (const { hangUp } of this.#waiting) hangUp(error);
 		this.#waiting.clear();
 		this.#hooks.ended();
 	}

@@ -2,12 +2,12 @@
  * Those who use the service from outside, and write down what they asked and what they were told. A
  * careful caller asks again until there is an answer; without an idempotency key it asks only once.
  */
-import type { Caller, Engine } from '../../dispatcher/engine';
+import type { Caller } from '../../dispatcher/engine';
 import { isFinal, type Job, Problem, scopes, type SubmitAnswer } from '../../protocol';
 import { type SeenLine, seenOf, type SubmitterLine } from '../support/history';
 import type { Kernel, Process } from './kernel';
 import type { PlannedJob } from './plan';
-import { type Service, Unanswered } from './service';
+import { type Ask, type Service, Unanswered } from './service';
 
 export const admin: Caller = { keyId: 'k', name: 'test', scopes };
 
@@ -119,7 +119,7 @@ export class Submitter {
 	async #follow(job: PlannedJob, jobId: string): Promise<void> {
 		for (;;) {
 			const now = await this.#once(
-				(engine) => this.#saw(engine.job(jobId, longPollMs)),
+				(engine, signal) => this.#saw(engine.job(jobId, longPollMs, signal)),
 				longPollMs,
 			);
 			if (now && isFinal(now.state)) break;
@@ -136,7 +136,7 @@ export class Submitter {
 		op: SubmitterLine['op'],
 		key: string,
 		once: boolean,
-		ask: (engine: Engine) => Promise<T>,
+		ask: Ask<T>,
 	): Promise<T | undefined> {
 		const write = (line: Pick<SubmitterLine, 'type'> & Partial<SubmitterLine>) => {
 			const whole = { at: this.#now, op, key, ...(once ? { once } : {}), ...line } as SubmitterLine;
@@ -170,7 +170,7 @@ export class Submitter {
 	}
 
 	/** The answer, or nothing. */
-	async #once<T>(ask: (engine: Engine) => Promise<T>, moreMs = 0): Promise<T | undefined> {
+	async #once<T>(ask: Ask<T>, moreMs = 0): Promise<T | undefined> {
 		try {
 			return await this.#patiently(ask, patienceMs + moreMs);
 		} catch (error) {
@@ -180,7 +180,7 @@ export class Submitter {
 		}
 	}
 
-	#patiently<T>(ask: (engine: Engine) => Promise<T>, ms: number): Promise<T> {
+	#patiently<T>(ask: Ask<T>, ms: number): Promise<T> {
 		const { kernel, service, owner } = this.#hooks;
 		return new Promise((resolve, reject) => {
 			const timer = kernel.after(ms, owner, () => reject(new Unanswered('no answer in time')));

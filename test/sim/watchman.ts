@@ -92,14 +92,14 @@ export class Watchman {
 		return service.engine ? `not back: ${missing.map(({ name }) => name).join(', ')}` : 'no service';
 	}
 
-	/** Everything has ended, and everybody has heard of it. */
-	isQuiet(): boolean {
+	/** Everything has ended, everybody has heard of it and, unless `but` for that, written it down. */
+	isQuiet(butJournals = false): boolean {
 		const { ledger, robots, submitter, disk, service } = this.#world;
 		if (submitter.busy || disk.pending > 0 || ledger.holds.size > 0 || !service.engine) return false;
 		for (const { state } of ledger.jobs.values()) if (!isFinal(state)) return false;
 		return robots.every(
 			({ held, children, journal }) =>
-				held.length === 0 && children.alive.size === 0 && journal.isClosed,
+				held.length === 0 && children.alive.size === 0 && (butJournals || journal.isClosed),
 		);
 	}
 

@@ -253,10 +253,14 @@ export class World {
 	}
 
 	async #rest(): Promise<void> {
+		const still = [this.service.process, ...this.robots.map(({ machine }) => machine)];
 		const back = await this.until(
 			() =>
+				still.every(({ pausedUntil }) => pausedUntil <= this.kernel.now) &&
 				this.service.engine !== undefined &&
-				this.robots.every(({ liveSince }) => liveSince !== undefined),
+				this.robots.every(
+					({ name, liveSince }) => liveSince !== undefined && this.network.isSound(name),
+				),
 			returnMs,
 		);
 		if (!back) this.breaks({ law: 'I15', jobId: '-', text: this.watchman.whoIsMissing() });
@@ -268,7 +272,15 @@ export class World {
 		if (!agreed) {
 			for (const violation of this.watchman.disagreements()) this.breaks(violation);
 		}
-		await this.until(() => this.watchman.isQuiet(), restMs);
+		await this.until(() => this.watchman.isQuiet(true), restMs);
+		// A disk that was full may have refused to forget; the agent then forgets in its next life.
+		await this.until(() => this.watchman.isQuiet(), 2_000);
+		for (const robot of this.robots) {
+			if (robot.journal.isClosed || !this.struck['agent-disk-full']) continue;
+			robot.kill();
+			robot.start();
+		}
+		await this.until(() => this.watchman.isQuiet(), returnMs);
 		for (const violation of this.watchman.unrest()) this.breaks(violation);
 	}
 
