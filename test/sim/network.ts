@@ -86,10 +86,8 @@ export class End extends EventEmitter {
 	#transmit(frame: Frame): void {
 		if (this.#wire.silent.has(this) || this.#wire.cut) return;
 		this.#arrivesAt = Math.max(this.#arrivesAt, this.#kernel.now + this.#wire.latencyMs());
-		this.#wire.underWay += 1;
 		const { other } = this;
 		this.#kernel.after(this.#arrivesAt - this.#kernel.now, other.owner, () => {
-			this.#wire.underWay -= 1;
 			if (!this.#wire.cut) other.receive(frame);
 		});
 	}
@@ -118,8 +116,6 @@ export class Wire {
 	readonly robotName: string;
 	/** Frames of these ends vanish on the way. */
 	readonly silent = new Set<End>();
-	/** Frames that were sent and have not arrived. */
-	underWay = 0;
 	cut = false;
 	readonly latencyMs: () => number;
 	readonly tap: NetworkOptions['tap'];
@@ -253,14 +249,6 @@ export class Network {
 			if (bothAlive && robot.readyState === open && service.readyState === open) return true;
 		}
 		return false;
-	}
-
-	underWay(robotName: string): number {
-		let frames = 0;
-		for (const { robotName: name, robot, service, underWay } of this.wires) {
-			if (name === robotName && robot.owner.alive && service.owner.alive) frames += underWay;
-		}
-		return frames;
 	}
 
 	#each(robotName: string, deed: (wire: Wire) => void): number {

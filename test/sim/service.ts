@@ -60,6 +60,8 @@ export class Service implements Listener {
 	engine: Engine | undefined;
 	/** Since when it is ready. Instants here are those of its monotonic clock. */
 	readySince: number | undefined;
+	/** Everybody who ever enrolled. */
+	readonly robotIds = new Set<string>();
 	/** Since when the robot has no session here; absent while it has one. By robot id. */
 	readonly awaySince = new Map<string, number>();
 	wallError = 0;
@@ -113,7 +115,7 @@ export class Service implements Listener {
 			return;
 		}
 		this.readySince = this.monotonic;
-		for (const robotId of this.awaySince.keys()) this.awaySince.set(robotId, this.monotonic);
+		for (const robotId of this.robotIds) this.awaySince.set(robotId, this.monotonic);
 		this.#hooks.note({ service: 'ready' });
 		this.#sweep(process);
 	}
@@ -135,7 +137,9 @@ export class Service implements Listener {
 		for (const link of this.#links.keys()) link.close(1001, 'the service stops');
 		await engine.stop();
 		// What gathers acceptances has no end of its own but the next few milliseconds.
-		await this.#hooks.kernel.sleep(this.options.acceptGatherMs + 1, process);
+		for (let round = 0; round < 3 && process.sleepers > 0; round += 1) {
+			await this.#hooks.kernel.sleep(this.options.acceptGatherMs + 1, process);
+		}
 		if (!process.alive) return;
 		this.#hooks.note({ service: 'stopped' });
 		this.#end();
@@ -307,11 +311,14 @@ export class Service implements Listener {
 /** Those outside live as long as the world. */
 const caller = new Process('caller');
 
+/** Made of real chance, which no seed repeats. */
+const random = ['reference', 'tokenId', 'problem'];
+
 /** Errors as their text: a stack is not the same twice. */
 function plain(facts: object): object {
 	return Object.fromEntries(
 		Object.entries(facts)
-			.filter(([name]) => name !== 'reference')
+			.filter(([name]) => !random.includes(name))
 			.map(([name, value]) => [name, value instanceof Error ? value.message : (value as unknown)]),
 	);
 }

@@ -49,13 +49,9 @@ export class Watchman {
 
 	/** What service and robots believe differently of attempts. */
 	disagreements(): Violation[] {
-		const { ledger, robots, network, disk } = this.#world;
-		if (disk.pending > 0) return [{ law: 'I15', jobId: '-', text: 'the disk is busy' }];
+		const { ledger, robots } = this.#world;
 		const found: Violation[] = [];
 		for (const robot of robots) {
-			if (network.underWay(robot.name) > 0) {
-				return [{ law: 'I15', jobId: '-', text: `${robot.name} is being talked to` }];
-			}
 			const theirs = new Map(robot.held.map((held) => [held.job_id, held]));
 			for (const hold of ledger.holds.values()) {
 				if (hold.robotId !== robot.robotId) continue;

@@ -221,6 +221,7 @@ export class World {
 				engine.enrol(token, robot.publicKey, robot.name),
 			);
 			Object.assign(robot, { robotId, hubId });
+			this.service.robotIds.add(robotId);
 			this.service.awaySince.set(robotId, this.service.monotonic);
 			robot.start();
 		}
