@@ -220,7 +220,7 @@ export class Robot {
 		const until = this.#hooks.kernel.now + ms;
 		for (const process of [this.machine, this.agent]) {
 			if (!process) continue;
-			process.pausedUntil = until;
+			process.pausedUntil = Math.max(process.pausedUntil, until);
 			if (suspend) process.monotonicLag += ms;
 		}
 	}

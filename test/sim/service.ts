@@ -65,7 +65,11 @@ export class Service implements Listener {
 	/** Since when the robot has no session here; absent while it has one. By robot id. */
 	readonly awaySince = new Map<string, number>();
 	wallError = 0;
+	/** Its store has failed it: what it remembers counts for nothing any more. */
+	broken = false;
 	#monotonicLag = 0;
+	/** Until when its machine sleeps. */
+	suspendedUntil = 0;
 	#links = new Map<RobotLink, { proved: boolean }>();
 	#waiting = new Set<Call>();
 	readonly #hooks: ServiceHooks;
@@ -91,7 +95,9 @@ export class Service implements Listener {
 		const process = new Process('service');
 		process.wallError = this.wallError;
 		process.monotonicLag = this.#monotonicLag;
+		process.pausedUntil = this.suspendedUntil;
 		this.process = process;
+		this.broken = false;
 		this.#links = new Map();
 		this.#waiting = new Set();
 		const store = this.#hooks.open(process);
@@ -196,10 +202,12 @@ export class Service implements Listener {
 
 	/** The whole machine stands still; a suspend stops its monotonic clock too. */
 	freeze(ms: number, suspend: boolean): void {
-		this.process.pausedUntil = this.#hooks.kernel.now + ms;
+		const { process } = this;
+		process.pausedUntil = Math.max(process.pausedUntil, this.#hooks.kernel.now + ms);
 		if (!suspend) return;
+		this.suspendedUntil = process.pausedUntil;
 		this.#monotonicLag += ms;
-		this.process.monotonicLag += ms;
+		process.monotonicLag += ms;
 	}
 
 	setWallError(ms: number): void {
@@ -220,6 +228,7 @@ export class Service implements Listener {
 	/** As startup.ts: whoever still waits is told, then the process ends. */
 	#fatal(process: Process, error: Error): void {
 		this.#hooks.note({ service: 'cannot go on', reason: error.message });
+		if (process === this.process) this.broken = true;
 		this.#hooks.kernel.after(0, process, () => {
 			if (process === this.process) this.#end();
 		});

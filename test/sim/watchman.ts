@@ -13,14 +13,17 @@ const lookMs = 1_000;
 const countedMs = 2_500;
 /** How much later than it may a loss may be noticed: a look, and the disk. */
 const overdueMs = 8_000;
+/** A service that stood still for longer begins to count anew. */
+const longMs = 7_000;
 
 export class Watchman {
 	readonly #world: World;
 	/** Told once, not every second. */
 	readonly #told = new Set<string>();
 	#lastLookAt = 0;
-	/** When a robot or the service last stood still. */
-	#stoodStillAt = 0;
+	/** When the service last stood still, and when for so long that it begins to count anew. */
+	#stoodStillAt = -Infinity;
+	#stoodStillLongAt = -Infinity;
 
 	constructor(world: World) {
 		this.#world = world;
@@ -37,7 +40,7 @@ export class Watchman {
 
 	/** A loss was committed: had the robot really been away for so long while the service counted? */
 	checkLoss(robotId: string, policy: Policy, jobId: string): void {
-		const awayMs = this.#countedAway(robotId);
+		const awayMs = this.#countedAway(robotId, this.#stoodStillLongAt);
 		const { waitMs } = policy.onLoss;
 		if (awayMs >= waitMs - this.#countedMs) return;
 		this.#world.breaks({
@@ -49,7 +52,7 @@ export class Watchman {
 
 	/** What service and robots believe differently of attempts. */
 	disagreements(): Violation[] {
-		const { ledger, robots } = this.#world;
+		const { ledger, robots, struck } = this.#world;
 		const found: Violation[] = [];
 		for (const robot of robots) {
 			const theirs = new Map(robot.held.map((held) => [held.job_id, held]));
@@ -58,6 +61,8 @@ export class Watchman {
 				const held = theirs.get(hold.jobId);
 				const named = `attempt ${hold.number} of ${robot.name}`;
 				if (held?.epoch !== hold.epoch) {
+					// It could not write down that it refuses, and will be asked again.
+					if (!hold.running && struck['agent-disk-full']) continue;
 					found.push({ law: 'I15', jobId: hold.jobId, text: `${named} is held, it knows nothing` });
 				} else if (held.state !== 'accepted' && !hold.running) {
 					found.push({
@@ -137,7 +142,11 @@ export class Watchman {
 
 	#look(): void {
 		const { kernel, disk, service } = this.#world;
-		if (service.process.pausedUntil > kernel.now) this.#stoodStillAt = service.process.pausedUntil;
+		const { pausedUntil } = service.process;
+		if (pausedUntil > kernel.now) this.#stoodStillAt = pausedUntil;
+		if (pausedUntil > kernel.now + longMs && service.suspendedUntil <= kernel.now) {
+			this.#stoodStillLongAt = pausedUntil;
+		}
 		this.#slots();
 		this.#processes();
 		if (!disk.full) this.#overdue();
@@ -154,7 +163,7 @@ export class Watchman {
 			}
 		}
 		const { engine, process } = service;
-		if (!engine || disk.pending > 0 || process.pausedUntil > this.#world.kernel.now) return;
+		if (!engine || service.broken || disk.pending > 0 || process.pausedUntil > this.#world.kernel.now) return;
 		const held = robots.map(({ robotId }) => ledger.heldBy(robotId));
 		void engine.robots().then((views) => {
 			for (const [place, { robotId, name }] of robots.entries()) {
@@ -170,7 +179,7 @@ export class Watchman {
 		const { kernel, ledger, robots, plan } = this.#world;
 		for (const robot of robots) {
 			if (robot.liveSince === undefined || robot.agent!.pausedUntil > kernel.now) continue;
-			const stoodStill = Math.max(robot.agent!.pausedUntil, this.#stoodStillAt);
+			const stoodStill = Math.max(robot.agent!.pausedUntil, this.#stoodStillAt, 0);
 			for (const child of robot.children.alive) {
 				const job = ledger.jobs.get(child.jobId);
 				const attempt = job?.attempts[child.attempt - 1];
@@ -195,20 +204,21 @@ export class Watchman {
 		const { ledger } = this.#world;
 		for (const hold of ledger.holds.values()) {
 			const { waitMs } = ledger.jobs.get(hold.jobId)!.policy.onLoss;
-			const awayMs = this.#countedAway(hold.robotId);
+			const awayMs = this.#countedAway(hold.robotId, this.#stoodStillAt);
 			if (awayMs <= waitMs + overdueMs + this.#countedMs) continue;
 			this.#once('loss', hold.jobId, `its robot is away for ${Math.round(awayMs)} ms of ${waitMs}`);
 		}
 	}
 
 	/** How long the robot is away, as far as it counts: the service is ready, and has been for its grace. */
-	#countedAway(robotId: string): number {
+	#countedAway(robotId: string, stoodStillAt: number): number {
 		const { service } = this.#world;
 		const { awaySince, readySince, options, monotonic } = service;
 		const since = awaySince.get(robotId);
 		if (since === undefined || readySince === undefined) return 0;
-		const stoodStill = this.#stoodStillAt > 0 ? service.monotonicAt(this.#stoodStillAt) : -Infinity;
-		return monotonic - Math.max(since, readySince + options.recoveryGraceMs, stoodStill);
+		// A robot is given up only while the service counts, and it counts anew after a long stop.
+		const countsSince = Math.max(readySince, service.monotonicAt(stoodStillAt));
+		return monotonic - Math.max(since, countsSince + options.recoveryGraceMs);
 	}
 
 	get #countedMs(): number {

@@ -313,7 +313,7 @@ function resultAsRecorded(
 		);
 		for (const { state, cause, robot } of said) {
 			const late = attempt.lateResult !== null;
-			if (attempt.outcome === 'lost' && histories.forgetful?.has(robot)) continue;
+			if (attempt.result === null && histories.forgetful?.has(robot)) continue;
 			if (late || (state === attempt.outcome && cause === attempt.cause)) continue;
 			breaks(
 				'I6',
