@@ -47,6 +47,8 @@ interface Script {
 	child: Child;
 	recipe: Recipe;
 	timers: Timer[];
+	/** Aborted when it is gone. */
+	gone: AbortController;
 	/** The agent that reads its pipes, while there is one. */
 	reader: { print(stream: Stream, chunk: Buffer): void; ended(code: number | null): void } | undefined;
 }
@@ -143,6 +145,7 @@ export class Children {
 			child,
 			recipe,
 			timers: [],
+			gone: new AbortController(),
 			reader: {
 				print: (stream, chunk) => void context.output(stream, chunk),
 				ended,
@@ -181,13 +184,16 @@ export class Children {
 		if (!script) return;
 		child.askedAt ??= this.#kernel.now;
 		const { dieMs } = script.recipe;
+		const { signal } = script.gone;
+		const hurried = () => script.gone.abort();
+		hurry.addEventListener('abort', hurried, { once: true, signal });
 		if (!hurry.aborted && graceMs > 0) {
 			if (dieMs < graceMs) {
 				script.timers.push(
 					this.#kernel.after(dieMs, this.#machine, () => this.#end(script, null)),
 				);
 			}
-			await sleep(Math.min(dieMs, graceMs), hurry);
+			await sleep(Math.min(dieMs, graceMs), signal);
 		}
 		if (child.alive) {
 			await sleep(killMs);
@@ -204,6 +210,7 @@ export class Children {
 		this.alive.delete(child);
 		this.#scripts.delete(child);
 		this.#hooks.gone(child);
+		script.gone.abort();
 		script.reader?.ended(code);
 	}
 }

@@ -217,10 +217,11 @@ export class Robot {
 
 	/** The machine stands still; a suspend stops its monotonic clock too. */
 	freeze(ms: number, suspend: boolean): void {
-		const until = this.#hooks.kernel.now + ms;
+		const { now } = this.#hooks.kernel;
+		if (this.machine.pausedUntil > now) return;
 		for (const process of [this.machine, this.agent]) {
 			if (!process) continue;
-			process.pausedUntil = Math.max(process.pausedUntil, until);
+			process.pausedUntil = now + ms;
 			if (suspend) process.monotonicLag += ms;
 		}
 	}

@@ -203,7 +203,9 @@ export class Service implements Listener {
 	/** The whole machine stands still; a suspend stops its monotonic clock too. */
 	freeze(ms: number, suspend: boolean): void {
 		const { process } = this;
-		process.pausedUntil = Math.max(process.pausedUntil, this.#hooks.kernel.now + ms);
+		const { now } = this.#hooks.kernel;
+		if (Math.max(process.pausedUntil, this.suspendedUntil) > now) return;
+		process.pausedUntil = now + ms;
 		if (!suspend) return;
 		this.suspendedUntil = process.pausedUntil;
 		this.#monotonicLag += ms;

@@ -20,7 +20,8 @@ export class Watchman {
 	readonly #world: World;
 	/** Told once, not every second. */
 	readonly #told = new Set<string>();
-	#lastLookAt = 0;
+	/** The life of the service that the two instants below belong to. */
+	#watched: Process | undefined;
 	/** When the service last stood still, and when for so long that it begins to count anew. */
 	#stoodStillAt = -Infinity;
 	#stoodStillLongAt = -Infinity;
@@ -143,6 +144,10 @@ export class Watchman {
 	#look(): void {
 		const { kernel, disk, service } = this.#world;
 		const { pausedUntil } = service.process;
+		if (service.process !== this.#watched) {
+			this.#watched = service.process;
+			this.#stoodStillAt = this.#stoodStillLongAt = -Infinity;
+		}
 		if (pausedUntil > kernel.now) this.#stoodStillAt = pausedUntil;
 		if (pausedUntil > kernel.now + longMs && service.suspendedUntil <= kernel.now) {
 			this.#stoodStillLongAt = pausedUntil;
@@ -150,7 +155,6 @@ export class Watchman {
 		this.#slots();
 		this.#processes();
 		if (!disk.full) this.#overdue();
-		this.#lastLookAt = kernel.now;
 	}
 
 	/** Slots that are used are attempts that hold them: on disk, in memory, and never more than there are. */

@@ -265,10 +265,11 @@ export class World {
 			returnMs,
 		);
 		if (!back) this.breaks({ law: 'I15', jobId: '-', text: this.watchman.whoIsMissing() });
-		const { heartbeatMs } = this.plan.service;
+		// A result that a full disk refused is told again at the second heartbeat.
+		const beats = this.struck['disk-full'] ? 2 : 1;
 		const agreed = await this.until(
 			() => this.watchman.disagreements().length === 0,
-			heartbeatMs + 4 * this.plan.latencyMs + 4 * this.plan.commitMs + 1_000,
+			beats * this.plan.service.heartbeatMs + 4 * this.plan.latencyMs + 4 * this.plan.commitMs + 1_000,
 		);
 		if (!agreed) {
 			for (const violation of this.watchman.disagreements()) this.breaks(violation);
