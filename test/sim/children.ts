@@ -50,7 +50,8 @@ interface Script {
 	/** Aborted when it is gone. */
 	gone: AbortController;
 	/** The agent that reads its pipes, while there is one. */
-	reader: { print(stream: Stream, chunk: Buffer): void; ended(code: number | null): void } | undefined;
+	reader:
+		{ print(stream: Stream, chunk: Buffer): void; ended(code: number | null): void } | undefined;
 }
 
 /** How long a program takes to start, and a killed one to go. */
@@ -120,7 +121,8 @@ export class Children {
 		}
 		if (!agent.alive) return new Promise(() => undefined);
 		if (first === null) return failed('signal', 'The command was ended by SIGKILL.', null);
-		if (first !== 0) return failed('exit_code', `The command ended with exit code ${first}.`, first);
+		if (first !== 0)
+			return failed('exit_code', `The command ended with exit code ${first}.`, first);
 		return {
 			end: 'done',
 			cause: null,
@@ -189,9 +191,7 @@ export class Children {
 		hurry.addEventListener('abort', hurried, { once: true, signal });
 		if (!hurry.aborted && graceMs > 0) {
 			if (dieMs < graceMs) {
-				script.timers.push(
-					this.#kernel.after(dieMs, this.#machine, () => this.#end(script, null)),
-				);
+				script.timers.push(this.#kernel.after(dieMs, this.#machine, () => this.#end(script, null)));
 			}
 			await sleep(Math.min(dieMs, graceMs), signal);
 		}

@@ -34,6 +34,11 @@ export interface DiskHooks {
 	/** The store itself refused a commit: a deed that the schema does not allow. */
 	refused(error: Error): void;
 	injected(fault: CommitFault | 'disk-full'): void;
+	/** What a mutant does to a deed before it is taken, and to an answer before it is given. */
+	bent?: {
+		deed?(deed: Deed): Deed;
+		read?(name: ReadName, answer: unknown): unknown;
+	};
 }
 
 /** One file for all worlds of this thread: to empty it costs less than to make another. */
@@ -106,7 +111,7 @@ export class Disk {
 		return {
 			term,
 			commit: (deeds) => ask(this.#options.commitMs(), () => this.#commit(deeds)),
-			read: (name, args) => ask(this.#options.readMs, () => this.#sqlite.read(name, args)),
+			read: (name, args) => ask(this.#options.readMs, () => this.#answer(name, args)),
 			close: async () => undefined,
 		};
 	}
@@ -116,7 +121,9 @@ export class Disk {
 		return this.#sqlite.read(name, args);
 	}
 
-	#commit(deeds: Deed[]): DeedAnswer[] {
+	#commit(asked: Deed[]): DeedAnswer[] {
+		const { bent } = this.#hooks;
+		const deeds = bent?.deed ? asked.map((deed) => bent.deed!(deed)) : asked;
 		this.commits += 1;
 		const fault = this.#options.faultOf(this.commits);
 		if (this.full) {
@@ -134,6 +141,12 @@ export class Disk {
 		if (fault === 'kill-after') this.#hooks.kill();
 		if (fault === 'error-after') throw new Error('disk I/O error');
 		return answers;
+	}
+
+	#answer<N extends ReadName>(name: N, args: Reads[N]['in']): Reads[N]['out'] {
+		const answer = this.#sqlite.read(name, args);
+		const { bent } = this.#hooks;
+		return bent?.read ? (bent.read(name, answer) as Reads[N]['out']) : answer;
 	}
 
 	#write(deeds: Deed[]): DeedAnswer[] {

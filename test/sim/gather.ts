@@ -32,8 +32,7 @@ export async function gather(world: World): Promise<Histories> {
 			output: { stdout: await read('stdout'), stderr: await read('stderr') },
 		});
 	}
-	const recipeOf = (job: Job) =>
-		plan.jobs.find(({ key }) => key === job.variables['key'])!.recipe;
+	const recipeOf = (job: Job) => plan.jobs.find(({ key }) => key === job.variables['key'])!.recipe;
 	return {
 		submitter: submitter.lines,
 		commands: world.commands,

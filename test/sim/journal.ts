@@ -112,7 +112,9 @@ export class SimJournal implements Pick<Journal, keyof Journal> {
 	}
 
 	end(jobId: string, epoch: number, exit: ExitRecord): Promise<void> {
-		return this.#write((rows) => this.#update(rows, jobId, epoch, 'running', { fate: 'ended', exit }));
+		return this.#write((rows) =>
+			this.#update(rows, jobId, epoch, 'running', { fate: 'ended', exit }),
+		);
 	}
 
 	never(jobId: string, epoch: number): Promise<void> {

@@ -32,6 +32,8 @@ export interface LedgerJob {
 	movedAt: number;
 	tries: number;
 	losses: number;
+	/** A person holds it back. */
+	held: boolean;
 	cancelledIn?: number;
 	cancelledAt?: number;
 	endedAt?: number;
@@ -95,7 +97,12 @@ export class Ledger {
 				if (answer) this.#requestCancel(deed.with);
 				return;
 			case 'lateResult':
-				this.#hooks.note({ store: deed.do, jobId: deed.with.jobId, epoch: deed.with.epoch, answer });
+				this.#hooks.note({
+					store: deed.do,
+					jobId: deed.with.jobId,
+					epoch: deed.with.epoch,
+					answer,
+				});
 				return;
 			case 'fire':
 				if (answer) this.#fire(deed.with);
@@ -114,6 +121,7 @@ export class Ledger {
 			movedAt: now,
 			tries: 0,
 			losses: 0,
+			held: false,
 			attempts: [],
 		};
 		this.jobs.set(job.id, made);
@@ -187,7 +195,10 @@ export class Ledger {
 	}
 
 	/** Nothing is run a second time unless the job allows it for what happened. */
-	#checkLeave(job: LedgerJob, { outcome, cause, result, next, reason }: Deeds['settle']['in']): void {
+	#checkLeave(
+		job: LedgerJob,
+		{ outcome, cause, result, next, reason }: Deeds['settle']['in'],
+	): void {
 		const { retry, idempotent, onLoss } = job.policy;
 		if (job.cancelledIn !== undefined) {
 			this.#breaks('I10', job.id, `it became ${next.to} after it was cancelled`);
@@ -204,7 +215,8 @@ export class Ledger {
 		};
 		const listed =
 			cause !== null &&
-			(retry.on.includes(cause) || (cause === 'exit_code' && retry.on.includes(`exit:${exitCode}`)));
+			(retry.on.includes(cause) ||
+				(cause === 'exit_code' && retry.on.includes(`exit:${exitCode}`)));
 		const anyway = idempotent && cause !== 'invalid' && cause !== 'policy';
 		if (!listed && !anyway) {
 			this.#breaks('leave', job.id, `run again after ${outcome}/${cause} without leave: ${reason}`);
@@ -222,6 +234,7 @@ export class Ledger {
 		else if (job.cancelledIn !== undefined && !isFinal(to)) {
 			this.#breaks('I10', jobId, `it became ${to} after it was cancelled`);
 		}
+		job.held = to === 'pending' && reason === 'set by hand';
 		this.#to(job, to);
 		this.#note('moveJob', jobId, { to, cause, reason, by });
 	}
@@ -263,7 +276,11 @@ export class Ledger {
 	#holdOf(jobId: string, epoch: number, deed: string) {
 		const hold = this.holds.get(jobId);
 		if (hold?.epoch === epoch) return hold;
-		this.#breaks('I5', jobId, `${deed} of epoch ${epoch} was taken, live is ${hold?.epoch ?? 'none'}`);
+		this.#breaks(
+			'I5',
+			jobId,
+			`${deed} of epoch ${epoch} was taken, live is ${hold?.epoch ?? 'none'}`,
+		);
 		return undefined;
 	}
 

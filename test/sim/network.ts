@@ -169,12 +169,8 @@ export class Network {
 	dial(robot: { name: string; owner: Process }, service: Listener | undefined): End {
 		const kernel = this.#kernel;
 		const { latencyMs } = this.#options;
-		const wire = new Wire(
-			kernel,
-			this.#options,
-			robot,
-			service?.process ?? this.#nobody,
-			(gone) => this.wires.delete(gone),
+		const wire = new Wire(kernel, this.#options, robot, service?.process ?? this.#nobody, (gone) =>
+			this.wires.delete(gone),
 		);
 		this.wires.add(wire);
 		const weather = this.weather.get(robot.name) ?? 'fair';

@@ -215,7 +215,8 @@ function plannedJob(
 	}
 	if (has('not-before', 0.4)) submit.notBefore = epochAt + Math.floor(atMs + draw.part(0, 8_000));
 	if (has('queue-limit', 0.4)) timeouts.queueMs = draw.whole(50, 20_000);
-	if (has('deadline', 0.4)) timeouts.deadlineAt = epochAt + Math.floor(atMs + draw.part(50, 20_000));
+	if (has('deadline', 0.4))
+		timeouts.deadlineAt = epochAt + Math.floor(atMs + draw.part(50, 20_000));
 	if (has('run-limit', 0.4)) timeouts.runMs = draw.whole(10, 4_000);
 	if (has('silence-limit', 0.3)) timeouts.silenceMs = draw.whole(10, 4_000);
 	if (feature.has('start-limit')) timeouts.startMs = draw.pick([1, 20, 300, 2_000]);

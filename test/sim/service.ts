@@ -35,6 +35,8 @@ export interface ServiceHooks {
 	wrong(text: string): void;
 	/** It ended without having been killed. */
 	ended(): void;
+	/** What a mutant tells the engine instead of what the plan says. */
+	settings: Partial<ServiceOptions>;
 	/** The engine and its links as the laws' mutants want them. */
 	dress(engine: Engine): Engine;
 }
@@ -110,7 +112,11 @@ export class Service implements Listener {
 				chance,
 				entropy,
 				log: this.#log(process),
-				settings: { defaultJobTimeoutMs: 3_600_000, ...this.options },
+				settings: {
+					defaultJobTimeoutMs: 3_600_000,
+					...this.options,
+					...this.#hooks.settings,
+				},
 				callbacks,
 				fatal: (error) => this.#fatal(process, error),
 			});

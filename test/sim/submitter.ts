@@ -74,6 +74,11 @@ export class Submitter {
 		});
 	}
 
+	/** Ends a hold that was taken after its holder had given up. */
+	release(jobId: string): void {
+		this.#go(() => this.#move('-', jobId, 'queued'));
+	}
+
 	async #submit({ key, submit }: PlannedJob): Promise<string | undefined> {
 		const once = submit.idempotencyKey === undefined;
 		const answer = await this.#insist('submit', key, once, async (engine) => {

@@ -91,13 +91,16 @@ export class Watchman {
 	whoIsMissing(): string {
 		const { robots, service } = this.#world;
 		const missing = robots.filter(({ liveSince }) => liveSince === undefined);
-		return service.engine ? `not back: ${missing.map(({ name }) => name).join(', ')}` : 'no service';
+		return service.engine
+			? `not back: ${missing.map(({ name }) => name).join(', ')}`
+			: 'no service';
 	}
 
 	/** Everything has ended, everybody has heard of it and, unless `but` for that, written it down. */
 	isQuiet(butJournals = false): boolean {
 		const { ledger, robots, submitter, disk, service } = this.#world;
-		if (submitter.busy || disk.pending > 0 || ledger.holds.size > 0 || !service.engine) return false;
+		if (submitter.busy || disk.pending > 0 || ledger.holds.size > 0 || !service.engine)
+			return false;
 		for (const { state } of ledger.jobs.values()) if (!isFinal(state)) return false;
 		return robots.every(
 			({ held, children, journal }) =>
@@ -167,7 +170,13 @@ export class Watchman {
 			}
 		}
 		const { engine, process } = service;
-		if (!engine || service.broken || disk.pending > 0 || process.pausedUntil > this.#world.kernel.now) return;
+		if (
+			!engine ||
+			service.broken ||
+			disk.pending > 0 ||
+			process.pausedUntil > this.#world.kernel.now
+		)
+			return;
 		const held = robots.map(({ robotId }) => ledger.heldBy(robotId));
 		void engine.robots().then((views) => {
 			for (const [place, { robotId, name }] of robots.entries()) {

@@ -7,7 +7,8 @@
  */
 import type { Engine } from '../../dispatcher/engine';
 import type { Callbacks } from '../../dispatcher/engine/waits';
-import { isFinal, limits } from '../../protocol';
+import type { Deed, ReadName } from '../../dispatcher/store/store';
+import { isFinal } from '../../protocol';
 import { Draw } from '../support/dice';
 import {
 	type AgentLine,
@@ -23,15 +24,18 @@ import { Ledger } from './ledger';
 import { Network } from './network';
 import { type Harm, type Plan, type PlannedHarm, planOf } from './plan';
 import { Robot } from './robot';
-import { Service } from './service';
+import { Service, type ServiceOptions } from './service';
 import { admin, Submitter } from './submitter';
 import { Watchman } from './watchman';
 
-/** What a test changes to see whether it is found. */
+/** A fault that is put in on purpose, to see whether it is found. */
 export interface Mutation {
 	engine?(engine: Engine, world: World): Engine;
 	plan?(plan: Plan): void;
-	world?(world: World): void;
+	deed?(deed: Deed, world: World): Deed;
+	read?(name: ReadName, answer: unknown): unknown;
+	/** What the service is told, while its robots and the watchman go by the plan. */
+	settings?: Partial<ServiceOptions>;
 }
 
 export interface Outcome {
@@ -74,7 +78,6 @@ export class World {
 	readonly journalCommits: number[];
 	readonly #draw: Draw;
 	readonly #entropy: Draw;
-	readonly #mutation: Mutation;
 	/** Lives as long as the world. */
 	readonly #fate = new Process('fate');
 	/** What robots said, for those who say it again. */
@@ -89,7 +92,6 @@ export class World {
 	constructor(seed: number, mutation: Mutation = {}) {
 		this.plan = planOf(seed);
 		mutation.plan?.(this.plan);
-		this.#mutation = mutation;
 		this.#draw = new Draw(seed ^ 0x5bd1e995);
 		this.#entropy = new Draw(seed ^ 0x1b873593);
 		const { plan, kernel } = this;
@@ -115,6 +117,10 @@ export class World {
 				took: (deeds, answers) => this.ledger.took(deeds, answers),
 				refused: (error) => this.breaks({ law: 'I11', jobId: '-', text: error.message }),
 				injected: (fault) => this.strike(fault),
+				bent: {
+					...(mutation.deed ? { deed: (deed) => mutation.deed!(deed, this) } : {}),
+					...(mutation.read ? { read: mutation.read } : {}),
+				},
 			},
 		);
 		this.network = new Network(kernel, {
@@ -135,6 +141,7 @@ export class World {
 			note,
 			wrong: (text) => this.breaks({ law: 'I16', jobId: '-', text }),
 			ended: () => this.#serviceEnded(),
+			settings: mutation.settings ?? {},
 			dress: (engine) => mutation.engine?.(engine, this) ?? engine,
 		});
 		this.robots = plan.robots.map((options, place) => this.#robot(options, place));
@@ -147,7 +154,6 @@ export class World {
 			note,
 		});
 		this.watchman = new Watchman(this);
-		mutation.world?.(this);
 	}
 
 	note(line: object): void {
@@ -165,13 +171,20 @@ export class World {
 	}
 
 	async live(): Promise<Outcome> {
-		await this.#start();
-		await this.#suffer();
-		this.#heal();
-		await this.#rest();
-		const histories = await this.#inside(() => gather(this));
-		for (const violation of lawsBroken(histories)) this.breaks(violation);
-		await this.#end();
+		const unhandled = (error: Error) =>
+			this.breaks({ law: 'I16', jobId: '-', text: `nobody handled: ${error.message}` });
+		process.on('unhandledRejection', unhandled);
+		try {
+			await this.#start();
+			await this.#suffer();
+			this.#heal();
+			await this.#rest();
+			const histories = await this.#inside(() => gather(this));
+			for (const violation of lawsBroken(histories)) this.breaks(violation);
+			await this.#end();
+		} finally {
+			process.off('unhandledRejection', unhandled);
+		}
 		return {
 			seed: this.plan.seed,
 			violations: this.violations,
@@ -225,6 +238,9 @@ export class World {
 			this.service.awaySince.set(robotId, this.service.monotonic);
 			robot.start();
 		}
+		if (this.plan.schedule) {
+			await this.#inside(() => engine.putSchedule('tick', { cron: '*/5 * * * * *' }, admin));
+		}
 		this.#firstCommit = this.disk.commits;
 		this.#harmful = true;
 		this.watchman.start(this.#fate);
@@ -269,12 +285,20 @@ export class World {
 		const beats = this.struck['disk-full'] ? 2 : 1;
 		const agreed = await this.until(
 			() => this.watchman.disagreements().length === 0,
-			beats * this.plan.service.heartbeatMs + 4 * this.plan.latencyMs + 4 * this.plan.commitMs + 1_000,
+			beats * this.plan.service.heartbeatMs +
+				4 * this.plan.latencyMs +
+				4 * this.plan.commitMs +
+				1_000,
 		);
 		if (!agreed) {
 			for (const violation of this.watchman.disagreements()) this.breaks(violation);
 		}
-		await this.until(() => this.watchman.isQuiet(true), restMs);
+		const forgotten = () =>
+			this.submitter.busy ? [] : [...this.ledger.jobs.values()].filter(({ held }) => held);
+		do {
+			for (const { id } of forgotten()) this.submitter.release(id);
+			await this.until(() => this.watchman.isQuiet(true) || forgotten().length > 0, restMs);
+		} while (forgotten().length > 0);
 		// A disk that was full may have refused to forget; the agent then forgets in its next life.
 		await this.until(() => this.watchman.isQuiet(), 2_000);
 		for (const robot of this.robots) {
@@ -288,6 +312,8 @@ export class World {
 
 	/** The service stops as an operator stops it; nothing may be left of it. */
 	async #end(): Promise<void> {
+		// What gathers output or acceptances for a moment has no end but its own.
+		await this.until(() => false, 100);
 		for (const violation of this.watchman.leftOvers()) this.breaks(violation);
 		this.#over = true;
 		await this.#inside(() => this.service.stop());
@@ -451,6 +477,3 @@ export class World {
 		};
 	}
 }
-
-/** How long a process may live after it was asked to end. */
-export const goneMs = limits.graceMs + 2_000;
