@@ -69,6 +69,7 @@ export const features = [
 	'spawn-errors',
 	'stubborn',
 	'output',
+	'long',
 ] as const;
 export type Feature = (typeof features)[number];
 
@@ -174,7 +175,9 @@ function plannedJob(
 ): PlannedJob {
 	const has = (name: Feature, share = 0.5) => feature.has(name) && draw.chance(share);
 	const atMs = draw.chance(0.3) ? draw.part(0, 50) : draw.part(0, harmEndsAt * 0.8);
-	const runMs = draw.pick([0, draw.scale(1, 100), draw.scale(10, 5_000), draw.scale(100, 12_000)]);
+	const runMs =
+		draw.pick([0, draw.scale(1, 100), draw.scale(10, 5_000), draw.scale(100, 12_000)]) +
+		(has('long', 0.3) ? draw.part(10_000, 40_000) : 0);
 	const codes = has('failures')
 		? Array.from({ length: draw.whole(1, 4) }, () => draw.pick([0, 0, 1, 75]))
 		: [0];
