@@ -147,8 +147,7 @@ export class Waits {
 					void this.#deliver(wait).catch((error: Error) =>
 						this.#context.log.warn('a poke could not be noted', { waitId: stored.id, error }),
 					);
-				}
-				else nextAt = Math.min(nextAt, stored.nextTryAt!);
+				} else nextAt = Math.min(nextAt, stored.nextTryAt!);
 			}
 			// Polled only, and nobody came for it: it is of no use any more.
 			if (stored.state === 'due' && now - stored.createdAt > giveUpMs) {
@@ -163,7 +162,13 @@ export class Waits {
 		const until = JSON.parse(stored.until) as NonNullable<WaitRequest['until']>;
 		const need =
 			until === 'all' ? jobIds.length : until === 'any' ? 1 : Math.min(until.count, jobIds.length);
-		const wait: LiveWait = { stored: { ...stored }, jobIds, need, delivering: false, doubtful: false };
+		const wait: LiveWait = {
+			stored: { ...stored },
+			jobIds,
+			need,
+			delivering: false,
+			doubtful: false,
+		};
 		this.#live.set(stored.id, wait);
 		for (const jobId of jobIds) {
 			let waits = this.#byJob.get(jobId);

@@ -24,10 +24,10 @@ function withSessions(
 		engine: (engine: Engine, world) => ({
 			...engine,
 			connect: async (hello, sink) => {
-				let session: RobotSession | undefined;
-				const bent = bendSink(sink, () => session);
-				session = bend(await engine.connect(hello, bent), bent, world);
-				return session;
+				const held: { session?: RobotSession } = {};
+				const bent = bendSink(sink, () => held.session);
+				held.session = bend(await engine.connect(hello, bent), bent, world);
+				return held.session;
 			},
 		}),
 	};
