@@ -73,7 +73,17 @@ export interface LinkParts {
 	onLive(name: string, robotId: string): void;
 	/** Whether somebody stands by with a token if the identity does not fit. */
 	canRejoin(): boolean;
+	/** Opens the socket; over the real network unless another one is handed in. */
+	dial?(url: string): WebSocket;
 }
+
+const dialOut = (url: string): WebSocket =>
+	new WebSocket(url, {
+		perMessageDeflate: false,
+		maxPayload: limits.maxControlFrameBytes,
+		handshakeTimeout: limits.authenticateMs,
+		followRedirects: false,
+	});
 
 /** The service does not take this robot as it is. The message is one sentence for the owner. */
 export class LinkRefused extends Error {
@@ -179,12 +189,8 @@ class Session implements Line {
 	constructor(parts: LinkParts) {
 		this.#parts = parts;
 		this.#heardAt = parts.clock.monotonic();
-		this.#socket = new WebSocket(parts.server.replace(/^http/, 'ws') + paths.robotLink, {
-			perMessageDeflate: false,
-			maxPayload: limits.maxControlFrameBytes,
-			handshakeTimeout: limits.authenticateMs,
-			followRedirects: false,
-		});
+		const url = parts.server.replace(/^http/, 'ws') + paths.robotLink;
+		this.#socket = (parts.dial ?? dialOut)(url);
 		this.closed = new Promise((_, reject) => {
 			this.#socket.once('close', (code, reason) => {
 				this.#end();

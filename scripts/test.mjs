@@ -6,7 +6,7 @@ import { jestStep, root, runSteps, sayCounts } from './steps.mjs';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-const layers = ['unit', 'store', 'integration', 'fault', 'n8n', 'browser'];
+const layers = ['unit', 'store', 'sim', 'integration', 'fault', 'n8n', 'browser'];
 const wanted = process.argv.slice(2);
 const unknown = wanted.find((layer) => !layers.includes(layer));
 if (unknown) {

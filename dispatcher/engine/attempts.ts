@@ -85,6 +85,8 @@ export class Attempts {
 	rejected(robotId: string, message: JobRejected): void {
 		const live = this.#live(robotId, message);
 		if (!live || live.state !== 'dispatched') return;
+		// Who has lost its memory has no proof to give.
+		if (live.lostBecause !== undefined) return;
 		const proved = message.reason === 'not-started';
 		this.#settle(live, (turn) => {
 			const bars = proved ? undefined : this.#bars(live, message.permanent, turn.now);
@@ -180,8 +182,9 @@ export class Attempts {
 	}
 
 	/** The robot stayed away too long, or has lost its memory: the job's own policy decides. */
-	lost(live: Live, reason: string): void {
-		this.#settle(live, (turn) => {
+	async lost(live: Live, reason: string): Promise<void> {
+		live.lostBecause = reason;
+		await this.#settled(live, (turn) => {
 			const next = afterLoss(live.policy, live.losses + 1, live.cancelRequestedAt !== null);
 			return {
 				outcome: 'lost',
@@ -244,6 +247,11 @@ export class Attempts {
 				reject,
 			),
 		);
+	}
+
+	/** Whether it was still live; rejects when the store could not take it. */
+	#settled(live: Live, decide: (turn: Turn) => Settlement): Promise<boolean> {
+		return new Promise((resolve, reject) => this.#settle(live, decide, resolve, reject));
 	}
 
 	#settle(

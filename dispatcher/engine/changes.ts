@@ -166,11 +166,13 @@ export class Changes {
 			reason: 'set by hand',
 			by: `key:${by.name}`,
 			at,
-			dueAt: to === 'pending' ? Number.MAX_SAFE_INTEGER : null,
+			// Held or waiting, its limits go on; nothing else wakes a job that is held.
+			dueAt: isFinal(to) ? null : (endsAt(job) ?? (to === 'pending' ? never : null)),
 		});
 		if (!moved)
 			throw new Problem('illegal-move', { from: (await this.#jobs.read(jobId)).state, to });
 		if (isFinal(to)) this.#context.watchers.ended(jobId);
+		else this.#context.dueAt(endsAt(job));
 		if (to === 'queued') {
 			lanes.push(job, { id: job.id, rank: job.rank, bars: job.bars, attempt: job.attempt });
 			turns.nudge();
@@ -209,4 +211,15 @@ export class Changes {
 interface Canceller {
 	by: string;
 	how: string;
+}
+
+/** The instant of a hold that nobody ends. */
+const never = Number.MAX_SAFE_INTEGER;
+
+/** When the limits of a job that waits end it. One that was tried has shown that it can start. */
+function endsAt({ policy, tries, createdAt }: StoredJob): number | null {
+	const { queueMs, deadlineAt = Infinity } = policyOf(policy).timeouts;
+	const queueEndsAt = queueMs === undefined || tries > 0 ? Infinity : createdAt + queueMs;
+	const at = Math.min(queueEndsAt, deadlineAt);
+	return Number.isFinite(at) ? at : null;
 }

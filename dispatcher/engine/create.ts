@@ -13,7 +13,7 @@ import type { Chance, Clock } from './clock';
 import type { Context, Log, Settings } from './context';
 import { Duties } from './duties';
 import { Fleet } from './fleet';
-import { Ids } from './ids';
+import { type Entropy, Ids } from './ids';
 import type { Engine } from './index';
 import { Jobs } from './jobs';
 import { OutputFlow } from './output-flow';
@@ -33,6 +33,8 @@ export interface EngineParts {
 	store: Store;
 	clock: Clock;
 	chance: Chance;
+	/** The random bits of ids and attempts' tokens; the system's own unless others are handed in. */
+	entropy?: Entropy;
 	log: Log;
 	settings: Settings;
 	/** The way out to n8n. */
@@ -64,7 +66,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const context: Context = {
 		...parts,
 		hubId: await hubIdOf(store),
-		ids: new Ids(clock),
+		ids: new Ids(clock, parts.entropy),
 		turns,
 		fleet,
 		lanes,

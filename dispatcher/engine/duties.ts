@@ -126,19 +126,24 @@ export class Duties {
 		if (elapsed > maxSleepMs + 5_000) this.#readyAt = mono;
 		const counting = mono - this.#readyAt >= settings.recoveryGraceMs;
 		for (const live of fleet.lives()) {
+			if (live.lostBecause !== undefined) {
+				this.#lost(live, live.lostBecause);
+				continue;
+			}
 			const session = fleet.get(live.robotId)?.session;
 			if (session) this.#remind(live, mono, now);
 			else if (counting) {
 				live.lossLeftMs -= elapsed;
-				if (live.lossLeftMs <= 0) {
-					live.lossLeftMs = Infinity;
-					this.#attempts.lost(
-						live,
-						`The robot stayed away for ${Math.round(live.policy.onLoss.waitMs / 1000)} s`,
-					);
-				}
+				if (live.lossLeftMs > 0) continue;
+				const waitS = Math.round(live.policy.onLoss.waitMs / 1000);
+				this.#lost(live, `The robot stayed away for ${waitS} s`);
 			}
 		}
+	}
+
+	#lost(live: Live, reason: string): void {
+		// A store that is full takes it at a later look; a broken one ends the service elsewhere.
+		void this.#attempts.lost(live, reason).catch(() => undefined);
 	}
 
 	#remind(live: Live, mono: number, now: number): void {

@@ -35,6 +35,8 @@ export interface Live {
 	acceptance?: { at: number };
 	/** Monotonic instant of the last revoke or backstop cancel sent. */
 	remindedAt: number | null;
+	/** Why it is given up; said again until the store has taken it. */
+	lostBecause?: string;
 	/** Time its robot may still stay away; counts down only while it does and we are ready. */
 	lossLeftMs: number;
 }

@@ -5,15 +5,20 @@
 import { randomFillSync } from 'node:crypto';
 import type { Clock } from './clock';
 
+/** Fills the buffer with random bytes. */
+export type Entropy = (buffer: Buffer) => void;
+
 export class Ids {
 	readonly #clock: Clock;
+	readonly #entropy: Entropy;
 	readonly #pool = Buffer.alloc(8 * 1024);
 	#at = this.#pool.length;
 	#lastMs = 0;
 	#counter = 0;
 
-	constructor(clock: Clock) {
+	constructor(clock: Clock, entropy: Entropy = randomFillSync) {
 		this.#clock = clock;
+		this.#entropy = entropy;
 	}
 
 	next(): string {
@@ -38,7 +43,7 @@ export class Ids {
 
 	#random(): string {
 		if (this.#at === this.#pool.length) {
-			randomFillSync(this.#pool);
+			this.#entropy(this.#pool);
 			this.#at = 0;
 		}
 		this.#at += 8;

@@ -35,7 +35,9 @@ export class Sessions {
 			slots: hello.slots,
 			info: JSON.stringify(hello.info),
 			agentVersion: hello.version,
-			journalId: hello.journal_id,
+			// A robot without its memory is that until its losses are on disk: were the new journal known
+			// before them, a crash in between would take silence for proof that nothing was started.
+			journalId: forgot ? entry.stored.journalId : hello.journal_id,
 			lastSeenAt: clock.now(),
 		};
 		await turns.deed('putRobot', { ...entry.stored, ...said });
@@ -54,7 +56,8 @@ export class Sessions {
 			metrics: {},
 		};
 		robot.session = session;
-		const verdicts = this.#compare(robot, hello, known, lastWords, forgot);
+		const { verdicts, losses } = this.#compare(robot, hello, known, lastWords, forgot);
+		if (forgot) void this.#believe(robot, hello.journal_id, losses);
 		fleet.review(robot);
 		turns.nudge();
 		log.info('robot connected', { robotId: robot.robotId, name: robot.stored.name });
@@ -109,16 +112,21 @@ export class Sessions {
 		known: Map<string, StoredAttempt>,
 		lastWords: Set<StoredAttempt>,
 		forgot: boolean,
-	): Verdict[] {
+	): { verdicts: Verdict[]; losses: Promise<void>[] } {
+		const losses: Promise<void>[] = [];
 		const held = new Map(hello.attempts.map((attempt) => [attempt.job_id, attempt]));
 		for (const live of [...robot.held.values()]) {
 			const theirs = held.get(live.jobId);
 			if (theirs?.epoch === live.epoch) this.#goOn(live, theirs);
 			else if (forgot || live.state === 'running') {
-				this.#attempts.lost(live, 'The robot came back without any memory of the attempt');
+				const reason = 'The robot came back without any memory of the attempt';
+				const loss = this.#attempts.lost(live, reason);
+				// The duties say it again.
+				loss.catch(() => undefined);
+				losses.push(loss);
 			} else this.#attempts.neverStarted(live);
 		}
-		return hello.attempts.map((theirs) => {
+		const verdicts = hello.attempts.map((theirs) => {
 			const ours = known.get(theirs.job_id);
 			return {
 				job_id: theirs.job_id,
@@ -127,10 +135,26 @@ export class Sessions {
 				output: { stdout: ours?.stdoutHave ?? 0, stderr: ours?.stderrHave ?? 0 },
 			};
 		});
+		return { verdicts, losses };
+	}
+
+	/** Everything that the old journal may have known is settled: from now on the new one is proof. */
+	async #believe(robot: RobotEntry, journalId: string, losses: Promise<void>[]): Promise<void> {
+		const { fleet, turns, log } = this.#context;
+		try {
+			await Promise.all(losses);
+			if (fleet.get(robot.robotId) !== robot) return;
+			await turns.deed('putRobot', { ...robot.stored, journalId });
+			fleet.put({ ...robot.stored, journalId });
+		} catch (error) {
+			// Until its next hello its silence proves nothing, which is safe.
+			log.warn('a new journal could not be noted', { robotId: robot.robotId, error });
+		}
 	}
 
 	#goOn(live: Live, theirs: HeldAttempt): void {
 		live.lossLeftMs = live.policy.onLoss.waitMs;
+		delete live.lostBecause;
 		if (live.state === 'dispatched' && theirs.state === 'running') {
 			this.#attempts.accepted(live.robotId, { ...theirs, started_at: '' });
 		}

@@ -25,6 +25,8 @@ interface LiveWait {
 	/** How many of the jobs must have ended. */
 	need: number;
 	delivering: boolean;
+	/** The store could not take what was found out: look again. */
+	doubtful: boolean;
 }
 
 /** Right after the end n8n may still be writing the execution down; later it is down or busy. */
@@ -42,7 +44,12 @@ export class Waits {
 		this.#context = context;
 		this.#callbacks = callbacks;
 		context.watchers.onEnded((jobId) => {
-			for (const wait of this.#byJob.get(jobId) ?? []) void this.#review(wait);
+			for (const wait of this.#byJob.get(jobId) ?? []) {
+				void this.#review(wait).catch((error: Error) => {
+					wait.doubtful = true;
+					context.log.warn('a wait could not be reviewed', { waitId: wait.stored.id, error });
+				});
+			}
 		});
 	}
 
@@ -127,13 +134,20 @@ export class Waits {
 		let nextAt = Infinity;
 		for (const wait of [...this.#live.values()]) {
 			const { stored } = wait;
+			if (wait.doubtful && stored.state === 'open') {
+				await this.#review(wait);
+				wait.doubtful = false;
+			}
 			if (stored.state === 'open') {
 				if (stored.deadlineAt !== null && stored.deadlineAt <= now) await this.#due(wait, true);
 				else nextAt = Math.min(nextAt, stored.deadlineAt ?? Infinity);
 			}
 			if (stored.state === 'due' && stored.resumeUrl !== null && !wait.delivering) {
-				if ((stored.nextTryAt ?? 0) <= now) void this.#deliver(wait);
-				else nextAt = Math.min(nextAt, stored.nextTryAt!);
+				if ((stored.nextTryAt ?? 0) <= now) {
+					void this.#deliver(wait).catch((error: Error) =>
+						this.#context.log.warn('a poke could not be noted', { waitId: stored.id, error }),
+					);
+				} else nextAt = Math.min(nextAt, stored.nextTryAt!);
 			}
 			// Polled only, and nobody came for it: it is of no use any more.
 			if (stored.state === 'due' && now - stored.createdAt > giveUpMs) {
@@ -148,7 +162,13 @@ export class Waits {
 		const until = JSON.parse(stored.until) as NonNullable<WaitRequest['until']>;
 		const need =
 			until === 'all' ? jobIds.length : until === 'any' ? 1 : Math.min(until.count, jobIds.length);
-		const wait: LiveWait = { stored: { ...stored }, jobIds, need, delivering: false };
+		const wait: LiveWait = {
+			stored: { ...stored },
+			jobIds,
+			need,
+			delivering: false,
+			doubtful: false,
+		};
 		this.#live.set(stored.id, wait);
 		for (const jobId of jobIds) {
 			let waits = this.#byJob.get(jobId);

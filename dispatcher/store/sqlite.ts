@@ -27,6 +27,8 @@ export function sqliteIsSafe(version: string): boolean {
 export interface SqliteOptions {
 	/** Path of the database file, or `:memory:`. Segments of output lie in a folder beside it. */
 	file: string;
+	/** The open file, when whoever opens the store wants to keep a hand on it. */
+	db?: DatabaseSync;
 	/** Output kept of one job. */
 	maxOutputBytes?: number;
 	segmentBytes?: number;
@@ -40,8 +42,13 @@ export class SqliteStore {
 	readonly #deeds: DeedsOfStore;
 	readonly #reads: ReadsOfStore;
 
-	constructor({ file, maxOutputBytes = limits.maxOutputBytes, segmentBytes }: SqliteOptions) {
-		this.#db = new DatabaseSync(file);
+	constructor({
+		file,
+		db = new DatabaseSync(file),
+		maxOutputBytes = limits.maxOutputBytes,
+		segmentBytes,
+	}: SqliteOptions) {
+		this.#db = db;
 		this.#sql = new Statements(this.#db);
 		try {
 			this.#db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE');

@@ -17,6 +17,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FleetClient } from '../../client';
 import { isFinal, type Job, Problem, type Submit } from '../../protocol';
+import { dice } from '../support/dice';
 import {
 	type AgentLine,
 	type CommandLine,
@@ -62,19 +63,6 @@ export interface Figures {
 	seconds: number;
 	/** From the last kill until all was quiet. */
 	quietAfterSeconds: number;
-}
-
-/** A small generator with a seed, so that a bad day can be repeated. */
-export function dice(seed: number): () => number {
-	let state = seed >>> 0;
-	return () => {
-		// mulberry32
-		state = (state + 0x6d2b79f5) >>> 0;
-		let t = state;
-		t = Math.imul(t ^ (t >>> 15), t | 1);
-		t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-		return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-	};
 }
 
 /** What a job does, in the words of its command. Travels as the job's environment. */

@@ -270,6 +270,12 @@ const plants: [law: string, what: string, plant: (histories: Histories) => void]
 	['I15', 'a result that its robot knows nothing of', (all) => void all.journalRows.pop()],
 	[
 		'I15',
+		'an attempt that its robot never forgets',
+		({ journalRows }) =>
+			void journalRows.push({ robot: 'anna', jobId: 'a', epoch: 10, fate: 'running' }),
+	],
+	[
+		'I15',
 		'an attempt that only a robot knows',
 		({ journalRows }) =>
 			void journalRows.push({ robot: 'anna', jobId: 'c', epoch: 1, fate: 'over' }),
@@ -280,6 +286,20 @@ const plants: [law: string, what: string, plant: (histories: Histories) => void]
 		(all) => void (all.journalRows[0]!.robot = 'bert'),
 	],
 ];
+
+test('a job that was asked for once, without a key, need not be there when nobody answered', () => {
+	const histories = clean();
+	const asked = { at: 7, op: 'submit', key: 'key-c', once: true } as const;
+	histories.submitter.push({ ...asked, type: 'invoke' }, { ...asked, type: 'info' });
+	expect(violations(histories)).toEqual([]);
+});
+
+test('a robot that lost its journal need not know what it once recorded', () => {
+	const histories = clean();
+	histories.journalRows = [];
+	expect(violations(histories).map(({ law }) => law)).toContain('I15');
+	expect(violations({ ...histories, forgetful: new Set(['anna']) })).toEqual([]);
+});
 
 test.each(plants)('%s: the checker finds %s', (law, _what, plant) => {
 	const histories = clean();

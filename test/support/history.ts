@@ -10,9 +10,12 @@ import { canMove, isFinal, type Attempt, type Job, type TimelineEntry } from '..
 /** The submitter: `invoke` before it asks, then `ok` with what it was told, or `info` when nobody answered. */
 export interface SubmitterLine {
 	at: number;
-	op: 'submit' | 'cancel';
+	/** `retry` makes a job too; `move` is one by hand. */
+	op: 'submit' | 'cancel' | 'retry' | 'move';
 	type: 'invoke' | 'ok' | 'info' | 'fail';
 	key: string;
+	/** Asked only once, because it has no idempotency key: without an answer nobody can know. */
+	once?: true;
 	jobId?: string;
 	/** Of an answered cancel: the job will not be started any more. */
 	cancelRequested?: boolean;
@@ -89,6 +92,8 @@ export interface Histories {
 	journalRows: JournalRow[];
 	/** Names of robots by id. */
 	robots: Map<string, string>;
+	/** Names of robots that lost a journal: what it held they cannot know. */
+	forgetful?: ReadonlySet<string>;
 	/** The key that a stored job was submitted with. */
 	keyOf(job: Job): string | undefined;
 	/** What the command of this job prints in this attempt when it comes to its end. */
@@ -140,11 +145,11 @@ interface Context {
 function promisesOfSubmit({ histories, breaks }: Context): void {
 	const { submitter, store, keyOf } = histories;
 	const stored = new Set(store.map(({ job }) => job.jobId));
-	const asked = new Set<string>();
+	const asked = new Map<string, { once: boolean }>();
 	const told = new Map<string, string>();
-	for (const { op, type, key, jobId, text } of submitter) {
-		if (op !== 'submit') continue;
-		if (type === 'invoke') asked.add(key);
+	for (const { op, type, key, jobId, text, once = false } of submitter) {
+		if (op !== 'submit' && op !== 'retry') continue;
+		if (type === 'invoke') asked.set(key, { once });
 		if (type === 'fail') breaks('I1', '-', `submit ${key} was refused: ${text}`);
 		if (type !== 'ok') continue;
 		if (!stored.has(jobId!)) breaks('I1', jobId!, `acknowledged for ${key}, but not in the store`);
@@ -152,8 +157,8 @@ function promisesOfSubmit({ histories, breaks }: Context): void {
 		if (before !== jobId) breaks('I13', jobId!, `${key} was first acknowledged as ${before}`);
 		told.set(key, before);
 	}
-	for (const key of asked) {
-		if (!told.has(key)) breaks('I1', '-', `submit ${key} was never acknowledged`);
+	for (const [key, { once }] of asked) {
+		if (!told.has(key) && !once) breaks('I1', '-', `submit ${key} was never acknowledged`);
 	}
 	const madeOf = group(store, ({ job }) => keyOf(job) ?? '');
 	for (const [key, made] of madeOf) {
@@ -308,6 +313,7 @@ function resultAsRecorded(
 		);
 		for (const { state, cause, robot } of said) {
 			const late = attempt.lateResult !== null;
+			if (attempt.result === null && histories.forgetful?.has(robot)) continue;
 			if (late || (state === attempt.outcome && cause === attempt.cause)) continue;
 			breaks(
 				'I6',
@@ -404,7 +410,8 @@ function settledBooks({ histories, breaks }: Context): void {
 			if (row && row.robot !== robots.get(robotId)) {
 				breaks('I15', job.jobId, `${named} stands in the journal of ${row.robot}`);
 			}
-			if (result !== null && row?.fate !== 'over') {
+			const forgot = row === undefined && histories.forgetful?.has(robots.get(robotId) ?? '');
+			if (result !== null && row?.fate !== 'over' && !forgot) {
 				breaks('I15', job.jobId, `${named} has its result, its robot says ${row?.fate}`);
 			}
 			const proved = outcome === 'not-started' || outcome === 'refused';
@@ -412,6 +419,10 @@ function settledBooks({ histories, breaks }: Context): void {
 				breaks('I15', job.jobId, `${named} is ${outcome}, its robot says ${row.fate}`);
 			}
 		}
+	}
+	for (const { jobId, robot, fate } of journalRows) {
+		if (fate === 'over' || fate === 'never') continue;
+		breaks('I15', jobId, `all is quiet, and ${robot} still says ${fate}`);
 	}
 	for (const { jobId, robot, fate } of fates.values()) {
 		breaks('I15', jobId, `${robot} knows an attempt (${fate}) that the store does not`);

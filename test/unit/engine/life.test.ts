@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { StoreFull } from '../../../dispatcher/store/open';
 import { exit, house, type House, admin, resultOf } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
 
@@ -218,6 +219,82 @@ test('a robot that comes back without its journal has lost its attempts: unknown
 	await settled();
 	expect(await h.engine.job(id)).toMatchObject({ state: 'failed', cause: 'unknown' });
 	expect(robot.assigned).toHaveLength(1);
+});
+
+/** From now on the disk takes everything but the ends of attempts. */
+function refuseSettles(): () => void {
+	const { store } = h;
+	const commit = store.commit.bind(store);
+	store.commit = (deeds) =>
+		deeds.some((deed) => deed.do === 'settle')
+			? Promise.reject(new StoreFull('database or disk is full'))
+			: commit(deeds);
+	return () => (store.commit = commit);
+}
+
+test('a new journal is believed only when its losses are on disk: a crash in between runs nothing twice', async () => {
+	await onDisk();
+	const robot = await h.robot('r1');
+	const id = await h.submit();
+	await settled();
+	await robot.vanish();
+	refuseSettles();
+	await robot.connect({ journal_id: 'another' });
+	await h.restart();
+	await robot.connect({ journal_id: 'another' });
+	expect(await h.engine.job(id)).toMatchObject({ state: 'failed', cause: 'unknown' });
+	expect(robot.assigned).toHaveLength(1);
+	// From here on the new journal is proof like any other.
+	const next = await h.submit();
+	await settled();
+	await robot.vanish();
+	await robot.connect({ journal_id: 'another' });
+	expect((await h.engine.attempts(next)).map(({ outcome }) => outcome)).toEqual([
+		'not-started',
+		null,
+	]);
+});
+
+test('who has lost its memory has no proof to give: its "not started" does not run the job again', async () => {
+	const robot = await h.robot('r1');
+	const id = await h.submit();
+	await settled();
+	await robot.vanish();
+	const mend = refuseSettles();
+	await robot.connect({ journal_id: 'another' });
+	mend();
+	await robot.reject('not-started');
+	await h.clock.advance(2_000);
+	expect(await h.engine.job(id)).toMatchObject({ state: 'failed', cause: 'unknown' });
+	expect(robot.assigned).toHaveLength(1);
+});
+
+test('a loss that a full disk refused is written down as soon as there is room', async () => {
+	const robot = await h.robot('r1');
+	const id = await h.submit({ onLoss: { waitMs: 10_000 } });
+	await settled();
+	await robot.accept();
+	await h.clock.advance(95_000);
+	await robot.vanish();
+	const mend = refuseSettles();
+	await h.clock.advance(15_000);
+	expect(await state(id)).toBe('running');
+	mend();
+	await h.clock.advance(2_000);
+	expect(await h.engine.job(id)).toMatchObject({ state: 'failed', cause: 'unknown' });
+});
+
+test('a job that is held, and one that was let go again, still ends at its own limit', async () => {
+	const held = await h.submit({ timeouts: { queueMs: 5_000 } });
+	const freed = await h.submit({ timeouts: { deadlineAt: h.clock.now() + 6_000 } });
+	await h.engine.moveJob(held, 'pending', admin);
+	await h.engine.moveJob(freed, 'pending', admin);
+	await h.engine.moveJob(freed, 'queued', admin);
+	await h.clock.advance(4_000);
+	expect([await state(held), await state(freed)]).toEqual(['pending', 'queued']);
+	await h.clock.advance(3_000);
+	expect(await h.engine.job(held)).toMatchObject({ state: 'timeout', cause: 'queue_timeout' });
+	expect(await h.engine.job(freed)).toMatchObject({ state: 'timeout', cause: 'deadline' });
 });
 
 test('a short absence changes nothing: the robot goes on and its result counts', async () => {

@@ -1,4 +1,5 @@
 /** Parked executions: the service pokes until the node has taken the outcome. */
+import { StoreFull } from '../../../dispatcher/store/open';
 import { admin, house, type House } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
 
@@ -148,6 +149,26 @@ test('a long poll of a wait is answered when it is due', async () => {
 	await settled();
 	await robot.end();
 	expect((await waiting).state).toBe('due');
+});
+
+test('a full disk does not end the service through a parked execution, which is due when there is room', async () => {
+	await open();
+	const robot = await h.robot('r1');
+	const id = await h.submit();
+	const { waitId } = await parked([id]);
+	const { store } = h;
+	const commit = store.commit.bind(store);
+	store.commit = (deeds) =>
+		deeds.some((deed) => deed.do === 'moveWait')
+			? Promise.reject(new StoreFull('database or disk is full'))
+			: commit(deeds);
+	await robot.end();
+	await h.clock.advance(5_000);
+	expect(pokes).toHaveLength(0);
+	store.commit = commit;
+	await h.clock.advance(2_000);
+	expect(pokes).toHaveLength(1);
+	expect((await h.engine.wait(waitId)).state).toBe('closed');
 });
 
 test('a wait for a job nobody knows is refused', async () => {

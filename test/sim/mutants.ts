@@ -1,0 +1,221 @@
+/**
+ * Faults put in on purpose: each breaks one promise in the way a careless change would. What a mutant
+ * needs lies in the seams of the world (store, sinks, sessions, prototypes); the product knows none of it.
+ */
+import { type Fleet as FleetOf, Fleet, type RobotEntry } from '../../dispatcher/engine/fleet';
+import type { Engine, RobotSession, RobotSink } from '../../dispatcher/engine';
+import type { JobResultMessage } from '../../protocol';
+import { SimJournal } from './journal';
+import type { Mutation, World } from './world';
+
+export interface Mutant extends Mutation {
+	name: string;
+	/** Puts it into the code itself; the answer takes it out again. */
+	install?(): () => void;
+}
+
+/** The engine, with every session of a robot as this wants it. */
+function withSessions(
+	bend: (session: RobotSession, sink: RobotSink, world: World) => RobotSession,
+	bendSink: (sink: RobotSink, session: () => RobotSession | undefined) => RobotSink = (sink) =>
+		sink,
+): Pick<Mutation, 'engine'> {
+	return {
+		engine: (engine: Engine, world) => ({
+			...engine,
+			connect: async (hello, sink) => {
+				const held: { session?: RobotSession } = {};
+				const bent = bendSink(sink, () => held.session);
+				held.session = bend(await engine.connect(hello, bent), bent, world);
+				return held.session;
+			},
+		}),
+	};
+}
+
+/** Replaces one method of a prototype for as long as the mutant lives. */
+function patched<T extends object, K extends keyof T>(
+	prototype: T,
+	name: K,
+	bend: (original: T[K]) => T[K],
+): () => void {
+	const original = prototype[name];
+	prototype[name] = bend(original);
+	return () => {
+		prototype[name] = original;
+	};
+}
+
+/** Tokens of attempts, as the mutant that does not check them must know them. */
+const tokens = new Map<string, string>();
+
+export const mutants: Mutant[] = [
+	{
+		name: 'a robot’s word counts although its epoch is over',
+		...withSessions(
+			(session, _sink, { ledger }) => {
+				const current = (message: JobResultMessage): JobResultMessage => {
+					const hold = ledger.holds.get(message.job_id);
+					const token = tokens.get(`${message.job_id}/${hold?.epoch}`);
+					if (!hold || hold.robotId !== session.robotId || token === undefined) return message;
+					return { ...message, attempt: hold.number, epoch: hold.epoch, token };
+				};
+				return { ...session, result: (message) => session.result(current(message)) };
+			},
+			(sink) => ({
+				...sink,
+				assign: (assignment) => {
+					tokens.set(`${assignment.job_id}/${assignment.epoch}`, assignment.token);
+					sink.assign(assignment);
+				},
+			}),
+		),
+	},
+	{
+		name: 'a result is acknowledged before it is committed',
+		...withSessions((session, sink) => ({
+			...session,
+			result: (message) => {
+				const { job_id, epoch, output } = message;
+				sink.resultAck({ job_id, epoch, output, complete: true });
+				session.result(message);
+			},
+		})),
+	},
+	{
+		name: 'slots are a counter instead of holds',
+		install: () => {
+			const used = new WeakMap<RobotEntry, number>();
+			const add = (fleet: FleetOf, robotId: string, by: number) => {
+				const entry = fleet.get(robotId);
+				if (entry) used.set(entry, (used.get(entry) ?? 0) + by);
+			};
+			const undo = [
+				patched(
+					Fleet.prototype,
+					'hold',
+					(hold) =>
+						function (this: FleetOf, live) {
+							add(this, live.robotId, 1);
+							hold.call(this, live);
+						},
+				),
+				patched(
+					Fleet.prototype,
+					'release',
+					(release) =>
+						function (this: FleetOf, live) {
+							add(this, live.robotId, -1);
+							release.call(this, live);
+						},
+				),
+				patched(
+					Fleet.prototype,
+					'put',
+					(put) =>
+						function (this: FleetOf, stored) {
+							const entry = put.call(this, stored);
+							// A robot that says hello has all of its slots: that is what the counter believes.
+							used.set(entry, 0);
+							return entry;
+						},
+				),
+				patched(
+					Fleet.prototype,
+					'available',
+					() =>
+						function (this: FleetOf, entry) {
+							const open = entry.session && !entry.session.stopping && entry.stored.paused === 0;
+							const left = entry.stored.slots - (used.get(entry) ?? 0);
+							return open ? left - entry.reserved + entry.freeing : 0;
+						},
+				),
+			];
+			return () => undo.forEach((restore) => restore());
+		},
+	},
+	{
+		name: 'a revoke that was sent counts as proof that nothing was started',
+		...withSessions(
+			(session) => session,
+			(sink, session) => ({
+				...sink,
+				revoke: (revoke) => {
+					sink.revoke(revoke);
+					const reason = 'not-started' as const;
+					session()?.rejected({ ...revoke, reason, message: '', permanent: false });
+				},
+			}),
+		),
+	},
+	{
+		name: 'absence counts although the service was away itself',
+		settings: { recoveryGraceMs: 0 },
+	},
+	{
+		name: 'a cancelled job goes back into the queue',
+		deed: (deed) => {
+			if (deed.do !== 'settle' || deed.with.next.to !== 'cancelled') return deed;
+			if (deed.with.outcome !== 'not-started') return deed;
+			const next = { to: 'queued' as const, readyAt: deed.with.at, rank: 0, dueAt: null };
+			return { do: 'settle', with: { ...deed.with, next } };
+		},
+	},
+	{
+		name: 'a job is run again although nobody knows how far it came',
+		deed: (deed) => {
+			if (deed.do !== 'settle' || deed.with.cause !== 'unknown') return deed;
+			const { at } = deed.with;
+			const next = { to: 'pending' as const, readyAt: at, rank: 0, dueAt: at };
+			return { do: 'settle', with: { ...deed.with, next } };
+		},
+	},
+	{
+		name: 'idempotency keys are not written down',
+		deed: (deed) => {
+			if (deed.do !== 'insertJob') return deed;
+			const { idempotency: _, ...rest } = deed.with;
+			return { do: 'insertJob', with: rest };
+		},
+	},
+	{
+		name: 'a command starts before the journal has it',
+		install: () =>
+			patched(
+				SimJournal.prototype,
+				'start',
+				(start) =>
+					function (this: SimJournal, ...args) {
+						void start.apply(this, args).catch(() => undefined);
+						return Promise.resolve();
+					},
+			),
+	},
+	{
+		name: 'a result is told before the journal has it',
+		install: () =>
+			patched(
+				SimJournal.prototype,
+				'end',
+				(end) =>
+					function (this: SimJournal, ...args) {
+						void end.apply(this, args).catch(() => undefined);
+						return Promise.resolve();
+					},
+			),
+	},
+	{
+		name: 'attempts that hold a slot are forgotten by a restart',
+		read: (name, answer) => (name === 'held' ? [] : answer),
+	},
+	{
+		name: 'output is taken at any offset',
+		deed: (deed, { disk }) => {
+			if (deed.do !== 'appendOutput') return deed;
+			const { jobId, epoch, stream } = deed.with;
+			const attempt = disk.read('attempt', { jobId, epoch });
+			const have = stream === 'stdout' ? attempt?.stdoutHave : attempt?.stderrHave;
+			return { do: 'appendOutput', with: { ...deed.with, offset: have ?? deed.with.offset } };
+		},
+	},
+];
