@@ -15,10 +15,13 @@ import {
 	paths,
 	Problem,
 	type QueueStats,
+	type ReleaseAnswer,
+	type ReleaseRequest,
 	type Robot,
 	type Schedule,
 	type ScheduleRequest,
 	type Scope,
+	type ServiceStatus,
 	type Submit,
 	type SubmitAnswer,
 	type SubscriptionAnswer,
@@ -177,6 +180,25 @@ export class FleetClient {
 
 	revokeKey(keyId: string): Promise<void> {
 		return this.#call('keyRevoke', { id: keyId });
+	}
+
+	/** Lets jobs go on that wait since a restore; those that may have run since are kept, with the reason. */
+	release(request: ReleaseRequest = {}): Promise<ReleaseAnswer> {
+		return this.#call('jobsRelease', { body: request });
+	}
+
+	service(): Promise<ServiceStatus> {
+		return this.#call('service', {});
+	}
+
+	/** No new jobs, no new assignments; what runs goes on. */
+	drain(): Promise<ServiceStatus> {
+		return this.#call('serviceDrain', {});
+	}
+
+	/** The end of `drain`. */
+	takeWork(): Promise<ServiceStatus> {
+		return this.#call('serviceResume', {});
 	}
 
 	/** The key in use. */

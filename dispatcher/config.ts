@@ -21,6 +21,8 @@ export interface Config {
 	readonly engine: {
 		readonly defaultJobTimeoutMs: number;
 		readonly sweepMs: number;
+		/** Less free room than this on the disk: no new jobs. */
+		readonly minFreeBytes: number;
 		/** Origin of the n8n that may be called back. */
 		readonly n8nUrl: string | undefined;
 	};
@@ -88,6 +90,7 @@ const settings = {
 		limits.heartbeatMs / 1000,
 		secondsOf,
 	),
+	minFree: setting('--min-free', ['ROBOT_FLEET_MIN_FREE'], limits.minFreeBytes, bytesOf),
 	logLevel: setting('--log-level', ['LOG_LEVEL'], 'info', levelOf),
 };
 
@@ -146,6 +149,7 @@ export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
 		engine: {
 			defaultJobTimeoutMs: values.defaultJobTimeout * 1000,
 			sweepMs: values.dispatchInterval * 1000,
+			minFreeBytes: values.minFree,
 			n8nUrl: values.n8nUrl,
 		},
 		logLevel: values.logLevel,
@@ -222,6 +226,23 @@ function secondsOf(value: string): number {
 		throw new Error('must be a number of seconds above 0');
 	}
 	return seconds;
+}
+
+const byteUnits: Record<string, number> = {
+	B: 1,
+	KB: 1e3,
+	MB: 1e6,
+	GB: 1e9,
+	KIB: 2 ** 10,
+	MIB: 2 ** 20,
+	GIB: 2 ** 30,
+};
+
+function bytesOf(value: string): number {
+	const match = /^(\d+(?:\.\d+)?) ?([KMG]?i?B)$/i.exec(value.trim());
+	const unit = match && byteUnits[match[2]!.toUpperCase()];
+	if (!unit) throw new Error('must be a size such as 1GiB, 500MB or 0B');
+	return Math.round(Number(match[1]) * unit);
 }
 
 function flagOf(value: string): boolean {

@@ -9,6 +9,7 @@ import { setTimeout as sleepAwake } from 'node:timers/promises';
 import { isMainThread } from 'node:worker_threads';
 import { Problem } from '../protocol';
 import type { ServeFlags } from './cli/program';
+import type { Upkeep } from './cli/upkeep';
 import { nodeIsTooOld } from './node-version';
 
 if (nodeIsTooOld(process.versions.node)) {
@@ -27,6 +28,7 @@ async function main(): Promise<void> {
 	const { version } = await import('./package.json');
 	const { systemClock } = await import('./engine/clock');
 	const { sqliteIsSafe } = await import('./store/sqlite');
+	const upkeep = await upkeepOf();
 	process.exitCode = await runProgram(process.argv.slice(2), {
 		version,
 		env: process.env,
@@ -38,13 +40,31 @@ async function main(): Promise<void> {
 		nodeIsTooOld,
 		sqliteIsSafe,
 		serve,
+		upkeep,
 	});
+}
+
+/** Only the bundle can be its own thread; sources do such work in this one. */
+const threadEntry = __filename.endsWith('.ts') ? {} : { threadEntry: __filename };
+
+async function upkeepOf(): Promise<Upkeep> {
+	const { version } = await import('./package.json');
+	const { systemClock } = await import('./engine/clock');
+	const { backupOfStopped } = await import('./backup/take');
+	const { preview, restore } = await import('./backup/restore');
+	return {
+		backup: (dataFolder) =>
+			backupOfStopped({ dataFolder, version, now: systemClock.now(), ...threadEntry }),
+		preview,
+		restore: (options) => restore({ ...options, now: systemClock.now(), ...threadEntry }),
+	};
 }
 
 /** Runs until a signal; resolves with the exit code. */
 async function serve(flags: ServeFlags): Promise<number> {
 	const { readConfig } = await import('./config');
-	const { startService, StartFailure } = await import('./startup');
+	const { startService } = await import('./startup');
+	const { StartFailure } = await import('./steps');
 	const { pinoLog } = await import('./log');
 	let config;
 	try {
@@ -67,8 +87,7 @@ async function serve(flags: ServeFlags): Promise<number> {
 	const starting = startService({
 		config,
 		log,
-		// Only the bundle can be its own thread; sources run the store in this one.
-		...(__filename.endsWith('.ts') ? {} : { threadEntry: __filename }),
+		...threadEntry,
 		onFatal(error) {
 			log.error('the service cannot go on', { error });
 			over.resolve(1);
@@ -78,9 +97,8 @@ async function serve(flags: ServeFlags): Promise<number> {
 	try {
 		service = await Promise.race([starting, over.promise]);
 	} catch (error) {
-		if (!(error instanceof StartFailure)) log.error('the start failed', { error });
 		process.stderr.write(`${(error as Error).message}\n`);
-		return 1;
+		return error instanceof StartFailure ? error.exitCode : 1;
 	}
 	// Told to stop before anything was promised to anyone, perhaps while waiting for another owner.
 	if (typeof service === 'number') process.exit(service);

@@ -1,7 +1,6 @@
 /**
- * Starts the whole service in named steps, for `robot-fleet serve` and for the one embedded in n8n:
- * data folder, store, engine, keys, server. A failure says at which step; what was opened before it
- * is closed again, last opened first.
+ * Starts the whole service in named steps (steps.ts), for `robot-fleet serve` and for the one embedded
+ * in n8n. A failure says at which step; what was opened before it is closed again, last opened first.
  */
 import {
 	accessSync,
@@ -25,7 +24,13 @@ import type { Log } from './engine/context';
 import { createEngine } from './engine/create';
 import { startServer } from './server';
 import { CallbackDoor } from './server/callbacks';
+import { backupOfRunning, sweepCopies } from './backup/take';
+import { DataDisk } from './store/disk';
 import { openStore, StoreTaken } from './store/open';
+import { Reserve } from './store/reserve';
+import type { OpenStep } from './store/sqlite';
+import type { Store } from './store/store';
+import { Steps } from './steps';
 import { version } from './package.json';
 
 export interface ServiceOptions {
@@ -65,48 +70,63 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 		}
 	};
 
+	const steps = new Steps(systemClock, log);
 	try {
-		await step('data folder', () => prepareFolder(folder));
-		const store = await step('store', () => openWhenFree(folder, options));
+		prepareFolder(folder);
+		steps.begin('lock');
+		const store = await openWhenFree(options, (step) => steps.begin(step));
 		undo.push(() => store.close());
+		sweepCopies(folder);
+		if (store.migratedFrom !== null) {
+			log.info('the store was upgraded', { from: store.migratedFrom, to: store.schema });
+		}
+		steps.begin('engine');
 		const { n8nUrl } = config.engine;
 		const callbacks = new CallbackDoor(n8nUrl === undefined ? [] : [new URL(n8nUrl).origin]);
 		undo.push(() => callbacks.close());
-		const engine = await step('engine', () =>
-			createEngine({
-				store,
-				clock: systemClock,
-				chance: systemChance,
-				log,
-				settings: {
-					defaultJobTimeoutMs: config.engine.defaultJobTimeoutMs,
-					acceptGatherMs: 10,
-					sweepMs: config.engine.sweepMs,
-					recoveryGraceMs: limits.recoveryGraceMs,
-					...(n8nUrl === undefined ? {} : { callbackBase: n8nUrl }),
-				},
-				callbacks,
-				fatal: (error) => void closeAll().finally(() => options.onFatal(error)),
-			}),
-		);
+		const engine = await createEngine({
+			store,
+			clock: systemClock,
+			chance: systemChance,
+			log,
+			settings: {
+				defaultJobTimeoutMs: config.engine.defaultJobTimeoutMs,
+				acceptGatherMs: 10,
+				sweepMs: config.engine.sweepMs,
+				recoveryGraceMs: limits.recoveryGraceMs,
+				minFreeBytes: config.engine.minFreeBytes,
+				...(n8nUrl === undefined ? {} : { callbackBase: n8nUrl }),
+			},
+			callbacks,
+			disk: new DataDisk(folder, storeIn(folder), reserveIn(folder)),
+			fatal: (error) => void closeAll().finally(() => options.onFatal(error)),
+		});
 		undo.push(() => engine.stop());
-		await step('keys', () => ensureKeys(engine, folder, options.embedded ?? false));
-		const server = await step('server', () =>
-			startServer({
-				...config.server,
-				engine,
-				clock: systemClock,
-				log,
-				version,
-				settings: config.shown,
-			}),
-		);
+		steps.begin('keys');
+		await ensureKeys(engine, folder, options.embedded ?? false);
+		steps.begin('listen');
+		const server = await startServer({
+			...config.server,
+			engine,
+			clock: systemClock,
+			log,
+			version,
+			settings: config.shown,
+			takeBackup: () =>
+				backupOfRunning(store, {
+					dataFolder: folder,
+					version,
+					now: systemClock.now(),
+					...(options.threadEntry === undefined ? {} : { threadEntry: options.threadEntry }),
+				}),
+		});
 		undo.push(() => server.close());
 		writePrivate(
 			join(folder, 'service.json'),
 			`${JSON.stringify({ url: server.url, robotsUrl: server.robotsUrl ?? null, pid: process.pid, version })}\n`,
 		);
 		undo.push(() => rmSync(join(folder, 'service.json'), { force: true }));
+		log.info('started', { version, schema: store.schema, ms: steps.done() });
 		let closing: Promise<void> | undefined;
 		return {
 			url: server.url,
@@ -116,31 +136,15 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 			close: () => (closing ??= closeAll()),
 		};
 	} catch (error) {
+		const failure = steps.failed(error);
 		await closeAll();
-		throw error;
+		throw failure;
 	}
 }
 
-/** A failure at start, with the name of its step. */
-export class StartFailure extends Error {
-	readonly step: string;
-	readonly problem: Problem;
-
-	constructor(step: string, problem: Problem) {
-		super(`${step}: ${problem.message}`, { cause: problem });
-		this.step = step;
-		this.problem = problem;
-	}
-}
-
-async function step<T>(name: string, deed: () => T | Promise<T>): Promise<T> {
-	try {
-		return await deed();
-	} catch (error) {
-		if (error instanceof Problem) throw new StartFailure(name, error);
-		throw new Error(`${name}: ${(error as Error).message}`, { cause: error });
-	}
-}
+const storeIn = (folder: string) => join(folder, 'robot-fleet.db');
+const reserveFile = (folder: string) => join(folder, 'reserve');
+const reserveIn = (folder: string) => new Reserve(reserveFile(folder), limits.reserveBytes);
 
 /** Local, ours, writable; made for this user alone when it is new. */
 export function prepareFolder(folder: string): void {
@@ -183,13 +187,19 @@ export function prepareFolder(folder: string): void {
 const networkDrives = new Set([0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x00c36400, 0x5346414f]);
 
 /** The owner may be on its way out (a restart of n8n): worth a minute, then say who it is. */
-async function openWhenFree(folder: string, { log, threadEntry }: ServiceOptions) {
-	const file = join(folder, 'robot-fleet.db');
+async function openWhenFree(
+	{ config, log, threadEntry }: ServiceOptions,
+	onStep: (step: OpenStep) => void,
+): Promise<Store> {
+	const folder = config.dataFolder;
+	const file = storeIn(folder);
 	const until = systemClock.monotonic() + takenWaitMs;
 	for (let first = true; ; first = false) {
 		try {
 			const store = await openStore({
 				file,
+				reserve: { file: reserveFile(folder), bytes: limits.reserveBytes },
+				onStep,
 				...(threadEntry === undefined ? {} : { threadEntry }),
 			});
 			chmodSync(file, 0o600);

@@ -3,6 +3,7 @@ export * from './api';
 export * from './job';
 export * from './limits';
 export * from './messages';
+export * from './operations';
 export * from './problems';
 export * from './seed-names';
 export * from './services';

@@ -32,6 +32,10 @@ export const limits = {
 	/** Loss time runs only while the dispatcher has been ready for so long. */
 	recoveryGraceMs: 90_000,
 	maxLosses: 3,
+	/** Less free room than this on the disk of the service: no new jobs. */
+	minFreeBytes: 1024 * 1024 * 1024,
+	/** Kept back on that disk, for results on the day it is full. */
+	reserveBytes: 32 * 1024 * 1024,
 } as const;
 
 /** Where things stand on the wire. */

@@ -7,6 +7,7 @@ import { Problem } from '../../protocol';
 import { addDoctor } from './doctor';
 import { addFleet } from './fleet';
 import { addSubmit } from './submit';
+import { addUpkeep, type Upkeep } from './upkeep';
 import { printable, type Terminal, UsageMistake } from './terminal';
 
 export interface ServeFlags {
@@ -18,6 +19,7 @@ export interface ServeFlags {
 	data?: string;
 	config?: string;
 	n8nUrl?: string;
+	minFree?: string;
 	logLevel?: string;
 	defaultJobTimeout?: string;
 	dispatchInterval?: string;
@@ -25,6 +27,8 @@ export interface ServeFlags {
 }
 
 export interface ProgramWorld extends Terminal {
+	/** What works on a data folder whose service is stopped. */
+	upkeep: Upkeep;
 	/** Runs the service until it is told to stop. */
 	serve(flags: ServeFlags): Promise<number>;
 }
@@ -79,6 +83,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--default-job-timeout <seconds>', 'longest run when a job does not say (default 3600)')
 		.option('--dispatch-interval <seconds>', 'safety sweep (default 5)')
 		.option('--heartbeat-interval <seconds>', 'how often robots say that they live (default 15)')
+		.option('--min-free <size>', 'less free room on the disk: no new jobs (default 1GiB)')
 		.option('--log-level <level>', 'debug, info, warn, error (default info)')
 		.addHelpText(
 			'after',
@@ -87,6 +92,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.action(async (flags: ServeFlags) => exit(await world.serve(flags)));
 	addSubmit(program, world, exit);
 	addFleet(program, world);
+	addUpkeep(program, world);
 	addDoctor(program, world, exit);
 	// Subcommands copy the settings of their parent when they are made, but not these two.
 	inherit(program, program);

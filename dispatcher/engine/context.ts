@@ -23,6 +23,8 @@ export interface Settings {
 	sweepMs: number;
 	/** How long the service must have been ready before absence counts against a robot. */
 	recoveryGraceMs: number;
+	/** Less free room than this on the disk: no new jobs. */
+	minFreeBytes: number;
 	/** Where n8n really listens; a resume URL that points to n8n by another name is sent there. */
 	callbackBase?: string;
 }
@@ -42,6 +44,10 @@ export interface Context {
 	readonly watchers: Watchers;
 	/** A fencing number that no earlier one repeats, across restarts too. */
 	nextEpoch(): number;
+	/** A robot holds this one, and the store knows nothing of it: the next ones lie above. */
+	seenEpoch(epoch: number): void;
+	/** Only what robots must be able to say is written. */
+	diskFull(): boolean;
 	/** A job may come due at this instant: look then. */
 	dueAt(at: number | null): void;
 }

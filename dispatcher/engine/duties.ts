@@ -12,6 +12,7 @@ import type { Access } from './access';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
 import { type Live, refOf } from './fleet';
+import type { Intake } from './intake';
 import type { Schedules } from './schedules';
 import type { Waits } from './waits';
 
@@ -29,6 +30,7 @@ export class Duties {
 	readonly #waits: Waits;
 	readonly #schedules: Schedules;
 	readonly #access: Access;
+	readonly #intake: Intake;
 	readonly #stop = new AbortController();
 	/** Ends the sleep early; absent while awake, when a lower `#nextAt` is enough. */
 	#wake: AbortController | undefined;
@@ -45,7 +47,9 @@ export class Duties {
 		waits: Waits,
 		schedules: Schedules,
 		access: Access,
+		intake: Intake,
 	) {
+		this.#intake = intake;
 		this.#access = access;
 		this.#context = context;
 		this.#attempts = attempts;
@@ -92,6 +96,7 @@ export class Duties {
 	async look(): Promise<void> {
 		const { clock, lanes, fleet, turns, settings } = this.#context;
 		const now = clock.now();
+		this.#intake.look();
 		this.#lives(now);
 		await this.#ripen(now);
 		this.dueAt(await this.#waits.look(now));

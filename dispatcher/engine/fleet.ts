@@ -68,6 +68,17 @@ export class Fleet {
 	readonly #lives = new Map<string, Live>();
 	/** Robots that could take a job now, longest unused first. */
 	readonly #free = new Set<RobotEntry>();
+	#assigning = true;
+
+	/** While it is false nobody counts as free: nothing is given away. */
+	get assigning(): boolean {
+		return this.#assigning;
+	}
+
+	set assigning(assigning: boolean) {
+		this.#assigning = assigning;
+		for (const entry of this.#robots.values()) this.review(entry);
+	}
 
 	put(stored: StoredRobot): RobotEntry {
 		const labels = { ...parse(stored.labels), ...parse(stored.lockedLabels) };
@@ -117,7 +128,9 @@ export class Fleet {
 	/** Slots an assign may still take in this turn. */
 	available(entry: RobotEntry): number {
 		const open = entry.session && !entry.session.stopping && entry.stored.paused === 0;
-		return open ? entry.stored.slots - entry.held.size - entry.reserved + entry.freeing : 0;
+		return open && this.#assigning
+			? entry.stored.slots - entry.held.size - entry.reserved + entry.freeing
+			: 0;
 	}
 
 	/** Sends the robot to the end of the line, so that ties go to the one unused for longest. */

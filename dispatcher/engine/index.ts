@@ -4,6 +4,7 @@
  */
 import type {
 	Attempt,
+	BackupRecord,
 	CancelJob,
 	EnrolAnswer,
 	FleetEvent,
@@ -19,12 +20,15 @@ import type {
 	OutputAck,
 	Problem,
 	QueueStats,
+	ReleaseAnswer,
+	ReleaseRequest,
 	ResultAck,
 	Revoke,
 	Robot,
 	Schedule,
 	ScheduleRequest,
 	Scope,
+	ServiceStatus,
 	StatusUpdate,
 	Submit,
 	SubmitAnswer,
@@ -157,6 +161,17 @@ export interface Engine {
 	): Promise<SubscriptionAnswer>;
 	events(key: string, epoch: number, waitMs: number, signal?: AbortSignal): Promise<FleetEvent[]>;
 	acknowledge(key: string, epoch: number, cursor: number): Promise<void>;
+
+	/** Lets jobs go on that a restore holds back; those that may have run since are kept, with the reason. */
+	release(request: ReleaseRequest, by: Caller): Promise<ReleaseAnswer>;
+	/** No new jobs and no new assignments from now on; what runs goes on and results are taken. */
+	drain(by: Caller): Promise<void>;
+	/** The end of `drain`. */
+	takeWork(by: Caller): Promise<void>;
+	/** How the service itself is. */
+	service(): Promise<Omit<ServiceStatus, 'version'>>;
+	/** A backup was handed out whole. */
+	noteBackup(record: BackupRecord): Promise<void>;
 
 	/** Whether work is taken: `ready`, or the name of what is missing. */
 	readonly readiness: string;

@@ -14,10 +14,31 @@ import type { RobotSession, RobotSink } from './index';
 export class Sessions {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
+	/** What each robot said of its attempts when it last came, live ones left out. */
+	readonly #reported = new Map<string, HeldAttempt[]>();
+	readonly #knownHere = new WeakSet<HeldAttempt>();
 
 	constructor(context: Context, attempts: Attempts) {
 		this.#context = context;
 		this.#attempts = attempts;
+	}
+
+	/** An attempt of this job that a robot holds and the store has never heard of. */
+	unknownAttempt(jobId: string): (HeldAttempt & { robotId: string }) | undefined {
+		return this.#find((held) => held.job_id === jobId && !this.#knownHere.has(held));
+	}
+
+	/** Whether a robot said that it holds this attempt, which is over here. */
+	reports(jobId: string, epoch: number): boolean {
+		return this.#find((held) => held.job_id === jobId && held.epoch === epoch) !== undefined;
+	}
+
+	#find(wanted: (held: HeldAttempt) => boolean) {
+		for (const [robotId, reported] of this.#reported) {
+			const held = reported.find(wanted);
+			if (held) return { ...held, robotId };
+		}
+		return undefined;
 	}
 
 	async connect(hello: Hello, sink: RobotSink): Promise<RobotSession> {
@@ -77,7 +98,7 @@ export class Sessions {
 				epoch: held.epoch,
 			});
 			if (attempt?.token === held.token && attempt.robotId === hello.robot_id) {
-				known.set(held.job_id, attempt);
+				known.set(keyOf(held), attempt);
 			}
 		}
 		return known;
@@ -89,16 +110,26 @@ export class Sessions {
 		known: Map<string, StoredAttempt>,
 		forgot: boolean,
 	): Verdict[] {
-		const held = new Map(hello.attempts.map((attempt) => [attempt.job_id, attempt]));
+		const held = new Map(hello.attempts.map((attempt) => [keyOf(attempt), attempt]));
 		for (const live of [...robot.held.values()]) {
-			const theirs = held.get(live.jobId);
-			if (theirs?.epoch === live.epoch) this.#goOn(live, theirs);
+			const theirs = held.get(keyOf({ job_id: live.jobId, epoch: live.epoch }));
+			if (theirs) this.#goOn(live, theirs);
 			else if (forgot || live.state === 'running') {
 				this.#attempts.lost(live, 'The robot came back without any memory of the attempt');
 			} else this.#attempts.neverStarted(live);
 		}
+		const over = hello.attempts.filter(
+			({ job_id, epoch }) => this.#context.fleet.live(job_id)?.epoch !== epoch,
+		);
+		for (const theirs of over) {
+			if (known.has(keyOf(theirs))) this.#knownHere.add(theirs);
+			// Only an attempt that a robot holds can still write, and it is named here before it does.
+			else this.#context.seenEpoch(theirs.epoch);
+		}
+		if (over.length > 0) this.#reported.set(robot.robotId, over);
+		else this.#reported.delete(robot.robotId);
 		return hello.attempts.map((theirs) => {
-			const ours = known.get(theirs.job_id);
+			const ours = known.get(keyOf(theirs));
 			return {
 				job_id: theirs.job_id,
 				epoch: theirs.epoch,
@@ -128,8 +159,10 @@ export class Sessions {
 			return whole ? 'forget' : 'continue';
 		}
 		if (theirs.state === 'ended') return 'send_result';
-		// Given up as lost and not tried again: what it still finds out is kept as a late result.
-		return ours.outcome === 'lost' && live === undefined ? 'continue' : 'kill';
+		// Given up as lost, or only known from a backup, and not tried again: what it still finds out is
+		// kept as a late result.
+		const open = ours.outcome === 'lost' || ours.outcome === 'restored';
+		return open && live === undefined ? 'continue' : 'kill';
 	}
 
 	#session(robot: RobotEntry, session: Session, verdicts: Verdict[]): RobotSession {
@@ -148,7 +181,10 @@ export class Sessions {
 			rejected: (message) => current() && attempts.rejected(robotId, message),
 			result: (message) => current() && attempts.result(robotId, session, message),
 			status: (message) => current() && attempts.status(robotId, message),
-			output: (frame) => current() && attempts.output(robotId, session, frame),
+			output: (frame) => {
+				// On a full disk the room is for results; the robot keeps its output and sends it again.
+				if (current() && !this.#context.diskFull()) attempts.output(robotId, session, frame);
+			},
 			heartbeat: (metrics) => {
 				session.metrics = metrics;
 			},
@@ -165,4 +201,8 @@ export class Sessions {
 			},
 		};
 	}
+}
+
+function keyOf({ job_id, epoch }: Pick<HeldAttempt, 'job_id' | 'epoch'>): string {
+	return `${job_id}/${epoch}`;
 }

@@ -155,6 +155,15 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 			);
 		},
 
+		waitFor: ({ jobId, cause, dueAt, reason, by, at }) =>
+			sql.run(
+				`UPDATE jobs SET cause = ?, due_at = ?, timeline = timeline || ? WHERE id = ? AND state = 'pending'`,
+				cause,
+				dueAt,
+				moveLine(at, 'pending', reason, by, null),
+				jobId,
+			),
+
 		requestCancel: ({ jobId, epoch, at }) =>
 			sql.run(
 				`UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, ?)
@@ -344,7 +353,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 			 stdout_length = ?, stderr_length = ?, output_done = ? AND stdout_have >= ? AND stderr_have >= ?,
 			 timeline = timeline || ? WHERE id = ? AND epoch = ? AND state = ?`,
 			next.to,
-			ended?.cause ?? null,
+			ended?.cause ?? going?.waitsFor ?? null,
 			ended?.error ?? null,
 			ended?.dead ?? null,
 			startedAt ?? null,

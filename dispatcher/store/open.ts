@@ -3,16 +3,29 @@
  * service, in this thread for tests of rules that need no other.
  */
 import { Worker } from 'node:worker_threads';
-import { Problem } from '../../protocol';
-import { SqliteStore } from './sqlite';
+import { type BackupContents, Problem } from '../../protocol';
+import { inspectCopy } from './copies';
+import { Reserve } from './reserve';
+import { type OpenStep, SqliteStore } from './sqlite';
 import type { Deed, DeedAnswer, ReadName, Reads, Store } from './store';
-import type { StoreAnswer, StoreFailure, StoreRequest } from './thread';
+import type {
+	InspectAnswer,
+	Opened,
+	StoreAnswer,
+	StoreFailure,
+	StoreRequest,
+	ThreadData,
+} from './thread';
 
 export interface StoreOptions {
 	/** Path of the database file, or `:memory:`. */
 	file: string;
 	/** The bundle that becomes the store's thread; absent = this thread. */
 	threadEntry?: string;
+	/** Room kept back for results on a full disk. */
+	reserve?: { file: string; bytes: number };
+	/** Called as each step of opening begins. */
+	onStep?(step: OpenStep): void;
 }
 
 /** Thrown when another process owns the file. */
@@ -20,19 +33,52 @@ export class StoreTaken extends Error {}
 /** Thrown when the disk is full: nothing was written, and trying again may help. */
 export class StoreFull extends Error {}
 
-export async function openStore({ file, threadEntry }: StoreOptions): Promise<Store> {
-	return threadEntry === undefined ? new NearStore(file) : FarStore.open(file, threadEntry);
+export async function openStore(options: StoreOptions): Promise<Store> {
+	const { threadEntry } = options;
+	return threadEntry === undefined ? new NearStore(options) : FarStore.open(options, threadEntry);
+}
+
+/** Looks into a copy, in a thread of its own when there is one: a large one takes its time. */
+export function inspect(file: string, threadEntry: string | undefined): Promise<BackupContents> {
+	if (threadEntry === undefined) return Promise.resolve().then(() => inspectCopy(file));
+	const workerData: ThreadData = { robotFleet: 'inspect', file };
+	const worker = new Worker(threadEntry, { workerData, execArgv: [] });
+	return new Promise((resolve, reject) => {
+		worker.once('message', (answer: InspectAnswer) =>
+			'facts' in answer ? resolve(answer.facts) : reject(errorOf(answer.failed)),
+		);
+		worker.once('error', reject);
+		worker.once('exit', () => reject(new Error('the thread that checks the copy has ended')));
+	});
 }
 
 class NearStore implements Store {
 	readonly #sqlite: SqliteStore;
 
-	constructor(file: string) {
-		this.#sqlite = new SqliteStore(file);
+	#pressed: () => void = () => undefined;
+
+	constructor({ file, reserve, onStep }: StoreOptions) {
+		this.#sqlite = new SqliteStore(file, {
+			...(reserve ? { reserve: new Reserve(reserve.file, reserve.bytes) } : {}),
+			...(onStep ? { onStep } : {}),
+			onPressed: () => this.#pressed(),
+		});
 	}
 
 	get term(): number {
 		return this.#sqlite.term;
+	}
+
+	get schema(): number {
+		return this.#sqlite.schema;
+	}
+
+	get migratedFrom(): number | null {
+		return this.#sqlite.migratedFrom;
+	}
+
+	onPressed(listener: () => void): void {
+		this.#pressed = listener;
 	}
 
 	async commit(deeds: Deed[]): Promise<DeedAnswer[]> {
@@ -43,13 +89,18 @@ class NearStore implements Store {
 		return this.#sqlite.read(name, args);
 	}
 
+	snapshot(file: string): Promise<void> {
+		return this.#sqlite.snapshot(file);
+	}
+
 	async close(): Promise<void> {
 		this.#sqlite.close();
 	}
 }
 
 class FarStore implements Store {
-	#term = 0;
+	#opened: Opened = { term: 0, schema: 0, migratedFrom: null };
+	#pressed: () => void = () => undefined;
 	readonly #worker: Worker;
 	readonly #waiting = new Map<
 		number,
@@ -58,15 +109,21 @@ class FarStore implements Store {
 	#lastId = 0;
 	#over: Error | undefined;
 
-	static async open(file: string, entry: string): Promise<FarStore> {
-		const worker = new Worker(entry, { workerData: { robotFleet: 'store', file }, execArgv: [] });
-		const opened = Promise.withResolvers<number>();
-		const store = new FarStore(worker, opened);
-		store.#term = await opened.promise;
+	static async open(options: StoreOptions, entry: string): Promise<FarStore> {
+		const { file, reserve = null, onStep } = options;
+		const workerData: ThreadData = { robotFleet: 'store', file, reserve };
+		const worker = new Worker(entry, { workerData, execArgv: [] });
+		const opened = Promise.withResolvers<Opened>();
+		const store = new FarStore(worker, opened, onStep);
+		store.#opened = await opened.promise;
 		return store;
 	}
 
-	private constructor(worker: Worker, opened: PromiseWithResolvers<number>) {
+	private constructor(
+		worker: Worker,
+		opened: PromiseWithResolvers<Opened>,
+		onStep: StoreOptions['onStep'],
+	) {
 		this.#worker = worker;
 		const end = (error: Error) => {
 			this.#over ??= error;
@@ -75,7 +132,9 @@ class FarStore implements Store {
 			this.#waiting.clear();
 		};
 		worker.on('message', (answer: StoreAnswer) => {
-			if ('ready' in answer) opened.resolve(answer.ready.term);
+			if ('ready' in answer) opened.resolve(answer.ready);
+			else if ('step' in answer) onStep?.(answer.step);
+			else if ('pressed' in answer) this.#pressed();
 			else if (!('id' in answer)) end(errorOf(answer.failed));
 			else {
 				const waiting = this.#waiting.get(answer.id);
@@ -89,7 +148,19 @@ class FarStore implements Store {
 	}
 
 	get term(): number {
-		return this.#term;
+		return this.#opened.term;
+	}
+
+	get schema(): number {
+		return this.#opened.schema;
+	}
+
+	get migratedFrom(): number | null {
+		return this.#opened.migratedFrom;
+	}
+
+	onPressed(listener: () => void): void {
+		this.#pressed = listener;
 	}
 
 	commit(deeds: Deed[]): Promise<DeedAnswer[]> {
@@ -98,6 +169,10 @@ class FarStore implements Store {
 
 	read<N extends ReadName>(name: N, args: Reads[N]['in']): Promise<Reads[N]['out']> {
 		return this.#ask({ read: name, args }) as Promise<Reads[N]['out']>;
+	}
+
+	async snapshot(file: string): Promise<void> {
+		await this.#ask({ snapshot: file });
 	}
 
 	async close(): Promise<void> {
@@ -119,12 +194,18 @@ class FarStore implements Store {
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
+/** SQLite's own words for a disk or a file that cannot be trusted: I/O error, corrupt, cannot open, no database. */
+const brokenCodes = new Set([10, 11, 14, 26]);
+
 function errorOf(failure: StoreFailure): Error {
 	if (failure.problem) return new Problem(failure.problem.code, failure.problem.details);
 	if (failure.errcode !== undefined) {
 		const primary = failure.errcode & 0xff;
 		if (primary === 5 || primary === 6) return new StoreTaken(failure.message);
 		if (primary === 13) return new StoreFull(failure.message);
+		if (brokenCodes.has(primary)) {
+			return new Problem('store-failed', { reason: failure.message });
+		}
 	}
 	return new Error(failure.message);
 }

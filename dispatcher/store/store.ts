@@ -259,7 +259,14 @@ export interface Deeds {
 			reason: string;
 			next:
 				| { to: FinalState; cause: Cause | null; error: string | null; dead?: string }
-				| { to: 'queued' | 'pending'; readyAt: number; rank: number; dueAt: number | null };
+				| {
+						to: 'queued' | 'pending';
+						/** Why it waits, when that is not plain from the move. */
+						waitsFor?: Cause;
+						readyAt: number;
+						rank: number;
+						dueAt: number | null;
+				  };
 			/** Whether the attempt counts as a try, as a loss. */
 			countTry: boolean;
 			countLoss: boolean;
@@ -295,6 +302,11 @@ export interface Deeds {
 			error?: string;
 			cancelRequestedAt?: number;
 		};
+		out: boolean;
+	};
+	/** Changes what a pending job waits for; it stays pending. */
+	waitFor: {
+		in: { jobId: string; cause: Cause | null; dueAt: number; reason: string; by: string; at: number };
 		out: boolean;
 	};
 	/** Puts the wish on record for a job with a live attempt of this epoch. */
@@ -436,8 +448,18 @@ export type ReadName = keyof Reads;
 export interface Store {
 	/** This opening of the store; grows by one each time. Epochs begin with it, so none repeats. */
 	readonly term: number;
+	/** The version of the shape, and the older one that was found, if it was one. */
+	readonly schema: number;
+	readonly migratedFrom: number | null;
+	/** A commit found the disk full; the room kept back for results is given up. */
+	onPressed(listener: () => void): void;
 	/** One transaction, one answer a deed. Rejects only when nothing at all was written. */
 	commit(deeds: Deed[]): Promise<DeedAnswer[]>;
 	read<N extends ReadName>(name: N, args: Reads[N]['in']): Promise<Reads[N]['out']>;
+	/**
+	 * Writes a consistent copy of everything to a file that does not exist yet, synced. Commits go on
+	 * meanwhile; the copy holds all that were answered before it was asked for.
+	 */
+	snapshot(file: string): Promise<void>;
 	close(): Promise<void>;
 }

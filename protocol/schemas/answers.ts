@@ -16,6 +16,8 @@ import type {
 import { causes } from '../states';
 import { nullable, type Same } from './words';
 
+export { releaseAnswer, serviceStatus } from './operations';
+
 const jobState = Type.Enum([
 	'pending',
 	'queued',

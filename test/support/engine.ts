@@ -12,12 +12,19 @@ import type {
 import { Problem, scopes } from '../../protocol';
 import type { Caller, Engine, RobotSession } from '../../dispatcher/engine';
 import { createEngine } from '../../dispatcher/engine/create';
+import type { Disk } from '../../dispatcher/engine/intake';
 import type { Callbacks } from '../../dispatcher/engine/waits';
 import { openStore } from '../../dispatcher/store/open';
 import type { Store } from '../../dispatcher/store/store';
 import { FakeClock, settled } from './fake-clock';
 
 export const admin: Caller = { keyId: 'k', name: 'test', scopes };
+
+const ampleDisk: Disk = {
+	freeBytes: () => 1e12,
+	storeBytes: () => 0,
+	reserve: { held: true, bytes: 1_000, hold: () => true },
+};
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -37,10 +44,12 @@ export interface HouseOptions {
 	callbacks?: Callbacks;
 	chance?: () => number;
 	acceptGatherMs?: number;
+	disk?: Disk;
+	clock?: FakeClock;
 }
 
 export async function house(options: HouseOptions = {}): Promise<House> {
-	const clock = new FakeClock();
+	const clock = options.clock ?? new FakeClock();
 	const file = options.file ?? ':memory:';
 	let killed = false;
 	const open = async () => {
@@ -55,7 +64,9 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 				acceptGatherMs: options.acceptGatherMs ?? 0,
 				sweepMs: 1_000,
 				recoveryGraceMs: 90_000,
+				minFreeBytes: 1_000,
 			},
+			disk: options.disk ?? ampleDisk,
 			callbacks: options.callbacks ?? {
 				check: () => undefined,
 				post: async () => ({ status: 200, body: { resumed: true } }),
@@ -122,6 +133,11 @@ export class PlayedRobot {
 		this.#engine = engine;
 		this.robotId = robotId;
 		this.#hello = hello;
+	}
+
+	/** The same robot, for another life of the service. */
+	reconnectable(engine: () => Engine): PlayedRobot {
+		return new PlayedRobot(engine, this.robotId, this.#hello);
 	}
 
 	async connect(hello: Partial<Hello> = {}): Promise<RobotSession> {

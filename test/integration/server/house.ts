@@ -109,6 +109,9 @@ export async function openHouse(
 		host: '127.0.0.1',
 		port: 0,
 		settings: { port: 0 },
+		takeBackup: async () => {
+			throw new Error('this house has no store');
+		},
 		...options,
 	});
 	return {
