@@ -90,6 +90,7 @@ async function serve(flags: ServeFlags): Promise<number> {
 		...threadEntry,
 		onFatal(error) {
 			log.error('the service cannot go on', { error });
+			process.stderr.write(`${(error as Error).message}\n`);
 			over.resolve(1);
 		},
 	});

@@ -26,7 +26,7 @@ import { startServer } from './server';
 import { CallbackDoor } from './server/callbacks';
 import { backupOfRunning, sweepCopies } from './backup/take';
 import { DataDisk } from './store/disk';
-import { openStore, StoreTaken } from './store/open';
+import { openStore, StoreFull, StoreTaken } from './store/open';
 import { Reserve } from './store/reserve';
 import type { OpenStep } from './store/sqlite';
 import type { Store } from './store/store';
@@ -205,6 +205,7 @@ async function openWhenFree(
 			chmodSync(file, 0o600);
 			return store;
 		} catch (error) {
+			if (error instanceof StoreFull) throw new Problem('store-full', {}, error);
 			if (!(error instanceof StoreTaken)) throw error;
 			const owner = ownerOf(folder);
 			if (systemClock.monotonic() >= until) {

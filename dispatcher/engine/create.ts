@@ -187,7 +187,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			await turns.deed('setMeta', { key: lastBackupKey, value: JSON.stringify(record) });
 		},
 		get readiness() {
-			return readiness === 'ready' && intake.draining ? 'draining' : readiness;
+			return readiness === 'ready' ? (intake.closed ?? readiness) : readiness;
 		},
 		async stop() {
 			if (readiness === 'stopped') return;

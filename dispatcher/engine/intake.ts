@@ -39,6 +39,12 @@ export class Intake {
 		return this.#drainedBy !== undefined;
 	}
 
+	/** What keeps new jobs out, in words for `GET /readyz`. */
+	get closed(): string | undefined {
+		if (this.draining) return 'draining';
+		return this.#level === 'ample' ? undefined : 'short of disk';
+	}
+
 	get level(): DiskLevel {
 		return this.#level;
 	}
@@ -46,7 +52,7 @@ export class Intake {
 	/** Throws while no new job may come in. */
 	check(): void {
 		if (this.draining) throw new Problem('draining', { retryMs });
-		if (this.#level !== 'ample') throw new Problem('store-full', { retryMs });
+		if (this.closed) throw new Problem('store-full', { retryMs });
 	}
 
 	drain(by: string): void {
@@ -71,11 +77,9 @@ export class Intake {
 		const { reserve } = this.#disk;
 		const { minFreeBytes } = this.#context.settings;
 		const free = this.#disk.freeBytes();
-		// It comes back only when that does not make the disk short again.
-		const room = Math.max(minFreeBytes, reserve.bytes) + reserve.bytes;
-		if (!reserve.held && free >= room) reserve.hold();
-		if (this.#level === 'full' && !reserve.held) return;
-		this.#become(free < minFreeBytes ? 'low' : 'ample');
+		// Taking it back must not be what fills the disk again.
+		const held = reserve.held || (free >= 2 * reserve.bytes && reserve.hold());
+		this.#become(!held ? 'full' : free < minFreeBytes ? 'low' : 'ample');
 	}
 
 	#become(level: DiskLevel): void {

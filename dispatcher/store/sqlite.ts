@@ -74,7 +74,7 @@ export class SqliteStore {
 			this.#migrate(file, found, steps);
 			this.schema = steps.length;
 			this.migratedFrom = found > 0 && found < steps.length ? found : null;
-			this.term = this.#nextTerm();
+			this.term = this.#onFull(() => this.#nextTerm());
 		} catch (error) {
 			this.#db.close();
 			throw error;
@@ -83,15 +83,20 @@ export class SqliteStore {
 
 	/** All deeds in one transaction, on disk when this returns. */
 	commit(deeds: readonly Deed[]): DeedAnswer[] {
+		return this.#onFull(() => this.#commit(deeds));
+	}
+
+	/** A write that finds the disk full is done once more in the room that was kept back. */
+	#onFull<T>(write: () => T): T {
 		try {
-			return this.#commit(deeds);
+			return write();
 		} catch (error) {
 			const full = (((error as { errcode?: number }).errcode ?? 0) & 0xff) === fullCode;
 			if (!full) throw error;
 			const freed = this.#options.reserve?.release() ?? false;
 			this.#options.onPressed?.();
 			if (!freed) throw error;
-			return this.#commit(deeds);
+			return write();
 		}
 	}
 

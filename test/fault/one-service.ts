@@ -1,4 +1,5 @@
 /** One service, and robots when a test wants them, in a folder that is gone after a good end. */
+import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +8,7 @@ import {
 	AgentProgram,
 	type Bundles,
 	builtPrograms,
+	programEnv,
 	quietPort,
 	ServiceProgram,
 } from '../support/programs';
@@ -17,24 +19,36 @@ export class OneService {
 	readonly #bundles: Bundles;
 	readonly #others: { kill(): Promise<void> }[] = [];
 
-	private constructor(folder: string, bundles: Bundles, port: number) {
+	private constructor(
+		folder: string,
+		bundles: Bundles,
+		port: number,
+		env: Record<string, string> | undefined,
+	) {
 		this.folder = folder;
 		this.#bundles = bundles;
-		this.service = new ServiceProgram(bundles, join(folder, 'service'), port);
+		this.service = new ServiceProgram(bundles, join(folder, 'service'), port, env);
 	}
 
 	/** Runs `body` with a service that is ready; ends every process whatever happens. */
-	static async use(body: (house: OneService) => Promise<void>): Promise<void> {
+	static async use(
+		body: (house: OneService) => Promise<void>,
+		options: { env?: Record<string, string>; prepare?(data: string): () => void } = {},
+	): Promise<void> {
 		const folder = mkdtempSync(join(tmpdir(), 'robot-fleet-fault-'));
-		const house = new OneService(folder, builtPrograms(folder), await quietPort());
+		const bundles = builtPrograms(folder);
+		const house = new OneService(folder, bundles, await quietPort(), options.env);
 		let good = false;
+		let undo: (() => void) | undefined;
 		try {
+			undo = options.prepare?.(house.service.data);
 			house.service.start();
 			await house.service.ready();
 			await body(house);
 			good = true;
 		} finally {
 			await Promise.all([house.service, ...house.#others].map((program) => program.kill()));
+			undo?.();
 			if (good) rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
 			else process.stderr.write(`everything is kept in ${folder}\n`);
 		}
@@ -49,6 +63,29 @@ export class OneService {
 		agent.start(token);
 		await agent.connected();
 		return agent;
+	}
+
+	get bundle(): string {
+		return this.#bundles.service;
+	}
+
+	/** Runs one command of `robot-fleet` to its end. */
+	cli(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+		return new Promise((resolve, reject) => {
+			const child = spawn(process.execPath, [this.bundle, ...args], { env: programEnv() });
+			const said = { out: '', err: '' };
+			child.stdout.on('data', (text) => (said.out += text));
+			child.stderr.on('data', (text) => (said.err += text));
+			child.once('error', reject);
+			child.once('close', (code) => resolve({ code, ...said }));
+		});
+	}
+
+	/** A service with a data folder of its own, not yet started. */
+	async another(name: string): Promise<ServiceProgram> {
+		const other = new ServiceProgram(this.#bundles, join(this.folder, name), await quietPort());
+		this.#others.push(other);
+		return other;
 	}
 
 	/** A second service over the same data folder, not yet started. */

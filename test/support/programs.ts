@@ -13,6 +13,11 @@ const root = resolve(__dirname, '../..');
 /** Names that would reach our programs from the shell that runs the tests. */
 const ours = /^(ROBOT_FLEET_|ORCHESTRATOR_|SERVER_URL$|API_KEY$|HEARTBEAT_INTERVAL$|LOG_LEVEL$)/;
 
+/** The environment of the tests, without what is meant for our programs. */
+export function programEnv(): NodeJS.ProcessEnv {
+	return Object.fromEntries(Object.entries(process.env).filter(([name]) => !ours.test(name)));
+}
+
 export interface Bundles {
 	service: string;
 	agent: string;
@@ -82,12 +87,9 @@ class Program {
 
 	protected launch(args: readonly string[]): void {
 		if (this.lives) throw new Error(`${this.#bundle} runs already`);
-		const clean = Object.fromEntries(
-			Object.entries(process.env).filter(([name]) => !ours.test(name)),
-		);
 		const stderr = openSync(this.log, 'a');
 		const child = spawn(process.execPath, [this.#bundle, ...args], {
-			env: { ...clean, ...this.#env },
+			env: { ...programEnv(), ...this.#env },
 			stdio: ['ignore', 'pipe', stderr],
 		});
 		closeSync(stderr);
@@ -161,8 +163,8 @@ export class ServiceProgram extends Program {
 	readonly data: string;
 	readonly port: number;
 
-	constructor(bundles: Bundles, data: string, port: number) {
-		super(bundles.service, `${data}.log`, { LOG_LEVEL: 'info' });
+	constructor(bundles: Bundles, data: string, port: number, env: Record<string, string> = {}) {
+		super(bundles.service, `${data}.log`, { LOG_LEVEL: 'info', ...env });
 		this.data = data;
 		this.port = port;
 	}
