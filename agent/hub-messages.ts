@@ -82,7 +82,7 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 	revoke: { ...attempt, attempt: isCount, token: isText },
 	result_ack: { ...attempt, output: isLengths },
 	output_ack: { ...attempt, stream: oneOf('stdout', 'stderr'), have: isCount },
-	control: { action: isText },
+	control: { action: isText, reconnect_within_ms: optional(isDuration) },
 	error: { code: isText, text: isText },
 };
 

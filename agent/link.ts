@@ -110,6 +110,7 @@ export class Link {
 		const { clock, log } = this.#parts;
 		const { signal } = this.#ending;
 		let failures = 0;
+		let returnWithinMs: number | undefined;
 		try {
 			await pRetry(
 				async () => {
@@ -121,6 +122,7 @@ export class Link {
 					} finally {
 						this.#session = undefined;
 						if (session.wasLive) failures = 0;
+						returnWithinMs = session.returnWithinMs;
 					}
 				},
 				{
@@ -135,7 +137,9 @@ export class Link {
 						const { reconnectMinMs, reconnectMaxMs } = limits;
 						const waitMs = refused
 							? slowRetryMs
-							: backoffMs(failures++, reconnectMinMs, reconnectMaxMs, clock.chance());
+							: returnWithinMs !== undefined
+								? Math.round(clock.chance() * returnWithinMs)
+								: backoffMs(failures++, reconnectMinMs, reconnectMaxMs, clock.chance());
 						log[refused ? 'error' : 'warn'](
 							{ reason: error.message, waitMs },
 							'no link to the service, will try again',
@@ -175,6 +179,7 @@ class Session implements Line {
 	#heardAt: number;
 	#reason: string | undefined;
 	#refusal: LinkRefused | undefined;
+	#returnWithinMs: number | undefined;
 
 	constructor(parts: LinkParts) {
 		this.#parts = parts;
@@ -203,6 +208,11 @@ class Session implements Line {
 
 	get wasLive(): boolean {
 		return this.#stage === 'live';
+	}
+
+	/** Set by a service that said goodbye: it will be back, and wants its robots spread over this time. */
+	get returnWithinMs(): number | undefined {
+		return this.#returnWithinMs;
 	}
 
 	send<T extends keyof RobotMessages>(type: T, payload: RobotMessages[T], answers?: string): void {
@@ -273,8 +283,12 @@ class Session implements Line {
 		} else if (message.type === 'robot_registered' && this.#stage === 'greeted') {
 			this.#goLive(message.payload);
 		} else if (this.#stage === 'live') {
-			if (message.type === 'control' && message.payload.action === 'refresh') void this.#beat();
-			else this.#parts.crew.receive(message);
+			const control = message.type === 'control' ? message.payload : undefined;
+			if (control?.action === 'refresh') void this.#beat();
+			else if (control?.action === 'goodbye') {
+				const withinMs = control.reconnect_within_ms ?? limits.reconnectMinMs;
+				this.#returnWithinMs = Math.min(withinMs, limits.reconnectMaxMs);
+			} else this.#parts.crew.receive(message);
 		}
 	}
 

@@ -8,6 +8,14 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { limits, Problem } from '../protocol';
 
+/**
+ * - `leave`  robots carry on, the queue stays
+ * - `wait`   first for what robots are running, then leave
+ * - `cancel` all that has not ended
+ */
+export type OnStop = (typeof stopWays)[number];
+const stopWays = ['leave', 'wait', 'cancel'] as const;
+
 export interface Config {
 	readonly dataFolder: string;
 	readonly server: {
@@ -25,6 +33,12 @@ export interface Config {
 		readonly minFreeBytes: number;
 		/** Origin of the n8n that may be called back. */
 		readonly n8nUrl: string | undefined;
+	};
+	readonly stop: {
+		/** What becomes of jobs when the service is told to stop. */
+		readonly jobs: OnStop;
+		/** How long it may wait for them. */
+		readonly graceMs: number;
 	};
 	readonly logLevel: string;
 	/** For `GET /config` and people. */
@@ -90,6 +104,8 @@ const settings = {
 		limits.heartbeatMs / 1000,
 		secondsOf,
 	),
+	onStop: setting<OnStop>('--on-stop', ['ROBOT_FLEET_ON_STOP'], 'leave', stopWayOf),
+	stopGrace: setting('--stop-grace', ['ROBOT_FLEET_STOP_GRACE'], 30, secondsOf),
 	minFree: setting('--min-free', ['ROBOT_FLEET_MIN_FREE'], limits.minFreeBytes, bytesOf),
 	logLevel: setting('--log-level', ['LOG_LEVEL'], 'info', levelOf),
 };
@@ -152,6 +168,7 @@ export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
 			minFreeBytes: values.minFree,
 			n8nUrl: values.n8nUrl,
 		},
+		stop: { jobs: values.onStop, graceMs: values.stopGrace * 1000 },
 		logLevel: values.logLevel,
 		shown: { ...nullsFor(values), data: dataFolder },
 	});
@@ -226,6 +243,12 @@ function secondsOf(value: string): number {
 		throw new Error('must be a number of seconds above 0');
 	}
 	return seconds;
+}
+
+function stopWayOf(value: string): OnStop {
+	const way = stopWays.find((known) => known === value.toLowerCase());
+	if (!way) throw new Error(`must be one of ${stopWays.join(', ')}`);
+	return way;
 }
 
 const byteUnits: Record<string, number> = {

@@ -60,6 +60,9 @@ async function upkeepOf(): Promise<Upkeep> {
 	};
 }
 
+/** From the signal, or from the end of the grace time for jobs. */
+const stopDeadlineMs = 9_000;
+
 /** Runs until a signal; resolves with the exit code. */
 async function serve(flags: ServeFlags): Promise<number> {
 	const { readConfig } = await import('./config');
@@ -106,7 +109,15 @@ async function serve(flags: ServeFlags): Promise<number> {
 	if (service.robotsUrl) log.info('robots are served at', { url: service.robotsUrl });
 	process.stdout.write(`ready ${service.url}\n`);
 	const code = await over.promise;
-	await service.close();
+	// Whatever hangs, a stop has an end: all that was acknowledged is on disk, and robots carry on.
+	const graceMs = config.stop.jobs === 'leave' ? 0 : config.stop.graceMs;
+	const late = sleepAwake(graceMs + stopDeadlineMs, true, { ref: false });
+	if (await Promise.race([service.close(), late])) {
+		log.error('the service did not stop in time and is ended', {
+			afterMs: graceMs + stopDeadlineMs,
+		});
+		process.exit(1);
+	}
 	// A handle that some library left open must not keep a stopped service running.
 	setImmediate(() => process.exit(code)).unref();
 	return code;

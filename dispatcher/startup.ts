@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { setTimeout as sleepAwake } from 'node:timers/promises';
 import { limits, Problem, type Scope } from '../protocol';
 import type { Config } from './config';
-import type { Engine } from './engine';
+import type { Caller, Engine } from './engine';
 import { systemChance, systemClock } from './engine/clock';
 import type { Log } from './engine/context';
 import { createEngine } from './engine/create';
@@ -50,7 +50,7 @@ export interface Service {
 	version: string;
 	/** Contents of n8n.key; empty when an operator removed the file. */
 	n8nKey: string;
-	/** Harmless when called twice. */
+	/** No new work; then as the settings say with what runs; then all is on disk. Harmless when called twice. */
 	close(): Promise<void>;
 }
 
@@ -133,7 +133,10 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 			robotsUrl: server.robotsUrl,
 			version,
 			n8nKey: readOr(join(folder, 'n8n.key'), ''),
-			close: () => (closing ??= closeAll()),
+			close: () =>
+				(closing ??= windDown(engine, config, options)
+					.catch((error: unknown) => log.error('winding down failed', { error }))
+					.then(closeAll)),
 		};
 	} catch (error) {
 		const failure = steps.failed(error);
@@ -141,6 +144,31 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 		throw failure;
 	}
 }
+
+const system: Caller = { keyId: 'system', name: 'service', scopes: ['admin'] };
+
+/** New work is refused from here on; what was taken is on disk and answered when this resolves. */
+async function windDown(
+	engine: Engine,
+	{ stop }: Config,
+	{ embedded, log }: ServiceOptions,
+): Promise<void> {
+	await engine.drain(system);
+	// n8n gives us ten seconds; robots carry on without us anyway.
+	if (!embedded && stop.jobs !== 'leave') {
+		const until = systemClock.monotonic() + stop.graceMs;
+		if (stop.jobs === 'cancel') await engine.cancelAll(system, stop.graceMs);
+		while (systemClock.monotonic() < until && (await engine.service()).attempts > 0) {
+			await sleepAwake(50);
+		}
+		const { attempts } = await engine.service();
+		if (attempts > 0) log.warn('jobs are still with robots; they carry on', { attempts });
+	}
+	await Promise.race([engine.flush(), sleepAwake(flushMs, undefined, { ref: false })]);
+}
+
+/** What was taken before is committed in far less; a disk that hangs must not hold the stop up. */
+const flushMs = 2_000;
 
 const storeIn = (folder: string) => join(folder, 'robot-fleet.db');
 const reserveFile = (folder: string) => join(folder, 'reserve');
@@ -229,7 +257,7 @@ function ownerOf(folder: string): string {
 }
 
 /** Written by the start itself, before anyone can ask. */
-const bootstrap = { keyId: 'bootstrap', name: 'first-start', scopes: ['admin'] as const };
+const bootstrap: Caller = { keyId: 'bootstrap', name: 'first-start', scopes: ['admin'] };
 
 /**
  * The first start makes both keys. "First" means that no key was ever used: a crash between making

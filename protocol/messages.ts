@@ -194,6 +194,8 @@ export interface StatusUpdate extends AttemptRef {
 export interface Control {
 	action: 'ping' | 'pong' | 'pause' | 'resume' | 'shutdown' | 'refresh' | 'note' | 'goodbye';
 	text?: string;
+	/** With a hub's `goodbye`: come back at a random moment within this time. */
+	reconnect_within_ms?: number;
 }
 
 export interface ErrorMessage {

@@ -177,6 +177,11 @@ export const problems = {
 		retry: true,
 		text: 'The disk failed under the store ({reason}); nothing that was not on disk was promised. Check the disk, then start the service again: it recovers from the file.',
 	},
+	'store-unreadable': {
+		status: 500,
+		retry: false,
+		text: 'The store {file} cannot be read ({reason}); put a backup in its place with: robot-fleet restore FILE --force.',
+	},
 	'no-room': {
 		status: 507,
 		retry: false,

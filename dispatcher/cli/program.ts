@@ -20,6 +20,8 @@ export interface ServeFlags {
 	config?: string;
 	n8nUrl?: string;
 	minFree?: string;
+	onStop?: string;
+	stopGrace?: string;
 	logLevel?: string;
 	defaultJobTimeout?: string;
 	dispatchInterval?: string;
@@ -83,6 +85,11 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--default-job-timeout <seconds>', 'longest run when a job does not say (default 3600)')
 		.option('--dispatch-interval <seconds>', 'safety sweep (default 5)')
 		.option('--heartbeat-interval <seconds>', 'how often robots say that they live (default 15)')
+		.option(
+			'--on-stop <way>',
+			'leave (robots carry on), wait (for what runs), cancel (all); default leave',
+		)
+		.option('--stop-grace <seconds>', 'how long wait and cancel may take (default 30)')
 		.option('--min-free <size>', 'less free room on the disk: no new jobs (default 1GiB)')
 		.option('--log-level <level>', 'debug, info, warn, error (default info)')
 		.addHelpText(

@@ -162,6 +162,11 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 
 		drain: async (by) => intake.drain(by.name),
 		takeWork: async (by) => intake.resume(by.name),
+		cancelAll: (by, withinMs) => cancelAll(context, (id) => jobs.cancel(id, by), withinMs),
+		async flush() {
+			// Work is committed in the order it came: behind this one lies all that came before.
+			await turns.deed('robotsSeen', { ids: [], at: clock.now() });
+		},
 		async service() {
 			const { disk } = parts;
 			const { minFreeBytes } = parts.settings;
@@ -200,6 +205,26 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		},
 	};
 	return engine;
+}
+
+const cancelBatch = 200;
+
+/** Those with robots first, since they take the longest; newest first, so that nothing is skipped. */
+async function cancelAll(
+	{ store, clock }: Context,
+	cancel: (jobId: string) => Promise<unknown>,
+	withinMs: number,
+): Promise<void> {
+	const until = clock.monotonic() + withinMs;
+	for (const state of ['running', 'dispatched', 'queued', 'pending'] as const) {
+		for (let before: string | undefined; clock.monotonic() < until;) {
+			const page = { state, limit: cancelBatch, ...(before === undefined ? {} : { before }) };
+			const found = await store.read('jobs', page);
+			await Promise.all(found.map(({ id }) => cancel(id)));
+			if (found.length < cancelBatch) break;
+			before = found.at(-1)!.id;
+		}
+	}
 }
 
 /** Names this service to its robots; made once. */

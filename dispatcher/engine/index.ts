@@ -168,6 +168,10 @@ export interface Engine {
 	drain(by: Caller): Promise<void>;
 	/** The end of `drain`. */
 	takeWork(by: Caller): Promise<void>;
+	/** Asks for the end of every job that has none, for so long at most. */
+	cancelAll(by: Caller, withinMs: number): Promise<void>;
+	/** Resolves when all that was asked for before is committed and answered. */
+	flush(): Promise<void>;
 	/** How the service itself is. */
 	service(): Promise<Omit<ServiceStatus, 'version'>>;
 	/** A backup was handed out whole. */

@@ -52,6 +52,8 @@ export interface Server {
 }
 
 const robotsCalls = ['robotEnrol', 'robotLink', 'healthz'] as const satisfies CallName[];
+/** How long answers that are under way may take. */
+const politeMs = 1_000;
 /** How long robots get to answer the goodbye. */
 const goodbyeMs = 500;
 
@@ -82,7 +84,12 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 		const until = clock.monotonic() + goodbyeMs;
 		while (door.open > 0 && clock.monotonic() < until) await clock.sleep(10);
 		door.terminate();
+		const closed = new AbortController();
+		void clock.sleep(politeMs, closed.signal).then(() => {
+			for (const app of apps) app.server.closeAllConnections();
+		});
 		await Promise.all(apps.map((app) => app.close()));
+		closed.abort();
 	};
 
 	try {

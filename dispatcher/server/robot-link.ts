@@ -93,6 +93,14 @@ export class RobotLink {
 		this.#socket.close(code, reason.slice(0, 120));
 	}
 
+	/** The robot carries on, and comes back at a moment of its own choice within this time. */
+	goodbye(text: string, withinMs: number): void {
+		if (this.#state === 'registered') {
+			this.#say('control', { action: 'goodbye', text, reconnect_within_ms: withinMs });
+		}
+		this.close(closeCodes.goodbye, text);
+	}
+
 	/** Without goodbye: for sockets whose other end does not answer any more. */
 	terminate(): void {
 		this.#socket.terminate();

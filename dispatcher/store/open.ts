@@ -114,13 +114,14 @@ class FarStore implements Store {
 		const workerData: ThreadData = { robotFleet: 'store', file, reserve };
 		const worker = new Worker(entry, { workerData, execArgv: [] });
 		const opened = Promise.withResolvers<Opened>();
-		const store = new FarStore(worker, opened, onStep);
+		const store = new FarStore(worker, file, opened, onStep);
 		store.#opened = await opened.promise;
 		return store;
 	}
 
 	private constructor(
 		worker: Worker,
+		file: string,
 		opened: PromiseWithResolvers<Opened>,
 		onStep: StoreOptions['onStep'],
 	) {
@@ -135,7 +136,7 @@ class FarStore implements Store {
 			if ('ready' in answer) opened.resolve(answer.ready);
 			else if ('step' in answer) onStep?.(answer.step);
 			else if ('pressed' in answer) this.#pressed();
-			else if (!('id' in answer)) end(errorOf(answer.failed));
+			else if (!('id' in answer)) end(openingErrorOf(answer.failed, file));
 			else {
 				const waiting = this.#waiting.get(answer.id);
 				this.#waiting.delete(answer.id);
@@ -193,6 +194,13 @@ class FarStore implements Store {
 }
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+
+/** A file that is no store, or a damaged one, is found out when it is opened. */
+function openingErrorOf(failure: StoreFailure, file: string): Error {
+	const primary = (failure.errcode ?? 0) & 0xff;
+	if (primary !== 11 && primary !== 26) return errorOf(failure);
+	return new Problem('store-unreadable', { file, reason: failure.message });
+}
 
 /** SQLite's own words for a disk or a file that cannot be trusted: I/O error, corrupt, cannot open, no database. */
 const brokenCodes = new Set([10, 11, 14, 26]);

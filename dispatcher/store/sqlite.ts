@@ -63,14 +63,11 @@ export class SqliteStore {
 		this.#deeds = deedsOn(this.#sql);
 		this.#reads = readsOn(this.#sql);
 		try {
-			this.#db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE');
-			this.#db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-			this.#db.exec('BEGIN IMMEDIATE; COMMIT');
-			begin('store');
+			this.#lock(() => begin('store'));
 			this.#db.exec('PRAGMA wal_autocheckpoint = 8000; PRAGMA cache_size = -32768');
 			const steps = options.steps ?? migrations;
-			const found = this.#schemaFound(steps.length);
 			begin('migrate');
+			const found = this.#schemaFound(steps.length);
 			this.#migrate(file, found, steps);
 			this.schema = steps.length;
 			this.migratedFrom = found > 0 && found < steps.length ? found : null;
@@ -124,6 +121,20 @@ export class SqliteStore {
 
 	close(): void {
 		if (this.#db.isOpen) this.#db.close();
+	}
+
+	/** `next` is called when the lock is ours, and when what fails is the file and not the lock. */
+	#lock(next: () => void): void {
+		try {
+			this.#db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE');
+			this.#db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+			this.#db.exec('BEGIN IMMEDIATE; COMMIT');
+		} catch (error) {
+			const primary = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
+			if (primary !== 5 && primary !== 6) next();
+			throw error;
+		}
+		next();
 	}
 
 	#schemaFound(ours: number): number {

@@ -114,6 +114,7 @@ true satisfies Same<Static<typeof statusUpdate>, StatusUpdate>;
 export const control = Type.Object({
 	action: Type.Enum(['ping', 'pong', 'pause', 'resume', 'shutdown', 'refresh', 'note', 'goodbye']),
 	text: Type.Optional(longText),
+	reconnect_within_ms: Type.Optional(whole),
 });
 true satisfies Same<Static<typeof control>, Control>;
 

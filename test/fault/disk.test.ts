@@ -1,5 +1,5 @@
 /** A disk that is full, and a disk that fails, under the real service with a real robot. */
-import { rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type FleetClient } from '../../client';
 import { type Job, Problem } from '../../protocol';

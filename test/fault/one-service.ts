@@ -55,10 +55,10 @@ export class OneService {
 	}
 
 	/** A robot that is connected. */
-	async agent(name: string, env: Record<string, string> = {}): Promise<AgentProgram> {
+	async agent(name: string, env: Record<string, string> = {}, slots = 1): Promise<AgentProgram> {
 		const { token } = await this.service.client.createToken({});
 		const data = join(this.folder, name);
-		const agent = new AgentProgram(this.#bundles, this.service.url, { name, data, slots: 1, env });
+		const agent = new AgentProgram(this.#bundles, this.service.url, { name, data, slots, env });
 		this.#others.push(agent);
 		agent.start(token);
 		await agent.connected();
