@@ -14,6 +14,7 @@ import {
 	type KeyRequest,
 	paths,
 	Problem,
+	type PurgeAnswer,
 	type QueueStats,
 	type ReleaseAnswer,
 	type ReleaseRequest,
@@ -185,6 +186,11 @@ export class FleetClient {
 	/** Lets jobs go on that wait since a restore; those that may have run since are kept, with the reason. */
 	release(request: ReleaseRequest = {}): Promise<ReleaseAnswer> {
 		return this.#call('jobsRelease', { body: request });
+	}
+
+	/** Forgets what is over and older than it is kept, or only counts it. */
+	purge(dryRun: boolean): Promise<PurgeAnswer> {
+		return this.#call('purge', { body: { dryRun } });
 	}
 
 	service(): Promise<ServiceStatus> {

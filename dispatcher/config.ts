@@ -31,6 +31,13 @@ export interface Config {
 		readonly sweepMs: number;
 		/** Less free room than this on the disk: no new jobs. */
 		readonly minFreeBytes: number;
+		/** How long what is over is kept. */
+		readonly retention: {
+			readonly jobsMs: number;
+			readonly maxJobs: number;
+			readonly occurrencesMs: number;
+			readonly eventsMs: number;
+		};
 		/** Origin of the n8n that may be called back. */
 		readonly n8nUrl: string | undefined;
 	};
@@ -106,6 +113,15 @@ const settings = {
 	),
 	onStop: setting<OnStop>('--on-stop', ['ROBOT_FLEET_ON_STOP'], 'leave', stopWayOf),
 	stopGrace: setting('--stop-grace', ['ROBOT_FLEET_STOP_GRACE'], 30, secondsOf),
+	keepJobs: setting('--keep-jobs', ['ROBOT_FLEET_KEEP_JOBS'], limits.keepJobsMs, ageOf),
+	maxJobs: setting('--max-jobs', ['ROBOT_FLEET_MAX_JOBS'], limits.keepMaxJobs, countOf),
+	keepOccurrences: setting(
+		'--keep-occurrences',
+		['ROBOT_FLEET_KEEP_OCCURRENCES'],
+		limits.keepOccurrencesMs,
+		ageOf,
+	),
+	keepEvents: setting('--keep-events', ['ROBOT_FLEET_KEEP_EVENTS'], limits.keepEventsMs, ageOf),
 	minFree: setting('--min-free', ['ROBOT_FLEET_MIN_FREE'], limits.minFreeBytes, bytesOf),
 	logLevel: setting('--log-level', ['LOG_LEVEL'], 'info', levelOf),
 };
@@ -166,6 +182,12 @@ export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
 			defaultJobTimeoutMs: values.defaultJobTimeout * 1000,
 			sweepMs: values.dispatchInterval * 1000,
 			minFreeBytes: values.minFree,
+			retention: {
+				jobsMs: values.keepJobs,
+				maxJobs: values.maxJobs,
+				occurrencesMs: values.keepOccurrences,
+				eventsMs: values.keepEvents,
+			},
 			n8nUrl: values.n8nUrl,
 		},
 		stop: { jobs: values.onStop, graceMs: values.stopGrace * 1000 },
@@ -243,6 +265,19 @@ function secondsOf(value: string): number {
 		throw new Error('must be a number of seconds above 0');
 	}
 	return seconds;
+}
+
+const ageUnits: Record<string, number> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+function ageOf(value: string): number {
+	const match = /^(\d{1,6})([mhd])$/.exec(value.trim());
+	if (!match || Number(match[1]) === 0) throw new Error('must be a time such as 30d, 12h or 90m');
+	return Number(match[1]) * ageUnits[match[2]!]!;
+}
+
+function countOf(value: string): number {
+	if (!/^\d{1,12}$/.test(value)) throw new Error('must be a whole number');
+	return Number(value);
 }
 
 function stopWayOf(value: string): OnStop {

@@ -95,6 +95,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 				sweepMs: config.engine.sweepMs,
 				recoveryGraceMs: limits.recoveryGraceMs,
 				minFreeBytes: config.engine.minFreeBytes,
+				retention: config.engine.retention,
 				...(n8nUrl === undefined ? {} : { callbackBase: n8nUrl }),
 			},
 			callbacks,

@@ -258,6 +258,12 @@ export const calls = {
 		scope: 'admin',
 		summary: 'A checked copy of everything as one tar file, taken while work goes on',
 	},
+	purge: {
+		method: 'POST',
+		path: '/maintenance/purge',
+		scope: 'admin',
+		summary: 'Forget what is over and older than it is kept, or count it (dryRun)',
+	},
 	me: { method: 'GET', path: '/me', scope: 'read', summary: 'The key in use: name and scopes' },
 	openapi: {
 		method: 'GET',

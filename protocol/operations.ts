@@ -48,6 +48,14 @@ export interface ServiceStatus {
 		minFreeBytes: number;
 		storeBytes: number;
 	};
+	retention: {
+		/** When the last look through everything ended; null = none has yet. */
+		lastAt: number | null;
+		/** What was forgotten since the service started. */
+		purged: number;
+		/** What the look under way has found and not yet forgotten. */
+		backlog: number;
+	};
 	lastBackup: BackupRecord | null;
 	/** When the store was restored, from a backup of when, and how many jobs still wait to be released. */
 	restored: { at: number; backupAt: number; waiting: number } | null;
@@ -65,4 +73,22 @@ export interface ReleaseAnswer {
 	/** The first thousand that were not released, and why. */
 	kept: { jobId: string; reason: string }[];
 	keptInAll: number;
+}
+
+/** What is over and older than it is kept. */
+export interface PurgeAnswer {
+	/** Nothing was forgotten, only counted. */
+	dryRun: boolean;
+	jobs: number;
+	waits: number;
+	occurrences: number;
+	events: number;
+	/** Idempotency keys. */
+	keys: number;
+	/** Time ran out: call again for the rest. */
+	more: boolean;
+}
+
+export interface PurgeRequest {
+	dryRun?: boolean;
 }

@@ -20,6 +20,10 @@ export interface ServeFlags {
 	config?: string;
 	n8nUrl?: string;
 	minFree?: string;
+	keepJobs?: string;
+	maxJobs?: string;
+	keepOccurrences?: string;
+	keepEvents?: string;
 	onStop?: string;
 	stopGrace?: string;
 	logLevel?: string;
@@ -90,6 +94,10 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 			'leave (robots carry on), wait (for what runs), cancel (all); default leave',
 		)
 		.option('--stop-grace <seconds>', 'how long wait and cancel may take (default 30)')
+		.option('--keep-jobs <age>', 'how long ended jobs are kept (default 30d)')
+		.option('--max-jobs <count>', 'so many ended jobs at most (default 1000000)')
+		.option('--keep-occurrences <age>', 'how long runs of schedules are kept (default 90d)')
+		.option('--keep-events <age>', 'how long events for consumers are kept (default 30d)')
 		.option('--min-free <size>', 'less free room on the disk: no new jobs (default 1GiB)')
 		.option('--log-level <level>', 'debug, info, warn, error (default info)')
 		.addHelpText(

@@ -32,6 +32,8 @@ interface Flags {
 	data?: string;
 }
 
+const purged = ['jobs', 'waits', 'occurrences', 'events', 'keys'] as const;
+
 /** How often `drain --wait` looks. */
 const lookMs = 500;
 
@@ -93,6 +95,30 @@ export function addUpkeep(program: Command, terminal: Terminal & { upkeep: Upkee
 					: `${manifestText(manifest)}restored into ${dataFolder}\n${
 							replaced ? `the store of before is ${replaced}\n` : ''
 						}next: robot-fleet serve, let the robots come back, then: robot-fleet jobs release --all\n`,
+			);
+		});
+
+	command(
+		'purge',
+		'forget what is over and older than it is kept',
+		'Forgets ended jobs, runs and events that are older than they are kept. The service does so by itself, bit by bit; this does it now.',
+		'purge --dry-run',
+	)
+		.option('--data <folder>', 'data folder of the service, to find its address and key')
+		.option('--dry-run', 'only count')
+		.action(async (flags: Flags & { dryRun?: boolean }) => {
+			const service = clientOf(terminal, flags.data);
+			const total = await service.purge(flags.dryRun ?? false);
+			while (total.more && !total.dryRun) {
+				const next = await service.purge(false);
+				for (const what of purged) total[what] += next[what];
+				total.more = next.more;
+			}
+			const counts = purged.map((what) => `${total[what]} ${what}`).join(', ');
+			terminal.out(
+				flags.json
+					? json(total)
+					: `${total.dryRun ? 'would be forgotten' : 'forgotten'}: ${counts}${total.more ? ' or more' : ''}\n`,
 			);
 		});
 

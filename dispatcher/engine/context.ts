@@ -14,6 +14,14 @@ export interface Log {
 	error(text: string, facts?: object): void;
 }
 
+/** How long what is over is kept. */
+export interface RetentionSettings {
+	jobsMs: number;
+	maxJobs: number;
+	occurrencesMs: number;
+	eventsMs: number;
+}
+
 export interface Settings {
 	/** Run limit of kinds that have none of their own. */
 	defaultJobTimeoutMs: number;
@@ -23,6 +31,7 @@ export interface Settings {
 	sweepMs: number;
 	/** How long the service must have been ready before absence counts against a robot. */
 	recoveryGraceMs: number;
+	retention: RetentionSettings;
 	/** Less free room than this on the disk: no new jobs. */
 	minFreeBytes: number;
 	/** Where n8n really listens; a resume URL that points to n8n by another name is sent there. */

@@ -20,6 +20,7 @@ import { type Disk, Intake } from './intake';
 import { Jobs } from './jobs';
 import { Lanes } from './lanes';
 import { Lookout } from './lookout';
+import { Retention } from './retention';
 import { RestoredJobs } from './restored';
 import { Schedules } from './schedules';
 import { Sessions } from './sessions';
@@ -36,6 +37,8 @@ export interface EngineParts {
 	/** The way out to n8n. */
 	callbacks: Callbacks;
 	disk: Disk;
+	/** Called for jobs that were forgotten: what they printed may go too. */
+	forgetOutput?: (jobIds: string[]) => Promise<void>;
 	/** The store is broken: nothing may be promised any more, the process must end. */
 	fatal(error: Error): void;
 }
@@ -91,6 +94,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const schedules = new Schedules(context);
 	const restored = new RestoredJobs(context, sessions);
 	const duties = new Duties(context, attempts, waits, schedules, access, intake);
+	const retention = new Retention(context, parts.forgetOutput);
 	const startedAt = clock.now();
 
 	await access.load();
@@ -100,6 +104,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	await waits.load();
 	await schedules.load();
 	duties.start();
+	retention.start();
 	turns.nudge();
 	intake.look();
 	readiness = 'ready';
@@ -162,7 +167,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 
 		drain: async (by) => intake.drain(by.name),
 		takeWork: async (by) => intake.resume(by.name),
-		cancelAll: (by, withinMs) => cancelAll(context, (id) => jobs.cancel(id, by), withinMs),
+		cancelAll: (by, withinMs) => cancelAll(context, (id) => changes.cancel(id, by), withinMs),
 		async flush() {
 			// Work is committed in the order it came: behind this one lies all that came before.
 			await turns.deed('robotsSeen', { ids: [], at: clock.now() });
@@ -184,10 +189,12 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 					minFreeBytes,
 					storeBytes: disk.storeBytes(),
 				},
+				retention: retention.status,
 				lastBackup: lastBackup === undefined ? null : (JSON.parse(lastBackup) as BackupRecord),
 				restored: restoration && { ...restoration, waiting: await restored.waiting() },
 			};
 		},
+		purge: (dryRun) => retention.purge(dryRun),
 		async noteBackup(record) {
 			await turns.deed('setMeta', { key: lastBackupKey, value: JSON.stringify(record) });
 		},
@@ -198,6 +205,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			if (readiness === 'stopped') return;
 			readiness = 'stopping';
 			await duties.stop();
+			await retention.stop();
 			await access.noteUsed().catch(() => undefined);
 			for (const entry of fleet.all()) entry.session?.sink.close(1001, 'the service stops');
 			await turns.idle();

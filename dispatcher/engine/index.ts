@@ -19,6 +19,7 @@ import type {
 	KeyRequest,
 	OutputAck,
 	Problem,
+	PurgeAnswer,
 	QueueStats,
 	ReleaseAnswer,
 	ReleaseRequest,
@@ -174,6 +175,8 @@ export interface Engine {
 	flush(): Promise<void>;
 	/** How the service itself is. */
 	service(): Promise<Omit<ServiceStatus, 'version'>>;
+	/** Forgets what is old enough now, or only counts it. Ends in time for an answer; `more` = ask again. */
+	purge(dryRun: boolean): Promise<PurgeAnswer>;
 	/** A backup was handed out whole. */
 	noteBackup(record: BackupRecord): Promise<void>;
 

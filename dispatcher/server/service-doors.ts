@@ -1,7 +1,7 @@
 /** The doors for those who look after the service itself: its state, draining, backups, restored jobs. */
 import { once } from 'node:events';
 import { Problem } from '../../protocol';
-import { answers, releaseRequest } from '../../protocol/schemas';
+import { answers, purgeRequest, releaseRequest } from '../../protocol/schemas';
 import { type Ask, type Door, door, type House } from './door';
 
 export const serviceDoors = {
@@ -24,6 +24,12 @@ export const serviceDoors = {
 		},
 	}),
 	backupCreate: door({ run: sendBackup }),
+	purge: door({
+		body: purgeRequest,
+		bodyOptional: true,
+		answer: answers.purgeAnswer,
+		run: ({ body }, { engine }) => engine.purge(body.dryRun ?? false),
+	}),
 	jobsRelease: door({
 		body: releaseRequest,
 		bodyOptional: true,

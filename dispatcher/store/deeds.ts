@@ -4,6 +4,7 @@
  */
 import type { SQLInputValue } from 'node:sqlite';
 import { streams } from '../../protocol/frames';
+import { purgeOn } from './purge';
 import { type Row, snake, type Statements } from './statements';
 import { moveLine, submittedLine } from './timeline';
 import type { Asked, DeedName, Deeds, NewAttempt, StoredJob } from './store';
@@ -334,6 +335,8 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 				key,
 				epoch,
 			),
+
+		purge: purgeOn(sql).purge,
 
 		setMeta: ({ key, value }) =>
 			sql.run('INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)', key, value),

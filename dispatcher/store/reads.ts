@@ -1,6 +1,7 @@
 /** The questions in SQLite. Rows become what store.ts names in one SELECT per table, below. */
 import type { SQLInputValue } from 'node:sqlite';
 import { streams } from '../../protocol/frames';
+import { purgeOn } from './purge';
 import type { Statements } from './statements';
 import { maxAskedLength } from './store';
 import { movesOf } from './timeline';
@@ -24,6 +25,7 @@ import type {
 export type ReadsOfStore = { [N in ReadName]: (args: Reads[N]['in']) => Reads[N]['out'] };
 
 export function readsOn(sql: Statements): ReadsOfStore {
+	const purge = purgeOn(sql);
 	const reads: ReadsOfStore = {
 		heads: ({ lane, shareKey, limit }) =>
 			sql
@@ -178,6 +180,8 @@ export function readsOn(sql: Statements): ReadsOfStore {
 				after,
 				limit,
 			),
+		old: purge.old,
+		finals: purge.finals,
 		meta: ({ key }) =>
 			sql.get('SELECT value FROM meta WHERE key = ?', key)?.['value'] as string | undefined,
 	};

@@ -210,6 +210,10 @@ export interface StoredEvent {
 	data: string;
 }
 
+/** What is forgotten when it is old; in this order. `keys` are idempotency keys. */
+export const purgeables = ['jobs', 'waits', 'occurrences', 'events', 'keys'] as const;
+export type Purgeable = (typeof purgeables)[number];
+
 /** Every deed: what it takes (`in`) and what it answers (`out`). */
 export interface Deeds {
 	/**
@@ -372,6 +376,8 @@ export interface Deeds {
 		out: { epoch: number; cursor: number };
 	};
 	ackSubscription: { in: { key: string; epoch: number; cursor: number }; out: boolean };
+	/** Forgets what is older than `before`, is not in use, and is named by `keys`. Answers which were. */
+	purge: { in: { what: Purgeable; keys: string[]; before: number }; out: string[] };
 	setMeta: { in: { key: string; value: string }; out: boolean };
 }
 export type DeedName = keyof Deeds;
@@ -441,6 +447,17 @@ export interface Reads {
 	schedules: { in: null; out: StoredSchedule[] };
 	subscription: { in: { key: string }; out: StoredSubscription | undefined };
 	events: { in: { subject: string; after: number; limit: number }; out: StoredEvent[] };
+	/** Looks at the next `limit` of a kind behind `cursor`: those that are old enough to be forgotten. */
+	old: {
+		in: { what: Purgeable; before: number; limit: number; cursor: string | null };
+		/** `cursor` null = that was the end. */
+		out: { old: string[]; cursor: string | null };
+	};
+	/** Counts final jobs, piece by piece. */
+	finals: {
+		in: { limit: number; cursor: string | null };
+		out: { count: number; cursor: string | null };
+	};
 	meta: { in: { key: string }; out: string | undefined };
 }
 export type ReadName = keyof Reads;

@@ -16,7 +16,7 @@ import type {
 import { causes } from '../states';
 import { nullable, type Same } from './words';
 
-export { releaseAnswer, serviceStatus } from './operations';
+export { purgeAnswer, releaseAnswer, serviceStatus } from './operations';
 
 const jobState = Type.Enum([
 	'pending',

@@ -3,7 +3,7 @@ export * as answers from './answers';
 export * from './explain';
 export * from './facade';
 export * as robots from './messages';
-export { releaseRequest } from './operations';
+export { purgeRequest, releaseRequest } from './operations';
 export * from './queries';
 export * from './services';
 export * from './submit';

@@ -1,7 +1,13 @@
 /** Bodies and answers of the calls that look after the service itself. */
 import { type Static, Type } from 'typebox';
 import { limits } from '../limits';
-import type { ReleaseAnswer, ReleaseRequest, ServiceStatus } from '../operations';
+import type {
+	PurgeAnswer,
+	PurgeRequest,
+	ReleaseAnswer,
+	ReleaseRequest,
+	ServiceStatus,
+} from '../operations';
 import { id, nullable, type Same, strict } from './words';
 
 const at = Type.Integer({ description: 'Epoch milliseconds' });
@@ -21,6 +27,7 @@ export const serviceStatus = Type.Object({
 		minFreeBytes: whole,
 		storeBytes: whole,
 	}),
+	retention: Type.Object({ lastAt: nullable(at), purged: whole, backlog: whole }),
 	lastBackup: nullable(Type.Object({ at, bytes: whole })),
 	restored: nullable(Type.Object({ at, backupAt: at, waiting: whole })),
 });
@@ -49,3 +56,20 @@ export const releaseAnswer = Type.Object({
 	keptInAll: whole,
 });
 true satisfies Same<Static<typeof releaseAnswer>, ReleaseAnswer>;
+
+export const purgeRequest = Type.Object(
+	{ dryRun: Type.Optional(Type.Boolean({ description: 'Only count.' })) },
+	strict,
+);
+true satisfies Same<Static<typeof purgeRequest>, PurgeRequest>;
+
+export const purgeAnswer = Type.Object({
+	dryRun: Type.Boolean(),
+	jobs: whole,
+	waits: whole,
+	occurrences: whole,
+	events: whole,
+	keys: whole,
+	more: Type.Boolean({ description: 'Time ran out: call again for the rest' }),
+});
+true satisfies Same<Static<typeof purgeAnswer>, PurgeAnswer>;

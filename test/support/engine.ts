@@ -12,6 +12,7 @@ import type {
 import { Problem, scopes } from '../../protocol';
 import type { Caller, Engine, RobotSession } from '../../dispatcher/engine';
 import { createEngine } from '../../dispatcher/engine/create';
+import type { RetentionSettings } from '../../dispatcher/engine/context';
 import type { Disk } from '../../dispatcher/engine/intake';
 import type { Callbacks } from '../../dispatcher/engine/waits';
 import { openStore } from '../../dispatcher/store/open';
@@ -25,6 +26,8 @@ const ampleDisk: Disk = {
 	storeBytes: () => 0,
 	reserve: { held: true, bytes: 1_000, hold: () => true },
 };
+
+const dayMs = 86_400_000;
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -46,6 +49,8 @@ export interface HouseOptions {
 	acceptGatherMs?: number;
 	disk?: Disk;
 	clock?: FakeClock;
+	retention?: Partial<RetentionSettings>;
+	forgetOutput?: (jobIds: string[]) => Promise<void>;
 }
 
 export async function house(options: HouseOptions = {}): Promise<House> {
@@ -65,8 +70,16 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 				sweepMs: 1_000,
 				recoveryGraceMs: 90_000,
 				minFreeBytes: 1_000,
+				retention: {
+					jobsMs: 30 * dayMs,
+					maxJobs: 1_000_000,
+					occurrencesMs: 90 * dayMs,
+					eventsMs: 30 * dayMs,
+					...options.retention,
+				},
 			},
 			disk: options.disk ?? ampleDisk,
+			...(options.forgetOutput ? { forgetOutput: options.forgetOutput } : {}),
 			callbacks: options.callbacks ?? {
 				check: () => undefined,
 				post: async () => ({ status: 200, body: { resumed: true } }),
