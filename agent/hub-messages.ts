@@ -53,12 +53,18 @@ const attempt = { job_id: isJobId, epoch: isCount };
 
 /** Fields we rely on; more may be there. */
 const shapes: Record<keyof HubMessages, Record<string, Is>> = {
-	connected: { hub_id: isText, protocol: shape({ min: isCount, max: isCount }), nonce: isText },
+	connected: {
+		hub_id: isText,
+		protocol: shape({ min: isCount, max: isCount }),
+		nonce: isText,
+		features: optional(listOf(isText)),
+	},
 	robot_registered: {
 		robot_id: isText,
 		name: isText,
 		hub_id: isText,
 		protocol: isCount,
+		features: optional(listOf(isText)),
 		heartbeat_interval: (value) => isDuration(value) && (value as number) > 0,
 		limits: shape({ max_output_frame: isCount, max_control_frame: isCount }),
 		verdicts: listOf(

@@ -11,6 +11,7 @@ import { randomUUID } from 'node:crypto';
 import pRetry from 'p-retry';
 import { type RawData, WebSocket } from 'ws';
 import {
+	chooseProtocol,
 	closeCodes,
 	type Connected,
 	type Envelope,
@@ -19,6 +20,9 @@ import {
 	helloProof,
 	limits,
 	paths,
+	type ProtocolRange,
+	protocolRange,
+	rangeText,
 	type RobotMessages,
 	type RobotRegistered,
 } from '../protocol';
@@ -92,9 +96,21 @@ const refusals: Record<number, string> = {
 		'The service does not accept the key of this robot (it was removed there, or the service has lost its data); enroll it again with --token TOKEN.',
 	[closeCodes.badMachine]:
 		'The service says that this identity belongs to another machine; enroll this one with its own --data folder and --token TOKEN.',
+	[closeCodes.badProtocol]:
+		'The service does not speak the protocol of this agent; update the older of the two.',
 	[closeCodes.notYours]:
 		'The service says that this identity is in use by another agent, or not one of its own; stop the other agent, or enroll this machine as a new robot.',
 };
+
+const update = {
+	agent: 'update this agent: npm install -g robot-fleet-agent@latest',
+	service: 'update the service, or install the agent of its version here',
+};
+
+function unlike(theirs: ProtocolRange): string {
+	const older = theirs.min > protocolRange.max ? 'agent' : 'service';
+	return `This agent speaks protocol ${rangeText(protocolRange)}, the service ${rangeText(theirs)}; ${update[older]}.`;
+}
 
 export class Link {
 	readonly #parts: LinkParts;
@@ -180,6 +196,8 @@ class Session implements Line {
 	#reason: string | undefined;
 	#refusal: LinkRefused | undefined;
 	#returnWithinMs: number | undefined;
+	/** The service speaks more than we know. */
+	#newer = false;
 
 	constructor(parts: LinkParts) {
 		this.#parts = parts;
@@ -268,6 +286,8 @@ class Session implements Line {
 			return this.#complain('bad-message', 'no binary frame is expected here', undefined);
 		const heard = readHubMessage(data.toString());
 		if (!heard.ok) {
+			// What a newer service says beyond the version we chose is not meant for us.
+			if (this.#newer && heard.code === 'unknown-message') return;
 			this.#parts.log.warn({ type: heard.type, reason: heard.reason }, 'message not understood');
 			// Two sides that answer each other's complaints would never stop.
 			if (heard.type !== 'error') this.#complain(heard.code, heard.reason, heard.id);
@@ -310,17 +330,19 @@ class Session implements Line {
 			this.#refusal = new LinkRefused(message, canRejoin());
 			return this.cut(message);
 		}
-		const protocol = Math.min(limits.protocolVersion, connected.protocol.max);
-		if (protocol < Math.max(limits.oldestProtocolVersion, connected.protocol.min)) {
-			return this.cut(
-				`this agent speaks protocol ${limits.protocolVersion}, the service ${connected.protocol.min} to ${connected.protocol.max}; update the older of the two`,
-			);
+		const protocol = chooseProtocol(protocolRange, connected.protocol);
+		if (protocol === undefined) {
+			// Whoever updates one of the two need not touch the other: we look again now and then.
+			this.#refusal = new LinkRefused(unlike(connected.protocol));
+			return this.cut(this.#refusal.message);
 		}
+		this.#newer = connected.protocol.max > protocolRange.max;
 		this.#stage = 'greeted';
 		this.send('hello', {
 			...self,
 			robot_id: membership.robotId,
 			protocol,
+			protocol_range: protocolRange,
 			signature: identity.sign(helloProof(membership.hubId, membership.robotId, connected.nonce)),
 			info: info(),
 			attempts: crew.held,

@@ -102,6 +102,7 @@ async function main(): Promise<number> {
 	const { enrol, EnrolRefused } = await import('./enrol');
 	const { Link, LinkRefused } = await import('./link');
 	const { Runner } = await import('./runner');
+	const { wireFeatures } = await import('../protocol');
 
 	const executors = new Map<string, import('./executors/executor').Executor>();
 	executors.set(
@@ -131,7 +132,7 @@ async function main(): Promise<number> {
 				version: agentVersion,
 				journal_id: journal.id,
 				boot_id: bootId,
-				features: [...executors.keys()].map((kind) => `kind:${kind}`),
+				features: [...wireFeatures, ...[...executors.keys()].map((kind) => `kind:${kind}`)],
 				slots: config.slots,
 				labels: { ...config.labels },
 				capabilities: [...config.capabilities],

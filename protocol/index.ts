@@ -8,3 +8,4 @@ export * from './problems';
 export * from './seed-names';
 export * from './services';
 export * from './states';
+export * from './version';

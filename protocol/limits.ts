@@ -1,6 +1,6 @@
 /** Defaults and limits that both sides of a wire must agree on. Units are in the names. */
 export const limits = {
-	protocolVersion: 1,
+	protocolVersion: 2,
 	oldestProtocolVersion: 1,
 	heartbeatMs: 15_000,
 	/** A robot silent for so many heartbeats is offline. */

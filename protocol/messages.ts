@@ -10,6 +10,8 @@
  * attempt is over.
  */
 
+import type { ProtocolRange } from './version';
+
 export interface Envelope<T extends string = string, P = unknown> {
 	type: T;
 	id: string;
@@ -30,7 +32,9 @@ export interface AttemptRef {
 
 export interface Connected {
 	hub_id: string;
-	protocol: { min: number; max: number };
+	protocol: ProtocolRange;
+	/** What this hub can do; absent before version 2. */
+	features?: string[];
 	/** To be signed: see `helloProof`. base64url. */
 	nonce: string;
 }
@@ -44,7 +48,10 @@ export interface HeldAttempt extends AttemptRef {
 
 export interface Hello {
 	robot_id: string;
+	/** The version the robot wants to speak, chosen from the hub's range. */
 	protocol: number;
+	/** All it could speak; absent before version 2. */
+	protocol_range?: ProtocolRange;
 	features: string[];
 	version: string;
 	/** Made with the journal; another one means the robot has lost its memory. */
@@ -91,7 +98,10 @@ export interface RobotRegistered {
 	robot_id: string;
 	name: string;
 	hub_id: string;
+	/** The version both speak from here on. */
 	protocol: number;
+	/** What both can do; absent before version 2. */
+	features?: string[];
 	/** Seconds. */
 	heartbeat_interval: number;
 	limits: { max_output_frame: number; max_control_frame: number };
@@ -235,5 +245,6 @@ export const closeCodes = {
 	badMachine: 4002,
 	notYours: 4003,
 	tooMany: 4004,
+	badProtocol: 4005,
 	goodbye: 1001,
 } as const;

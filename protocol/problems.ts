@@ -156,7 +156,7 @@ export const problems = {
 	'protocol-version': {
 		status: 426,
 		retry: false,
-		text: 'This agent speaks protocol {theirs}, the service {ours}; update the older of the two.',
+		text: 'This agent speaks protocol {theirs}, the service {ours}; update the {older}.',
 	},
 
 	// The state of the world

@@ -10,7 +10,7 @@ import type { Context } from './context';
 /** Between two looks through everything. */
 const cycleMs = 10 * 60_000;
 const pauseMs = 10;
-const lookSize = 1_000;
+const lookSize = 500;
 /** How long one bite may keep the store from others, and its size. */
 const wantedMs = 5;
 const leastBite = 10;

@@ -32,6 +32,7 @@ const attemptRef = {
 export const hello = Type.Object({
 	robot_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
 	protocol: whole,
+	protocol_range: Type.Optional(Type.Object({ min: whole, max: whole })),
 	features: Type.Array(shortText, { maxItems: 256 }),
 	version: shortText,
 	journal_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),

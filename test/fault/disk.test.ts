@@ -71,6 +71,10 @@ onSmallDisk(
 					expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0);
 					expect((await fetch(`${service.url}/readyz`)).status).toBe(503);
 
+					const backup = join(folder, 'backup.tar');
+					const copied = await house.cli('backup', backup, '--data', service.data);
+					expect(copied).toMatchObject({ code: 1, err: expect.stringContaining('no-room') });
+
 					writeFileSync(go, '');
 					const ended = await eventually(
 						'the result to be stored on the full disk',

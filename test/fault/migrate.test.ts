@@ -8,6 +8,7 @@ import * as esbuild from 'esbuild';
 import { migrations } from '../../dispatcher/store/migrations';
 import { openStore } from '../../dispatcher/store/open';
 import { job } from '../store/suite';
+import { noSmallDisk, SmallDisk } from '../support/bad-disk';
 import { readRows } from './chaos';
 
 jest.setTimeout(240_000);
@@ -43,9 +44,9 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Opens the store with so many steps more; kills it after `killAfterMs`. */
-async function open(steps: number, killAfterMs = Infinity) {
+async function open(steps: number, killAfterMs = Infinity, path = file()) {
 	const begun = performance.now();
-	const child = spawn(process.execPath, [program, file(), String(steps)]);
+	const child = spawn(process.execPath, [program, path, String(steps)]);
 	let out = '';
 	child.stdout.on('data', (text) => (out += text));
 	child.stderr.on('data', (text) => (out += text));
@@ -116,3 +117,34 @@ function readVersion() {
 		db.close();
 	}
 }
+
+(noSmallDisk() === undefined ? test : test.skip)(
+	'an upgrade on a disk without room for it is refused in one sentence, and the store stays as it was',
+	async () => {
+		const disk = new SmallDisk(join(folder, 'small'), 24);
+		try {
+			const path = join(disk.folder, 'robot-fleet.db');
+			const store = await openStore({ file: path });
+			for (let i = 0; i < 3; i++) {
+				await store.commit(
+					Array.from({ length: 2_000 }, (_, n) => ({
+						do: 'insertJob' as const,
+						with: { job: job(`job-${i}-${n}`) },
+					})),
+				);
+			}
+			await store.close();
+			disk.fill();
+			const refused = await open(1, Infinity, path);
+			expect(refused.code).not.toBe(0);
+			expect(refused.out).toMatch(
+				/The copy before the upgrade of the store needs \d+ MiB in .*small/,
+			);
+			expect(readdirSync(disk.folder).filter((name) => name.includes('before'))).toEqual([]);
+			disk.empty();
+			expect((await open(0, Infinity, path)).out).toContain(`open ${released} from null`);
+		} finally {
+			disk.close();
+		}
+	},
+);
