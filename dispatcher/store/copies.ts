@@ -6,13 +6,13 @@
 import { closeSync, fsyncSync, openSync, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { backup, DatabaseSync } from 'node:sqlite';
-import { type BackupContents, type JobState, jobStates, Problem } from '../../protocol';
+import { type BackupContents, type JobState, jobStates, limits, Problem } from '../../protocol';
 import { migrations } from './migrations';
 
 /** Pages a step: about a millisecond, during which a commit waits. */
 const pagesPerStep = 100;
-/** A copy must not be what fills the disk. */
-const spareBytes = 16 * 1024 * 1024;
+/** A copy must not be what fills the disk, nor take the room of results. */
+const spareBytes = limits.reserveBytes + 16 * 1024 * 1024;
 
 /** Refuses with `no-room` when the folder cannot take `bytes` more. */
 export function demandRoom(folder: string, bytes: number, what: string): void {
