@@ -310,7 +310,14 @@ export interface Deeds {
 	};
 	/** Changes what a pending job waits for; it stays pending. */
 	waitFor: {
-		in: { jobId: string; cause: Cause | null; dueAt: number; reason: string; by: string; at: number };
+		in: {
+			jobId: string;
+			cause: Cause | null;
+			dueAt: number;
+			reason: string;
+			by: string;
+			at: number;
+		};
 		out: boolean;
 	};
 	/** Puts the wish on record for a job with a live attempt of this epoch. */
