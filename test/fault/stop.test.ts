@@ -1,4 +1,5 @@
 /** How the service stops: under load, with jobs running, asked twice. */
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Problem } from '../../protocol';
 import { eventually, OneService } from './one-service';
@@ -17,7 +18,12 @@ test('told to stop under more load than it can carry it ends in time, and every 
 		const { service } = house;
 		await house.agent('anna', {}, 4);
 		const slow = await house.agent('slow');
-		const long = await service.client.submit({ ...sleeper(40), target: { robot: 'slow' } });
+		const go = join(house.folder, 'go');
+		const long = await service.client.submit({
+			kind: 'command',
+			spec: { shell: 'while [ ! -e "$GO" ]; do sleep 0.1; done', env: { GO: go } },
+			target: { robot: 'slow' },
+		});
 		await eventually('it to run', async () => {
 			return (await service.client.job(long.jobId)).state === 'running';
 		});
@@ -58,6 +64,10 @@ test('told to stop under more load than it can carry it ends in time, and every 
 		expect(job).toMatchObject({ state: 'running', attempt: 1 });
 		expect(slow.logged().match(/"msg":"job taken"/g)).toHaveLength(1);
 		expect(slow.logged()).not.toContain('"msg":"job ended"');
+		writeFileSync(go, '');
+		await eventually('it to end', async () => {
+			return (await service.client.job(long.jobId)).state === 'completed';
+		});
 	});
 });
 
