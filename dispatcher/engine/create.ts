@@ -20,7 +20,7 @@ import { type Disk, Intake } from './intake';
 import { Jobs } from './jobs';
 import { Lanes } from './lanes';
 import { Lookout } from './lookout';
-import { Retention } from './retention';
+import { Purge } from './purge';
 import { RestoredJobs } from './restored';
 import { Schedules } from './schedules';
 import { Sessions } from './sessions';
@@ -94,7 +94,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const schedules = new Schedules(context);
 	const restored = new RestoredJobs(context, sessions);
 	const duties = new Duties(context, attempts, waits, schedules, access, intake);
-	const retention = new Retention(context, parts.forgetOutput);
+	const purge = new Purge(context, parts.forgetOutput);
 	const startedAt = clock.now();
 
 	await access.load();
@@ -104,7 +104,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	await waits.load();
 	await schedules.load();
 	duties.start();
-	retention.start();
+	purge.start();
 	turns.nudge();
 	intake.look();
 	readiness = 'ready';
@@ -189,12 +189,12 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 					minFreeBytes,
 					storeBytes: disk.storeBytes(),
 				},
-				retention: retention.status,
+				retention: purge.status,
 				lastBackup: lastBackup === undefined ? null : (JSON.parse(lastBackup) as BackupRecord),
 				restored: restoration && { ...restoration, waiting: await restored.waiting() },
 			};
 		},
-		purge: (dryRun) => retention.purge(dryRun),
+		purge: (dryRun) => purge.purge(dryRun),
 		async noteBackup(record) {
 			await turns.deed('setMeta', { key: lastBackupKey, value: JSON.stringify(record) });
 		},
@@ -205,7 +205,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			if (readiness === 'stopped') return;
 			readiness = 'stopping';
 			await duties.stop();
-			await retention.stop();
+			await purge.stop();
 			await access.noteUsed().catch(() => undefined);
 			for (const entry of fleet.all()) entry.session?.sink.close(1001, 'the service stops');
 			await turns.idle();

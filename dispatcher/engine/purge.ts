@@ -22,7 +22,7 @@ const answerMs = 20_000;
 
 type Counts = Record<Purgeable, number>;
 
-export class Retention {
+export class Purge {
 	readonly #context: Context;
 	readonly #forgetOutput: (jobIds: string[]) => Promise<void>;
 	readonly #stop = new AbortController();
