@@ -13,18 +13,21 @@ import {
 	type JobAssignment,
 	type JobResultMessage,
 	limits,
+	type ResultAck,
 	type Variables,
 	type Verdict,
 } from '../protocol';
 import { type Stream, streams } from '../protocol/frames';
+import type { Ballast } from './ballast';
 import type { Clock } from './clock';
 import type { Executor, Outcome, RunContext, Stop } from './executors/executor';
 import type { ExitRecord, Journal, Trace } from './journal';
 import type { Line } from './link';
 import type { Log } from './log';
 import { Outflow } from './outflow';
-import type { AttemptSpool, Lengths, Spool } from './spool';
+import type { AttemptSpool, Spool } from './spool';
 import { Tail } from './tail';
+import type { Window } from './window';
 
 /** When the disk refuses the exit record: it is kept in memory and tried again. */
 const journalRetryMs = 5_000;
@@ -32,6 +35,9 @@ const journalRetryMs = 5_000;
 export interface AttemptTools {
 	journal: Journal;
 	spool: Spool;
+	/** Room for the exit record when the disk is full. */
+	ballast: Ballast;
+	window: Window;
 	clock: Clock;
 	log: Log;
 }
@@ -45,6 +51,7 @@ export class Attempt {
 	readonly #journal: Journal;
 	readonly #clock: Clock;
 	readonly #log: Log;
+	readonly #ballast: Ballast;
 	readonly #spool: AttemptSpool;
 	readonly #outflow: Outflow;
 	readonly #tails = {
@@ -61,16 +68,24 @@ export class Attempt {
 	#resultTicks = 0;
 	#lastOutputAt = 0;
 
-	constructor(assignment: JobAssignment, trace: Trace, startedAt: number, tools: AttemptTools) {
+	/** With `exit` for one that has ended in an earlier life of this agent. */
+	constructor(
+		assignment: JobAssignment,
+		trace: Trace,
+		startedAt: number,
+		tools: AttemptTools,
+		exit: ExitRecord | null = null,
+	) {
 		this.assignment = assignment;
 		this.#trace = trace;
 		this.#startedAt = startedAt;
 		this.#journal = tools.journal;
 		this.#clock = tools.clock;
 		this.#log = tools.log;
-		this.#spool = tools.spool.open(assignment.job_id, assignment.epoch);
-		const { clock, log } = tools;
-		this.#outflow = new Outflow(assignment.job_id, assignment.epoch, this.#spool, clock, log);
+		this.#ballast = tools.ballast;
+		this.#exit = exit;
+		this.#spool = tools.spool.open(assignment.job_id, assignment.epoch, exit ?? undefined);
+		this.#outflow = new Outflow(assignment.job_id, assignment.epoch, this.#spool, tools);
 	}
 
 	get phase(): Phase {
@@ -105,10 +120,9 @@ export class Attempt {
 	}
 
 	/** For an attempt of an earlier life of this agent: it has its exit record, or nobody knows. */
-	async resume(executor: Executor | undefined, exit: ExitRecord | null): Promise<void> {
-		this.#exit = exit;
-		this.#phase = exit === null ? 'running' : 'ended';
-		if (exit !== null) return;
+	async resume(executor: Executor | undefined): Promise<void> {
+		this.#phase = this.#exit === null ? 'running' : 'ended';
+		if (this.#exit !== null) return;
 		await this.#recallTails();
 		await this.#finish(
 			lostSight(
@@ -174,24 +188,25 @@ export class Attempt {
 	}
 
 	/** True when the service has everything. */
-	resultTaken(have: Lengths): boolean {
+	resultTaken({ output, complete }: Pick<ResultAck, 'output' | 'complete'>): boolean {
 		if (this.#exit === null) return false;
 		this.#resultTaken = true;
-		this.#outflow.acknowledgedWithResult(have);
-		return this.#outflow.settled;
+		this.#resultTicks = 0;
+		this.#outflow.acknowledgedWithResult(output);
+		return complete;
 	}
 
-	/** True when the service has everything. */
-	outputTaken(stream: Stream, have: number): boolean {
+	outputTaken(stream: Stream, have: number): void {
 		this.#outflow.acknowledged(stream, have);
-		return this.#resultTaken && this.#outflow.settled;
 	}
 
 	/** With every heartbeat: what was not answered for a whole one is said again. */
 	tick(): void {
 		this.#outflow.tick();
-		if (this.#exit === null || this.#resultTaken || this.#line === undefined) return;
-		if (++this.#resultTicks > 1) this.tellResult();
+		if (this.#exit === null || this.#line === undefined) return;
+		// Taken, and output is on its way: the service says when it has all of it.
+		if (this.#resultTaken && !this.#outflow.settled) this.#resultTicks = 0;
+		else if (++this.#resultTicks > 1) this.tellResult();
 	}
 
 	/** The service has all of it. */
@@ -280,7 +295,12 @@ export class Attempt {
 				const tail = this.#tails[stream];
 				const length = this.#spool.lengths[stream];
 				const from = Math.max(0, length - limits.maxTailBytes);
-				tail.push(await this.#spool.read(stream, from, limits.maxTailBytes));
+				for (let at = from; at < length;) {
+					const { offset, data } = await this.#spool.read(stream, at, length - at);
+					if (data.length === 0) break;
+					tail.push(data);
+					at = offset + data.length;
+				}
 				tail.total = length;
 			}
 		} catch (error) {
@@ -291,7 +311,7 @@ export class Attempt {
 	async #finish(outcome: Outcome): Promise<void> {
 		await this.#spool.sync();
 		await this.#spool.close();
-		const exit = this.#exitRecord(outcome);
+		const exit = this.#exitRecord(outcome, await this.#digests());
 		const { job_id, epoch } = this.assignment;
 		for (;;) {
 			try {
@@ -299,6 +319,7 @@ export class Attempt {
 				break;
 			} catch (error) {
 				this.#log.error({ err: error, ...this.#names() }, 'exit record cannot be journalled');
+				this.#ballast.release();
 				await this.#clock.sleep(journalRetryMs);
 			}
 		}
@@ -308,23 +329,41 @@ export class Attempt {
 		this.tellResult();
 	}
 
-	#exitRecord(outcome: Outcome): ExitRecord {
+	/** Of what there is to deliver; without one the service takes a stream as it comes. */
+	async #digests(): Promise<Pick<ExitRecord, 'sha256'>> {
+		const sha256: ExitRecord['sha256'] = {};
+		for (const stream of streams) {
+			try {
+				const digest = await this.#spool.digest(stream);
+				if (digest !== undefined) sha256[stream] = digest;
+			} catch (error) {
+				this.#log.error({ err: error, ...this.#names() }, 'output cannot be read from the spool');
+			}
+		}
+		return Object.keys(sha256).length > 0 ? { sha256 } : {};
+	}
+
+	#exitRecord(outcome: Outcome, digests: Pick<ExitRecord, 'sha256'>): ExitRecord {
 		const end = outcome.end === 'stopped' ? endOf(this.#stop.signal.reason as Stop) : undefined;
-		const { dropped } = this.#spool;
-		const outputs = { ...outcome.outputs };
-		if (dropped.stdout + dropped.stderr > 0) outputs.dropped_output_bytes = dropped;
+		const holes: ExitRecord['holes'] = {};
+		for (const stream of streams) {
+			const found = this.#spool.holes(stream);
+			if (found.length > 0) holes[stream] = found;
+		}
+		const cut = Object.keys(holes).length > 0;
 		return {
 			state: end?.state ?? (outcome.end === 'done' ? 'completed' : 'failed'),
 			cause: end?.cause ?? outcome.cause,
 			output: this.#spool.lengths,
+			...(cut ? { holes } : {}),
+			...digests,
 			result: {
 				exit_code: outcome.exitCode,
 				signal: outcome.signal,
 				stdout: this.#tails.stdout.text,
 				stderr: this.#tails.stderr.text,
-				truncated:
-					this.#tails.stdout.cut || this.#tails.stderr.cut || dropped.stdout + dropped.stderr > 0,
-				outputs,
+				truncated: this.#tails.stdout.cut || this.#tails.stderr.cut || cut,
+				outputs: outcome.outputs,
 				duration_ms: Math.max(0, Math.round(this.#clock.now() - this.#startedAt)),
 				error: end === undefined ? outcome.error : { type: end.cause, message: end.message },
 				process_gone: outcome.processGone,

@@ -5,6 +5,7 @@
  */
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
+import { limits } from '../protocol';
 
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -23,6 +24,10 @@ export interface AgentConfig {
 	/** Longest time between two heartbeats; the service may ask for more of them. */
 	readonly heartbeatMs: number | undefined;
 	readonly stopGraceMs: number;
+	/** Output kept of one job until the service has it. */
+	readonly maxOutputBytes: number;
+	/** Free disk that output leaves alone. */
+	readonly reserveBytes: number;
 	readonly logLevel: LogLevel;
 }
 
@@ -38,6 +43,8 @@ export interface Flags {
 	config?: string;
 	insecure?: boolean;
 	stopGrace?: string;
+	maxOutput?: string;
+	reserve?: string;
 	logLevel?: string;
 }
 
@@ -68,6 +75,8 @@ const settings = {
 	insecure: { file: 'insecure', flag: '--insecure', env: 'ROBOT_FLEET_AGENT_INSECURE' },
 	heartbeat: { file: 'heartbeatInterval', env: 'HEARTBEAT_INTERVAL' },
 	stopGrace: { file: 'stopGrace', flag: '--stop-grace', env: 'ROBOT_FLEET_AGENT_STOP_GRACE' },
+	maxOutput: { file: 'maxOutput', flag: '--max-output', env: 'ROBOT_FLEET_AGENT_MAX_OUTPUT' },
+	reserve: { file: 'reserve', flag: '--reserve', env: 'ROBOT_FLEET_AGENT_RESERVE' },
 	logLevel: { file: 'logLevel', flag: '--log-level', env: 'LOG_LEVEL' },
 } as const satisfies Record<string, Setting>;
 type SettingName = keyof typeof settings;
@@ -142,6 +151,18 @@ export function readConfig(
 		whole: false,
 		unit: ' seconds',
 	});
+	const maxOutputMiB = number('maxOutput', flags.maxOutput, {
+		min: 0.001,
+		max: 1_024,
+		whole: false,
+		unit: ' MiB',
+	});
+	const reserveMiB = number('reserve', flags.reserve, {
+		min: 0,
+		max: 1_048_576,
+		whole: false,
+		unit: ' MiB',
+	});
 	const logLevel = readLogLevel(pick('logLevel', flags.logLevel), mistakes);
 
 	if (mistakes.length > 0) return { ok: false, mistakes };
@@ -158,9 +179,18 @@ export function readConfig(
 			insecure,
 			heartbeatMs: heartbeatS === undefined ? undefined : heartbeatS * 1_000,
 			stopGraceMs: (stopGraceS ?? 10) * 1_000,
+			maxOutputBytes: bytesOf(maxOutputMiB) ?? limits.maxOutputBytes,
+			reserveBytes: bytesOf(reserveMiB) ?? reserveBytes,
 			logLevel,
 		}),
 	};
+}
+
+/** Left to the rest of the machine: a robot whose disk is full helps nobody. */
+const reserveBytes = 16 * 1024 * 1024;
+
+function bytesOf(mebibytes: number | undefined): number | undefined {
+	return mebibytes === undefined ? undefined : Math.round(mebibytes * 1024 * 1024);
 }
 
 function readConfigFile(

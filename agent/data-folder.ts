@@ -1,20 +1,23 @@
 /**
- * The data folder of one robot: identity, journal, spool. Opened together, because the journal's lock
- * decides who may touch the other two. What is wrong with it is one sentence for the owner.
+ * The data folder of one robot: identity, journal, spool, ballast. Opened together, because the journal's
+ * lock decides who may touch the others. What is wrong with it is one sentence for the owner.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { limits } from '../protocol';
+import { Ballast } from './ballast';
 import type { Clock } from './clock';
 import { Identity } from './identity';
 import { Journal, JournalUnusable } from './journal';
-import { Spool } from './spool';
+import { Spool, type SpoolLimits } from './spool';
 
 export type Opened =
-	| { ok: true; journal: Journal; identity: Identity; spool: Spool }
+	| { ok: true; journal: Journal; identity: Identity; spool: Spool; ballast: Ballast }
 	| { ok: false; sentence: string };
 
-export function openFolder(folder: string, clock: Clock): Opened {
+/** For one exit record with both tails, its page and its log. */
+const ballastBytes = 1024 * 1024;
+
+export function openFolder(folder: string, clock: Clock, limits: SpoolLimits): Opened {
 	let journal: Journal | undefined;
 	try {
 		mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -23,7 +26,8 @@ export function openFolder(folder: string, clock: Clock): Opened {
 			ok: true,
 			journal,
 			identity: Identity.open(folder),
-			spool: new Spool(join(folder, 'spool'), limits.maxOutputBytes),
+			spool: new Spool(join(folder, 'spool'), limits),
+			ballast: new Ballast(join(folder, 'ballast'), ballastBytes),
 		};
 	} catch (error) {
 		journal?.close();

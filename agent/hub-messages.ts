@@ -66,7 +66,11 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 		protocol: isCount,
 		features: optional(listOf(isText)),
 		heartbeat_interval: (value) => isDuration(value) && (value as number) > 0,
-		limits: shape({ max_output_frame: isCount, max_control_frame: isCount }),
+		limits: shape({
+			max_output_frame: isCount,
+			max_control_frame: isCount,
+			output_window: isCount,
+		}),
 		verdicts: listOf(
 			shape({
 				...attempt,
@@ -86,8 +90,13 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 		grace_ms: isDuration,
 	},
 	revoke: { ...attempt, attempt: isCount, token: isText },
-	result_ack: { ...attempt, output: isLengths },
+	result_ack: {
+		...attempt,
+		output: isLengths,
+		complete: (value) => typeof value === 'boolean',
+	},
 	output_ack: { ...attempt, stream: oneOf('stdout', 'stderr'), have: isCount },
+	output_credit: { window: isCount },
 	control: { action: isText, reconnect_within_ms: optional(isDuration) },
 	error: { code: isText, text: isText },
 };

@@ -14,13 +14,16 @@
  */
 import { randomUUID } from 'node:crypto';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
-import type { JobAssignment, JobResultMessage } from '../protocol';
+import type { Hole, JobAssignment, JobResultMessage, Stream } from '../protocol';
 import type { Clock } from './clock';
 
 export type Fate = 'running' | 'ended' | 'over' | 'never';
 
 /** How an attempt ended, as it is told to the service. */
-export type ExitRecord = Pick<JobResultMessage, 'state' | 'cause' | 'result' | 'output'>;
+export type ExitRecord = Pick<
+	JobResultMessage,
+	'state' | 'cause' | 'result' | 'output' | 'sha256'
+> & { holes?: Partial<Record<Stream, Hole[]>> };
 
 /** How to find what an attempt started, after the agent was gone. */
 export interface Trace {

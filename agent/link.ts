@@ -26,15 +26,15 @@ import {
 	type RobotMessages,
 	type RobotRegistered,
 } from '../protocol';
-import { encodeOutput, type OutputFrame } from '../protocol/frames';
+import { encodeOutput, type OutputFrame, outputHeaderBytes } from '../protocol/frames';
 import { backoffMs, type Clock } from './clock';
 import type { VitalSigns } from './facts';
 import { type HubMessage, readHubMessage } from './hub-messages';
 import type { Identity } from './identity';
 import type { Log } from './log';
 
-/** Bytes of an output frame that are not data. */
-const frameHeaderBytes = 40;
+/** Larger ones are allowed, but win nothing, and each is in memory three times. */
+const maxFrameBytes = 64 * 1024;
 const slowRetryMs = 30_000;
 const closeWaitMs = 1_000;
 
@@ -186,7 +186,7 @@ export class Link {
 class Session implements Line {
 	/** Always rejects in the end: with the reason why there is no line any more. */
 	readonly closed: Promise<never>;
-	maxOutputBytes: number = limits.maxOutputFrameBytes - frameHeaderBytes;
+	maxOutputBytes = maxFrameBytes - outputHeaderBytes;
 	readonly #parts: LinkParts;
 	readonly #socket: WebSocket;
 	readonly #over = new AbortController();
@@ -353,8 +353,8 @@ class Session implements Line {
 		const { crew, onLive, heartbeatMs } = this.#parts;
 		this.#stage = 'live';
 		this.#heartbeatMs = Math.min(registered.heartbeat_interval * 1_000, heartbeatMs ?? Infinity);
-		const maxFrame = Math.min(limits.maxOutputFrameBytes, registered.limits.max_output_frame);
-		this.maxOutputBytes = Math.max(1, maxFrame - frameHeaderBytes);
+		const maxFrame = Math.min(maxFrameBytes, registered.limits.max_output_frame);
+		this.maxOutputBytes = Math.max(1, maxFrame - outputHeaderBytes);
 		crew.attach(this, registered);
 		onLive(registered.name, registered.robot_id);
 		void this.#keepAlive();
@@ -362,16 +362,24 @@ class Session implements Line {
 
 	async #keepAlive(): Promise<void> {
 		const { clock, crew } = this.#parts;
+		void this.#listen();
 		// A random first beat: robots that came back together do not beat together.
 		let waitMs = this.#heartbeatMs * clock.chance();
 		while (await clock.sleep(waitMs, this.#over.signal)) {
-			const silentMs = clock.monotonic() - this.#heardAt;
-			if (silentMs > limits.missedHeartbeats * this.#heartbeatMs) {
-				return this.cut('nothing was heard for three heartbeats');
-			}
 			await this.#beat();
 			crew.tick();
 			waitMs = this.#heartbeatMs;
+		}
+	}
+
+	/** Cuts a silent line when three heartbeats are over, not at the first beat after them. */
+	async #listen(): Promise<void> {
+		const { clock } = this.#parts;
+		for (;;) {
+			const silentMs = clock.monotonic() - this.#heardAt;
+			const leftMs = limits.missedHeartbeats * this.#heartbeatMs - silentMs;
+			if (leftMs <= 0) return this.cut('nothing was heard for three heartbeats');
+			if (!(await clock.sleep(leftMs, this.#over.signal))) return;
 		}
 	}
 

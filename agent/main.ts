@@ -5,6 +5,7 @@
  *   0 stopped as asked · 1 unexpected · 2 used or set up wrongly · 3 the service refuses this robot
  */
 import { readFileSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
 
 const oldestNode = [22, 16] as const;
 
@@ -44,6 +45,8 @@ async function readFlags(argv: readonly string[]): Promise<import('./config').Fl
 		.option('--config <file>', 'settings as JSON')
 		.option('--insecure', 'allow plain http to another machine')
 		.option('--stop-grace <seconds>', 'how long running jobs may go on after SIGTERM (default: 10)')
+		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default: 64)')
+		.option('--reserve <MiB>', 'free disk that output leaves alone (default: 16)')
 		.option('--log-level <level>', 'fatal, error, warn, info, debug, trace, silent (LOG_LEVEL)')
 		.addHelpText(
 			'after',
@@ -53,7 +56,7 @@ Example:
 
 A setting is taken from its flag, else from the environment (SERVER_URL, API_KEY,
 HEARTBEAT_INTERVAL, LOG_LEVEL, and ROBOT_FLEET_AGENT_NAME, _LABELS, _CAPABILITIES, _SLOTS,
-_DATA, _CONFIG, _INSECURE, _STOP_GRACE), else from the --config file.`,
+_DATA, _CONFIG, _INSECURE, _STOP_GRACE, _MAX_OUTPUT, _RESERVE), else from the --config file.`,
 		)
 		.allowExcessArguments(false)
 		.exitOverride();
@@ -69,6 +72,9 @@ _DATA, _CONFIG, _INSECURE, _STOP_GRACE), else from the --config file.`,
 
 async function main(): Promise<number> {
 	checkNode(process.versions.node);
+	// What a flooding job prints passes in short-lived buffers, whose memory is given back when the young
+	// generation is collected: kept small, it is collected often, and a collection is short.
+	setFlagsFromString('--semi-space-growth-factor=1');
 	const flags = await readFlags(process.argv.slice(2));
 	const { readConfig, secretEnvNames } = await import('./config');
 	const configured = readConfig(flags, process.env, (path) => readFileSync(path, 'utf8'));
@@ -85,9 +91,12 @@ async function main(): Promise<number> {
 		pino.destination({ dest: 2, sync: true }),
 	);
 
-	const folder = openFolder(config.data, clock);
+	const folder = openFolder(config.data, clock, {
+		maxBytes: config.maxOutputBytes,
+		reserveBytes: config.reserveBytes,
+	});
 	if (!folder.ok) throw new Quit(2, folder.sentence);
-	const { journal, identity, spool } = folder;
+	const { journal, identity, spool, ballast } = folder;
 	if (identity.membership === undefined && config.token === undefined) {
 		throw new Quit(
 			2,
@@ -103,6 +112,7 @@ async function main(): Promise<number> {
 	const { Link, LinkRefused } = await import('./link');
 	const { Runner } = await import('./runner');
 	const { wireFeatures } = await import('../protocol');
+	const { Window } = await import('./window');
 
 	const executors = new Map<string, import('./executors/executor').Executor>();
 	executors.set(
@@ -117,6 +127,8 @@ async function main(): Promise<number> {
 	const runner = new Runner({
 		journal,
 		spool,
+		ballast,
+		window: new Window(),
 		clock,
 		log,
 		executors,

@@ -48,12 +48,12 @@ export class Runner implements Crew {
 			records.map(({ assignment }) => ({ jobId: assignment.job_id, epoch: assignment.epoch })),
 		);
 		for (const { assignment, trace, startedAt, exit } of records) {
-			const attempt = new Attempt(assignment, trace, startedAt, this.#parts);
+			const attempt = new Attempt(assignment, trace, startedAt, this.#parts, exit);
 			this.#attempts.set(keyOf(assignment), attempt);
 			if (exit === null) {
 				log.warn({ job: assignment.job_id }, 'job was running when the agent ended');
 			}
-			void attempt.resume(executors.get(assignment.kind), exit);
+			void attempt.resume(executors.get(assignment.kind));
 		}
 	}
 
@@ -70,9 +70,10 @@ export class Runner implements Crew {
 		};
 	}
 
-	attach(line: Line, { verdicts }: RobotRegistered): void {
+	attach(line: Line, { verdicts, limits: agreed }: RobotRegistered): void {
 		this.#linkBack.abort();
 		this.#line = line;
+		this.#parts.window.open(agreed.output_window);
 		const acts = new Map(verdicts.map((verdict) => [keyOf(verdict), verdict]));
 		for (const [key, attempt] of this.#attempts) {
 			// No word about it is no permission to throw anything away.
@@ -100,13 +101,17 @@ export class Runner implements Crew {
 			case 'revoke':
 				return this.#revoke(message.payload);
 			case 'result_ack': {
-				const { output } = message.payload;
-				return this.#settle(message.payload, (attempt) => attempt.resultTaken(output));
+				const key = keyOf(message.payload);
+				const attempt = this.#attempts.get(key);
+				if (attempt?.resultTaken(message.payload)) this.#forget(key, attempt);
+				return;
 			}
 			case 'output_ack': {
 				const { stream, have } = message.payload;
-				return this.#settle(message.payload, (attempt) => attempt.outputTaken(stream, have));
+				return this.#attempts.get(keyOf(message.payload))?.outputTaken(stream, have);
 			}
+			case 'output_credit':
+				return this.#parts.window.credit(message.payload.window);
 			case 'control':
 				return this.#control(message.payload.action, message.payload.text, message.id);
 			default:
@@ -236,12 +241,6 @@ export class Runner implements Crew {
 	#reject({ job_id, attempt, epoch, token }: AttemptRef, refusal: Refusal): void {
 		this.#parts.log.info({ job: job_id, attempt, reason: refusal.reason }, 'job not taken');
 		this.#line?.send('job_rejected', { job_id, attempt, epoch, token, ...refusal });
-	}
-
-	#settle(named: Named, taken: (attempt: Attempt) => boolean): void {
-		const key = keyOf(named);
-		const attempt = this.#attempts.get(key);
-		if (attempt !== undefined && taken(attempt)) this.#forget(key, attempt);
 	}
 
 	#forget(key: string, attempt: Attempt): void {

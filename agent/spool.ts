@@ -1,73 +1,138 @@
 /**
- * The output of every attempt in files of its own, addressed by byte offset from the first byte of
- * the stream, until the service has acknowledged all of it. What lies here survives the death of
- * the agent. A job keeps at most `maxBytes` of both streams together; beyond that bytes are counted
- * and dropped, never the pipe blocked. Knows nothing of frames or acknowledgements.
+ * The output of every attempt on disk, addressed by byte offset from the first byte of the stream, until
+ * the service has proved that it has all of it. What lies here survives the death of the agent.
+ *
+ *   <job>-<epoch>.stdout.0   <job>-<epoch>.stdout.4194304   …
+ *
+ * A stream is a row of pieces, each a file named after its first byte. A job that prints more than is kept
+ * loses pieces from its middle while it prints, so the disk it uses is bounded; where the disk has no
+ * room, nothing is written until there is some. Offsets stay true: whatever is not here is a hole. The
+ * pipe is never blocked for lack of room. Knows nothing of frames or acknowledgements.
  */
-import { constants, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { open, type FileHandle } from 'node:fs/promises';
+import { createHash, type Hash } from 'node:crypto';
+import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { open, rm, statfs, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { streams, type Stream } from '../protocol/frames';
+import {
+	between,
+	type Hole,
+	holeAt,
+	type HoleReason,
+	type OutputLengths,
+	type Stream,
+	streams,
+	surplus,
+	withHole,
+} from '../protocol';
 
-export type Lengths = Record<Stream, number>;
+export interface SpoolLimits {
+	/** Kept of one attempt, both streams together. */
+	maxBytes: number;
+	/** Free disk that is left to the rest of the machine, and to our own journal. */
+	reserveBytes: number;
+	/** Free disk there is. */
+	freeBytes?: () => Promise<number>;
+}
 
-const appendAndRead = constants.O_RDWR | constants.O_CREAT;
+/** What an attempt that has ended is known to have had. */
+export interface SpoolRecord {
+	output: OutputLengths;
+	holes?: Partial<Record<Stream, Hole[]>>;
+}
+
+export interface SpoolPiece {
+	/** Where the data begins: what was asked for, or the end of the hole it lies in. */
+	offset: number;
+	data: Buffer;
+	gap?: { from: number; reason: HoleReason };
+}
+
+const readBytes = 256 * 1024;
 
 export class Spool {
 	readonly #folder: string;
-	readonly #maxBytes: number;
+	readonly #limits: Required<SpoolLimits>;
 
-	constructor(folder: string, maxBytes: number) {
+	constructor(folder: string, limits: SpoolLimits) {
 		mkdirSync(folder, { recursive: true, mode: 0o700 });
 		this.#folder = folder;
-		this.#maxBytes = maxBytes;
+		this.#limits = {
+			freeBytes: async () => {
+				const { bavail, bsize } = await statfs(folder);
+				return bavail * bsize;
+			},
+			...limits,
+		};
 	}
 
 	/** What is already there is kept and goes on where it ended. */
-	open(jobId: string, epoch: number): AttemptSpool {
-		return new AttemptSpool(join(this.#folder, `${jobId}-${epoch}`), this.#maxBytes);
+	open(jobId: string, epoch: number, record?: SpoolRecord): AttemptSpool {
+		return new AttemptSpool(this.#folder, `${jobId}-${epoch}`, this.#limits, record);
 	}
 
 	/** Deletes files of attempts that nobody holds: left by a crash between forgetting and deleting. */
 	sweep(held: readonly { jobId: string; epoch: number }[]): void {
 		const known = new Set(held.map(({ jobId, epoch }) => `${jobId}-${epoch}`));
 		for (const name of readdirSync(this.#folder)) {
-			if (!known.has(name.replace(/\.std(out|err)$/, ''))) {
+			if (!known.has(name.replace(/\.std(out|err)\.\d+$/, ''))) {
 				rmSync(join(this.#folder, name), { force: true });
 			}
 		}
 	}
 }
 
+/** A file of one stream. */
+interface Piece {
+	start: number;
+	length: number;
+}
+
+class StreamSpool {
+	pieces: Piece[] = [];
+	/** Of what was produced, kept or not. */
+	length = 0;
+	/** Holes that are not of the limit. */
+	lost: Hole[] = [];
+	/** The last piece, while it grows. */
+	file: FileHandle | undefined;
+	/** No look at the disk before the stream is so long: there was no room at the last one. */
+	retryAt = 0;
+	/** Over all bytes so far; none when some of them went by unseen. */
+	hash: Hash | undefined = createHash('sha256');
+}
+
 export class AttemptSpool {
-	readonly #path: string;
-	readonly #maxBytes: number;
-	readonly #lengths: Lengths;
-	readonly #dropped: Lengths = { stdout: 0, stderr: 0 };
-	readonly #handles: Partial<Record<Stream, Promise<FileHandle>>> = {};
-	/** A stream with a hole would shift every later byte: once one is dropped, all that follow are. */
-	readonly #full: Record<Stream, boolean> = { stdout: false, stderr: false };
-	#reserved: number;
+	readonly #folder: string;
+	readonly #name: string;
+	readonly #limits: Required<SpoolLimits>;
+	readonly #pieceBytes: number;
+	readonly #streams = { stdout: new StreamSpool(), stderr: new StreamSpool() };
 	#removed = false;
 
-	constructor(path: string, maxBytes: number) {
-		this.#path = path;
-		this.#maxBytes = maxBytes;
-		this.#lengths = {
-			stdout: sizeOf(`${path}.stdout`),
-			stderr: sizeOf(`${path}.stderr`),
-		};
-		this.#reserved = this.#lengths.stdout + this.#lengths.stderr;
+	constructor(folder: string, name: string, limits: Required<SpoolLimits>, record?: SpoolRecord) {
+		this.#folder = folder;
+		this.#name = name;
+		this.#limits = limits;
+		// So small that little more than the limit lies on disk, so large that files are few.
+		this.#pieceBytes = Math.max(1, Math.floor(limits.maxBytes / 16));
+		this.#recall(record);
 	}
 
-	/** Bytes that can be read, by stream. */
-	get lengths(): Lengths {
-		return { ...this.#lengths };
+	/** Bytes that were produced, by stream. */
+	get lengths(): OutputLengths {
+		return { stdout: this.#streams.stdout.length, stderr: this.#streams.stderr.length };
 	}
 
-	/** Bytes beyond the limit, or that the disk would not take. */
-	get dropped(): Lengths {
-		return { ...this.#dropped };
+	/** More was produced than is kept: the middle is going. */
+	get overflows(): boolean {
+		return this.#streams.stdout.length + this.#streams.stderr.length > this.#limits.maxBytes;
+	}
+
+	/** What is not here of a stream, in order. */
+	holes(stream: Stream): Hole[] {
+		const middle = surplus(this.lengths, this.#limits.maxBytes)[stream];
+		const { lost } = this.#streams[stream];
+		return middle ? withHole(lost, { ...middle, reason: 'limit' }) : lost;
 	}
 
 	/**
@@ -75,76 +140,204 @@ export class AttemptSpool {
 	 * the speed of the disk. One call at a time for each stream. Never rejects: a full disk drops.
 	 */
 	async append(stream: Stream, chunk: Uint8Array): Promise<void> {
-		const room = this.#full[stream] ? 0 : Math.max(0, this.#maxBytes - this.#reserved);
-		const kept = chunk.subarray(0, room);
-		this.#reserved += kept.length;
+		const spool = this.#streams[stream];
+		spool.hash?.update(chunk);
 		let done = 0;
 		try {
-			while (done < kept.length) {
-				const handle = await this.#handle(stream);
-				const { bytesWritten } = await handle.write(
-					kept,
-					done,
-					kept.length - done,
-					this.#lengths[stream],
-				);
+			while (done < chunk.length) {
+				const piece = await this.#growing(stream);
+				if (piece === undefined) break;
+				const wanted = Math.min(chunk.length - done, this.#pieceBytes - piece.length);
+				const { bytesWritten } = await spool.file!.write(chunk, done, wanted, piece.length);
+				piece.length += bytesWritten;
+				spool.length += bytesWritten;
 				done += bytesWritten;
-				this.#lengths[stream] += bytesWritten;
 			}
 		} catch {
 			// The disk is full or broken. The job's own work matters more than its output.
-			this.#full[stream] = true;
+			spool.retryAt = spool.length + this.#pieceBytes;
 		}
-		if (kept.length < chunk.length) this.#full[stream] = true;
-		this.#dropped[stream] += chunk.length - done;
+		if (done < chunk.length) await this.#lose(spool, chunk.length - done);
+		await this.#trim();
 	}
 
-	/** At most `maxBytes` from `offset`; empty at the end. */
-	async read(stream: Stream, offset: number, maxBytes: number): Promise<Buffer> {
-		const wanted = Math.min(maxBytes, this.#lengths[stream] - offset);
-		if (wanted <= 0 || this.#removed) return Buffer.alloc(0);
-		const buffer = Buffer.allocUnsafe(wanted);
-		const shared = await this.#handles[stream];
-		// After the end nothing is kept open: results may wait for days.
-		const handle = shared ?? (await open(this.#pathOf(stream), 'r'));
-		try {
-			const { bytesRead } = await handle.read(buffer, 0, wanted, offset);
-			return buffer.subarray(0, bytesRead);
-		} finally {
-			if (handle !== shared) await handle.close();
+	/**
+	 * At most `maxBytes` from `offset`, or, when they are not here, from the end of the hole on. No data and
+	 * no gap = there is nothing more yet.
+	 */
+	async read(stream: Stream, offset: number, maxBytes: number): Promise<SpoolPiece> {
+		const spool = this.#streams[stream];
+		const holes = this.holes(stream);
+		const { at, gap } = behind(holes, offset);
+		const stop = Math.min(
+			spool.length,
+			at + maxBytes,
+			...holes.filter(({ from }) => from > at).map(({ from }) => from),
+		);
+		const data = stop > at && !this.#removed ? await this.#load(stream, at, stop) : Buffer.alloc(0);
+		return { offset: at, data, ...(gap && { gap }) };
+	}
+
+	/** SHA-256 of what lies between the holes. Of a stream that has anything. */
+	async digest(stream: Stream): Promise<string | undefined> {
+		const spool = this.#streams[stream];
+		const kept = between(this.holes(stream), spool.length);
+		if (kept.length === 0) return undefined;
+		if (spool.hash && this.holes(stream).length === 0) return spool.hash.copy().digest('hex');
+		const hash = createHash('sha256');
+		for (const { from, to } of kept) {
+			for (let at = from; at < to;) {
+				const { data } = await this.read(stream, at, Math.min(to - at, readBytes));
+				if (data.length === 0) return undefined;
+				hash.update(data);
+				at += data.length;
+			}
 		}
+		return hash.digest('hex');
 	}
 
 	/** Everything appended so far survives a power cut. */
 	async sync(): Promise<void> {
-		await Promise.all(
-			streams.map(async (stream) => {
-				await (await this.#handles[stream])?.datasync().catch(() => undefined);
-			}),
-		);
+		for (const stream of streams) {
+			const { file, pieces } = this.#streams[stream];
+			try {
+				await file?.datasync();
+				for (const { start } of file ? pieces.slice(0, -1) : pieces) {
+					await using full = await open(this.#pathOf(stream, start), 'r+');
+					await full.datasync();
+				}
+			} catch {
+				// What the disk does not keep shows when it is read.
+			}
+		}
 	}
 
 	async close(): Promise<void> {
-		const handles = Object.values(this.#handles);
-		for (const stream of streams) delete this.#handles[stream];
-		for (const handle of handles) await (await handle.catch(() => undefined))?.close();
+		for (const stream of streams) await this.#endPiece(this.#streams[stream]);
 	}
 
 	async remove(): Promise<void> {
 		this.#removed = true;
 		await this.close();
-		for (const stream of streams) rmSync(this.#pathOf(stream), { force: true });
+		for (const stream of streams) {
+			for (const { start } of this.#streams[stream].pieces.splice(0)) {
+				await rm(this.#pathOf(stream, start), { force: true });
+			}
+		}
 	}
 
-	#pathOf(stream: Stream): string {
-		return `${this.#path}.${stream}`;
+	/** The piece that the next byte belongs to; none while the disk has no room. */
+	async #growing(stream: Stream): Promise<Piece | undefined> {
+		const spool = this.#streams[stream];
+		const last = spool.pieces.at(-1);
+		if (spool.file && last && last.length < this.#pieceBytes) return last;
+		if (!spool.file && spool.length < spool.retryAt) return undefined;
+		await this.#endPiece(spool);
+		const { freeBytes, reserveBytes } = this.#limits;
+		spool.retryAt = spool.length + this.#pieceBytes;
+		if ((await freeBytes()) < reserveBytes + this.#pieceBytes) return undefined;
+		const piece = { start: spool.length, length: 0 };
+		spool.file = await open(this.#pathOf(stream, piece.start), 'w+', 0o600);
+		spool.pieces.push(piece);
+		return piece;
 	}
 
-	#handle(stream: Stream): Promise<FileHandle> {
-		return (this.#handles[stream] ??= open(this.#pathOf(stream), appendAndRead, 0o600));
+	async #endPiece(spool: StreamSpool): Promise<void> {
+		const { file } = spool;
+		spool.file = undefined;
+		await file?.close().catch(() => undefined);
+	}
+
+	async #lose(spool: StreamSpool, bytes: number): Promise<void> {
+		await this.#endPiece(spool);
+		spool.hash = undefined;
+		const to = spool.length + bytes;
+		spool.lost = withHole(spool.lost, { from: spool.length, to, reason: 'disk-full' });
+		spool.length = to;
+	}
+
+	/** Deletes what has come to lie wholly in the middle. */
+	async #trim(): Promise<void> {
+		const middle = surplus(this.lengths, this.#limits.maxBytes);
+		for (const stream of streams) {
+			const cut = middle[stream];
+			if (!cut) continue;
+			const spool = this.#streams[stream];
+			spool.hash = undefined;
+			spool.lost = spool.lost.filter(({ from, to }) => from < cut.from || to > cut.to);
+			const gone = spool.pieces.filter(
+				({ start, length }) =>
+					start >= cut.from && start + length <= cut.to && start + length < spool.length,
+			);
+			if (gone.length === 0) continue;
+			spool.pieces = spool.pieces.filter((piece) => !gone.includes(piece));
+			for (const { start } of gone) await rm(this.#pathOf(stream, start), { force: true });
+		}
+	}
+
+	/** Bytes of one piece; none when they are not there any more. */
+	async #load(stream: Stream, from: number, to: number): Promise<Buffer> {
+		const piece = this.#streams[stream].pieces.findLast(({ start }) => start <= from);
+		const wanted = Math.min(to, (piece?.start ?? 0) + (piece?.length ?? 0)) - from;
+		if (!piece || wanted <= 0) return Buffer.alloc(0);
+		const buffer = Buffer.allocUnsafe(wanted);
+		try {
+			await using file = await open(this.#pathOf(stream, piece.start), 'r');
+			const { bytesRead } = await file.read(buffer, 0, wanted, from - piece.start);
+			return buffer.subarray(0, bytesRead);
+		} catch (error) {
+			// It went while we were on our way: whoever asks again is told of the hole.
+			if ((error as NodeJS.ErrnoException).code === 'ENOENT') return Buffer.alloc(0);
+			throw error;
+		}
+	}
+
+	/** What an earlier life of the agent left. */
+	#recall(record: SpoolRecord | undefined): void {
+		const pattern = new RegExp(`^${this.#name}\\.(stdout|stderr)\\.(\\d+)$`);
+		for (const file of readdirSync(this.#folder)) {
+			const [, stream, start] = pattern.exec(file) ?? [];
+			if (stream === undefined) continue;
+			const length = statSync(join(this.#folder, file)).size;
+			this.#streams[stream as Stream].pieces.push({ start: Number(start), length });
+		}
+		for (const stream of streams) {
+			const spool = this.#streams[stream];
+			spool.pieces.sort((a, b) => a.start - b.start);
+			const last = spool.pieces.at(-1);
+			spool.length = record?.output[stream] ?? (last ? last.start + last.length : 0);
+			if (spool.length > 0) spool.hash = undefined;
+		}
+		for (const stream of streams) {
+			const spool = this.#streams[stream];
+			for (const hole of record?.holes?.[stream] ?? []) spool.lost = withHole(spool.lost, hole);
+			// Where there is no piece and nobody knows why, it was there once.
+			const there = spool.pieces.map(({ start, length }) => ({ from: start, to: start + length }));
+			for (const { from, to } of between(asHoles(there), spool.length)) {
+				for (const part of between(this.holes(stream), to)) {
+					const hole = { from: Math.max(from, part.from), to: part.to };
+					spool.lost = withHole(spool.lost, { ...hole, reason: record ? 'damaged' : 'disk-full' });
+				}
+			}
+		}
+	}
+
+	#pathOf(stream: Stream, start: number): string {
+		return join(this.#folder, `${this.#name}.${stream}.${start}`);
 	}
 }
 
-function sizeOf(path: string): number {
-	return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+function asHoles(ranges: { from: number; to: number }[]): Hole[] {
+	return ranges.map((range) => ({ ...range, reason: 'limit' }));
+}
+
+/** Where after `offset` bytes begin, and the gap that lies before them. */
+function behind(holes: readonly Hole[], offset: number): { at: number; gap?: SpoolPiece['gap'] } {
+	let at = offset;
+	let gap: SpoolPiece['gap'];
+	for (let hole = holeAt(holes, at); hole; hole = holeAt(holes, at)) {
+		gap ??= { from: hole.from, reason: hole.reason };
+		at = hole.to;
+	}
+	return gap ? { at, gap } : { at };
 }

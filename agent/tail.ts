@@ -2,8 +2,9 @@
 
 export class Tail {
 	readonly #maxBytes: number;
-	#chunks: Buffer[] = [];
-	#kept = 0;
+	/** The last bytes at its end of use; twice what is remembered, so that they move only now and then. */
+	#buffer = Buffer.alloc(0);
+	#used = 0;
 	/** Of the whole stream. */
 	total = 0;
 
@@ -11,19 +12,18 @@ export class Tail {
 		this.#maxBytes = maxBytes;
 	}
 
+	/** Copies what can matter of the chunk: nothing is made for it, however fast they come. */
 	push(chunk: Uint8Array): void {
 		this.total += chunk.length;
-		// A copy, and only of what can matter: a view would keep the pipe's whole buffer alive.
-		const last = Buffer.from(chunk.subarray(Math.max(0, chunk.length - this.#maxBytes)));
-		this.#chunks.push(last);
-		this.#kept += last.length;
-		// Joined only now and then, so that many small writes do not cost a copy each.
-		if (this.#kept > 4 * this.#maxBytes || this.#chunks.length > 1_000) this.#join();
+		const last = chunk.subarray(Math.max(0, chunk.length - this.#maxBytes));
+		if (this.#used + last.length > this.#buffer.length) this.#makeRoom(last.length);
+		this.#buffer.set(last, this.#used);
+		this.#used += last.length;
 	}
 
 	/** Never begins inside a character; what is not UTF-8 shows as U+FFFD. */
 	get text(): string {
-		return lastText(this.#join(), this.#maxBytes);
+		return lastText(this.#kept, this.#maxBytes);
 	}
 
 	/** Whether `text` is less than the whole stream. */
@@ -31,12 +31,20 @@ export class Tail {
 		return this.total > this.#maxBytes || Buffer.byteLength(this.text) < this.total;
 	}
 
-	#join(): Buffer {
-		const all = Buffer.concat(this.#chunks);
-		const kept = all.subarray(Math.max(0, all.length - this.#maxBytes));
-		this.#chunks = [kept];
-		this.#kept = kept.length;
-		return kept;
+	get #kept(): Buffer {
+		return this.#buffer.subarray(Math.max(0, this.#used - this.#maxBytes), this.#used);
+	}
+
+	#makeRoom(bytes: number): void {
+		const most = 2 * this.#maxBytes;
+		const kept = this.#kept;
+		if (this.#buffer.length < most) {
+			const needed = Math.min(most, Math.max(1_024, 2 * (this.#used + bytes)));
+			const larger = Buffer.alloc(needed);
+			kept.copy(larger);
+			this.#buffer = larger;
+		} else this.#buffer.copyWithin(0, this.#used - kept.length, this.#used);
+		this.#used = kept.length;
 	}
 }
 

@@ -38,6 +38,8 @@ export interface Config {
 			readonly occurrencesMs: number;
 			readonly eventsMs: number;
 		};
+		readonly keepOutputMs: number;
+		readonly keepOutputBytes: number;
 		/** Origin of the n8n that may be called back. */
 		readonly n8nUrl: string | undefined;
 	};
@@ -47,6 +49,8 @@ export interface Config {
 		/** How long it may wait for them. */
 		readonly graceMs: number;
 	};
+	/** Output kept of one job. */
+	readonly maxOutputBytes: number;
 	readonly logLevel: string;
 	/** For `GET /config` and people. */
 	readonly shown: Record<string, string | number | boolean | null>;
@@ -123,6 +127,24 @@ const settings = {
 	),
 	keepEvents: setting('--keep-events', ['ROBOT_FLEET_KEEP_EVENTS'], limits.keepEventsMs, ageOf),
 	minFree: setting('--min-free', ['ROBOT_FLEET_MIN_FREE'], limits.minFreeBytes, bytesOf),
+	maxOutput: setting(
+		'--max-output',
+		['ROBOT_FLEET_MAX_OUTPUT'],
+		limits.maxOutputBytes / 2 ** 20,
+		amountOf('MiB', 1024),
+	),
+	keepOutputDays: setting(
+		'--keep-output-days',
+		['ROBOT_FLEET_KEEP_OUTPUT_DAYS'],
+		7,
+		amountOf('days', 36_500),
+	),
+	keepOutput: setting(
+		'--keep-output',
+		['ROBOT_FLEET_KEEP_OUTPUT'],
+		10,
+		amountOf('GiB', 1024 * 1024),
+	),
 	logLevel: setting('--log-level', ['LOG_LEVEL'], 'info', levelOf),
 };
 
@@ -188,9 +210,12 @@ export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
 				occurrencesMs: values.keepOccurrences,
 				eventsMs: values.keepEvents,
 			},
+			keepOutputMs: values.keepOutputDays * 86_400_000,
+			keepOutputBytes: values.keepOutput * 2 ** 30,
 			n8nUrl: values.n8nUrl,
 		},
 		stop: { jobs: values.onStop, graceMs: values.stopGrace * 1000 },
+		maxOutputBytes: Math.round(values.maxOutput * 2 ** 20),
 		logLevel: values.logLevel,
 		shown: { ...nullsFor(values), data: dataFolder },
 	});
@@ -301,6 +326,16 @@ function bytesOf(value: string): number {
 	const unit = match && byteUnits[match[2]!.toUpperCase()];
 	if (!unit) throw new Error('must be a size such as 1GiB, 500MB or 0B');
 	return Math.round(Number(match[1]) * unit);
+}
+
+function amountOf(unit: string, most: number): (value: string) => number {
+	return (value) => {
+		const amount = Number(value);
+		if (value.trim() === '' || !(amount > 0) || amount > most) {
+			throw new Error(`must be a number of ${unit} above 0, at most ${most}`);
+		}
+		return amount;
+	};
 }
 
 function flagOf(value: string): boolean {

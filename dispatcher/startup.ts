@@ -93,6 +93,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 				defaultJobTimeoutMs: config.engine.defaultJobTimeoutMs,
 				acceptGatherMs: 10,
 				sweepMs: config.engine.sweepMs,
+				keepOutputMs: config.engine.keepOutputMs,
+				keepOutputBytes: config.engine.keepOutputBytes,
 				recoveryGraceMs: limits.recoveryGraceMs,
 				minFreeBytes: config.engine.minFreeBytes,
 				retention: config.engine.retention,
@@ -229,6 +231,7 @@ async function openWhenFree(
 				file,
 				reserve: { file: reserveFile(folder), bytes: limits.reserveBytes },
 				onStep,
+				maxOutputBytes: config.maxOutputBytes,
 				...(threadEntry === undefined ? {} : { threadEntry }),
 			});
 			chmodSync(file, 0o600);

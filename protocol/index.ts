@@ -4,6 +4,7 @@ export * from './job';
 export * from './limits';
 export * from './messages';
 export * from './operations';
+export * from './output';
 export * from './problems';
 export * from './seed-names';
 export * from './services';

@@ -3,6 +3,7 @@
  * durations in milliseconds (`…Ms`). protocol/schemas/ holds the same shapes as schemas, and the
  * compiler holds the two equal.
  */
+import type { Hole, Stream } from './output';
 import type { Cause, JobState, Priority } from './states';
 
 /** Values handed to the work: `{{name}}` in args, cwd, env, stdin; ROBOT_FLEET_VAR_NAME always. */
@@ -89,6 +90,11 @@ export interface JobResult {
 	stderr: string;
 	/** Whether stdout or stderr above is only the tail. */
 	truncated: boolean;
+	/**
+	 * SHA-256 of each stream that has anything, without its holes, as the robot made it. What is stored was
+	 * compared with it once `job.output.complete`.
+	 */
+	sha256?: Partial<Record<Stream, string>>;
 	outputs: Record<string, unknown>;
 	durationMs: number;
 	error: JobError | null;
@@ -128,8 +134,14 @@ export interface Job {
 	target: Target;
 	timeouts: Timeouts;
 	notBefore: number | null;
-	/** Bytes of output stored by now, and whether that is all there will be. */
-	output: { stdout: number; stderr: number; complete: boolean };
+	/** Output stored by now, in bytes from the first one on, and whether that is all there will be. */
+	output: {
+		stdout: number;
+		stderr: number;
+		complete: boolean;
+		/** Parts that are not there; absent when all is. */
+		holes?: Partial<Record<Stream, Hole[]>>;
+	};
 	createdBy: string;
 }
 

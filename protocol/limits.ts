@@ -21,7 +21,10 @@ export const limits = {
 	maxInlineOutputBytes: 64 * 1024,
 	/** Tail of stdout and of stderr kept in the result, each. */
 	maxTailBytes: 32 * 1024,
+	/** Output kept of a job, both streams together: the beginning and the end of it. */
 	maxOutputBytes: 64 * 1024 * 1024,
+	/** Output that one robot may have under way, unacknowledged, all its attempts together. */
+	outputWindowBytes: 1024 * 1024,
 	maxCommandBytes: 64 * 1024,
 	maxIdBytes: 256,
 	maxSubmitBatch: 1_000,

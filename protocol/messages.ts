@@ -8,7 +8,12 @@
  *
  * Every message of a robot about an attempt names job, attempt, epoch and token, and loses if the
  * attempt is over.
+ *
+ * Output is stored before it is acknowledged, and a robot keeps it until `result_ack` says `complete`: only
+ * then its digests were compared with what is stored. What differs is asked for again by an
+ * `output_ack` that goes back.
  */
+import type { OutputLengths, Stream } from './output';
 
 import type { ProtocolRange } from './version';
 
@@ -42,8 +47,8 @@ export interface Connected {
 /** One attempt the robot still knows of. */
 export interface HeldAttempt extends AttemptRef {
 	state: 'accepted' | 'running' | 'ended';
-	/** Bytes produced so far, by stream. */
-	output: { stdout: number; stderr: number };
+	/** Bytes produced so far, kept or not. */
+	output: OutputLengths;
 }
 
 export interface Hello {
@@ -91,7 +96,7 @@ export interface Verdict {
 	epoch: number;
 	act: VerdictAct;
 	/** Bytes stored at the hub; the robot sends from there. */
-	output: { stdout: number; stderr: number };
+	output: OutputLengths;
 }
 
 export interface RobotRegistered {
@@ -104,7 +109,12 @@ export interface RobotRegistered {
 	features?: string[];
 	/** Seconds. */
 	heartbeat_interval: number;
-	limits: { max_output_frame: number; max_control_frame: number };
+	limits: {
+		max_output_frame: number;
+		max_control_frame: number;
+		/** See `output_credit`. */
+		output_window: number;
+	};
 	verdicts: Verdict[];
 }
 
@@ -164,24 +174,45 @@ export interface JobResultMessage extends AttemptRef {
 	state: 'completed' | 'failed' | 'timeout' | 'cancelled';
 	cause: string | null;
 	result: WireResult;
-	/** Whole length of each stream, in bytes. */
-	output: { stdout: number; stderr: number };
-	inline?: { stdout?: InlineOutput; stderr?: InlineOutput };
+	/** Whole length of each stream as it was produced, in bytes. */
+	output: OutputLengths;
+	/** What of it the robot does not have. */
+	holes?: Partial<Record<Stream, WireHole[]>>;
+	/** SHA-256 of what lies between the holes, hex; of streams that have anything. */
+	sha256?: Partial<Record<Stream, string>>;
+	inline?: Partial<Record<Stream, InlineOutput>>;
+}
+
+/** As `Hole`; a robot of a newer version may know further reasons. */
+export interface WireHole {
+	from: number;
+	to: number;
+	reason: string;
 }
 
 export interface ResultAck {
 	job_id: string;
 	epoch: number;
-	/** Bytes stored; while less than the length said, the robot keeps the rest and sends it. */
-	output: { stdout: number; stderr: number };
+	/** Bytes stored; while less than the length said, the robot sends the rest. */
+	output: OutputLengths;
+	/** All of it is stored and equals what the robot delivered: it may forget the attempt. */
+	complete: boolean;
 }
 
 export interface OutputAck {
 	job_id: string;
 	epoch: number;
-	stream: 'stdout' | 'stderr';
-	/** Bytes stored; the next frame must start here. */
+	stream: Stream;
+	/** Bytes stored; the next frame must start here. Less than before = send again from there. */
 	have: number;
+}
+
+/**
+ * How much output may be under way, unacknowledged, of all attempts of the robot together. 0 = send
+ * none; what comes nevertheless is thrown away. After a 0 the robot goes on from what was acknowledged.
+ */
+export interface OutputCredit {
+	window: number;
 }
 
 export interface CancelJob extends AttemptRef {
@@ -224,6 +255,7 @@ export interface HubMessages {
 	revoke: Revoke;
 	result_ack: ResultAck;
 	output_ack: OutputAck;
+	output_credit: OutputCredit;
 	control: Control;
 	error: ErrorMessage;
 }

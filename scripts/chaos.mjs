@@ -1,15 +1,43 @@
-/** `npm run chaos`: the long kill test. CHAOS_JOBS, CHAOS_KILLS and SEED change it; a seed repeats a run. */
+/**
+ * `npm run chaos`: the long kill test. CHAOS_JOBS, CHAOS_KILLS and SEED change it; a seed repeats a run.
+ * `npm run chaos -- --row 14 [--count N] [--seed N]`: the whole of one proof (docs/testing.md).
+ */
+import { parseArgs } from 'node:util';
 import { runSteps } from './steps.mjs';
+
+/** @type {Record<string, string>} */
+const rows = {
+	3: 'power-loss',
+	5: 'damage',
+	11: 'fencing',
+	14: 'racing-submits',
+	15: 'half-open',
+	27: 'cancelled-trees',
+};
+
+const { values } = parseArgs({
+	options: { row: { type: 'string' }, count: { type: 'string' }, seed: { type: 'string' } },
+});
+const proof = rows[values.row ?? ''];
+if (values.row !== undefined && proof === undefined) {
+	console.error(`No proof has the row ${values.row}; rows are ${Object.keys(rows).join(', ')}.`);
+	process.exit(2);
+}
+
+/** @type {Record<string, string>} */
+const env = { LAYER: 'fault' };
+if (values.seed !== undefined) env['SEED'] = values.seed;
+if (proof) {
+	env['PROOF'] = 'whole';
+	if (values.count !== undefined) env['PROOF_COUNT'] = values.count;
+} else {
+	env['CHAOS_JOBS'] = process.env['CHAOS_JOBS'] ?? '1000';
+	env['CHAOS_KILLS'] = process.env['CHAOS_KILLS'] ?? '250';
+}
 
 await runSteps([
 	{ name: 'build', command: ['gulp', 'programs'], quiet: true },
-	{
-		name: 'chaos',
-		command: ['jest', 'kills', 'two-services'],
-		env: {
-			LAYER: 'fault',
-			CHAOS_JOBS: process.env['CHAOS_JOBS'] ?? '1000',
-			CHAOS_KILLS: process.env['CHAOS_KILLS'] ?? '250',
-		},
-	},
+	proof
+		? { name: `row ${values.row}`, command: ['jest', `test/fault/${proof}.test.ts`], env }
+		: { name: 'chaos', command: ['jest', 'kills', 'two-services'], env },
 ]);

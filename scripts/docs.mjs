@@ -80,13 +80,25 @@ ${rows.join('\n')}
 }
 
 function wire() {
-	const source = readFileSync(join(root, 'protocol/messages.ts'), 'utf8');
-	const intro = /\/\*\*\n([\s\S]*?)\*\//.exec(source)?.[1]?.replaceAll(/^ \* ?/gm, '') ?? '';
-	const messages = Object.entries(protocol.schemas.robotMessages ?? {}).map(
+	const headOf = (/** @type {string} */ file) => {
+		const source = readFileSync(join(root, file), 'utf8');
+		return (
+			/\/\*\*\n([\s\S]*?)\*\//
+				.exec(source)?.[1]
+				?.replaceAll(/^ \* ?/gm, '')
+				.trimEnd() ?? ''
+		);
+	};
+	const intro = headOf('protocol/messages.ts');
+	const messages = Object.entries(protocol.schemas.robots.robotMessages).map(
 		([name, schema]) =>
 			`### \`${name}\`\n\n\`\`\`json\n${JSON.stringify(schema, null, 2)}\n\`\`\`\n`,
 	);
-	return `# The robots’ protocol\n\n${made}\n${intro}\nOne WebSocket at \`${protocol.paths.robotLink}\`, protocol version ${protocol.limits.protocolVersion}. Enrollment: \`POST ${protocol.paths.robotEnrol}\`.
+	return `# The robots’ protocol\n\n${made}\n${intro}\n\nOne WebSocket at \`${protocol.paths.robotLink}\`, protocol version ${protocol.limits.protocolVersion}. Enrollment: \`POST ${protocol.paths.robotEnrol}\`.
+
+## Output frames
+
+${headOf('protocol/frames.ts')}
 
 ## Messages of a robot, as JSON Schema
 

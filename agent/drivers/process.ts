@@ -110,8 +110,15 @@ export interface Pack {
 	group: number | null;
 }
 
-/** Sends a signal to the whole group, and to what left it but still carries the mark. */
-export function signalPack(pack: Pack, signal: 'SIGTERM' | 'SIGKILL'): void {
+/** Time as the caller has it. True when it is over. */
+export type Sleep = (ms: number, signal?: AbortSignal) => Promise<boolean>;
+
+/** Sends a signal to the whole group at once, and then to what left it but still carries the mark. */
+export async function signalPack(
+	pack: Pack,
+	signal: 'SIGTERM' | 'SIGKILL',
+	sleep: Sleep,
+): Promise<void> {
 	if (onWindows) {
 		if (pack.group === null) return;
 		// taskkill without /F only asks windows to close, which a console program never hears.
@@ -119,14 +126,14 @@ export function signalPack(pack: Pack, signal: 'SIGTERM' | 'SIGKILL'): void {
 		return;
 	}
 	if (pack.group !== null) sendSignal(-pack.group, signal);
-	for (const one of livingOf(pack)) {
+	for (const one of await livingOf(pack, sleep)) {
 		if (one.group !== pack.group) sendSignal(one.pid, signal);
 	}
 }
 
 /** Looks, and says whether anything of the pack may still live. */
-export function mayLive(pack: Pack): boolean {
-	if (hasProc) return livingOf(pack).length > 0;
+export async function mayLive(pack: Pack, sleep: Sleep): Promise<boolean> {
+	if (hasProc) return (await livingOf(pack, sleep)).length > 0;
 	return pack.group !== null && groupExists(pack.group);
 }
 
@@ -159,20 +166,40 @@ function bootOf(): string {
 interface Living {
 	pid: number;
 	group: number;
+	/** Of the attempt it belongs to. */
+	mark: string | undefined;
 }
 
-function livingOf(pack: Pack): Living[] {
+async function livingOf(pack: Pack, sleep: Sleep): Promise<Living[]> {
 	if (!hasProc) return [];
+	return (await census(sleep)).filter(
+		({ group, mark }) => group === pack.group || mark === pack.mark,
+	);
+}
+
+/**
+ * All processes of this machine, counted after the call. A count costs tens of microseconds a process
+ * and lets nothing else run, so everybody who asks within a moment shares one.
+ */
+let nextCensus: Promise<Living[]> | undefined;
+const gatherMs = 50;
+
+function census(sleep: Sleep): Promise<Living[]> {
+	return (nextCensus ??= sleep(gatherMs).then(() => {
+		nextCensus = undefined;
+		return count();
+	}));
+}
+
+function count(): Living[] {
 	const found: Living[] = [];
-	const mark = `ROBOT_FLEET_ATTEMPT_MARK=${pack.mark}\0`;
 	for (const entry of readdirSync('/proc')) {
 		const pid = Number(entry);
 		if (!Number.isInteger(pid)) continue;
 		const facts = readStat(pid);
 		if (facts === undefined || facts.state === 'Z' || facts.state === 'X') continue;
-		if (facts.group === pack.group || environmentOf(pid).includes(mark)) {
-			found.push({ pid, group: facts.group });
-		}
+		const [, mark] = /(?:^|\0)ROBOT_FLEET_ATTEMPT_MARK=([^\0]*)\0/.exec(environmentOf(pid)) ?? [];
+		found.push({ pid, group: facts.group, mark });
 	}
 	return found;
 }

@@ -89,7 +89,7 @@ async function follow(
 	}
 
 	await pipes.finish(context.sleep);
-	const gone = !groupExists(program.pid) || !mayLive(pack);
+	const gone = !groupExists(program.pid) || !(await mayLive(pack, context.sleep));
 	if (first.signal !== null) {
 		return failed('signal', `The command was ended by ${first.signal}.`, {
 			gone,
@@ -195,12 +195,12 @@ async function endPack(
 	{ sleep, hurry }: Pick<RunContext, 'sleep' | 'hurry'>,
 ): Promise<boolean> {
 	if (!hurry.aborted) {
-		signalPack(pack, 'SIGTERM');
+		await signalPack(pack, 'SIGTERM', sleep);
 		if (await waitGone(pack, graceMs, sleep, hurry)) return true;
 	}
 	for (let left = killShowsMs; left > 0; left -= 1_000) {
 		// Again and again: a process may fork between the look and the kill.
-		signalPack(pack, 'SIGKILL');
+		await signalPack(pack, 'SIGKILL', sleep);
 		if (await waitGone(pack, Math.min(left, 1_000), sleep)) return true;
 	}
 	return false;
@@ -212,12 +212,18 @@ async function waitGone(
 	sleep: RunContext['sleep'],
 	hurry?: AbortSignal,
 ): Promise<boolean> {
-	let pauseMs = 10;
-	for (let left = ms; ; left -= pauseMs) {
-		if (!mayLive(pack)) return true;
-		if (left <= 0 || hurry?.aborted) return false;
-		pauseMs = Math.min(pauseMs * 2, 250, left);
-		await sleep(pauseMs, hurry);
+	const ending = new AbortController();
+	let late = ms <= 0;
+	// The time runs while we look, too: on a machine with many processes that is most of it.
+	void sleep(ms, ending.signal).then((over) => (late ||= over));
+	try {
+		for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, 250)) {
+			if (!(await mayLive(pack, sleep))) return true;
+			if (late || hurry?.aborted) return false;
+			await sleep(pauseMs, hurry);
+		}
+	} finally {
+		ending.abort();
 	}
 }
 

@@ -55,22 +55,32 @@ export async function restore(options: RestoreOptions): Promise<Restored> {
 		const copy = join(draft, 'robot-fleet.db');
 		const facts = await inspect(copy, threadEntry);
 		const make = (termBefore: number) => {
+			// Before the store: it would cut and drop segments that it does not know.
+			swapOutput(dataFolder, join(draft, 'output'));
 			const term = Math.max(facts.term, termBefore, termOfTime(Math.max(now, manifest.at))) + 1;
 			stampRestored(copy, { at: now, backupAt: manifest.at, term });
 		};
 		const replaced = old ? await replace(store, copy, make) : first(store, copy, make);
 		// After the store: keys without their store are of no use, a store without its keys is.
 		for (const { name } of manifest.files) {
-			if (name === 'robot-fleet.db') continue;
-			const to = join(dataFolder, name);
-			mkdirSync(dirname(to), { recursive: true, mode: 0o700 });
-			renameSync(join(draft, name), to);
+			if (name.endsWith('.key')) renameSync(join(draft, name), join(dataFolder, name));
 		}
 		syncFolderOf(store);
 		return { manifest, replaced };
 	} finally {
 		rmSync(draft, { recursive: true, force: true });
 	}
+}
+
+/** What the store of before had printed goes aside with it. */
+function swapOutput(dataFolder: string, restored: string): void {
+	const output = join(dataFolder, 'output');
+	const aside = join(dataFolder, 'output.before-restore');
+	if (existsSync(output)) {
+		rmSync(aside, { recursive: true, force: true });
+		renameSync(output, aside);
+	}
+	if (existsSync(restored)) renameSync(restored, output);
 }
 
 function extract(file: string, folder: string): BackupManifest {

@@ -29,6 +29,9 @@ export interface ServeFlags {
 	logLevel?: string;
 	defaultJobTimeout?: string;
 	dispatchInterval?: string;
+	maxOutput?: string;
+	keepOutputDays?: string;
+	keepOutput?: string;
 	heartbeatInterval?: string;
 }
 
@@ -99,6 +102,9 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--keep-occurrences <age>', 'how long runs of schedules are kept (default 90d)')
 		.option('--keep-events <age>', 'how long events for consumers are kept (default 30d)')
 		.option('--min-free <size>', 'less free room on the disk: no new jobs (default 1GiB)')
+		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default 64)')
+		.option('--keep-output-days <days>', 'how long outputs are kept (default 7)')
+		.option('--keep-output <GiB>', 'outputs kept in all, the latest ones (default 10)')
 		.option('--log-level <level>', 'debug, info, warn, error (default info)')
 		.addHelpText(
 			'after',

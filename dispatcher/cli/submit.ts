@@ -4,7 +4,15 @@
  */
 import type { Command } from 'commander';
 import { FleetClient } from '../../client';
-import { isFinal, type Job, type Priority, Problem, type Submit } from '../../protocol';
+import {
+	type Hole,
+	holeText,
+	isFinal,
+	type Job,
+	type Priority,
+	Problem,
+	type Submit,
+} from '../../protocol';
 import {
 	addressOf,
 	durationOf,
@@ -127,6 +135,7 @@ export async function follow(
 				if (event === 'problem') throw Problem.fromBody(data) ?? new Error('the stream failed');
 				lastId = id;
 				if (event === 'output') print(terminal, data);
+				if (event === 'hole') sayHole(terminal, data as Hole & { stream: string });
 			}
 		} catch (error) {
 			if (!(error instanceof Problem) || !error.retry || tries >= comeBackTries) throw error;
@@ -140,6 +149,11 @@ function print(terminal: Terminal, data: unknown): void {
 	const bytes = text ?? Buffer.from(data_b64 ?? '', 'base64');
 	if (stream === 'stderr') terminal.err(bytes);
 	else terminal.out(bytes);
+}
+
+/** Beside the output, never in it: whoever keeps it keeps only what the job printed. */
+function sayHole(terminal: Terminal, hole: Hole & { stream: string }): void {
+	terminal.err(`\n${hole.stream}, from byte ${hole.from}: ${holeText(hole)}\n`);
 }
 
 async function finalJob(client: FleetClient, jobId: string): Promise<Job> {

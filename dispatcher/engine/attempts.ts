@@ -9,17 +9,18 @@ import type {
 	JobRejected,
 	JobResult,
 	JobResultMessage,
+	OutputLengths,
 	ResultAck,
 	StatusUpdate,
 } from '../../protocol';
-import { causes, limits } from '../../protocol';
-import type { OutputFrame, Stream } from '../../protocol/frames';
+import { causes, limits, streams } from '../../protocol';
 import { resultText } from '../core/result';
 import { afterAttempt, afterLoss, type Next } from '../core/retry';
 import type { Deeds } from '../store/store';
 import { type Bars, barred } from './assigning';
 import type { Context } from './context';
 import { type Live, refOf, type RobotEntry, type Session } from './fleet';
+import { type Proof, provedInline } from './proof';
 import type { Turn } from './turns';
 
 type SettleNext = Deeds['settle']['in']['next'];
@@ -28,11 +29,13 @@ type Settlement = Omit<Deeds['settle']['in'], 'jobId' | 'number' | 'epoch' | 'fr
 
 export class Attempts {
 	readonly #context: Context;
+	readonly #proof: Proof;
 	/** Not yet written down. */
 	readonly #accepted: { live: Live; acceptance: { at: number } }[] = [];
 
-	constructor(context: Context) {
+	constructor(context: Context, proof: Proof) {
 		this.#context = context;
+		this.#proof = proof;
 	}
 
 	/**
@@ -113,7 +116,7 @@ export class Attempts {
 			this.#late(robotId, session, message);
 			return;
 		}
-		const result = fromWire(message.result);
+		const result = fromWire(message);
 		const ending = {
 			state: message.state,
 			cause: causeOf(message),
@@ -121,11 +124,12 @@ export class Attempts {
 		};
 		const acceptance = live.acceptance;
 		if (live.state === 'dispatched') live.acceptance = { at: 0 };
-		const inline: Partial<Record<Stream, number>> = {};
+		const proved = provedInline(message);
+		const have: OutputLengths = { stdout: 0, stderr: 0 };
 		this.#settle(
 			live,
 			(turn) => {
-				this.#inlineOutput(turn, robotId, message, inline);
+				this.#inlineOutput(turn, robotId, message, proved, have);
 				const next = afterAttempt(
 					ending,
 					live.policy,
@@ -138,6 +142,7 @@ export class Attempts {
 					cause: ending.cause,
 					result: resultText(result),
 					outputLength: message.output,
+					outputProved: proved === 'proved',
 					reason: 'reason' in next ? next.reason : (ending.cause ?? message.state),
 					by: 'robot',
 					next: this.#next(live, next, turn, result.error ?? defaultError(ending.cause, result)),
@@ -149,7 +154,7 @@ export class Attempts {
 				};
 			},
 			(settled) => {
-				if (settled) session.sink.resultAck(ackOf(message, inline));
+				if (settled) this.#acknowledge(session, message, proved, have);
 				else this.#late(robotId, session, message);
 			},
 		);
@@ -169,25 +174,6 @@ export class Attempts {
 				message: message.message ?? null,
 			})
 			.catch(() => undefined);
-	}
-
-	output(robotId: string, session: Session, frame: OutputFrame): void {
-		const { turns, watchers } = this.#context;
-		turns.push({
-			plan: (turn) => {
-				turn.add('appendOutput', { ...frame, robotId }, ({ have }) => {
-					if (have < 0) return;
-					session.sink.outputAck({
-						job_id: frame.jobId,
-						epoch: frame.epoch,
-						stream: frame.stream,
-						have,
-					});
-					watchers.hint('output', frame.jobId);
-				});
-			},
-			fail: () => undefined,
-		});
 	}
 
 	/** The robot stayed away too long, or has lost its memory: the job's own policy decides. */
@@ -357,10 +343,11 @@ export class Attempts {
 
 	#late(robotId: string, session: Session, message: JobResultMessage): void {
 		const { turns, log } = this.#context;
-		const inline: Partial<Record<Stream, number>> = {};
+		const proved = provedInline(message);
+		const have: OutputLengths = { stdout: 0, stderr: 0 };
 		turns.push({
 			plan: (turn) => {
-				this.#inlineOutput(turn, robotId, message, inline);
+				this.#inlineOutput(turn, robotId, message, proved, have);
 				turn.add(
 					'lateResult',
 					{
@@ -369,7 +356,7 @@ export class Attempts {
 						epoch: message.epoch,
 						token: message.token,
 						robotId,
-						result: resultText(fromWire(message.result)),
+						result: resultText(fromWire(message)),
 						outputLength: message.output,
 					},
 					(kept) => {
@@ -384,7 +371,7 @@ export class Attempts {
 							log.warn('result of an attempt nobody knows', { jobId: message.job_id, robotId });
 							return;
 						}
-						session.sink.resultAck(ackOf(message, inline));
+						this.#acknowledge(session, message, proved, have);
 					},
 				);
 			},
@@ -396,11 +383,13 @@ export class Attempts {
 		turn: Turn,
 		robotId: string,
 		message: JobResultMessage,
-		have: Partial<Record<Stream, number>>,
+		proved: ReturnType<typeof provedInline>,
+		have: OutputLengths,
 	): void {
-		for (const stream of ['stdout', 'stderr'] as const) {
+		for (const stream of streams) {
 			if (message.output[stream] === 0) continue;
-			const piece = message.inline?.[stream];
+			// What is not what its digest says is not stored: it has to come again.
+			const piece = proved === 'differs' ? undefined : message.inline?.[stream];
 			turn.add(
 				'appendOutput',
 				{
@@ -410,12 +399,27 @@ export class Attempts {
 					stream,
 					offset: piece?.offset ?? 0,
 					data: piece ? Buffer.from(piece.data_b64, 'base64') : new Uint8Array(),
+					withResult: true,
 				},
 				(answer) => {
 					have[stream] = Math.max(0, answer.have);
 				},
 			);
 		}
+	}
+
+	/** The result is stored; whether all of its output is too, shows now or when it was compared. */
+	#acknowledge(
+		session: Session,
+		message: JobResultMessage,
+		proved: ReturnType<typeof provedInline>,
+		have: OutputLengths,
+	): void {
+		const { job_id, epoch, output } = message;
+		const complete =
+			proved === 'proved' && have.stdout >= output.stdout && have.stderr >= output.stderr;
+		session.sink.resultAck({ job_id, epoch, output: have, complete } satisfies ResultAck);
+		if (!complete) this.#proof.told(session, message);
 	}
 
 	#live(robotId: string, ref: { job_id: string; epoch: number; token: string }): Live | undefined {
@@ -434,21 +438,14 @@ export class Attempts {
 	}
 }
 
-function ackOf(message: JobResultMessage, have: Partial<Record<Stream, number>>): ResultAck {
-	return {
-		job_id: message.job_id,
-		epoch: message.epoch,
-		output: { stdout: have.stdout ?? 0, stderr: have.stderr ?? 0 },
-	};
-}
-
-function fromWire(wire: JobResultMessage['result']): JobResult {
+function fromWire({ result: wire, sha256 }: JobResultMessage): JobResult {
 	return {
 		exitCode: wire.exit_code,
 		signal: wire.signal,
 		stdout: wire.stdout,
 		stderr: wire.stderr,
 		truncated: wire.truncated,
+		...(sha256 === undefined ? {} : { sha256 }),
 		outputs: wire.outputs,
 		durationMs: wire.duration_ms,
 		error: wire.error,

@@ -34,6 +34,10 @@ export interface Settings {
 	retention: RetentionSettings;
 	/** Less free room than this on the disk: no new jobs. */
 	minFreeBytes: number;
+	/** How long the output of a job is kept after its end. */
+	keepOutputMs: number;
+	/** Output kept of all jobs together. */
+	keepOutputBytes: number;
 	/** Where n8n really listens; a resume URL that points to n8n by another name is sent there. */
 	callbackBase?: string;
 }

@@ -18,8 +18,11 @@ import { Ids } from './ids';
 import type { Engine } from './index';
 import { type Disk, Intake } from './intake';
 import { Jobs } from './jobs';
+import { OutputFlow } from './output-flow';
 import { Lanes } from './lanes';
 import { Lookout } from './lookout';
+import { OutputRetention } from './output-retention';
+import { Proof } from './proof';
 import { Purge } from './purge';
 import { RestoredJobs } from './restored';
 import { Schedules } from './schedules';
@@ -37,8 +40,6 @@ export interface EngineParts {
 	/** The way out to n8n. */
 	callbacks: Callbacks;
 	disk: Disk;
-	/** Called for jobs that were forgotten: what they printed may go too. */
-	forgetOutput?: (jobIds: string[]) => Promise<void>;
 	/** The store is broken: nothing may be promised any more, the process must end. */
 	fatal(error: Error): void;
 }
@@ -84,17 +85,20 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	};
 	const intake = new Intake(context, parts.disk);
 	const assigning = new Assigning(context);
-	const attempts = new Attempts(context);
+	const proof = new Proof(context);
+	const outputFlow = new OutputFlow(context, proof);
+	const attempts = new Attempts(context, proof);
 	const jobs = new Jobs(context, assigning);
 	const changes = new Changes(context, jobs, attempts);
 	const lookout = new Lookout(context, jobs, assigning);
-	const sessions = new Sessions(context, attempts);
+	const sessions = new Sessions(context, attempts, outputFlow);
 	const access = new Access(context);
 	const waits = new Waits(context, parts.callbacks);
 	const schedules = new Schedules(context);
 	const restored = new RestoredJobs(context, sessions);
-	const duties = new Duties(context, attempts, waits, schedules, access, intake);
-	const purge = new Purge(context, parts.forgetOutput);
+	const outputRetention = new OutputRetention(context);
+	const duties = new Duties(context, attempts, waits, schedules, access, intake, outputRetention);
+	const purge = new Purge(context);
 	const startedAt = clock.now();
 
 	await access.load();
@@ -130,6 +134,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		moveJob: (id, to, by) => changes.moveJob(id, to, by),
 		output: (id, stream, from, maxBytes) => jobs.output(id, stream, from, maxBytes),
 		outputGrew: (id, stream, have, signal) => jobs.outputGrew(id, stream, have, signal),
+		purgeOutput: () => outputRetention.purgeOutput(),
 		queueStats: () => lookout.queueStats(),
 		peek: (robot) => lookout.peek(robot),
 

@@ -13,6 +13,7 @@ import type { Attempts } from './attempts';
 import type { Context } from './context';
 import { type Live, refOf } from './fleet';
 import type { Intake } from './intake';
+import type { OutputRetention } from './output-retention';
 import type { Schedules } from './schedules';
 import type { Waits } from './waits';
 
@@ -31,6 +32,7 @@ export class Duties {
 	readonly #schedules: Schedules;
 	readonly #access: Access;
 	readonly #intake: Intake;
+	readonly #outputRetention: OutputRetention;
 	readonly #stop = new AbortController();
 	/** Ends the sleep early; absent while awake, when a lower `#nextAt` is enough. */
 	#wake: AbortController | undefined;
@@ -48,8 +50,10 @@ export class Duties {
 		schedules: Schedules,
 		access: Access,
 		intake: Intake,
+		outputRetention: OutputRetention,
 	) {
 		this.#intake = intake;
+		this.#outputRetention = outputRetention;
 		this.#access = access;
 		this.#context = context;
 		this.#attempts = attempts;
@@ -105,6 +109,7 @@ export class Duties {
 			this.#notedAt = clock.monotonic();
 			await this.#access.noteUsed();
 		}
+		await this.#outputRetention.look();
 		// The safety sweep: a job that was refused "for now", or anything a hint was lost for.
 		const mono = clock.monotonic();
 		if (lanes.waiting.size > 0 && fleet.free.size > 0 && mono - this.#sweptAt >= settings.sweepMs) {

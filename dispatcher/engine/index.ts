@@ -9,6 +9,7 @@ import type {
 	EnrolAnswer,
 	FleetEvent,
 	Hello,
+	Hole,
 	Job,
 	JobAccepted,
 	JobAssignment,
@@ -18,6 +19,7 @@ import type {
 	KeyRecord,
 	KeyRequest,
 	OutputAck,
+	OutputCredit,
 	Problem,
 	PurgeAnswer,
 	QueueStats,
@@ -60,8 +62,13 @@ export interface JobFilter {
 }
 
 export interface OutputChunk {
+	/** Empty where there is a hole. */
 	data: Uint8Array;
 	from: number;
+	/** The hole that `from` lies in. */
+	hole: Hole | null;
+	/** Every hole of the stream by now. */
+	holes: readonly Hole[];
 	/** Bytes stored by now. */
 	have: number;
 	/** Nothing more will come: the job is final and all of its output is stored. */
@@ -75,6 +82,7 @@ export interface RobotSink {
 	revoke(revoke: Revoke): void;
 	resultAck(ack: ResultAck): void;
 	outputAck(ack: OutputAck): void;
+	outputCredit(credit: OutputCredit): void;
 	/** Ends the connection with a close code. */
 	close(code: number, reason: string): void;
 }
@@ -117,6 +125,8 @@ export interface Engine {
 	output(jobId: string, stream: Stream, from: number, maxBytes: number): Promise<OutputChunk>;
 	/** Resolves when `output` would give more than `have`, or would say complete. */
 	outputGrew(jobId: string, stream: Stream, have: number, signal: AbortSignal): Promise<void>;
+	/** Removes the output of jobs that is to be kept no longer. Done by itself once a minute. */
+	purgeOutput(): Promise<{ jobs: number; bytes: number }>;
 	queueStats(): Promise<QueueStats>;
 	/** The next job `robot` (any robot, when absent) would get. */
 	peek(robot?: string): Promise<Job | null>;

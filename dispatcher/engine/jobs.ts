@@ -28,7 +28,7 @@ import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import type { Caller, JobFilter, OutputChunk } from './index';
 import type { Turn } from './turns';
-import { attemptView, jobView, moveView } from './views';
+import { attemptView, holesOf, jobView, moveView } from './views';
 
 export type Prepared = Omit<Deeds['insertJob']['in'], 'attempt'>;
 
@@ -92,19 +92,21 @@ export class Jobs {
 		from: number,
 		maxBytes: number,
 	): Promise<OutputChunk> {
+		const { store, turns, log } = this.#context;
 		const job = await this.read(jobId);
-		const have = (stream === 'stdout' ? job.stdoutHave : job.stderrHave) ?? 0;
-		const data =
+		const have = stream === 'stdout' ? job.stdoutHave : job.stderrHave;
+		const name = { jobId, number: job.attempt, stream };
+		const { data, hole, found } =
 			from >= have
-				? new Uint8Array()
-				: await this.#context.store.read('output', {
-						jobId,
-						number: job.attempt,
-						stream,
-						from,
-						maxBytes,
-					});
-		return { data, from, have, complete: job.outputDone === 1 && from + data.length >= have };
+				? { data: new Uint8Array(), hole: null, found: false }
+				: await store.read('output', { ...name, from, to: have, maxBytes });
+		if (hole && found) {
+			log.error('stored output is damaged', { ...name, ...hole });
+			await turns.deed('markOutput', { ...name, hole });
+		}
+		const end = hole ? hole.to : from + data.length;
+		const holes = holesOf(job.outputHoles)[stream] ?? [];
+		return { data, from, hole, holes, have, complete: job.outputDone === 1 && end >= have };
 	}
 
 	async outputGrew(
@@ -118,7 +120,7 @@ export class Jobs {
 			'output',
 			[jobId],
 			() => this.output(jobId, stream, have, 1),
-			(chunk) => chunk.data.length > 0 || chunk.complete,
+			(chunk) => chunk.data.length > 0 || chunk.hole !== null || chunk.complete,
 			{ ms: limits.maxWaitMs, sleep: (ms, over) => clock.sleep(ms, over), signal },
 		);
 	}

@@ -24,7 +24,6 @@ type Counts = Record<Purgeable, number>;
 
 export class Purge {
 	readonly #context: Context;
-	readonly #forgetOutput: (jobIds: string[]) => Promise<void>;
 	readonly #stop = new AbortController();
 	#loop: Promise<void> | undefined;
 	#bite = 100;
@@ -32,12 +31,8 @@ export class Purge {
 	#backlog = 0;
 	#lastAt: number | null = null;
 
-	constructor(
-		context: Context,
-		forgetOutput: (jobIds: string[]) => Promise<void> = async () => undefined,
-	) {
+	constructor(context: Context) {
 		this.#context = context;
-		this.#forgetOutput = forgetOutput;
 	}
 
 	get status(): { lastAt: number | null; purged: number; backlog: number } {
@@ -155,7 +150,6 @@ export class Purge {
 		const ms = clock.monotonic() - begun;
 		const bite = ms > wantedMs ? this.#bite / 2 : this.#bite * 1.25;
 		this.#bite = Math.round(Math.min(mostBite, Math.max(leastBite, bite)));
-		if (what === 'jobs' && gone.length > 0) await this.#forgetOutput(gone);
 		this.#purged += gone.length;
 		await clock.sleep(pauseMs, this.#stop.signal);
 		return gone.length;

@@ -4,23 +4,26 @@
  * its attempt starts to run.
  */
 import type { Hello, HeldAttempt, Verdict, VerdictAct } from '../../protocol';
-import { limits, Problem } from '../../protocol';
+import { isFinal, limits, Problem } from '../../protocol';
 import type { StoredAttempt } from '../store/store';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
 import type { Live, RobotEntry, Session } from './fleet';
 import type { RobotSession, RobotSink } from './index';
+import type { OutputFlow } from './output-flow';
 
 export class Sessions {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
+	readonly #outputFlow: OutputFlow;
 	/** What each robot said of its attempts when it last came, live ones left out. */
 	readonly #reported = new Map<string, HeldAttempt[]>();
 	readonly #knownHere = new WeakSet<HeldAttempt>();
 
-	constructor(context: Context, attempts: Attempts) {
+	constructor(context: Context, attempts: Attempts, outputFlow: OutputFlow) {
 		this.#context = context;
 		this.#attempts = attempts;
+		this.#outputFlow = outputFlow;
 	}
 
 	/** An attempt of this job that a robot holds and the store has never heard of. */
@@ -58,6 +61,7 @@ export class Sessions {
 		};
 		await turns.deed('putRobot', { ...entry.stored, ...said });
 		const known = await this.#known(hello);
+		const lastWords = await this.#lastWords(known);
 		// From here to the end nothing is awaited: what is compared is what is.
 		if (!fleet.get(hello.robot_id)) throw new Problem('robot-revoked');
 		this.#displace(entry, hello);
@@ -71,7 +75,7 @@ export class Sessions {
 			metrics: {},
 		};
 		robot.session = session;
-		const verdicts = this.#compare(robot, hello, known, forgot);
+		const verdicts = this.#compare(robot, hello, known, lastWords, forgot);
 		fleet.review(robot);
 		turns.nudge();
 		log.info('robot connected', { robotId: robot.robotId, name: robot.stored.name });
@@ -87,6 +91,7 @@ export class Sessions {
 			throw new Problem('robot-elsewhere');
 		}
 		entry.session = undefined;
+		this.#outputFlow.forget(old);
 		old.sink.close(1000, 'replaced by a newer connection of the same robot');
 	}
 
@@ -104,10 +109,28 @@ export class Sessions {
 		return known;
 	}
 
+	/**
+	 * Attempts that were given up as lost, and with them their jobs: nobody tried again and nobody
+	 * cancelled, so they may come to their end. A job that has ended stays so: this cannot grow old.
+	 */
+	async #lastWords(known: Map<string, StoredAttempt>): Promise<Set<StoredAttempt>> {
+		const found = new Set<StoredAttempt>();
+		for (const attempt of known.values()) {
+			if (attempt.outcome !== 'lost' && attempt.outcome !== 'restored') continue;
+			const job = await this.#context.store.read('job', { id: attempt.jobId });
+			// After a restore nobody tries again before a person says so.
+			const waits = attempt.outcome === 'restored' && job?.cause === 'restored';
+			if (job?.epoch !== attempt.epoch || !(waits || isFinal(job.state))) continue;
+			if (job.cancelRequestedAt === null) found.add(attempt);
+		}
+		return found;
+	}
+
 	#compare(
 		robot: RobotEntry,
 		hello: Hello,
 		known: Map<string, StoredAttempt>,
+		lastWords: Set<StoredAttempt>,
 		forgot: boolean,
 	): Verdict[] {
 		const held = new Map(hello.attempts.map((attempt) => [keyOf(attempt), attempt]));
@@ -133,7 +156,7 @@ export class Sessions {
 			return {
 				job_id: theirs.job_id,
 				epoch: theirs.epoch,
-				act: this.#verdict(theirs, ours),
+				act: this.#verdict(theirs, ours, ours !== undefined && lastWords.has(ours)),
 				output: { stdout: ours?.stdoutHave ?? 0, stderr: ours?.stderrHave ?? 0 },
 			};
 		});
@@ -146,7 +169,7 @@ export class Sessions {
 		}
 	}
 
-	#verdict(theirs: HeldAttempt, ours: StoredAttempt | undefined): VerdictAct {
+	#verdict(theirs: HeldAttempt, ours: StoredAttempt | undefined, lastWord: boolean): VerdictAct {
 		if (!ours) return 'hold';
 		const live = this.#context.fleet.live(theirs.job_id);
 		if (live?.epoch === theirs.epoch) {
@@ -156,18 +179,17 @@ export class Sessions {
 		if (ours.result !== null || ours.lateResult !== null) {
 			const whole =
 				ours.stdoutHave >= (ours.stdoutLength ?? 0) && ours.stderrHave >= (ours.stderrLength ?? 0);
-			return whole ? 'forget' : 'continue';
+			return whole && ours.outputDone === 1 ? 'forget' : 'continue';
 		}
 		if (theirs.state === 'ended') return 'send_result';
-		// Given up as lost, or only known from a backup, and not tried again: what it still finds out is
-		// kept as a late result.
-		const open = ours.outcome === 'lost' || ours.outcome === 'restored';
-		return open && live === undefined ? 'continue' : 'kill';
+		// What an attempt still finds out that nobody followed is kept as a late result.
+		return lastWord ? 'continue' : 'kill';
 	}
 
 	#session(robot: RobotEntry, session: Session, verdicts: Verdict[]): RobotSession {
 		const { fleet, clock, log, turns } = this.#context;
 		const attempts = this.#attempts;
+		const outputFlow = this.#outputFlow;
 		const { robotId } = robot;
 		const current = () => robot.session === session;
 		return {
@@ -183,7 +205,7 @@ export class Sessions {
 			status: (message) => current() && attempts.status(robotId, message),
 			output: (frame) => {
 				// On a full disk the room is for results; the robot keeps its output and sends it again.
-				if (current() && !this.#context.diskFull()) attempts.output(robotId, session, frame);
+				if (current() && !this.#context.diskFull()) outputFlow.take(robotId, session, frame);
 			},
 			heartbeat: (metrics) => {
 				session.metrics = metrics;
@@ -195,6 +217,7 @@ export class Sessions {
 			closed: () => {
 				if (!current()) return;
 				robot.session = undefined;
+				outputFlow.forget(session);
 				fleet.review(robot);
 				log.info('robot disconnected', { robotId, name: robot.stored.name });
 				void turns.deed('robotsSeen', { ids: [robotId], at: clock.now() }).catch(() => undefined);

@@ -1,14 +1,18 @@
 /** What lies in the store, as outsiders see it. One function a table; nothing is decided here. */
 import type {
 	Attempt,
+	Hole,
+	HoleReason,
 	Job,
 	JobError,
 	JobResult,
 	Robot,
+	Stream,
 	Target,
 	TimelineEntry,
 	Variables,
 } from '../../protocol';
+import { streams } from '../../protocol';
 import { resultOf } from '../core/result';
 import { policyOf } from '../core/retry';
 import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
@@ -42,6 +46,7 @@ export function jobView(job: StoredJob): Job {
 			stdout: job.stdoutHave ?? 0,
 			stderr: job.stderrHave ?? 0,
 			complete: job.outputDone === 1,
+			...(job.outputHoles === '[]' ? {} : { holes: holesOf(job.outputHoles) }),
 		},
 		createdBy: job.createdBy,
 	};
@@ -66,6 +71,15 @@ export function attemptView(attempt: StoredAttempt): Attempt {
 export function moveView(move: StoredMove): TimelineEntry {
 	return { ...move };
 }
+
+export function holesOf(json: string): Partial<Record<Stream, Hole[]>> {
+	const holes: Partial<Record<Stream, Hole[]>> = {};
+	for (const [stream, from, to, reason] of JSON.parse(json) as HoleRow[]) {
+		(holes[streams[stream]!] ??= []).push({ from, to, reason });
+	}
+	return holes;
+}
+type HoleRow = [stream: number, from: number, to: number, reason: HoleReason];
 
 /** Silent for two heartbeats, but not yet given up. */
 const suspectMs = 30_000;

@@ -4,26 +4,26 @@
  * one piece of memory, whatever the job printed.
  *
  *   event: output   data: {"stream":"stdout","offset":0,"text":"…"}   (data_b64 when it is not UTF-8)
- *   event: restart  data: {"stream":"stdout"}                         a new attempt: offsets begin at 0 again
+ *   event: hole     data: {"stream":"stdout","from":9,"to":99,"reason":"limit"}  these bytes are not there
+ *   event: restart  data: {"stream":"stdout"}                         a new attempt, or bytes that came wrong: offsets begin at 0 again
  *   event: end      data: {"stdout":12,"stderr":0}                    all of it was sent
  *   event: problem  data: {"error":{…}}                               and the stream ends
  */
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import { type Stream, streams } from '../../protocol/frames';
-import { Problem } from '../../protocol';
+import { type Hole, holeText, Problem, type Stream, streams } from '../../protocol';
 import { problemOf } from './app';
 import type { Ask, House } from './door';
 
-type OutputAsk = Ask<{ stream?: Stream; from?: number }, unknown>;
+type OutputAsk = Ask<{ stream?: Stream; from?: number; holes?: 'mark' | 'omit' }, unknown>;
 
 const pieceBytes = 256 * 1024;
 /** Proxies cut streams that are silent for a minute. */
 const keepAliveMs = 15_000;
 
 /**
- * Everything stored by now, from `from` on. Where the middle was dropped to keep the limit, the
- * answer stops before the hole: X-Output-Have says where to go on.
+ * Everything stored by now, from `from` on. What is not there is said by a line in its place
+ * (`holes=omit` leaves it out) and in X-Output-Holes, in true offsets of the stream.
  */
 export async function sendOutput({ id, query, reply, signal }: OutputAsk, { engine }: House) {
 	const stream = query.stream ?? 'stdout';
@@ -39,21 +39,30 @@ export async function sendOutput({ id, query, reply, signal }: OutputAsk, { engi
 		'x-output-from': String(first.from),
 		'x-output-have': String(first.have),
 		'x-output-complete': String(complete),
+		...(first.holes.length > 0 && { 'x-output-holes': holesHeader(first.holes) }),
 	});
 	let piece = first;
 	let at = first.from;
 	try {
-		while (piece.from === at && piece.data.length > 0) {
-			await write(out, piece.data, gone);
-			at += piece.data.length;
-			if (at >= first.have) break;
-			piece = await engine.output(id, stream, at, pieceBytes);
+		while (piece.from === at && at < first.have) {
+			if (piece.hole) {
+				if (query.holes !== 'omit') await write(out, `\n${holeText(piece.hole)}\n`, gone);
+				at = piece.hole.to;
+			} else if (piece.data.length > 0) {
+				await write(out, piece.data, gone);
+				at += piece.data.length;
+			} else break;
+			if (at < first.have) piece = await engine.output(id, stream, at, pieceBytes);
 		}
 		out.end();
 	} catch {
 		// The headers are gone: a cut connection is the only honest way left to say "not all of it".
 		out.destroy();
 	}
+}
+
+function holesHeader(holes: readonly Hole[]): string {
+	return holes.map(({ from, to, reason }) => `${from}-${to};${reason}`).join(', ');
 }
 
 export async function followOutput({ id, query, request, reply, signal }: OutputAsk, house: House) {
@@ -93,11 +102,13 @@ export async function followOutput({ id, query, request, reply, signal }: Output
 			if (piece.data.length > 0) {
 				at[stream] = piece.from + piece.data.length;
 				await say('output', { stream, offset: piece.from, ...bodyOf(piece.data) });
+			} else if (piece.hole) {
+				const { from, to, reason } = piece.hole;
+				at[stream] = to;
+				await say('hole', { stream, from: Math.max(from, piece.from), to, reason });
 			} else if (piece.complete) {
 				return;
 			} else {
-				// A hole at the very end leaves nothing to send, but moves the mark.
-				at[stream] = Math.max(at[stream], piece.from);
 				await engine.outputGrew(id, stream, piece.have, gone);
 			}
 		}

@@ -276,6 +276,7 @@ export class RobotLink {
 				limits: {
 					max_output_frame: limits.maxOutputFrameBytes,
 					max_control_frame: limits.maxControlFrameBytes,
+					output_window: limits.outputWindowBytes,
 				},
 				verdicts: session.verdicts,
 			} satisfies RobotRegistered,
@@ -292,6 +293,7 @@ export class RobotLink {
 			revoke: (revoke) => this.#sayOrKeep('revoke', revoke),
 			resultAck: (ack) => this.#sayOrKeep('result_ack', ack),
 			outputAck: (ack) => this.#sayOrKeep('output_ack', ack),
+			outputCredit: (credit) => this.#sayOrKeep('output_credit', credit),
 			close: (code, reason) => this.close(code, reason),
 		};
 	}

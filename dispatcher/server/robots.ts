@@ -17,6 +17,7 @@ import { RobotLink } from './robot-link';
 const maxStrangers = 256;
 /** Loopback is excepted: proxies, tunnels and simulated fleets all come from there. */
 const maxStrangersPerAddress = 8;
+/** Looked at so often, and at least ten times a heartbeat. */
 const sweepMs = 1_000;
 /** How long the return of a fleet is spread: so much a robot, within these bounds. */
 const returnMsEach = 5;
@@ -26,6 +27,7 @@ const maxReturnMs = 30_000;
 export class RobotsDoor {
 	readonly #house: House;
 	readonly #heartbeatMs: number;
+	readonly #sweepMs: number;
 	readonly #sockets = new WebSocketServer({
 		noServer: true,
 		perMessageDeflate: false,
@@ -41,6 +43,7 @@ export class RobotsDoor {
 	constructor(house: House, heartbeatMs: number = limits.heartbeatMs) {
 		this.#house = house;
 		this.#heartbeatMs = heartbeatMs;
+		this.#sweepMs = Math.min(sweepMs, heartbeatMs / 10);
 		void this.#sweepUntilClosed();
 	}
 
@@ -123,7 +126,7 @@ export class RobotsDoor {
 		const { signal } = this.#over;
 		let pingAt = clock.monotonic() + this.#heartbeatMs;
 		while (!signal.aborted) {
-			await clock.sleep(Math.min(sweepMs, this.#heartbeatMs), signal);
+			await clock.sleep(this.#sweepMs, signal);
 			if (signal.aborted) return;
 			const now = clock.monotonic();
 			const ping = now >= pingAt;
@@ -139,7 +142,8 @@ export class RobotsDoor {
 				continue;
 			}
 			const silent = now - link.seenAt;
-			if (silent > limits.missedHeartbeats * this.#heartbeatMs) link.terminate();
+			// The next look would come after the three heartbeats that were promised.
+			if (silent + this.#sweepMs > limits.missedHeartbeats * this.#heartbeatMs) link.terminate();
 			else if (ping && silent >= this.#heartbeatMs) link.ping();
 		}
 	}

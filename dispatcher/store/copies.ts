@@ -87,6 +87,18 @@ export function inspectCopy(file: string): BackupContents {
 	}
 }
 
+/** Segments of output that a copy speaks of, each as far as it counts. */
+export function segmentsOf(file: string): { id: number; size: number }[] {
+	const db = new DatabaseSync(file);
+	try {
+		const known = db.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'segments'").get();
+		if (!known) return [];
+		return db.prepare('SELECT id, size FROM segments ORDER BY id').all() as never;
+	} finally {
+		db.close();
+	}
+}
+
 /** What a restored store must remember of where it comes from. `term` is above every term of before. */
 export interface Restoration {
 	at: number;

@@ -3,7 +3,8 @@
  * answers whether a row was there. All of a commit run in one transaction (sqlite.ts).
  */
 import type { SQLInputValue } from 'node:sqlite';
-import { streams } from '../../protocol/frames';
+import type { OutputLengths } from '../../protocol';
+import type { Outputs } from './output';
 import { purgeOn } from './purge';
 import { type Row, snake, type Statements } from './statements';
 import { moveLine, submittedLine } from './timeline';
@@ -11,7 +12,7 @@ import type { Asked, DeedName, Deeds, NewAttempt, StoredJob } from './store';
 
 export type DeedsOfStore = { [N in DeedName]: (input: Deeds[N]['in']) => Deeds[N]['out'] };
 
-export function deedsOn(sql: Statements): DeedsOfStore {
+export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 	return {
 		insertJob: ({ job, attempt, idempotency }) => {
 			if (idempotency) {
@@ -184,38 +185,70 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 				epoch,
 			),
 
-		appendOutput: ({ jobId, epoch, robotId, stream, offset, data }) => {
+		appendOutput: ({ jobId, epoch, robotId, stream, ...piece }) => {
 			for (const { table, id, of } of attemptHomes) {
 				const row = sql.get(
-					`SELECT ${of} AS number, ${stream}_have AS have FROM ${table} WHERE ${id} = ? AND epoch = ? AND robot_id = ?`,
+					`SELECT ${of} AS number, stdout_have AS stdout, stderr_have AS stderr, outcome, stdout_length, stderr_length
+					 FROM ${table} WHERE ${id} = ? AND epoch = ? AND robot_id = ?`,
 					jobId,
 					epoch,
 					robotId,
-				);
+				) as unknown as AttemptOutput | undefined;
 				if (!row) continue;
-				const number = row['number'] as number;
-				let have = row['have'] as number;
-				if (offset === have && data.length > 0) {
-					sql.run(
-						'INSERT INTO output (job_id, number, stream, start, data) VALUES (?,?,?,?,?)',
-						jobId,
-						number,
-						streams.indexOf(stream),
-						offset,
-						data,
-					);
-					have += data.length;
+				const { number } = row;
+				const have = outputs.append({ jobId, number, stream }, piece, {
+					stdout: row.stdout,
+					stderr: row.stderr,
+				});
+				const taken = have !== row[stream];
+				if (taken) {
 					sql.run(
 						`UPDATE ${table} SET ${stream}_have = ? WHERE ${id} = ? AND ${of} = ?`,
 						have,
 						jobId,
 						number,
 					);
+					row[stream] = have;
 				}
-				return { have, complete: table === 'jobs' && completeOutput(jobId) };
+				const whole =
+					row.outcome !== null &&
+					row.stdout >= (row.stdout_length ?? Infinity) &&
+					row.stderr >= (row.stderr_length ?? Infinity);
+				return { have, taken, whole };
 			}
-			return { have: -1, complete: false };
+			return { have: -1, taken: false, whole: false };
 		},
+
+		closeOutput: ({ jobId, epoch }) =>
+			sql.run(
+				`UPDATE jobs SET output_done = 1 WHERE id = ? AND epoch = ? AND output_done = 0 AND ended_at IS NOT NULL
+				 AND stdout_have >= coalesce(stdout_length, 0) AND stderr_have >= coalesce(stderr_length, 0)`,
+				jobId,
+				epoch,
+			),
+
+		rewindOutput: ({ jobId, epoch, stream }) => {
+			for (const { table, id, of } of attemptHomes) {
+				const row = sql.get(
+					`UPDATE ${table} SET ${stream}_have = 0 WHERE ${id} = ? AND epoch = ? RETURNING ${of} AS number`,
+					jobId,
+					epoch,
+				);
+				if (!row) continue;
+				outputs.rewind({ jobId, number: row['number'] as number, stream });
+				return true;
+			}
+			return false;
+		},
+
+		markOutput: ({ hole, ...name }) => {
+			outputs.hole(name, hole);
+			return true;
+		},
+
+		purgeOutput: (limits) => outputs.purge(limits),
+
+		compactOutput: ({ maxBytes }) => outputs.compact(maxBytes),
 
 		putRobot: (robot) => {
 			sql.put('robots', robot as unknown as Row);
@@ -375,7 +408,7 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 			settle.result,
 			settle.outputLength?.stdout ?? null,
 			settle.outputLength?.stderr ?? null,
-			ended ? 1 : 0,
+			ended && (settle.outputProved || stdout + stderr === 0) ? 1 : 0,
 			stdout,
 			stderr,
 			startedAt === undefined
@@ -386,15 +419,6 @@ export function deedsOn(sql: Statements): DeedsOfStore {
 			settle.from,
 		);
 	}
-
-	/** Marks a final job whose last attempt has all of its output. */
-	function completeOutput(jobId: string): boolean {
-		return sql.run(
-			`UPDATE jobs SET output_done = 1 WHERE id = ? AND output_done = 0 AND ended_at IS NOT NULL
-			 AND stdout_have >= coalesce(stdout_length, 0) AND stderr_have >= coalesce(stderr_length, 0)`,
-			jobId,
-		);
-	}
 }
 
 /** Where an attempt may lie: the last one in its job's row, the others in their own. */
@@ -402,6 +426,13 @@ const attemptHomes = [
 	{ table: 'jobs', id: 'id', of: 'attempt' },
 	{ table: 'attempts', id: 'job_id', of: 'number' },
 ] as const;
+
+interface AttemptOutput extends OutputLengths {
+	number: number;
+	outcome: string | null;
+	stdout_length: number | null;
+	stderr_length: number | null;
+}
 
 const attemptColumns = `number, epoch, token, robot_id, assigned_at, accepted_at, settled_at, outcome, outcome_cause,
 	stdout_have, stderr_have, stdout_length, stderr_length, result, late_result`;

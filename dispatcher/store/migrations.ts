@@ -336,4 +336,35 @@ export const migrations: readonly string[] = [
 	CREATE UNIQUE INDEX jobs_children ON jobs (parent_id, cell) WHERE parent_id IS NOT NULL;
 	CREATE INDEX jobs_dead ON jobs (dead, id) WHERE dead IS NOT NULL;
 	`,
+	`
+	-- Output: small pieces are rows of table output; large ones lie in segment files, and here is where.
+	CREATE TABLE segments (
+		id INTEGER PRIMARY KEY,
+		-- So far the file counts, and so many bytes of it are wanted.
+		size INTEGER NOT NULL,
+		live INTEGER NOT NULL
+	);
+	CREATE TABLE output_records (
+		job_id TEXT NOT NULL,
+		number INTEGER NOT NULL,
+		stream INTEGER NOT NULL,
+		start INTEGER NOT NULL,
+		length INTEGER NOT NULL,
+		segment INTEGER NOT NULL,
+		position INTEGER NOT NULL,
+		size INTEGER NOT NULL,
+		crc INTEGER NOT NULL,
+		PRIMARY KEY (job_id, number, stream, start)
+	) WITHOUT ROWID;
+	CREATE INDEX output_records_segment ON output_records (segment, position);
+	CREATE TABLE output_holes (
+		job_id TEXT NOT NULL,
+		number INTEGER NOT NULL,
+		stream INTEGER NOT NULL,
+		start INTEGER NOT NULL,
+		stop INTEGER NOT NULL,
+		reason TEXT NOT NULL,
+		PRIMARY KEY (job_id, number, stream, start)
+	) WITHOUT ROWID;
+	`,
 ];

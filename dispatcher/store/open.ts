@@ -5,8 +5,7 @@
 import { Worker } from 'node:worker_threads';
 import { type BackupContents, Problem } from '../../protocol';
 import { inspectCopy } from './copies';
-import { Reserve } from './reserve';
-import { type OpenStep, SqliteStore } from './sqlite';
+import { type OpenStep, SqliteStore, type StoreFiles } from './sqlite';
 import type { Deed, DeedAnswer, ReadName, Reads, Store } from './store';
 import type {
 	InspectAnswer,
@@ -17,13 +16,9 @@ import type {
 	ThreadData,
 } from './thread';
 
-export interface StoreOptions {
-	/** Path of the database file, or `:memory:`. */
-	file: string;
+export interface StoreOptions extends StoreFiles {
 	/** The bundle that becomes the store's thread; absent = this thread. */
 	threadEntry?: string;
-	/** Room kept back for results on a full disk. */
-	reserve?: { file: string; bytes: number };
 	/** Called as each step of opening begins. */
 	onStep?(step: OpenStep): void;
 }
@@ -33,8 +28,7 @@ export class StoreTaken extends Error {}
 /** Thrown when the disk is full: nothing was written, and trying again may help. */
 export class StoreFull extends Error {}
 
-export async function openStore(options: StoreOptions): Promise<Store> {
-	const { threadEntry } = options;
+export async function openStore({ threadEntry, ...options }: StoreOptions): Promise<Store> {
 	return threadEntry === undefined ? new NearStore(options) : FarStore.open(options, threadEntry);
 }
 
@@ -57,12 +51,8 @@ class NearStore implements Store {
 
 	#pressed: () => void = () => undefined;
 
-	constructor({ file, reserve, onStep }: StoreOptions) {
-		this.#sqlite = new SqliteStore(file, {
-			...(reserve ? { reserve: new Reserve(reserve.file, reserve.bytes) } : {}),
-			...(onStep ? { onStep } : {}),
-			onPressed: () => this.#pressed(),
-		});
+	constructor(options: Omit<StoreOptions, 'threadEntry'>) {
+		this.#sqlite = new SqliteStore({ ...options, onPressed: () => this.#pressed() });
 	}
 
 	get term(): number {
@@ -109,12 +99,14 @@ class FarStore implements Store {
 	#lastId = 0;
 	#over: Error | undefined;
 
-	static async open(options: StoreOptions, entry: string): Promise<FarStore> {
-		const { file, reserve = null, onStep } = options;
-		const workerData: ThreadData = { robotFleet: 'store', file, reserve };
+	static async open(
+		{ onStep, ...options }: Omit<StoreOptions, 'threadEntry'>,
+		entry: string,
+	): Promise<FarStore> {
+		const workerData: ThreadData = { robotFleet: 'store', options };
 		const worker = new Worker(entry, { workerData, execArgv: [] });
 		const opened = Promise.withResolvers<Opened>();
-		const store = new FarStore(worker, file, opened, onStep);
+		const store = new FarStore(worker, options.file, opened, onStep);
 		store.#opened = await opened.promise;
 		return store;
 	}

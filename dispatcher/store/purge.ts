@@ -15,8 +15,8 @@ const namedByWaits = `SELECT DISTINCT value AS id FROM waits, json_each(waits.jo
 const parentLives = `EXISTS (SELECT 1 FROM jobs p WHERE p.id = jobs.parent_id AND NOT p.${isFinal})`;
 const mayGo = `${isFinal} AND ended_at < ? AND NOT ${parentLives}`;
 
-/** Everything that goes with a job. */
-const tablesOfJob = ['requests', 'attempts', 'output'] as const;
+/** Everything that goes with a job; its output is let go of by its own keeper, who misses the job. */
+const tablesOfJob = ['requests', 'attempts'] as const;
 
 export function purgeOn(sql: Statements) {
 	const looks: Record<

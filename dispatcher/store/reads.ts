@@ -1,6 +1,6 @@
 /** The questions in SQLite. Rows become what store.ts names in one SELECT per table, below. */
 import type { SQLInputValue } from 'node:sqlite';
-import { streams } from '../../protocol/frames';
+import type { Outputs } from './output';
 import { purgeOn } from './purge';
 import type { Statements } from './statements';
 import { maxAskedLength } from './store';
@@ -24,7 +24,7 @@ import type {
 
 export type ReadsOfStore = { [N in ReadName]: (args: Reads[N]['in']) => Reads[N]['out'] };
 
-export function readsOn(sql: Statements): ReadsOfStore {
+export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 	const purge = purgeOn(sql);
 	const reads: ReadsOfStore = {
 		heads: ({ lane, shareKey, limit }) =>
@@ -121,40 +121,7 @@ export function readsOn(sql: Statements): ReadsOfStore {
 			return movesOf(job.timeline, job, (attempt) => robots.get(attempt));
 		},
 
-		output: ({ jobId, number, stream, from, maxBytes }) => {
-			const pieces: Uint8Array[] = [];
-			let at = from;
-			let bytes = 0;
-			const rows = sql
-				.statement(
-					`SELECT start, data FROM output WHERE job_id = ? AND number = ? AND stream = ?
-				 AND start >= coalesce((SELECT max(start) FROM output WHERE job_id = ? AND number = ? AND stream = ? AND start <= ?), 0)
-				 ORDER BY start`,
-				)
-				.iterate(
-					jobId,
-					number,
-					streams.indexOf(stream),
-					jobId,
-					number,
-					streams.indexOf(stream),
-					from,
-				);
-			for (const row of rows) {
-				const start = row['start'] as number;
-				const data = (row['data'] as Uint8Array).subarray(
-					at - start,
-					at - start + maxBytes - bytes,
-				);
-				if (data.length === 0) continue;
-				pieces.push(data);
-				at += data.length;
-				bytes += data.length;
-				if (bytes >= maxBytes) break;
-			}
-			// A copy of its own: it travels to another thread by transfer.
-			return new Uint8Array(Buffer.concat(pieces));
-		},
+		output: (ask) => outputs.read(ask),
 
 		// Each part reads an index that holds just its rows.
 		counts: () =>
@@ -222,18 +189,20 @@ const selectJob = `SELECT ${camel(
 	`id kind state cause lane share_key rank priority attempt epoch tries losses created_at started_at ended_at due_at
 	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell dead
 	 created_by retry_of spec variables target policy`,
-)}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId FROM jobs JOIN requests ON job_id = id`;
+)}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId,
+ (SELECT json_group_array(json_array(stream, start, stop, reason)) FROM output_holes h WHERE h.job_id = id AND h.number = attempt)
+ AS outputHoles FROM jobs JOIN requests ON job_id = id`;
 
 const attemptColumns = camel(
 	`epoch token robot_id outcome assigned_at stdout_have stderr_have stdout_length stderr_length result late_result`,
 );
 const renamed = 'outcome_cause AS cause, accepted_at AS startedAt, settled_at AS endedAt';
 
-const selectAttempt = `SELECT job_id AS jobId, number, 'ended' AS state, ${attemptColumns}, ${renamed} FROM attempts`;
+const selectAttempt = `SELECT job_id AS jobId, number, 'ended' AS state, 1 AS outputDone, ${attemptColumns}, ${renamed} FROM attempts`;
 
 /** The last attempt of a job lies in the job's row. */
 const selectLastAttempt = `SELECT id AS jobId, attempt AS number,
- CASE WHEN outcome IS NULL THEN state ELSE 'ended' END AS state, ${attemptColumns}, ${renamed} FROM jobs`;
+ CASE WHEN outcome IS NULL THEN state ELSE 'ended' END AS state, (ended_at IS NULL OR output_done) AS outputDone, ${attemptColumns}, ${renamed} FROM jobs`;
 
 function headOf({ id, rank, bars, attempt, ...asked }: HeadRow): Head {
 	return asked.spec.length + asked.variables.length > maxAskedLength

@@ -8,12 +8,14 @@
 import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { Problem } from '../../protocol';
+import { limits, Problem } from '../../protocol';
 import { copyWhileLiving, demandRoom, sizeOf, syncFile, syncFolderOf } from './copies';
 import { deedsOn, type DeedsOfStore } from './deeds';
 import { migrations } from './migrations';
+import { Outputs } from './output';
 import { readsOn, type ReadsOfStore } from './reads';
-import type { Reserve } from './reserve';
+import { Reserve } from './reserve';
+import { Segments } from './segments';
 import { Statements } from './statements';
 import type { Deed, DeedAnswer, DeedName, Deeds, ReadName, Reads } from './store';
 
@@ -27,9 +29,18 @@ export function sqliteIsSafe(version: string): boolean {
 /** What opening is busy with. */
 export type OpenStep = 'lock' | 'store' | 'migrate';
 
-export interface SqliteOptions {
-	/** Room that may be given up when the disk is full. */
-	reserve?: Pick<Reserve, 'release'>;
+/** Where a store lies and how large its parts may become; travels to its thread. */
+export interface StoreFiles {
+	/** Path of the database file, or `:memory:`. Segments of output lie in a folder beside it. */
+	file: string;
+	/** Output kept of one job. */
+	maxOutputBytes?: number;
+	segmentBytes?: number;
+	/** Room that is given up when the disk is full. */
+	reserve?: { file: string; bytes: number };
+}
+
+export interface SqliteOptions extends StoreFiles {
 	/** Called when a commit found the disk full. */
 	onPressed?(): void;
 	/** Called as each step begins. */
@@ -39,6 +50,7 @@ export interface SqliteOptions {
 }
 
 const fullCode = 13;
+const failedCode = 10;
 /** Copies of before a migration that are kept. */
 const keptCopies = 2;
 
@@ -49,33 +61,42 @@ export class SqliteStore {
 	readonly schema: number;
 	readonly #db: DatabaseSync;
 	readonly #sql: Statements;
+	readonly #outputs: Outputs;
 	readonly #deeds: DeedsOfStore;
 	readonly #reads: ReadsOfStore;
 
-	readonly #options: SqliteOptions;
+	readonly #reserve: Reserve | undefined;
+	readonly #pressed: () => void;
 
-	constructor(file: string, options: SqliteOptions = {}) {
-		this.#options = options;
-		const begin = (step: OpenStep) => options.onStep?.(step);
+	constructor({ file, reserve, onPressed, onStep, ...options }: SqliteOptions) {
+		const { steps = migrations, maxOutputBytes = limits.maxOutputBytes, segmentBytes } = options;
+		this.#reserve = reserve && new Reserve(reserve.file, reserve.bytes);
+		this.#pressed = () => onPressed?.();
+		const begin = (step: OpenStep) => onStep?.(step);
 		begin('lock');
 		this.#db = new DatabaseSync(file);
 		this.#sql = new Statements(this.#db);
-		this.#deeds = deedsOn(this.#sql);
-		this.#reads = readsOn(this.#sql);
 		try {
 			this.#lock(() => begin('store'));
 			this.#db.exec('PRAGMA wal_autocheckpoint = 8000; PRAGMA cache_size = -32768');
-			const steps = options.steps ?? migrations;
 			begin('migrate');
 			const found = this.#schemaFound(steps.length);
 			this.#migrate(file, found, steps);
 			this.schema = steps.length;
 			this.migratedFrom = found > 0 && found < steps.length ? found : null;
+			const folder = join(dirname(file), 'output');
+			this.#outputs = new Outputs(
+				this.#sql,
+				(known) => (file === ':memory:' ? undefined : new Segments(folder, known, segmentBytes)),
+				maxOutputBytes,
+			);
 			this.term = this.#onFull(() => this.#nextTerm());
 		} catch (error) {
 			this.#db.close();
 			throw error;
 		}
+		this.#deeds = deedsOn(this.#sql, this.#outputs);
+		this.#reads = readsOn(this.#sql, this.#outputs);
 	}
 
 	/** All deeds in one transaction, on disk when this returns. */
@@ -90,8 +111,8 @@ export class SqliteStore {
 		} catch (error) {
 			const full = (((error as { errcode?: number }).errcode ?? 0) & 0xff) === fullCode;
 			if (!full) throw error;
-			const freed = this.#options.reserve?.release() ?? false;
-			this.#options.onPressed?.();
+			const freed = this.#reserve?.release() ?? false;
+			this.#pressed();
 			if (!freed) throw error;
 			return write();
 		}
@@ -107,11 +128,15 @@ export class SqliteStore {
 		this.#db.exec('BEGIN IMMEDIATE');
 		try {
 			const answers = deeds.map((deed) => this.#deed(deed));
+			// What the rows refer to is on disk before they are.
+			this.#outputs.flush();
 			this.#db.exec('COMMIT');
+			this.#outputs.committed();
 			return answers;
 		} catch (error) {
 			if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
-			throw error;
+			this.#outputs.rolledBack();
+			throw badDisk(error) ?? error;
 		}
 	}
 
@@ -120,6 +145,7 @@ export class SqliteStore {
 	}
 
 	close(): void {
+		this.#outputs.close();
 		if (this.#db.isOpen) this.#db.close();
 	}
 
@@ -184,4 +210,14 @@ export class SqliteStore {
 		const perform = this.#deeds[deed.do] as (input: Deeds[DeedName]['in']) => DeedAnswer;
 		return perform(deed.with);
 	}
+}
+
+/** A full disk, or a failing one, is told by one number, whichever file found it: SQLite's own. */
+function badDisk(error: unknown): Error | undefined {
+	const { code, message } = error as NodeJS.ErrnoException;
+	const errcode =
+		code === 'ENOSPC' || code === 'EDQUOT' ? fullCode : code === 'EIO' ? failedCode : undefined;
+	return errcode === undefined
+		? undefined
+		: Object.assign(new Error(message, { cause: error }), { errcode });
 }

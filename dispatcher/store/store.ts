@@ -7,7 +7,7 @@
  * Instants are epoch milliseconds. JSON columns travel as text, so that the store never parses them.
  */
 import type { Cause, FinalState, JobState, Priority } from '../../protocol';
-import type { Stream } from '../../protocol/frames';
+import type { Hole, HoleReason, Stream } from '../../protocol';
 
 /** A job as it lies in the store. */
 export interface StoredJob {
@@ -57,6 +57,8 @@ export interface StoredJob {
 	/** Output of the last attempt stored by now, in bytes. */
 	stdoutHave: number;
 	stderrHave: number;
+	/** Its holes: JSON, a list of [stream, from, to, reason]. */
+	outputHoles: string;
 }
 
 export type NewJob = Pick<
@@ -108,6 +110,8 @@ export interface StoredAttempt {
 	/** Whole length as the robot said it; null until it did. */
 	stdoutLength: number | null;
 	stderrLength: number | null;
+	/** 0 while the output of a job that has ended is not known to be all of it. */
+	outputDone: number;
 }
 
 export interface StoredMove {
@@ -260,6 +264,8 @@ export interface Deeds {
 			cause: Cause | null;
 			result: string | null;
 			outputLength?: { stdout: number; stderr: number };
+			/** What was told of the output was compared with what this commit stores. */
+			outputProved?: boolean;
 			reason: string;
 			next:
 				| { to: FinalState; cause: Cause | null; error: string | null; dead?: string }
@@ -329,7 +335,10 @@ export interface Deeds {
 		in: { jobId: string; epoch: number; progress: number | null; message: string | null };
 		out: boolean;
 	};
-	/** Takes the bytes only when `offset` is what the store has. Answers what it has; -1 = no such attempt. */
+	/**
+	 * Takes the bytes only when `offset` is what the store has, or when a gap bridges the two. Answers what
+	 * it has (-1 = no such attempt), whether it took these, and of an attempt that has ended whether that is all.
+	 */
 	appendOutput: {
 		in: {
 			jobId: string;
@@ -338,9 +347,31 @@ export interface Deeds {
 			stream: Stream;
 			offset: number;
 			data: Uint8Array;
+			gap?: { from: number; reason: HoleReason };
+			/** Came with the result, which must not cost a sync of its own. */
+			withResult?: boolean;
 		};
-		out: { have: number; complete: boolean };
+		out: { have: number; taken: boolean; whole: boolean };
 	};
+	/** All output of this attempt is there and was compared with what its robot delivered. */
+	closeOutput: { in: { jobId: string; epoch: number }; out: boolean };
+	/** Forgets a stream of an attempt, so that it is sent again from its first byte. */
+	rewindOutput: { in: { jobId: string; epoch: number; stream: Stream }; out: boolean };
+	/** Puts on record that bytes cannot be handed out. */
+	markOutput: {
+		in: { jobId: string; number: number; stream: Stream; hole: Hole };
+		out: boolean;
+	};
+	/**
+	 * Removes the output of jobs that ended before `endedBefore`, and while more than `maxBytes` are kept
+	 * in all, that of the oldest ones. `more` = there are jobs it has not looked at yet.
+	 */
+	purgeOutput: {
+		in: { endedBefore: number; maxBytes: number; maxJobs: number };
+		out: { jobs: number; bytes: number; more: boolean };
+	};
+	/** Frees disk that is held by a few wanted bytes among many that are not; moves at most `maxBytes`. */
+	compactOutput: { in: { maxBytes: number }; out: { moved: number; damaged: number } };
 	putRobot: { in: StoredRobot; out: boolean };
 	/** Counts a use of a token. `robot` names who used it before with the same public key. */
 	useToken: {
@@ -442,8 +473,20 @@ export interface Reads {
 	attempts: { in: { jobId: string }; out: StoredAttempt[] };
 	timeline: { in: { jobId: string }; out: StoredMove[] };
 	output: {
-		in: { jobId: string; number: number; stream: Stream; from: number; maxBytes: number };
-		out: Uint8Array;
+		/** `to` = where the stream ends by now. */
+		in: {
+			jobId: string;
+			number: number;
+			stream: Stream;
+			from: number;
+			to: number;
+			maxBytes: number;
+		};
+		/**
+		 * Bytes from `from` on up to the next hole; or the hole that `from` lies in. `found` = the hole was
+		 * not on record: what lay there does not read back as it was written.
+		 */
+		out: { data: Uint8Array; hole: Hole | null; found: boolean };
 	};
 	counts: { in: null; out: { state: JobState; priority: Priority; count: number }[] };
 	robots: { in: null; out: StoredRobot[] };

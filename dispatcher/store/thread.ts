@@ -8,8 +8,7 @@
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { type BackupContents, Problem, type ProblemBody } from '../../protocol';
 import { inspectCopy } from './copies';
-import { Reserve } from './reserve';
-import { type OpenStep, sqliteIsSafe, SqliteStore } from './sqlite';
+import { type OpenStep, sqliteIsSafe, SqliteStore, type StoreFiles } from './sqlite';
 import type { Deed, DeedAnswer, ReadName, Reads } from './store';
 
 export type StoreRequest =
@@ -34,8 +33,7 @@ export interface Opened {
 
 /** How the thread is started: to be the store, or to look into a copy and end. */
 export type ThreadData =
-	| { robotFleet: 'store'; file: string; reserve: { file: string; bytes: number } | null }
-	| { robotFleet: 'inspect'; file: string };
+	{ robotFleet: 'store'; options: StoreFiles } | { robotFleet: 'inspect'; file: string };
 
 export type InspectAnswer = { facts: BackupContents } | { failed: StoreFailure };
 
@@ -52,7 +50,7 @@ export function runStoreThreadIfAsked(): boolean {
 	const data = workerData as ThreadData | null;
 	if (isMainThread || !data || !parentPort) return false;
 	if (data.robotFleet === 'inspect') inspect(data.file, parentPort);
-	else if (data.robotFleet === 'store') serve(data, parentPort);
+	else if (data.robotFleet === 'store') serve(data.options, parentPort);
 	else return false;
 	return true;
 }
@@ -68,15 +66,15 @@ function inspect(file: string, port: Port): void {
 	port.close();
 }
 
-function serve({ file, reserve }: ThreadData & { robotFleet: 'store' }, port: Port): void {
+function serve(options: StoreFiles, port: Port): void {
 	const say = (answer: StoreAnswer) => port.postMessage(answer);
 	let store: SqliteStore;
 	try {
 		if (!sqliteIsSafe(process.versions.sqlite ?? '0')) {
 			throw new Problem('sqlite-unsafe', { found: process.versions.sqlite ?? 'none' });
 		}
-		store = new SqliteStore(file, {
-			...(reserve ? { reserve: new Reserve(reserve.file, reserve.bytes) } : {}),
+		store = new SqliteStore({
+			...options,
 			onPressed: () => say({ pressed: true }),
 			onStep: (step) => say({ step }),
 		});

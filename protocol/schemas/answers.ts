@@ -13,6 +13,7 @@ import type {
 	TokenRecord,
 	Wait,
 } from '../services';
+import { holeReasons } from '../output';
 import { causes } from '../states';
 import { nullable, type Same } from './words';
 
@@ -40,6 +41,12 @@ const variables = Type.Record(
 	Type.Union([Type.String(), Type.Number(), Type.Boolean(), Type.Null()]),
 );
 
+const holes = Type.Optional(
+	Type.Array(Type.Object({ from: whole, to: whole, reason: Type.Enum([...holeReasons]) }), {
+		description: 'Bytes that are not there: from ≤ offset < to',
+	}),
+);
+
 export const jobError = Type.Object({ type: text, message: text });
 true satisfies Same<Static<typeof jobError>, JobError>;
 
@@ -49,6 +56,12 @@ export const jobResult = Type.Object({
 	stdout: Type.String({ description: 'The last bytes; the whole is at GET /jobs/{id}/output' }),
 	stderr: text,
 	truncated: Type.Boolean(),
+	sha256: Type.Optional(
+		Type.Object(
+			{ stdout: Type.Optional(text), stderr: Type.Optional(text) },
+			{ description: 'Of each stream that has anything, without its holes' },
+		),
+	),
 	outputs: anything,
 	durationMs: whole,
 	error: nullable(jobError),
@@ -91,7 +104,12 @@ export const job = Type.Object({
 		deadlineAt: Type.Optional(at),
 	}),
 	notBefore: nullable(at),
-	output: Type.Object({ stdout: whole, stderr: whole, complete: Type.Boolean() }),
+	output: Type.Object({
+		stdout: whole,
+		stderr: whole,
+		complete: Type.Boolean(),
+		holes: Type.Optional(Type.Object({ stdout: holes, stderr: holes })),
+	}),
 	createdBy: text,
 });
 true satisfies Same<Static<typeof job>, Job>;

@@ -85,6 +85,11 @@ const inlineOutput = Type.Optional(
 	Type.Object({ offset: whole, data_b64: Type.String({ maxLength: limits.maxInlineResultBytes }) }),
 );
 
+const sha256 = Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' }));
+const holes = Type.Optional(
+	Type.Array(Type.Object({ from: whole, to: whole, reason: shortText }), { maxItems: 256 }),
+);
+
 export const jobResult = Type.Object({
 	...attemptRef,
 	state: Type.Enum(['completed', 'failed', 'timeout', 'cancelled']),
@@ -101,6 +106,8 @@ export const jobResult = Type.Object({
 		process_gone: Type.Boolean(),
 	}),
 	output: perStream,
+	holes: Type.Optional(Type.Object({ stdout: holes, stderr: holes })),
+	sha256: Type.Optional(Type.Object({ stdout: sha256, stderr: sha256 })),
 	inline: Type.Optional(Type.Object({ stdout: inlineOutput, stderr: inlineOutput })),
 });
 true satisfies Same<Static<typeof jobResult>, JobResultMessage>;

@@ -61,7 +61,16 @@ const stream = Type.Optional(
 );
 
 export const outputQuery = Type.Object(
-	{ stream, from: Type.Optional(count('First byte wanted. Default 0.')) },
+	{
+		stream,
+		from: Type.Optional(count('First byte wanted. Default 0.')),
+		holes: Type.Optional(
+			Type.Enum(['mark', 'omit'], {
+				description:
+					'Where bytes are not there, mark (default) puts a line that says so into plain bytes; omit does not, so that what comes has the digest of the result.',
+			}),
+		),
+	},
 	strict,
 );
 

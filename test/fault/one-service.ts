@@ -54,15 +54,25 @@ export class OneService {
 		}
 	}
 
-	/** A robot that is connected. */
-	async agent(name: string, env: Record<string, string> = {}, slots = 1): Promise<AgentProgram> {
+	/** A robot that is connected; `server` when it dials another address than the service's own. */
+	async agent(
+		name: string,
+		env: Record<string, string> = {},
+		slots = 1,
+		server = this.service.url,
+	): Promise<AgentProgram> {
 		const { token } = await this.service.client.createToken({});
 		const data = join(this.folder, name);
-		const agent = new AgentProgram(this.#bundles, this.service.url, { name, data, slots, env });
+		const agent = new AgentProgram(this.#bundles, server, { name, data, slots, env });
 		this.#others.push(agent);
 		agent.start(token);
 		await agent.connected();
 		return agent;
+	}
+
+	/** Kills every robot: their folders can be taken away. */
+	async agentsGone(): Promise<void> {
+		await Promise.all(this.#others.map((program) => program.kill()));
 	}
 
 	get bundle(): string {

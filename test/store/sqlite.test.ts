@@ -96,10 +96,12 @@ test('a store of the first version opens with every job, attempt and move it had
 describe('an upgrade', () => {
 	const step = (n: number) => `CREATE TABLE step_${n} (x INTEGER)`;
 	const steps = (n: number) => Array.from({ length: n }, (_, i) => step(i + 1));
-	const base = ['CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID'];
+	const base = migrations;
+	const first = migrations.length;
 	let folder: string;
 	const open = (n: number) => {
-		const store = new SqliteStore(join(folder, 'robot-fleet.db'), {
+		const store = new SqliteStore({
+			file: join(folder, 'robot-fleet.db'),
 			steps: [...base, ...steps(n)],
 		});
 		const { schema, migratedFrom } = store;
@@ -114,29 +116,32 @@ describe('an upgrade', () => {
 	afterEach(() => rmSync(folder, { recursive: true }));
 
 	test('puts a copy of the store beside it first, and keeps the last two', () => {
-		expect(open(0)).toEqual({ schema: 1, migratedFrom: null });
+		expect(open(0)).toEqual({ schema: first, migratedFrom: null });
 		expect(copies()).toEqual([]);
-		expect(open(1)).toEqual({ schema: 2, migratedFrom: 1 });
-		expect(copies()).toEqual(['robot-fleet.before-2-was-1.sqlite']);
-		expect(open(1)).toEqual({ schema: 2, migratedFrom: null });
+		expect(open(1)).toEqual({ schema: first + 1, migratedFrom: first });
+		expect(copies()).toEqual([`robot-fleet.before-${first + 1}-was-${first}.sqlite`]);
+		expect(open(1)).toEqual({ schema: first + 1, migratedFrom: null });
 		open(2);
 		open(4);
 		expect(copies()).toEqual([
-			'robot-fleet.before-3-was-2.sqlite',
-			'robot-fleet.before-5-was-3.sqlite',
+			`robot-fleet.before-${first + 2}-was-${first + 1}.sqlite`,
+			`robot-fleet.before-${first + 4}-was-${first + 2}.sqlite`,
 		]);
-		const copy = new DatabaseSync(join(folder, 'robot-fleet.before-5-was-3.sqlite'));
-		expect(copy.prepare('PRAGMA user_version').get()).toEqual({ user_version: 3 });
+		const copy = new DatabaseSync(
+			join(folder, `robot-fleet.before-${first + 4}-was-${first + 2}.sqlite`),
+		);
+		expect(copy.prepare('PRAGMA user_version').get()).toEqual({ user_version: first + 2 });
 		copy.close();
 	});
 
 	test('that fails changes nothing, and the step before it stays', () => {
 		open(1);
 		const bad = () =>
-			new SqliteStore(join(folder, 'robot-fleet.db'), {
+			new SqliteStore({
+				file: join(folder, 'robot-fleet.db'),
 				steps: [...base, step(1), step(2), 'CREATE TABLE half (x); SELECT nonsense'],
 			});
 		expect(bad).toThrow('nonsense');
-		expect(open(2)).toEqual({ schema: 3, migratedFrom: null });
+		expect(open(2)).toEqual({ schema: first + 2, migratedFrom: null });
 	});
 });

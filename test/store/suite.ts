@@ -1,4 +1,6 @@
 /** What every store promises; one suite, run for each database. A fresh store per test. */
+import { randomBytes } from 'node:crypto';
+import type { Hole } from '../../protocol';
 import type { Deeds, NewAttempt, NewJob, Store } from '../../dispatcher/store/store';
 
 export interface Bench {
@@ -357,9 +359,10 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				piece(3, 'def'),
 			]);
 			expect(answers.map((answer) => (answer as { have: number }).have)).toEqual([3, 3, 3, 6]);
+			const name = { jobId: 'a', number: 1, stream: 'stdout' as const };
 			const read = async (from: number, maxBytes: number) =>
 				Buffer.from(
-					await store.read('output', { jobId: 'a', number: 1, stream: 'stdout', from, maxBytes }),
+					(await store.read('output', { ...name, from, to: 6, maxBytes })).data,
 				).toString();
 			expect([await read(0, 100), await read(2, 2), await read(5, 9), await read(6, 9)]).toEqual([
 				'abcdef',
@@ -367,6 +370,180 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				'f',
 				'',
 			]);
+		});
+
+		describe('output of a job that prints much', () => {
+			const name = { jobId: 'a', number: 1, stream: 'stdout' as const };
+			const piece = (
+				offset: number,
+				data: Uint8Array,
+				more: Partial<Deeds['appendOutput']['in']> = {},
+			) => ({
+				do: 'appendOutput' as const,
+				with: { ...name, epoch: 11, robotId: 'robot', offset, data, ...more },
+			});
+			/** What can be read, with holes as they are. */
+			const all = async (stream: 'stdout' | 'stderr', to: number) => {
+				const found: (Buffer | Hole)[] = [];
+				for (let from = 0; from < to;) {
+					const answer = await store.read('output', {
+						...name,
+						stream,
+						from,
+						to,
+						maxBytes: 70_000,
+					});
+					found.push(answer.hole ?? Buffer.from(answer.data));
+					from = answer.hole ? answer.hole.to : from + answer.data.length;
+				}
+				return found;
+			};
+			const bytesOf = (found: (Buffer | Hole)[]) =>
+				Buffer.concat(found.filter((part) => Buffer.isBuffer(part)));
+
+			beforeEach(() => insert('a', {}, attempt()));
+
+			test('small and large pieces lie side by side and are read as one stream, after a crash too', async () => {
+				const data = randomBytes(600_000);
+				let at = 0;
+				for (const size of [10, 250_000, 1_000, 90_000, 5, 200_000]) {
+					await store.commit([piece(at, data.subarray(at, at + size))]);
+					at += size;
+				}
+				expect(bytesOf(await all('stdout', at)).equals(data.subarray(0, at))).toBe(true);
+				store = await bench.reopen();
+				expect(bytesOf(await all('stdout', at)).equals(data.subarray(0, at))).toBe(true);
+				await store.commit([piece(at, data.subarray(at))]);
+				expect(bytesOf(await all('stdout', 600_000)).equals(data)).toBe(true);
+			});
+
+			test('a gap is taken where it bridges what is stored, and stays a hole with its reason', async () => {
+				const data = randomBytes(100);
+				const gap = { from: 40, reason: 'disk-full' as const };
+				const answers = await store.commit([
+					piece(0, data.subarray(0, 30)),
+					// It begins behind what is stored: the bytes before it may still come.
+					piece(90, data.subarray(90), { gap }),
+					piece(30, data.subarray(30, 50)),
+					piece(90, data.subarray(90, 95), { gap }),
+					piece(90, data.subarray(90, 95), { gap }),
+					piece(95, data.subarray(95)),
+					piece(120, new Uint8Array(), { gap: { from: 100, reason: 'limit' } }),
+				]);
+				expect(answers.map((answer) => (answer as { have: number }).have)).toEqual([
+					30, 30, 50, 95, 95, 100, 120,
+				]);
+				expect(await all('stdout', 120)).toEqual([
+					data.subarray(0, 50),
+					{ from: 50, to: 90, reason: 'disk-full' },
+					data.subarray(90),
+					{ from: 100, to: 120, reason: 'limit' },
+				]);
+				const [job] = await store.read('jobsById', { ids: ['a'] });
+				expect(JSON.parse(job!.outputHoles)).toEqual([
+					[0, 50, 90, 'disk-full'],
+					[0, 100, 120, 'limit'],
+				]);
+			});
+
+			test('of more than the limit the middle goes while it comes, and offsets stay true', async () => {
+				const MiB = 1024 * 1024;
+				const data = randomBytes(MiB);
+				const frames = Array.from({ length: 300 }, (_, i) => data.subarray(0, 250_000 + i));
+				let at = 0;
+				const starts = frames.map((frame) => (at += frame.length) - frame.length);
+				for (const [i, frame] of frames.entries()) {
+					await store.commit([
+						piece(starts[i]!, frame),
+						...(i === 9 ? [piece(0, Buffer.from('oops'), { stream: 'stderr' })] : []),
+					]);
+				}
+				expect(await all('stderr', 4)).toEqual([Buffer.from('oops')]);
+				const whole = Buffer.concat(frames);
+				const hole = { from: 8 * MiB, to: at - (56 * MiB - 4), reason: 'limit' };
+				const found = await all('stdout', at);
+				expect(found.filter((part) => !Buffer.isBuffer(part))).toEqual([hole]);
+				const kept = Buffer.concat([whole.subarray(0, hole.from), whole.subarray(hole.to)]);
+				expect(bytesOf(found).equals(kept)).toBe(true);
+			});
+
+			test('a stream that is sent again begins anew, and its sister does not notice', async () => {
+				const data = randomBytes(100_000);
+				await store.commit([
+					piece(0, data),
+					piece(100_010, data, { gap: { from: 99, reason: 'limit' } }),
+					piece(0, data, { stream: 'stderr' }),
+					{ do: 'rewindOutput', with: { jobId: 'a', epoch: 11, stream: 'stdout' } },
+				]);
+				expect(await store.read('job', { id: 'a' })).toMatchObject({
+					stdoutHave: 0,
+					stderrHave: 100_000,
+					outputHoles: '[]',
+				});
+				await store.commit([piece(0, data.subarray(7))]);
+				expect(bytesOf(await all('stdout', 99_993)).equals(data.subarray(7))).toBe(true);
+				expect(bytesOf(await all('stderr', 100_000)).equals(data)).toBe(true);
+			});
+
+			test('output is complete only when it is said to be equal, not when it is long enough', async () => {
+				await store.commit([
+					piece(0, Buffer.from('abc')),
+					{ do: 'settle', with: settle('a', { outputLength: { stdout: 6, stderr: 0 } }) },
+				]);
+				const close = { do: 'closeOutput' as const, with: { jobId: 'a', epoch: 11 } };
+				expect(await store.commit([close, piece(3, Buffer.from('def'))])).toEqual([
+					false,
+					{ have: 6, taken: true, whole: true },
+				]);
+				expect(await store.read('attempt', { jobId: 'a', epoch: 11 })).toMatchObject({
+					outputDone: 0,
+				});
+				expect(await store.commit([close])).toEqual([true]);
+				expect(await store.read('attempt', { jobId: 'a', epoch: 11 })).toMatchObject({
+					outputDone: 1,
+				});
+			});
+
+			test('a purge removes what ended long ago, and the oldest while there is too much', async () => {
+				const data = randomBytes(50_000);
+				const end = (jobId: string, epoch: number, endedAt: number) => [
+					{
+						do: 'insertJob' as const,
+						with: { job: job(jobId, { createdAt: endedAt - 10 }), attempt: attempt(1, epoch) },
+					},
+					piece(0, data, { jobId, epoch }),
+					piece(50_000, Buffer.from('end'), { jobId, epoch }),
+					{ do: 'settle' as const, with: settle(jobId, { epoch, at: endedAt }) },
+				];
+				await store.commit([
+					...end('b', 12, at),
+					...end('c', 13, at + 100),
+					...end('d', 14, at + 200),
+					...end('e', 15, at + 300),
+					piece(0, data),
+				]);
+				const purge = async (endedBefore: number, maxBytes: number) =>
+					(await store.commit([
+						{ do: 'purgeOutput', with: { endedBefore, maxBytes, maxJobs: 2 } },
+					])) as Deeds['purgeOutput']['out'][];
+				const have = async (jobId: string) =>
+					(await store.read('output', { ...name, jobId, from: 0, to: 50_003, maxBytes: 9 })).hole
+						?.reason ?? 'there';
+				const state = async () => Promise.all(['a', 'b', 'c', 'd', 'e'].map(have));
+
+				// `a` still runs, however old it is.
+				expect(await purge(at + 50, 1e9)).toMatchObject([{ jobs: 1, more: true }]);
+				expect(await state()).toEqual(['there', 'purged', 'there', 'there', 'there']);
+				expect(await purge(at + 50, 1e9)).toMatchObject([{ jobs: 0, more: false }]);
+				while ((await purge(at - 1e6, 120_000))[0]!.more);
+				expect(await state()).toEqual(['there', 'purged', 'purged', 'purged', 'there']);
+				store = await bench.reopen();
+				expect(await state()).toEqual(['there', 'purged', 'purged', 'purged', 'there']);
+				expect(await store.read('job', { id: 'c' })).toMatchObject({
+					stdoutHave: 50_003,
+					outputHoles: '[[0,0,50003,"purged"]]',
+				});
+			});
 		});
 
 		test('a token is used as often as it says, and the same key uses it once', async () => {

@@ -12,7 +12,7 @@ import type {
 import { Problem, scopes } from '../../protocol';
 import type { Caller, Engine, RobotSession } from '../../dispatcher/engine';
 import { createEngine } from '../../dispatcher/engine/create';
-import type { RetentionSettings } from '../../dispatcher/engine/context';
+import type { RetentionSettings, Settings } from '../../dispatcher/engine/context';
 import type { Disk } from '../../dispatcher/engine/intake';
 import type { Callbacks } from '../../dispatcher/engine/waits';
 import { openStore } from '../../dispatcher/store/open';
@@ -50,7 +50,9 @@ export interface HouseOptions {
 	disk?: Disk;
 	clock?: FakeClock;
 	retention?: Partial<RetentionSettings>;
-	forgetOutput?: (jobIds: string[]) => Promise<void>;
+	settings?: Partial<Settings>;
+	/** Output kept of one job. */
+	maxOutputBytes?: number;
 }
 
 export async function house(options: HouseOptions = {}): Promise<House> {
@@ -58,7 +60,8 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 	const file = options.file ?? ':memory:';
 	let killed = false;
 	const open = async () => {
-		const store = await openStore({ file });
+		const { maxOutputBytes } = options;
+		const store = await openStore({ file, ...(maxOutputBytes && { maxOutputBytes }) });
 		const engine = await createEngine({
 			store,
 			clock,
@@ -77,9 +80,11 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 					eventsMs: 30 * dayMs,
 					...options.retention,
 				},
+				keepOutputMs: 7 * 86_400_000,
+				keepOutputBytes: 10 * 2 ** 30,
+				...options.settings,
 			},
 			disk: options.disk ?? ampleDisk,
-			...(options.forgetOutput ? { forgetOutput: options.forgetOutput } : {}),
 			callbacks: options.callbacks ?? {
 				check: () => undefined,
 				post: async () => ({ status: 200, body: { resumed: true } }),
@@ -137,6 +142,7 @@ export class PlayedRobot {
 	readonly revokes: string[] = [];
 	readonly acks: ResultAck[] = [];
 	readonly outputAcks: OutputAck[] = [];
+	readonly credits: number[] = [];
 	closedWith: number | undefined;
 	session!: RobotSession;
 	readonly #engine: () => Engine;
@@ -177,6 +183,7 @@ export class PlayedRobot {
 				revoke: ({ job_id }) => void this.revokes.push(job_id),
 				resultAck: (ack) => void this.acks.push(ack),
 				outputAck: (ack) => void this.outputAcks.push(ack),
+				outputCredit: ({ window }) => void this.credits.push(window),
 				close: (code) => {
 					this.closedWith = code;
 					this.session.closed();

@@ -11,7 +11,8 @@ const upgrade = [
 	 UPDATE jobs SET upgraded = upgraded + 1, message = hex(randomblob(200))`,
 	`UPDATE jobs SET upgraded = upgraded + 10; CREATE INDEX jobs_upgraded ON jobs (upgraded)`,
 ];
-const store = new SqliteStore(file!, {
+const store = new SqliteStore({
+	file: file!,
 	steps: [...migrations, ...upgrade.slice(0, Number(steps))],
 	onStep: (step) => void process.stdout.write(`${step}\n`),
 });

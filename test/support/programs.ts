@@ -58,6 +58,8 @@ export async function quietPort(): Promise<number> {
 /** One program, one life at a time. What it writes to stderr is kept in a file over all lives. */
 class Program {
 	readonly log: string;
+	/** What it is started through: a tracer that becomes a stranger, so that pid and signals stay its own. */
+	through: readonly string[] = [];
 	readonly #bundle: string;
 	readonly #env: Record<string, string>;
 	#child: ChildProcess | undefined;
@@ -88,7 +90,8 @@ class Program {
 	protected launch(args: readonly string[]): void {
 		if (this.lives) throw new Error(`${this.#bundle} runs already`);
 		const stderr = openSync(this.log, 'a');
-		const child = spawn(process.execPath, [this.#bundle, ...args], {
+		const [program, ...rest] = [...this.through, process.execPath, this.#bundle, ...args];
+		const child = spawn(program!, rest, {
 			env: { ...programEnv(), ...this.#env },
 			stdio: ['ignore', 'pipe', stderr],
 		});

@@ -14,6 +14,7 @@ import {
 	enrolProof,
 	type EnrolRequest,
 	type HeldAttempt,
+	type Hole,
 	type Hello,
 	helloProof,
 	type HubMessages,
@@ -44,7 +45,9 @@ export interface HubAttempt {
 	assignment: JobAssignment;
 	/** Everything the robot said about it, in order. */
 	said: string[];
+	/** Holes are filled with zeros. */
 	output: Record<Stream, Buffer>;
+	holes: Record<Stream, Hole[]>;
 	result: JobResultMessage | undefined;
 	/** How often the result came. */
 	results: number;
@@ -71,6 +74,7 @@ export class ScriptedHub {
 	/** Answers heartbeats; false = plays dead on an open socket. */
 	alive = true;
 	maxOutputFrame: number = limits.maxOutputFrameBytes;
+	outputWindow: number = limits.outputWindowBytes;
 	/** Refuse the next enrolments with this problem. */
 	refuseEnrolment: ProblemCode | undefined;
 	/** Loses the answer of so many enrolments after taking them. */
@@ -181,6 +185,7 @@ export class ScriptedHub {
 			assignment,
 			said: [],
 			output: { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) },
+			holes: { stdout: [], stderr: [] },
 			result: undefined,
 			results: 0,
 			frames: 0,
@@ -307,7 +312,9 @@ export class ScriptedHub {
 
 	ackResult(attempt: HubAttempt, socket = this.#live): void {
 		const { job_id, epoch } = attempt.assignment;
-		socket?.send(envelope('result_ack', { job_id, epoch, output: lengthsOf(attempt) }));
+		const output = lengthsOf(attempt);
+		const complete = streams.every((one) => output[one] === attempt.result?.output[one]);
+		socket?.send(envelope('result_ack', { job_id, epoch, output, complete }));
 	}
 
 	#register(socket: WebSocket, hello: Hello, nonce: string): void {
@@ -328,6 +335,7 @@ export class ScriptedHub {
 			limits: {
 				max_output_frame: this.maxOutputFrame,
 				max_control_frame: limits.maxControlFrameBytes,
+				output_window: this.outputWindow,
 			},
 			verdicts: hello.attempts.map((held) => this.#judge(held)),
 		};
@@ -351,11 +359,19 @@ export class ScriptedHub {
 		const attempt = this.attempts.get(keyOf({ job_id: frame.jobId, epoch: frame.epoch }));
 		if (!attempt || !this.takeFrame(attempt, frame.stream, frame.offset)) return;
 		attempt.frames++;
+		const { gap } = frame;
+		const had = attempt.output[frame.stream];
+		if (gap && gap.from <= had.length && had.length < frame.offset) {
+			const { reason } = gap;
+			attempt.holes[frame.stream].push({ from: had.length, to: frame.offset, reason });
+			attempt.output[frame.stream] = Buffer.concat([had, Buffer.alloc(frame.offset - had.length)]);
+		}
 		this.#keep(attempt, frame.stream, frame.offset, frame.data);
 		if (!this.ackOutput) return;
 		const { job_id, epoch } = attempt.assignment;
 		const have = attempt.output[frame.stream].length;
 		socket.send(envelope('output_ack', { job_id, epoch, stream: frame.stream, have }));
+		if (attempt.result && this.ackResults) this.ackResult(attempt, socket);
 	}
 
 	/** The receiver's rule: only what begins where we are. */

@@ -2,7 +2,7 @@ import http from 'node:http';
 import net from 'node:net';
 import { createApp } from '../../../dispatcher/server/app';
 import { systemClock } from '../../../dispatcher/engine/clock';
-import { type CallName, calls, Problem, scopes } from '../../../protocol';
+import { type CallName, calls, type Hole, holeAt, Problem, scopes } from '../../../protocol';
 import { fakeEngine, type House, jobOf, openHouse, type Said, within } from './house';
 
 const pathOf = (name: CallName) => {
@@ -29,7 +29,14 @@ describe('who may call what', () => {
 	let house: House;
 	beforeAll(async () => {
 		house = await openHouse({
-			output: async () => ({ data: new Uint8Array(), from: 0, have: 0, complete: true }),
+			output: async () => ({
+				data: new Uint8Array(),
+				from: 0,
+				hole: null,
+				holes: [],
+				have: 0,
+				complete: true,
+			}),
 		});
 	});
 	afterAll(() => house.server.close());
@@ -340,6 +347,7 @@ describe('output', () => {
 	/** Stored output that grows when it is told to. */
 	function growing() {
 		const stored = { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) };
+		const holes: Hole[] = [];
 		let complete = false;
 		let wake: () => void = () => undefined;
 		let changed = new Promise<void>((resolve) => (wake = resolve));
@@ -355,9 +363,15 @@ describe('output', () => {
 					from: number,
 					maxBytes: number,
 				) => {
-					const data = stored[stream].subarray(from, from + maxBytes);
+					const hole = holeAt(holes, from) ?? null;
+					const stop = Math.min(
+						from + maxBytes,
+						...holes.filter((one) => one.from > from).map((one) => one.from),
+					);
+					const data = stored[stream].subarray(from, hole ? from : stop);
 					const have = stored[stream].length;
-					return { data, from, have, complete: complete && from + data.length >= have };
+					const end = hole ? hole.to : from + data.length;
+					return { data, from, hole, holes, have, complete: complete && end >= have };
 				},
 				outputGrew: (_id: string, _stream: string, _have: number, signal: AbortSignal) =>
 					Promise.race([
@@ -368,6 +382,10 @@ describe('output', () => {
 			print(stream: 'stdout' | 'stderr', data: string | Buffer) {
 				stored[stream] = Buffer.concat([stored[stream], Buffer.from(data)]);
 				tell();
+			},
+			/** What is printed there is not kept. */
+			hole(hole: Hole) {
+				holes.push(hole);
 			},
 			end() {
 				complete = true;
@@ -389,6 +407,39 @@ describe('output', () => {
 		expect(answer.headers.get('x-output-from')).toBe('10');
 		expect(answer.headers.get('x-output-have')).toBe('1000000');
 		expect(answer.headers.get('x-output-complete')).toBe('true');
+	});
+	test('where bytes are not there a line says so, and the header says where in true offsets', async () => {
+		const out = growing();
+		out.print('stdout', 'head-????????-tail');
+		out.hole({ from: 5, to: 13, reason: 'limit' });
+		out.end();
+		await using house = await openHouse(out.engine);
+		const ask = async (query: string) => {
+			const answer = await fetch(`${house.server.url}/api/v1/jobs/x1/output${query}`, {
+				headers: { authorization: 'Bearer read' },
+			});
+			return { text: await answer.text(), holes: answer.headers.get('x-output-holes') };
+		};
+		expect(await ask('')).toEqual({
+			text: 'head-\n[8 bytes are not here: the job printed more than is kept]\n-tail',
+			holes: '5-13;limit',
+		});
+		expect(await ask('?holes=omit')).toEqual({ text: 'head--tail', holes: '5-13;limit' });
+		expect((await ask('?from=14&holes=omit')).text).toBe('tail');
+		const events = await fetch(`${house.server.url}/api/v1/jobs/x1/output`, {
+			headers: { authorization: 'Bearer read', accept: 'text/event-stream' },
+		});
+		const said = (await within('the end', events.text())).match(/^(event|data): .*$/gm);
+		expect(said).toEqual([
+			'event: output',
+			'data: {"stream":"stdout","offset":0,"text":"head-"}',
+			'event: hole',
+			'data: {"stream":"stdout","from":5,"to":13,"reason":"limit"}',
+			'event: output',
+			'data: {"stream":"stdout","offset":13,"text":"-tail"}',
+			'event: end',
+			'data: {"stdout":18,"stderr":0}',
+		]);
 	});
 	test('an event stream follows both streams and ends when all was said', async () => {
 		const out = growing();

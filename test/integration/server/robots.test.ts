@@ -1,6 +1,7 @@
 import { encodeOutput } from '../../../protocol/frames';
 import { enrolProof, Problem, protocolRange } from '../../../protocol';
 import type { Engine, RobotSink } from '../../../dispatcher/engine';
+import { FakeClock } from '../../support/fake-clock';
 import {
 	type FakeRobot,
 	fakeSession,
@@ -296,7 +297,12 @@ test('ids of messages never repeat and the engine can end a connection', async (
 	await using house = await openHouse(engine);
 	await using link = new RawLink(house.server.url);
 	const first = await link.register(robot);
-	sink().resultAck({ job_id: 'job-1', epoch: 7, output: { stdout: 0, stderr: 0 } });
+	sink().resultAck({
+		job_id: 'job-1',
+		epoch: 7,
+		output: { stdout: 0, stderr: 0 },
+		complete: true,
+	});
 	sink().outputAck({ job_id: 'job-1', epoch: 7, stream: 'stdout', have: 3 });
 	sink().revoke({ job_id: 'job-1', attempt: 1, epoch: 7, token: 't' });
 	const heard = [
@@ -330,6 +336,20 @@ test('a robot that falls silent is let go, one that still answers pings is kept'
 		await within('a ping', new Promise((resolve) => polite.socket.once('ping', resolve)));
 	}
 	expect(polite.socket.readyState).toBe(polite.socket.OPEN);
+});
+
+test('a silent robot is let go when three heartbeats are over: no later, and hardly earlier', async () => {
+	const { robot, engine, fake } = setup();
+	const clock = new FakeClock();
+	await using house = await openHouse(engine, { clock });
+	await using quiet = new RawLink(house.server.url);
+	await quiet.register(robot);
+	// It hears nothing any more, so it answers no ping either.
+	quiet.socket.pause();
+	await clock.advance(43_900);
+	expect(fake.told).toEqual([]);
+	await clock.advance(1_100);
+	await fake.wait('closed');
 });
 
 test('a browser cannot open a link', async () => {

@@ -3,6 +3,7 @@ import { systemClock } from '../../../agent/clock';
 import type { Line } from '../../../agent/link';
 import { Outflow, type Remainder } from '../../../agent/outflow';
 import { type AttemptSpool, Spool } from '../../../agent/spool';
+import { Window } from '../../../agent/window';
 import { limits } from '../../../protocol';
 import { decodeOutput, encodeOutput, type OutputFrame } from '../../../protocol/frames';
 import { temporaryFolder } from './temporary-folder';
@@ -35,13 +36,26 @@ class Wire implements Line {
 	}
 }
 
+interface Setup {
+	flow: Outflow;
+	wire: Wire;
+	spool: AttemptSpool;
+	window: Window;
+	data: Buffer;
+}
+
+let epoch = 0;
+
 async function setup(
 	bytes: number,
-): Promise<{ flow: Outflow; wire: Wire; spool: AttemptSpool; data: Buffer }> {
-	const spool = new Spool(folder(), limits.maxOutputBytes).open(jobId, 3);
+	{ maxBytes = limits.maxOutputBytes, window = new Window() } = {},
+): Promise<Setup> {
+	const spool = new Spool(folder(), { maxBytes, reserveBytes: 0 }).open(jobId, ++epoch);
 	const data = randomBytes(bytes);
 	await spool.append('stdout', data);
-	return { flow: new Outflow(jobId, 3, spool, systemClock, silent), wire: new Wire(), spool, data };
+	window.open(limits.outputWindowBytes);
+	const flow = new Outflow(jobId, epoch, spool, { window, clock: systemClock, log: silent });
+	return { flow, wire: new Wire(), spool, window, data };
 }
 
 const nothing = { stdout: 0, stderr: 0 };
@@ -105,6 +119,68 @@ test('a flow that stands still for a heartbeat is repeated', async () => {
 	flow.tick();
 	await wire.untilFrames(2);
 	expect(wire.ranges[1]).toEqual([0, 90_000]);
+	await spool.remove();
+});
+
+test('what is not in the spool any more is said as a gap, and only that', async () => {
+	const { flow, wire, spool, data } = await setup(500_000, { maxBytes: 160_000 });
+	flow.attach(wire, nothing);
+	flow.conclude(() => undefined);
+	// The spool keeps such a job in pieces of a sixteenth of its limit; a frame is never more than one.
+	await wire.untilFrames(16);
+	expect(wire.frames.flatMap(({ offset, gap }) => (gap ? [[offset, gap]] : []))).toEqual([
+		[360_000, { from: 20_000, reason: 'limit' }],
+	]);
+	expect(Buffer.concat(wire.frames.map((frame) => frame.data))).toEqual(
+		Buffer.concat([data.subarray(0, 20_000), data.subarray(360_000)]),
+	);
+	// A gap is not under way: the window counts bytes that were sent.
+	expect(flow.underWay).toBe(160_000);
+	flow.acknowledged('stdout', 500_000);
+	expect([flow.settled, flow.underWay]).toEqual([true, 0]);
+	await spool.remove();
+});
+
+test('attempts of one robot share its window in equal parts, and none is forgotten', async () => {
+	const window = new Window();
+	const one = await setup(3_000_000, { window });
+	const two = await setup(3_000_000, { window });
+	for (const { flow, wire } of [one, two]) flow.attach(wire, nothing);
+	one.flow.pump();
+	await one.wire.untilFrames(11);
+	two.flow.pump();
+	expect(two.wire.frames).toEqual([]);
+	// The first gives way as its bytes are acknowledged.
+	one.flow.acknowledged('stdout', limits.outputWindowBytes);
+	await two.wire.untilFrames(6);
+	await one.wire.untilFrames(17);
+	const half = limits.outputWindowBytes / 2;
+	expect([one.flow.underWay, two.flow.underWay]).toEqual([half, half]);
+	two.flow.detach();
+	await one.wire.untilFrames(23);
+	expect(one.flow.underWay).toBe(limits.outputWindowBytes);
+	for (const { spool } of [one, two]) await spool.remove();
+});
+
+test('a service that takes nothing is sent nothing, and then all of it again', async () => {
+	const { flow, wire, spool, window } = await setup(250_000);
+	flow.attach(wire, nothing);
+	window.credit(0);
+	flow.pump();
+	flow.tick();
+	window.credit(150_000);
+	await wire.untilFrames(2);
+	expect(wire.ranges).toEqual([
+		[0, 100_000],
+		[100_000, 150_000],
+	]);
+	window.credit(0);
+	window.credit(200_000);
+	await wire.untilFrames(4);
+	expect(wire.ranges.slice(2)).toEqual([
+		[0, 100_000],
+		[100_000, 200_000],
+	]);
 	await spool.remove();
 });
 

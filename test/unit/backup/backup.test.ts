@@ -75,6 +75,39 @@ describe('a backup', () => {
 		for (const id of ids) expect((await job(id)).state).toBe('pending');
 	});
 
+	test('holds large output too, as far as the copy speaks of it, and a restore brings it back', async () => {
+		const robot = await h.robot('r1');
+		const id = await h.submit();
+		await settled();
+		await robot.accept();
+		const { job_id: jobId, epoch } = robot.last;
+		const piece = (offset: number) => ({
+			jobId,
+			epoch,
+			stream: 'stdout' as const,
+			offset,
+			data: Buffer.alloc(100_000, `piece ${offset}\n`),
+		});
+		const have = async () => (await job(id)).output.stdout;
+		robot.session.output(piece(0));
+		await settled();
+		expect(await have()).toBe(100_000);
+		await takeBackup();
+		expect(preview(backupFile()).files.map(({ name }) => name)).toContain('output/0000000001.seg');
+		robot.session.output(piece(100_000));
+		await settled();
+		expect(await have()).toBe(200_000);
+		await restoreHere();
+		expect(await have()).toBe(100_000);
+		const { data: bytes } = await h.engine.output(id, 'stdout', 0, 1e6);
+		expect(Buffer.from(bytes).equals(piece(0).data)).toBe(true);
+		// The robot goes on from there, as if nothing had been sent since.
+		const same = robot.reconnectable(() => h.engine);
+		const { verdicts } = await same.connect({ attempts: [held(robot.last, 'running')] });
+		expect(verdicts).toMatchObject([{ act: 'continue', output: { stdout: 100_000 } }]);
+		expect(readdirSync(data()).filter((name) => name.startsWith('backup-'))).toEqual([]);
+	});
+
 	test('says what is in it, and leaves no copy behind', async () => {
 		const robot = await h.robot('r1');
 		await h.submit();
@@ -157,7 +190,7 @@ describe('a backup', () => {
 			restore({ file: join(folder, 'none.tar'), dataFolder: data(), force: true, now: 0 }),
 		).rejects.toMatchObject({ code: 'bad-backup' });
 		expect(readFileSync(store()).equals(before)).toBe(true);
-		expect(readdirSync(data()).sort()).toEqual(['admin.key', 'robot-fleet.db']);
+		expect(readdirSync(data()).sort()).toEqual(['admin.key', 'output', 'robot-fleet.db']);
 		h = await house({ file: store(), clock: h.clock });
 	});
 

@@ -83,6 +83,7 @@ test('a drained service takes no jobs and gives none away; what runs ends, and w
 	await settled();
 	await robot.accept();
 	const waiting = await h.submit({ notBefore: h.clock.now() + 500 });
+	await settled();
 	await h.engine.drain(admin);
 	expect(h.engine.readiness).toBe('draining');
 	await expect(h.submit()).rejects.toMatchObject({ code: 'draining', retry: true });

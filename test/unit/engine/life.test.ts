@@ -273,6 +273,53 @@ test('onLoss retry gives the job to another robot, and the stale one is told to 
 	expect(await state(id)).toBe('completed');
 });
 
+test('a lost attempt that nobody followed may come to its end; one whose job went on without it may not', async () => {
+	const robot = await h.robot('r1');
+	const running = () => ({
+		attempts: [{ ...robot.last, state: 'running' as const, output: { stdout: 0, stderr: 0 } }],
+	});
+	const lose = async (job: Parameters<typeof h.submit>[0]) => {
+		const id = await h.submit(job);
+		await settled();
+		await robot.accept();
+		await h.clock.advance(95_000);
+		await robot.vanish();
+		await h.clock.advance(13_000);
+		return id;
+	};
+	await lose({ onLoss: { waitMs: 10_000 } });
+	expect((await robot.connect(running())).verdicts).toMatchObject([{ act: 'continue' }]);
+	await robot.end();
+
+	// Another attempt has come to its end meanwhile.
+	const retried = await lose({ onLoss: { waitMs: 10_000, then: 'retry' } });
+	const second = await h.robot('r2');
+	await settled();
+	await second.end();
+	expect(await state(retried)).toBe('completed');
+	expect((await robot.connect(running())).verdicts).toMatchObject([{ act: 'kill' }]);
+	await robot.end();
+	await second.vanish();
+
+	// It would run beside the next attempt.
+	const waiting = await lose({ onLoss: { waitMs: 10_000, then: 'retry' } });
+	expect(await state(waiting)).toBe('queued');
+	const first = robot.last;
+	expect((await robot.connect(running())).verdicts).toMatchObject([{ act: 'kill' }]);
+	await robot.end({}, first);
+	await robot.end();
+
+	const cancelled = await h.submit({ onLoss: { waitMs: 10_000 } });
+	await settled();
+	await robot.accept();
+	await h.clock.advance(95_000);
+	await robot.vanish();
+	await h.engine.cancel(cancelled, admin);
+	await h.clock.advance(13_000);
+	expect(await state(cancelled)).toBe('cancelled');
+	expect((await robot.connect(running())).verdicts).toMatchObject([{ act: 'kill' }]);
+});
+
 test('loss time does not run until the service has been ready for 90 seconds', async () => {
 	await onDisk();
 	const robot = await h.robot('r1');

@@ -1,0 +1,29 @@
+/**
+ * Room on the disk that is kept for one purpose: when the disk is full, the exit record of a job must
+ * still find a place. A file of so many bytes, given up when it is needed, taken again at the next start.
+ */
+import { rmSync, statSync, writeFileSync } from 'node:fs';
+
+export class Ballast {
+	readonly #path: string;
+
+	constructor(path: string, bytes: number) {
+		this.#path = path;
+		try {
+			if (statSync(path, { throwIfNoEntry: false })?.size === bytes) return;
+			writeFileSync(path, Buffer.alloc(bytes), { mode: 0o600, flush: true });
+		} catch {
+			// The disk is full already: half a file helps nobody.
+			this.release();
+		}
+	}
+
+	/** Frees the room. Harmless when it was freed before. */
+	release(): void {
+		try {
+			rmSync(this.#path, { force: true });
+		} catch {
+			// Then there is no more room than before, and the caller tries again later.
+		}
+	}
+}

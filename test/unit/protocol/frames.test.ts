@@ -1,0 +1,68 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import fc from 'fast-check';
+import { holeReasons, streams } from '../../../protocol';
+import { decodeOutput, encodeOutput, type OutputFrame } from '../../../protocol/frames';
+
+const offset = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
+const frame = fc
+	.record({
+		epoch: offset,
+		stream: fc.constantFrom(...streams),
+		from: offset,
+		by: fc.integer({ min: 1, max: 2 ** 40 }),
+		reason: fc.option(fc.constantFrom(...holeReasons), { nil: undefined }),
+		data: fc.uint8Array({ maxLength: 300 }),
+		jobId: fc.uuid(),
+	})
+	.map(({ from, by, reason, ...rest }): OutputFrame => {
+		if (reason === undefined || from + by > Number.MAX_SAFE_INTEGER) {
+			return { ...rest, offset: from };
+		}
+		return { ...rest, offset: from + by, gap: { from, reason } };
+	});
+
+test('a frame comes out of its bytes as it went in', () => {
+	fc.assert(
+		fc.property(frame, (sent) => {
+			const { data, ...rest } = decodeOutput(encodeOutput(sent))!;
+			expect({ ...rest, data: new Uint8Array(data) }).toEqual({
+				...sent,
+				data: new Uint8Array(sent.data),
+			});
+		}),
+		{ numRuns: 1_000 },
+	);
+});
+
+test('a frame with one bit turned, or cut anywhere, is no frame', () => {
+	const frames = [undefined, { from: 3, reason: 'limit' as const }].map((gap) =>
+		encodeOutput({
+			jobId: randomUUID(),
+			epoch: 7,
+			stream: 'stderr',
+			offset: 99,
+			data: randomBytes(40),
+			...(gap && { gap }),
+		}),
+	);
+	for (const bytes of frames) {
+		for (let bit = 0; bit < bytes.length * 8; bit += 1) {
+			const turned = Buffer.from(bytes);
+			turned[bit >> 3]! ^= 1 << (bit & 7);
+			expect(decodeOutput(turned)).toBeUndefined();
+		}
+		for (let end = 0; end < bytes.length; end += 1) {
+			expect(decodeOutput(bytes.subarray(0, end))).toBeUndefined();
+		}
+	}
+});
+
+test('whatever comes, the answer is a frame or nothing, never an exception', () => {
+	fc.assert(
+		fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+			// Random bytes have no right checksum.
+			expect(decodeOutput(Buffer.from(bytes))).toBeUndefined();
+		}),
+		{ numRuns: 5_000 },
+	);
+});
