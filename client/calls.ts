@@ -64,6 +64,8 @@ export interface JobFilter {
 	kind?: string;
 	/** Robot id. */
 	robot?: string;
+	/** Only children of this job. */
+	parent?: string;
 	limit?: number;
 	cursor?: string;
 }

@@ -17,7 +17,14 @@ export interface Target {
 	labels?: Record<string, string>;
 	/** Capabilities the robot must offer. */
 	capabilities?: string[];
+	/**
+	 * On how many of them. Default one. With `all` or a count the job becomes a parent: each robot chosen
+	 * gets a child of its own, and the parent ends after the last of them.
+	 */
+	mode?: TargetMode;
 }
+
+export type TargetMode = 'one' | 'all' | { count: number };
 
 export interface Timeouts {
 	/** Longest stay in pending and queued, from submit. Default: no limit. */
@@ -129,6 +136,10 @@ export interface Job {
 	cancelRequestedAt: number | null;
 	retryOf: string | null;
 	parentId: string | null;
+	/** What a child is among its siblings: the id of its robot. */
+	cell: string | null;
+	/** How the children of a parent stand; null for every other job. */
+	children: Children | null;
 	spec: unknown;
 	variables: Variables;
 	target: Target;
@@ -143,6 +154,13 @@ export interface Job {
 		holes?: Partial<Record<Stream, Hole[]>>;
 	};
 	createdBy: string;
+}
+
+/** So many children in all, and so many in each state. */
+export interface Children extends Record<JobState, number> {
+	total: number;
+	/** Those of the failed of which nobody can know how far they came. */
+	unknown: number;
 }
 
 export interface Attempt {

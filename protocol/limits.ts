@@ -29,6 +29,11 @@ export const limits = {
 	maxIdBytes: 256,
 	maxSubmitBatch: 1_000,
 	maxListLimit: 1_000,
+	/** Children of one parent, and what their requests may weigh together. */
+	maxChildren: 10_000,
+	maxChildrenBytes: 64 * 1024 * 1024,
+	/** Children that the result of a parent lists one by one. */
+	maxResultCells: 1_000,
 	maxWaitMs: 60_000,
 	defaultJobTimeoutMs: 3_600_000,
 	lossWaitMs: 300_000,

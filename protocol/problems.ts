@@ -76,6 +76,16 @@ export const problems = {
 		retry: false,
 		text: 'Several robots are called "{robot}"; use the robot id.',
 	},
+	'too-few-robots': {
+		status: 422,
+		retry: false,
+		text: '{matching} of {robots} robots match ({rule}), and target.mode asks for {wanted}; see what they offer with: robot-fleet robots list.',
+	},
+	'too-many-children': {
+		status: 422,
+		retry: false,
+		text: 'The job would have {children} children of {bytes} bytes each; one job may have {maxChildren}, of {maxBytes} bytes together.',
+	},
 	'template-in-shell': {
 		status: 422,
 		retry: false,
@@ -125,6 +135,11 @@ export const problems = {
 		status: 409,
 		retry: false,
 		text: 'The job is still {state}; only a job that has ended can be retried.',
+	},
+	'open-children': {
+		status: 409,
+		retry: false,
+		text: 'The job ends with the last of its children, and {open} of them are still open; cancel it, or end those.',
 	},
 	'key-conflict': {
 		status: 409,

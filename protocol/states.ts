@@ -18,7 +18,7 @@ export const jobStates = [
  * - `pending`    accepted, not yet eligible: not-before, back-off, hold, restored
  * - `queued`     eligible; waits for a robot that fits and is free
  * - `dispatched` sent to one robot, which has not said yet that it takes it
- * - `running`    the robot accepted it and journalled that it starts it
+ * - `running`    the robot accepted it and journalled that it starts it; of a parent: it has children
  * - the other four are final and never change
  */
 export type JobState = (typeof jobStates)[number];
@@ -28,7 +28,9 @@ export type FinalState = (typeof finalStates)[number];
 
 export const moves = {
 	pending: ['queued', 'failed', 'timeout', 'cancelled'],
-	queued: ['dispatched', 'pending', 'failed', 'timeout', 'cancelled'],
+	// Only a parent goes straight to running: it has no attempt, its children do the work. Everybody else
+	// is kept from that by the guards of assign and start.
+	queued: ['dispatched', 'running', 'pending', 'failed', 'timeout', 'cancelled'],
 	dispatched: ['running', 'queued', 'pending', 'completed', 'failed', 'timeout', 'cancelled'],
 	running: ['completed', 'failed', 'timeout', 'cancelled', 'pending'],
 	completed: [],

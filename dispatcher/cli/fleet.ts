@@ -11,6 +11,7 @@ import {
 	scopes,
 	type Scope,
 } from '../../protocol';
+import { type Child, childCount, childrenOf, childTable } from './children';
 import { follow } from './submit';
 import {
 	addressOf,
@@ -63,6 +64,7 @@ export function addFleet(program: Command, terminal: Terminal): void {
 		.addOption(new Option('--state <state>', 'only jobs in this state').choices([...jobStates]))
 		.option('--kind <kind>', 'only jobs of this kind')
 		.option('--robot <name>', 'only jobs of this robot')
+		.option('--parent <id>', 'only children of this job')
 		.option('--limit <count>', 'at most so many', wholeOf, 50)
 		.option('--cursor <cursor>', 'go on where the page before ended')
 		.action(async (flags: Flags & JobFilter) => {
@@ -77,7 +79,12 @@ export function addFleet(program: Command, terminal: Terminal): void {
 			);
 		});
 	sub(jobs, 'show <id>', 'show one job', 'show 0190f6c2-…').action(
-		async (id: string, flags: Flags) => tell(flags, await client(flags).job(id), jobCard),
+		async (id: string, flags: Flags) => {
+			const service = client(flags);
+			const job = await service.job(id);
+			const shown = flags.json || !job.children ? [] : await childrenOf(service, id, maxShown);
+			tell(flags, job, () => jobCard(job) + family(job, shown));
+		},
 	);
 	sub(jobs, 'cancel <id>', 'cancel a job', 'cancel 0190f6c2-…').action(
 		async (id: string, flags: Flags) =>
@@ -335,10 +342,12 @@ function jobCard({
 	endedAt,
 	cancelRequestedAt,
 	notBefore,
+	children,
 	...rest
 }: Job): string {
 	return card({
 		...rest,
+		...(children && { children: childCount(children) }),
 		...(result && {
 			exitCode: result.exitCode,
 			signal: result.signal,
@@ -350,6 +359,15 @@ function jobCard({
 		endedAt: when(endedAt),
 		cancelRequestedAt: when(cancelRequestedAt),
 	});
+}
+
+/** More children than fit on a screen have a list of their own. */
+const maxShown = 50;
+
+function family({ jobId, children }: Job, shown: Child[]): string {
+	if (shown.length === 0) return '';
+	const more = `all of them: robot-fleet jobs list --parent ${jobId}\n`;
+	return `\n${childTable(shown)}${children!.total > shown.length ? more : ''}`;
 }
 
 function robotTable(robots: Robot[]): string {

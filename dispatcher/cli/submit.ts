@@ -2,7 +2,7 @@
  * `robot-fleet submit … -- COMMAND ARG…`: one command as one job; with --wait it behaves like the
  * command itself: its output here, its exit code ours.
  */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { FleetClient } from '../../client';
 import {
 	type Hole,
@@ -13,6 +13,7 @@ import {
 	Problem,
 	type Submit,
 } from '../../protocol';
+import { childrenOf, sayChildren } from './children';
 import {
 	addressOf,
 	durationOf,
@@ -21,6 +22,7 @@ import {
 	pairOf,
 	type Terminal,
 	UsageMistake,
+	wholeOf,
 } from './terminal';
 import { type Address, httpSend, outputEvents } from './transport';
 
@@ -29,6 +31,8 @@ export interface SubmitFlags {
 	robot?: string;
 	label?: Record<string, string>;
 	capability?: string[];
+	all?: boolean;
+	count?: number;
 	priority?: string;
 	var?: Record<string, string>;
 	env?: Record<string, string>;
@@ -54,6 +58,10 @@ export function addSubmit(
 		.option('--robot <name>', 'run on this robot, by name or id')
 		.option('--label <name=value>', 'run where this label is set (repeatable)', pairOf)
 		.option('--capability <name>', 'run where this is offered (repeatable)', listOf)
+		.addOption(
+			new Option('--all', 'run on every robot that matches, not on one').conflicts('count'),
+		)
+		.option('--count <number>', 'run on so many different robots', wholeOf)
 		.option('--priority <level>', 'critical, high, normal, low or 3…0')
 		.option(
 			'--var <name=value>',
@@ -69,7 +77,7 @@ export function addSubmit(
 		.option('--data <folder>', 'data folder of the service, to find its address and key')
 		.addHelpText(
 			'after',
-			"\nExample:\n  $ robot-fleet submit --label os=linux --wait -- uname -a\n  $ robot-fleet submit --shell --wait -- 'df -h | tail -n +2'",
+			"\nExample:\n  $ robot-fleet submit --label os=linux --wait -- uname -a\n  $ robot-fleet submit --shell --wait -- 'df -h | tail -n +2'\n  $ robot-fleet submit --all --label os=linux --wait -- uptime",
 		)
 		.action(async (words: string[], flags: SubmitFlags) => {
 			const address = addressOf(terminal, flags.data);
@@ -79,10 +87,14 @@ export function addSubmit(
 				terminal.out(flags.json ? json(answer) : `${answer.jobId}\n`);
 				return;
 			}
-			if (!flags.json) await follow(terminal, address, answer.jobId);
+			const several = flags.all === true || flags.count !== undefined;
+			if (!flags.json && !several) await follow(terminal, address, answer.jobId);
 			const job = await finalJob(client, answer.jobId);
 			if (flags.json) terminal.out(json(job));
-			else sayEnd(terminal, job);
+			else {
+				if (several) sayChildren(terminal, await childrenOf(client, job.jobId));
+				sayEnd(terminal, job);
+			}
 			exit(exitCodeOf(job));
 		});
 }
@@ -97,6 +109,8 @@ export function jobOf(words: string[], flags: SubmitFlags): Submit {
 		...(flags.robot !== undefined && { robot: flags.robot }),
 		...(flags.label && { labels: flags.label }),
 		...(flags.capability && { capabilities: flags.capability }),
+		...(flags.all && { mode: 'all' as const }),
+		...(flags.count !== undefined && { mode: { count: flags.count } }),
 	};
 	return {
 		kind: 'command',
@@ -165,7 +179,7 @@ async function finalJob(client: FleetClient, jobId: string): Promise<Job> {
 
 function sayEnd(terminal: Terminal, job: Job): void {
 	if (job.state === 'completed' || job.cause === 'exit_code') return;
-	const why = job.error?.message ?? job.cause ?? job.state;
+	const why = (job.error?.message ?? job.cause ?? job.state).replace(/\.$/, '');
 	terminal.err(`The job ended: ${job.state} (${why}).\n`);
 }
 

@@ -60,6 +60,7 @@ export function misfit(rule: Rule, robot: Terms): string | undefined {
 /** The rule in words, for people. */
 export function describeRule(rule: Rule): string {
 	const parts = [
+		...(rule.robot === undefined ? [] : [`robot ${rule.robot}`]),
 		...Object.entries(rule.labels).map(([name, value]) => `label ${name}=${value}`),
 		...rule.capabilities.map((name) => `capability ${name}`),
 	];

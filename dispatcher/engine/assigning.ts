@@ -26,7 +26,10 @@ export class Assigning {
 	/** A free robot for a job of this lane, unless older work waits there already. */
 	robotFor(lane: Lane): RobotEntry | undefined {
 		if (lane.queues.size > 0) return undefined;
-		return this.#context.fleet.pick(lane.robots);
+		const { fleet } = this.#context;
+		if (lane.rule.robot === undefined) return fleet.pick(lane.robots);
+		const pinned = lane.robots.has(lane.rule.robot) ? fleet.get(lane.rule.robot) : undefined;
+		return pinned && fleet.available(pinned) > 0 ? pinned : undefined;
 	}
 
 	/** Reserves a slot and makes the attempt. */
@@ -56,6 +59,7 @@ export class Assigning {
 		entry.reserved -= 1;
 		const live: Live = {
 			jobId: job.id,
+			parentId: job.parentId,
 			number: attempt.number,
 			epoch: attempt.epoch,
 			token: attempt.token,
@@ -97,8 +101,7 @@ export class Assigning {
 	bestFor(entry: RobotEntry, now: number): Place | undefined {
 		const { lanes } = this.#context;
 		let best: Place | undefined;
-		for (const lane of lanes.waiting) {
-			if (!lane.robots.has(entry.robotId)) continue;
+		for (const lane of lanes.waitingFor(entry.robotId)) {
 			for (const window of lane.queues.values()) {
 				const at = window.heads.findIndex((head) => !barred(head.bars, entry.robotId, now));
 				if (at < 0) continue;

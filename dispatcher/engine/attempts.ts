@@ -21,6 +21,7 @@ import { type Bars, barred } from './assigning';
 import type { Context } from './context';
 import { type Live, refOf, type RobotEntry, type Session } from './fleet';
 import { type Proof, provedInline } from './proof';
+import type { Parents } from './parents';
 import type { Turn } from './turns';
 
 type SettleNext = Deeds['settle']['in']['next'];
@@ -30,12 +31,14 @@ type Settlement = Omit<Deeds['settle']['in'], 'jobId' | 'number' | 'epoch' | 'fr
 export class Attempts {
 	readonly #context: Context;
 	readonly #proof: Proof;
+	readonly #parents: Parents;
 	/** Not yet written down. */
 	readonly #accepted: { live: Live; acceptance: { at: number } }[] = [];
 
-	constructor(context: Context, proof: Proof) {
+	constructor(context: Context, proof: Proof, parents: Parents) {
 		this.#context = context;
 		this.#proof = proof;
+		this.#parents = parents;
 	}
 
 	/**
@@ -274,6 +277,7 @@ export class Attempts {
 					if (settled) this.#moved(live, settle);
 					done(settled);
 				});
+				if ('cause' in settle.next) this.#parents.childEnds(turn, live.parentId);
 			},
 			fail: failed,
 		});

@@ -8,60 +8,95 @@ import {
 	Problem,
 	type SubmitAnswer,
 } from '../../protocol';
+import { openOf } from '../core/parents';
 import { rank } from '../core/rank';
 import { policyOf } from '../core/retry';
-import type { NewJob } from '../store/store';
+import type { NewJob, StoredJob } from '../store/store';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
 import { refOf } from './fleet';
 import type { Caller } from './index';
-import { type Jobs, startOf } from './jobs';
+import type { Jobs } from './jobs';
+import type { Parents } from './parents';
+import { startOf } from './placing';
 import type { Turn } from './turns';
-import { jobView } from './views';
+import { childrenView, jobView } from './views';
 
 export class Changes {
 	readonly #context: Context;
 	readonly #jobs: Jobs;
 	readonly #attempts: Attempts;
+	readonly #parents: Parents;
 
-	constructor(context: Context, jobs: Jobs, attempts: Attempts) {
+	constructor(context: Context, jobs: Jobs, attempts: Attempts, parents: Parents) {
 		this.#context = context;
 		this.#jobs = jobs;
 		this.#attempts = attempts;
+		this.#parents = parents;
 	}
 
 	/** Cancelling twice, or after the end, is harmless: the job is answered as it is. */
 	async cancel(jobId: string, by: Caller): Promise<Job> {
-		const { turns, fleet } = this.#context;
+		return jobView(await this.#cancel(jobId, { by: `key:${by.name}`, how: `by ${by.name}` }));
+	}
+
+	/** Children whose parent was cancelled, and the service died before they were. */
+	async resume(): Promise<void> {
+		const withParent = { by: 'dispatcher', how: 'with its parent' };
+		for (const parentId of await this.#context.store.read('cancelledParents', null)) {
+			await this.#cancelChildren(parentId, withParent);
+		}
+	}
+
+	async #cancel(jobId: string, who: Canceller): Promise<StoredJob> {
 		for (;;) {
 			const job = await this.#jobs.read(jobId);
-			if (isFinal(job.state) || job.cancelRequestedAt !== null) return jobView(job);
-			await new Promise<void>((resolve, reject) => {
-				turns.push({
-					plan: (turn) => {
-						if (!turn.touch(jobId)) return 'later';
-						const live = fleet.live(jobId);
-						if (!live) this.#end(turn, jobId, by, resolve);
-						else {
-							const wish = { jobId, epoch: live.epoch, at: turn.now };
-							turn.add('requestCancel', wish, (wished) => {
-								if (wished) {
-									live.cancelRequestedAt = wish.at;
-									const session = fleet.get(live.robotId)?.session;
-									session?.sink.cancel({
-										...refOf(live),
-										reason: 'cancelled',
-										grace_ms: limits.graceMs,
-									});
-								}
-								resolve();
-							});
-						}
-					},
-					fail: reject,
-				});
-			});
+			if (isFinal(job.state)) return job;
+			const running = job.children !== null && job.state === 'running';
+			if (job.cancelRequestedAt === null) await this.#requestCancel(job, running, who);
+			else if (!running) return job;
+			if (!running) continue;
+			await this.#cancelChildren(jobId, who);
+			return this.#jobs.read(jobId);
 		}
+	}
+
+	#requestCancel(job: StoredJob, runningParent: boolean, who: Canceller): Promise<void> {
+		const { turns, fleet } = this.#context;
+		return new Promise((resolve, reject) => {
+			turns.push({
+				plan: (turn) => {
+					if (!turn.touch(job.id)) return 'later';
+					const live = fleet.live(job.id);
+					if (runningParent) {
+						const wish = { jobId: job.id, epoch: job.epoch, at: turn.now };
+						turn.add('requestCancel', wish, () => resolve());
+					} else if (!live) this.#end(turn, job, who, resolve);
+					else {
+						const wish = { jobId: job.id, epoch: live.epoch, at: turn.now };
+						turn.add('requestCancel', wish, (wished) => {
+							if (wished) {
+								live.cancelRequestedAt = wish.at;
+								const session = fleet.get(live.robotId)?.session;
+								session?.sink.cancel({
+									...refOf(live),
+									reason: 'cancelled',
+									grace_ms: limits.graceMs,
+								});
+							}
+							resolve();
+						});
+					}
+				},
+				fail: reject,
+			});
+		});
+	}
+
+	/** Each like any other job: the last of them to end, now or when its robot has answered, ends the parent. */
+	async #cancelChildren(parentId: string, who: Canceller): Promise<void> {
+		const open = await this.#context.store.read('openChildren', { parentId });
+		await Promise.all(open.map((jobId) => this.#cancel(jobId, who)));
 	}
 
 	async retry(jobId: string, by: Caller): Promise<SubmitAnswer & { retryOf: string }> {
@@ -90,6 +125,7 @@ export class Changes {
 			retryOf: job.id,
 			parentId: null,
 			cell: null,
+			children: job.children === null ? null : 0,
 			shareKey: job.shareKey,
 			spec: job.spec,
 			variables: job.variables,
@@ -105,17 +141,24 @@ export class Changes {
 		const job = await this.#jobs.read(jobId);
 		if (!canMove(job.state, to)) throw new Problem('illegal-move', { from: job.state, to });
 		if (to === 'cancelled') return this.cancel(jobId, by);
+		if (job.children !== null && job.state === 'running' && isFinal(to)) {
+			throw new Problem('open-children', { open: openOf(childrenView(job)!) });
+		}
+		if (job.children !== null && to === 'queued') {
+			await this.#parents.start(job);
+			return this.#jobs.job(jobId);
+		}
 		const live = fleet.live(jobId);
 		if (live && isFinal(to)) {
 			await this.#attempts.forced(live, to, `key:${by.name}`);
 			return this.#jobs.job(jobId);
 		}
 		// What is left needs a robot's word (dispatched, running), or is a move of a waiting job.
-		if (live || to === 'dispatched' || to === 'running') {
+		if (live || to === 'dispatched' || to === 'running' || job.state === 'running') {
 			throw new Problem('illegal-move', { from: job.state, to });
 		}
 		const at = clock.now();
-		const moved = await turns.deed('moveJob', {
+		const moved = await this.#parents.moveJob(job.parentId, {
 			jobId,
 			from: [job.state],
 			to,
@@ -136,7 +179,7 @@ export class Changes {
 	}
 
 	/** pending or queued → cancelled; when the job has moved on meanwhile, the caller looks again. */
-	#end(turn: Turn, jobId: string, by: Caller, done: () => void): void {
+	#end(turn: Turn, { id: jobId, parentId }: StoredJob, who: Canceller, done: () => void): void {
 		turn.add(
 			'moveJob',
 			{
@@ -145,12 +188,12 @@ export class Changes {
 				to: 'cancelled',
 				cause: 'cancelled',
 				reason: 'cancelled',
-				by: `key:${by.name}`,
+				by: who.by,
 				at: turn.now,
 				cancelRequestedAt: turn.now,
 				error: JSON.stringify({
 					type: 'cancelled',
-					message: `Cancelled by ${by.name} before it started.`,
+					message: `Cancelled ${who.how} before it started.`,
 				}),
 			},
 			(moved) => {
@@ -158,5 +201,12 @@ export class Changes {
 				done();
 			},
 		);
+		this.#parents.childEnds(turn, parentId);
 	}
+}
+
+/** Who cancels: for the timeline, and for people. */
+interface Canceller {
+	by: string;
+	how: string;
 }

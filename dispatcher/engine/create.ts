@@ -22,6 +22,8 @@ import { OutputFlow } from './output-flow';
 import { Lanes } from './lanes';
 import { Lookout } from './lookout';
 import { OutputRetention } from './output-retention';
+import { Parents } from './parents';
+import { Placing } from './placing';
 import { Proof } from './proof';
 import { Purge } from './purge';
 import { RestoredJobs } from './restored';
@@ -85,11 +87,13 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	};
 	const intake = new Intake(context, parts.disk);
 	const assigning = new Assigning(context);
+	const placing = new Placing(context, assigning);
+	const parents = new Parents(context, placing);
 	const proof = new Proof(context);
 	const outputFlow = new OutputFlow(context, proof);
-	const attempts = new Attempts(context, proof);
-	const jobs = new Jobs(context, assigning);
-	const changes = new Changes(context, jobs, attempts);
+	const attempts = new Attempts(context, proof, parents);
+	const jobs = new Jobs(context, placing, parents);
+	const changes = new Changes(context, jobs, attempts, parents);
 	const lookout = new Lookout(context, jobs, assigning);
 	const sessions = new Sessions(context, attempts, outputFlow);
 	const access = new Access(context);
@@ -97,7 +101,16 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const schedules = new Schedules(context);
 	const restored = new RestoredJobs(context, sessions);
 	const outputRetention = new OutputRetention(context);
-	const duties = new Duties(context, attempts, waits, schedules, access, intake, outputRetention);
+	const duties = new Duties(
+		context,
+		attempts,
+		parents,
+		waits,
+		schedules,
+		access,
+		intake,
+		outputRetention,
+	);
 	const purge = new Purge(context);
 	const startedAt = clock.now();
 
@@ -107,6 +120,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	for (const queue of await store.read('queues', null)) lanes.doubt(queue);
 	await waits.load();
 	await schedules.load();
+	await changes.resume();
 	duties.start();
 	purge.start();
 	turns.nudge();
@@ -255,6 +269,7 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 		const policy = policyOf(job.policy);
 		fleet.hold({
 			jobId: job.id,
+			parentId: job.parentId,
 			number: attempt.number,
 			epoch: attempt.epoch,
 			token: attempt.token,

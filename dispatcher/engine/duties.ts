@@ -14,6 +14,7 @@ import type { Context } from './context';
 import { type Live, refOf } from './fleet';
 import type { Intake } from './intake';
 import type { OutputRetention } from './output-retention';
+import type { Parents } from './parents';
 import type { Schedules } from './schedules';
 import type { Waits } from './waits';
 
@@ -28,6 +29,7 @@ const noteMs = 60_000;
 export class Duties {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
+	readonly #parents: Parents;
 	readonly #waits: Waits;
 	readonly #schedules: Schedules;
 	readonly #access: Access;
@@ -46,6 +48,7 @@ export class Duties {
 	constructor(
 		context: Context,
 		attempts: Attempts,
+		parents: Parents,
 		waits: Waits,
 		schedules: Schedules,
 		access: Access,
@@ -57,6 +60,7 @@ export class Duties {
 		this.#access = access;
 		this.#context = context;
 		this.#attempts = attempts;
+		this.#parents = parents;
 		this.#waits = waits;
 		this.#schedules = schedules;
 	}
@@ -192,7 +196,7 @@ export class Duties {
 					? 'The deadline passed before the job started.'
 					: `No robot took the job within ${timeouts.queueMs} ms; ask GET /jobs/${job.id}/why next time, or raise timeouts.queueMs.`;
 			const error = JSON.stringify({ type: cause, message });
-			const moved = await turns.deed('moveJob', {
+			const moved = await this.#parents.moveJob(job.parentId, {
 				...common,
 				to: 'timeout',
 				cause,
@@ -205,6 +209,7 @@ export class Duties {
 		const later = Math.min(queueEndsAt, deadlineAt);
 		const dueAt = Number.isFinite(later) ? later : null;
 		if (job.state === 'queued' || job.readyAt > now) return;
+		if (job.children !== null) return this.#parents.start(job);
 		const moved = await turns.deed('moveJob', {
 			...common,
 			to: 'queued',

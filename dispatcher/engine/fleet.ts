@@ -12,6 +12,7 @@ import type { StoredRobot } from '../store/store';
 /** The live attempt of a job: holds a slot of its robot until it is settled. */
 export interface Live {
 	readonly jobId: string;
+	readonly parentId: string | null;
 	readonly number: number;
 	readonly epoch: number;
 	readonly token: string;
@@ -127,10 +128,19 @@ export class Fleet {
 
 	/** Slots an assign may still take in this turn. */
 	available(entry: RobotEntry): number {
-		const open = entry.session && !entry.session.stopping && entry.stored.paused === 0;
-		return open && this.#assigning
+		return this.#assigning && this.isOpen(entry)
 			? entry.stored.slots - entry.held.size - entry.reserved + entry.freeing
 			: 0;
+	}
+
+	/** Whether the robot is there and takes work. */
+	isOpen({ session, stored }: RobotEntry): boolean {
+		return session !== undefined && !session.stopping && stored.paused === 0;
+	}
+
+	/** Share of its slots that is in use. */
+	load({ stored, held, reserved, freeing }: RobotEntry): number {
+		return (held.size + reserved - freeing) / stored.slots;
 	}
 
 	/** Sends the robot to the end of the line, so that ties go to the one unused for longest. */
@@ -158,7 +168,7 @@ export class Fleet {
 		let bestLoad = Infinity;
 		for (const entry of this.#free) {
 			if (!robots.has(entry.robotId)) continue;
-			const load = 1 - this.available(entry) / entry.stored.slots;
+			const load = this.load(entry);
 			if (load >= bestLoad) continue;
 			best = entry;
 			bestLoad = load;

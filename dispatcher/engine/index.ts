@@ -57,6 +57,7 @@ export interface JobFilter {
 	state?: JobState;
 	kind?: string;
 	robotId?: string;
+	parentId?: string;
 	limit: number;
 	cursor?: string;
 }

@@ -12,33 +12,28 @@ import {
 } from '../../protocol';
 import type { Stream } from '../../protocol/frames';
 import { kinds } from '../../kinds';
+import { fanOutOf } from '../core/fan-out';
 import { laneKey, ruleOf } from '../core/matching';
 import { priorityOf, rank } from '../core/rank';
-import { type Policy, policyText, lossDefaults, retryDefaults } from '../core/retry';
-import {
-	type Asked,
-	type Deeds,
-	maxAskedLength,
-	type NewAttempt,
-	type NewJob,
-	type StoredJob,
-} from '../store/store';
-import type { Assigning } from './assigning';
+import { type Policy, lossDefaults, retryDefaults } from '../core/retry';
+import type { StoredJob } from '../store/store';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import type { Caller, JobFilter, OutputChunk } from './index';
+import { earlierAnswer, type Parents } from './parents';
+import { type Placing, type Prepared, startOf } from './placing';
 import type { Turn } from './turns';
 import { attemptView, holesOf, jobView, moveView } from './views';
 
-export type Prepared = Omit<Deeds['insertJob']['in'], 'attempt'>;
-
 export class Jobs {
 	readonly #context: Context;
-	readonly #assigning: Assigning;
+	readonly #placing: Placing;
+	readonly #parents: Parents;
 
-	constructor(context: Context, assigning: Assigning) {
+	constructor(context: Context, placing: Placing, parents: Parents) {
 		this.#context = context;
-		this.#assigning = assigning;
+		this.#placing = placing;
+		this.#parents = parents;
 	}
 
 	submit(jobs: Submit[], by: Caller): Promise<(SubmitAnswer | Problem)[]> {
@@ -143,7 +138,9 @@ export class Jobs {
 				plan: (turn) => {
 					for (const [i, job] of prepared.entries()) {
 						if (job instanceof Problem) settle(i, job);
-						else this.#insertOne(turn, job, (answer) => settle(i, answer));
+						else if (job.job.children === null) {
+							this.#insertOne(turn, job, (answer) => settle(i, answer));
+						} else this.#parents.insert(turn, job, (answer) => settle(i, answer), reject);
 					}
 				},
 				fail: reject,
@@ -156,34 +153,17 @@ export class Jobs {
 		prepared: Prepared,
 		answer: (answer: SubmitAnswer | Problem) => void,
 	): void {
-		const { lanes } = this.#context;
 		const { job, idempotency } = prepared;
-		const lane = lanes.get(job.lane);
-		const robot = job.state === 'queued' ? this.#assigning.robotFor(lane) : undefined;
-		const attempt: NewAttempt | undefined = robot && this.#assigning.reserve(turn, robot, 1);
+		const place = this.#placing.reserve(turn, job);
 		turn.touch(job.id);
-		turn.add('insertJob', { ...prepared, ...(attempt ? { attempt } : {}) }, (earlier) => {
+		turn.add('insertJob', { ...prepared, ...(place && { attempt: place.attempt }) }, (earlier) => {
 			if (earlier) {
-				if (robot) this.#assigning.unreserve(robot);
-				answer(
-					earlier.sameRequest
-						? { jobId: earlier.duplicateOf, state: earlier.state, duplicate: true }
-						: new Problem('key-conflict', { key: idempotency!.key, jobId: earlier.duplicateOf }),
-				);
+				if (place) this.#placing.release(place);
+				answer(earlierAnswer(earlier, idempotency!.key));
 				return;
 			}
-			answer({ jobId: job.id, state: attempt ? 'dispatched' : job.state });
-			if (attempt) {
-				this.#assigning.assigned(robot!, attempt, { ...job, ...fresh(job), bars: null });
-				return;
-			}
-			this.#context.dueAt(job.dueAt);
-			if (job.state === 'queued') {
-				const head = { id: job.id, rank: job.rank, bars: null, attempt: 0 };
-				// A job too big to be kept in memory is read again when it is given away.
-				const small = job.spec.length + job.variables.length <= maxAskedLength;
-				lanes.push(job, small ? { ...head, asked: fresh(job) } : head);
-			}
+			answer({ jobId: job.id, state: place ? 'dispatched' : job.state });
+			this.#placing.placed(job, place);
 		});
 	}
 
@@ -214,6 +194,7 @@ export class Jobs {
 				retryOf: null,
 				parentId: null,
 				cell: null,
+				children: fanOutOf(target) === undefined ? null : 0,
 				shareKey: '',
 				spec,
 				variables: JSON.stringify(variables),
@@ -262,31 +243,6 @@ export class Jobs {
 		if (!job) throw new Problem('no-such-job', { id: jobId });
 		return job;
 	}
-}
-
-/** The state a job starts in and when it next needs a look. */
-export function startOf(
-	policy: Policy,
-	now: number,
-	readyAt: number,
-): Pick<NewJob, 'state' | 'readyAt' | 'dueAt' | 'policy'> {
-	const { queueMs, deadlineAt } = policy.timeouts;
-	const instants = [
-		...(readyAt > now ? [readyAt] : []),
-		...(queueMs === undefined ? [] : [now + queueMs]),
-		...(deadlineAt === undefined ? [] : [deadlineAt]),
-	];
-	return {
-		state: readyAt > now ? 'pending' : 'queued',
-		readyAt,
-		dueAt: instants.length > 0 ? Math.min(...instants) : null,
-		policy: policyText(policy),
-	};
-}
-
-/** What a new job asks for. */
-function fresh({ kind, spec, variables, policy, createdAt }: NewJob): Asked {
-	return { kind, spec, variables, policy, createdAt, tries: 0, losses: 0 };
 }
 
 /** The request without its key, keys sorted: the same wish gives the same text. */

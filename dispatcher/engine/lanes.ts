@@ -36,6 +36,8 @@ export class Lanes {
 	readonly #lanes = new Map<string, Lane>();
 	/** Lanes with something to do. */
 	readonly #waiting = new Set<Lane>();
+	/** The same, by the one robot they are for; '' = the others. A robot looks at its own and at those. */
+	readonly #waitingBy = new Map<string, Set<Lane>>();
 	readonly #robots = new Map<string, Terms>();
 	/** Who was served how often, of those who have something to do. */
 	readonly shares = new Shares();
@@ -73,6 +75,15 @@ export class Lanes {
 
 	get waiting(): ReadonlySet<Lane> {
 		return this.#waiting;
+	}
+
+	/** Those of the waiting lanes that the robot may serve. */
+	*waitingFor(robotId: string): Generator<Lane, void> {
+		for (const whose of [robotId, '']) {
+			for (const lane of this.#waitingBy.get(whose) ?? []) {
+				if (lane.robots.has(robotId)) yield lane;
+			}
+		}
 	}
 
 	/** A job became queued. Beyond the window it stays in the store alone. */
@@ -144,7 +155,7 @@ export class Lanes {
 		if (!window) {
 			window = { lane, shareKey, heads: [], more: false, reading: false };
 			lane.queues.set(shareKey, window);
-			this.#waiting.add(lane);
+			this.#wait(lane);
 			this.shares.join(shareKey);
 		}
 		return window;
@@ -152,8 +163,25 @@ export class Lanes {
 
 	#close({ lane, shareKey }: Window): void {
 		lane.queues.delete(shareKey);
-		if (lane.queues.size === 0) this.#waiting.delete(lane);
+		if (lane.queues.size === 0) this.#rest(lane);
 		this.shares.leave(shareKey);
+	}
+
+	#wait(lane: Lane): void {
+		if (this.#waiting.has(lane)) return;
+		this.#waiting.add(lane);
+		const robot = lane.rule.robot ?? '';
+		const lanes = this.#waitingBy.get(robot);
+		if (lanes) lanes.add(lane);
+		else this.#waitingBy.set(robot, new Set([lane]));
+	}
+
+	#rest(lane: Lane): void {
+		this.#waiting.delete(lane);
+		const robot = lane.rule.robot ?? '';
+		const lanes = this.#waitingBy.get(robot)!;
+		lanes.delete(lane);
+		if (lanes.size === 0) this.#waitingBy.delete(robot);
 	}
 
 	#evict(): void {

@@ -1,12 +1,14 @@
 /** Questions about the queue: who is next, how many wait, and why a job does not start. */
 import { isFinal, type Job, jobStates, priorities, type QueueStats } from '../../protocol';
 import { describeRule, laneRule, misfit } from '../core/matching';
+import { openOf, tellChildren } from '../core/parents';
 import { before } from '../core/rank';
 import type { StoredJob } from '../store/store';
 import { type Assigning, barred } from './assigning';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import type { Jobs } from './jobs';
+import { childrenView } from './views';
 
 export class Lookout {
 	readonly #context: Context;
@@ -65,6 +67,14 @@ export class Lookout {
 			const error =
 				job.error === null ? '' : ` ${(JSON.parse(job.error) as { message: string }).message}`;
 			return { text: `The job is ${job.state}.${error}` };
+		}
+		const children = childrenView(job);
+		if (job.state === 'running' && children) {
+			const what = job.cancelRequestedAt === null ? 'waits' : 'was cancelled and waits';
+			const open = tellChildren(children, ['pending', 'queued', 'dispatched', 'running']);
+			return {
+				text: `The job ${what} for ${openOf(children)} of its ${children.total} children: ${open}.`,
+			};
 		}
 		if (job.state === 'running') {
 			const here = fleet.get(job.robotId ?? '')?.session;

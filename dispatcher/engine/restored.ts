@@ -5,6 +5,7 @@
  * what their robots still find out is kept beside them.
  */
 import { Problem, type ReleaseAnswer, type ReleaseRequest } from '../../protocol';
+import { parentEndings } from '../core/parents';
 import type { Deed, StoredJob } from '../store/store';
 import type { Context } from './context';
 import type { Caller } from './index';
@@ -67,9 +68,9 @@ export class RestoredJobs {
 		const all = await store.read('held', null);
 		for (let i = 0; i < all.length; i += batch) {
 			await store.commit(
-				all.slice(i, i + batch).map(({ job, attempt }): Deed => {
+				all.slice(i, i + batch).flatMap(({ job, attempt }): Deed[] => {
 					const cancelled = job.cancelRequestedAt !== null;
-					return {
+					const settle: Deed = {
 						do: 'settle',
 						with: {
 							jobId: job.id,
@@ -95,6 +96,10 @@ export class RestoredJobs {
 							countLoss: false,
 						},
 					};
+					if (!cancelled || job.parentId === null) return [settle];
+					// It may have been the last child.
+					const end = { parentId: job.parentId, at, endings: parentEndings };
+					return [settle, { do: 'settleParent', with: end }];
 				}),
 			);
 		}

@@ -30,6 +30,7 @@ export class Turn {
 	readonly now: number;
 	readonly #busy: Set<string>;
 	readonly #touched: string[] = [];
+	readonly #behind = new Map<string, () => void>();
 
 	constructor(now: number, busy: Set<string>) {
 		this.now = now;
@@ -42,6 +43,16 @@ export class Turn {
 		this.#busy.add(jobId);
 		this.#touched.push(jobId);
 		return true;
+	}
+
+	/** Plans something behind all other work of the turn, once for each key. */
+	behind(key: string, plan: () => void): void {
+		this.#behind.set(key, plan);
+	}
+
+	/** Nothing more is planned in this turn but what was put behind. */
+	close(): void {
+		for (const plan of this.#behind.values()) plan();
 	}
 
 	/** The turn is over. */
@@ -148,6 +159,7 @@ export class Turns {
 		const planned: Work[] = [];
 		for (const piece of work) (piece.plan(turn) === 'later' ? this.#later : planned).push(piece);
 		this.#hooks.fill(turn);
+		turn.close();
 		const low = this.#hooks.low();
 		try {
 			// The store answers in order, so these reads see this commit.

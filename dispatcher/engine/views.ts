@@ -1,6 +1,7 @@
 /** What lies in the store, as outsiders see it. One function a table; nothing is decided here. */
 import type {
 	Attempt,
+	Children,
 	Hole,
 	HoleReason,
 	Job,
@@ -13,12 +14,14 @@ import type {
 	Variables,
 } from '../../protocol';
 import { streams } from '../../protocol';
+import { childrenOf, type Counted, progressOf } from '../core/parents';
 import { resultOf } from '../core/result';
 import { policyOf } from '../core/retry';
 import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
 import type { RobotEntry } from './fleet';
 
 export function jobView(job: StoredJob): Job {
+	const children = childrenView(job);
 	return {
 		jobId: job.id,
 		kind: job.kind,
@@ -27,7 +30,7 @@ export function jobView(job: StoredJob): Job {
 		attempt: job.attempt,
 		robotId: job.robotId,
 		priority: job.priority,
-		progress: job.progress,
+		progress: children ? progressOf(children) : job.progress,
 		message: job.message,
 		result: result(job.result),
 		error: parse<JobError>(job.error),
@@ -37,6 +40,8 @@ export function jobView(job: StoredJob): Job {
 		cancelRequestedAt: job.cancelRequestedAt,
 		retryOf: job.retryOf,
 		parentId: job.parentId,
+		cell: job.cell,
+		children,
 		spec: JSON.parse(job.spec),
 		variables: JSON.parse(job.variables) as Variables,
 		target: JSON.parse(job.target) as Target,
@@ -50,6 +55,11 @@ export function jobView(job: StoredJob): Job {
 		},
 		createdBy: job.createdBy,
 	};
+}
+
+/** How the children of a parent stand; null for every other job. */
+export function childrenView({ family }: Pick<StoredJob, 'family'>): Children | null {
+	return family === null ? null : childrenOf(JSON.parse(family) as Counted);
 }
 
 export function attemptView(attempt: StoredAttempt): Attempt {

@@ -80,10 +80,11 @@ export const jobDoors = {
 		query: jobsQuery,
 		answer: answers.pageOf(answers.job),
 		async run({ query }, { engine }) {
-			const { robot, names, limit = 100, ...filter } = query;
+			const { robot, parent, names, limit = 100, ...filter } = query;
 			const page = await engine.jobs({
 				...filter,
 				limit,
+				...(parent === undefined ? {} : { parentId: parent }),
 				...(robot === undefined
 					? {}
 					: { robotId: await robotIdOf(robot, (name) => engine.robot(name)) }),

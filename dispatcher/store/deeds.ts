@@ -4,11 +4,13 @@
  */
 import type { SQLInputValue } from 'node:sqlite';
 import type { OutputLengths } from '../../protocol';
+import { earlierJob, writeJob } from './new-job';
 import type { Outputs } from './output';
+import { settleParent, startParent } from './parents';
 import { purgeOn } from './purge';
 import { type Row, snake, type Statements } from './statements';
-import { moveLine, submittedLine } from './timeline';
-import type { Asked, DeedName, Deeds, NewAttempt, StoredJob } from './store';
+import { assignedLine, moveLine } from './timeline';
+import type { Asked, DeedName, Deeds } from './store';
 
 export type DeedsOfStore = { [N in DeedName]: (input: Deeds[N]['in']) => Deeds[N]['out'] };
 
@@ -23,54 +25,9 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 					idempotency.hash,
 					job.id,
 				);
-				if (!taken) {
-					const earlier = sql.get(
-						`SELECT i.job_id, i.hash, coalesce(j.state, 'completed') AS state
-						 FROM idempotency i LEFT JOIN jobs j ON j.id = i.job_id WHERE i.scope = ? AND i.key = ?`,
-						idempotency.scope,
-						idempotency.key,
-					)!;
-					return {
-						duplicateOf: earlier['job_id'] as string,
-						sameRequest: earlier['hash'] === idempotency.hash,
-						state: earlier['state'] as StoredJob['state'],
-					};
-				}
+				if (!taken) return earlierJob(sql, idempotency);
 			}
-			const first = submittedLine(attempt ? 'queued' : job.state);
-			sql.run(
-				`INSERT INTO jobs (id, kind, state, lane, share_key, rank, priority, created_at, ready_at, due_at, parent_id, cell,
-				 timeline, attempt, epoch, token, robot_id, assigned_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-				job.id,
-				job.kind,
-				attempt ? 'dispatched' : job.state,
-				job.lane,
-				job.shareKey,
-				job.rank,
-				job.priority,
-				job.createdAt,
-				job.readyAt,
-				job.dueAt,
-				job.parentId,
-				job.cell,
-				attempt ? first + assigned(attempt) : first,
-				attempt?.number ?? 0,
-				attempt?.epoch ?? 0,
-				attempt?.token ?? null,
-				attempt?.robotId ?? null,
-				attempt?.at ?? null,
-			);
-			sql.run(
-				`INSERT INTO requests (job_id, created_by, retry_of, spec, variables, target, policy)
-				 VALUES (?,?,?,?,?,?,?)`,
-				job.id,
-				job.createdBy,
-				job.retryOf,
-				job.spec,
-				job.variables,
-				job.target,
-				job.policy,
-			);
+			writeJob(sql, job, attempt);
 			return null;
 		},
 
@@ -91,7 +48,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				attempt.token,
 				attempt.robotId,
 				attempt.at,
-				assigned(attempt),
+				assignedLine(attempt),
 				jobId,
 				attempt.number - 1,
 			);
@@ -166,6 +123,9 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				jobId,
 			),
 
+		startParent: (start) => startParent(sql, start),
+		settleParent: (settle) => settleParent(sql, settle),
+
 		requestCancel: ({ jobId, epoch, at }) =>
 			sql.run(
 				`UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, ?)
@@ -185,7 +145,8 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				epoch,
 			),
 
-		appendOutput: ({ jobId, epoch, robotId, stream, ...piece }) => {
+		appendOutput: (piece) => {
+			const { jobId, epoch, robotId, stream } = piece;
 			for (const { table, id, of } of attemptHomes) {
 				const row = sql.get(
 					`SELECT ${of} AS number, stdout_have AS stdout, stderr_have AS stderr, outcome, stdout_length, stderr_length
@@ -196,10 +157,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				) as unknown as AttemptOutput | undefined;
 				if (!row) continue;
 				const { number } = row;
-				const have = outputs.append({ jobId, number, stream }, piece, {
-					stdout: row.stdout,
-					stderr: row.stderr,
-				});
+				const have = outputs.append({ jobId, number, stream }, piece, row);
 				const taken = have !== row[stream];
 				if (taken) {
 					sql.run(
@@ -442,9 +400,5 @@ const freshAttempt = `, progress = 0, message = NULL, accepted_at = NULL, settle
 	outcome_cause = NULL, stdout_have = 0, stderr_have = 0, stdout_length = NULL, stderr_length = NULL, result = NULL,
 	late_result = NULL`;
 
-const selectAsked = `SELECT kind, spec, variables, policy, tries, losses, created_at AS createdAt
+const selectAsked = `SELECT kind, spec, variables, policy, tries, losses, created_at AS createdAt, parent_id AS parentId
 	FROM jobs JOIN requests ON job_id = id WHERE id = ?`;
-
-function assigned({ at, number }: NewAttempt): string {
-	return moveLine(at, 'dispatched', 'assigned', 'dispatcher', number);
-}

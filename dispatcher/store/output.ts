@@ -98,9 +98,11 @@ export class Outputs {
 		if (offset !== have[stream] && !behindGap) return have[stream];
 		if (behindGap) this.hole(name, { from: have[stream], to: offset, reason: gap.reason });
 		if (data.length > 0) this.#write(name, offset, piece);
-		const lengths = { ...have, [stream]: offset + data.length };
-		if (lengths.stdout + lengths.stderr > this.#maxBytes) this.#trim(name, lengths);
-		return lengths[stream];
+		const end = offset + data.length;
+		if (have.stdout + have.stderr - have[stream] + end > this.#maxBytes) {
+			this.#trim(name, { ...have, [stream]: end });
+		}
+		return end;
 	}
 
 	/** From `from` on: the hole that begins there, or bytes up to the next one. */

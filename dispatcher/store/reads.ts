@@ -1,6 +1,8 @@
 /** The questions in SQLite. Rows become what store.ts names in one SELECT per table, below. */
 import type { SQLInputValue } from 'node:sqlite';
+import { earlierJob } from './new-job';
 import type { Outputs } from './output';
+import { countedFamily, openChildren } from './parents';
 import { purgeOn } from './purge';
 import type { Statements } from './statements';
 import { maxAskedLength } from './store';
@@ -30,7 +32,8 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		heads: ({ lane, shareKey, limit }) =>
 			sql
 				.all<HeadRow>(
-					`SELECT id, rank, bars, attempt, kind, tries, losses, created_at AS createdAt, spec, variables, policy
+					`SELECT id, rank, bars, attempt, kind, tries, losses, created_at AS createdAt, spec, variables, policy,
+					 parent_id AS parentId
 					 FROM jobs JOIN requests ON job_id = id
 					 WHERE state = 'queued' AND lane = ? AND share_key = ? ORDER BY rank, id LIMIT ?`,
 					lane,
@@ -71,7 +74,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 
 		jobsById: ({ ids }) => ids.flatMap((id) => sql.all<StoredJob>(`${selectJob} WHERE id = ?`, id)),
 
-		jobs: ({ state, kind, robotId, limit, before }) => {
+		jobs: ({ state, kind, robotId, parentId, limit, before }) => {
 			const where: string[] = [];
 			const values: SQLInputValue[] = [];
 			// The partial indexes are found only by their own words.
@@ -82,21 +85,38 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 				['state =', state],
 				['kind =', kind],
 				["state NOT IN ('pending','queued') AND robot_id =", robotId],
+				['parent_id =', parentId],
 				['id <', before],
 			] as const) {
 				if (value === undefined) continue;
 				where.push(`${column} ?`);
 				values.push(value);
 			}
-			return sql.all<StoredJob>(
-				`${selectJob} ${where.length > 0 ? `WHERE ${where.join(' AND ')}` : ''} ORDER BY id DESC LIMIT ?`,
-				...values,
-				limit,
-			);
+			const page = `${where.length > 0 ? `WHERE ${where.join(' AND ')}` : ''} ORDER BY id DESC LIMIT ?`;
+			// The children of one parent do not lie in the order of ids: bare ids are sorted, not whole rows.
+			const wanted =
+				parentId === undefined
+					? page
+					: `WHERE id IN (SELECT id FROM jobs ${page}) ORDER BY id DESC`;
+			return sql.all<StoredJob>(`${selectJob} ${wanted}`, ...values, limit);
 		},
 
+		openChildren: ({ parentId }) => openChildren(sql, parentId),
+
+		cancelledParents: () =>
+			sql
+				.all<{ id: string }>(
+					`SELECT id FROM jobs WHERE ${isLive} AND children IS NOT NULL AND cancel_requested_at IS NOT NULL`,
+				)
+				.map(({ id }) => id),
+
+		keyed: (idempotency) => earlierJob(sql, idempotency),
+
+		// A parent runs without an attempt.
 		held: () => {
-			const attempts = sql.all<StoredAttempt>(`${selectLastAttempt} WHERE ${isLive}`);
+			const attempts = sql.all<StoredAttempt>(
+				`${selectLastAttempt} WHERE ${isLive} AND attempt > 0`,
+			);
 			return attempts.map((attempt) => ({ job: reads.job({ id: attempt.jobId })!, attempt }));
 		},
 
@@ -187,9 +207,10 @@ function selectAll(table: keyof typeof columns): string {
 
 const selectJob = `SELECT ${camel(
 	`id kind state cause lane share_key rank priority attempt epoch tries losses created_at started_at ended_at due_at
-	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell dead
+	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell children dead
 	 created_by retry_of spec variables target policy`,
 )}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId,
+ CASE WHEN children IS NULL THEN NULL ELSE ${countedFamily} END AS family,
  (SELECT json_group_array(json_array(stream, start, stop, reason)) FROM output_holes h WHERE h.job_id = id AND h.number = attempt)
  AS outputHoles FROM jobs JOIN requests ON job_id = id`;
 

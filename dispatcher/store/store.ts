@@ -8,6 +8,7 @@
  */
 import type { Cause, FinalState, JobState, Priority } from '../../protocol';
 import type { Hole, HoleReason, Stream } from '../../protocol';
+import type { ParentEndings } from '../core/parents';
 
 /** A job as it lies in the store. */
 export interface StoredJob {
@@ -42,6 +43,10 @@ export interface StoredJob {
 	parentId: string | null;
 	/** What a child is among its siblings. */
 	cell: string | null;
+	/** Of a parent: how many it has, 0 before it starts. Null for every other job. */
+	children: number | null;
+	/** Of a parent: a `Counted` of core/parents. */
+	family: string | null;
 	/** Fingerprint of the error while the job is a dead letter. */
 	dead: string | null;
 	spec: string;
@@ -80,7 +85,14 @@ export type NewJob = Pick<
 	| 'variables'
 	| 'target'
 	| 'policy'
-> & { state: 'pending' | 'queued' };
+> & {
+	state: 'pending' | 'queued';
+	/** 0 = it is a parent, and gets its children when it starts. */
+	children: 0 | null;
+};
+
+/** What the children of one parent do not share. */
+export type NewChild = Pick<NewJob, 'id' | 'cell' | 'lane' | 'target'> & { attempt?: NewAttempt };
 
 export interface NewAttempt {
 	number: number;
@@ -230,7 +242,7 @@ export interface Deeds {
 			attempt?: NewAttempt;
 			idempotency?: { scope: string; key: string; hash: string };
 		};
-		out: { duplicateOf: string; sameRequest: boolean; state: JobState } | null;
+		out: Earlier | null;
 	};
 	/**
 	 * queued → dispatched; the attempt before it moves to its own row. Answers what was asked for when
@@ -327,6 +339,26 @@ export interface Deeds {
 		out: boolean;
 	};
 	/** Puts the wish on record for a job with a live attempt of this epoch. */
+	/**
+	 * A parent without children starts: they come to be in the same breath, each with its first attempt
+	 * when its robot is free. Out of pending it passes through queued. False when it has moved on.
+	 */
+	startParent: {
+		in: {
+			parentId: string;
+			from: 'pending' | 'queued';
+			at: number;
+			common: Omit<NewJob, keyof NewChild | 'parentId' | 'children'>;
+			children: NewChild[];
+		};
+		out: boolean;
+	};
+	/** Ends a running parent that has no open child, as `endings` say; names the state it ended in. */
+	settleParent: {
+		in: { parentId: string; at: number; endings: ParentEndings };
+		out: FinalState | null;
+	};
+	/** Puts the wish on record for a job with a live attempt of this epoch; a parent has epoch 0. */
 	requestCancel: {
 		in: { jobId: string; epoch: number; at: number };
 		out: boolean;
@@ -422,10 +454,17 @@ export type DeedName = keyof Deeds;
 export type Deed = { [N in DeedName]: { do: N } & { with: Deeds[N]['in'] } }[DeedName];
 export type DeedAnswer = Deeds[DeedName]['out'];
 
+/** The job that an idempotency key made before. */
+export interface Earlier {
+	duplicateOf: string;
+	sameRequest: boolean;
+	state: JobState;
+}
+
 /** What a robot must be told of a job, and the engine must know to judge its attempt. */
 export type Asked = Pick<
 	StoredJob,
-	'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses' | 'createdAt'
+	'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses' | 'createdAt' | 'parentId'
 >;
 
 /** Spec and variables up to this many characters travel with a head. */
@@ -451,6 +490,7 @@ export interface ListFilter {
 	state?: JobState;
 	kind?: string;
 	robotId?: string;
+	parentId?: string;
 	limit: number;
 	/** Jobs older than this id. */
 	before?: string;
@@ -467,6 +507,12 @@ export interface Reads {
 	job: { in: { id: string }; out: StoredJob | undefined };
 	jobsById: { in: { ids: string[] }; out: StoredJob[] };
 	jobs: { in: ListFilter; out: StoredJob[] };
+	/** Children that have not ended. */
+	openChildren: { in: { parentId: string }; out: string[] };
+	/** Running parents that somebody has cancelled. */
+	cancelledParents: { in: null; out: string[] };
+	/** The job that an idempotency key made. */
+	keyed: { in: { scope: string; key: string; hash: string }; out: Earlier | null };
 	/** Jobs whose attempt holds a slot, with that attempt. */
 	held: { in: null; out: { job: StoredJob; attempt: StoredAttempt }[] };
 	attempt: { in: { jobId: string; epoch: number }; out: StoredAttempt | undefined };

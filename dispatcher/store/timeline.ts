@@ -7,7 +7,7 @@
  *   [1763700000000,"failed","why","who",1] any other move
  */
 import type { JobState } from '../../protocol';
-import type { StoredMove } from './store';
+import type { NewAttempt, StoredMove } from './store';
 
 /** Who writes: 'robot' stands for the robot of the move's attempt. */
 type Line = ['q' | 'p'] | [at: number, letter: string, attempt: number] | Whole;
@@ -39,6 +39,10 @@ export function moveLine(
 	return letter === undefined
 		? `,${JSON.stringify([at, to, reason, by, attempt])}`
 		: `,[${at},"${letter}",${attempt}]`;
+}
+
+export function assignedLine({ at, number }: Pick<NewAttempt, 'at' | 'number'>): string {
+	return moveLine(at, 'dispatched', 'assigned', 'dispatcher', number);
 }
 
 export function movesOf(

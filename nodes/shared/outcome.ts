@@ -63,6 +63,8 @@ function viewOf(job: Job, robot: string | null, timedOut: boolean): IDataObject 
 		durationMs: result?.durationMs ?? null,
 		error: (job.error ?? result?.error ?? null) as IDataObject | null,
 		timedOut,
+		// A job for several robots: how it went on each is in "outputs" when it has ended.
+		...(job.children ? { children: { ...job.children } } : {}),
 	};
 }
 
@@ -78,7 +80,10 @@ function inWords(job: Job, robot: string | null, timedOut: boolean): Refusal {
 	return { message: messageOf(job), description: last ? `${where}: ${last}` : where };
 }
 
-function messageOf({ state, cause, result }: Job): string {
+function messageOf({ state, cause, result, children }: Job): string {
+	if (cause === 'dependency' && children && children.total > 0) {
+		return `The job completed on ${children.completed} of ${children.total} robots`;
+	}
 	if (cause === 'exit_code' && typeof result?.exitCode === 'number') {
 		return `The command ended with exit code ${result.exitCode}`;
 	}

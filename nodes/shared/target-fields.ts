@@ -1,6 +1,6 @@
 /** Where a job may run: the fields, and how they become a `Target`. */
 import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
-import type { Target } from '../../protocol';
+import type { Target, TargetMode } from '../../protocol';
 import { BadParameter } from './refusals';
 
 export const robotField: INodeProperties = {
@@ -64,6 +64,33 @@ export const targetFields: INodeProperties[] = [
 		displayOptions: { show: { runOn: ['matching'] } },
 	},
 	{
+		displayName: 'How Many Robots',
+		name: 'howMany',
+		type: 'options',
+		options: [
+			{ name: 'One', value: 'one', description: 'The job runs once' },
+			{
+				name: 'All',
+				value: 'all',
+				description: 'Every robot gets the job; those that are away get it when they are back',
+			},
+			{ name: 'A Number', value: 'number', description: 'So many different robots get the job' },
+		],
+		default: 'one',
+		description:
+			'On how many of these robots the job runs. It stays one job with one ID, and ends when it has ended on all of them.',
+		displayOptions: { show: { runOn: ['any', 'matching'] } },
+	},
+	{
+		displayName: 'Number of Robots',
+		name: 'robotCount',
+		type: 'number',
+		typeOptions: { minValue: 1, numberPrecision: 0 },
+		default: 2,
+		description: 'Free robots are taken first. If fewer match, the job is refused.',
+		displayOptions: { show: { runOn: ['any', 'matching'], howMany: ['number'] } },
+	},
+	{
 		displayName: 'Matching Robots Name or ID',
 		name: 'matchingRobots',
 		type: 'options',
@@ -90,13 +117,27 @@ export function readRobot(context: IExecuteFunctions, itemIndex: number): Target
 export function readTarget(context: IExecuteFunctions, itemIndex: number): Target | undefined {
 	const runOn = context.getNodeParameter('runOn', itemIndex, 'any');
 	if (runOn === 'robot') return readRobot(context, itemIndex);
-	if (runOn !== 'matching') return undefined;
+	const mode = readMode(context, itemIndex);
+	if (runOn !== 'matching') return mode && { mode };
 	const labels = parseLabels(context.getNodeParameter('labels', itemIndex, '') as string);
 	const capabilities = context.getNodeParameter('capabilities', itemIndex, []) as string[];
 	return {
 		...(Object.keys(labels).length > 0 ? { labels } : {}),
 		...(capabilities.length > 0 ? { capabilities } : {}),
+		...(mode ? { mode } : {}),
 	};
+}
+
+function readMode(context: IExecuteFunctions, itemIndex: number): TargetMode | undefined {
+	const howMany = context.getNodeParameter('howMany', itemIndex, 'one');
+	if (howMany === 'all') return 'all';
+	if (howMany !== 'number') return undefined;
+	const count = Number(context.getNodeParameter('robotCount', itemIndex, 2));
+	if (Number.isInteger(count) && count > 0) return { count };
+	throw new BadParameter(
+		'The number of robots is not a number',
+		'Set "Number of Robots" to a whole number above 0',
+	);
 }
 
 /** `site=berlin, os=linux` */

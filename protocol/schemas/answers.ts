@@ -46,6 +46,16 @@ const holes = Type.Optional(
 		description: 'Bytes that are not there: from ≤ offset < to',
 	}),
 );
+const byState = {
+	pending: whole,
+	queued: whole,
+	dispatched: whole,
+	running: whole,
+	completed: whole,
+	failed: whole,
+	timeout: whole,
+	cancelled: whole,
+};
 
 export const jobError = Type.Object({ type: text, message: text });
 true satisfies Same<Static<typeof jobError>, JobError>;
@@ -89,12 +99,20 @@ export const job = Type.Object({
 	cancelRequestedAt: nullable(at),
 	retryOf: nullable(text),
 	parentId: nullable(text),
+	cell: nullable(text),
+	children: nullable(
+		Type.Object(
+			{ total: whole, ...byState, unknown: whole },
+			{ description: 'Of a parent; `unknown` counts those of the failed that nobody can judge' },
+		),
+	),
 	spec: Type.Unknown(),
 	variables,
 	target: Type.Object({
 		robot: Type.Optional(text),
 		labels: Type.Optional(labels),
 		capabilities: Type.Optional(Type.Array(text)),
+		mode: Type.Optional(Type.Union([Type.Enum(['one', 'all']), Type.Object({ count: whole })])),
 	}),
 	timeouts: Type.Object({
 		queueMs: Type.Optional(whole),
@@ -158,16 +176,7 @@ true satisfies Same<Static<typeof robot>, Robot>;
 
 export const queueStats = Type.Object({
 	total: whole,
-	byState: Type.Object({
-		pending: whole,
-		queued: whole,
-		dispatched: whole,
-		running: whole,
-		completed: whole,
-		failed: whole,
-		timeout: whole,
-		cancelled: whole,
-	}),
+	byState: Type.Object(byState),
 	byPriority: Type.Object({ critical: whole, high: whole, normal: whole, low: whole }),
 });
 true satisfies Same<Static<typeof queueStats>, QueueStats>;

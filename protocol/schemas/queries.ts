@@ -43,6 +43,7 @@ export const jobsQuery = Type.Object(
 		),
 		kind: Type.Optional(id('Only jobs of this kind')),
 		robot: Type.Optional(robotName('Only jobs of this robot, by id or name')),
+		parent: Type.Optional(id('Only children of this job')),
 		limit: Type.Optional(
 			Type.Integer({ description: 'Default 100.', minimum: 1, maximum: limits.maxListLimit }),
 		),

@@ -17,6 +17,19 @@ export const target = Type.Object(
 				maxItems: 64,
 			}),
 		),
+		mode: Type.Optional(
+			Type.Union(
+				[
+					Type.Enum(['one', 'all']),
+					Type.Object({ count: Type.Integer({ minimum: 1, maximum: limits.maxChildren }) }, strict),
+				],
+				{
+					description:
+						'On how many of the robots that match. Default one; with all or a count each robot gets a child of this job.',
+					examples: ['all', { count: 3 }],
+				},
+			),
+		),
 	},
 	{
 		...strict,

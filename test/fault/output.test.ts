@@ -124,7 +124,8 @@ test(`a job that prints as fast as it can for ${floodS} s harms neither its robo
 		});
 		expect(job).toMatchObject({ state: 'failed', cause: 'exit_code', result: { exitCode: 3 } });
 		const { output } = await complete(house, jobId);
-		expect(output.stdout).toBeGreaterThan(500 * MiB);
+		// A flood: far more than is kept, however slow the machine is today.
+		expect(output.stdout).toBeGreaterThan(2 * 64 * MiB);
 		expect(output.holes).toEqual({
 			stdout: [{ from: 8 * MiB, to: output.stdout - 56 * MiB, reason: 'limit' }],
 		});

@@ -1,5 +1,6 @@
 /** What every store promises; one suite, run for each database. A fresh store per test. */
 import { randomBytes } from 'node:crypto';
+import type { ParentEndings } from '../../dispatcher/core/parents';
 import type { Hole } from '../../protocol';
 import type { Deeds, NewAttempt, NewJob, Store } from '../../dispatcher/store/store';
 
@@ -28,6 +29,7 @@ export const job = (id: string, more: Partial<NewJob> = {}): NewJob => ({
 	retryOf: null,
 	parentId: null,
 	cell: null,
+	children: null,
 	spec: '{"command":"true"}',
 	variables: '{}',
 	target: '{}',
@@ -543,6 +545,247 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					stdoutHave: 50_003,
 					outputHoles: '[[0,0,50003,"purged"]]',
 				});
+			});
+		});
+
+		describe('a parent', () => {
+			const endings: ParentEndings = {
+				allCompleted: { to: 'completed', cause: null, reason: 'all', error: null },
+				cancelRequested: {
+					to: 'cancelled',
+					cause: 'cancelled',
+					reason: 'wished',
+					error: { type: 'cancelled', message: '{children}' },
+				},
+				otherwise: {
+					to: 'failed',
+					cause: 'dependency',
+					reason: 'not all',
+					error: { type: 'dependency', message: 'only {children}.' },
+				},
+			};
+			const {
+				id: _,
+				parentId: __,
+				cell: ___,
+				lane: ____,
+				target: _____,
+				children: ______,
+				...common
+			} = job('');
+			const start = (
+				children: { id: string; attempt?: NewAttempt }[],
+				from: 'pending' | 'queued' = 'queued',
+			) => ({
+				do: 'startParent' as const,
+				with: {
+					parentId: 'p',
+					from,
+					at: at + 1,
+					common,
+					children: children.map((child) => ({ ...child, cell: child.id, lane, target: '{}' })),
+				},
+			});
+			const settleParent = {
+				do: 'settleParent' as const,
+				with: { parentId: 'p', at: at + 2, endings },
+			};
+			const newParent = (more: Partial<NewJob> = {}) => ({
+				do: 'insertJob' as const,
+				with: { job: job('p', { children: 0, ...more }) },
+			});
+			const cancelChild = (jobId: string) => ({
+				do: 'moveJob' as const,
+				with: {
+					jobId,
+					from: ['queued' as const],
+					to: 'cancelled' as const,
+					cause: 'cancelled' as const,
+					reason: 'cancelled',
+					by: 'test',
+					at,
+				},
+			});
+			const parent = () => store.read('job', { id: 'p' });
+
+			test('starts with its children, once, and is nowhere among the work', async () => {
+				const children = [{ id: 'a', attempt: attempt() }, { id: 'b' }];
+				const answers = await store.commit([newParent(), start(children), start([{ id: 'c' }])]);
+				expect(answers).toEqual([null, true, false]);
+				store = await bench.reopen();
+				expect(await parent()).toMatchObject({
+					state: 'running',
+					children: 2,
+					startedAt: at + 1,
+					family: '{"dispatched":1,"queued":1}',
+				});
+				expect(await store.read('job', { id: 'a' })).toMatchObject({
+					state: 'dispatched',
+					parentId: 'p',
+					cell: 'a',
+					children: null,
+					family: null,
+				});
+				expect(await store.read('job', { id: 'c' })).toBeUndefined();
+				expect((await store.read('held', null)).map((held) => held.job.id)).toEqual(['a']);
+				expect(await store.read('queues', null)).toEqual([{ lane, shareKey: '' }]);
+				expect(
+					(await store.read('heads', { lane, shareKey: '', limit: 10 })).map(({ id }) => id),
+				).toEqual(['b']);
+				expect(
+					(await store.read('jobs', { parentId: 'p', limit: 10 })).map(({ id }) => id),
+				).toEqual(['b', 'a']);
+				expect(
+					(await store.read('jobs', { parentId: 'p', before: 'b', limit: 10 })).map(({ id }) => id),
+				).toEqual(['a']);
+				expect(await store.read('openChildren', { parentId: 'p' })).toEqual(['a', 'b']);
+			});
+
+			test('that was pending passes through queued; one that has moved on does not start', async () => {
+				const answers = await store.commit([
+					newParent({ state: 'pending', dueAt: at }),
+					start([{ id: 'a' }], 'pending'),
+				]);
+				expect(answers).toEqual([null, true]);
+				expect((await store.read('timeline', { jobId: 'p' })).map(({ to }) => to)).toEqual([
+					'pending',
+					'queued',
+					'running',
+				]);
+				await store.commit([
+					{ do: 'insertJob', with: { job: job('q', { children: 0 }) } },
+					cancelChild('q'),
+				]);
+				const late = start([{ id: 'b' }]);
+				expect(await store.commit([{ ...late, with: { ...late.with, parentId: 'q' } }])).toEqual([
+					false,
+				]);
+				expect(await store.read('job', { id: 'b' })).toBeUndefined();
+			});
+
+			test('does not start when its insert found the key taken', async () => {
+				const idempotency = { scope: 'k', key: 'once', hash: 'h' };
+				const keyed = { do: 'insertJob' as const, with: { job: job('first'), idempotency } };
+				expect(await store.read('keyed', idempotency)).toBeNull();
+				const parentToo = { ...newParent(), with: { ...newParent().with, idempotency } };
+				const answers = await store.commit([keyed, parentToo, start([{ id: 'a' }])]);
+				expect(answers[2]).toBe(false);
+				const earlier = { duplicateOf: 'first', sameRequest: true, state: 'queued' };
+				expect(answers[1]).toEqual(earlier);
+				expect(await store.read('keyed', idempotency)).toEqual(earlier);
+			});
+
+			test('ends with the last child and no sooner, once, with all of them in its result', async () => {
+				await store.commit([
+					newParent(),
+					start([
+						{ id: 'a', attempt: attempt() },
+						{ id: 'b' },
+						{ id: 'c', attempt: attempt(1, 12) },
+					]),
+				]);
+				const unknown = { to: 'failed' as const, cause: 'unknown' as const, error: null };
+				const answers = await store.commit([
+					settleParent,
+					{ do: 'settle', with: settle('a') },
+					settleParent,
+					{ do: 'settle', with: settle('c', { epoch: 12, next: unknown }) },
+					settleParent,
+					cancelChild('b'),
+					settleParent,
+					settleParent,
+				]);
+				expect(answers).toEqual([null, true, null, true, null, true, 'failed', null]);
+				const ended = (await parent())!;
+				expect(ended).toMatchObject({
+					state: 'failed',
+					cause: 'dependency',
+					error: '{"type":"dependency","message":"only 1 completed, 1 unknown, 1 cancelled."}',
+					endedAt: at + 2,
+					outputDone: 1,
+					progress: 100,
+				});
+				expect(JSON.parse(ended.result!)).toMatchObject({
+					exitCode: null,
+					durationMs: 1,
+					outputs: {
+						children: { total: 3, completed: 1, failed: 1, unknown: 1, cancelled: 1, queued: 0 },
+						cells: [
+							{ cell: 'b', jobId: 'b', state: 'cancelled', robotId: null },
+							{ cell: 'c', jobId: 'c', state: 'failed', robotId: 'robot' },
+							{ cell: 'a', jobId: 'a', state: 'completed', robotId: 'robot' },
+						],
+					},
+				});
+				expect((await store.read('timeline', { jobId: 'p' })).map(({ to }) => to)).toEqual([
+					'queued',
+					'running',
+					'failed',
+				]);
+			});
+
+			test('that was cancelled ends as cancelled, unless all children completed', async () => {
+				const wish = { do: 'requestCancel' as const, with: { jobId: 'p', epoch: 0, at } };
+				await store.commit([newParent(), start([{ id: 'a', attempt: attempt() }]), wish]);
+				expect(await store.read('cancelledParents', null)).toEqual(['p']);
+				const answers = await store.commit([{ do: 'settle', with: settle('a') }, settleParent]);
+				expect(answers[1]).toBe('completed');
+				expect(await store.read('cancelledParents', null)).toEqual([]);
+				const other = { ...settleParent, with: { ...settleParent.with, parentId: 'q' } };
+				const begin = start([{ id: 'b' }]);
+				expect(
+					(
+						await store.commit([
+							{ do: 'insertJob', with: { job: job('q', { children: 0 }) } },
+							{ ...begin, with: { ...begin.with, parentId: 'q' } },
+							{ ...wish, with: { ...wish.with, jobId: 'q' } },
+							cancelChild('b'),
+							other,
+						])
+					).at(-1),
+				).toBe('cancelled');
+			});
+
+			test('lists so many children in its result, those that did not complete first', async () => {
+				const ids = Array.from({ length: 1_002 }, (_unused, i) => `c${String(i).padStart(4, '0')}`);
+				await store.commit([
+					newParent(),
+					start(ids.map((id, i) => ({ id, attempt: attempt(1, 100 + i) }))),
+				]);
+				const failed = { to: 'failed' as const, cause: 'exit_code' as const, error: null };
+				await store.commit([
+					...ids.map((id, i) => ({
+						do: 'settle' as const,
+						with: settle(id, { epoch: 100 + i, ...(i === 1_001 ? { next: failed } : {}) }),
+					})),
+					settleParent,
+				]);
+				const { outputs } = JSON.parse((await parent())!.result!) as {
+					outputs: { cells: { cell: string }[]; cellsLeftOut: number };
+				};
+				expect(outputs.cells).toHaveLength(1_000);
+				expect(outputs.cells.slice(0, 2).map(({ cell }) => cell)).toEqual(['c1001', 'c0000']);
+				expect(outputs.cellsLeftOut).toBe(2);
+			});
+
+			test('is kept by the schema from being given to a robot, and others from running without one', async () => {
+				await store.commit([newParent()]);
+				const assign = (jobId: string) => ({
+					do: 'assign' as const,
+					with: { jobId, attempt: attempt(), tell: true },
+				});
+				await expect(store.commit([assign('p')])).rejects.toThrow('CHECK constraint failed');
+				await insert('a');
+				const move = { ...cancelChild('a').with, to: 'running' as const };
+				await expect(store.commit([{ do: 'moveJob', with: move }])).rejects.toThrow(
+					'CHECK constraint failed',
+				);
+				expect(await store.read('job', { id: 'a' })).toMatchObject({ state: 'queued' });
+			});
+
+			test('has one child for each cell', async () => {
+				await store.commit([newParent(), start([{ id: 'a' }])]);
+				await expect(insert('b', { parentId: 'p', cell: 'a' })).rejects.toThrow('UNIQUE');
 			});
 		});
 

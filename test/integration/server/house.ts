@@ -34,6 +34,8 @@ export const jobOf = (more: Partial<Job> = {}): Job => ({
 	cancelRequestedAt: null,
 	retryOf: null,
 	parentId: null,
+	cell: null,
+	children: null,
 	spec: { command: 'uname' },
 	variables: {},
 	target: {},

@@ -131,7 +131,7 @@ describe('what is refused, and how', () => {
 		).toMatchObject({
 			status: 422,
 			code: 'unknown-field',
-			text: 'target.foo is not a field of this call; known fields are robot, labels, capabilities.',
+			text: 'target.foo is not a field of this call; known fields are robot, labels, capabilities, mode.',
 		});
 	});
 	test('a wrong spec and an unknown kind are refused at the door', async () => {

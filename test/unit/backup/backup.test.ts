@@ -487,6 +487,34 @@ describe('a restore', () => {
 		expect(await h.engine.timeline(first!.id)).toHaveLength(2);
 	});
 
+	test('holds the children of a parent back, which goes on to wait for them, and ends with a cancelled last one', async () => {
+		const robot = await h.robot('r1', { slots: 2 });
+		const other = await h.robot('r2', { slots: 2 });
+		const family = await h.submit({ target: { mode: 'all' } });
+		const doomed = await h.submit({ target: { mode: { count: 1 } } });
+		await settled();
+		const children = async (parent: string) =>
+			(await h.engine.jobs({ parentId: parent, limit: 10 })).items;
+		expect(await children(family)).toHaveLength(2);
+		const [child] = await children(doomed);
+		await h.engine.cancel(child!.jobId, admin);
+		expect((await job(child!.jobId)).state).toBe('dispatched');
+		await takeBackup();
+		await restoreHere();
+		expect((await job(family)).state).toBe('running');
+		for (const one of await children(family)) {
+			expect(one).toMatchObject({ state: 'pending', cause: 'restored' });
+		}
+		expect((await job(child!.jobId)).state).toBe('cancelled');
+		expect(['cancelled', 'failed']).toContain((await job(doomed)).state);
+		const robots = [robot, other].map((one) => one.reconnectable(() => h.engine));
+		for (const one of robots) await one.connect();
+		expect(await release()).toMatchObject({ released: 2, kept: [] });
+		await h.clock.advance(1_000);
+		for (const one of robots) await one.end();
+		expect((await job(family)).state).toBe('completed');
+	});
+
 	test('an enrollment token of before is not good any more', async () => {
 		const { token } = await h.engine.createToken({ uses: 5 }, admin);
 		await takeBackup();

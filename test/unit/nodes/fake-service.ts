@@ -124,6 +124,8 @@ export class FakeService {
 			cancelRequestedAt: null,
 			retryOf: null,
 			parentId: null,
+			cell: null,
+			children: null,
 			spec: submit.spec,
 			variables: {},
 			target: {},

@@ -69,6 +69,29 @@ describe('Submit Job', () => {
 		});
 	});
 
+	test.each<[string, Parameters, Submit['target']]>([
+		['all robots', { howMany: 'all' }, { mode: 'all' }],
+		['two of any', { howMany: 'number', robotCount: 2 }, { mode: { count: 2 } }],
+		[
+			'all that match',
+			{ runOn: 'matching', labels: 'os=linux', howMany: 'all' },
+			{ labels: { os: 'linux' }, mode: 'all' },
+		],
+		['one of any', { howMany: 'one', robotCount: 5 }, undefined],
+	])('%s can be asked for', async (_what, more, target) => {
+		const { run, submitted } = setup();
+		await run({ ...uname, ...more });
+		expect(submitted()[0]!.target).toEqual(target);
+	});
+
+	test('a number of robots that is none is said before anything is submitted', async () => {
+		const { run, service } = setup();
+		await expect(run({ ...uname, howMany: 'number', robotCount: 0 })).rejects.toThrow(
+			'The number of robots is not a number',
+		);
+		expect(service.calls(/\/jobs$/)).toEqual([]);
+	});
+
 	test('a step that n8n repeats submits nothing twice', async () => {
 		const { run, service } = setup([{ json: {} }, { json: {} }]);
 		const first = await run();

@@ -4,6 +4,7 @@ import {
 	WAIT_INDEFINITELY,
 } from 'n8n-workflow';
 import { WaitForExecution } from '../../../nodes/WaitForExecution/WaitForExecution.node';
+import { childrenOf } from '../../../dispatcher/core/parents';
 import type { WaitRequest } from '../../../protocol';
 import { FakeExecution, type Parameters } from './fake-n8n';
 import { FakeService, robots } from './fake-service';
@@ -197,6 +198,35 @@ describe('Wait for Execution: a failed job', () => {
 		expect(bad!.json).toMatchObject({
 			error: 'The command ended with exit code 3',
 			details: { id: jobIds[1], exitCode: 3, stderr: exit3.stderr, cause: 'exit_code' },
+		});
+	});
+
+	test('of several robots is one item, which says on how many it completed', async () => {
+		const { service, execution, jobIds, execute } = setup({
+			jobs: 1,
+			onError: 'continueRegularOutput',
+		});
+		const children = childrenOf({ completed: 1, failed: 1 });
+		const cells = [{ cell: 'r2', jobId: 'c2', state: 'failed', robotId: 'r2' }];
+		service.end(jobIds[0]!, 'failed', 'dependency', {
+			exitCode: null,
+			outputs: { children, cells, cellsLeftOut: 1 },
+		});
+		const error = {
+			type: 'dependency',
+			message: 'Not all children completed: 1 completed, 1 failed.',
+		};
+		Object.assign(service.jobs.get(jobIds[0]!)!, { robotId: null, children, error });
+		const items = await execute();
+		expect(items).toHaveLength(1);
+		expect(items[0]!.json).toMatchObject({
+			job: { id: jobIds[0], state: 'failed', robot: null, exitCode: null, children },
+		});
+		expect((items[0]!.json.job as { outputs: object }).outputs).toMatchObject({ cells });
+		execution.node = { ...execution.node, onError: undefined };
+		await expect(execute()).rejects.toMatchObject({
+			message: 'The job completed on 1 of 2 robots',
+			description: `Job ${jobIds[0]}: ${error.message}`,
 		});
 	});
 

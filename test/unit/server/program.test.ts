@@ -47,6 +47,7 @@ test.each([
 	[['submit']],
 	[['submit', '--timeout', '5', '--', 'x']],
 	[['submit', '--label', 'os', '--', 'x']],
+	[['submit', '--all', '--count', '2', '--', 'x']],
 	[['key', 'create', '--name', 'x']],
 	[['serve', '--prot', '1']],
 ])('%j is a mistake of use: exit 2 and a word on stderr', async (args) => {
@@ -144,6 +145,8 @@ test('words after -- become a command, or shell text when asked', () => {
 		variables: { a: 'b' },
 		idempotencyKey: 'k',
 	});
+	expect(jobOf(['uptime'], { all: true, robot: 'a' }).target).toEqual({ robot: 'a', mode: 'all' });
+	expect(jobOf(['uptime'], { count: 3 }).target).toEqual({ mode: { count: 3 } });
 });
 
 test('our exit code is the command’s', () => {

@@ -19,7 +19,12 @@ test('a full submit is taken', () => {
 	expect(
 		say({
 			...job,
-			target: { robot: 'build-01', labels: { os: 'linux' }, capabilities: ['docker'] },
+			target: {
+				robot: 'build-01',
+				labels: { os: 'linux' },
+				capabilities: ['docker'],
+				mode: { count: 3 },
+			},
 			priority: 0,
 			variables: { a: 1, b: 'x', c: null, d: true },
 			timeouts: { queueMs: 1000, deadlineAt: 1_900_000_000_000 },
@@ -47,7 +52,7 @@ test.each([
 	[
 		'a misspelt field within',
 		{ ...job, target: { foo: 1 } },
-		'target.foo is not a field of this call; known fields are robot, labels, capabilities.',
+		'target.foo is not a field of this call; known fields are robot, labels, capabilities, mode.',
 	],
 	[
 		'a wrong priority',

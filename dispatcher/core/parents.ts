@@ -1,0 +1,119 @@
+/**
+ * What a parent is: a job whose work is done by its children. How they stand is how it stands, and
+ * when none of them is open any more it ends, in one of three ways.
+ */
+import {
+	type Cause,
+	causes,
+	type Children,
+	type FinalState,
+	finalStates,
+	type JobError,
+	type JobState,
+	jobStates,
+} from '../../protocol';
+import { resultText } from './result';
+
+/** Numbers by state as a store counts them; a loss that nobody can judge is told apart as `unknown`. */
+export type Counted = Partial<Record<JobState | 'unknown', number>>;
+
+export function childrenOf(counted: Counted): Children {
+	const unknown = counted.unknown ?? 0;
+	const byState = Object.fromEntries(
+		jobStates.map((state) => [state, counted[state] ?? 0]),
+	) as Record<JobState, number>;
+	byState.failed += unknown;
+	const total = jobStates.reduce((sum, state) => sum + byState[state], 0);
+	return { total, ...byState, unknown };
+}
+
+export function openOf(children: Children): number {
+	return finalStates.reduce((open, state) => open - children[state], children.total);
+}
+
+/** Share of the children that have ended, 0…100; 100 is said only of all. */
+export function progressOf(children: Children): number {
+	if (children.total === 0) return 0;
+	return Math.floor((100 * (children.total - openOf(children))) / children.total);
+}
+
+/** `2 running, 1 failed`: those that there are, in the order of a life. */
+export function tellChildren(children: Children, states: readonly JobState[] = jobStates): string {
+	const counted: Counted = { ...children, failed: children.failed - children.unknown };
+	return states
+		.flatMap((state) => (state === 'failed' ? (['failed', 'unknown'] as const) : [state]))
+		.filter((state) => counted[state]! > 0)
+		.map((state) => `${counted[state]} ${state}`)
+		.join(', ');
+}
+
+export interface ParentEnding {
+	to: FinalState;
+	cause: Cause | null;
+	reason: string;
+	/** `{children}` in it becomes the numbers by state. */
+	error: JobError | null;
+}
+
+/** What happens in which case; the first that holds counts. */
+export interface ParentEndings {
+	allCompleted: ParentEnding;
+	/** Not all of them completed, and somebody had cancelled the parent. */
+	cancelRequested: ParentEnding;
+	otherwise: ParentEnding;
+}
+
+export const parentEndings: ParentEndings = {
+	allCompleted: { to: 'completed', cause: null, reason: 'all children completed', error: null },
+	cancelRequested: {
+		to: 'cancelled',
+		cause: 'cancelled',
+		reason: 'cancelled',
+		error: { type: 'cancelled', message: `${causes.cancelled} Its children: {children}.` },
+	},
+	otherwise: {
+		to: 'failed',
+		cause: 'dependency',
+		reason: 'dependency',
+		error: { type: 'dependency', message: 'Not all children completed: {children}.' },
+	},
+};
+
+export function endingOf(
+	endings: ParentEndings,
+	children: Children,
+	cancelRequested: boolean,
+): ParentEnding {
+	const ending =
+		children.completed === children.total
+			? endings.allCompleted
+			: cancelRequested
+				? endings.cancelRequested
+				: endings.otherwise;
+	if (ending.error === null) return ending;
+	const message = ending.error.message.replace('{children}', tellChildren(children));
+	return { ...ending, error: { ...ending.error, message } };
+}
+
+/** One child, in the result of its parent. */
+export interface Cell {
+	cell: string;
+	jobId: string;
+	state: JobState;
+	robotId: string | null;
+}
+
+/** The result of a parent as text. There is room for so many cells; the numbers count all children. */
+export function parentResultText(children: Children, cells: Cell[], durationMs: number): string {
+	return resultText({
+		exitCode: null,
+		signal: null,
+		stdout: '',
+		stderr: '',
+		truncated: false,
+		outputs: { children, cells, cellsLeftOut: children.total - cells.length },
+		durationMs,
+		error: null,
+		processGone: true,
+	});
+}

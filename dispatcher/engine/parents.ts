@@ -1,0 +1,240 @@
+/**
+ * Jobs that are done by others: a parent has no attempt and no slot. When it starts, its robots are
+ * chosen and each gets a child in the same commit; the commit that ends the last child ends the parent.
+ * Nothing of a parent is kept in memory, so nothing is forgotten when the service dies.
+ */
+import { type JobError, limits, Problem, type SubmitAnswer, type Target } from '../../protocol';
+import { chooseRobots, fanOutOf } from '../core/fan-out';
+import { describeRule, laneKey, laneRule, misfit, ruleOf } from '../core/matching';
+import { parentEndings } from '../core/parents';
+import { rank } from '../core/rank';
+import { policyOf } from '../core/retry';
+import type { Deeds, Earlier, StoredJob } from '../store/store';
+import type { Context } from './context';
+import type { RobotEntry } from './fleet';
+import { type Placing, type Prepared, startOf } from './placing';
+import type { Turn } from './turns';
+
+type Parent = Pick<
+	StoredJob,
+	| 'id'
+	| 'kind'
+	| 'lane'
+	| 'shareKey'
+	| 'priority'
+	| 'createdAt'
+	| 'createdBy'
+	| 'spec'
+	| 'variables'
+	| 'target'
+	| 'policy'
+>;
+
+export class Parents {
+	readonly #context: Context;
+	readonly #placing: Placing;
+
+	constructor(context: Context, placing: Placing) {
+		this.#context = context;
+		this.#placing = placing;
+	}
+
+	/** Stores a new parent; one that is eligible starts in the same commit. */
+	insert(
+		turn: Turn,
+		{ job, idempotency }: Prepared,
+		answer: (answer: SubmitAnswer | Problem) => void,
+		fail: (error: Error) => void,
+	): void {
+		const robots = this.#choose(job);
+		if (robots instanceof Problem) {
+			if (!idempotency) answer(robots);
+			else {
+				// The same request may have found its robots when it came first.
+				this.#context.store
+					.read('keyed', idempotency)
+					.then((earlier) => answer(earlier ? earlierAnswer(earlier, idempotency.key) : robots))
+					.catch(fail);
+			}
+			return;
+		}
+		turn.touch(job.id);
+		turn.add('insertJob', { job, ...(idempotency ? { idempotency } : {}) }, (earlier) => {
+			if (earlier) {
+				answer(earlierAnswer(earlier, idempotency!.key));
+				return;
+			}
+			this.#context.dueAt(job.dueAt);
+			answer({ jobId: job.id, state: job.state === 'queued' ? 'running' : job.state });
+		});
+		if (job.state === 'queued') this.#start(turn, job, 'queued', robots);
+	}
+
+	/** A parent that waited for its time has become eligible. */
+	start(job: StoredJob): Promise<void> {
+		return new Promise((resolve, reject) => {
+			this.#context.turns.push({
+				plan: (turn) => {
+					if (!turn.touch(job.id)) return 'later';
+					const robots = this.#choose(job);
+					if (robots instanceof Problem) this.#cannotStart(turn, job, robots, resolve);
+					else this.#start(turn, job, 'pending', robots, resolve);
+				},
+				fail: reject,
+			});
+		});
+	}
+
+	/** To be called behind every deed that may end a child: once a turn is enough for all of them. */
+	childEnds(turn: Turn, parentId: string | null): void {
+		if (parentId === null) return;
+		turn.behind(parentId, () => {
+			const settle = { parentId, at: turn.now, endings: parentEndings };
+			turn.add('settleParent', settle, (ended) => {
+				if (ended) this.#context.watchers.ended(parentId);
+			});
+		});
+	}
+
+	/** Moves a job that has no live attempt, and ends its parent with it when it was the last child. */
+	moveJob(parentId: string | null, move: Deeds['moveJob']['in']): Promise<boolean> {
+		return new Promise((resolve, reject) => {
+			this.#context.turns.push({
+				plan: (turn) => {
+					turn.add('moveJob', move, resolve);
+					this.childEnds(turn, parentId);
+				},
+				fail: reject,
+			});
+		});
+	}
+
+	#start(
+		turn: Turn,
+		parent: Parent,
+		from: 'pending' | 'queued',
+		robots: RobotEntry[],
+		done: () => void = () => undefined,
+	): void {
+		const common = this.#inherited(parent, turn.now);
+		const children = robots.map(({ robotId }) => {
+			const id = this.#context.ids.next();
+			const lane = laneKey(ruleOf({}, robotId));
+			turn.touch(id);
+			const place = this.#placing.reserve(turn, { state: 'queued', lane });
+			return { id, cell: robotId, lane, target: JSON.stringify({ robot: robotId }), place };
+		});
+		const wish = {
+			parentId: parent.id,
+			from,
+			at: turn.now,
+			common,
+			children: children.map(({ place, ...child }) => ({
+				...child,
+				...(place ? { attempt: place.attempt } : {}),
+			})),
+		};
+		turn.add('startParent', wish, (started) => {
+			for (const { place, ...child } of children) {
+				if (started) {
+					this.#placing.placed({ ...common, ...child, parentId: parent.id, children: null }, place);
+				} else if (place) this.#placing.release(place);
+			}
+			done();
+		});
+	}
+
+	/** What the children have of their parent. Of its time in the queue they have what is left. */
+	#inherited(parent: Parent, now: number): Deeds['startParent']['in']['common'] {
+		const policy = policyOf(parent.policy);
+		const { queueMs } = policy.timeouts;
+		const left =
+			queueMs === undefined
+				? policy
+				: {
+						...policy,
+						timeouts: {
+							...policy.timeouts,
+							queueMs: Math.max(1, parent.createdAt + queueMs - now),
+						},
+					};
+		return {
+			...startOf(left, now, now),
+			kind: parent.kind,
+			shareKey: parent.shareKey,
+			rank: rank(now, parent.priority),
+			priority: parent.priority,
+			createdAt: now,
+			createdBy: parent.createdBy,
+			retryOf: null,
+			spec: parent.spec,
+			variables: parent.variables,
+		};
+	}
+
+	#choose(parent: Parent): RobotEntry[] | Problem {
+		const { fleet } = this.#context;
+		const rule = laneRule(parent.lane);
+		// Longest unused first, as long as that is known.
+		const all = [...fleet.free, ...[...fleet.all()].filter((entry) => !fleet.free.has(entry))];
+		const matching = all.filter((entry) => misfit(rule, entry) === undefined);
+		const mode = fanOutOf(JSON.parse(parent.target) as Target)!;
+		const chosen = chooseRobots(
+			mode,
+			matching.map((entry) => ({
+				robotId: entry.robotId,
+				open: fleet.isOpen(entry),
+				free: fleet.available(entry),
+				load: fleet.load(entry),
+			})),
+		);
+		if (!chosen) {
+			return new Problem('too-few-robots', {
+				matching: matching.length,
+				robots: all.length,
+				rule: describeRule(rule),
+				wanted: mode === 'all' ? 'all' : mode.count,
+			});
+		}
+		const bytes = Buffer.byteLength(parent.spec) + Buffer.byteLength(parent.variables);
+		const { maxChildren, maxChildrenBytes } = limits;
+		if (chosen.length > maxChildren || chosen.length * bytes > maxChildrenBytes) {
+			return new Problem('too-many-children', {
+				children: chosen.length,
+				bytes,
+				maxChildren,
+				maxBytes: maxChildrenBytes,
+			});
+		}
+		return chosen.map((robotId) => fleet.get(robotId)!);
+	}
+
+	#cannotStart(turn: Turn, job: StoredJob, problem: Problem, done: () => void): void {
+		const error: JobError = {
+			type: 'dependency',
+			message: `The job could not start. ${problem.message}`,
+		};
+		const move = {
+			jobId: job.id,
+			from: ['pending' as const],
+			to: 'failed' as const,
+			cause: 'dependency' as const,
+			reason: problem.code,
+			by: 'dispatcher',
+			at: turn.now,
+			error: JSON.stringify(error),
+		};
+		turn.add('moveJob', move, (moved) => {
+			if (moved) this.#context.watchers.ended(job.id);
+			done();
+		});
+		this.childEnds(turn, job.parentId);
+	}
+}
+
+/** What a submit is answered whose idempotency key has made a job before. */
+export function earlierAnswer(earlier: Earlier, key: string): SubmitAnswer | Problem {
+	return earlier.sameRequest
+		? { jobId: earlier.duplicateOf, state: earlier.state, duplicate: true }
+		: new Problem('key-conflict', { key, jobId: earlier.duplicateOf });
+}
