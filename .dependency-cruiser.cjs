@@ -30,6 +30,7 @@ module.exports = {
 			'dispatcher/(core|store|engine)/',
 			'dispatcher/package.json',
 		]),
+		room('backup', 'dispatcher/backup/', ['protocol/', 'dispatcher/store/']),
 		room('cli', 'dispatcher/cli/', [
 			'protocol/',
 			'client/',

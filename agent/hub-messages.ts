@@ -53,12 +53,18 @@ const attempt = { job_id: isJobId, epoch: isCount };
 
 /** Fields we rely on; more may be there. */
 const shapes: Record<keyof HubMessages, Record<string, Is>> = {
-	connected: { hub_id: isText, protocol: shape({ min: isCount, max: isCount }), nonce: isText },
+	connected: {
+		hub_id: isText,
+		protocol: shape({ min: isCount, max: isCount }),
+		nonce: isText,
+		features: optional(listOf(isText)),
+	},
 	robot_registered: {
 		robot_id: isText,
 		name: isText,
 		hub_id: isText,
 		protocol: isCount,
+		features: optional(listOf(isText)),
 		heartbeat_interval: (value) => isDuration(value) && (value as number) > 0,
 		limits: shape({
 			max_output_frame: isCount,
@@ -91,7 +97,7 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 	},
 	output_ack: { ...attempt, stream: oneOf('stdout', 'stderr'), have: isCount },
 	output_credit: { window: isCount },
-	control: { action: isText },
+	control: { action: isText, reconnect_within_ms: optional(isDuration) },
 	error: { code: isText, text: isText },
 };
 

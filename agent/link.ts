@@ -11,6 +11,7 @@ import { randomUUID } from 'node:crypto';
 import pRetry from 'p-retry';
 import { type RawData, WebSocket } from 'ws';
 import {
+	chooseProtocol,
 	closeCodes,
 	type Connected,
 	type Envelope,
@@ -19,6 +20,9 @@ import {
 	helloProof,
 	limits,
 	paths,
+	type ProtocolRange,
+	protocolRange,
+	rangeText,
 	type RobotMessages,
 	type RobotRegistered,
 } from '../protocol';
@@ -102,9 +106,21 @@ const refusals: Record<number, string> = {
 		'The service does not accept the key of this robot (it was removed there, or the service has lost its data); enroll it again with --token TOKEN.',
 	[closeCodes.badMachine]:
 		'The service says that this identity belongs to another machine; enroll this one with its own --data folder and --token TOKEN.',
+	[closeCodes.badProtocol]:
+		'The service does not speak the protocol of this agent; update the older of the two.',
 	[closeCodes.notYours]:
 		'The service says that this identity is in use by another agent, or not one of its own; stop the other agent, or enroll this machine as a new robot.',
 };
+
+const update = {
+	agent: 'update this agent: npm install -g robot-fleet-agent@latest',
+	service: 'update the service, or install the agent of its version here',
+};
+
+function unlike(theirs: ProtocolRange): string {
+	const older = theirs.min > protocolRange.max ? 'agent' : 'service';
+	return `This agent speaks protocol ${rangeText(protocolRange)}, the service ${rangeText(theirs)}; ${update[older]}.`;
+}
 
 export class Link {
 	readonly #parts: LinkParts;
@@ -120,6 +136,7 @@ export class Link {
 		const { clock, log } = this.#parts;
 		const { signal } = this.#ending;
 		let failures = 0;
+		let returnWithinMs: number | undefined;
 		try {
 			await pRetry(
 				async () => {
@@ -131,6 +148,7 @@ export class Link {
 					} finally {
 						this.#session = undefined;
 						if (session.wasLive) failures = 0;
+						returnWithinMs = session.returnWithinMs;
 					}
 				},
 				{
@@ -145,7 +163,9 @@ export class Link {
 						const { reconnectMinMs, reconnectMaxMs } = limits;
 						const waitMs = refused
 							? slowRetryMs
-							: backoffMs(failures++, reconnectMinMs, reconnectMaxMs, clock.chance());
+							: returnWithinMs !== undefined
+								? Math.round(clock.chance() * returnWithinMs)
+								: backoffMs(failures++, reconnectMinMs, reconnectMaxMs, clock.chance());
 						log[refused ? 'error' : 'warn'](
 							{ reason: error.message, waitMs },
 							'no link to the service, will try again',
@@ -185,6 +205,9 @@ class Session implements Line {
 	#heardAt: number;
 	#reason: string | undefined;
 	#refusal: LinkRefused | undefined;
+	#returnWithinMs: number | undefined;
+	/** The service speaks more than we know. */
+	#newer = false;
 
 	constructor(parts: LinkParts) {
 		this.#parts = parts;
@@ -209,6 +232,11 @@ class Session implements Line {
 
 	get wasLive(): boolean {
 		return this.#stage === 'live';
+	}
+
+	/** Set by a service that said goodbye: it will be back, and wants its robots spread over this time. */
+	get returnWithinMs(): number | undefined {
+		return this.#returnWithinMs;
 	}
 
 	send<T extends keyof RobotMessages>(type: T, payload: RobotMessages[T], answers?: string): void {
@@ -264,6 +292,8 @@ class Session implements Line {
 			return this.#complain('bad-message', 'no binary frame is expected here', undefined);
 		const heard = readHubMessage(data.toString());
 		if (!heard.ok) {
+			// What a newer service says beyond the version we chose is not meant for us.
+			if (this.#newer && heard.code === 'unknown-message') return;
 			this.#parts.log.warn({ type: heard.type, reason: heard.reason }, 'message not understood');
 			// Two sides that answer each other's complaints would never stop.
 			if (heard.type !== 'error') this.#complain(heard.code, heard.reason, heard.id);
@@ -279,8 +309,12 @@ class Session implements Line {
 		} else if (message.type === 'robot_registered' && this.#stage === 'greeted') {
 			this.#goLive(message.payload);
 		} else if (this.#stage === 'live') {
-			if (message.type === 'control' && message.payload.action === 'refresh') void this.#beat();
-			else this.#parts.crew.receive(message);
+			const control = message.type === 'control' ? message.payload : undefined;
+			if (control?.action === 'refresh') void this.#beat();
+			else if (control?.action === 'goodbye') {
+				const withinMs = control.reconnect_within_ms ?? limits.reconnectMinMs;
+				this.#returnWithinMs = Math.min(withinMs, limits.reconnectMaxMs);
+			} else this.#parts.crew.receive(message);
 		}
 	}
 
@@ -302,17 +336,19 @@ class Session implements Line {
 			this.#refusal = new LinkRefused(message, canRejoin());
 			return this.cut(message);
 		}
-		const protocol = Math.min(limits.protocolVersion, connected.protocol.max);
-		if (protocol < Math.max(limits.oldestProtocolVersion, connected.protocol.min)) {
-			return this.cut(
-				`this agent speaks protocol ${limits.protocolVersion}, the service ${connected.protocol.min} to ${connected.protocol.max}; update the older of the two`,
-			);
+		const protocol = chooseProtocol(protocolRange, connected.protocol);
+		if (protocol === undefined) {
+			// Whoever updates one of the two need not touch the other: we look again now and then.
+			this.#refusal = new LinkRefused(unlike(connected.protocol));
+			return this.cut(this.#refusal.message);
 		}
+		this.#newer = connected.protocol.max > protocolRange.max;
 		this.#stage = 'greeted';
 		this.send('hello', {
 			...self,
 			robot_id: membership.robotId,
 			protocol,
+			protocol_range: protocolRange,
 			signature: identity.sign(helloProof(membership.hubId, membership.robotId, connected.nonce)),
 			info: info(),
 			attempts: crew.held,

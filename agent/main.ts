@@ -111,6 +111,7 @@ async function main(): Promise<number> {
 	const { enrol, EnrolRefused } = await import('./enrol');
 	const { Link, LinkRefused } = await import('./link');
 	const { Runner } = await import('./runner');
+	const { wireFeatures } = await import('../protocol');
 	const { Window } = await import('./window');
 
 	const executors = new Map<string, import('./executors/executor').Executor>();
@@ -143,7 +144,7 @@ async function main(): Promise<number> {
 				version: agentVersion,
 				journal_id: journal.id,
 				boot_id: bootId,
-				features: [...executors.keys()].map((kind) => `kind:${kind}`),
+				features: [...wireFeatures, ...[...executors.keys()].map((kind) => `kind:${kind}`)],
 				slots: config.slots,
 				labels: { ...config.labels },
 				capabilities: [...config.capabilities],

@@ -14,11 +14,15 @@ import {
 	type KeyRequest,
 	paths,
 	Problem,
+	type PurgeAnswer,
 	type QueueStats,
+	type ReleaseAnswer,
+	type ReleaseRequest,
 	type Robot,
 	type Schedule,
 	type ScheduleRequest,
 	type Scope,
+	type ServiceStatus,
 	type Submit,
 	type SubmitAnswer,
 	type SubscriptionAnswer,
@@ -179,6 +183,30 @@ export class FleetClient {
 
 	revokeKey(keyId: string): Promise<void> {
 		return this.#call('keyRevoke', { id: keyId });
+	}
+
+	/** Lets jobs go on that wait since a restore; those that may have run since are kept, with the reason. */
+	release(request: ReleaseRequest = {}): Promise<ReleaseAnswer> {
+		return this.#call('jobsRelease', { body: request });
+	}
+
+	/** Forgets what is over and older than it is kept, or only counts it. */
+	purge(dryRun: boolean): Promise<PurgeAnswer> {
+		return this.#call('purge', { body: { dryRun } });
+	}
+
+	service(): Promise<ServiceStatus> {
+		return this.#call('service', {});
+	}
+
+	/** No new jobs, no new assignments; what runs goes on. */
+	drain(): Promise<ServiceStatus> {
+		return this.#call('serviceDrain', {});
+	}
+
+	/** The end of `drain`. */
+	takeWork(): Promise<ServiceStatus> {
+		return this.#call('serviceResume', {});
 	}
 
 	/** The key in use. */

@@ -8,6 +8,14 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { limits, Problem } from '../protocol';
 
+/**
+ * - `leave`  robots carry on, the queue stays
+ * - `wait`   first for what robots are running, then leave
+ * - `cancel` all that has not ended
+ */
+export type OnStop = (typeof stopWays)[number];
+const stopWays = ['leave', 'wait', 'cancel'] as const;
+
 export interface Config {
 	readonly dataFolder: string;
 	readonly server: {
@@ -21,10 +29,25 @@ export interface Config {
 	readonly engine: {
 		readonly defaultJobTimeoutMs: number;
 		readonly sweepMs: number;
+		/** Less free room than this on the disk: no new jobs. */
+		readonly minFreeBytes: number;
+		/** How long what is over is kept. */
+		readonly retention: {
+			readonly jobsMs: number;
+			readonly maxJobs: number;
+			readonly occurrencesMs: number;
+			readonly eventsMs: number;
+		};
 		readonly keepOutputMs: number;
 		readonly keepOutputBytes: number;
 		/** Origin of the n8n that may be called back. */
 		readonly n8nUrl: string | undefined;
+	};
+	readonly stop: {
+		/** What becomes of jobs when the service is told to stop. */
+		readonly jobs: OnStop;
+		/** How long it may wait for them. */
+		readonly graceMs: number;
 	};
 	/** Output kept of one job. */
 	readonly maxOutputBytes: number;
@@ -92,6 +115,18 @@ const settings = {
 		limits.heartbeatMs / 1000,
 		secondsOf,
 	),
+	onStop: setting<OnStop>('--on-stop', ['ROBOT_FLEET_ON_STOP'], 'leave', stopWayOf),
+	stopGrace: setting('--stop-grace', ['ROBOT_FLEET_STOP_GRACE'], 30, secondsOf),
+	keepJobs: setting('--keep-jobs', ['ROBOT_FLEET_KEEP_JOBS'], limits.keepJobsMs, ageOf),
+	maxJobs: setting('--max-jobs', ['ROBOT_FLEET_MAX_JOBS'], limits.keepMaxJobs, countOf),
+	keepOccurrences: setting(
+		'--keep-occurrences',
+		['ROBOT_FLEET_KEEP_OCCURRENCES'],
+		limits.keepOccurrencesMs,
+		ageOf,
+	),
+	keepEvents: setting('--keep-events', ['ROBOT_FLEET_KEEP_EVENTS'], limits.keepEventsMs, ageOf),
+	minFree: setting('--min-free', ['ROBOT_FLEET_MIN_FREE'], limits.minFreeBytes, bytesOf),
 	maxOutput: setting(
 		'--max-output',
 		['ROBOT_FLEET_MAX_OUTPUT'],
@@ -168,10 +203,18 @@ export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
 		engine: {
 			defaultJobTimeoutMs: values.defaultJobTimeout * 1000,
 			sweepMs: values.dispatchInterval * 1000,
+			minFreeBytes: values.minFree,
+			retention: {
+				jobsMs: values.keepJobs,
+				maxJobs: values.maxJobs,
+				occurrencesMs: values.keepOccurrences,
+				eventsMs: values.keepEvents,
+			},
 			keepOutputMs: values.keepOutputDays * 86_400_000,
 			keepOutputBytes: values.keepOutput * 2 ** 30,
 			n8nUrl: values.n8nUrl,
 		},
+		stop: { jobs: values.onStop, graceMs: values.stopGrace * 1000 },
 		maxOutputBytes: Math.round(values.maxOutput * 2 ** 20),
 		logLevel: values.logLevel,
 		shown: { ...nullsFor(values), data: dataFolder },
@@ -247,6 +290,42 @@ function secondsOf(value: string): number {
 		throw new Error('must be a number of seconds above 0');
 	}
 	return seconds;
+}
+
+const ageUnits: Record<string, number> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+function ageOf(value: string): number {
+	const match = /^(\d{1,6})([mhd])$/.exec(value.trim());
+	if (!match || Number(match[1]) === 0) throw new Error('must be a time such as 30d, 12h or 90m');
+	return Number(match[1]) * ageUnits[match[2]!]!;
+}
+
+function countOf(value: string): number {
+	if (!/^\d{1,12}$/.test(value)) throw new Error('must be a whole number');
+	return Number(value);
+}
+
+function stopWayOf(value: string): OnStop {
+	const way = stopWays.find((known) => known === value.toLowerCase());
+	if (!way) throw new Error(`must be one of ${stopWays.join(', ')}`);
+	return way;
+}
+
+const byteUnits: Record<string, number> = {
+	B: 1,
+	KB: 1e3,
+	MB: 1e6,
+	GB: 1e9,
+	KIB: 2 ** 10,
+	MIB: 2 ** 20,
+	GIB: 2 ** 30,
+};
+
+function bytesOf(value: string): number {
+	const match = /^(\d+(?:\.\d+)?) ?([KMG]?i?B)$/i.exec(value.trim());
+	const unit = match && byteUnits[match[2]!.toUpperCase()];
+	if (!unit) throw new Error('must be a size such as 1GiB, 500MB or 0B');
+	return Math.round(Number(match[1]) * unit);
 }
 
 function amountOf(unit: string, most: number): (value: string) => number {

@@ -56,7 +56,7 @@ const healthyMs = 60_000;
 
 if (!isMainThread) {
 	const asked = (workerData as { robotFleet?: string } | null)?.robotFleet;
-	if (asked === 'store') {
+	if (asked === 'store' || asked === 'inspect') {
 		void import('./store/thread').then(({ runStoreThreadIfAsked }) => runStoreThreadIfAsked());
 	} else if (asked === 'service') {
 		void runService(workerData as ServiceData);
@@ -201,7 +201,8 @@ async function runService({ options, stopped }: ServiceData): Promise<void> {
 
 	// Loaded late: an old Node must get as far as saying that it is too old.
 	const { readConfig } = await import('./config');
-	const { startService, StartFailure } = await import('./startup');
+	const { startService } = await import('./startup');
+	const { StartFailure } = await import('./steps');
 	let close: () => Promise<void> = async () => undefined;
 	const end = async (code: number) => {
 		await close();
@@ -243,7 +244,7 @@ async function runService({ options, stopped }: ServiceData): Promise<void> {
 		started();
 		say({ ready: { url: service.url, key: service.n8nKey } });
 	} catch (error) {
-		const problem = error instanceof StartFailure ? error.problem : error;
+		const problem = error instanceof StartFailure ? error.problem : (error as unknown);
 		say({
 			failed: {
 				text: (error as Error).message,

@@ -9,6 +9,7 @@ import { setTimeout as sleepAwake } from 'node:timers/promises';
 import { isMainThread } from 'node:worker_threads';
 import { Problem } from '../protocol';
 import type { ServeFlags } from './cli/program';
+import type { Upkeep } from './cli/upkeep';
 import { nodeIsTooOld } from './node-version';
 
 if (nodeIsTooOld(process.versions.node)) {
@@ -27,6 +28,7 @@ async function main(): Promise<void> {
 	const { version } = await import('./package.json');
 	const { systemClock } = await import('./engine/clock');
 	const { sqliteIsSafe } = await import('./store/sqlite');
+	const upkeep = await upkeepOf();
 	process.exitCode = await runProgram(process.argv.slice(2), {
 		version,
 		env: process.env,
@@ -38,13 +40,34 @@ async function main(): Promise<void> {
 		nodeIsTooOld,
 		sqliteIsSafe,
 		serve,
+		upkeep,
 	});
 }
+
+/** Only the bundle can be its own thread; sources do such work in this one. */
+const threadEntry = __filename.endsWith('.ts') ? {} : { threadEntry: __filename };
+
+async function upkeepOf(): Promise<Upkeep> {
+	const { version } = await import('./package.json');
+	const { systemClock } = await import('./engine/clock');
+	const { backupOfStopped } = await import('./backup/take');
+	const { preview, restore } = await import('./backup/restore');
+	return {
+		backup: (dataFolder) =>
+			backupOfStopped({ dataFolder, version, now: systemClock.now(), ...threadEntry }),
+		preview,
+		restore: (options) => restore({ ...options, now: systemClock.now(), ...threadEntry }),
+	};
+}
+
+/** From the signal, or from the end of the grace time for jobs. */
+const stopDeadlineMs = 9_000;
 
 /** Runs until a signal; resolves with the exit code. */
 async function serve(flags: ServeFlags): Promise<number> {
 	const { readConfig } = await import('./config');
-	const { startService, StartFailure } = await import('./startup');
+	const { startService } = await import('./startup');
+	const { StartFailure } = await import('./steps');
 	const { pinoLog } = await import('./log');
 	let config;
 	try {
@@ -67,10 +90,10 @@ async function serve(flags: ServeFlags): Promise<number> {
 	const starting = startService({
 		config,
 		log,
-		// Only the bundle can be its own thread; sources run the store in this one.
-		...(__filename.endsWith('.ts') ? {} : { threadEntry: __filename }),
+		...threadEntry,
 		onFatal(error) {
 			log.error('the service cannot go on', { error });
+			process.stderr.write(`${(error as Error).message}\n`);
 			over.resolve(1);
 		},
 	});
@@ -78,16 +101,23 @@ async function serve(flags: ServeFlags): Promise<number> {
 	try {
 		service = await Promise.race([starting, over.promise]);
 	} catch (error) {
-		if (!(error instanceof StartFailure)) log.error('the start failed', { error });
 		process.stderr.write(`${(error as Error).message}\n`);
-		return 1;
+		return error instanceof StartFailure ? error.exitCode : 1;
 	}
 	// Told to stop before anything was promised to anyone, perhaps while waiting for another owner.
 	if (typeof service === 'number') process.exit(service);
 	if (service.robotsUrl) log.info('robots are served at', { url: service.robotsUrl });
 	process.stdout.write(`ready ${service.url}\n`);
 	const code = await over.promise;
-	await service.close();
+	// Whatever hangs, a stop has an end: all that was acknowledged is on disk, and robots carry on.
+	const graceMs = config.stop.jobs === 'leave' ? 0 : config.stop.graceMs;
+	const late = sleepAwake(graceMs + stopDeadlineMs, true, { ref: false });
+	if (await Promise.race([service.close(), late])) {
+		log.error('the service did not stop in time and is ended', {
+			afterMs: graceMs + stopDeadlineMs,
+		});
+		process.exit(1);
+	}
 	// A handle that some library left open must not keep a stopped service running.
 	setImmediate(() => process.exit(code)).unref();
 	return code;

@@ -1,7 +1,6 @@
 /**
- * Starts the whole service in named steps, for `robot-fleet serve` and for the one embedded in n8n:
- * data folder, store, engine, keys, server. A failure says at which step; what was opened before it
- * is closed again, last opened first.
+ * Starts the whole service in named steps (steps.ts), for `robot-fleet serve` and for the one embedded
+ * in n8n. A failure says at which step; what was opened before it is closed again, last opened first.
  */
 import {
 	accessSync,
@@ -19,13 +18,19 @@ import { join } from 'node:path';
 import { setTimeout as sleepAwake } from 'node:timers/promises';
 import { limits, Problem, type Scope } from '../protocol';
 import type { Config } from './config';
-import type { Engine } from './engine';
+import type { Caller, Engine } from './engine';
 import { systemChance, systemClock } from './engine/clock';
 import type { Log } from './engine/context';
 import { createEngine } from './engine/create';
 import { startServer } from './server';
 import { CallbackDoor } from './server/callbacks';
-import { openStore, StoreTaken } from './store/open';
+import { backupOfRunning, sweepCopies } from './backup/take';
+import { DataDisk } from './store/disk';
+import { openStore, StoreFull, StoreTaken } from './store/open';
+import { Reserve } from './store/reserve';
+import type { OpenStep } from './store/sqlite';
+import type { Store } from './store/store';
+import { Steps } from './steps';
 import { version } from './package.json';
 
 export interface ServiceOptions {
@@ -45,7 +50,7 @@ export interface Service {
 	version: string;
 	/** Contents of n8n.key; empty when an operator removed the file. */
 	n8nKey: string;
-	/** Harmless when called twice. */
+	/** No new work; then as the settings say with what runs; then all is on disk. Harmless when called twice. */
 	close(): Promise<void>;
 }
 
@@ -65,84 +70,112 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 		}
 	};
 
+	const steps = new Steps(systemClock, log);
 	try {
-		await step('data folder', () => prepareFolder(folder));
-		const store = await step('store', () => openWhenFree(folder, options));
+		prepareFolder(folder);
+		steps.begin('lock');
+		const store = await openWhenFree(options, (step) => steps.begin(step));
 		undo.push(() => store.close());
+		sweepCopies(folder);
+		if (store.migratedFrom !== null) {
+			log.info('the store was upgraded', { from: store.migratedFrom, to: store.schema });
+		}
+		steps.begin('engine');
 		const { n8nUrl } = config.engine;
 		const callbacks = new CallbackDoor(n8nUrl === undefined ? [] : [new URL(n8nUrl).origin]);
 		undo.push(() => callbacks.close());
-		const engine = await step('engine', () =>
-			createEngine({
-				store,
-				clock: systemClock,
-				chance: systemChance,
-				log,
-				settings: {
-					defaultJobTimeoutMs: config.engine.defaultJobTimeoutMs,
-					acceptGatherMs: 10,
-					sweepMs: config.engine.sweepMs,
-					keepOutputMs: config.engine.keepOutputMs,
-					keepOutputBytes: config.engine.keepOutputBytes,
-					recoveryGraceMs: limits.recoveryGraceMs,
-					...(n8nUrl === undefined ? {} : { callbackBase: n8nUrl }),
-				},
-				callbacks,
-				fatal: (error) => void closeAll().finally(() => options.onFatal(error)),
-			}),
-		);
+		const engine = await createEngine({
+			store,
+			clock: systemClock,
+			chance: systemChance,
+			log,
+			settings: {
+				defaultJobTimeoutMs: config.engine.defaultJobTimeoutMs,
+				acceptGatherMs: 10,
+				sweepMs: config.engine.sweepMs,
+				keepOutputMs: config.engine.keepOutputMs,
+				keepOutputBytes: config.engine.keepOutputBytes,
+				recoveryGraceMs: limits.recoveryGraceMs,
+				minFreeBytes: config.engine.minFreeBytes,
+				retention: config.engine.retention,
+				...(n8nUrl === undefined ? {} : { callbackBase: n8nUrl }),
+			},
+			callbacks,
+			disk: new DataDisk(folder, storeIn(folder), reserveIn(folder)),
+			fatal: (error) => void closeAll().finally(() => options.onFatal(error)),
+		});
 		undo.push(() => engine.stop());
-		await step('keys', () => ensureKeys(engine, folder, options.embedded ?? false));
-		const server = await step('server', () =>
-			startServer({
-				...config.server,
-				engine,
-				clock: systemClock,
-				log,
-				version,
-				settings: config.shown,
-			}),
-		);
+		steps.begin('keys');
+		await ensureKeys(engine, folder, options.embedded ?? false);
+		steps.begin('listen');
+		const server = await startServer({
+			...config.server,
+			engine,
+			clock: systemClock,
+			log,
+			version,
+			settings: config.shown,
+			takeBackup: () =>
+				backupOfRunning(store, {
+					dataFolder: folder,
+					version,
+					now: systemClock.now(),
+					...(options.threadEntry === undefined ? {} : { threadEntry: options.threadEntry }),
+				}),
+		});
 		undo.push(() => server.close());
 		writePrivate(
 			join(folder, 'service.json'),
 			`${JSON.stringify({ url: server.url, robotsUrl: server.robotsUrl ?? null, pid: process.pid, version })}\n`,
 		);
 		undo.push(() => rmSync(join(folder, 'service.json'), { force: true }));
+		log.info('started', { version, schema: store.schema, ms: steps.done() });
 		let closing: Promise<void> | undefined;
 		return {
 			url: server.url,
 			robotsUrl: server.robotsUrl,
 			version,
 			n8nKey: readOr(join(folder, 'n8n.key'), ''),
-			close: () => (closing ??= closeAll()),
+			close: () =>
+				(closing ??= windDown(engine, config, options)
+					.catch((error: unknown) => log.error('winding down failed', { error }))
+					.then(closeAll)),
 		};
 	} catch (error) {
+		const failure = steps.failed(error);
 		await closeAll();
-		throw error;
+		throw failure;
 	}
 }
 
-/** A failure at start, with the name of its step. */
-export class StartFailure extends Error {
-	readonly step: string;
-	readonly problem: Problem;
+const system: Caller = { keyId: 'system', name: 'service', scopes: ['admin'] };
 
-	constructor(step: string, problem: Problem) {
-		super(`${step}: ${problem.message}`, { cause: problem });
-		this.step = step;
-		this.problem = problem;
+/** New work is refused from here on; what was taken is on disk and answered when this resolves. */
+async function windDown(
+	engine: Engine,
+	{ stop }: Config,
+	{ embedded, log }: ServiceOptions,
+): Promise<void> {
+	await engine.drain(system);
+	// n8n gives us ten seconds; robots carry on without us anyway.
+	if (!embedded && stop.jobs !== 'leave') {
+		const until = systemClock.monotonic() + stop.graceMs;
+		if (stop.jobs === 'cancel') await engine.cancelAll(system, stop.graceMs);
+		while (systemClock.monotonic() < until && (await engine.service()).attempts > 0) {
+			await sleepAwake(50);
+		}
+		const { attempts } = await engine.service();
+		if (attempts > 0) log.warn('jobs are still with robots; they carry on', { attempts });
 	}
+	await Promise.race([engine.flush(), sleepAwake(flushMs, undefined, { ref: false })]);
 }
 
-async function step<T>(name: string, deed: () => T | Promise<T>): Promise<T> {
-	try {
-		return await deed();
-	} catch (error) {
-		if (error instanceof Problem) throw new StartFailure(name, error);
-		throw new Error(`${name}: ${(error as Error).message}`, { cause: error });
-	}
-}
+/** What was taken before is committed in far less; a disk that hangs must not hold the stop up. */
+const flushMs = 2_000;
+
+const storeIn = (folder: string) => join(folder, 'robot-fleet.db');
+const reserveFile = (folder: string) => join(folder, 'reserve');
+const reserveIn = (folder: string) => new Reserve(reserveFile(folder), limits.reserveBytes);
 
 /** Local, ours, writable; made for this user alone when it is new. */
 export function prepareFolder(folder: string): void {
@@ -185,19 +218,26 @@ export function prepareFolder(folder: string): void {
 const networkDrives = new Set([0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x00c36400, 0x5346414f]);
 
 /** The owner may be on its way out (a restart of n8n): worth a minute, then say who it is. */
-async function openWhenFree(folder: string, { config, log, threadEntry }: ServiceOptions) {
-	const file = join(folder, 'robot-fleet.db');
+async function openWhenFree(
+	{ config, log, threadEntry }: ServiceOptions,
+	onStep: (step: OpenStep) => void,
+): Promise<Store> {
+	const folder = config.dataFolder;
+	const file = storeIn(folder);
 	const until = systemClock.monotonic() + takenWaitMs;
 	for (let first = true; ; first = false) {
 		try {
 			const store = await openStore({
 				file,
+				reserve: { file: reserveFile(folder), bytes: limits.reserveBytes },
+				onStep,
 				maxOutputBytes: config.maxOutputBytes,
 				...(threadEntry === undefined ? {} : { threadEntry }),
 			});
 			chmodSync(file, 0o600);
 			return store;
 		} catch (error) {
+			if (error instanceof StoreFull) throw new Problem('store-full', {}, error);
 			if (!(error instanceof StoreTaken)) throw error;
 			const owner = ownerOf(folder);
 			if (systemClock.monotonic() >= until) {
@@ -221,7 +261,7 @@ function ownerOf(folder: string): string {
 }
 
 /** Written by the start itself, before anyone can ask. */
-const bootstrap = { keyId: 'bootstrap', name: 'first-start', scopes: ['admin'] as const };
+const bootstrap: Caller = { keyId: 'bootstrap', name: 'first-start', scopes: ['admin'] };
 
 /**
  * The first start makes both keys. "First" means that no key was ever used: a crash between making

@@ -9,8 +9,8 @@ export const scopes = ['submit', 'read', 'cancel', 'operate', 'admin'] as const;
  * - `submit`  jobs, waits, schedules and subscriptions of one's own
  * - `read`    everything but secrets
  * - `cancel`  cancel and retry
- * - `operate` robots: pause, resume, drain, remove
- * - `admin`   keys and tokens; has all others
+ * - `operate` robots: pause, resume, drain, remove; jobs that a restore holds back
+ * - `admin`   keys, tokens, backups, draining; has all others
  */
 export type Scope = (typeof scopes)[number];
 
@@ -71,6 +71,12 @@ export const calls = {
 		path: '/jobs/{id}/retry',
 		scope: 'cancel',
 		summary: 'Submit the same job again',
+	},
+	jobsRelease: {
+		method: 'POST',
+		path: '/jobs/release',
+		scope: 'operate',
+		summary: 'Let jobs go on that wait since the store was restored from a backup',
 	},
 	jobStatus: {
 		method: 'POST',
@@ -228,6 +234,36 @@ export const calls = {
 		summary: 'Job kinds with the schema of their spec',
 	},
 	config: { method: 'GET', path: '/config', scope: 'read', summary: 'Effective settings' },
+	service: {
+		method: 'GET',
+		path: '/service',
+		scope: 'read',
+		summary: 'The service itself: readiness, disk, last backup, restored jobs',
+	},
+	serviceDrain: {
+		method: 'POST',
+		path: '/service/drain',
+		scope: 'admin',
+		summary: 'Take no new jobs and give none away; what runs goes on',
+	},
+	serviceResume: {
+		method: 'POST',
+		path: '/service/resume',
+		scope: 'admin',
+		summary: 'Take work again after a drain',
+	},
+	backupCreate: {
+		method: 'POST',
+		path: '/backups',
+		scope: 'admin',
+		summary: 'A checked copy of everything as one tar file, taken while work goes on',
+	},
+	purge: {
+		method: 'POST',
+		path: '/maintenance/purge',
+		scope: 'admin',
+		summary: 'Forget what is over and older than it is kept, or count it (dryRun)',
+	},
 	me: { method: 'GET', path: '/me', scope: 'read', summary: 'The key in use: name and scopes' },
 	openapi: {
 		method: 'GET',

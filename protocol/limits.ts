@@ -1,6 +1,6 @@
 /** Defaults and limits that both sides of a wire must agree on. Units are in the names. */
 export const limits = {
-	protocolVersion: 1,
+	protocolVersion: 2,
 	oldestProtocolVersion: 1,
 	heartbeatMs: 15_000,
 	/** A robot silent for so many heartbeats is offline. */
@@ -40,6 +40,15 @@ export const limits = {
 	/** Loss time runs only while the dispatcher has been ready for so long. */
 	recoveryGraceMs: 90_000,
 	maxLosses: 3,
+	/** How long what is over is kept. */
+	keepJobsMs: 30 * 86_400_000,
+	keepMaxJobs: 1_000_000,
+	keepOccurrencesMs: 90 * 86_400_000,
+	keepEventsMs: 30 * 86_400_000,
+	/** Less free room than this on the disk of the service: no new jobs. */
+	minFreeBytes: 1024 * 1024 * 1024,
+	/** Kept back on that disk, for results on the day it is full. */
+	reserveBytes: 32 * 1024 * 1024,
 } as const;
 
 /** Where things stand on the wire. */

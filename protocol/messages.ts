@@ -15,6 +15,8 @@
  */
 import type { OutputLengths, Stream } from './output';
 
+import type { ProtocolRange } from './version';
+
 export interface Envelope<T extends string = string, P = unknown> {
 	type: T;
 	id: string;
@@ -35,7 +37,9 @@ export interface AttemptRef {
 
 export interface Connected {
 	hub_id: string;
-	protocol: { min: number; max: number };
+	protocol: ProtocolRange;
+	/** What this hub can do; absent before version 2. */
+	features?: string[];
 	/** To be signed: see `helloProof`. base64url. */
 	nonce: string;
 }
@@ -49,7 +53,10 @@ export interface HeldAttempt extends AttemptRef {
 
 export interface Hello {
 	robot_id: string;
+	/** The version the robot wants to speak, chosen from the hub's range. */
 	protocol: number;
+	/** All it could speak; absent before version 2. */
+	protocol_range?: ProtocolRange;
 	features: string[];
 	version: string;
 	/** Made with the journal; another one means the robot has lost its memory. */
@@ -96,7 +103,10 @@ export interface RobotRegistered {
 	robot_id: string;
 	name: string;
 	hub_id: string;
+	/** The version both speak from here on. */
 	protocol: number;
+	/** What both can do; absent before version 2. */
+	features?: string[];
 	/** Seconds. */
 	heartbeat_interval: number;
 	limits: {
@@ -225,6 +235,8 @@ export interface StatusUpdate extends AttemptRef {
 export interface Control {
 	action: 'ping' | 'pong' | 'pause' | 'resume' | 'shutdown' | 'refresh' | 'note' | 'goodbye';
 	text?: string;
+	/** With a hub's `goodbye`: come back at a random moment within this time. */
+	reconnect_within_ms?: number;
 }
 
 export interface ErrorMessage {
@@ -265,5 +277,6 @@ export const closeCodes = {
 	badMachine: 4002,
 	notYours: 4003,
 	tooMany: 4004,
+	badProtocol: 4005,
 	goodbye: 1001,
 } as const;

@@ -171,7 +171,7 @@ export const problems = {
 	'protocol-version': {
 		status: 426,
 		retry: false,
-		text: 'This agent speaks protocol {theirs}, the service {ours}; update the older of the two.',
+		text: 'This agent speaks protocol {theirs}, the service {ours}; update the {older}.',
 	},
 
 	// The state of the world
@@ -181,6 +181,36 @@ export const problems = {
 		status: 503,
 		retry: true,
 		text: 'The disk of the service is nearly full; free some space, results are still taken.',
+	},
+	draining: {
+		status: 503,
+		retry: true,
+		text: 'The service is being drained and takes no new jobs; try again when it is back.',
+	},
+	'store-failed': {
+		status: 503,
+		retry: true,
+		text: 'The disk failed under the store ({reason}); nothing that was not on disk was promised. Check the disk, then start the service again: it recovers from the file.',
+	},
+	'store-unreadable': {
+		status: 500,
+		retry: false,
+		text: 'The store {file} cannot be read ({reason}); put a backup in its place with: robot-fleet restore FILE --force.',
+	},
+	'no-room': {
+		status: 507,
+		retry: false,
+		text: '{what} needs {needMb} MiB in {folder}, and only {freeMb} MiB are free; free some space there and try again.',
+	},
+	'bad-backup': {
+		status: 500,
+		retry: false,
+		text: '{file} is not an intact backup ({reason}); use another one.',
+	},
+	'data-not-empty': {
+		status: 409,
+		retry: false,
+		text: 'The data folder {folder} holds a store already; add --force to replace it (the store of before is kept beside it), or choose an empty folder with --data.',
 	},
 	'store-newer': {
 		status: 500,

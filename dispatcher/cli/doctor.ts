@@ -4,8 +4,8 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { FleetClient } from '../../client';
-import { type Robot, Problem, type Scope } from '../../protocol';
-import { addressOf, dataFolderOf, json, printable, type Terminal, urlIn } from './terminal';
+import { type Robot, Problem, type Scope, type ServiceStatus } from '../../protocol';
+import { addressOf, dataFolderOf, json, printable, type Terminal, urlIn, when } from './terminal';
 import { httpSend, type Address } from './transport';
 
 export interface Finding {
@@ -157,6 +157,14 @@ async function askService(
 			return { ok: connected > 0, text: `${connected} of ${robots.length} connected` };
 		},
 	);
+	try {
+		const status = await client.service();
+		const robots = await client.robots();
+		const oldest = Math.min(...robots.map((robot) => robot.createdAt), terminal.now());
+		findings.push(...serviceFindings(status, oldest, terminal.now()));
+	} catch (error) {
+		findings.push({ check: 'service status', ok: false, text: (error as Error).message });
+	}
 	await ask('clock', 'timedatectl set-ntp true', async () => {
 		const there = await serviceTime(address);
 		const apart = there === undefined ? 0 : Math.abs(there - (before + terminal.now()) / 2);
@@ -169,6 +177,62 @@ async function askService(
 		};
 	});
 	return true;
+}
+
+const dayMs = 86_400_000;
+/** A backup older than this is a risk. */
+const staleMs = 7 * dayMs;
+/** The service looks for what is old every ten minutes. */
+const lateMs = dayMs;
+
+/** What the service says of itself. `since` = when its fleet began, as far as one can tell. */
+export function serviceFindings(status: ServiceStatus, since: number, now: number): Finding[] {
+	const { disk, lastBackup, restored, retention, readiness, schema, startedAt, version } = status;
+	const mib = (bytes: number) => `${Math.floor(bytes / 1024 / 1024)} MiB`;
+	const days = (ms: number) => `${Math.floor(ms / dayMs)} days`;
+	const findings: Finding[] = [
+		{
+			check: 'disk',
+			ok: disk.level === 'ample',
+			text: `${mib(disk.freeBytes)} free, ${mib(disk.minFreeBytes)} wanted, the store has ${mib(disk.storeBytes)}`,
+			mend: 'robot-fleet purge --dry-run (or free space beside the data folder, or serve --min-free SIZE)',
+		},
+		{
+			check: 'store',
+			ok: true,
+			text: `schema ${schema}, served by version ${version}`,
+		},
+		{
+			check: 'backup',
+			ok: now - (lastBackup?.at ?? since) < staleMs,
+			text: lastBackup
+				? `the last one is of ${when(lastBackup.at)}, ${mib(lastBackup.bytes)}`
+				: `none was taken yet${now - since < staleMs ? '' : `, and the fleet is ${days(now - since)} old`}`,
+			mend: 'robot-fleet backup FILE',
+		},
+		{
+			check: 'retention',
+			ok: now - (retention.lastAt ?? startedAt) < lateMs,
+			text:
+				retention.lastAt === null
+					? 'no look for old records has ended yet'
+					: `${retention.purged} old records forgotten, ${retention.backlog} waiting, last look ${when(retention.lastAt)}`,
+			mend: 'robot-fleet purge',
+		},
+	];
+	if (restored) {
+		findings.push({
+			check: 'restored',
+			ok: restored.waiting === 0,
+			text: `from the backup of ${when(restored.backupAt)}; ${restored.waiting} jobs wait to be released`,
+			mend: 'robot-fleet jobs release --all',
+		});
+	}
+	if (readiness === 'draining') {
+		const mend = 'robot-fleet drain --undo';
+		findings.push({ check: 'drain', ok: false, text: 'no new jobs are taken', mend });
+	}
+	return findings;
 }
 
 async function serviceTime({ url }: Address): Promise<number | undefined> {

@@ -5,6 +5,7 @@ import {
 	isFinal,
 	type Job,
 	jobStates,
+	type ReleaseAnswer,
 	type Robot,
 	type Schedule,
 	scopes,
@@ -21,8 +22,10 @@ import {
 	listOf,
 	pairOf,
 	pairs,
+	printable,
 	table,
 	type Terminal,
+	UsageMistake,
 	when,
 	wholeOf,
 } from './terminal';
@@ -89,6 +92,24 @@ export function addFleet(program: Command, terminal: Terminal): void {
 				isFinal(job.state) ? `${job.state}\n` : `${job.state}, cancel requested\n`,
 			),
 	);
+	sub(
+		jobs,
+		'release [ids...]',
+		'let jobs go on that wait since the store was restored from a backup',
+		'release --all',
+	)
+		.option('--all', 'all of them')
+		.option('--again', 'also those that may have run since the backup')
+		.action(async (ids: string[], flags: Flags & { all?: boolean; again?: boolean }) => {
+			if (ids.length > 0 === Boolean(flags.all)) {
+				throw new UsageMistake('Name the jobs to release, or say --all.');
+			}
+			const answer = await client(flags).release({
+				...(ids.length > 0 && { jobIds: ids }),
+				...(flags.again && { again: true }),
+			});
+			tell(flags, answer, () => releaseText(answer));
+		});
 	sub(jobs, 'retry <id>', 'submit the same job again', 'retry 0190f6c2-…').action(
 		async (id: string, flags: Flags) =>
 			tell(flags, await client(flags).retry(id), (answer) => `${answer.jobId}\n`),
@@ -290,6 +311,12 @@ export function addFleet(program: Command, terminal: Terminal): void {
 			tell(flags, { revoked: id }, () => `${id} is revoked\n`);
 		},
 	);
+}
+
+function releaseText({ released, kept, keptInAll }: ReleaseAnswer): string {
+	const lines = kept.map(({ jobId, reason }) => `kept ${jobId}: ${printable(reason)}\n`).join('');
+	const more = keptInAll > kept.length ? `… and ${keptInAll - kept.length} more\n` : '';
+	return `${lines}${more}${released} released, ${keptInAll} kept\n`;
 }
 
 function jobTable(jobs: Job[], names: ReadonlyMap<string, string>): string {

@@ -7,6 +7,7 @@ import { Problem } from '../../protocol';
 import { addDoctor } from './doctor';
 import { addFleet } from './fleet';
 import { addSubmit } from './submit';
+import { addUpkeep, type Upkeep } from './upkeep';
 import { printable, type Terminal, UsageMistake } from './terminal';
 
 export interface ServeFlags {
@@ -18,6 +19,13 @@ export interface ServeFlags {
 	data?: string;
 	config?: string;
 	n8nUrl?: string;
+	minFree?: string;
+	keepJobs?: string;
+	maxJobs?: string;
+	keepOccurrences?: string;
+	keepEvents?: string;
+	onStop?: string;
+	stopGrace?: string;
 	logLevel?: string;
 	defaultJobTimeout?: string;
 	dispatchInterval?: string;
@@ -28,6 +36,8 @@ export interface ServeFlags {
 }
 
 export interface ProgramWorld extends Terminal {
+	/** What works on a data folder whose service is stopped. */
+	upkeep: Upkeep;
 	/** Runs the service until it is told to stop. */
 	serve(flags: ServeFlags): Promise<number>;
 }
@@ -82,6 +92,16 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--default-job-timeout <seconds>', 'longest run when a job does not say (default 3600)')
 		.option('--dispatch-interval <seconds>', 'safety sweep (default 5)')
 		.option('--heartbeat-interval <seconds>', 'how often robots say that they live (default 15)')
+		.option(
+			'--on-stop <way>',
+			'leave (robots carry on), wait (for what runs), cancel (all); default leave',
+		)
+		.option('--stop-grace <seconds>', 'how long wait and cancel may take (default 30)')
+		.option('--keep-jobs <age>', 'how long ended jobs are kept (default 30d)')
+		.option('--max-jobs <count>', 'so many ended jobs at most (default 1000000)')
+		.option('--keep-occurrences <age>', 'how long runs of schedules are kept (default 90d)')
+		.option('--keep-events <age>', 'how long events for consumers are kept (default 30d)')
+		.option('--min-free <size>', 'less free room on the disk: no new jobs (default 1GiB)')
 		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default 64)')
 		.option('--keep-output-days <days>', 'how long outputs are kept (default 7)')
 		.option('--keep-output <GiB>', 'outputs kept in all, the latest ones (default 10)')
@@ -93,6 +113,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.action(async (flags: ServeFlags) => exit(await world.serve(flags)));
 	addSubmit(program, world, exit);
 	addFleet(program, world);
+	addUpkeep(program, world);
 	addDoctor(program, world, exit);
 	// Subcommands copy the settings of their parent when they are made, but not these two.
 	inherit(program, program);

@@ -32,6 +32,30 @@ export function httpSend({ url, key }: Address): Send {
 	};
 }
 
+/** The bytes of a long answer; a refusal is thrown as the problem it names. */
+export async function* download(
+	address: Address,
+	method: string,
+	path: string,
+): AsyncGenerator<Uint8Array> {
+	const response = await open(address, path, { method, accept: '*/*' });
+	if (response.statusCode !== 200) {
+		const text = await textOf(response, address.url);
+		throw (
+			Problem.fromBody(parsed(text)) ??
+			new Problem('internal', { reference: `HTTP ${response.statusCode}` })
+		);
+	}
+	try {
+		for await (const piece of response) yield piece as Uint8Array;
+	} catch (error) {
+		const reason = reasonOf(error as NodeJS.ErrnoException);
+		throw new Problem('service-away', { url: address.url, reason }, error);
+	} finally {
+		response.destroy();
+	}
+}
+
 /** One event of the output stream, as the service said it. */
 export interface OutputEvent {
 	event: string;

@@ -14,6 +14,14 @@ export interface Log {
 	error(text: string, facts?: object): void;
 }
 
+/** How long what is over is kept. */
+export interface RetentionSettings {
+	jobsMs: number;
+	maxJobs: number;
+	occurrencesMs: number;
+	eventsMs: number;
+}
+
 export interface Settings {
 	/** Run limit of kinds that have none of their own. */
 	defaultJobTimeoutMs: number;
@@ -23,6 +31,9 @@ export interface Settings {
 	sweepMs: number;
 	/** How long the service must have been ready before absence counts against a robot. */
 	recoveryGraceMs: number;
+	retention: RetentionSettings;
+	/** Less free room than this on the disk: no new jobs. */
+	minFreeBytes: number;
 	/** How long the output of a job is kept after its end. */
 	keepOutputMs: number;
 	/** Output kept of all jobs together. */
@@ -46,6 +57,10 @@ export interface Context {
 	readonly watchers: Watchers;
 	/** A fencing number that no earlier one repeats, across restarts too. */
 	nextEpoch(): number;
+	/** A robot holds this one, and the store knows nothing of it: the next ones lie above. */
+	seenEpoch(epoch: number): void;
+	/** Only what robots must be able to say is written. */
+	diskFull(): boolean;
 	/** A job may come due at this instant: look then. */
 	dueAt(at: number | null): void;
 }

@@ -3,6 +3,7 @@
  * then every attempt that holds a slot, then the lanes, then what waits for time.
  */
 import { randomUUID } from 'node:crypto';
+import type { BackupRecord } from '../../protocol';
 import { policyOf } from '../core/retry';
 import type { Store } from '../store/store';
 import { Access } from './access';
@@ -15,14 +16,17 @@ import { Duties } from './duties';
 import { Fleet } from './fleet';
 import { type Entropy, Ids } from './ids';
 import type { Engine } from './index';
+import { type Disk, Intake } from './intake';
 import { Jobs } from './jobs';
 import { OutputFlow } from './output-flow';
 import { Lanes } from './lanes';
 import { Lookout } from './lookout';
-import { Proof } from './proof';
 import { OutputRetention } from './output-retention';
 import { Parents } from './parents';
 import { Placing } from './placing';
+import { Proof } from './proof';
+import { Purge } from './purge';
+import { RestoredJobs } from './restored';
 import { Schedules } from './schedules';
 import { Sessions } from './sessions';
 import { Turns } from './turns';
@@ -39,12 +43,17 @@ export interface EngineParts {
 	settings: Settings;
 	/** The way out to n8n. */
 	callbacks: Callbacks;
+	disk: Disk;
 	/** The store is broken: nothing may be promised any more, the process must end. */
 	fatal(error: Error): void;
 }
 
+const lastBackupKey = 'last_backup';
+
 /** Epochs begin with the store's term, so that no two openings ever hand out the same one. */
 const epochsPerTerm = 2 ** 32;
+/** A robot that makes numbers up must not use them all up. */
+const maxSeenEpoch = 2 ** 52;
 
 export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const { store, clock, log } = parts;
@@ -72,8 +81,13 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		lanes,
 		watchers,
 		nextEpoch: () => (epoch += 1),
+		seenEpoch: (seen) => {
+			if (seen > epoch && seen < maxSeenEpoch) epoch = seen;
+		},
 		dueAt: (at) => duties.dueAt(at),
+		diskFull: () => intake.level === 'full',
 	};
+	const intake = new Intake(context, parts.disk);
 	const assigning = new Assigning(context);
 	const placing = new Placing(context, assigning);
 	const parents = new Parents(context, placing);
@@ -87,30 +101,52 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const access = new Access(context);
 	const waits = new Waits(context, parts.callbacks);
 	const schedules = new Schedules(context);
+	const restored = new RestoredJobs(context, sessions);
 	const outputRetention = new OutputRetention(context);
-	const duties = new Duties(context, attempts, parents, waits, schedules, access, outputRetention);
+	const duties = new Duties(
+		context,
+		attempts,
+		parents,
+		waits,
+		schedules,
+		access,
+		intake,
+		outputRetention,
+	);
+	const purge = new Purge(context);
+	const startedAt = clock.now();
 
 	await access.load();
+	await restored.load();
 	await loadHolds(context);
 	for (const queue of await store.read('queues', null)) lanes.doubt(queue);
 	await waits.load();
 	await schedules.load();
 	await changes.resume();
 	duties.start();
+	purge.start();
 	turns.nudge();
+	intake.look();
 	readiness = 'ready';
 	log.info('engine ready', { term: store.term, robots: [...fleet.all()].length });
 
-	return {
+	const engine: Engine = {
 		hubId: context.hubId,
-		submit: (list, by) => jobs.submit(list, by),
+		submit: async (list, by) => {
+			intake.check();
+			return jobs.submit(list, by);
+		},
 		job: (id, waitMs, signal) => jobs.job(id, waitMs, signal),
 		jobs: (filter) => jobs.jobs(filter),
 		attempts: (id) => jobs.attempts(id),
 		timeline: (id) => jobs.timeline(id),
 		why: (id) => lookout.why(id),
 		cancel: (id, by) => changes.cancel(id, by),
-		retry: (id, by) => changes.retry(id, by),
+		retry: async (id, by) => {
+			intake.check();
+			return changes.retry(id, by);
+		},
+		release: (request, by) => restored.release(request, by),
 		moveJob: (id, to, by) => changes.moveJob(id, to, by),
 		output: (id, stream, from, maxBytes) => jobs.output(id, stream, from, maxBytes),
 		outputGrew: (id, stream, have, signal) => jobs.outputGrew(id, stream, have, signal),
@@ -150,19 +186,74 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		events: (key, holder, waitMs, signal) => schedules.events(key, holder, waitMs, signal),
 		acknowledge: (key, holder, cursor) => schedules.acknowledge(key, holder, cursor),
 
+		drain: async (by) => intake.drain(by.name),
+		takeWork: async (by) => intake.resume(by.name),
+		cancelAll: (by, withinMs) => cancelAll(context, (id) => changes.cancel(id, by), withinMs),
+		async flush() {
+			// Work is committed in the order it came: behind this one lies all that came before.
+			await turns.deed('robotsSeen', { ids: [], at: clock.now() });
+		},
+		async service() {
+			const { disk } = parts;
+			const { minFreeBytes } = parts.settings;
+			const lastBackup = await store.read('meta', { key: lastBackupKey });
+			const { restoration } = restored;
+			return {
+				readiness: engine.readiness,
+				startedAt,
+				schema: store.schema,
+				attempts: [...fleet.lives()].length,
+				robots: [...fleet.all()].filter((entry) => entry.session).length,
+				disk: {
+					level: intake.level,
+					freeBytes: disk.freeBytes(),
+					minFreeBytes,
+					storeBytes: disk.storeBytes(),
+				},
+				retention: purge.status,
+				lastBackup: lastBackup === undefined ? null : (JSON.parse(lastBackup) as BackupRecord),
+				restored: restoration && { ...restoration, waiting: await restored.waiting() },
+			};
+		},
+		purge: (dryRun) => purge.purge(dryRun),
+		async noteBackup(record) {
+			await turns.deed('setMeta', { key: lastBackupKey, value: JSON.stringify(record) });
+		},
 		get readiness() {
-			return readiness;
+			return readiness === 'ready' ? (intake.closed ?? readiness) : readiness;
 		},
 		async stop() {
 			if (readiness === 'stopped') return;
 			readiness = 'stopping';
 			await duties.stop();
+			await purge.stop();
 			await access.noteUsed().catch(() => undefined);
 			for (const entry of fleet.all()) entry.session?.sink.close(1001, 'the service stops');
 			await turns.idle();
 			readiness = 'stopped';
 		},
 	};
+	return engine;
+}
+
+const cancelBatch = 200;
+
+/** Those with robots first, since they take the longest; newest first, so that nothing is skipped. */
+async function cancelAll(
+	{ store, clock }: Context,
+	cancel: (jobId: string) => Promise<unknown>,
+	withinMs: number,
+): Promise<void> {
+	const until = clock.monotonic() + withinMs;
+	for (const state of ['running', 'dispatched', 'queued', 'pending'] as const) {
+		for (let before: string | undefined; clock.monotonic() < until;) {
+			const page = { state, limit: cancelBatch, ...(before === undefined ? {} : { before }) };
+			const found = await store.read('jobs', page);
+			await Promise.all(found.map(({ id }) => cancel(id)));
+			if (found.length < cancelBatch) break;
+			before = found.at(-1)!.id;
+		}
+	}
 }
 
 /** Names this service to its robots; made once. */

@@ -12,6 +12,7 @@ import type { Access } from './access';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
 import { type Live, refOf } from './fleet';
+import type { Intake } from './intake';
 import type { OutputRetention } from './output-retention';
 import type { Parents } from './parents';
 import type { Schedules } from './schedules';
@@ -32,6 +33,7 @@ export class Duties {
 	readonly #waits: Waits;
 	readonly #schedules: Schedules;
 	readonly #access: Access;
+	readonly #intake: Intake;
 	readonly #outputRetention: OutputRetention;
 	readonly #stop = new AbortController();
 	/** Ends the sleep early; absent while awake, when a lower `#nextAt` is enough. */
@@ -50,8 +52,10 @@ export class Duties {
 		waits: Waits,
 		schedules: Schedules,
 		access: Access,
+		intake: Intake,
 		outputRetention: OutputRetention,
 	) {
+		this.#intake = intake;
 		this.#outputRetention = outputRetention;
 		this.#access = access;
 		this.#context = context;
@@ -100,6 +104,7 @@ export class Duties {
 	async look(): Promise<void> {
 		const { clock, lanes, fleet, turns, settings } = this.#context;
 		const now = clock.now();
+		this.#intake.look();
 		this.#lives(now);
 		await this.#ripen(now);
 		this.dueAt(await this.#waits.look(now));

@@ -71,6 +71,17 @@ export class Fleet {
 	readonly #lives = new Map<string, Live>();
 	/** Robots that could take a job now, longest unused first. */
 	readonly #free = new Set<RobotEntry>();
+	#assigning = true;
+
+	/** While it is false nobody counts as free: nothing is given away. */
+	get assigning(): boolean {
+		return this.#assigning;
+	}
+
+	set assigning(assigning: boolean) {
+		this.#assigning = assigning;
+		for (const entry of this.#robots.values()) this.review(entry);
+	}
 
 	put(stored: StoredRobot): RobotEntry {
 		const labels = { ...parse(stored.labels), ...parse(stored.lockedLabels) };
@@ -119,7 +130,7 @@ export class Fleet {
 
 	/** Slots an assign may still take in this turn. */
 	available(entry: RobotEntry): number {
-		return this.isOpen(entry)
+		return this.#assigning && this.isOpen(entry)
 			? entry.stored.slots - entry.held.size - entry.reserved + entry.freeing
 			: 0;
 	}

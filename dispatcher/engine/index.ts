@@ -4,6 +4,7 @@
  */
 import type {
 	Attempt,
+	BackupRecord,
 	CancelJob,
 	EnrolAnswer,
 	FleetEvent,
@@ -20,13 +21,17 @@ import type {
 	OutputAck,
 	OutputCredit,
 	Problem,
+	PurgeAnswer,
 	QueueStats,
+	ReleaseAnswer,
+	ReleaseRequest,
 	ResultAck,
 	Revoke,
 	Robot,
 	Schedule,
 	ScheduleRequest,
 	Scope,
+	ServiceStatus,
 	StatusUpdate,
 	Submit,
 	SubmitAnswer,
@@ -168,6 +173,23 @@ export interface Engine {
 	): Promise<SubscriptionAnswer>;
 	events(key: string, epoch: number, waitMs: number, signal?: AbortSignal): Promise<FleetEvent[]>;
 	acknowledge(key: string, epoch: number, cursor: number): Promise<void>;
+
+	/** Lets jobs go on that a restore holds back; those that may have run since are kept, with the reason. */
+	release(request: ReleaseRequest, by: Caller): Promise<ReleaseAnswer>;
+	/** No new jobs and no new assignments from now on; what runs goes on and results are taken. */
+	drain(by: Caller): Promise<void>;
+	/** The end of `drain`. */
+	takeWork(by: Caller): Promise<void>;
+	/** Asks for the end of every job that has none, for so long at most. */
+	cancelAll(by: Caller, withinMs: number): Promise<void>;
+	/** Resolves when all that was asked for before is committed and answered. */
+	flush(): Promise<void>;
+	/** How the service itself is. */
+	service(): Promise<Omit<ServiceStatus, 'version'>>;
+	/** Forgets what is old enough now, or only counts it. Ends in time for an answer; `more` = ask again. */
+	purge(dryRun: boolean): Promise<PurgeAnswer>;
+	/** A backup was handed out whole. */
+	noteBackup(record: BackupRecord): Promise<void>;
 
 	/** Whether work is taken: `ready`, or the name of what is missing. */
 	readonly readiness: string;

@@ -86,6 +86,11 @@ export class Lookout {
 		}
 		if (job.state === 'dispatched')
 			return { text: `The job was sent to ${name}, which has not answered yet.` };
+		if (job.state === 'pending' && job.cause === 'restored') {
+			return {
+				text: `The job came back from a backup and waits for a person; let it go on with: robot-fleet jobs release ${job.id}.`,
+			};
+		}
 		if (job.state === 'pending') {
 			return {
 				text: `The job is not eligible before ${new Date(job.readyAt).toISOString()}${job.tries > 0 ? `, for try ${job.tries + 1}` : ''}.`,

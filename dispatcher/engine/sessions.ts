@@ -16,11 +16,32 @@ export class Sessions {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
 	readonly #outputFlow: OutputFlow;
+	/** What each robot said of its attempts when it last came, live ones left out. */
+	readonly #reported = new Map<string, HeldAttempt[]>();
+	readonly #knownHere = new WeakSet<HeldAttempt>();
 
 	constructor(context: Context, attempts: Attempts, outputFlow: OutputFlow) {
 		this.#context = context;
 		this.#attempts = attempts;
 		this.#outputFlow = outputFlow;
+	}
+
+	/** An attempt of this job that a robot holds and the store has never heard of. */
+	unknownAttempt(jobId: string): (HeldAttempt & { robotId: string }) | undefined {
+		return this.#find((held) => held.job_id === jobId && !this.#knownHere.has(held));
+	}
+
+	/** Whether a robot said that it holds this attempt, which is over here. */
+	reports(jobId: string, epoch: number): boolean {
+		return this.#find((held) => held.job_id === jobId && held.epoch === epoch) !== undefined;
+	}
+
+	#find(wanted: (held: HeldAttempt) => boolean) {
+		for (const [robotId, reported] of this.#reported) {
+			const held = reported.find(wanted);
+			if (held) return { ...held, robotId };
+		}
+		return undefined;
 	}
 
 	async connect(hello: Hello, sink: RobotSink): Promise<RobotSession> {
@@ -85,7 +106,7 @@ export class Sessions {
 				epoch: held.epoch,
 			});
 			if (attempt?.token === held.token && attempt.robotId === hello.robot_id) {
-				known.set(held.job_id, attempt);
+				known.set(keyOf(held), attempt);
 			}
 		}
 		return known;
@@ -98,9 +119,11 @@ export class Sessions {
 	async #lastWords(known: Map<string, StoredAttempt>): Promise<Set<StoredAttempt>> {
 		const found = new Set<StoredAttempt>();
 		for (const attempt of known.values()) {
-			if (attempt.outcome !== 'lost') continue;
+			if (attempt.outcome !== 'lost' && attempt.outcome !== 'restored') continue;
 			const job = await this.#context.store.read('job', { id: attempt.jobId });
-			if (job?.epoch !== attempt.epoch || !isFinal(job.state)) continue;
+			// After a restore nobody tries again before a person says so.
+			const waits = attempt.outcome === 'restored' && job?.cause === 'restored';
+			if (job?.epoch !== attempt.epoch || !(waits || isFinal(job.state))) continue;
 			if (job.cancelRequestedAt === null) found.add(attempt);
 		}
 		return found;
@@ -114,10 +137,10 @@ export class Sessions {
 		forgot: boolean,
 	): { verdicts: Verdict[]; losses: Promise<void>[] } {
 		const losses: Promise<void>[] = [];
-		const held = new Map(hello.attempts.map((attempt) => [attempt.job_id, attempt]));
+		const held = new Map(hello.attempts.map((attempt) => [keyOf(attempt), attempt]));
 		for (const live of [...robot.held.values()]) {
-			const theirs = held.get(live.jobId);
-			if (theirs?.epoch === live.epoch) this.#goOn(live, theirs);
+			const theirs = held.get(keyOf({ job_id: live.jobId, epoch: live.epoch }));
+			if (theirs) this.#goOn(live, theirs);
 			else if (forgot || live.state === 'running') {
 				const reason = 'The robot came back without any memory of the attempt';
 				const loss = this.#attempts.lost(live, reason);
@@ -126,8 +149,18 @@ export class Sessions {
 				losses.push(loss);
 			} else this.#attempts.neverStarted(live);
 		}
+		const over = hello.attempts.filter(
+			({ job_id, epoch }) => this.#context.fleet.live(job_id)?.epoch !== epoch,
+		);
+		for (const theirs of over) {
+			if (known.has(keyOf(theirs))) this.#knownHere.add(theirs);
+			// Only an attempt that a robot holds can still write, and it is named here before it does.
+			else this.#context.seenEpoch(theirs.epoch);
+		}
+		if (over.length > 0) this.#reported.set(robot.robotId, over);
+		else this.#reported.delete(robot.robotId);
 		const verdicts = hello.attempts.map((theirs) => {
-			const ours = known.get(theirs.job_id);
+			const ours = known.get(keyOf(theirs));
 			return {
 				job_id: theirs.job_id,
 				epoch: theirs.epoch,
@@ -194,7 +227,10 @@ export class Sessions {
 			rejected: (message) => current() && attempts.rejected(robotId, message),
 			result: (message) => current() && attempts.result(robotId, session, message),
 			status: (message) => current() && attempts.status(robotId, message),
-			output: (frame) => current() && outputFlow.take(robotId, session, frame),
+			output: (frame) => {
+				// On a full disk the room is for results; the robot keeps its output and sends it again.
+				if (current() && !this.#context.diskFull()) outputFlow.take(robotId, session, frame);
+			},
 			heartbeat: (metrics) => {
 				session.metrics = metrics;
 			},
@@ -212,4 +248,8 @@ export class Sessions {
 			},
 		};
 	}
+}
+
+function keyOf({ job_id, epoch }: Pick<HeldAttempt, 'job_id' | 'epoch'>): string {
+	return `${job_id}/${epoch}`;
 }

@@ -37,7 +37,9 @@ export function createApp({ house, doors, hostGate }: AppOptions): FastifyInstan
 		logger: false,
 		bodyLimit: limits.maxBodyBytes,
 		exposeHeadRoutes: false,
-		forceCloseConnections: true,
+		// What was taken is answered; index.ts ends what takes too long.
+		forceCloseConnections: 'idle',
+		return503OnClosing: false,
 		requestTimeout: 60_000,
 		routerOptions: { maxParamLength: 4 * limits.maxIdBytes },
 		frameworkErrors: (error, request, reply) =>

@@ -8,11 +8,22 @@ import type { Caller, Engine } from '../engine';
 import type { Clock } from '../engine/clock';
 import type { Log } from '../engine/context';
 
+/** A copy that is ready to be sent. */
+export interface Backup {
+	readonly fileName: string;
+	readonly at: number;
+	bytes(): AsyncIterable<Uint8Array>;
+	discard(): void;
+}
+
 /** What every door may use. */
 export interface House {
 	readonly engine: Engine;
 	readonly clock: Clock;
 	readonly log: Log;
+	readonly version: string;
+	/** Makes a checked copy of everything. */
+	takeBackup(): Promise<Backup>;
 	/** Effective settings for `GET /config`, secrets masked. */
 	readonly settings: Record<string, unknown>;
 	/** Controllers of answers that wait; all are aborted when the server closes. */

@@ -10,7 +10,7 @@ import type { Engine } from '../engine';
 import type { Clock } from '../engine/clock';
 import type { Log } from '../engine/context';
 import { createApp, type HostGate } from './app';
-import { type Door, door, type House } from './door';
+import { type Backup, type Door, door, type House } from './door';
 import { facadeDoors } from './facade-doors';
 import { fleetDoors } from './fleet-doors';
 import { hostGateOf, isLoopback, robotsGate } from './host-gate';
@@ -18,6 +18,7 @@ import { jobDoors } from './job-doors';
 import { openapiOf } from './openapi';
 import { operationsDoors } from './operations-doors';
 import { RobotsDoor } from './robots';
+import { serviceDoors } from './service-doors';
 import { Type } from 'typebox';
 
 export interface ServerOptions {
@@ -35,6 +36,7 @@ export interface ServerOptions {
 	/** What others call us; its host is accepted in the Host header. */
 	publicUrl?: string;
 	heartbeatMs?: number;
+	takeBackup(): Promise<Backup>;
 	/** For `GET /config`; secrets already masked. */
 	settings: Record<string, unknown>;
 	/** Which setting to name when the port is taken. */
@@ -50,14 +52,17 @@ export interface Server {
 }
 
 const robotsCalls = ['robotEnrol', 'robotLink', 'healthz'] as const satisfies CallName[];
+/** How long answers that are under way may take. */
+const politeMs = 1_000;
 /** How long robots get to answer the goodbye. */
 const goodbyeMs = 500;
 
 export async function startServer(options: ServerOptions): Promise<Server> {
 	refuseInTheOpen('--host', options.host, options.insecure);
 	const robotsAt = options.robotsListen === undefined ? undefined : robotsListenOf(options);
-	const { engine, clock, log, settings } = options;
-	const house: House = { engine, clock, log, settings, waiting: new Set() };
+	const { engine, clock, log, settings, version } = options;
+	const takeBackup = () => options.takeBackup();
+	const house: House = { engine, clock, log, settings, version, takeBackup, waiting: new Set() };
 	const doors = allDoors(options.version);
 	const door = new RobotsDoor(house, options.heartbeatMs);
 	const apps: FastifyInstance[] = [];
@@ -79,7 +84,12 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 		const until = clock.monotonic() + goodbyeMs;
 		while (door.open > 0 && clock.monotonic() < until) await clock.sleep(10);
 		door.terminate();
+		const closed = new AbortController();
+		void clock.sleep(politeMs, closed.signal).then(() => {
+			for (const app of apps) app.server.closeAllConnections();
+		});
 		await Promise.all(apps.map((app) => app.close()));
+		closed.abort();
 	};
 
 	try {
@@ -104,6 +114,7 @@ function allDoors(version: string): Record<CallName, Door> {
 		...fleetDoors,
 		...facadeDoors,
 		...operationsDoors,
+		...serviceDoors,
 		openapi: door({ answer: Type.Object({}), run: () => document }),
 	};
 	// Made once: it never changes while the service runs.

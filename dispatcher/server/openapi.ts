@@ -95,6 +95,11 @@ function answerOf(name: CallName, door: Door): Json {
 			},
 		};
 	}
+	if (name === 'backupCreate') {
+		return {
+			200: { description: 'A tar file, its manifest last', content: { 'application/x-tar': {} } },
+		};
+	}
 	if (name === 'robotLink') return { 101: { description: 'The socket is open' } };
 	if (!door.answer) return { 204: { description: 'Done' } };
 	return { [door.status ?? 200]: { description: 'Done', content: json(plain(door.answer)) } };

@@ -12,15 +12,21 @@ import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import type { RawData, WebSocket } from 'ws';
 import {
+	chooseProtocol,
 	closeCodes,
 	type Hello,
 	helloProof,
 	type HubMessages,
 	limits,
 	Problem,
+	protocolRange,
+	rangeText,
 	type RobotMessages,
 	type RobotRegistered,
+	sharedFeatures,
+	wireFeatures,
 } from '../../protocol';
+import { kinds } from '../../kinds';
 import { decodeOutput } from '../../protocol/frames';
 import { robots, validatorOf, type Validator } from '../../protocol/schemas';
 import type { RobotSession, RobotSink } from '../engine';
@@ -35,6 +41,9 @@ const validators = Object.fromEntries(
 	]),
 ) as unknown as { [T in keyof RobotMessages]: Validator<RobotMessages[T]> };
 
+/** A robot names the kinds it does; we know these, and so much of the wire. */
+const hubFeatures = [...wireFeatures, ...[...kinds.keys()].map((kind) => `kind:${kind}`)];
+
 /** A robot that does not read its socket is as good as gone, and must not fill our memory. */
 const maxUnsentBytes = 16 * 1024 * 1024;
 
@@ -48,6 +57,10 @@ export class RobotLink {
 	readonly #heartbeatMs: number;
 	readonly #nonce = randomBytes(32).toString('base64url');
 	readonly #idPrefix = randomBytes(6).toString('base64url');
+	/** The agent speaks more than we know. */
+	#newer = false;
+	/** What both can do. */
+	#features: string[] = [];
 	#state: 'new' | 'proving' | 'registered' | 'closed' = 'new';
 	#session: RobotSession | undefined;
 	/** What the engine says before the robot has heard `robot_registered`. */
@@ -80,7 +93,8 @@ export class RobotLink {
 		socket.on('error', (error) => house.log.debug('a robot’s socket failed', { error }));
 		this.#say('connected', {
 			hub_id: house.engine.hubId,
-			protocol: { min: limits.oldestProtocolVersion, max: limits.protocolVersion },
+			protocol: protocolRange,
+			features: [...hubFeatures],
 			nonce: this.#nonce,
 		});
 	}
@@ -91,6 +105,19 @@ export class RobotLink {
 
 	close(code: number, reason: string): void {
 		this.#socket.close(code, reason.slice(0, 120));
+	}
+
+	/** The robot carries on, and comes back at a moment of its own choice within this time. */
+	goodbye(text: string, withinMs: number): void {
+		if (this.#state === 'registered') {
+			const spread = this.#features.includes('goodbye-within');
+			this.#say('control', {
+				action: 'goodbye',
+				text,
+				...(spread ? { reconnect_within_ms: withinMs } : {}),
+			});
+		}
+		this.close(closeCodes.goodbye, text);
 	}
 
 	/** Without goodbye: for sockets whose other end does not answer any more. */
@@ -117,8 +144,13 @@ export class RobotLink {
 			const validator = Object.hasOwn(validators, type)
 				? validators[type as keyof RobotMessages]
 				: undefined;
-			if (!validator) throw new Problem('unknown-message', { type: type.slice(0, 64) });
+			if (!validator) {
+				// What a newer agent says beyond the version we chose is not meant for us.
+				if (this.#newer) return;
+				throw new Problem('unknown-message', { type: type.slice(0, 64) });
+			}
 			const mistake = validator.mistake(payload);
+			if (mistake && this.#newer && type === 'control') return;
 			if (mistake)
 				throw new Problem('bad-message', {
 					reason: `${type}: ${mistake.message.replace(/\.$/, '')}`,
@@ -195,15 +227,17 @@ export class RobotLink {
 
 	async #register(hello: Hello, id: string | undefined): Promise<void> {
 		try {
-			if (
-				hello.protocol < limits.oldestProtocolVersion ||
-				hello.protocol > limits.protocolVersion
-			) {
+			const theirs = hello.protocol_range ?? { min: hello.protocol, max: hello.protocol };
+			const protocol = chooseProtocol(protocolRange, theirs);
+			if (protocol === undefined) {
 				throw new Problem('protocol-version', {
-					theirs: hello.protocol,
-					ours: `${limits.oldestProtocolVersion} to ${limits.protocolVersion}`,
+					theirs: rangeText(theirs),
+					ours: rangeText(protocolRange),
+					older: theirs.max < protocolRange.min ? 'agent' : 'service',
 				});
 			}
+			this.#newer = theirs.max > protocolRange.max;
+			this.#features = sharedFeatures(hubFeatures, hello.features);
 			const { engine } = this.#house;
 			const key = await engine.robotKey(hello.robot_id);
 			const text = helloProof(engine.hubId, hello.robot_id, this.#nonce);
@@ -215,7 +249,7 @@ export class RobotLink {
 			this.#session = session;
 			this.#state = 'registered';
 			this.#onProved();
-			this.#sayRegistered(session, hello.protocol, id);
+			this.#sayRegistered(session, protocol, id);
 		} catch (error) {
 			if (this.#isClosed()) return;
 			const problem = this.#refuse(error, id);
@@ -237,6 +271,7 @@ export class RobotLink {
 				name: session.name,
 				hub_id: this.#house.engine.hubId,
 				protocol,
+				features: this.#features,
 				heartbeat_interval: this.#heartbeatMs / 1000,
 				limits: {
 					max_output_frame: limits.maxOutputFrameBytes,
@@ -350,7 +385,7 @@ function closeCodeOf(problem: Problem): number {
 		case 'robot-revoked':
 			return closeCodes.badKey;
 		case 'protocol-version':
-			return closeCodes.badMachine;
+			return closeCodes.badProtocol;
 		case 'robot-elsewhere':
 			return closeCodes.tooMany;
 		default:

@@ -8,7 +8,7 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
-import { closeCodes, limits, paths, Problem } from '../../protocol';
+import { limits, paths, Problem } from '../../protocol';
 import type { HostGate } from './app';
 import type { House } from './door';
 import { isLoopback } from './host-gate';
@@ -19,6 +19,10 @@ const maxStrangers = 256;
 const maxStrangersPerAddress = 8;
 /** Looked at so often, and at least ten times a heartbeat. */
 const sweepMs = 1_000;
+/** How long the return of a fleet is spread: so much a robot, within these bounds. */
+const returnMsEach = 5;
+const minReturnMs = 1_000;
+const maxReturnMs = 30_000;
 
 export class RobotsDoor {
 	readonly #house: House;
@@ -71,7 +75,9 @@ export class RobotsDoor {
 	/** Says goodbye to all robots; they carry on and come back. Harmless when called twice. */
 	close(): void {
 		this.#over.abort();
-		for (const link of this.#links.keys()) link.close(closeCodes.goodbye, 'the service stops');
+		// A fleet that comes back as one wave would find the service busy with nothing else.
+		const withinMs = Math.min(maxReturnMs, Math.max(minReturnMs, this.#links.size * returnMsEach));
+		for (const link of this.#links.keys()) link.goodbye('the service stops', withinMs);
 	}
 
 	/** After the goodbyes had their time. */

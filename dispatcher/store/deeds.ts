@@ -7,6 +7,7 @@ import type { OutputLengths } from '../../protocol';
 import { earlierJob, writeJob } from './new-job';
 import type { Outputs } from './output';
 import { settleParent, startParent } from './parents';
+import { purgeOn } from './purge';
 import { type Row, snake, type Statements } from './statements';
 import { assignedLine, moveLine } from './timeline';
 import type { Asked, DeedName, Deeds } from './store';
@@ -112,6 +113,15 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				move.jobId,
 			);
 		},
+
+		waitFor: ({ jobId, cause, dueAt, reason, by, at }) =>
+			sql.run(
+				`UPDATE jobs SET cause = ?, due_at = ?, timeline = timeline || ? WHERE id = ? AND state = 'pending'`,
+				cause,
+				dueAt,
+				moveLine(at, 'pending', reason, by, null),
+				jobId,
+			),
 
 		startParent: (start) => startParent(sql, start),
 		settleParent: (settle) => settleParent(sql, settle),
@@ -317,6 +327,8 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				epoch,
 			),
 
+		purge: purgeOn(sql).purge,
+
 		setMeta: ({ key, value }) =>
 			sql.run('INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)', key, value),
 	};
@@ -335,7 +347,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			 stdout_length = ?, stderr_length = ?, output_done = ? AND stdout_have >= ? AND stderr_have >= ?,
 			 timeline = timeline || ? WHERE id = ? AND epoch = ? AND state = ?`,
 			next.to,
-			ended?.cause ?? null,
+			ended?.cause ?? going?.waitsFor ?? null,
 			ended?.error ?? null,
 			ended?.dead ?? null,
 			startedAt ?? null,

@@ -3,14 +3,24 @@
  * service, in this thread for tests of rules that need no other.
  */
 import { Worker } from 'node:worker_threads';
-import { Problem } from '../../protocol';
-import { type SqliteOptions, SqliteStore } from './sqlite';
+import { type BackupContents, Problem } from '../../protocol';
+import { inspectCopy } from './copies';
+import { type OpenStep, SqliteStore, type StoreFiles } from './sqlite';
 import type { Deed, DeedAnswer, ReadName, Reads, Store } from './store';
-import type { StoreAnswer, StoreFailure, StoreRequest } from './thread';
+import type {
+	InspectAnswer,
+	Opened,
+	StoreAnswer,
+	StoreFailure,
+	StoreRequest,
+	ThreadData,
+} from './thread';
 
-export interface StoreOptions extends SqliteOptions {
+export interface StoreOptions extends StoreFiles {
 	/** The bundle that becomes the store's thread; absent = this thread. */
 	threadEntry?: string;
+	/** Called as each step of opening begins. */
+	onStep?(step: OpenStep): void;
 }
 
 /** Thrown when another process owns the file. */
@@ -22,15 +32,43 @@ export async function openStore({ threadEntry, ...options }: StoreOptions): Prom
 	return threadEntry === undefined ? new NearStore(options) : FarStore.open(options, threadEntry);
 }
 
+/** Looks into a copy, in a thread of its own when there is one: a large one takes its time. */
+export function inspect(file: string, threadEntry: string | undefined): Promise<BackupContents> {
+	if (threadEntry === undefined) return Promise.resolve().then(() => inspectCopy(file));
+	const workerData: ThreadData = { robotFleet: 'inspect', file };
+	const worker = new Worker(threadEntry, { workerData, execArgv: [] });
+	return new Promise((resolve, reject) => {
+		worker.once('message', (answer: InspectAnswer) =>
+			'facts' in answer ? resolve(answer.facts) : reject(errorOf(answer.failed)),
+		);
+		worker.once('error', reject);
+		worker.once('exit', () => reject(new Error('the thread that checks the copy has ended')));
+	});
+}
+
 class NearStore implements Store {
 	readonly #sqlite: SqliteStore;
 
-	constructor(options: SqliteOptions) {
-		this.#sqlite = new SqliteStore(options);
+	#pressed: () => void = () => undefined;
+
+	constructor(options: Omit<StoreOptions, 'threadEntry'>) {
+		this.#sqlite = new SqliteStore({ ...options, onPressed: () => this.#pressed() });
 	}
 
 	get term(): number {
 		return this.#sqlite.term;
+	}
+
+	get schema(): number {
+		return this.#sqlite.schema;
+	}
+
+	get migratedFrom(): number | null {
+		return this.#sqlite.migratedFrom;
+	}
+
+	onPressed(listener: () => void): void {
+		this.#pressed = listener;
 	}
 
 	async commit(deeds: Deed[]): Promise<DeedAnswer[]> {
@@ -41,13 +79,18 @@ class NearStore implements Store {
 		return this.#sqlite.read(name, args);
 	}
 
+	snapshot(file: string): Promise<void> {
+		return this.#sqlite.snapshot(file);
+	}
+
 	async close(): Promise<void> {
 		this.#sqlite.close();
 	}
 }
 
 class FarStore implements Store {
-	#term = 0;
+	#opened: Opened = { term: 0, schema: 0, migratedFrom: null };
+	#pressed: () => void = () => undefined;
 	readonly #worker: Worker;
 	readonly #waiting = new Map<
 		number,
@@ -56,18 +99,24 @@ class FarStore implements Store {
 	#lastId = 0;
 	#over: Error | undefined;
 
-	static async open(options: SqliteOptions, entry: string): Promise<FarStore> {
-		const worker = new Worker(entry, {
-			workerData: { robotFleet: 'store', options },
-			execArgv: [],
-		});
-		const opened = Promise.withResolvers<number>();
-		const store = new FarStore(worker, opened);
-		store.#term = await opened.promise;
+	static async open(
+		{ onStep, ...options }: Omit<StoreOptions, 'threadEntry'>,
+		entry: string,
+	): Promise<FarStore> {
+		const workerData: ThreadData = { robotFleet: 'store', options };
+		const worker = new Worker(entry, { workerData, execArgv: [] });
+		const opened = Promise.withResolvers<Opened>();
+		const store = new FarStore(worker, options.file, opened, onStep);
+		store.#opened = await opened.promise;
 		return store;
 	}
 
-	private constructor(worker: Worker, opened: PromiseWithResolvers<number>) {
+	private constructor(
+		worker: Worker,
+		file: string,
+		opened: PromiseWithResolvers<Opened>,
+		onStep: StoreOptions['onStep'],
+	) {
 		this.#worker = worker;
 		const end = (error: Error) => {
 			this.#over ??= error;
@@ -76,8 +125,10 @@ class FarStore implements Store {
 			this.#waiting.clear();
 		};
 		worker.on('message', (answer: StoreAnswer) => {
-			if ('ready' in answer) opened.resolve(answer.ready.term);
-			else if (!('id' in answer)) end(errorOf(answer.failed));
+			if ('ready' in answer) opened.resolve(answer.ready);
+			else if ('step' in answer) onStep?.(answer.step);
+			else if ('pressed' in answer) this.#pressed();
+			else if (!('id' in answer)) end(openingErrorOf(answer.failed, file));
 			else {
 				const waiting = this.#waiting.get(answer.id);
 				this.#waiting.delete(answer.id);
@@ -90,7 +141,19 @@ class FarStore implements Store {
 	}
 
 	get term(): number {
-		return this.#term;
+		return this.#opened.term;
+	}
+
+	get schema(): number {
+		return this.#opened.schema;
+	}
+
+	get migratedFrom(): number | null {
+		return this.#opened.migratedFrom;
+	}
+
+	onPressed(listener: () => void): void {
+		this.#pressed = listener;
 	}
 
 	commit(deeds: Deed[]): Promise<DeedAnswer[]> {
@@ -99,6 +162,10 @@ class FarStore implements Store {
 
 	read<N extends ReadName>(name: N, args: Reads[N]['in']): Promise<Reads[N]['out']> {
 		return this.#ask({ read: name, args }) as Promise<Reads[N]['out']>;
+	}
+
+	async snapshot(file: string): Promise<void> {
+		await this.#ask({ snapshot: file });
 	}
 
 	async close(): Promise<void> {
@@ -120,12 +187,25 @@ class FarStore implements Store {
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
+/** A file that is no store, or a damaged one, is found out when it is opened. */
+function openingErrorOf(failure: StoreFailure, file: string): Error {
+	const primary = (failure.errcode ?? 0) & 0xff;
+	if (primary !== 11 && primary !== 26) return errorOf(failure);
+	return new Problem('store-unreadable', { file, reason: failure.message });
+}
+
+/** SQLite's own words for a disk or a file that cannot be trusted: I/O error, corrupt, cannot open, no database. */
+const brokenCodes = new Set([10, 11, 14, 26]);
+
 function errorOf(failure: StoreFailure): Error {
 	if (failure.problem) return new Problem(failure.problem.code, failure.problem.details);
 	if (failure.errcode !== undefined) {
 		const primary = failure.errcode & 0xff;
 		if (primary === 5 || primary === 6) return new StoreTaken(failure.message);
 		if (primary === 13) return new StoreFull(failure.message);
+		if (brokenCodes.has(primary)) {
+			return new Problem('store-failed', { reason: failure.message });
+		}
 	}
 	return new Error(failure.message);
 }

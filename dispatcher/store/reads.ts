@@ -3,6 +3,7 @@ import type { SQLInputValue } from 'node:sqlite';
 import { earlierJob } from './new-job';
 import type { Outputs } from './output';
 import { countedFamily, openChildren } from './parents';
+import { purgeOn } from './purge';
 import type { Statements } from './statements';
 import { maxAskedLength } from './store';
 import { movesOf } from './timeline';
@@ -26,6 +27,7 @@ import type {
 export type ReadsOfStore = { [N in ReadName]: (args: Reads[N]['in']) => Reads[N]['out'] };
 
 export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
+	const purge = purgeOn(sql);
 	const reads: ReadsOfStore = {
 		heads: ({ lane, shareKey, limit }) =>
 			sql
@@ -165,6 +167,8 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 				after,
 				limit,
 			),
+		old: purge.old,
+		finals: purge.finals,
 		meta: ({ key }) =>
 			sql.get('SELECT value FROM meta WHERE key = ?', key)?.['value'] as string | undefined,
 	};

@@ -63,7 +63,7 @@ const magic = Buffer.from('RFS1');
 const fixedHeaderBytes = 32;
 const segmentBytes = 64 * 1024 * 1024;
 const maxOpen = 16;
-const nameOf = (id: number) => `${String(id).padStart(10, '0')}.seg`;
+export const segmentName = (id: number) => `${String(id).padStart(10, '0')}.seg`;
 
 export class Segments {
 	readonly #folder: string;
@@ -164,7 +164,7 @@ export class Segments {
 		const file = this.#files.get(id);
 		this.#files.delete(id);
 		if (file !== undefined) closeSync(file);
-		rmSync(join(this.#folder, nameOf(id)), { force: true });
+		rmSync(join(this.#folder, segmentName(id)), { force: true });
 	}
 
 	close(): void {
@@ -173,7 +173,7 @@ export class Segments {
 	}
 
 	#cut(id: number, size: number): void {
-		const file = openSync(join(this.#folder, nameOf(id)), 'r+');
+		const file = openSync(join(this.#folder, segmentName(id)), 'r+');
 		try {
 			if (fstatSync(file).size > size) ftruncateSync(file, size);
 		} finally {
@@ -184,7 +184,7 @@ export class Segments {
 	#open(id: number, to: 'read' | 'write'): number {
 		let file = this.#files.get(id);
 		if (file === undefined) {
-			const path = join(this.#folder, nameOf(id));
+			const path = join(this.#folder, segmentName(id));
 			file = openSync(path, to === 'read' ? 'r+' : constants.O_RDWR | constants.O_CREAT, 0o600);
 		}
 		this.#files.delete(id);

@@ -5,14 +5,16 @@
  * `locking_mode=EXCLUSIVE` is the ownership of the data folder: an OS lock that dies with the
  * process, taken before the port, so a second service is refused and a killed one leaves nothing.
  */
-import { dirname, join } from 'node:path';
+import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { Problem } from '../../protocol';
+import { limits, Problem } from '../../protocol';
+import { copyWhileLiving, demandRoom, sizeOf, syncFile, syncFolderOf } from './copies';
 import { deedsOn, type DeedsOfStore } from './deeds';
-import { limits } from '../../protocol';
 import { migrations } from './migrations';
 import { Outputs } from './output';
 import { readsOn, type ReadsOfStore } from './reads';
+import { Reserve } from './reserve';
 import { Segments } from './segments';
 import { Statements } from './statements';
 import type { Deed, DeedAnswer, DeedName, Deeds, ReadName, Reads } from './store';
@@ -24,45 +26,73 @@ export function sqliteIsSafe(version: string): boolean {
 	return minor === 51 && patch >= 3;
 }
 
-export interface SqliteOptions {
+/** What opening is busy with. */
+export type OpenStep = 'lock' | 'store' | 'migrate';
+
+/** Where a store lies and how large its parts may become; travels to its thread. */
+export interface StoreFiles {
 	/** Path of the database file, or `:memory:`. Segments of output lie in a folder beside it. */
 	file: string;
-	/** The open file, when whoever opens the store wants to keep a hand on it. */
-	db?: DatabaseSync;
 	/** Output kept of one job. */
 	maxOutputBytes?: number;
 	segmentBytes?: number;
+	/** Room that is given up when the disk is full. */
+	reserve?: { file: string; bytes: number };
 }
+
+export interface SqliteOptions extends StoreFiles {
+	/** The open file, when whoever opens the store wants to keep a hand on it. */
+	db?: DatabaseSync;
+	/** Called when a commit found the disk full. */
+	onPressed?(): void;
+	/** Called as each step begins. */
+	onStep?(step: OpenStep): void;
+	/** The shape, step by step; only tests have another. */
+	steps?: readonly string[];
+}
+
+const fullCode = 13;
+const failedCode = 10;
+/** Copies of before a migration that are kept. */
+const keptCopies = 2;
 
 export class SqliteStore {
 	readonly term: number;
+	/** The schema that was found, when it was an older one. */
+	readonly migratedFrom: number | null;
+	readonly schema: number;
 	readonly #db: DatabaseSync;
 	readonly #sql: Statements;
 	readonly #outputs: Outputs;
 	readonly #deeds: DeedsOfStore;
 	readonly #reads: ReadsOfStore;
 
-	constructor({
-		file,
-		db = new DatabaseSync(file),
-		maxOutputBytes = limits.maxOutputBytes,
-		segmentBytes,
-	}: SqliteOptions) {
-		this.#db = db;
+	readonly #reserve: Reserve | undefined;
+	readonly #pressed: () => void;
+
+	constructor({ file, reserve, onPressed, onStep, ...options }: SqliteOptions) {
+		const { steps = migrations, maxOutputBytes = limits.maxOutputBytes, segmentBytes } = options;
+		this.#reserve = reserve && new Reserve(reserve.file, reserve.bytes);
+		this.#pressed = () => onPressed?.();
+		const begin = (step: OpenStep) => onStep?.(step);
+		begin('lock');
+		this.#db = options.db ?? new DatabaseSync(file);
 		this.#sql = new Statements(this.#db);
 		try {
-			this.#db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE');
-			this.#db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+			this.#lock(() => begin('store'));
 			this.#db.exec('PRAGMA wal_autocheckpoint = 8000; PRAGMA cache_size = -32768');
-			this.#db.exec('BEGIN IMMEDIATE; COMMIT');
-			this.#migrate();
+			begin('migrate');
+			const found = this.#schemaFound(steps.length);
+			this.#migrate(file, found, steps);
+			this.schema = steps.length;
+			this.migratedFrom = found > 0 && found < steps.length ? found : null;
 			const folder = join(dirname(file), 'output');
 			this.#outputs = new Outputs(
 				this.#sql,
 				(known) => (file === ':memory:' ? undefined : new Segments(folder, known, segmentBytes)),
 				maxOutputBytes,
 			);
-			this.term = this.#nextTerm();
+			this.term = this.#onFull(() => this.#nextTerm());
 		} catch (error) {
 			this.#db.close();
 			throw error;
@@ -73,6 +103,30 @@ export class SqliteStore {
 
 	/** All deeds in one transaction, on disk when this returns. */
 	commit(deeds: readonly Deed[]): DeedAnswer[] {
+		return this.#onFull(() => this.#commit(deeds));
+	}
+
+	/** A write that finds the disk full is done once more in the room that was kept back. */
+	#onFull<T>(write: () => T): T {
+		try {
+			return write();
+		} catch (error) {
+			const full = (((error as { errcode?: number }).errcode ?? 0) & 0xff) === fullCode;
+			if (!full) throw error;
+			const freed = this.#reserve?.release() ?? false;
+			this.#pressed();
+			if (!freed) throw error;
+			return write();
+		}
+	}
+
+	/** See `Store.snapshot`. */
+	async snapshot(file: string): Promise<void> {
+		demandRoom(dirname(file), sizeOf(this.#db), 'The backup');
+		await copyWhileLiving(this.#db, file);
+	}
+
+	#commit(deeds: readonly Deed[]): DeedAnswer[] {
 		this.#db.exec('BEGIN IMMEDIATE');
 		try {
 			const answers = deeds.map((deed) => this.#deed(deed));
@@ -84,7 +138,7 @@ export class SqliteStore {
 		} catch (error) {
 			if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
 			this.#outputs.rolledBack();
-			throw fullDisk(error) ?? error;
+			throw badDisk(error) ?? error;
 		}
 	}
 
@@ -97,15 +151,54 @@ export class SqliteStore {
 		if (this.#db.isOpen) this.#db.close();
 	}
 
-	#migrate(): void {
-		const version = Number(this.#sql.get('PRAGMA user_version')!['user_version']);
-		if (version > migrations.length) {
-			throw new Problem('store-newer', { theirs: version, ours: migrations.length });
+	/** `next` is called when the lock is ours, and when what fails is the file and not the lock. */
+	#lock(next: () => void): void {
+		try {
+			this.#db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE');
+			this.#db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+			this.#db.exec('BEGIN IMMEDIATE; COMMIT');
+		} catch (error) {
+			const primary = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
+			if (primary !== 5 && primary !== 6) next();
+			throw error;
 		}
-		for (const [i, step] of migrations.entries()) {
-			if (i < version) continue;
+		next();
+	}
+
+	#schemaFound(ours: number): number {
+		const version = Number(this.#sql.get('PRAGMA user_version')!['user_version']);
+		if (version > ours) throw new Problem('store-newer', { theirs: version, ours });
+		return version;
+	}
+
+	/** Killed at any moment it goes on at the next start: a step is one transaction with its number. */
+	#migrate(file: string, found: number, steps: readonly string[]): void {
+		if (found === steps.length) return;
+		if (found > 0 && file !== ':memory:') this.#copyBefore(file, found, steps.length);
+		for (const [i, step] of steps.entries()) {
+			if (i < found) continue;
 			this.#db.exec(`BEGIN IMMEDIATE; ${step}; PRAGMA user_version = ${i + 1}; COMMIT`);
 		}
+	}
+
+	/** The way back, should the new version not be wanted: the file as it was, beside it. */
+	#copyBefore(file: string, from: number, to: number): void {
+		const folder = dirname(file);
+		const stem = `${basename(file, '.db')}.before-`;
+		const copy = join(folder, `${stem}${to}-was-${from}.sqlite`);
+		// A migration may write everything once more before the old pages are free.
+		demandRoom(folder, 2 * sizeOf(this.#db), 'The copy before the upgrade of the store');
+		const draft = `${copy}.tmp`;
+		rmSync(draft, { force: true });
+		this.#sql.run('VACUUM INTO ?', draft);
+		syncFile(draft);
+		renameSync(draft, copy);
+		syncFolderOf(copy);
+		const copies = readdirSync(folder)
+			.filter((name) => name.startsWith(stem) && name.endsWith('.sqlite'))
+			.map((name) => join(folder, name))
+			.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
+		for (const old of copies.slice(keptCopies)) rmSync(old, { force: true });
 	}
 
 	#nextTerm(): number {
@@ -121,9 +214,12 @@ export class SqliteStore {
 	}
 }
 
-/** A full disk is told by one number, whichever file found it: SQLite's own. */
-function fullDisk(error: unknown): Error | undefined {
+/** A full disk, or a failing one, is told by one number, whichever file found it: SQLite's own. */
+function badDisk(error: unknown): Error | undefined {
 	const { code, message } = error as NodeJS.ErrnoException;
-	if (code !== 'ENOSPC' && code !== 'EDQUOT') return undefined;
-	return Object.assign(new Error(message, { cause: error }), { errcode: 13 });
+	const errcode =
+		code === 'ENOSPC' || code === 'EDQUOT' ? fullCode : code === 'EIO' ? failedCode : undefined;
+	return errcode === undefined
+		? undefined
+		: Object.assign(new Error(message, { cause: error }), { errcode });
 }

@@ -226,6 +226,10 @@ export interface StoredEvent {
 	data: string;
 }
 
+/** What is forgotten when it is old; in this order. `keys` are idempotency keys. */
+export const purgeables = ['jobs', 'waits', 'occurrences', 'events', 'keys'] as const;
+export type Purgeable = (typeof purgeables)[number];
+
 /** Every deed: what it takes (`in`) and what it answers (`out`). */
 export interface Deeds {
 	/**
@@ -277,7 +281,14 @@ export interface Deeds {
 			reason: string;
 			next:
 				| { to: FinalState; cause: Cause | null; error: string | null; dead?: string }
-				| { to: 'queued' | 'pending'; readyAt: number; rank: number; dueAt: number | null };
+				| {
+						to: 'queued' | 'pending';
+						/** Why it waits, when that is not plain from the move. */
+						waitsFor?: Cause;
+						readyAt: number;
+						rank: number;
+						dueAt: number | null;
+				  };
 			/** Whether the attempt counts as a try, as a loss. */
 			countTry: boolean;
 			countLoss: boolean;
@@ -315,6 +326,19 @@ export interface Deeds {
 		};
 		out: boolean;
 	};
+	/** Changes what a pending job waits for; it stays pending. */
+	waitFor: {
+		in: {
+			jobId: string;
+			cause: Cause | null;
+			dueAt: number;
+			reason: string;
+			by: string;
+			at: number;
+		};
+		out: boolean;
+	};
+	/** Puts the wish on record for a job with a live attempt of this epoch. */
 	/**
 	 * A parent without children starts: they come to be in the same breath, each with its first attempt
 	 * when its robot is free. Out of pending it passes through queued. False when it has moved on.
@@ -422,6 +446,8 @@ export interface Deeds {
 		out: { epoch: number; cursor: number };
 	};
 	ackSubscription: { in: { key: string; epoch: number; cursor: number }; out: boolean };
+	/** Forgets what is older than `before`, is not in use, and is named by `keys`. Answers which were. */
+	purge: { in: { what: Purgeable; keys: string[]; before: number }; out: string[] };
 	setMeta: { in: { key: string; value: string }; out: boolean };
 }
 export type DeedName = keyof Deeds;
@@ -517,6 +543,17 @@ export interface Reads {
 	schedules: { in: null; out: StoredSchedule[] };
 	subscription: { in: { key: string }; out: StoredSubscription | undefined };
 	events: { in: { subject: string; after: number; limit: number }; out: StoredEvent[] };
+	/** Looks at the next `limit` of a kind behind `cursor`: those that are old enough to be forgotten. */
+	old: {
+		in: { what: Purgeable; before: number; limit: number; cursor: string | null };
+		/** `cursor` null = that was the end. */
+		out: { old: string[]; cursor: string | null };
+	};
+	/** Counts final jobs, piece by piece. */
+	finals: {
+		in: { limit: number; cursor: string | null };
+		out: { count: number; cursor: string | null };
+	};
 	meta: { in: { key: string }; out: string | undefined };
 }
 export type ReadName = keyof Reads;
@@ -524,8 +561,18 @@ export type ReadName = keyof Reads;
 export interface Store {
 	/** This opening of the store; grows by one each time. Epochs begin with it, so none repeats. */
 	readonly term: number;
+	/** The version of the shape, and the older one that was found, if it was one. */
+	readonly schema: number;
+	readonly migratedFrom: number | null;
+	/** A commit found the disk full; the room kept back for results is given up. */
+	onPressed(listener: () => void): void;
 	/** One transaction, one answer a deed. Rejects only when nothing at all was written. */
 	commit(deeds: Deed[]): Promise<DeedAnswer[]>;
 	read<N extends ReadName>(name: N, args: Reads[N]['in']): Promise<Reads[N]['out']>;
+	/**
+	 * Writes a consistent copy of everything to a file that does not exist yet, synced. Commits go on
+	 * meanwhile; the copy holds all that were answered before it was asked for.
+	 */
+	snapshot(file: string): Promise<void>;
 	close(): Promise<void>;
 }

@@ -2,25 +2,42 @@
  * The store's own thread. The bundle is its own worker entry: every entry point calls
  * `runStoreThreadIfAsked()` first, and a worker that was started as the store becomes it.
  *
- * Requests are answered strictly in the order they came, so a read sees every commit before it.
+ * Requests are answered strictly in the order they came, so a read sees every commit before it. Only
+ * a snapshot is answered when it is done.
  */
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
-import { Problem, type ProblemBody } from '../../protocol';
-import { sqliteIsSafe, type SqliteOptions, SqliteStore } from './sqlite';
+import { type BackupContents, Problem, type ProblemBody } from '../../protocol';
+import { inspectCopy } from './copies';
+import { type OpenStep, sqliteIsSafe, SqliteStore, type StoreFiles } from './sqlite';
 import type { Deed, DeedAnswer, ReadName, Reads } from './store';
 
 export type StoreRequest =
 	| { id: number; deeds: Deed[] }
 	| { id: number; read: ReadName; args: Reads[ReadName]['in'] }
+	| { id: number; snapshot: string }
 	| { id: number; close: true };
 
 export type StoreAnswer =
-	| { ready: { term: number } }
+	| { step: OpenStep }
+	| { ready: Opened }
+	| { pressed: true }
 	| { failed: StoreFailure }
 	| { id: number; answer: DeedAnswer[] | Reads[ReadName]['out'] | undefined }
 	| { id: number; failed: StoreFailure };
 
-/** An error that crossed the thread. `locked` = another process owns the file. */
+export interface Opened {
+	term: number;
+	schema: number;
+	migratedFrom: number | null;
+}
+
+/** How the thread is started: to be the store, or to look into a copy and end. */
+export type ThreadData =
+	{ robotFleet: 'store'; options: StoreFiles } | { robotFleet: 'inspect'; file: string };
+
+export type InspectAnswer = { facts: BackupContents } | { failed: StoreFailure };
+
+/** An error that crossed the thread. */
 export interface StoreFailure {
 	message: string;
 	problem?: ProblemBody;
@@ -30,21 +47,39 @@ export interface StoreFailure {
 
 /** True when this thread was the store's and is now busy being it. */
 export function runStoreThreadIfAsked(): boolean {
-	const data = workerData as { robotFleet?: string; options?: SqliteOptions } | null;
-	if (isMainThread || data?.robotFleet !== 'store' || !parentPort) return false;
-	serve(data.options!, parentPort);
+	const data = workerData as ThreadData | null;
+	if (isMainThread || !data || !parentPort) return false;
+	if (data.robotFleet === 'inspect') inspect(data.file, parentPort);
+	else if (data.robotFleet === 'store') serve(data.options, parentPort);
+	else return false;
 	return true;
 }
 
-function serve(options: SqliteOptions, port: NonNullable<typeof parentPort>): void {
+type Port = NonNullable<typeof parentPort>;
+
+function inspect(file: string, port: Port): void {
+	try {
+		port.postMessage({ facts: inspectCopy(file) } satisfies InspectAnswer);
+	} catch (error) {
+		port.postMessage({ failed: failureOf(error) } satisfies InspectAnswer);
+	}
+	port.close();
+}
+
+function serve(options: StoreFiles, port: Port): void {
+	const say = (answer: StoreAnswer) => port.postMessage(answer);
 	let store: SqliteStore;
 	try {
 		if (!sqliteIsSafe(process.versions.sqlite ?? '0')) {
 			throw new Problem('sqlite-unsafe', { found: process.versions.sqlite ?? 'none' });
 		}
-		store = new SqliteStore(options);
+		store = new SqliteStore({
+			...options,
+			onPressed: () => say({ pressed: true }),
+			onStep: (step) => say({ step }),
+		});
 	} catch (error) {
-		port.postMessage({ failed: failureOf(error) } satisfies StoreAnswer);
+		say({ failed: failureOf(error) });
 		port.close();
 		return;
 	}
@@ -52,18 +87,24 @@ function serve(options: SqliteOptions, port: NonNullable<typeof parentPort>): vo
 		try {
 			if ('close' in request) {
 				store.close();
-				port.postMessage({ id: request.id, answer: undefined } satisfies StoreAnswer);
+				say({ id: request.id, answer: undefined });
 				port.close();
+			} else if ('snapshot' in request) {
+				store.snapshot(request.snapshot).then(
+					() => say({ id: request.id, answer: undefined }),
+					(error: unknown) => say({ id: request.id, failed: failureOf(error) }),
+				);
 			} else {
 				const answer =
 					'deeds' in request ? store.commit(request.deeds) : store.read(request.read, request.args);
-				port.postMessage({ id: request.id, answer } satisfies StoreAnswer);
+				say({ id: request.id, answer });
 			}
 		} catch (error) {
-			port.postMessage({ id: request.id, failed: failureOf(error) } satisfies StoreAnswer);
+			say({ id: request.id, failed: failureOf(error) });
 		}
 	});
-	port.postMessage({ ready: { term: store.term } } satisfies StoreAnswer);
+	const { term, schema, migratedFrom } = store;
+	say({ ready: { term, schema, migratedFrom } });
 }
 
 function failureOf(error: unknown): StoreFailure {

@@ -17,6 +17,8 @@ import { holeReasons } from '../output';
 import { causes } from '../states';
 import { nullable, type Same } from './words';
 
+export { purgeAnswer, releaseAnswer, serviceStatus } from './operations';
+
 const jobState = Type.Enum([
 	'pending',
 	'queued',

@@ -3,6 +3,7 @@ export * as answers from './answers';
 export * from './explain';
 export * from './facade';
 export * as robots from './messages';
+export { purgeRequest, releaseRequest } from './operations';
 export * from './queries';
 export * from './services';
 export * from './submit';

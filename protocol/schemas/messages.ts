@@ -32,6 +32,7 @@ const attemptRef = {
 export const hello = Type.Object({
 	robot_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
 	protocol: whole,
+	protocol_range: Type.Optional(Type.Object({ min: whole, max: whole })),
 	features: Type.Array(shortText, { maxItems: 256 }),
 	version: shortText,
 	journal_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
@@ -121,6 +122,7 @@ true satisfies Same<Static<typeof statusUpdate>, StatusUpdate>;
 export const control = Type.Object({
 	action: Type.Enum(['ping', 'pong', 'pause', 'resume', 'shutdown', 'refresh', 'note', 'goodbye']),
 	text: Type.Optional(longText),
+	reconnect_within_ms: Type.Optional(whole),
 });
 true satisfies Same<Static<typeof control>, Control>;
 

@@ -56,7 +56,7 @@ patiently(
 			const { service } = house;
 			const rival = await house.rival();
 			rival.start();
-			expect(await rival.exit).toBe(1);
+			expect(await rival.exit).toBe(11);
 			const sentences = rival
 				.logged()
 				.split('\n')

@@ -110,6 +110,10 @@ export class Disk {
 		};
 		return {
 			term,
+			schema: this.#sqlite.schema,
+			migratedFrom: null,
+			onPressed: () => undefined,
+			snapshot: () => Promise.reject(new Error('nobody takes a copy of this store')),
 			commit: (deeds) => ask(this.#options.commitMs(), () => this.#commit(deeds)),
 			read: (name, args) => ask(this.#options.readMs, () => this.#answer(name, args)),
 			close: async () => undefined,

@@ -116,8 +116,20 @@ export class Service implements Listener {
 					defaultJobTimeoutMs: 3_600_000,
 					keepOutputMs: 7 * 86_400_000,
 					keepOutputBytes: 10 * 2 ** 30,
+					minFreeBytes: 0,
+					retention: {
+						jobsMs: Infinity,
+						maxJobs: Infinity,
+						occurrencesMs: Infinity,
+						eventsMs: Infinity,
+					},
 					...this.options,
 					...this.#hooks.settings,
+				},
+				disk: {
+					freeBytes: () => 1e12,
+					storeBytes: () => 0,
+					reserve: { held: true, bytes: 0, hold: () => true },
 				},
 				callbacks,
 				fatal: (error) => this.#fatal(process, error),
@@ -172,6 +184,8 @@ export class Service implements Listener {
 			clock: this.#clock(process),
 			log: this.#log(process),
 			settings: {},
+			version: '0.0.0',
+			takeBackup: () => Promise.reject(new Error('nobody takes a backup of this service')),
 			waiting: new Set(),
 		};
 		const state = { proved: false };

@@ -1,10 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { migrations } from '../../dispatcher/store/migrations';
 import { openStore } from '../../dispatcher/store/open';
-import { sqliteIsSafe } from '../../dispatcher/store/sqlite';
+import { sqliteIsSafe, SqliteStore } from '../../dispatcher/store/sqlite';
 import { storeSuite } from './suite';
 
 const makeFolder = () => mkdtempSync(join(tmpdir(), 'rf-store-'));
@@ -91,4 +91,57 @@ test('a store of the first version opens with every job, attempt and move it had
 	expect(await store.read('queues', null)).toEqual([{ lane: '["",{},[]]', shareKey: '' }]);
 	await store.close();
 	rmSync(folder, { recursive: true });
+});
+
+describe('an upgrade', () => {
+	const step = (n: number) => `CREATE TABLE step_${n} (x INTEGER)`;
+	const steps = (n: number) => Array.from({ length: n }, (_, i) => step(i + 1));
+	const base = migrations;
+	const first = migrations.length;
+	let folder: string;
+	const open = (n: number) => {
+		const store = new SqliteStore({
+			file: join(folder, 'robot-fleet.db'),
+			steps: [...base, ...steps(n)],
+		});
+		const { schema, migratedFrom } = store;
+		store.close();
+		return { schema, migratedFrom };
+	};
+	const copies = () =>
+		readdirSync(folder)
+			.filter((name) => name.includes('before'))
+			.sort();
+	beforeEach(() => (folder = makeFolder()));
+	afterEach(() => rmSync(folder, { recursive: true }));
+
+	test('puts a copy of the store beside it first, and keeps the last two', () => {
+		expect(open(0)).toEqual({ schema: first, migratedFrom: null });
+		expect(copies()).toEqual([]);
+		expect(open(1)).toEqual({ schema: first + 1, migratedFrom: first });
+		expect(copies()).toEqual([`robot-fleet.before-${first + 1}-was-${first}.sqlite`]);
+		expect(open(1)).toEqual({ schema: first + 1, migratedFrom: null });
+		open(2);
+		open(4);
+		expect(copies()).toEqual([
+			`robot-fleet.before-${first + 2}-was-${first + 1}.sqlite`,
+			`robot-fleet.before-${first + 4}-was-${first + 2}.sqlite`,
+		]);
+		const copy = new DatabaseSync(
+			join(folder, `robot-fleet.before-${first + 4}-was-${first + 2}.sqlite`),
+		);
+		expect(copy.prepare('PRAGMA user_version').get()).toEqual({ user_version: first + 2 });
+		copy.close();
+	});
+
+	test('that fails changes nothing, and the step before it stays', () => {
+		open(1);
+		const bad = () =>
+			new SqliteStore({
+				file: join(folder, 'robot-fleet.db'),
+				steps: [...base, step(1), step(2), 'CREATE TABLE half (x); SELECT nonsense'],
+			});
+		expect(bad).toThrow('nonsense');
+		expect(open(2)).toEqual({ schema: first + 2, migratedFrom: null });
+	});
 });

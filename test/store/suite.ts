@@ -124,6 +124,66 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			]);
 		});
 
+		test('what is old is found in bounded looks and forgotten whole; a child waits for its parent', async () => {
+			const ids = ['a', 'b', 'c', 'd'].map((name) => `018bcfe5-6800-7000-8000-${name}`);
+			const [parent, child, other, young] = ids as [string, string, string, string];
+			await insert(parent);
+			await insert(child, { parentId: parent, cell: '1' }, attempt());
+			await insert(other, {}, attempt(1, 12));
+			await insert(young, {}, attempt(1, 13));
+			await store.commit([
+				{ do: 'settle', with: settle(child) },
+				{ do: 'settle', with: settle(other, { epoch: 12 }) },
+				{ do: 'settle', with: settle(young, { epoch: 13, at: at + 2_000 }) },
+			]);
+			const before = at + 1_000;
+			const look = { what: 'jobs', before, limit: 3, cursor: null } as const;
+			expect(await store.read('old', look)).toEqual({ old: [other], cursor: other });
+			expect(await store.read('old', { ...look, cursor: other })).toEqual({
+				old: [],
+				cursor: null,
+			});
+			// Whatever is asked for, only what is old and free goes.
+			expect(
+				await store.commit([{ do: 'purge', with: { what: 'jobs', keys: ids, before } }]),
+			).toEqual([[other]]);
+			expect(await store.read('attempts', { jobId: other })).toEqual([]);
+			expect(await store.read('finals', { limit: 10, cursor: null })).toMatchObject({ count: 2 });
+			const end = { jobId: parent, from: ['queued' as const], to: 'cancelled' as const };
+			await store.commit([
+				{ do: 'moveJob', with: { ...end, cause: 'cancelled', reason: '', by: '', at } },
+			]);
+			expect((await store.read('old', { ...look, limit: 10 })).old).toEqual([parent, child]);
+		});
+
+		test('a pending job can be made to wait for something else, and no other job can', async () => {
+			await insert('a', { state: 'pending', dueAt: at + 5 });
+			await insert('b');
+			const wish = {
+				cause: 'restored',
+				dueAt: at + 99,
+				reason: 'restored',
+				by: 'dispatcher',
+				at,
+			} as const;
+			expect(
+				await store.commit([
+					{ do: 'waitFor', with: { jobId: 'a', ...wish } },
+					{ do: 'waitFor', with: { jobId: 'b', ...wish } },
+				]),
+			).toEqual([true, false]);
+			expect(await store.read('job', { id: 'a' })).toMatchObject({
+				state: 'pending',
+				cause: 'restored',
+				dueAt: at + 99,
+			});
+			expect((await store.read('timeline', { jobId: 'a' })).at(-1)).toMatchObject({
+				from: 'pending',
+				to: 'pending',
+				reason: 'restored',
+			});
+		});
+
 		test('an ending is recorded once, and a final state never changes', async () => {
 			await insert('a', {}, attempt());
 			const answers = await store.commit([

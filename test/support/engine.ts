@@ -11,14 +11,23 @@ import type {
 } from '../../protocol';
 import { Problem, scopes } from '../../protocol';
 import type { Caller, Engine, RobotSession } from '../../dispatcher/engine';
-import type { Settings } from '../../dispatcher/engine/context';
 import { createEngine } from '../../dispatcher/engine/create';
+import type { RetentionSettings, Settings } from '../../dispatcher/engine/context';
+import type { Disk } from '../../dispatcher/engine/intake';
 import type { Callbacks } from '../../dispatcher/engine/waits';
 import { openStore } from '../../dispatcher/store/open';
 import type { Store } from '../../dispatcher/store/store';
 import { FakeClock, settled } from './fake-clock';
 
 export const admin: Caller = { keyId: 'k', name: 'test', scopes };
+
+const ampleDisk: Disk = {
+	freeBytes: () => 1e12,
+	storeBytes: () => 0,
+	reserve: { held: true, bytes: 1_000, hold: () => true },
+};
+
+const dayMs = 86_400_000;
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -38,13 +47,16 @@ export interface HouseOptions {
 	callbacks?: Callbacks;
 	chance?: () => number;
 	acceptGatherMs?: number;
+	disk?: Disk;
+	clock?: FakeClock;
+	retention?: Partial<RetentionSettings>;
 	settings?: Partial<Settings>;
 	/** Output kept of one job. */
 	maxOutputBytes?: number;
 }
 
 export async function house(options: HouseOptions = {}): Promise<House> {
-	const clock = new FakeClock();
+	const clock = options.clock ?? new FakeClock();
 	const file = options.file ?? ':memory:';
 	let killed = false;
 	const open = async () => {
@@ -60,10 +72,19 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 				acceptGatherMs: options.acceptGatherMs ?? 0,
 				sweepMs: 1_000,
 				recoveryGraceMs: 90_000,
+				minFreeBytes: 1_000,
+				retention: {
+					jobsMs: 30 * dayMs,
+					maxJobs: 1_000_000,
+					occurrencesMs: 90 * dayMs,
+					eventsMs: 30 * dayMs,
+					...options.retention,
+				},
 				keepOutputMs: 7 * 86_400_000,
 				keepOutputBytes: 10 * 2 ** 30,
 				...options.settings,
 			},
+			disk: options.disk ?? ampleDisk,
 			callbacks: options.callbacks ?? {
 				check: () => undefined,
 				post: async () => ({ status: 200, body: { resumed: true } }),
@@ -131,6 +152,11 @@ export class PlayedRobot {
 		this.#engine = engine;
 		this.robotId = robotId;
 		this.#hello = hello;
+	}
+
+	/** The same robot, for another life of the service. */
+	reconnectable(engine: () => Engine): PlayedRobot {
+		return new PlayedRobot(engine, this.robotId, this.#hello);
 	}
 
 	async connect(hello: Partial<Hello> = {}): Promise<RobotSession> {

@@ -24,6 +24,8 @@ import {
 	paths,
 	Problem,
 	type ProblemCode,
+	type ProtocolRange,
+	protocolRange,
 	type RobotMessages,
 	type RobotRegistered,
 	type Verdict,
@@ -64,6 +66,8 @@ export class ScriptedHub {
 	/** Everything every robot said, hellos included. */
 	readonly said: Said[] = [];
 	readonly hellos: Hello[] = [];
+	/** What it says it speaks. */
+	protocol: ProtocolRange = protocolRange;
 	heartbeatS = 15;
 	ackResults = true;
 	ackOutput = true;
@@ -271,7 +275,7 @@ export class ScriptedHub {
 	#welcome(socket: WebSocket): void {
 		this.#sockets.add(socket);
 		const nonce = randomBytes(16).toString('base64url');
-		const connected: Connected = { hub_id: this.hubId, protocol: { min: 1, max: 1 }, nonce };
+		const connected: Connected = { hub_id: this.hubId, protocol: this.protocol, nonce };
 		socket.on('message', (data, isBinary) => {
 			const bytes = data as Buffer;
 			if (isBinary) this.#store(socket, bytes);
@@ -326,7 +330,7 @@ export class ScriptedHub {
 			robot_id: robot.robotId,
 			name: robot.name,
 			hub_id: this.hubId,
-			protocol: 1,
+			protocol: hello.protocol,
 			heartbeat_interval: this.heartbeatS,
 			limits: {
 				max_output_frame: this.maxOutputFrame,

@@ -1,6 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { protocolRange } from '../../../protocol';
 import { type HubAttempt, ScriptedHub } from '../../support/scripted-hub';
 import { AgentProcess, bundleAgent, lives, newDataFolder, removeBundle } from './agent-process';
 
@@ -513,5 +514,58 @@ describe('stopping', () => {
 		agent.signal('SIGINT');
 		expect(await agent.exit).toBe(0);
 		expect(pids.filter(lives)).toEqual([]);
+	});
+});
+
+describe('versions of the protocol', () => {
+	const { min, max } = protocolRange;
+
+	test('a service of the version before is spoken to in its own', async () => {
+		hub.protocol = { min: max - 1, max: max - 1 };
+		await connect();
+		expect(hub.hellos[0]).toMatchObject({
+			protocol: max - 1,
+			protocol_range: protocolRange,
+			features: expect.arrayContaining(['kind:command', 'goodbye-within']),
+		});
+		const job = hub.assign({ shell: 'echo old' });
+		expect((await hub.untilComplete(job)).result.stdout).toBe('old\n');
+	});
+
+	test('what a newer service says beyond the version both know is ignored', async () => {
+		hub.protocol = { min: max, max: max + 2 };
+		await connect();
+		expect(hub.hellos[0]).toMatchObject({ protocol: max });
+		hub.sendRaw(
+			JSON.stringify({ type: 'telepathy', id: 'x', timestamp: '', payload: { of: 'things' } }),
+		);
+		const job = hub.assign({ shell: 'echo new' }, { altitude: 3 } as object);
+		expect((await hub.untilComplete(job)).result.stdout).toBe('new\n');
+		expect(hub.said.map(({ type }) => type)).not.toContain('error');
+	});
+
+	test.each([
+		['newer', { min: max + 1, max: max + 3 }, `${max + 1} to ${max + 3}`, 'update this agent'],
+		['older', { min: 0, max: min - 1 }, '0', 'update the service'],
+	])(
+		'a service too much %s is refused with both ranges and what to do',
+		async (_, range, said, todo) => {
+			hub.protocol = range;
+			const agent = start();
+			await hub.until('the agent to say so', () => agent.stderr.includes('speaks protocol'));
+			expect(agent.stderr).toContain(`protocol ${min} to ${max}, the service ${said}; ${todo}`);
+			expect(hub.hellos).toEqual([]);
+			// It goes on trying: one of the two may be updated without the other.
+			expect(agent.stderr).toContain('will try again');
+		},
+	);
+
+	test('told to go and come back within a time it does, at a moment of its own', async () => {
+		const agent = await connect();
+		hub.send('control', { action: 'goodbye', text: 'a restart', reconnect_within_ms: 40 });
+		hub.cut();
+		await hub.until('it to be back', () => hub.hellos.length === 2);
+		const line = agent.stderr.split('\n').find((text) => text.includes('will try again'))!;
+		expect((JSON.parse(line) as { waitMs: number }).waitMs).toBeLessThanOrEqual(40);
 	});
 });

@@ -111,6 +111,14 @@ export async function openHouse(
 		host: '127.0.0.1',
 		port: 0,
 		settings: { port: 0 },
+		takeBackup: async () => ({
+			fileName: 'backup.tar',
+			at: 0,
+			async *bytes() {
+				yield Buffer.from('a piece');
+			},
+			discard: () => undefined,
+		}),
 		...options,
 	});
 	return {

@@ -68,7 +68,15 @@ test('a route that is not in the call table cannot be added', () => {
 	const { engine } = fakeEngine();
 	const log = { debug() {}, info() {}, warn() {}, error() {} };
 	const app = createApp({
-		house: { engine, clock: systemClock, log, settings: {}, waiting: new Set() },
+		house: {
+			engine,
+			clock: systemClock,
+			log,
+			version: '0.0.0',
+			settings: {},
+			waiting: new Set(),
+			takeBackup: () => Promise.reject(new Error('not here')),
+		},
 		doors: {},
 		hostGate: () => undefined,
 	});

@@ -49,6 +49,13 @@ function world() {
 		nodeIsTooOld: () => false,
 		sqliteIsSafe: () => true,
 		serve: async () => 0,
+		upkeep: {
+			backup: () => Promise.reject(new Error('not here')),
+			preview: () => {
+				throw new Error('not here');
+			},
+			restore: () => Promise.reject(new Error('not here')),
+		},
 	};
 	return { world: one, said };
 }

@@ -1,5 +1,5 @@
 import { encodeOutput } from '../../../protocol/frames';
-import { enrolProof, Problem } from '../../../protocol';
+import { enrolProof, Problem, protocolRange } from '../../../protocol';
 import type { Engine, RobotSink } from '../../../dispatcher/engine';
 import { FakeClock } from '../../support/fake-clock';
 import {
@@ -83,14 +83,74 @@ test('a second agent with the same identity is told so and closed with 4004', as
 	expect((await within('the close', link.closed)).code).toBe(4004);
 });
 
-test('an agent of another protocol is told both versions', async () => {
-	const { robot, engine } = setup();
-	await using house = await openHouse(engine);
-	await using link = new RawLink(house.server.url);
-	const { payload } = await link.next('connected');
-	link.say('hello', helloOf(robot, payload.nonce, { protocol: 9 }));
-	expect((await link.next('error')).payload.text).toContain('protocol 9, the service 1 to 1');
-	expect((await within('the close', link.closed)).code).toBe(4002);
+describe('versions of the protocol', () => {
+	const { min, max } = protocolRange;
+
+	test.each([
+		['too new', { min: max + 1, max: max + 3 }, `${max + 1} to ${max + 3}`, 'update the service'],
+		['too old', { min: 0, max: min - 1 }, '0', 'update the agent'],
+	])(
+		'an agent that is %s is told both ranges and who must be updated',
+		async (_, range, said, older) => {
+			const { robot, engine } = setup();
+			await using house = await openHouse(engine);
+			await using link = new RawLink(house.server.url);
+			const { payload } = await link.next('connected');
+			link.say(
+				'hello',
+				helloOf(robot, payload.nonce, { protocol: range.max, protocol_range: range }),
+			);
+			const { text } = (await link.next('error')).payload;
+			expect(text).toContain(`protocol ${said}, the service ${min} to ${max}`);
+			expect(text).toContain(older);
+			expect((await within('the close', link.closed)).code).toBe(4005);
+			expect(house.asked.map(({ call }) => call)).not.toContain('connect');
+		},
+	);
+
+	test('an agent of the version before is served in its own, and says all it has to say', async () => {
+		const { robot, engine, fake } = setup();
+		await using house = await openHouse(engine);
+		await using link = new RawLink(house.server.url);
+		const { payload } = await link.next('connected');
+		// As the first release says it: no range, no features of the wire.
+		link.say(
+			'hello',
+			helloOf(robot, payload.nonce, { protocol: max - 1, features: ['kind:command'] }),
+		);
+		const registered = await link.next('robot_registered');
+		expect(registered.payload).toMatchObject({ protocol: max - 1, features: ['kind:command'] });
+		link.say('job_accepted', { ...ref, started_at: 'now' });
+		await fake.wait('accepted');
+		// It has not said that it knows more: a message we do not know is a mistake.
+		link.say('telepathy', {});
+		expect((await link.next('error')).payload.code).toBe('unknown-message');
+	});
+
+	test('of an agent that knows more than we do the rest is ignored, and the highest version both know is spoken', async () => {
+		const { robot, engine, fake } = setup();
+		await using house = await openHouse(engine);
+		await using link = new RawLink(house.server.url);
+		const { payload } = await link.next('connected');
+		const hello = helloOf(robot, payload.nonce, {
+			protocol: max + 2,
+			protocol_range: { min: max, max: max + 2 },
+			features: ['kind:command', 'kind:dreams', 'goodbye-within', 'levitation'],
+		});
+		link.say('hello', { ...hello, mood: 'good' });
+		const registered = await link.next('robot_registered');
+		expect(registered.payload).toMatchObject({
+			protocol: max,
+			features: ['goodbye-within', 'kind:command'],
+		});
+		link.say('telepathy', { of: 'things' });
+		link.say('control', { action: 'levitate' });
+		link.say('job_accepted', { ...ref, started_at: 'now', altitude: 3 });
+		await fake.wait('accepted');
+		const beat = link.say('heartbeat', {});
+		// Nothing was complained about: the next word is the answer to this one.
+		expect(await link.next()).toMatchObject({ type: 'heartbeat', correlation_id: beat });
+	});
 });
 
 test('before it is registered a robot may say nothing but hello', async () => {

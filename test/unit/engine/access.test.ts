@@ -59,7 +59,8 @@ test('secrets of keys and tokens are not in the store', async () => {
 	const { token } = await h.engine.createToken({}, admin);
 	for (const file of ['store.db', 'store.db-wal']) {
 		const bytes = readFileSync(join(folder, file));
-		expect(bytes.includes(key.split('_')[2]!)).toBe(false);
+		// A secret may itself hold the sign that parts the key.
+		expect(bytes.includes(key.split('_').slice(2).join('_'))).toBe(false);
 		expect(bytes.includes(token.split('.')[2]!)).toBe(false);
 	}
 });

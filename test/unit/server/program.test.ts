@@ -18,6 +18,13 @@ function world(more: Partial<ProgramWorld> = {}) {
 		sleep: async () => undefined,
 		nodeIsTooOld: () => false,
 		sqliteIsSafe: () => true,
+		upkeep: {
+			backup: () => Promise.reject(new Error('no data folder here')),
+			preview: () => {
+				throw new Error('no backup here');
+			},
+			restore: () => Promise.reject(new Error('no backup here')),
+		},
 		serve: async (flags) => {
 			served.push(flags);
 			return 0;

@@ -1,0 +1,174 @@
+/**
+ * Forgets what is over and old: by age, and ended jobs by number too. In small bites with pauses
+ * between them, so that a commit of somebody who waits is never behind more than one bite; what takes
+ * longer than it should becomes smaller.
+ */
+import type { PurgeAnswer } from '../../protocol';
+import { type Purgeable, purgeables } from '../store/store';
+import type { Context } from './context';
+
+/** Between two looks through everything. */
+const cycleMs = 10 * 60_000;
+const pauseMs = 10;
+const lookSize = 500;
+/** How long one bite may keep the store from others, and its size. */
+const wantedMs = 5;
+const leastBite = 10;
+const mostBite = 500;
+/** An idempotency key is good for a day, also when its job is gone. */
+const keyMs = 86_400_000;
+/** What a caller may be kept waiting. */
+const answerMs = 20_000;
+
+type Counts = Record<Purgeable, number>;
+
+export class Purge {
+	readonly #context: Context;
+	readonly #stop = new AbortController();
+	#loop: Promise<void> | undefined;
+	#bite = 100;
+	#purged = 0;
+	#backlog = 0;
+	#lastAt: number | null = null;
+
+	constructor(context: Context) {
+		this.#context = context;
+	}
+
+	get status(): { lastAt: number | null; purged: number; backlog: number } {
+		return { lastAt: this.#lastAt, purged: this.#purged, backlog: this.#backlog };
+	}
+
+	start(): void {
+		this.#loop ??= this.#run();
+	}
+
+	async stop(): Promise<void> {
+		this.#stop.abort();
+		await this.#loop;
+	}
+
+	/** At once, for a caller who waits. */
+	async purge(dryRun: boolean): Promise<PurgeAnswer> {
+		const { clock } = this.#context;
+		const until = clock.monotonic() + answerMs;
+		const { counts, whole } = await this.#cycle(dryRun, () => clock.monotonic() < until);
+		return { dryRun, ...counts, more: !whole };
+	}
+
+	async #run(): Promise<void> {
+		const { clock, log } = this.#context;
+		const { signal } = this.#stop;
+		for (;;) {
+			await clock.sleep(cycleMs, signal);
+			if (signal.aborted) return;
+			try {
+				const { counts } = await this.#cycle(false, () => !signal.aborted);
+				if (Object.values(counts).some((count) => count > 0)) {
+					log.info('old records were forgotten', counts);
+				}
+			} catch (error) {
+				// A broken store ends the service elsewhere.
+				log.error('old records could not be forgotten', { error: (error as Error).message });
+			}
+		}
+	}
+
+	/** One look through everything. `whole` = it came to its end. */
+	async #cycle(dryRun: boolean, goOn: () => boolean): Promise<{ counts: Counts; whole: boolean }> {
+		const counts = Object.fromEntries(purgeables.map((what) => [what, 0])) as Counts;
+		const now = this.#context.clock.now();
+		const { retention } = this.#context.settings;
+		const before: Record<Purgeable, number> = {
+			jobs: now - retention.jobsMs,
+			waits: now - retention.jobsMs,
+			occurrences: now - retention.occurrencesMs,
+			events: now - retention.eventsMs,
+			keys: now - keyMs,
+		};
+		let whole = true;
+		for (const what of purgeables) {
+			const walk = { what, before: before[what], atMost: Infinity, dryRun };
+			whole = (await this.#walk(walk, counts, goOn)) && whole;
+			if (what !== 'jobs') continue;
+			const ended = await this.#countEnded(goOn);
+			const excess = ended - (dryRun ? counts.jobs : 0) - retention.maxJobs;
+			if (excess <= 0) continue;
+			if (dryRun) counts.jobs += excess;
+			else {
+				const most = { what, before: now, atMost: excess, dryRun };
+				whole = (await this.#walk(most, counts, goOn)) && whole;
+			}
+		}
+		this.#backlog = 0;
+		if (whole && !dryRun) this.#lastAt = this.#context.clock.now();
+		return { counts, whole };
+	}
+
+	async #walk(
+		{
+			what,
+			before,
+			atMost,
+			dryRun,
+		}: { what: Purgeable; before: number; atMost: number; dryRun: boolean },
+		counts: Counts,
+		goOn: () => boolean,
+	): Promise<boolean> {
+		const { store } = this.#context;
+		let left = atMost;
+		let cursor: string | null = null;
+		do {
+			if (!goOn()) return false;
+			const look: { old: string[]; cursor: string | null } = await store.read('old', {
+				what,
+				before,
+				limit: lookSize,
+				cursor,
+			});
+			cursor = look.cursor;
+			const old = look.old.slice(0, left);
+			left -= old.length;
+			if (dryRun) counts[what] += old.length;
+			else {
+				for (this.#backlog = old.length; this.#backlog > 0;) {
+					if (!goOn()) return false;
+					const keys = old.splice(0, this.#bite);
+					counts[what] += await this.#forget(what, keys, before);
+					this.#backlog = old.length;
+				}
+			}
+			await this.#context.clock.sleep(dryRun ? 0 : pauseMs);
+		} while (cursor !== null && left > 0);
+		return true;
+	}
+
+	async #forget(what: Purgeable, keys: string[], before: number): Promise<number> {
+		const { clock, turns } = this.#context;
+		const begun = clock.monotonic();
+		const gone = await turns.deed('purge', { what, keys, before });
+		const ms = clock.monotonic() - begun;
+		const bite = ms > wantedMs ? this.#bite / 2 : this.#bite * 1.25;
+		this.#bite = Math.round(Math.min(mostBite, Math.max(leastBite, bite)));
+		this.#purged += gone.length;
+		await clock.sleep(pauseMs, this.#stop.signal);
+		return gone.length;
+	}
+
+	async #countEnded(goOn: () => boolean): Promise<number> {
+		const { store, clock } = this.#context;
+		let total = 0;
+		let cursor: string | null = null;
+		do {
+			if (!goOn()) return total;
+			const piece: { count: number; cursor: string | null } = await store.read('finals', {
+				limit: 5 * lookSize,
+				cursor,
+			});
+			total += piece.count;
+			cursor = piece.cursor;
+			await clock.sleep(0);
+		} while (cursor !== null);
+		return total;
+	}
+}

@@ -1,0 +1,241 @@
+/**
+ * After a restore nobody knows what happened since the backup: jobs may have run, ended, been given to
+ * other robots. So every job that was not final waits as `pending`, cause `restored`, until the robots
+ * have said what they hold and a person releases it. Attempts of before stay on record as `restored`;
+ * what their robots still find out is kept beside them.
+ */
+import { Problem, type ReleaseAnswer, type ReleaseRequest } from '../../protocol';
+import { parentEndings } from '../core/parents';
+import type { Deed, StoredJob } from '../store/store';
+import type { Context } from './context';
+import type { Caller } from './index';
+import type { Sessions } from './sessions';
+
+/** Waits for a person, not for time. */
+const never = Number.MAX_SAFE_INTEGER;
+const batch = 500;
+const maxKept = 1_000;
+const metaKey = 'restored';
+
+interface Restoration {
+	at: number;
+	backupAt: number;
+	/** All jobs are held back. */
+	held: boolean;
+}
+
+export class RestoredJobs {
+	readonly #context: Context;
+	readonly #sessions: Sessions;
+	#restoration: Restoration | undefined;
+
+	constructor(context: Context, sessions: Sessions) {
+		this.#context = context;
+		this.#sessions = sessions;
+	}
+
+	/** When the last restore was, and of what. */
+	get restoration(): { at: number; backupAt: number } | null {
+		if (!this.#restoration) return null;
+		const { at, backupAt } = this.#restoration;
+		return { at, backupAt };
+	}
+
+	/**
+	 * Holds the jobs of a freshly restored store back. Call before anything can be assigned. Killed
+	 * half-way it does the rest at the next start.
+	 */
+	async load(): Promise<void> {
+		const { store, clock, log } = this.#context;
+		const text = await store.read('meta', { key: metaKey });
+		if (text === undefined) return;
+		this.#restoration = JSON.parse(text) as Restoration;
+		if (this.#restoration.held) return;
+		const at = clock.now();
+		const held = (await this.#holdAttempts(at)) + (await this.#holdWaiting(at));
+		this.#restoration.held = true;
+		await store.commit([
+			{ do: 'setMeta', with: { key: metaKey, value: JSON.stringify(this.#restoration) } },
+		]);
+		log.warn('this store was restored: its jobs wait to be released', {
+			jobs: held,
+			backupAt: new Date(this.#restoration.backupAt).toISOString(),
+		});
+	}
+
+	async #holdAttempts(at: number): Promise<number> {
+		const { store } = this.#context;
+		const all = await store.read('held', null);
+		for (let i = 0; i < all.length; i += batch) {
+			await store.commit(
+				all.slice(i, i + batch).flatMap(({ job, attempt }): Deed[] => {
+					const cancelled = job.cancelRequestedAt !== null;
+					const settle: Deed = {
+						do: 'settle',
+						with: {
+							jobId: job.id,
+							number: attempt.number,
+							epoch: attempt.epoch,
+							from: attempt.state === 'running' ? 'running' : 'dispatched',
+							at,
+							by: 'dispatcher',
+							outcome: 'restored',
+							cause: 'restored',
+							result: null,
+							reason: 'restored from a backup',
+							next: cancelled
+								? { to: 'cancelled', cause: 'cancelled', error: null }
+								: {
+										to: 'pending',
+										waitsFor: 'restored',
+										readyAt: job.readyAt,
+										rank: job.rank,
+										dueAt: never,
+									},
+							countTry: false,
+							countLoss: false,
+						},
+					};
+					if (!cancelled || job.parentId === null) return [settle];
+					// It may have been the last child.
+					const end = { parentId: job.parentId, at, endings: parentEndings };
+					return [settle, { do: 'settleParent', with: end }];
+				}),
+			);
+		}
+		return all.length;
+	}
+
+	async #holdWaiting(at: number): Promise<number> {
+		let count = 0;
+		for (const state of ['queued', 'pending'] as const) {
+			for await (const jobs of this.#pages(state)) {
+				const loose = jobs.filter((job) => job.cause !== 'restored');
+				count += loose.length;
+				await this.#context.store.commit(
+					loose.map(({ id: jobId }): Deed => {
+						const held = {
+							jobId,
+							cause: 'restored' as const,
+							reason: 'restored from a backup',
+							by: 'dispatcher',
+							at,
+							dueAt: never,
+						};
+						return state === 'pending'
+							? { do: 'waitFor', with: held }
+							: { do: 'moveJob', with: { ...held, from: [state], to: 'pending' } };
+					}),
+				);
+			}
+		}
+		return count;
+	}
+
+	/**
+	 * Lets jobs go on that a restore holds back. A job that may have run since the backup is kept, with
+	 * the reason, unless `again` says that running it again is fine.
+	 */
+	async release(request: ReleaseRequest, by: Caller): Promise<ReleaseAnswer> {
+		const answer: ReleaseAnswer = { released: 0, kept: [], keptInAll: 0 };
+		const keep = (jobId: string, reason: string) => {
+			answer.keptInAll += 1;
+			if (answer.kept.length < maxKept) answer.kept.push({ jobId, reason });
+		};
+		const review = async (job: StoredJob) => {
+			const reason = request.again ? undefined : await this.#doubt(job);
+			if (reason !== undefined) keep(job.id, reason);
+			else if (await this.#release(job, by)) answer.released += 1;
+		};
+		if (request.jobIds) {
+			const jobs = await this.#context.store.read('jobsById', { ids: request.jobIds });
+			const known = new Map(jobs.map((job) => [job.id, job]));
+			for (const jobId of new Set(request.jobIds)) {
+				const job = known.get(jobId);
+				if (!job) throw new Problem('no-such-job', { id: jobId });
+				if (isHeld(job)) await review(job);
+				else keep(jobId, `it does not wait to be released, it is ${job.state}`);
+			}
+		} else {
+			for await (const jobs of this.#pages('pending')) {
+				await Promise.all(jobs.filter(isHeld).map(review));
+			}
+		}
+		this.#context.log.info('restored jobs released', {
+			released: answer.released,
+			kept: answer.keptInAll,
+			by: by.name,
+		});
+		return answer;
+	}
+
+	/** How many jobs wait to be released. */
+	async waiting(): Promise<number> {
+		if (!this.#restoration) return 0;
+		let count = 0;
+		for await (const jobs of this.#pages('pending')) count += jobs.filter(isHeld).length;
+		return count;
+	}
+
+	/** Why nobody may say yet that the job has not run since the backup. */
+	async #doubt(job: StoredJob): Promise<string | undefined> {
+		const { fleet, lanes, store } = this.#context;
+		const name = (robotId: string) => fleet.get(robotId)?.stored.name ?? robotId;
+		const unknown = this.#sessions.unknownAttempt(job.id);
+		if (unknown) {
+			const doing = unknown.state === 'ended' ? 'has run' : 'is running';
+			return `robot ${name(unknown.robotId)} ${doing} an attempt of it that was started after the backup`;
+		}
+		if (job.attempt > 0) {
+			const attempts = await store.read('attempts', { jobId: job.id });
+			const last = attempts.at(-1);
+			if (last?.lateResult) {
+				return `robot ${name(last.robotId)} has reported its result: see robot-fleet jobs attempts ${job.id}`;
+			}
+			if (last && this.#sessions.reports(job.id, last.epoch)) {
+				return `robot ${name(last.robotId)} is still running it`;
+			}
+		}
+		const silent = [...lanes.get(job.lane).robots].filter((id) => !this.#hasReported(id)).map(name);
+		if (silent.length === 0) return undefined;
+		const some = silent.slice(0, 3).join(', ');
+		const more = silent.length > 3 ? ` and ${silent.length - 3} more` : '';
+		return `robots that may have run it have not come back since the restore: ${some}${more}`;
+	}
+
+	#hasReported(robotId: string): boolean {
+		const entry = this.#context.fleet.get(robotId);
+		if (!entry || entry.session) return true;
+		return (entry.stored.lastSeenAt ?? 0) >= (this.#restoration?.at ?? 0);
+	}
+
+	async #release(job: StoredJob, by: Caller): Promise<boolean> {
+		const released = await this.#context.turns.deed('waitFor', {
+			jobId: job.id,
+			cause: null,
+			reason: 'released after the restore',
+			by: `key:${by.name}`,
+			at: this.#context.clock.now(),
+			// Its own times hold again, those that have passed too.
+			dueAt: job.readyAt,
+		});
+		if (released) this.#context.dueAt(job.readyAt);
+		return released;
+	}
+
+	async *#pages(state: 'queued' | 'pending'): AsyncGenerator<StoredJob[]> {
+		let before: string | undefined;
+		for (;;) {
+			const jobs = await this.#context.store.read('jobs', {
+				state,
+				limit: batch,
+				...(before === undefined ? {} : { before }),
+			});
+			yield jobs;
+			if (jobs.length < batch) return;
+			before = jobs.at(-1)!.id;
+		}
+	}
+}
+
+const isHeld = (job: StoredJob) => job.state === 'pending' && job.cause === 'restored';

@@ -1,0 +1,149 @@
+/**
+ * What is old enough to be forgotten: which it is, and forgetting it. Looks are bounded by their limit
+ * and walk an index from its oldest end, so that each is about a millisecond; deeds are guarded again,
+ * so that nothing is forgotten because it was old a moment ago.
+ */
+import { finalStates } from '../../protocol';
+import type { Statements } from './statements';
+import type { Deeds, Purgeable, Reads } from './store';
+
+const isFinal = `state IN (${finalStates.map((state) => `'${state}'`).join(',')})`;
+
+/** Parked executions still want to see these. */
+const namedByWaits = `SELECT DISTINCT value AS id FROM waits, json_each(waits.job_ids) WHERE waits.state IN ('open','due')`;
+/** The parent it belongs to has not ended. */
+const parentLives = `EXISTS (SELECT 1 FROM jobs p WHERE p.id = jobs.parent_id AND NOT p.${isFinal})`;
+const mayGo = `${isFinal} AND ended_at < ? AND NOT ${parentLives}`;
+
+/** Everything that goes with a job; its output is let go of by its own keeper, who misses the job. */
+const tablesOfJob = ['requests', 'attempts'] as const;
+
+export function purgeOn(sql: Statements) {
+	const looks: Record<
+		Purgeable,
+		(before: number, limit: number, cursor: string | null) => { key: string; old: number }[]
+	> = {
+		// Ids begin with the time of their making: younger ones need no look at all.
+		jobs: (before, limit, cursor) =>
+			sql.all(
+				`SELECT id AS key, (${mayGo} AND id NOT IN (${namedByWaits})) AS old FROM jobs
+				 WHERE id > ? AND id < ? ORDER BY id LIMIT ?`,
+				before,
+				cursor ?? '',
+				firstIdAt(before),
+				limit,
+			),
+		waits: (before, limit, cursor) =>
+			sql.all(
+				`SELECT id AS key, (state IN ('closed','dead') AND ended_at < ?) AS old FROM waits
+				 WHERE id > ? AND id < ? ORDER BY id LIMIT ?`,
+				before,
+				cursor ?? '',
+				firstIdAt(before),
+				limit,
+			),
+		occurrences: (before, limit, cursor) =>
+			sql.all(
+				`SELECT json_array(schedule_id, origin, planned_at) AS key, at < ? AS old FROM occurrences
+				 WHERE (schedule_id, origin, planned_at) > (?, ?, ?)
+				 ORDER BY schedule_id, origin, planned_at LIMIT ?`,
+				before,
+				...(cursor === null
+					? (['', '', 0] as const)
+					: (JSON.parse(cursor) as [string, string, number])),
+				limit,
+			),
+		events: (before, limit, cursor) =>
+			sql.all(
+				`SELECT CAST(cursor AS TEXT) AS key, at < ? AS old FROM events WHERE cursor > ? ORDER BY cursor LIMIT ?`,
+				before,
+				Number(cursor ?? 0),
+				limit,
+			),
+		// An idempotency key lives as long as its job, and a day at least.
+		keys: (before, limit, cursor) =>
+			sql.all(
+				`SELECT json_array(scope, key) AS key,
+				  (job_id < ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = job_id)) AS old
+				 FROM idempotency WHERE (scope, key) > (?, ?) ORDER BY scope, key LIMIT ?`,
+				firstIdAt(before),
+				...(cursor === null ? (['', ''] as const) : (JSON.parse(cursor) as [string, string])),
+				limit,
+			),
+	};
+
+	const forget: Record<Purgeable, (key: string, before: number) => boolean> = {
+		jobs: (id, before) => {
+			const gone = sql.run(`DELETE FROM jobs WHERE id = ? AND ${mayGo}`, id, before);
+			if (gone)
+				for (const table of tablesOfJob) sql.run(`DELETE FROM ${table} WHERE job_id = ?`, id);
+			return gone;
+		},
+		waits: (id, before) =>
+			sql.run(
+				`DELETE FROM waits WHERE id = ? AND state IN ('closed','dead') AND ended_at < ?`,
+				id,
+				before,
+			),
+		occurrences: (key, before) =>
+			sql.run(
+				'DELETE FROM occurrences WHERE schedule_id = ? AND origin = ? AND planned_at = ? AND at < ?',
+				...(JSON.parse(key) as [string, string, number]),
+				before,
+			),
+		events: (cursor, before) =>
+			sql.run('DELETE FROM events WHERE cursor = ? AND at < ?', Number(cursor), before),
+		keys: (key, before) =>
+			sql.run(
+				`DELETE FROM idempotency WHERE scope = ? AND key = ? AND job_id < ?
+				 AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = job_id)`,
+				...(JSON.parse(key) as [string, string]),
+				firstIdAt(before),
+			),
+	};
+
+	return {
+		old: ({ what, before, limit, cursor }: Reads['old']['in']): Reads['old']['out'] => {
+			const rows = looks[what](before, limit, cursor);
+			return {
+				old: rows.filter(({ old }) => old === 1).map(({ key }) => key),
+				cursor: rows.length < limit ? null : rows.at(-1)!.key,
+			};
+		},
+
+		/** So many final jobs behind `cursor`, at most `limit`. */
+		finals: ({ limit, cursor }: Reads['finals']['in']): Reads['finals']['out'] => {
+			const [state = finalStates[0], id = ''] = cursor?.split(' ') ?? [];
+			const rows = sql.all<{ id: string }>(
+				`SELECT id FROM jobs WHERE state = ? AND ${isFinal} AND id > ? ORDER BY id LIMIT ?`,
+				state,
+				id,
+				limit,
+			);
+			const next = finalStates[finalStates.indexOf(state as (typeof finalStates)[number]) + 1];
+			return {
+				count: rows.length,
+				cursor:
+					rows.length === limit
+						? `${state} ${rows.at(-1)!.id}`
+						: next === undefined
+							? null
+							: `${next} `,
+			};
+		},
+
+		purge: ({ what, keys, before }: Deeds['purge']['in']): Deeds['purge']['out'] => {
+			const named =
+				what === 'jobs'
+					? new Set(sql.all<{ id: string }>(namedByWaits).map(({ id }) => id))
+					: undefined;
+			return keys.filter((key) => !named?.has(key) && forget[what](key, before));
+		},
+	};
+}
+
+/** The least UUIDv7 of an instant. */
+export function firstIdAt(at: number): string {
+	const hex = Math.max(0, at).toString(16).padStart(12, '0');
+	return `${hex.slice(0, 8)}-${hex.slice(8)}`;
+}

@@ -1,0 +1,94 @@
+/** Bodies of the calls that look after the service itself: its state, backups, draining, restored jobs. */
+
+import type { JobState } from './states';
+
+/** What a copy of the store holds, read from the copy itself. */
+export interface BackupContents {
+	/** Version of the store's shape. */
+	schema: number;
+	/** How often the store was opened. */
+	term: number;
+	hubId: string;
+	jobs: Record<JobState, number>;
+	robots: number;
+	schedules: number;
+}
+
+/** The last file of a backup: what the others are. */
+export interface BackupManifest {
+	format: 1;
+	/** When it was taken. */
+	at: number;
+	/** Of the program that took it. */
+	version: string;
+	store: BackupContents;
+	files: { name: string; bytes: number; sha256: string }[];
+}
+
+export interface BackupRecord {
+	at: number;
+	bytes: number;
+}
+
+export interface ServiceStatus {
+	version: string;
+	/** `ready`, or what keeps it from taking work. */
+	readiness: string;
+	startedAt: number;
+	/** Version of the store's shape. */
+	schema: number;
+	/** Attempts that are with robots now. */
+	attempts: number;
+	/** Robots connected now. */
+	robots: number;
+	disk: {
+		/** `low` = no new jobs; `full` = no assignments either. Results are always taken. */
+		level: 'ample' | 'low' | 'full';
+		freeBytes: number;
+		minFreeBytes: number;
+		storeBytes: number;
+	};
+	retention: {
+		/** When the last look through everything ended; null = none has yet. */
+		lastAt: number | null;
+		/** What was forgotten since the service started. */
+		purged: number;
+		/** What the look under way has found and not yet forgotten. */
+		backlog: number;
+	};
+	lastBackup: BackupRecord | null;
+	/** When the store was restored, from a backup of when, and how many jobs still wait to be released. */
+	restored: { at: number; backupAt: number; waiting: number } | null;
+}
+
+export interface ReleaseRequest {
+	/** Default: all that wait. */
+	jobIds?: string[];
+	/** Also those that may have run since the backup. */
+	again?: boolean;
+}
+
+export interface ReleaseAnswer {
+	released: number;
+	/** The first thousand that were not released, and why. */
+	kept: { jobId: string; reason: string }[];
+	keptInAll: number;
+}
+
+/** What is over and older than it is kept. */
+export interface PurgeAnswer {
+	/** Nothing was forgotten, only counted. */
+	dryRun: boolean;
+	jobs: number;
+	waits: number;
+	occurrences: number;
+	events: number;
+	/** Idempotency keys. */
+	keys: number;
+	/** Time ran out: call again for the rest. */
+	more: boolean;
+}
+
+export interface PurgeRequest {
+	dryRun?: boolean;
+}

@@ -1,0 +1,57 @@
+/** What doctor makes of what the service says of itself. */
+import { serviceFindings } from '../../../dispatcher/cli/doctor';
+import type { ServiceStatus } from '../../../protocol';
+
+const dayMs = 86_400_000;
+const now = 1_800_000_000_000;
+const well: ServiceStatus = {
+	version: '1.0.0',
+	readiness: 'ready',
+	startedAt: now - 1000,
+	schema: 2,
+	attempts: 0,
+	robots: 1,
+	disk: { level: 'ample', freeBytes: 5 * 2 ** 30, minFreeBytes: 2 ** 30, storeBytes: 2 ** 20 },
+	retention: { lastAt: now - 1000, purged: 3, backlog: 0 },
+	lastBackup: { at: now - dayMs, bytes: 2 ** 20 },
+	restored: null,
+};
+const wrong = (status: Partial<ServiceStatus>, since = now - 100 * dayMs) =>
+	serviceFindings({ ...well, ...status }, since, now)
+		.filter(({ ok }) => !ok)
+		.map(({ check, mend }) => `${check}: ${mend}`);
+
+test('a service that is well gives nothing to mend', () => {
+	expect(wrong({})).toEqual([]);
+	expect(serviceFindings(well, now, now).map(({ text }) => text)).toContain(
+		'5120 MiB free, 1024 MiB wanted, the store has 1 MiB',
+	);
+});
+
+test.each<[string, Partial<ServiceStatus>, string]>([
+	['a disk that runs full', { disk: { ...well.disk, level: 'low' } }, 'disk: robot-fleet purge'],
+	[
+		'an old backup',
+		{ lastBackup: { at: now - 8 * dayMs, bytes: 1 } },
+		'backup: robot-fleet backup',
+	],
+	['no backup of an old fleet', { lastBackup: null }, 'backup: robot-fleet backup'],
+	[
+		'old records that nobody forgets',
+		{ retention: { lastAt: now - 2 * dayMs, purged: 0, backlog: 0 } },
+		'retention: robot-fleet purge',
+	],
+	[
+		'restored jobs that wait',
+		{ restored: { at: now, backupAt: now, waiting: 3 } },
+		'restored: robot-fleet jobs release --all',
+	],
+	['a drain somebody forgot', { readiness: 'draining' }, 'drain: robot-fleet drain --undo'],
+])('%s is named, with the command that mends it', (_, status, expected) => {
+	expect(wrong(status)).toHaveLength(1);
+	expect(wrong(status)[0]).toContain(expected);
+});
+
+test('a young fleet may be without a backup yet', () => {
+	expect(wrong({ lastBackup: null }, now - dayMs)).toEqual([]);
+});
