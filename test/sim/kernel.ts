@@ -12,6 +12,9 @@ const nextRound = setImmediate;
 
 const settled = () => new Promise<void>((resolve) => void nextRound(resolve));
 
+/** No timer is finer: who sleeps for the rest of a rounding error must not sleep for ever. */
+const finestMs = 0.01;
+
 /** One life of a program. Its events die with it; while it is paused they wait. */
 export class Process {
 	readonly name: string;
@@ -71,7 +74,7 @@ export class Kernel {
 				owner.sleepers -= 1;
 				resolve(false);
 			};
-			const timer = this.after(ms, owner, () => {
+			const timer = this.after(ms > 0 ? Math.max(ms, finestMs) : 0, owner, () => {
 				signal?.removeEventListener('abort', wake);
 				owner.sleepers -= 1;
 				resolve(true);
