@@ -40,8 +40,11 @@ export class Sessions {
 		// From here to the end nothing is awaited: what is compared is what is.
 		if (!fleet.get(hello.robot_id)) throw new Problem('robot-revoked');
 		this.#displace(entry, hello);
+		const { labels, capabilities } = entry.stored;
 		const robot = fleet.put({ ...entry.stored, ...said });
-		this.#context.lanes.putRobot(robot);
+		// Matching it with every lane anew would make a whole fleet's return expensive.
+		const changed = labels !== said.labels || capabilities !== said.capabilities;
+		if (changed) this.#context.lanes.putRobot(robot);
 		const session: Session = {
 			bootId: hello.boot_id,
 			sink,

@@ -1,8 +1,8 @@
 /**
  * The robots' door: WebSockets on /api/v1/robots/link, and one sweep over all of them.
  *
- * Who has not proved a key holds a seat for 10 s at most, and there are few such seats; so strangers
- * cannot crowd out robots. One interval serves all sockets: it pings the quiet ones and ends those
+ * Who has not proved a key holds a seat for 10 s at most, and there are few such seats; who finds none
+ * waits in line (seats.ts). One interval serves all sockets: it pings the quiet ones and ends those
  * whose machine is gone without a word (half-open).
  */
 import type { IncomingMessage, Server } from 'node:http';
@@ -13,10 +13,8 @@ import type { HostGate } from './app';
 import type { House } from './door';
 import { isLoopback } from './host-gate';
 import { RobotLink } from './robot-link';
+import { type Guest, Seats } from './seats';
 
-const maxStrangers = 256;
-/** Loopback is excepted: proxies, tunnels and simulated fleets all come from there. */
-const maxStrangersPerAddress = 8;
 const sweepMs = 1_000;
 
 export class RobotsDoor {
@@ -30,8 +28,15 @@ export class RobotsDoor {
 	});
 	/** All links, and of those not yet proved the address. */
 	readonly #links = new Map<RobotLink, string | null>();
-	readonly #strangersAt = new Map<string, number>();
-	#strangers = 0;
+	readonly #seats = new Seats({
+		seats: 256,
+		seatsPerAddress: 8,
+		isTrusted: isLoopback,
+		inLine: 16_384,
+		// An agent gives up after `authenticateMs`; it hears of us before.
+		lineMs: 0.8 * limits.authenticateMs,
+		perTurn: 32,
+	});
 	readonly #over = new AbortController();
 
 	constructor(house: House, heartbeatMs: number = limits.heartbeatMs) {
@@ -51,23 +56,39 @@ export class RobotsDoor {
 				return decline(socket, error as Problem);
 			}
 			const address = addressOf(request);
-			this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
-				const link = new RobotLink(webSocket, socket, this.#house, this.#heartbeatMs, () =>
-					this.#proved(link),
-				);
-				this.#links.set(link, address);
-				this.#count(address, 1);
-				webSocket.once('close', () => {
-					this.#proved(link);
-					this.#links.delete(link);
-				});
+			const guest: Guest = {
+				address,
+				since: this.#house.clock.monotonic(),
+				enter: () => this.#upgrade(request, socket, head, address),
+				turnAway: () => decline(socket, crowded()),
+			};
+			socket.once('close', () => this.#seats.goAway(guest));
+			if (!this.#seats.ask(guest)) decline(socket, crowded());
+		});
+	}
+
+	/** Its seat is given back when the key is proved, or the socket closed. */
+	#upgrade(request: IncomingMessage, socket: Duplex, head: Buffer, address: string): void {
+		let seated = false;
+		this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
+			seated = true;
+			const link = new RobotLink(webSocket, socket, this.#house, this.#heartbeatMs, () =>
+				this.#proved(link),
+			);
+			this.#links.set(link, address);
+			webSocket.once('close', () => {
+				this.#proved(link);
+				this.#links.delete(link);
 			});
 		});
+		// What was no valid handshake has been answered already.
+		if (!seated) this.#seats.leave(address);
 	}
 
 	/** Says goodbye to all robots; they carry on and come back. Harmless when called twice. */
 	close(): void {
 		this.#over.abort();
+		this.#seats.sweep(Infinity);
 		for (const link of this.#links.keys()) link.close(closeCodes.goodbye, 'the service stops');
 	}
 
@@ -87,14 +108,6 @@ export class RobotsDoor {
 		}
 		hostGate(request.headers.host, request.headers.origin, request.socket);
 		if (this.#over.signal.aborted) throw new Problem('not-ready', { state: 'stopping' });
-		const address = addressOf(request);
-		const here = isLoopback(address) ? 0 : (this.#strangersAt.get(address) ?? 0);
-		if (this.#strangers >= maxStrangers || here >= maxStrangersPerAddress) {
-			throw new Problem('too-many', {
-				what: 'robots that have not proved their key',
-				retryMs: 10_000,
-			});
-		}
 	}
 
 	/** The link gives its stranger's seat back. Harmless when called twice. */
@@ -102,14 +115,7 @@ export class RobotsDoor {
 		const address = this.#links.get(link);
 		if (address === null || address === undefined) return;
 		this.#links.set(link, null);
-		this.#count(address, -1);
-	}
-
-	#count(address: string, by: 1 | -1): void {
-		this.#strangers += by;
-		const here = (this.#strangersAt.get(address) ?? 0) + by;
-		if (here > 0) this.#strangersAt.set(address, here);
-		else this.#strangersAt.delete(address);
+		this.#seats.leave(address);
 	}
 
 	async #sweepUntilClosed(): Promise<void> {
@@ -127,6 +133,7 @@ export class RobotsDoor {
 	}
 
 	#sweep(now: number, ping: boolean): void {
+		this.#seats.sweep(now);
 		for (const [link, address] of this.#links) {
 			if (address !== null) {
 				if (now - link.openedAt > limits.authenticateMs) link.terminate();
@@ -143,6 +150,9 @@ function addressOf(request: IncomingMessage): string {
 	const address = request.socket.remoteAddress ?? 'unknown';
 	return address.startsWith('::ffff:') ? address.slice(7) : address;
 }
+
+const crowded = () =>
+	new Problem('too-many', { what: 'robots that have not proved their key', retryMs: 10_000 });
 
 function decline(socket: Duplex, problem: Problem): void {
 	const body = JSON.stringify({ error: problem.toBody() });
