@@ -3,8 +3,18 @@
  * agree before anything else is said. Being away is not an event of the job: only the loss clock of
  * its attempt starts to run.
  */
-import type { Hello, HeldAttempt, Verdict, VerdictAct } from '../../protocol';
+import type {
+	Hello,
+	HeldAttempt,
+	JobAccepted,
+	JobRejected,
+	JobResultMessage,
+	StatusUpdate,
+	Verdict,
+	VerdictAct,
+} from '../../protocol';
 import { limits, Problem } from '../../protocol';
+import type { OutputFrame } from '../../protocol/frames';
 import type { StoredAttempt } from '../store/store';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
@@ -45,19 +55,13 @@ export class Sessions {
 		// Matching it with every lane anew would make a whole fleet's return expensive.
 		const changed = labels !== said.labels || capabilities !== said.capabilities;
 		if (changed) this.#context.lanes.putRobot(robot);
-		const session: Session = {
-			bootId: hello.boot_id,
-			sink,
-			stopping: false,
-			seenAt: clock.monotonic(),
-			metrics: {},
-		};
+		const session = new OpenSession(this.#context, this.#attempts, robot, hello.boot_id, sink);
 		robot.session = session;
-		const verdicts = this.#compare(robot, hello, known, forgot);
+		session.verdicts = this.#compare(robot, hello, known, forgot);
 		fleet.review(robot);
 		turns.nudge();
 		log.info('robot connected', { robotId: robot.robotId, name: robot.stored.name });
-		return this.#session(robot, session, verdicts);
+		return session;
 	}
 
 	/** One identity, one connection. The same process may replace its own dead socket at once. */
@@ -134,38 +138,93 @@ export class Sessions {
 		// Given up as lost and not tried again: what it still finds out is kept as a late result.
 		return ours.outcome === 'lost' && live === undefined ? 'continue' : 'kill';
 	}
+}
 
-	#session(robot: RobotEntry, session: Session, verdicts: Verdict[]): RobotSession {
+const noVerdicts: Verdict[] = [];
+const noMetrics: Record<string, number> = {};
+
+/**
+ * One robot's open session. There are thousands, nearly all of them idle: no closures, and nothing
+ * of its own until there is something to keep.
+ */
+class OpenSession implements Session, RobotSession {
+	readonly bootId: string;
+	readonly sink: RobotSink;
+	verdicts = noVerdicts;
+	metrics = noMetrics;
+	stopping = false;
+	seenAt: number;
+	readonly #context: Context;
+	readonly #attempts: Attempts;
+	readonly #robot: RobotEntry;
+
+	constructor(
+		context: Context,
+		attempts: Attempts,
+		robot: RobotEntry,
+		bootId: string,
+		sink: RobotSink,
+	) {
+		this.#context = context;
+		this.#attempts = attempts;
+		this.#robot = robot;
+		this.bootId = bootId;
+		this.sink = sink;
+		this.seenAt = context.clock.monotonic();
+	}
+
+	get robotId(): string {
+		return this.#robot.robotId;
+	}
+
+	get name(): string {
+		return this.#robot.stored.name;
+	}
+
+	seen(): void {
+		this.seenAt = this.#context.clock.monotonic();
+	}
+
+	accepted(message: JobAccepted): void {
+		if (this.#isCurrent()) this.#attempts.accepted(this.robotId, message);
+	}
+
+	rejected(message: JobRejected): void {
+		if (this.#isCurrent()) this.#attempts.rejected(this.robotId, message);
+	}
+
+	result(message: JobResultMessage): void {
+		if (this.#isCurrent()) this.#attempts.result(this.robotId, this, message);
+	}
+
+	status(message: StatusUpdate): void {
+		if (this.#isCurrent()) this.#attempts.status(this.robotId, message);
+	}
+
+	output(frame: OutputFrame): void {
+		if (this.#isCurrent()) this.#attempts.output(this.robotId, this, frame);
+	}
+
+	heartbeat(metrics: Record<string, number>): void {
+		this.metrics = metrics;
+	}
+
+	takesNoMore(): void {
+		this.stopping = true;
+		this.#context.fleet.review(this.#robot);
+	}
+
+	closed(): void {
+		if (!this.#isCurrent()) return;
 		const { fleet, clock, log, turns } = this.#context;
-		const attempts = this.#attempts;
-		const { robotId } = robot;
-		const current = () => robot.session === session;
-		return {
-			robotId,
-			name: robot.stored.name,
-			verdicts,
-			seen: () => {
-				session.seenAt = clock.monotonic();
-			},
-			accepted: (message) => current() && attempts.accepted(robotId, message),
-			rejected: (message) => current() && attempts.rejected(robotId, message),
-			result: (message) => current() && attempts.result(robotId, session, message),
-			status: (message) => current() && attempts.status(robotId, message),
-			output: (frame) => current() && attempts.output(robotId, session, frame),
-			heartbeat: (metrics) => {
-				session.metrics = metrics;
-			},
-			stopping: () => {
-				session.stopping = true;
-				fleet.review(robot);
-			},
-			closed: () => {
-				if (!current()) return;
-				robot.session = undefined;
-				fleet.review(robot);
-				log.info('robot disconnected', { robotId, name: robot.stored.name });
-				void turns.deed('robotsSeen', { ids: [robotId], at: clock.now() }).catch(() => undefined);
-			},
-		};
+		const { robotId, name } = this;
+		this.#robot.session = undefined;
+		fleet.review(this.#robot);
+		log.info('robot disconnected', { robotId, name });
+		void turns.deed('robotsSeen', { ids: [robotId], at: clock.now() }).catch(() => undefined);
+	}
+
+	#isCurrent(): boolean {
+		return this.#robot.session === this;
 	}
 }

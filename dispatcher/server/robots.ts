@@ -12,12 +12,12 @@ import { closeCodes, limits, paths, Problem } from '../../protocol';
 import type { HostGate } from './app';
 import type { House } from './door';
 import { isLoopback } from './host-gate';
-import { RobotLink } from './robot-link';
+import { type LinkKeeper, RobotLink, RobotSocket } from './robot-link';
 import { type Guest, Seats } from './seats';
 
 const sweepMs = 1_000;
 
-export class RobotsDoor {
+export class RobotsDoor implements LinkKeeper {
 	readonly #house: House;
 	readonly #heartbeatMs: number;
 	readonly #sockets = new WebSocketServer({
@@ -25,6 +25,7 @@ export class RobotsDoor {
 		perMessageDeflate: false,
 		maxPayload: limits.maxControlFrameBytes,
 		clientTracking: false,
+		WebSocket: RobotSocket,
 	});
 	/** All links, and of those not yet proved the address. */
 	readonly #links = new Map<RobotLink, string | null>();
@@ -49,40 +50,41 @@ export class RobotsDoor {
 	attach(server: Server, hostGate: HostGate): void {
 		server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
 			// Without a listener an error of this raw socket would end the process.
-			socket.on('error', () => socket.destroy());
+			socket.on('error', destroy);
 			try {
 				this.#admit(request, hostGate);
 			} catch (error) {
 				return decline(socket, error as Problem);
 			}
-			const address = addressOf(request);
-			const guest: Guest = {
-				address,
-				since: this.#house.clock.monotonic(),
-				enter: () => this.#upgrade(request, socket, head, address),
-				turnAway: () => decline(socket, crowded()),
-			};
-			socket.once('close', () => this.#seats.goAway(guest));
-			if (!this.#seats.ask(guest)) decline(socket, crowded());
+			this.#queue(request, socket, head);
 		});
 	}
 
-	/** Its seat is given back when the key is proved, or the socket closed. */
+	#queue(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+		const address = addressOf(request);
+		const guest: Guest = {
+			address,
+			since: this.#house.clock.monotonic(),
+			enter: () => {
+				// Nothing of the line, nor of the request, stays with the robot.
+				socket.off('close', gone);
+				this.#upgrade(request, socket, head, address);
+			},
+			turnAway: () => decline(socket, crowded()),
+		};
+		const gone = () => this.#seats.goAway(guest);
+		socket.on('close', gone);
+		if (!this.#seats.ask(guest)) decline(socket, crowded());
+	}
+
 	#upgrade(request: IncomingMessage, socket: Duplex, head: Buffer, address: string): void {
-		let seated = false;
+		let link: RobotLink | undefined;
 		this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
-			seated = true;
-			const link = new RobotLink(webSocket, socket, this.#house, this.#heartbeatMs, () =>
-				this.#proved(link),
-			);
+			link = new RobotLink(webSocket, socket, this.#house, this.#heartbeatMs, this);
 			this.#links.set(link, address);
-			webSocket.once('close', () => {
-				this.#proved(link);
-				this.#links.delete(link);
-			});
 		});
 		// What was no valid handshake has been answered already.
-		if (!seated) this.#seats.leave(address);
+		if (!link) this.#seats.leave(address);
 	}
 
 	/** Says goodbye to all robots; they carry on and come back. Harmless when called twice. */
@@ -111,11 +113,16 @@ export class RobotsDoor {
 	}
 
 	/** The link gives its stranger's seat back. Harmless when called twice. */
-	#proved(link: RobotLink): void {
+	proved(link: RobotLink): void {
 		const address = this.#links.get(link);
 		if (address === null || address === undefined) return;
 		this.#links.set(link, null);
 		this.#seats.leave(address);
+	}
+
+	closed(link: RobotLink): void {
+		this.proved(link);
+		this.#links.delete(link);
 	}
 
 	async #sweepUntilClosed(): Promise<void> {
@@ -144,6 +151,10 @@ export class RobotsDoor {
 			else if (ping && silent >= this.#heartbeatMs) link.ping();
 		}
 	}
+}
+
+function destroy(this: Duplex): void {
+	this.destroy();
 }
 
 function addressOf(request: IncomingMessage): string {

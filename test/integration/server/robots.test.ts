@@ -199,7 +199,7 @@ test('messages reach the session as they are, fields of newer agents included', 
 	);
 	expect(await fake.wait('output')).toMatchObject({ offset: 5, stream: 'stderr' });
 	link.say('control', { action: 'goodbye' });
-	await fake.wait('stopping');
+	await fake.wait('takesNoMore');
 	link.say('control', { action: 'ping' });
 	expect((await link.next('control')).payload).toEqual({ action: 'pong' });
 });
