@@ -60,11 +60,15 @@ export interface RobotEntry extends Terms {
 	labels: Record<string, string>;
 	capabilities: string[];
 	session: Session | undefined;
-	readonly held: Map<string, Live>;
+	/** By job. Change it with `hold` and `release` only: all that hold nothing share one. */
+	held: ReadonlyMap<string, Live>;
 	/** Slots promised to assigns, and slots given back by results, of the turn being committed. */
 	reserved: number;
 	freeing: number;
 }
+
+/** An empty map of its own for each of thousands of idle robots would be a tenth of what they cost. */
+const nothing: ReadonlyMap<string, Live> = new Map();
 
 export class Fleet {
 	readonly #robots = new Map<string, RobotEntry>();
@@ -95,7 +99,7 @@ export class Fleet {
 				labels,
 				capabilities,
 				session: undefined,
-				held: new Map(),
+				held: nothing,
 				reserved: 0,
 				freeing: 0,
 			};
@@ -190,16 +194,22 @@ export class Fleet {
 	hold(live: Live): void {
 		this.#lives.set(live.jobId, live);
 		const entry = this.#robots.get(live.robotId);
-		entry?.held.set(live.jobId, live);
-		if (entry) this.review(entry);
+		if (!entry) return;
+		if (entry.held === nothing) entry.held = new Map([[live.jobId, live]]);
+		else (entry.held as Map<string, Live>).set(live.jobId, live);
+		this.review(entry);
 	}
 
 	release(live: Live): void {
 		if (this.#lives.get(live.jobId) !== live) return;
 		this.#lives.delete(live.jobId);
 		const entry = this.#robots.get(live.robotId);
-		entry?.held.delete(live.jobId);
-		if (entry) this.review(entry);
+		if (!entry) return;
+		if (entry.held.has(live.jobId)) {
+			if (entry.held.size === 1) entry.held = nothing;
+			else (entry.held as Map<string, Live>).delete(live.jobId);
+		}
+		this.review(entry);
 	}
 }
 

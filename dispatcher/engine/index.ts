@@ -102,7 +102,7 @@ export interface RobotSession {
 	output(frame: OutputFrame): void;
 	heartbeat(metrics: Record<string, number>): void;
 	/** The robot says it takes no new jobs (it stops, or its owner paused it). */
-	stopping(): void;
+	takesNoMore(): void;
 	/** The connection is gone. Harmless when called twice. */
 	closed(): void;
 }

@@ -3,8 +3,18 @@
  * agree before anything else is said. Being away is not an event of the job: only the loss clock of
  * its attempt starts to run.
  */
-import type { Hello, HeldAttempt, Verdict, VerdictAct } from '../../protocol';
+import type {
+	Hello,
+	HeldAttempt,
+	JobAccepted,
+	JobRejected,
+	JobResultMessage,
+	StatusUpdate,
+	Verdict,
+	VerdictAct,
+} from '../../protocol';
 import { isFinal, limits, Problem } from '../../protocol';
+import type { OutputFrame } from '../../protocol/frames';
 import type { StoredAttempt } from '../store/store';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
@@ -16,6 +26,7 @@ export class Sessions {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
 	readonly #outputFlow: OutputFlow;
+	readonly #parts: SessionParts;
 	/** What each robot said of its attempts when it last came, live ones left out. */
 	readonly #reported = new Map<string, HeldAttempt[]>();
 	readonly #knownHere = new WeakSet<HeldAttempt>();
@@ -24,6 +35,7 @@ export class Sessions {
 		this.#context = context;
 		this.#attempts = attempts;
 		this.#outputFlow = outputFlow;
+		this.#parts = { context, attempts, outputFlow };
 	}
 
 	/** An attempt of this job that a robot holds and the store has never heard of. */
@@ -67,22 +79,20 @@ export class Sessions {
 		// From here to the end nothing is awaited: what is compared is what is.
 		if (!fleet.get(hello.robot_id)) throw new Problem('robot-revoked');
 		this.#displace(entry, hello);
+		const { labels, capabilities } = entry.stored;
 		const robot = fleet.put({ ...entry.stored, ...said });
-		this.#context.lanes.putRobot(robot);
-		const session: Session = {
-			bootId: hello.boot_id,
-			sink,
-			stopping: false,
-			seenAt: clock.monotonic(),
-			metrics: {},
-		};
+		// Matching it with every lane anew would make a whole fleet's return expensive.
+		const changed = labels !== said.labels || capabilities !== said.capabilities;
+		if (changed) this.#context.lanes.putRobot(robot);
+		const session = new OpenSession(this.#parts, robot, hello.boot_id, sink);
 		robot.session = session;
 		const { verdicts, losses } = this.#compare(robot, hello, known, lastWords, forgot);
+		session.verdicts = verdicts;
 		if (forgot) void this.#believe(robot, hello.journal_id, losses);
 		fleet.review(robot);
 		turns.nudge();
 		log.info('robot connected', { robotId: robot.robotId, name: robot.stored.name });
-		return this.#session(robot, session, verdicts);
+		return session;
 	}
 
 	/** One identity, one connection. The same process may replace its own dead socket at once. */
@@ -209,44 +219,97 @@ export class Sessions {
 		// What an attempt still finds out that nobody followed is kept as a late result.
 		return lastWord ? 'continue' : 'kill';
 	}
+}
 
-	#session(robot: RobotEntry, session: Session, verdicts: Verdict[]): RobotSession {
-		const { fleet, clock, log, turns } = this.#context;
-		const attempts = this.#attempts;
-		const outputFlow = this.#outputFlow;
-		const { robotId } = robot;
-		const current = () => robot.session === session;
-		return {
-			robotId,
-			name: robot.stored.name,
-			verdicts,
-			seen: () => {
-				session.seenAt = clock.monotonic();
-			},
-			accepted: (message) => current() && attempts.accepted(robotId, message),
-			rejected: (message) => current() && attempts.rejected(robotId, message),
-			result: (message) => current() && attempts.result(robotId, session, message),
-			status: (message) => current() && attempts.status(robotId, message),
-			output: (frame) => {
-				// On a full disk the room is for results; the robot keeps its output and sends it again.
-				if (current() && !this.#context.diskFull()) outputFlow.take(robotId, session, frame);
-			},
-			heartbeat: (metrics) => {
-				session.metrics = metrics;
-			},
-			stopping: () => {
-				session.stopping = true;
-				fleet.review(robot);
-			},
-			closed: () => {
-				if (!current()) return;
-				robot.session = undefined;
-				outputFlow.forget(session);
-				fleet.review(robot);
-				log.info('robot disconnected', { robotId, name: robot.stored.name });
-				void turns.deed('robotsSeen', { ids: [robotId], at: clock.now() }).catch(() => undefined);
-			},
-		};
+/** What all sessions share. */
+interface SessionParts {
+	context: Context;
+	attempts: Attempts;
+	outputFlow: OutputFlow;
+}
+
+const noVerdicts: Verdict[] = [];
+const noMetrics: Record<string, number> = {};
+
+/**
+ * One robot's open session. There are thousands, nearly all of them idle: no closures, and nothing
+ * of its own until there is something to keep.
+ */
+class OpenSession implements Session, RobotSession {
+	readonly bootId: string;
+	readonly sink: RobotSink;
+	verdicts = noVerdicts;
+	metrics = noMetrics;
+	stopping = false;
+	seenAt: number;
+	readonly #parts: SessionParts;
+	readonly #robot: RobotEntry;
+
+	constructor(parts: SessionParts, robot: RobotEntry, bootId: string, sink: RobotSink) {
+		this.#parts = parts;
+		this.#robot = robot;
+		this.bootId = bootId;
+		this.sink = sink;
+		this.seenAt = parts.context.clock.monotonic();
+	}
+
+	get robotId(): string {
+		return this.#robot.robotId;
+	}
+
+	get name(): string {
+		return this.#robot.stored.name;
+	}
+
+	seen(): void {
+		this.seenAt = this.#parts.context.clock.monotonic();
+	}
+
+	accepted(message: JobAccepted): void {
+		if (this.#isCurrent()) this.#parts.attempts.accepted(this.robotId, message);
+	}
+
+	rejected(message: JobRejected): void {
+		if (this.#isCurrent()) this.#parts.attempts.rejected(this.robotId, message);
+	}
+
+	result(message: JobResultMessage): void {
+		if (this.#isCurrent()) this.#parts.attempts.result(this.robotId, this, message);
+	}
+
+	status(message: StatusUpdate): void {
+		if (this.#isCurrent()) this.#parts.attempts.status(this.robotId, message);
+	}
+
+	output(frame: OutputFrame): void {
+		const { context, outputFlow } = this.#parts;
+		// On a full disk the room is for results; the robot keeps its output and sends it again.
+		if (this.#isCurrent() && !context.diskFull()) outputFlow.take(this.robotId, this, frame);
+	}
+
+	heartbeat(metrics: Record<string, number>): void {
+		this.metrics = metrics;
+	}
+
+	takesNoMore(): void {
+		this.stopping = true;
+		this.#parts.context.fleet.review(this.#robot);
+	}
+
+	closed(): void {
+		if (!this.#isCurrent()) return;
+		const { context, outputFlow } = this.#parts;
+		const { fleet, clock, log, turns } = context;
+		const { robotId, name } = this;
+		this.#robot.session = undefined;
+		outputFlow.forget(this);
+		fleet.review(this.#robot);
+		log.info('robot disconnected', { robotId, name });
+		void turns.deed('robotsSeen', { ids: [robotId], at: clock.now() }).catch(() => undefined);
+	}
+
+	#isCurrent(): boolean {
+		return this.#robot.session === this;
 	}
 }
 

@@ -21,6 +21,8 @@ export interface House {
 	readonly engine: Engine;
 	readonly clock: Clock;
 	readonly log: Log;
+	/** Checks a robot's signature; a simulation does it within its own time. */
+	proves?(publicKey: string, text: string, signature: string): Promise<boolean>;
 	readonly version: string;
 	/** Makes a checked copy of everything. */
 	takeBackup(): Promise<Backup>;

@@ -10,17 +10,23 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
-import type { RawData, WebSocket } from 'ws';
+import { type RawData, WebSocket } from 'ws';
 import {
 	chooseProtocol,
+	type CancelJob,
 	closeCodes,
 	type Hello,
 	helloProof,
 	type HubMessages,
+	type JobAssignment,
 	limits,
+	type OutputAck,
+	type OutputCredit,
 	Problem,
 	protocolRange,
 	rangeText,
+	type ResultAck,
+	type Revoke,
 	type RobotMessages,
 	type RobotRegistered,
 	sharedFeatures,
@@ -47,15 +53,59 @@ const hubFeatures = [...wireFeatures, ...[...kinds.keys()].map((kind) => `kind:$
 /** A robot that does not read its socket is as good as gone, and must not fill our memory. */
 const maxUnsentBytes = 16 * 1024 * 1024;
 
-export class RobotLink {
-	readonly #socket: WebSocket;
+/** The door behind which all links stand. */
+export interface LinkKeeper {
+	/** The robot has proved its key. */
+	proved(link: RobotLink): void;
+	closed(link: RobotLink): void;
+}
+
+/**
+ * A socket that knows its link, so that all sockets share the same few listeners: thousands are idle,
+ * and closures of their own would be a good part of what each costs.
+ */
+export class RobotSocket extends WebSocket {
+	link: RobotLink | undefined;
+
+	/** From now on the link hears what comes. */
+	serve(link: RobotLink): void {
+		this.link = link;
+		this.on('message', heard);
+		this.on('pong', alive);
+		this.on('ping', alive);
+		this.on('close', closed);
+		this.on('error', failed);
+	}
+}
+
+const linkOf = (socket: WebSocket) => (socket as RobotSocket).link;
+
+function heard(this: WebSocket, data: RawData, isBinary: boolean): void {
+	linkOf(this)?.receive(data, isBinary);
+}
+
+function alive(this: WebSocket): void {
+	linkOf(this)?.alive();
+}
+
+function closed(this: WebSocket): void {
+	linkOf(this)?.closed();
+}
+
+function failed(this: WebSocket, error: Error): void {
+	linkOf(this)?.failed(error);
+}
+
+export class RobotLink implements RobotSink {
+	readonly #socket: RobotSocket;
 	/** What lies below the socket, so that several messages can leave as one packet. */
 	readonly #wire: Duplex;
 	#corked = false;
 	readonly #house: House;
-	readonly #onProved: () => void;
+	readonly #keeper: LinkKeeper;
 	readonly #heartbeatMs: number;
-	readonly #nonce = randomBytes(32).toString('base64url');
+	/** Good for one proof. */
+	#nonce = randomBytes(32).toString('base64url');
 	readonly #idPrefix = randomBytes(6).toString('base64url');
 	/** The agent speaks more than we know. */
 	#newer = false;
@@ -73,24 +123,19 @@ export class RobotLink {
 	readonly openedAt: number;
 
 	constructor(
-		socket: WebSocket,
+		socket: RobotSocket,
 		wire: Duplex,
 		house: House,
 		heartbeatMs: number,
-		onProved: () => void,
+		keeper: LinkKeeper,
 	) {
 		this.#socket = socket;
 		this.#wire = wire;
 		this.#house = house;
 		this.#heartbeatMs = heartbeatMs;
-		this.#onProved = onProved;
+		this.#keeper = keeper;
 		this.openedAt = this.seenAt = house.clock.monotonic();
-		socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
-		socket.on('pong', () => this.#alive());
-		socket.on('ping', () => this.#alive());
-		socket.on('close', () => this.#closed());
-		// Every error of a socket is followed by its close; there is nothing to add.
-		socket.on('error', (error) => house.log.debug('a robot’s socket failed', { error }));
+		socket.serve(this);
 		this.#say('connected', {
 			hub_id: house.engine.hubId,
 			protocol: protocolRange,
@@ -129,13 +174,13 @@ export class RobotLink {
 		this.#socket.ping();
 	}
 
-	#alive(): void {
+	alive(): void {
 		this.seenAt = this.#house.clock.monotonic();
 		this.#session?.seen();
 	}
 
-	#receive(data: RawData, isBinary: boolean): void {
-		this.#alive();
+	receive(data: RawData, isBinary: boolean): void {
+		this.alive();
 		let id: string | undefined;
 		try {
 			if (isBinary) return this.#takeOutput(data as Buffer);
@@ -202,7 +247,7 @@ export class RobotLink {
 	): void {
 		if (action === 'ping') return this.#say('control', { action: 'pong' }, id);
 		if (action === 'goodbye' || action === 'pause' || action === 'shutdown')
-			return session.stopping();
+			return session.takesNoMore();
 		if (action === 'note') {
 			this.#house.log.info('a robot notes', {
 				robotId: session.robotId,
@@ -241,14 +286,16 @@ export class RobotLink {
 			const { engine } = this.#house;
 			const key = await engine.robotKey(hello.robot_id);
 			const text = helloProof(engine.hubId, hello.robot_id, this.#nonce);
-			if (!proves(key, text, hello.signature)) throw new Problem('bad-proof');
+			this.#nonce = '';
+			const check = this.#house.proves ?? proves;
+			if (!(await check(key, text, hello.signature))) throw new Problem('bad-proof');
 			if (this.#isClosed()) return;
-			const session = await engine.connect(hello, this.#sink());
+			const session = await engine.connect(hello, this);
 			// The socket may have closed while the engine opened the session.
 			if (this.#isClosed()) return session.closed();
 			this.#session = session;
 			this.#state = 'registered';
-			this.#onProved();
+			this.#keeper.proved(this);
 			this.#sayRegistered(session, protocol, id);
 		} catch (error) {
 			if (this.#isClosed()) return;
@@ -285,17 +332,30 @@ export class RobotLink {
 		for (const text of early) this.#send(text);
 	}
 
-	/** The engine's voice. Never blocks and never throws: a dead socket is told by its close. */
-	#sink(): RobotSink {
-		return {
-			assign: (assignment) => this.#sayOrKeep('job_assignment', assignment),
-			cancel: (cancel) => this.#sayOrKeep('cancel_job', cancel),
-			revoke: (revoke) => this.#sayOrKeep('revoke', revoke),
-			resultAck: (ack) => this.#sayOrKeep('result_ack', ack),
-			outputAck: (ack) => this.#sayOrKeep('output_ack', ack),
-			outputCredit: (credit) => this.#sayOrKeep('output_credit', credit),
-			close: (code, reason) => this.close(code, reason),
-		};
+	// The engine's voice. Never blocks and never throws: a dead socket is told by its close.
+
+	assign(assignment: JobAssignment): void {
+		this.#sayOrKeep('job_assignment', assignment);
+	}
+
+	cancel(cancel: CancelJob): void {
+		this.#sayOrKeep('cancel_job', cancel);
+	}
+
+	revoke(revoke: Revoke): void {
+		this.#sayOrKeep('revoke', revoke);
+	}
+
+	resultAck(ack: ResultAck): void {
+		this.#sayOrKeep('result_ack', ack);
+	}
+
+	outputAck(ack: OutputAck): void {
+		this.#sayOrKeep('output_ack', ack);
+	}
+
+	outputCredit(credit: OutputCredit): void {
+		this.#sayOrKeep('output_credit', credit);
 	}
 
 	#sayOrKeep<T extends keyof HubMessages>(type: T, payload: HubMessages[T]): void {
@@ -346,10 +406,16 @@ export class RobotLink {
 		return problem;
 	}
 
-	#closed(): void {
+	/** Every error of a socket is followed by its close; there is nothing to add. */
+	failed(error: Error): void {
+		this.#house.log.debug('a robot’s socket failed', { error });
+	}
+
+	closed(): void {
 		this.#state = 'closed';
 		this.#early = undefined;
 		this.#session?.closed();
+		this.#keeper.closed(this);
 	}
 }
 

@@ -1,8 +1,8 @@
 /**
  * The robots' door: WebSockets on /api/v1/robots/link, and one sweep over all of them.
  *
- * Who has not proved a key holds a seat for 10 s at most, and there are few such seats; so strangers
- * cannot crowd out robots. One interval serves all sockets: it pings the quiet ones and ends those
+ * Who has not proved a key holds a seat for 10 s at most, and there are few such seats; who finds none
+ * waits in line (seats.ts). One interval serves all sockets: it pings the quiet ones and ends those
  * whose machine is gone without a word (half-open).
  */
 import type { IncomingMessage, Server } from 'node:http';
@@ -12,11 +12,9 @@ import { limits, paths, Problem } from '../../protocol';
 import type { HostGate } from './app';
 import type { House } from './door';
 import { isLoopback } from './host-gate';
-import { RobotLink } from './robot-link';
+import { type LinkKeeper, RobotLink, RobotSocket } from './robot-link';
+import { type Guest, Seats } from './seats';
 
-const maxStrangers = 256;
-/** Loopback is excepted: proxies, tunnels and simulated fleets all come from there. */
-const maxStrangersPerAddress = 8;
 /** Looked at so often, and at least ten times a heartbeat. */
 const sweepMs = 1_000;
 /** How long the return of a fleet is spread: so much a robot, within these bounds. */
@@ -24,7 +22,7 @@ const returnMsEach = 5;
 const minReturnMs = 1_000;
 const maxReturnMs = 30_000;
 
-export class RobotsDoor {
+export class RobotsDoor implements LinkKeeper {
 	readonly #house: House;
 	readonly #heartbeatMs: number;
 	readonly #sweepMs: number;
@@ -33,11 +31,19 @@ export class RobotsDoor {
 		perMessageDeflate: false,
 		maxPayload: limits.maxControlFrameBytes,
 		clientTracking: false,
+		WebSocket: RobotSocket,
 	});
 	/** All links, and of those not yet proved the address. */
 	readonly #links = new Map<RobotLink, string | null>();
-	readonly #strangersAt = new Map<string, number>();
-	#strangers = 0;
+	readonly #seats = new Seats({
+		seats: 256,
+		seatsPerAddress: 8,
+		isTrusted: isLoopback,
+		inLine: 16_384,
+		// An agent gives up after `authenticateMs`; it hears of us before.
+		lineMs: 0.8 * limits.authenticateMs,
+		perTurn: 32,
+	});
 	readonly #over = new AbortController();
 
 	constructor(house: House, heartbeatMs: number = limits.heartbeatMs) {
@@ -51,30 +57,47 @@ export class RobotsDoor {
 	attach(server: Server, hostGate: HostGate): void {
 		server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
 			// Without a listener an error of this raw socket would end the process.
-			socket.on('error', () => socket.destroy());
+			socket.on('error', destroy);
 			try {
 				this.#admit(request, hostGate);
 			} catch (error) {
 				return decline(socket, error as Problem);
 			}
-			const address = addressOf(request);
-			this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
-				const link = new RobotLink(webSocket, socket, this.#house, this.#heartbeatMs, () =>
-					this.#proved(link),
-				);
-				this.#links.set(link, address);
-				this.#count(address, 1);
-				webSocket.once('close', () => {
-					this.#proved(link);
-					this.#links.delete(link);
-				});
-			});
+			this.#queue(request, socket, head);
 		});
+	}
+
+	#queue(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+		const address = addressOf(request);
+		const guest: Guest = {
+			address,
+			since: this.#house.clock.monotonic(),
+			enter: () => {
+				// Nothing of the line, nor of the request, stays with the robot.
+				socket.off('close', gone);
+				this.#upgrade(request, socket, head, address);
+			},
+			turnAway: () => decline(socket, crowded()),
+		};
+		const gone = () => this.#seats.goAway(guest);
+		socket.on('close', gone);
+		if (!this.#seats.ask(guest)) decline(socket, crowded());
+	}
+
+	#upgrade(request: IncomingMessage, socket: Duplex, head: Buffer, address: string): void {
+		let link: RobotLink | undefined;
+		this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
+			link = new RobotLink(webSocket, socket, this.#house, this.#heartbeatMs, this);
+			this.#links.set(link, address);
+		});
+		// What was no valid handshake has been answered already.
+		if (!link) this.#seats.leave(address);
 	}
 
 	/** Says goodbye to all robots; they carry on and come back. Harmless when called twice. */
 	close(): void {
 		this.#over.abort();
+		this.#seats.sweep(Infinity);
 		// A fleet that comes back as one wave would find the service busy with nothing else.
 		const withinMs = Math.min(maxReturnMs, Math.max(minReturnMs, this.#links.size * returnMsEach));
 		for (const link of this.#links.keys()) link.goodbye('the service stops', withinMs);
@@ -96,29 +119,19 @@ export class RobotsDoor {
 		}
 		hostGate(request.headers.host, request.headers.origin, request.socket);
 		if (this.#over.signal.aborted) throw new Problem('not-ready', { state: 'stopping' });
-		const address = addressOf(request);
-		const here = isLoopback(address) ? 0 : (this.#strangersAt.get(address) ?? 0);
-		if (this.#strangers >= maxStrangers || here >= maxStrangersPerAddress) {
-			throw new Problem('too-many', {
-				what: 'robots that have not proved their key',
-				retryMs: 10_000,
-			});
-		}
 	}
 
 	/** The link gives its stranger's seat back. Harmless when called twice. */
-	#proved(link: RobotLink): void {
+	proved(link: RobotLink): void {
 		const address = this.#links.get(link);
 		if (address === null || address === undefined) return;
 		this.#links.set(link, null);
-		this.#count(address, -1);
+		this.#seats.leave(address);
 	}
 
-	#count(address: string, by: 1 | -1): void {
-		this.#strangers += by;
-		const here = (this.#strangersAt.get(address) ?? 0) + by;
-		if (here > 0) this.#strangersAt.set(address, here);
-		else this.#strangersAt.delete(address);
+	closed(link: RobotLink): void {
+		this.proved(link);
+		this.#links.delete(link);
 	}
 
 	async #sweepUntilClosed(): Promise<void> {
@@ -136,6 +149,7 @@ export class RobotsDoor {
 	}
 
 	#sweep(now: number, ping: boolean): void {
+		this.#seats.sweep(now);
 		for (const [link, address] of this.#links) {
 			if (address !== null) {
 				if (now - link.openedAt > limits.authenticateMs) link.terminate();
@@ -149,10 +163,17 @@ export class RobotsDoor {
 	}
 }
 
+function destroy(this: Duplex): void {
+	this.destroy();
+}
+
 function addressOf(request: IncomingMessage): string {
 	const address = request.socket.remoteAddress ?? 'unknown';
 	return address.startsWith('::ffff:') ? address.slice(7) : address;
 }
+
+const crowded = () =>
+	new Problem('too-many', { what: 'robots that have not proved their key', retryMs: 10_000 });
 
 function decline(socket: Duplex, problem: Problem): void {
 	const body = JSON.stringify({ error: problem.toBody() });

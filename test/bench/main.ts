@@ -1,89 +1,178 @@
 /**
- * `npm run bench`: ours and BullMQ on the same work, in turn, in one run. Figures of different runs
- * must not be compared; the ratios may. Nothing fails here: a benchmark prints.
+ * `npm run bench`: ours and the peers on the same work in one run, and ours against the floors of this
+ * machine. Nothing fails here because of a figure: a benchmark prints.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg } from 'node:os';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg, release, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { measureBullmq } from './bullmq';
-import { type Figures, median, type Size } from './figures';
-import { measureOurs } from './ours';
+import { bullmq } from './contenders/bullmq';
+import { graphileWorker, graphileWorkerBatched } from './contenders/graphile-worker';
+import { pgBoss } from './contenders/pg-boss';
+import { robotFleet } from './contenders/robot-fleet';
+import { type Calibration, calibrate, drift } from './machine/calibration';
+import { diskFolder } from './machine/folder';
+import { root } from './machine/installed';
+import { hasStrace } from './machine/syncs';
+import { undoAll, undoOnSignals } from './machine/undo';
+import { help, type Options, optionsOf } from './options';
+import { markdownOf, type Report } from './report/report';
+import { seededChance } from './report/statistics';
+import { short } from './report/verdicts';
+import { postgresVersion } from './servers/postgres';
+import { redisVersion } from './servers/redis';
+import { backlog } from './workloads/backlog';
+import { idleFleet } from './workloads/idle-fleet';
+import { peers } from './workloads/peers';
+import { reconnectStorm } from './workloads/reconnect-storm';
+import type { Bench, Outcome } from './workloads/workload';
 
-const root = process.env['BENCH_ROOT']!;
-const rounds = Number(process.env['BENCH_ROUNDS'] ?? 3);
-const jobs = Number(process.env['BENCH_JOBS'] ?? 20_000);
-const sizes: Size[] = [
-	{ robots: 1, jobs: Math.round(jobs / 4) },
-	{ robots: 100, jobs },
-];
-const contenders = { ours: measureOurs, bullmq: measureBullmq };
-type Contender = keyof typeof contenders;
+const maxLoad = 0.3;
+const maxDrift = 0.1;
+/** Below this a disk only says that it has synced. */
+const minHonestSyncMs = 0.02;
+const contenders = [robotFleet, bullmq, pgBoss, graphileWorker, graphileWorkerBatched];
 
-if (process.argv.includes('--install-peers')) {
-	spawnSync('apt-get', ['update'], { stdio: 'inherit' });
-	spawnSync('apt-get', ['install', '-y', 'redis-server'], { stdio: 'inherit' });
+undoOnSignals();
+try {
+	const options = optionsOf(process.argv.slice(2), process.env);
+	if (options === 'help') console.log(help);
+	else await run(options);
+} catch (error) {
+	console.error((error as Error).stack);
+	process.exitCode = 1;
+} finally {
+	await undoAll();
 }
-const redis = spawnSync('redis-server', ['--version'], { encoding: 'utf8' });
-if (redis.status !== 0) {
-	console.error('BullMQ needs Redis; run: npm run bench -- --install-peers');
-	process.exit(2);
-}
 
-const results: { robots: number; jobs: number; rounds: Record<Contender, Figures>[] }[] = [];
-for (const size of sizes) {
-	const measured: Record<Contender, Figures>[] = [];
-	for (let round = 0; round < rounds; round += 1) {
-		// In turn, and not always in the same order: the machine's speed drifts.
-		const order = (round % 2 ? ['bullmq', 'ours'] : ['ours', 'bullmq']) as Contender[];
-		const figures = {} as Record<Contender, Figures>;
-		for (const name of order) {
-			figures[name] = await contenders[name](root, size);
-			console.log(`M=${size.robots} round ${round + 1} ${name.padEnd(7)} ${line(figures[name])}`);
-		}
-		measured.push(figures);
+async function run(options: Options): Promise<void> {
+	const { only, sizes } = options;
+	if (options.installPeers) installPeers();
+	const needsPeers = only.has('w1') || only.has('w3');
+	if (needsPeers && (redisVersion() === '' || postgresVersion() === '')) {
+		throw new Error('the peers need Redis and PostgreSQL: npm run bench -- --install-peers');
 	}
-	results.push({ ...size, rounds: measured });
+	const began = performance.now();
+	const load = loadavg()[0]!;
+	const say = (text: string) => console.log(`${clock(performance.now() - began)}  ${text}`);
+	const before = await calibrate();
+	say(
+		`W0: sync ${short(before.syncP50Ms)} ms (p99 ${short(before.syncP99Ms)}), hop ${short(before.hopP50Ms)} ms, JSON ${short(before.jsonUs)} µs; load ${short(load)}`,
+	);
+	const bench: Bench = { sizes, calibration: before, chance: seededChance(Date.now()), say };
+	const outcomes: Outcome[] = [];
+	const measured: Record<string, unknown> = {};
+	const measure = async (name: string, work: () => Promise<Outcome>) => {
+		say(name);
+		const outcome = await work();
+		outcomes.push(outcome);
+		measured[name] = outcome.measured;
+	};
+	if (needsPeers) {
+		const which = { w1: only.has('w1'), w3: only.has('w3') };
+		await measure('W1, W3', () => peers(bench, contenders, which));
+	}
+	if (only.has('w4')) await measure('W4', () => idleFleet(bench));
+	if (only.has('w5')) await measure('W5', () => reconnectStorm(bench));
+	if (only.has('w6')) await measure('W6', () => backlog(bench));
+	const after = await calibrate();
+
+	const settings = settingsOf(options);
+	const report: Report = {
+		at: new Date().toISOString(),
+		...validity(options, load, before, after),
+		tookMs: performance.now() - began,
+		settings,
+		settingsHash: createHash('sha256').update(JSON.stringify(settings)).digest('hex').slice(0, 12),
+		machine: machineOf(load),
+		calibration: { before, after },
+		verdicts: outcomes.flatMap((outcome) => outcome.verdicts),
+		tables: outcomes.flatMap((outcome) => outcome.tables),
+		measured,
+	};
+	const folder = join(root, options.whole ? 'docs/bench' : '.robot-fleet/bench');
+	mkdirSync(folder, { recursive: true });
+	writeFileSync(join(folder, 'latest.json'), `${JSON.stringify(report, null, '\t')}\n`);
+	writeFileSync(join(folder, 'latest.md'), markdownOf(report));
+	console.log(`\n${markdownOf(report)}\nwritten to ${folder}/latest.json and latest.md`);
 }
 
-const metrics = ['bulkPerSecond', 'singlePerSecond', 'startP50Ms', 'startP99Ms'] as const;
-const table = results.flatMap(({ robots, rounds: measured }) =>
-	metrics.map((metric) => ({
-		robots,
-		metric,
-		ours: median(measured.map(({ ours }) => ours[metric])),
-		bullmq: median(measured.map(({ bullmq }) => bullmq[metric])),
-		ratio: median(measured.map(({ ours, bullmq }) => ours[metric] / bullmq[metric])),
-	})),
-);
-const report = {
-	at: new Date().toISOString(),
-	machine: {
+/** Whether anything may be concluded from the run. */
+function validity(options: Options, load: number, before: Calibration, after: Calibration) {
+	const loadAfter = loadavg()[0]!;
+	const moved = drift(before, after);
+	const warnings = [
+		...(options.whole ? [] : ['It is not the whole bench in full size.']),
+		...(load > maxLoad
+			? [`The machine was busy before it: load ${short(load)}, at most ${maxLoad} is asked.`]
+			: []),
+		...(moved > maxDrift
+			? [
+					`The machine changed under it: W0 differs by ${short(moved * 100)} % (load after it ${short(loadAfter)}).`,
+				]
+			: []),
+		...(before.syncP50Ms < minHonestSyncMs
+			? [`This disk says it has synced after ${short(before.syncP50Ms * 1e3)} µs; it cannot have.`]
+			: []),
+	];
+	for (const warning of warnings) console.warn(`WARNING: ${warning}`);
+	return { valid: warnings.length === 0, warnings };
+}
+
+function settingsOf({ only, sizes }: Options): Record<string, unknown> {
+	const peersOfRun = only.has('w1') || only.has('w3') ? contenders : [robotFleet];
+	return {
+		workloads: [...only].join(', '),
+		...sizes,
+		...Object.fromEntries(
+			peersOfRun.map(({ title, version, settings }) => [title, `${version}; ${settings}`]),
+		),
+	};
+}
+
+function machineOf(load: number): Record<string, string | number> {
+	const text = (command: string, ...args: string[]) =>
+		spawnSync(command, args, { encoding: 'utf8' }).stdout?.trim() ?? '';
+	return {
 		cpu: cpus()[0]!.model,
 		cores: cpus().length,
-		load: loadavg()[0],
+		'memory, GiB': Math.round(totalmem() / 1024 ** 3),
+		kernel: release(),
 		node: process.version,
-	},
-	peers: { redis: redis.stdout.trim(), bullmq: '5.81.5, appendfsync always' },
-	durability: 'D2: synced before it is acknowledged, both',
-	table,
-	results,
-};
-mkdirSync(join(root, 'docs/bench'), { recursive: true });
-writeFileSync(join(root, 'docs/bench/latest.json'), `${JSON.stringify(report, null, '\t')}\n`);
-console.log(`\n${markdown()}\nwritten to docs/bench/latest.json`);
-
-function line(figures: Figures): string {
-	return `bulk ${Math.round(figures.bulkPerSecond)}/s · single ${Math.round(figures.singlePerSecond)}/s · start p50 ${figures.startP50Ms.toFixed(2)} ms, p99 ${figures.startP99Ms.toFixed(2)} ms${figures.serviceCpuPerJobUs ? ` · service ${Math.round(figures.serviceCpuPerJobUs)} µs of CPU a job` : ''}`;
+		disk: text('findmnt', '-no', 'FSTYPE,OPTIONS', '--target', diskFolder).replace(/\s+/g, ' '),
+		governor: governor(),
+		'open files': text('bash', '-c', 'ulimit -n'),
+		'load before': short(load),
+		strace: hasStrace() ? 'yes' : 'no',
+		commit: text('git', '-C', root, 'describe', '--always', '--dirty'),
+	};
 }
 
-function markdown(): string {
-	return [
-		'| Robots | Figure | Robot Fleet | BullMQ | Ratio |',
-		'|---|---|---|---|---|',
-		...table.map(
-			({ robots, metric, ours, bullmq, ratio }) =>
-				`| ${robots} | ${metric} | ${ours.toFixed(2)} | ${bullmq.toFixed(2)} | ${ratio.toFixed(2)} |`,
-		),
-	].join('\n');
+function governor(): string {
+	try {
+		return readFileSync('/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor', 'utf8').trim();
+	} catch {
+		return 'unknown';
+	}
+}
+
+function installPeers(): void {
+	const missing = [
+		...(redisVersion() === '' ? ['redis-server'] : []),
+		...(postgresVersion() === '' ? ['postgresql'] : []),
+		...(hasStrace() ? [] : ['strace']),
+	];
+	if (missing.length === 0) return;
+	for (const args of [['update'], ['install', '-y', '--no-install-recommends', ...missing]]) {
+		spawnSync('apt-get', args, {
+			stdio: 'inherit',
+			env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+		});
+	}
+}
+
+function clock(ms: number): string {
+	const seconds = Math.floor(ms / 1_000);
+	return `${String(Math.floor(seconds / 60)).padStart(2, '0')}:${String(seconds % 60).padStart(2, '0')}`;
 }

@@ -4,6 +4,7 @@
  * side or on both. The ends are what the real links on both sides hold for a WebSocket.
  */
 import { EventEmitter } from 'node:events';
+import type { RobotLink } from '../../dispatcher/server/robot-link';
 import { type Kernel, Process } from './kernel';
 
 export interface NetworkOptions {
@@ -39,6 +40,15 @@ export class End extends EventEmitter {
 		this.#kernel = kernel;
 		this.#wire = wire;
 		this.owner = owner;
+	}
+
+	/** As RobotSocket does. */
+	serve(link: RobotLink): void {
+		this.on('message', (data, isBinary) => link.receive(data as Buffer, isBinary as boolean));
+		this.on('pong', () => link.alive());
+		this.on('ping', () => link.alive());
+		this.on('close', () => link.closed());
+		this.on('error', (error) => link.failed(error as Error));
 	}
 
 	send(data: string | Buffer): void {

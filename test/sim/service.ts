@@ -3,13 +3,13 @@
  * real `RobotLink`. It dies, is started again over the same disk, and answers callers over a network
  * that may lose the answer.
  */
+import { verify } from 'node:crypto';
 import type { Duplex } from 'node:stream';
-import type { WebSocket } from 'ws';
-import type { Engine } from '../../dispatcher/engine';
+import type { Engine, RobotSession, RobotSink } from '../../dispatcher/engine';
 import { createEngine } from '../../dispatcher/engine/create';
 import type { Callbacks } from '../../dispatcher/engine/waits';
 import type { House } from '../../dispatcher/server/door';
-import { RobotLink } from '../../dispatcher/server/robot-link';
+import { RobotLink, type RobotSocket } from '../../dispatcher/server/robot-link';
 import type { Store } from '../../dispatcher/store/store';
 import { limits } from '../../protocol';
 import { epochAt, type Kernel, Process } from './kernel';
@@ -185,21 +185,30 @@ export class Service implements Listener {
 			log: this.#log(process),
 			settings: {},
 			version: '0.0.0',
+			proves: async (publicKey, text, signature) =>
+				verify(
+					null,
+					Buffer.from(text),
+					{ key: Buffer.from(publicKey, 'base64url'), format: 'der', type: 'spki' },
+					Buffer.from(signature, 'base64url'),
+				),
 			takeBackup: () => Promise.reject(new Error('nobody takes a backup of this service')),
 			waiting: new Set(),
 		};
 		const state = { proved: false };
 		const link = new RobotLink(
-			end as unknown as WebSocket,
+			end as unknown as RobotSocket,
 			noWire,
 			house,
 			this.options.heartbeatMs,
-			() => {
-				state.proved = true;
+			{
+				proved: () => {
+					state.proved = true;
+				},
+				closed: () => this.#links.delete(link),
 			},
 		);
 		this.#links.set(link, state);
-		end.once('close', () => this.#links.delete(link));
 		return true;
 	}
 
@@ -274,7 +283,7 @@ export class Service implements Listener {
 			connect: async (hello, sink) => {
 				const mark = {};
 				const session = await engine.connect(hello, {
-					...sink,
+					...looseSink(sink),
 					close: (code, reason) => {
 						away(hello.robot_id, mark);
 						sink.close(code, reason);
@@ -283,7 +292,7 @@ export class Service implements Listener {
 				current.set(hello.robot_id, mark);
 				this.awaySince.delete(hello.robot_id);
 				return {
-					...session,
+					...loose(session),
 					closed: () => {
 						session.closed();
 						away(hello.robot_id, mark);
@@ -354,4 +363,34 @@ function plain(facts: object): object {
 			.filter(([name]) => !random.includes(name))
 			.map(([name, value]) => [name, value instanceof Error ? value.message : (value as unknown)]),
 	);
+}
+
+/** A session whose methods may be taken apart and replaced one by one. */
+function loose(session: RobotSession): RobotSession {
+	return {
+		robotId: session.robotId,
+		name: session.name,
+		verdicts: session.verdicts,
+		seen: () => session.seen(),
+		accepted: (message) => session.accepted(message),
+		rejected: (message) => session.rejected(message),
+		result: (message) => session.result(message),
+		status: (message) => session.status(message),
+		output: (frame) => session.output(frame),
+		heartbeat: (metrics) => session.heartbeat(metrics),
+		takesNoMore: () => session.takesNoMore(),
+		closed: () => session.closed(),
+	};
+}
+
+function looseSink(sink: RobotSink): RobotSink {
+	return {
+		assign: (message) => sink.assign(message),
+		cancel: (message) => sink.cancel(message),
+		revoke: (message) => sink.revoke(message),
+		resultAck: (message) => sink.resultAck(message),
+		outputAck: (message) => sink.outputAck(message),
+		outputCredit: (message) => sink.outputCredit(message),
+		close: (code, reason) => sink.close(code, reason),
+	};
 }

@@ -288,6 +288,8 @@ export class World {
 			beats * this.plan.service.heartbeatMs +
 				4 * this.plan.latencyMs +
 				4 * this.plan.commitMs +
+				// An exit record that a robot's full disk refused is written again after so long.
+				(this.struck['agent-disk-full'] ? 5_000 : 0) +
 				1_000,
 		);
 		if (!agreed) {

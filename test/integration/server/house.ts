@@ -281,7 +281,7 @@ export function fakeSession(robotId = 'robot-1'): {
 			status: tell('status'),
 			output: tell('output'),
 			heartbeat: tell('heartbeat'),
-			stopping: tell('stopping'),
+			takesNoMore: tell('takesNoMore'),
 			closed: tell('closed'),
 		},
 	};

@@ -260,7 +260,7 @@ test('messages reach the session as they are, fields of newer agents included', 
 	);
 	expect(await fake.wait('output')).toMatchObject({ offset: 5, stream: 'stderr' });
 	link.say('control', { action: 'goodbye' });
-	await fake.wait('stopping');
+	await fake.wait('takesNoMore');
 	link.say('control', { action: 'ping' });
 	expect((await link.next('control')).payload).toEqual({ action: 'pong' });
 });
@@ -362,16 +362,43 @@ test('a browser cannot open a link', async () => {
 	);
 });
 
-test('strangers get 256 seats, and no more', async () => {
-	const { engine } = setup();
+test('strangers get 256 seats; the next one waits in line until one of them is free', async () => {
+	const { robot, engine } = setup();
 	await using house = await openHouse(engine);
 	const links = Array.from({ length: 256 }, () => new RawLink(house.server.url));
 	await Promise.all(links.map((link) => link.next('connected')));
 	await using late = new RawLink(house.server.url);
-	expect((await within('the refusal', late.closed)).code).toBe(1006);
-	const left = links.pop()!;
-	left.socket.terminate();
-	await within('the seat', left.closed);
+	const greeted = late.next('connected');
+	const first = await Promise.race([greeted.then(() => 'late'), fullHouseAnswers(house)]);
+	expect(first).toBe('the house');
+	links.pop()!.socket.terminate();
+	const { payload } = await within('the seat', greeted);
+	late.say('hello', helloOf(robot, payload.nonce));
+	await late.next('robot_registered');
+	await Promise.all(links.map((link) => (link.socket.terminate(), link.closed)));
+});
+
+/** Something that comes after the late one's knock, and goes through the same event loop. */
+async function fullHouseAnswers(house: { server: { url: string } }): Promise<string> {
+	for (let i = 0; i < 20; i += 1) await (await fetch(`${house.server.url}/healthz`)).text();
+	return 'the house';
+}
+
+test('who waits in line when the service stops is told to come back', async () => {
+	const { engine } = setup();
+	const house = await openHouse(engine);
+	const links = Array.from({ length: 256 }, () => new RawLink(house.server.url));
+	await Promise.all(links.map((link) => link.next('connected')));
+	await using late = new RawLink(house.server.url);
+	const refused = new Promise((resolve) =>
+		late.socket.once('unexpected-response', (request, { statusCode, headers }) => {
+			resolve({ statusCode, retryAfter: headers['retry-after'] });
+			request.destroy();
+		}),
+	);
+	await fullHouseAnswers(house);
+	await house[Symbol.asyncDispose]();
+	expect(await within('the refusal', refused)).toEqual({ statusCode: 429, retryAfter: '10' });
 	await Promise.all(links.map((link) => (link.socket.terminate(), link.closed)));
 });
 

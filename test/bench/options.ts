@@ -1,0 +1,89 @@
+/** What was asked on the command line and in the environment. */
+import { parseArgs } from 'node:util';
+import type { Sizes } from './workloads/workload';
+
+export const workloadNames = ['w1', 'w3', 'w4', 'w5', 'w6'] as const;
+export type WorkloadName = (typeof workloadNames)[number];
+
+export interface Options {
+	only: ReadonlySet<WorkloadName>;
+	sizes: Sizes;
+	installPeers: boolean;
+	/** Everything, in full size: the run that may become docs/bench/latest.json. */
+	whole: boolean;
+}
+
+export const help = `npm run bench [-- OPTIONS]
+
+  --only w1,w3        only these: w1 submit to start, w3 throughput (both against the peers), w4 idle robots,
+                      w5 reconnect storm, w6 backlog
+  --quick             small sizes: shows that everything works, measures nothing
+  --install-peers     first installs redis-server, postgresql and strace with apt where they are missing
+  --help
+
+  BENCH_ROUNDS=5      rounds of w1 and w3
+  BENCH_JOBS=60000    most jobs of one timed piece of w3
+  BENCH_FOLDER=DIR    where all stores lie; a real disk`;
+
+export function optionsOf(argv: readonly string[], env: NodeJS.ProcessEnv): Options | 'help' {
+	const { values } = parseArgs({
+		args: [...argv],
+		options: {
+			only: { type: 'string' },
+			quick: { type: 'boolean', default: false },
+			'install-peers': { type: 'boolean', default: false },
+			help: { type: 'boolean', default: false },
+		},
+	});
+	if (values.help) return 'help';
+	const only = (values.only?.split(',') ?? [...workloadNames]).map(workloadNamed);
+	const sizes = values.quick ? quickSizes : fullSizes;
+	const given = {
+		...(env['BENCH_ROUNDS'] ? { rounds: countIn('BENCH_ROUNDS', env) } : {}),
+		...(env['BENCH_JOBS'] ? { jobs: countIn('BENCH_JOBS', env) } : {}),
+	};
+	return {
+		only: new Set(only),
+		sizes: { ...sizes, ...given },
+		installPeers: values['install-peers'],
+		whole: !values.quick && values.only === undefined && Object.keys(given).length === 0,
+	};
+}
+
+const fullSizes: Sizes = {
+	rounds: 5,
+	workers: 100,
+	jobs: 60_000,
+	pieceMs: 5_000,
+	probes: 1_000,
+	fleets: [1_000, 10_000],
+	settleMs: 60_000,
+	storm: 5_000,
+	holding: 500,
+	backlogs: [1_000, 100_000, 1_000_000],
+};
+
+const quickSizes: Sizes = {
+	rounds: 1,
+	workers: 20,
+	jobs: 2_000,
+	pieceMs: 1_000,
+	probes: 100,
+	fleets: [100, 300],
+	settleMs: 4_000,
+	storm: 300,
+	holding: 30,
+	backlogs: [1_000, 20_000],
+};
+
+function workloadNamed(text: string): WorkloadName {
+	const name = workloadNames.find((known) => known === text.trim().toLowerCase());
+	if (!name) throw new Error(`--only knows ${workloadNames.join(', ')}, not "${text}"`);
+	return name;
+}
+
+function countIn(name: string, env: NodeJS.ProcessEnv): number {
+	const count = Number(env[name]);
+	if (!Number.isInteger(count) || count < 1) throw new Error(`${name} must be a whole number`);
+	return count;
+}

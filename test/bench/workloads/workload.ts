@@ -1,0 +1,44 @@
+/** What every workload gets, and what it hands back. */
+import type { Calibration } from '../machine/calibration';
+import type { Verdict } from '../report/verdicts';
+
+export interface Sizes {
+	rounds: number;
+	/** Robots, or the peer's jobs at once, in W1 and W3. */
+	workers: number;
+	/** The most jobs of one timed piece of W3; slow contenders get fewer, so that all take about as long. */
+	jobs: number;
+	/** How long one timed piece of W3, and all probes of W1, may take. */
+	pieceMs: number;
+	probes: number;
+	/** Idle robots of W4, from few to many, and how long they are left alone. */
+	fleets: readonly number[];
+	settleMs: number;
+	/** Robots of W5, and how many of them hold a job. */
+	storm: number;
+	holding: number;
+	/** Queued jobs of W6, from few to many. */
+	backlogs: readonly number[];
+}
+
+export interface Bench {
+	readonly sizes: Sizes;
+	readonly calibration: Calibration;
+	/** 0…1, the same sequence in every run. */
+	readonly chance: () => number;
+	say(text: string): void;
+}
+
+export interface Outcome {
+	verdicts: Verdict[];
+	/** Everything that was measured. */
+	measured: unknown;
+	/** More to show than the verdicts: Markdown tables. */
+	tables: Table[];
+}
+
+export interface Table {
+	title: string;
+	columns: string[];
+	rows: (string | number)[][];
+}
