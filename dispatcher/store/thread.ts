@@ -67,7 +67,8 @@ function inspect(file: string, port: Port): void {
 }
 
 function serve(options: StoreFiles, port: Port): void {
-	const say = (answer: StoreAnswer) => port.postMessage(answer);
+	const say = (answer: StoreAnswer, buffers: ArrayBuffer[] = []) =>
+		port.postMessage(answer, buffers);
 	let store: SqliteStore;
 	try {
 		if (!sqliteIsSafe(process.versions.sqlite ?? '0')) {
@@ -97,7 +98,7 @@ function serve(options: StoreFiles, port: Port): void {
 			} else {
 				const answer =
 					'deeds' in request ? store.commit(request.deeds) : store.read(request.read, request.args);
-				say({ id: request.id, answer });
+				say({ id: request.id, answer }, buffersOf(answer));
 			}
 		} catch (error) {
 			say({ id: request.id, failed: failureOf(error) });
@@ -105,6 +106,12 @@ function serve(options: StoreFiles, port: Port): void {
 	});
 	const { term, schema, migratedFrom } = store;
 	say({ ready: { term, schema, migratedFrom } });
+}
+
+/** Output that was read goes over as it is, without a copy: it was made for this answer. */
+function buffersOf(answer: unknown): ArrayBuffer[] {
+	const data = (answer as { data?: unknown } | undefined)?.data;
+	return data instanceof Uint8Array && data.buffer instanceof ArrayBuffer ? [data.buffer] : [];
 }
 
 function failureOf(error: unknown): StoreFailure {
