@@ -44,11 +44,13 @@ export class Sessions {
 		return undefined;
 	}
 
-	async connect(hello: Hello, sink: RobotSink): Promise<RobotSession> {
+	async connect(hello: Hello, sink: RobotSink, socket: number): Promise<RobotSession> {
 		const { fleet, turns, clock, log } = this.#context;
 		const entry = fleet.get(hello.robot_id);
 		if (!entry) throw new Problem('robot-revoked');
+		this.#newest(entry, socket);
 		this.#displace(entry, hello);
+		entry.newestSocket = socket;
 		const forgot = entry.stored.journalId !== null && entry.stored.journalId !== hello.journal_id;
 		const said = {
 			labels: JSON.stringify(hello.labels),
@@ -61,11 +63,12 @@ export class Sessions {
 			journalId: forgot ? entry.stored.journalId : hello.journal_id,
 			lastSeenAt: clock.now(),
 		};
-		await turns.deed('putRobot', { ...entry.stored, ...said });
+		await turns.deed('changeRobot', { id: entry.robotId, ...said });
 		const known = await this.#known(hello);
 		const lastWords = await this.#lastWords(known);
 		// From here to the end nothing is awaited: what is compared is what is.
 		if (!fleet.get(hello.robot_id)) throw new Problem('robot-revoked');
+		this.#newest(entry, socket);
 		this.#displace(entry, hello);
 		const robot = fleet.put({ ...entry.stored, ...said });
 		this.#context.lanes.putRobot(robot);
@@ -85,6 +88,14 @@ export class Sessions {
 		return this.#session(robot, session, verdicts);
 	}
 
+	/**
+	 * What a robot said on an earlier socket than its newest is no longer so: taken for true, an attempt
+	 * that it was given since would look as if it did not know it.
+	 */
+	#newest(entry: RobotEntry, socket: number): void {
+		if (socket < entry.newestSocket) throw new Problem('robot-elsewhere');
+	}
+
 	/** One identity, one connection. The same process may replace its own dead socket at once. */
 	#displace(entry: RobotEntry, hello: Hello): void {
 		const old = entry.session;
@@ -93,19 +104,27 @@ export class Sessions {
 		if (old.bootId !== hello.boot_id && silentMs < 2 * limits.heartbeatMs) {
 			throw new Problem('robot-elsewhere');
 		}
-		entry.session = undefined;
-		this.#outputFlow.forget(old);
+		this.#leave(entry, old);
 		old.sink.close(1000, 'replaced by a newer connection of the same robot');
 	}
 
+	#leave(entry: RobotEntry, session: Session): void {
+		entry.session = undefined;
+		entry.awaySince = this.#context.clock.monotonic();
+		this.#outputFlow.forget(session);
+	}
+
+	/** What is stored of the attempts that it names as they were given to it. */
 	async #known(hello: Hello): Promise<Map<string, StoredAttempt>> {
+		const { store, fleet } = this.#context;
 		const known = new Map<string, StoredAttempt>();
 		for (const held of hello.attempts) {
-			const attempt = await this.#context.store.read('attempt', {
-				jobId: held.job_id,
-				epoch: held.epoch,
-			});
-			if (attempt?.token === held.token && attempt.robotId === hello.robot_id) {
+			const { job_id: jobId, epoch, token } = held;
+			const read = () => store.read('attempt', { jobId, epoch });
+			let attempt = await read();
+			// Read while it was being settled: by now that is done, and the next look shows how.
+			if (attempt?.outcome === null && fleet.live(jobId)?.epoch !== epoch) attempt = await read();
+			if (attempt?.token === token && attempt.robotId === hello.robot_id) {
 				known.set(keyOf(held), attempt);
 			}
 		}
@@ -139,11 +158,12 @@ export class Sessions {
 		const losses: Promise<void>[] = [];
 		const held = new Map(hello.attempts.map((attempt) => [keyOf(attempt), attempt]));
 		for (const live of [...robot.held.values()]) {
-			const theirs = held.get(keyOf({ job_id: live.jobId, epoch: live.epoch }));
+			const key = keyOf({ job_id: live.jobId, epoch: live.epoch });
+			const theirs = known.has(key) ? held.get(key) : undefined;
 			if (theirs) this.#goOn(live, theirs);
-			else if (forgot || live.state === 'running') {
+			else if (forgot || live.state === 'running' || live.acceptance || held.has(key)) {
 				const reason = 'The robot came back without any memory of the attempt';
-				const loss = this.#attempts.lost(live, reason);
+				const loss = this.#attempts.lost(live, reason, true);
 				// The duties say it again.
 				loss.catch(() => undefined);
 				losses.push(loss);
@@ -161,10 +181,21 @@ export class Sessions {
 		else this.#reported.delete(robot.robotId);
 		const verdicts = hello.attempts.map((theirs) => {
 			const ours = known.get(keyOf(theirs));
+			const act = this.#verdict(theirs, ours, ours !== undefined && lastWords.has(ours));
+			if (act === 'hold') {
+				this.#context.log.warn(
+					'a robot holds an attempt that nobody knows here; it is kept there',
+					{
+						robotId: robot.robotId,
+						jobId: theirs.job_id,
+						epoch: theirs.epoch,
+					},
+				);
+			}
 			return {
 				job_id: theirs.job_id,
 				epoch: theirs.epoch,
-				act: this.#verdict(theirs, ours, ours !== undefined && lastWords.has(ours)),
+				act,
 				output: { stdout: ours?.stdoutHave ?? 0, stderr: ours?.stderrHave ?? 0 },
 			};
 		});
@@ -177,7 +208,7 @@ export class Sessions {
 		try {
 			await Promise.all(losses);
 			if (fleet.get(robot.robotId) !== robot) return;
-			await turns.deed('putRobot', { ...robot.stored, journalId });
+			await turns.deed('changeRobot', { id: robot.robotId, journalId });
 			fleet.put({ ...robot.stored, journalId });
 		} catch (error) {
 			// Until its next hello its silence proves nothing, which is safe.
@@ -186,11 +217,15 @@ export class Sessions {
 	}
 
 	#goOn(live: Live, theirs: HeldAttempt): void {
+		const now = this.#context.clock.monotonic();
 		live.lossLeftMs = live.policy.onLoss.waitMs;
 		delete live.lostBecause;
-		if (live.state === 'dispatched' && theirs.state === 'running') {
-			this.#attempts.accepted(live.robotId, { ...theirs, started_at: '' });
-		}
+		// It could not answer while it was away: its time to do so starts anew. A verdict to kill is a cancel.
+		live.revokedAt = null;
+		live.remindedAt = live.cancelRequestedAt === null ? null : now;
+		if (live.state !== 'dispatched') return;
+		live.assignedAt = now;
+		if (theirs.state === 'running') this.#attempts.started(live);
 	}
 
 	#verdict(theirs: HeldAttempt, ours: StoredAttempt | undefined, lastWord: boolean): VerdictAct {
@@ -223,10 +258,10 @@ export class Sessions {
 			seen: () => {
 				session.seenAt = clock.monotonic();
 			},
-			accepted: (message) => current() && attempts.accepted(robotId, message),
-			rejected: (message) => current() && attempts.rejected(robotId, message),
+			accepted: (message) => current() && attempts.accepted(robotId, session, message),
+			rejected: (message) => current() && attempts.rejected(robotId, session, message),
 			result: (message) => current() && attempts.result(robotId, session, message),
-			status: (message) => current() && attempts.status(robotId, message),
+			status: (message) => current() && attempts.status(robotId, session, message),
 			output: (frame) => {
 				// On a full disk the room is for results; the robot keeps its output and sends it again.
 				if (current() && !this.#context.diskFull()) outputFlow.take(robotId, session, frame);
@@ -240,8 +275,7 @@ export class Sessions {
 			},
 			closed: () => {
 				if (!current()) return;
-				robot.session = undefined;
-				outputFlow.forget(session);
+				this.#leave(robot, session);
 				fleet.review(robot);
 				log.info('robot disconnected', { robotId, name: robot.stored.name });
 				void turns.deed('robotsSeen', { ids: [robotId], at: clock.now() }).catch(() => undefined);

@@ -52,6 +52,8 @@ export class RobotLink {
 	/** What lies below the socket, so that several messages can leave as one packet. */
 	readonly #wire: Duplex;
 	#corked = false;
+	/** Of the sockets in the order in which they opened. */
+	readonly #number: number;
 	readonly #house: House;
 	readonly #onProved: () => void;
 	readonly #heartbeatMs: number;
@@ -70,17 +72,19 @@ export class RobotLink {
 	#stamp = '';
 	/** Monotonic; read by the sweep. */
 	seenAt: number;
-	readonly openedAt: number;
+	openedAt: number;
 
 	constructor(
 		socket: WebSocket,
 		wire: Duplex,
+		number: number,
 		house: House,
 		heartbeatMs: number,
 		onProved: () => void,
 	) {
 		this.#socket = socket;
 		this.#wire = wire;
+		this.#number = number;
 		this.#house = house;
 		this.#heartbeatMs = heartbeatMs;
 		this.#onProved = onProved;
@@ -243,7 +247,7 @@ export class RobotLink {
 			const text = helloProof(engine.hubId, hello.robot_id, this.#nonce);
 			if (!proves(key, text, hello.signature)) throw new Problem('bad-proof');
 			if (this.#isClosed()) return;
-			const session = await engine.connect(hello, this.#sink());
+			const session = await engine.connect(hello, this.#sink(), this.#number);
 			// The socket may have closed while the engine opened the session.
 			if (this.#isClosed()) return session.closed();
 			this.#session = session;
@@ -294,6 +298,7 @@ export class RobotLink {
 			resultAck: (ack) => this.#sayOrKeep('result_ack', ack),
 			outputAck: (ack) => this.#sayOrKeep('output_ack', ack),
 			outputCredit: (credit) => this.#sayOrKeep('output_credit', credit),
+			refuse: (problem) => this.#sayOrKeep('error', problem.toBody()),
 			close: (code, reason) => this.close(code, reason),
 		};
 	}

@@ -38,6 +38,8 @@ export class RobotsDoor {
 	readonly #links = new Map<RobotLink, string | null>();
 	readonly #strangersAt = new Map<string, number>();
 	#strangers = 0;
+	/** Sockets there ever were. */
+	#opened = 0;
 	readonly #over = new AbortController();
 
 	constructor(house: House, heartbeatMs: number = limits.heartbeatMs) {
@@ -59,7 +61,8 @@ export class RobotsDoor {
 			}
 			const address = addressOf(request);
 			this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
-				const link = new RobotLink(webSocket, socket, this.#house, this.#heartbeatMs, () =>
+				const number = ++this.#opened;
+				const link = new RobotLink(webSocket, socket, number, this.#house, this.#heartbeatMs, () =>
 					this.#proved(link),
 				);
 				this.#links.set(link, address);
@@ -125,14 +128,23 @@ export class RobotsDoor {
 		const { clock } = this.#house;
 		const { signal } = this.#over;
 		let pingAt = clock.monotonic() + this.#heartbeatMs;
+		let now = clock.monotonic();
+		const lateMs = Math.min(limits.clockJumpMs, this.#heartbeatMs);
 		while (!signal.aborted) {
+			const before = now;
 			await clock.sleep(this.#sweepMs, signal);
 			if (signal.aborted) return;
-			const now = clock.monotonic();
+			now = clock.monotonic();
+			// We did not run: what robots said meanwhile is still to be read.
+			if (now - before > this.#sweepMs + lateMs) this.#startAnew(now);
 			const ping = now >= pingAt;
 			if (ping) pingAt = now + this.#heartbeatMs;
 			this.#sweep(now, ping);
 		}
+	}
+
+	#startAnew(now: number): void {
+		for (const link of this.#links.keys()) link.openedAt = link.seenAt = now;
 	}
 
 	#sweep(now: number, ping: boolean): void {
