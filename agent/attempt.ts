@@ -309,8 +309,13 @@ export class Attempt {
 	}
 
 	async #finish(outcome: Outcome): Promise<void> {
-		await this.#spool.sync();
-		await this.#spool.close();
+		try {
+			await this.#spool.sync();
+			await this.#spool.close();
+		} catch (error) {
+			// It ran, whatever the disk says of its output: the end must be told, and never as a refusal.
+			this.#log.error({ err: error, ...this.#names() }, 'spool cannot be closed');
+		}
 		const exit = this.#exitRecord(outcome, await this.#digests());
 		const { job_id, epoch } = this.assignment;
 		for (;;) {
@@ -405,7 +410,7 @@ function endOf(stop: Stop): End {
 			return {
 				state: 'cancelled',
 				cause: 'cancelled',
-				message: 'The attempt had already ended elsewhere and was stopped.',
+				message: 'The service had cancelled the job, or given this attempt up, and it was stopped.',
 			};
 		case 'run_timeout':
 			return {

@@ -85,6 +85,8 @@ export class Journal {
 	#waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
 	#commitPlanned = false;
 	#lazyPlanned = false;
+	/** Ends the wait of a lazy write: a closed journal keeps no timer, and no process, alive. */
+	readonly #closing = new AbortController();
 	#closed = false;
 
 	private constructor(db: DatabaseSync, id: string, clock: Clock) {
@@ -209,6 +211,7 @@ export class Journal {
 		if (this.#closed) return;
 		this.#commit();
 		this.#closed = true;
+		this.#closing.abort();
 		this.#db.close();
 	}
 
@@ -239,7 +242,7 @@ export class Journal {
 		}
 		if (this.#lazyPlanned) return;
 		this.#lazyPlanned = true;
-		void this.#clock.sleep(lazyMs).then(() => {
+		void this.#clock.sleep(lazyMs, this.#closing.signal).then(() => {
 			this.#lazyPlanned = false;
 			this.#commit();
 		});

@@ -49,6 +49,8 @@ export const limits = {
 	minFreeBytes: 1024 * 1024 * 1024,
 	/** Kept back on that disk, for results on the day it is full. */
 	reserveBytes: 32 * 1024 * 1024,
+	/** A step of a clock that is a jump: every window of absence and silence starts anew. */
+	clockJumpMs: 5_000,
 } as const;
 
 /** Where things stand on the wire. */

@@ -151,6 +151,11 @@ export const problems = {
 		retry: false,
 		text: 'This attempt is over; the job may now belong to another robot.',
 	},
+	'not-your-attempt': {
+		status: 403,
+		retry: false,
+		text: 'Attempt {attempt} of job {jobId} was not given to this robot; what it says about it is refused.',
+	},
 	'stale-epoch': {
 		status: 409,
 		retry: false,

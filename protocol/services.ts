@@ -1,6 +1,7 @@
 /** Bodies of the calls that are not about one job: waits, schedules, subscriptions, tokens, keys. */
 import type { Job } from './job';
 import type { Scope } from './api';
+import type { Cause, FinalState } from './states';
 
 /** Registers a parked n8n execution: the service pokes `resumeUrl`, the node pulls the outcome. */
 export interface WaitRequest {
@@ -83,7 +84,8 @@ export interface ScheduleDue {
 }
 
 export interface SubscriptionRequest {
-	filter: { scheduleId: string };
+	/** One of the two: the occurrences of a schedule, or all events of a kind. */
+	filter: { scheduleId?: string; event?: 'job.late-result' };
 	/** Where a new subscription starts. Default now. An existing one goes on where it was. */
 	from?: 'now' | 'start';
 }
@@ -94,12 +96,31 @@ export interface SubscriptionAnswer {
 	cursor: number;
 }
 
-export interface FleetEvent {
+/** A robot told how an attempt ended that was over already: evidence, kept beside the job. */
+export interface LateResult {
+	jobId: string;
+	attempt: number;
+	robotId: string;
+	/** How it ended on the robot; the job stays as it is. */
+	state: FinalState;
+	cause: Cause | null;
+}
+
+export interface ScheduleDueEvent {
 	cursor: number;
 	at: number;
 	type: 'schedule.due';
 	data: ScheduleDue;
 }
+
+export interface LateResultEvent {
+	cursor: number;
+	at: number;
+	type: 'job.late-result';
+	data: LateResult;
+}
+
+export type FleetEvent = ScheduleDueEvent | LateResultEvent;
 
 export interface TokenRequest {
 	/** How many robots may enroll with it. Default 1. */

@@ -66,25 +66,42 @@ export interface Ending {
 export type Next =
 	{ to: FinalState; cause: Cause | null } | { to: 'pending'; delayMs: number; reason: string };
 
-/** `tries` counts the attempt that just ended. `chance` is 0…1. */
+/** Attempts of the job, the one that just ended included. */
+export interface Counts {
+	/** That came to an end which is known. */
+	tries: number;
+	/** Of which nobody can know how far they came. */
+	losses: number;
+}
+
+/** Whether nobody can know how far the attempt came: it counts as a loss, whoever says so. */
+export function isLoss(ending: Ending): boolean {
+	return ending.state === 'failed' && ending.cause === 'unknown';
+}
+
+/** `chance` is 0…1. */
 export function afterAttempt(
 	ending: Ending,
 	policy: Policy,
-	tries: number,
+	counts: Counts,
 	cancelRequested: boolean,
 	chance: number,
 ): Next {
 	const end: Next = { to: ending.state, cause: ending.cause };
-	if (ending.state === 'completed' || ending.state === 'cancelled') return end;
 	// Once a cancel is on record the job never becomes pending or queued again.
-	if (cancelRequested || tries >= policy.retry.maxAttempts) return end;
-	return worthAnotherTry(ending, policy)
-		? {
-				to: 'pending',
-				delayMs: delayMs(policy.retry, tries, chance),
-				reason: `retry after ${ending.cause}`,
-			}
-		: end;
+	if (ending.state === 'completed' || ending.state === 'cancelled' || cancelRequested) return end;
+	const { tries, losses } = counts;
+	const lost = isLoss(ending);
+	// A loss is tried again as often as losses may be; to go by the rules for failures costs tries too.
+	const again =
+		worthAnotherTry(ending, policy) && tries + (lost ? losses : 0) < policy.retry.maxAttempts;
+	if (lost) return afterLoss(policy, losses, false, again);
+	if (!again) return end;
+	return {
+		to: 'pending',
+		delayMs: delayMs(policy.retry, tries, chance),
+		reason: `retry after ${ending.cause}`,
+	};
 }
 
 function worthAnotherTry(ending: Ending, policy: Policy): boolean {
@@ -99,11 +116,20 @@ export function delayMs(retry: Required<Retry>, tries: number, chance: number): 
 	return Math.round(base * (1 - retry.jitter + 2 * retry.jitter * chance));
 }
 
-/** The robot stayed away too long: say what the job's own policy says, never guess. */
-export function afterLoss(policy: Policy, losses: number, cancelRequested: boolean): Next {
+/**
+ * Nobody can know how far the attempt came: say what the job's own policy says, never guess. `again`
+ * = the job says by other words that it may run twice.
+ */
+export function afterLoss(
+	policy: Policy,
+	losses: number,
+	cancelRequested: boolean,
+	again = false,
+): Next {
 	if (cancelRequested) return { to: 'cancelled', cause: 'cancelled' };
 	const { then } = policy.onLoss;
-	if (then === 'unknown') return { to: 'failed', cause: 'unknown' };
-	if (then === 'fail' || losses >= limits.maxLosses) return { to: 'failed', cause: 'robot_lost' };
+	if (then === 'fail') return { to: 'failed', cause: 'robot_lost' };
+	if (then === 'unknown' && !again) return { to: 'failed', cause: 'unknown' };
+	if (losses >= limits.maxLosses) return { to: 'failed', cause: 'robot_lost' };
 	return { to: 'pending', delayMs: 0, reason: 'retry after robot_lost' };
 }

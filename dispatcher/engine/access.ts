@@ -186,7 +186,7 @@ export class Access {
 	async pauseRobot(robot: string, paused: boolean, by: Caller): Promise<Robot> {
 		const { turns, fleet, log } = this.#context;
 		const entry = this.find(robot);
-		await turns.deed('putRobot', { ...entry.stored, paused: paused ? 1 : 0 });
+		await turns.deed('changeRobot', { id: entry.robotId, paused: paused ? 1 : 0 });
 		fleet.put({ ...entry.stored, paused: paused ? 1 : 0 });
 		turns.nudge();
 		log.info(paused ? 'robot paused' : 'robot resumed', { robotId: entry.robotId, by: by.name });
@@ -196,9 +196,10 @@ export class Access {
 	async removeRobot(robot: string, by: Caller): Promise<void> {
 		const { turns, fleet, lanes, clock, log } = this.#context;
 		const entry = this.find(robot);
-		await turns.deed('putRobot', { ...entry.stored, removedAt: clock.now() });
+		await turns.deed('changeRobot', { id: entry.robotId, removedAt: clock.now() });
 		const { session } = entry;
 		entry.session = undefined;
+		entry.awaySince = clock.monotonic();
 		fleet.remove(entry.robotId);
 		lanes.removeRobot(entry.robotId);
 		session?.sink.close(closeCodes.badKey, 'this robot was removed');

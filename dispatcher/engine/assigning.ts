@@ -7,8 +7,9 @@
  */
 import type { JobAssignment } from '../../protocol';
 import { limits } from '../../protocol';
-import { policyOf } from '../core/retry';
+import { type Policy, policyOf } from '../core/retry';
 import type { Asked, Head, NewAttempt, Queue } from '../store/store';
+import type { Clock } from './clock';
 import type { Context } from './context';
 import type { Live, RobotEntry } from './fleet';
 import type { Lane, Window } from './lanes';
@@ -76,7 +77,9 @@ export class Assigning {
 			cancelRequestedAt: null,
 			assignedAt: clock.monotonic(),
 			startedAt: null,
+			endsAt: endsAt(policy, clock),
 			remindedAt: null,
+			revokedAt: null,
 			lossLeftMs: policy.onLoss.waitMs,
 		};
 		fleet.hold(live);
@@ -149,11 +152,18 @@ interface Place {
 
 export type Bars = Record<string, number | null>;
 
-/** Whether a robot that refused the job must not be asked (yet). */
+/** Whether a robot that refused or lost the job must not be asked (yet). */
 export function barred(bars: string | null, robotId: string, now: number): boolean {
 	if (bars === null) return false;
 	const until = (JSON.parse(bars) as Bars)[robotId];
-	return until === null || (until !== undefined && until > now);
+	// An instant further away than any bar lasts was set before somebody turned the clock back.
+	return until === null || (until !== undefined && until > now && until - now <= limits.refusalMs);
+}
+
+/** The job's deadline on the monotonic clock. */
+export function endsAt({ timeouts }: Policy, clock: Clock): number | null {
+	const { deadlineAt } = timeouts;
+	return deadlineAt === undefined ? null : clock.monotonic() + deadlineAt - clock.now();
 }
 
 function frame(live: Live, job: AssignedJob): JobAssignment {

@@ -3,30 +3,39 @@
  * attempt; one that is over changes nothing any more, and a repeated word gets the same reply.
  */
 import type {
+	AttemptRef,
+	CancelJob,
 	Cause,
 	JobAccepted,
 	JobError,
 	JobRejected,
 	JobResult,
 	JobResultMessage,
+	LateResult,
 	OutputLengths,
 	ResultAck,
 	StatusUpdate,
 } from '../../protocol';
 import { causes, limits, streams } from '../../protocol';
 import { resultText } from '../core/result';
-import { afterAttempt, afterLoss, type Next } from '../core/retry';
+import { afterAttempt, afterLoss, type Ending, isLoss, type Next } from '../core/retry';
 import type { Deeds } from '../store/store';
 import { type Bars, barred } from './assigning';
 import type { Context } from './context';
 import { type Live, refOf, type RobotEntry, type Session } from './fleet';
 import { type Proof, provedInline } from './proof';
 import type { Parents } from './parents';
+import { refuseStranger } from './strangers';
 import type { Turn } from './turns';
 
 type SettleNext = Deeds['settle']['in']['next'];
 /** What is decided of an attempt that ends; the rest is known of it. */
 type Settlement = Omit<Deeds['settle']['in'], 'jobId' | 'number' | 'epoch' | 'from' | 'at'>;
+/** Called when the turn is planned; nothing is decided when the reason has gone. */
+type Decide = (turn: Turn) => Settlement | undefined;
+
+/** Kind of the event that announces a late result, and what subscriptions find it by. */
+const lateEvent = 'job.late-result';
 
 export class Attempts {
 	readonly #context: Context;
@@ -45,11 +54,18 @@ export class Attempts {
 	 * Nobody waits for the move to running, and a quick job's result follows at once: acceptances are
 	 * gathered for a moment, so that the result can take its own along in one move and one sync.
 	 */
-	accepted(robotId: string, message: JobAccepted): void {
+	accepted(robotId: string, session: Session, message: JobAccepted): void {
+		const live = this.#live(robotId, session, message);
+		if (live) this.started(live);
+	}
+
+	/** Its robot says that it has begun. */
+	started(live: Live): void {
 		const { clock, settings } = this.#context;
-		const live = this.#live(robotId, message);
-		if (!live || live.state !== 'dispatched' || live.acceptance) return;
+		if (live.state !== 'dispatched' || live.acceptance) return;
 		live.acceptance = { at: clock.now() };
+		live.revokedAt = null;
+		live.lossLeftMs = live.policy.onLoss.waitMs;
 		this.#accepted.push({ live, acceptance: live.acceptance });
 		if (this.#accepted.length > 1) return;
 		if (settings.acceptGatherMs === 0) this.#start();
@@ -76,21 +92,28 @@ export class Attempts {
 						live.startedAt = this.#context.clock.monotonic();
 					});
 				},
-				fail: () => undefined,
+				// Not on disk: the robot says it again when it is asked.
+				fail: () => {
+					if (live.acceptance === acceptance) delete live.acceptance;
+				},
 			});
 		}
 	}
 
 	/** A refusal, or the answer to a revoke: proof that the attempt never started. */
-	rejected(robotId: string, message: JobRejected): void {
-		const live = this.#live(robotId, message);
-		if (!live || live.state !== 'dispatched') return;
+	rejected(robotId: string, session: Session, message: JobRejected): void {
+		const live = this.#live(robotId, session, message);
+		// Who has said that it began, or how it ended, can take neither back.
+		if (!live || live.state !== 'dispatched' || live.acceptance) return;
 		// Who has lost its memory has no proof to give.
 		if (live.lostBecause !== undefined) return;
 		const proved = message.reason === 'not-started';
 		this.#settle(live, (turn) => {
-			const bars = proved ? undefined : this.#bars(live, message.permanent, turn.now);
-			const barredForAll = bars !== undefined && message.permanent && this.#noneLeft(live, bars);
+			const permanent = message.permanent && !proved;
+			// A robot that had to be asked whether it started is asked again later, like one that refused.
+			const free = proved && live.revokedAt === null;
+			const bars = free ? undefined : this.#bars(live, permanent, turn.now);
+			const barredForAll = bars !== undefined && permanent && this.#noneLeft(live, bars);
 			const next: SettleNext = live.cancelRequestedAt
 				? { to: 'cancelled', cause: 'cancelled', error: null }
 				: barredForAll
@@ -116,17 +139,19 @@ export class Attempts {
 
 	/** The end of an attempt, or, when it is over already, a late result. */
 	result(robotId: string, session: Session, message: JobResultMessage): void {
-		const live = this.#live(robotId, message);
+		const live = this.#live(robotId, session, message);
+		if (live === null) return;
 		if (!live) {
 			this.#late(robotId, session, message);
 			return;
 		}
 		const result = fromWire(message);
-		const ending = {
+		const ending: Ending = {
 			state: message.state,
 			cause: causeOf(message),
 			exitCode: result.exitCode,
 		};
+		const lost = isLoss(ending);
 		const acceptance = live.acceptance;
 		if (live.state === 'dispatched') live.acceptance = { at: 0 };
 		const proved = provedInline(message);
@@ -135,13 +160,15 @@ export class Attempts {
 			live,
 			(turn) => {
 				this.#inlineOutput(turn, robotId, message, proved, have);
+				const counts = { tries: live.tries + (lost ? 0 : 1), losses: live.losses + (lost ? 1 : 0) };
 				const next = afterAttempt(
 					ending,
 					live.policy,
-					live.tries + 1,
+					counts,
 					live.cancelRequestedAt !== null,
 					this.#context.chance(),
 				);
+				const error = result.error ?? defaultError(ending.cause, result);
 				return {
 					outcome: message.state,
 					cause: ending.cause,
@@ -150,9 +177,11 @@ export class Attempts {
 					outputProved: proved === 'proved',
 					reason: 'reason' in next ? next.reason : (ending.cause ?? message.state),
 					by: 'robot',
-					next: this.#next(live, next, turn, result.error ?? defaultError(ending.cause, result)),
-					countTry: true,
-					countLoss: false,
+					...(lost
+						? this.#elsewhere(live, next, turn, error)
+						: { next: this.#next(live, next, turn, error) }),
+					countTry: !lost,
+					countLoss: lost,
 					...(live.state === 'dispatched'
 						? { startedAt: acceptance?.at || turn.now - Math.round(result.durationMs) }
 						: {}),
@@ -162,11 +191,15 @@ export class Attempts {
 				if (settled) this.#acknowledge(session, message, proved, have);
 				else this.#late(robotId, session, message);
 			},
+			() => {
+				// Not on disk: the robot says it again until it is told that it is.
+				if (live.state === 'dispatched') live.acceptance = acceptance;
+			},
 		);
 	}
 
-	status(robotId: string, message: StatusUpdate): void {
-		const live = this.#live(robotId, message);
+	status(robotId: string, session: Session, message: StatusUpdate): void {
+		const live = this.#live(robotId, session, message);
 		if (!live) return;
 		void this.#context.turns
 			.deed('progress', {
@@ -181,25 +214,48 @@ export class Attempts {
 			.catch(() => undefined);
 	}
 
-	/** The robot stayed away too long, or has lost its memory: the job's own policy decides. */
-	async lost(live: Live, reason: string): Promise<void> {
+	/**
+	 * The robot stayed away too long, or has lost its memory (`forgot`): the job's own policy decides.
+	 * A robot that comes back with the attempt before this is planned takes the reason away.
+	 */
+	async lost(live: Live, reason: string, forgot = false): Promise<void> {
 		live.lostBecause = reason;
-		await this.#settled(live, (turn) => {
+		let stop = false;
+		const settled = await this.#settled(live, (turn) => {
+			if (live.lostBecause !== reason) return undefined;
 			const next = afterLoss(live.policy, live.losses + 1, live.cancelRequestedAt !== null);
+			const error = {
+				type: 'cause' in next ? (next.cause ?? 'robot_lost') : 'robot_lost',
+				message: `${reason} (robot ${this.#name(live.robotId)}); ${
+					next.to === 'cancelled'
+						? 'what still runs there is stopped when it comes back.'
+						: 'nobody can know how far the job came.'
+				}`,
+			};
+			stop = live.state === 'dispatched' || next.to !== 'failed';
 			return {
 				outcome: 'lost',
 				cause: 'robot_lost',
 				result: null,
 				reason: `${reason}${'reason' in next ? `; ${next.reason}` : ''}`,
 				by: 'dispatcher',
-				next: this.#next(live, next, turn, {
-					type: 'cause' in next ? (next.cause ?? 'robot_lost') : 'robot_lost',
-					message: `${reason} (robot ${this.#name(live.robotId)}); nobody can know how far the job came.`,
-				}),
+				...(forgot
+					? this.#elsewhere(live, next, turn, error)
+					: { next: this.#next(live, next, turn, error) }),
 				countTry: false,
 				countLoss: true,
 			};
 		});
+		// Here, but mute about it: it must not begin any more what is over.
+		if (settled && stop) this.stop(live, 'over');
+	}
+
+	/** Tells the robot, if it is here, to stop what it does of the attempt. */
+	stop(live: Live, reason: CancelJob['reason']): void {
+		const session = this.#context.fleet.get(live.robotId)?.session;
+		if (!session) return;
+		live.remindedAt = this.#context.clock.monotonic();
+		session.sink.cancel({ ...refOf(live), reason, grace_ms: limits.graceMs });
 	}
 
 	/** Its robot came back with the same journal and does not know it: it never started. */
@@ -238,10 +294,7 @@ export class Attempts {
 					countLoss: false,
 				}),
 				(settled) => {
-					if (settled) {
-						const over = { ...refOf(live), reason: 'over', grace_ms: limits.graceMs } as const;
-						this.#sessionOf(live)?.sink.cancel(over);
-					}
+					if (settled) this.stop(live, 'over');
 					resolve(settled);
 				},
 				reject,
@@ -250,25 +303,23 @@ export class Attempts {
 	}
 
 	/** Whether it was still live; rejects when the store could not take it. */
-	#settled(live: Live, decide: (turn: Turn) => Settlement): Promise<boolean> {
+	#settled(live: Live, decide: Decide): Promise<boolean> {
 		return new Promise((resolve, reject) => this.#settle(live, decide, resolve, reject));
 	}
 
 	#settle(
 		live: Live,
-		decide: (turn: Turn) => Settlement,
+		decide: Decide,
 		done: (settled: boolean) => void = () => undefined,
 		failed: (error: Error) => void = () => undefined,
 	): void {
 		const { fleet, turns } = this.#context;
 		turns.push({
 			plan: (turn) => {
+				if (fleet.live(live.jobId) !== live) return done(false);
 				if (!turn.touch(live.jobId)) return 'later';
-				if (fleet.live(live.jobId) !== live) {
-					done(false);
-					return;
-				}
 				const settle = decide(turn);
+				if (!settle) return done(false);
 				const entry = fleet.get(live.robotId);
 				this.#free(turn, entry);
 				const wish = {
@@ -325,7 +376,9 @@ export class Attempts {
 			};
 		}
 		const readyAt = turn.now + next.delayMs;
-		return { to: 'pending', readyAt, rank: live.rank, dueAt: readyAt };
+		// The deadline does not wait for the back-off.
+		const dueAt = Math.min(readyAt, live.policy.timeouts.deadlineAt ?? Infinity);
+		return { to: 'pending', readyAt, rank: live.rank, dueAt };
 	}
 
 	/** Back in the queue; a job that was never tried still has only so long to start. */
@@ -342,21 +395,43 @@ export class Attempts {
 		};
 	}
 
+	/** A job that cost a robot its memory is not given to that robot again. */
+	#elsewhere(
+		live: Live,
+		next: Next,
+		turn: Turn,
+		error: JobError,
+	): Pick<Settlement, 'next' | 'bars'> {
+		if (next.to !== 'pending') return { next: this.#next(live, next, turn, error) };
+		const bars = this.#bars(live, true, turn.now);
+		if (!this.#noneLeft(live, bars)) return { next: this.#next(live, next, turn, error), bars };
+		const alone = `${error.message} It is not given to the same robot again, and no other may run it.`;
+		const end: Next = { to: 'failed', cause: 'robot_lost' };
+		return { next: this.#next(live, end, turn, { type: 'robot_lost', message: alone }) };
+	}
+
 	#bars(live: Live, permanent: boolean, now: number): string {
 		const bars = (live.bars === null ? {} : JSON.parse(live.bars)) as Bars;
 		bars[live.robotId] = permanent ? null : now + limits.refusalMs;
 		return JSON.stringify(bars);
 	}
 
-	/** Whether every robot that fits has refused the job for good. */
+	/** Whether every robot that fits is barred for good. */
 	#noneLeft(live: Live, bars: string): boolean {
 		return [...this.#context.lanes.get(live.lane).robots].every((id) => barred(bars, id, Infinity));
 	}
 
 	#late(robotId: string, session: Session, message: JobResultMessage): void {
-		const { turns, log } = this.#context;
+		const { turns, log, watchers } = this.#context;
 		const proved = provedInline(message);
 		const have: OutputLengths = { stdout: 0, stderr: 0 };
+		const late: LateResult = {
+			jobId: message.job_id,
+			attempt: message.attempt,
+			robotId,
+			state: message.state,
+			cause: causeOf(message),
+		};
 		turns.push({
 			plan: (turn) => {
 				this.#inlineOutput(turn, robotId, message, proved, have);
@@ -370,18 +445,21 @@ export class Attempts {
 						robotId,
 						result: resultText(fromWire(message)),
 						outputLength: message.output,
+						event: {
+							at: turn.now,
+							type: lateEvent,
+							subject: lateEvent,
+							data: JSON.stringify(late),
+						},
 					},
 					(kept) => {
-						if (kept === 'kept') {
-							log.warn('late result kept', {
-								jobId: message.job_id,
-								attempt: message.attempt,
-								robotId,
-							});
-						}
 						if (kept === 'unknown') {
-							log.warn('result of an attempt nobody knows', { jobId: message.job_id, robotId });
+							refuseStranger(this.#context, robotId, session, message);
 							return;
+						}
+						if (kept === 'kept') {
+							log.warn('late result kept', late);
+							watchers.hint('events', lateEvent);
 						}
 						this.#acknowledge(session, message, proved, have);
 					},
@@ -434,15 +512,15 @@ export class Attempts {
 		if (!complete) this.#proof.told(session, message);
 	}
 
-	#live(robotId: string, ref: { job_id: string; epoch: number; token: string }): Live | undefined {
+	/** The live attempt that is meant; `undefined` when that is over, `null` when it is another robot's. */
+	#live(robotId: string, session: Session, ref: AttemptRef): Live | undefined | null {
 		const live = this.#context.fleet.live(ref.job_id);
-		return live?.robotId === robotId && live.epoch === ref.epoch && live.token === ref.token
-			? live
-			: undefined;
-	}
-
-	#sessionOf(live: Live): Session | undefined {
-		return this.#context.fleet.get(live.robotId)?.session;
+		if (live?.epoch !== ref.epoch) return undefined;
+		if (live.robotId === robotId && live.token === ref.token && live.number === ref.attempt) {
+			return live;
+		}
+		refuseStranger(this.#context, robotId, session, ref);
+		return null;
 	}
 
 	#name(robotId: string): string {

@@ -72,17 +72,13 @@ export class Changes {
 						const wish = { jobId: job.id, epoch: job.epoch, at: turn.now };
 						turn.add('requestCancel', wish, () => resolve());
 					} else if (!live) this.#end(turn, job, who, resolve);
+					else if (live.cancelRequestedAt !== null) resolve();
 					else {
 						const wish = { jobId: job.id, epoch: live.epoch, at: turn.now };
 						turn.add('requestCancel', wish, (wished) => {
 							if (wished) {
 								live.cancelRequestedAt = wish.at;
-								const session = fleet.get(live.robotId)?.session;
-								session?.sink.cancel({
-									...refOf(live),
-									reason: 'cancelled',
-									grace_ms: limits.graceMs,
-								});
+								this.#attempts.stop(live, 'cancelled');
 							}
 							resolve();
 						});

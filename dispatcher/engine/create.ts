@@ -7,7 +7,7 @@ import type { BackupRecord } from '../../protocol';
 import { policyOf } from '../core/retry';
 import type { Store } from '../store/store';
 import { Access } from './access';
-import { Assigning } from './assigning';
+import { Assigning, endsAt } from './assigning';
 import { Attempts } from './attempts';
 import { Changes } from './changes';
 import type { Chance, Clock } from './clock';
@@ -161,7 +161,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		removeRobot: (robot, by) => access.removeRobot(robot, by),
 		enrol: (token, publicKey, name) => access.enrol(token, publicKey, name),
 		robotKey: (robotId) => access.robotKey(robotId),
-		connect: (hello, sink) => sessions.connect(hello, sink),
+		connect: (hello, sink, socket) => sessions.connect(hello, sink, socket),
 
 		createToken: (token, by) => access.createToken(token, by),
 		tokens: () => access.tokens(),
@@ -288,7 +288,9 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 			cancelRequestedAt: job.cancelRequestedAt,
 			assignedAt: clock.monotonic(),
 			startedAt: attempt.state === 'running' ? clock.monotonic() : null,
+			endsAt: endsAt(policy, clock),
 			remindedAt: null,
+			revokedAt: null,
 			lossLeftMs: policy.onLoss.waitMs,
 		});
 	}

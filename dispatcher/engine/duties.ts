@@ -5,7 +5,7 @@
  * Limits of attempts are monotonic time. Whoever says "too late" of a running job is the robot, which
  * sees it; we only remind it, and never write `timeout` while it is away.
  */
-import { type CancelJob, limits } from '../../protocol';
+import { limits } from '../../protocol';
 import { policyOf } from '../core/retry';
 import type { StoredJob } from '../store/store';
 import type { Access } from './access';
@@ -40,7 +40,10 @@ export class Duties {
 	#wake: AbortController | undefined;
 	#loop: Promise<void> | undefined;
 	#nextAt = 0;
-	#lastLookAt = 0;
+	/** On the monotonic clock and on the wall. */
+	#lookedAt = { mono: 0, wall: 0 };
+	/** Up to when absence is counted. Monotonic, like the next one. */
+	#countedAt = 0;
 	#readyAt = 0;
 	#sweptAt = 0;
 	#notedAt = 0;
@@ -66,7 +69,9 @@ export class Duties {
 	}
 
 	start(): void {
-		this.#readyAt = this.#lastLookAt = this.#context.clock.monotonic();
+		const { clock } = this.#context;
+		this.#readyAt = this.#countedAt = clock.monotonic();
+		this.#lookedAt = { mono: this.#readyAt, wall: clock.now() };
 		this.#loop ??= this.#run();
 	}
 
@@ -105,7 +110,8 @@ export class Duties {
 		const { clock, lanes, fleet, turns, settings } = this.#context;
 		const now = clock.now();
 		this.#intake.look();
-		this.#lives(now);
+		await this.#watchClock(now);
+		this.#lives();
 		await this.#ripen(now);
 		this.dueAt(await this.#waits.look(now));
 		this.dueAt(await this.#schedules.look(now));
@@ -122,28 +128,49 @@ export class Duties {
 		}
 	}
 
-	#lives(now: number): void {
+	#lives(): void {
 		const { clock, fleet, settings } = this.#context;
 		const mono = clock.monotonic();
-		const elapsed = mono - this.#lastLookAt;
-		this.#lastLookAt = mono;
-		// After a start, a suspend or a jump every window starts anew: robots get time to come back.
-		if (elapsed > maxSleepMs + 5_000) this.#readyAt = mono;
-		const counting = mono - this.#readyAt >= settings.recoveryGraceMs;
+		const before = this.#countedAt;
+		this.#countedAt = mono;
+		const countsFrom = Math.max(before, this.#readyAt + settings.recoveryGraceMs);
 		for (const live of fleet.lives()) {
 			if (live.lostBecause !== undefined) {
 				this.#lost(live, live.lostBecause);
 				continue;
 			}
-			const session = fleet.get(live.robotId)?.session;
-			if (session) this.#remind(live, mono, now);
-			else if (counting) {
-				live.lossLeftMs -= elapsed;
-				if (live.lossLeftMs > 0) continue;
-				const waitS = Math.round(live.policy.onLoss.waitMs / 1000);
-				this.#lost(live, `The robot stayed away for ${waitS} s`);
-			}
+			const entry = fleet.get(live.robotId);
+			if (entry?.session) this.#remind(live, mono);
+			// A robot that is here and does not answer is as good as away.
+			const awaySince = entry?.session ? live.revokedAt : (entry?.awaySince ?? 0);
+			if (awaySince === null) continue;
+			live.lossLeftMs -= Math.max(0, mono - Math.max(countsFrom, awaySince));
+			if (live.lossLeftMs > 0) continue;
+			const seconds = Math.round(live.policy.onLoss.waitMs / 1000);
+			const did = entry?.session ? 'did not answer' : 'stayed away';
+			this.#lost(live, `The robot ${did} for ${seconds} s`);
 		}
+	}
+
+	/**
+	 * When we did not run for a while, or somebody set the clock, it is as after a start: robots get time
+	 * to come back, and what was silent had no chance to speak.
+	 */
+	async #watchClock(now: number): Promise<void> {
+		const { clock, fleet, turns, log } = this.#context;
+		const mono = clock.monotonic();
+		const elapsed = mono - this.#lookedAt.mono;
+		const step = now - this.#lookedAt.wall - elapsed;
+		this.#lookedAt = { mono, wall: now };
+		const stepped = Math.abs(step) > limits.clockJumpMs;
+		if (!stepped && elapsed <= maxSleepMs + limits.clockJumpMs) return;
+		this.#readyAt = mono;
+		for (const entry of fleet.all()) if (entry.session) entry.session.seenAt = mono;
+		for (const live of fleet.lives()) live.lossLeftMs = live.policy.onLoss.waitMs;
+		if (!stepped) return;
+		log.warn('the wall clock was set', { by: Math.round(step) });
+		// Not on disk: a retry comes too early or too late, and no harm is done.
+		await turns.deed('shiftBackOffs', { by: step }).catch(() => undefined);
 	}
 
 	#lost(live: Live, reason: string): void {
@@ -151,28 +178,27 @@ export class Duties {
 		void this.#attempts.lost(live, reason).catch(() => undefined);
 	}
 
-	#remind(live: Live, mono: number, now: number): void {
+	#remind(live: Live, mono: number): void {
 		if (live.remindedAt !== null && mono - live.remindedAt < remindMs) return;
-		const sink = this.#context.fleet.get(live.robotId)!.session!.sink;
-		const stop = (reason: CancelJob['reason']) =>
-			sink.cancel({ ...refOf(live), reason, grace_ms: limits.graceMs });
-		const { timeouts } = live.policy;
-		if (
-			live.cancelRequestedAt !== null &&
-			now - live.cancelRequestedAt > limits.graceMs + backstopMs
+		const { startMs, runMs } = live.policy.timeouts;
+		if (live.cancelRequestedAt !== null) {
+			this.#attempts.stop(live, 'cancelled');
+		} else if (live.endsAt !== null && live.endsAt <= mono) {
+			this.#attempts.stop(live, 'deadline');
+		} else if (
+			live.state === 'dispatched' &&
+			!live.acceptance &&
+			mono - live.assignedAt > startMs
 		) {
-			stop('cancelled');
-		} else if (timeouts.deadlineAt !== undefined && timeouts.deadlineAt <= now) {
-			stop('deadline');
-		} else if (live.state === 'dispatched' && mono - live.assignedAt > timeouts.startMs) {
-			sink.revoke(refOf(live));
+			live.revokedAt ??= mono;
+			live.remindedAt = mono;
+			this.#context.fleet.get(live.robotId)!.session!.sink.revoke(refOf(live));
 		} else if (
 			live.startedAt !== null &&
-			mono - live.startedAt > timeouts.runMs + limits.graceMs + backstopMs
+			mono - live.startedAt > runMs + limits.graceMs + backstopMs
 		) {
-			stop('run_timeout');
-		} else return;
-		live.remindedAt = mono;
+			this.#attempts.stop(live, 'run_timeout');
+		}
 	}
 
 	async #ripen(now: number): Promise<void> {

@@ -31,13 +31,17 @@ export interface Live {
 	/** Monotonic. */
 	assignedAt: number;
 	startedAt: number | null;
+	/** The job's deadline; from when it was given away no step of the wall clock moves it. */
+	endsAt: number | null;
 	/** Acceptance that waits for its turn; a result that overtakes it takes it along. */
 	acceptance?: { at: number };
-	/** Monotonic instant of the last revoke or backstop cancel sent. */
+	/** Monotonic instant of the last revoke or cancel sent. */
 	remindedAt: number | null;
+	/** Monotonic instant of the first revoke; the connected robot has not answered since. */
+	revokedAt: number | null;
 	/** Why it is given up; said again until the store has taken it. */
 	lostBecause?: string;
-	/** Time its robot may still stay away; counts down only while it does and we are ready. */
+	/** Time its robot may still stay away, or mute; counts down only while it does and we are ready. */
 	lossLeftMs: number;
 }
 
@@ -60,6 +64,10 @@ export interface RobotEntry extends Terms {
 	labels: Record<string, string>;
 	capabilities: string[];
 	session: Session | undefined;
+	/** Monotonic instant at which the last session ended. */
+	awaySince: number;
+	/** The highest number of a socket on which it said hello. */
+	newestSocket: number;
 	/** By job. Change it with `hold` and `release` only: all that hold nothing share one. */
 	held: ReadonlyMap<string, Live>;
 	/** Slots promised to assigns, and slots given back by results, of the turn being committed. */
@@ -99,6 +107,8 @@ export class Fleet {
 				labels,
 				capabilities,
 				session: undefined,
+				awaySince: 0,
+				newestSocket: 0,
 				held: nothing,
 				reserved: 0,
 				freeing: 0,

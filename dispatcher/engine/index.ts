@@ -84,6 +84,8 @@ export interface RobotSink {
 	resultAck(ack: ResultAck): void;
 	outputAck(ack: OutputAck): void;
 	outputCredit(credit: OutputCredit): void;
+	/** What it said counts for nothing. */
+	refuse(problem: Problem): void;
 	/** Ends the connection with a close code. */
 	close(code: number, reason: string): void;
 }
@@ -142,8 +144,12 @@ export interface Engine {
 	enrol(token: string, publicKey: string, name: string | undefined): Promise<EnrolAnswer>;
 	/** The public key (SPKI DER, base64url) a robot must prove; throws `bad-proof` or `robot-revoked`. */
 	robotKey(robotId: string): Promise<string>;
-	/** Opens a session for a robot that proved its key; throws `robot-elsewhere` when one lives already. */
-	connect(hello: Hello, sink: RobotSink): Promise<RobotSession>;
+	/**
+	 * Opens a session for a robot that proved its key; throws `robot-elsewhere` when one lives already.
+	 * Sockets are numbered as they open (`socket`): a robot dials one after the other, so a hello on an
+	 * earlier one than its newest comes too late.
+	 */
+	connect(hello: Hello, sink: RobotSink, socket: number): Promise<RobotSession>;
 
 	createToken(token: TokenRequest, by: Caller): Promise<TokenRecord & { token: string }>;
 	tokens(): Promise<TokenRecord[]>;

@@ -128,7 +128,7 @@ export class Lookout {
 		if (!entry.session) return 'is not connected';
 		if (entry.stored.paused) return 'is paused';
 		if (entry.session.stopping) return 'is stopping';
-		if (barred(job.bars, entry.robotId, now)) return 'refused this job';
+		if (barred(job.bars, entry.robotId, now)) return 'refused or lost this job before';
 		if (entry.held.size >= entry.stored.slots) return 'is busy';
 		return 'is free and about to take work';
 	}

@@ -10,6 +10,7 @@ import type { OutputFrame } from '../../protocol/frames';
 import type { Context } from './context';
 import type { Session } from './fleet';
 import type { Proof } from './proof';
+import { refuseStranger } from './strangers';
 import type { Turn } from './turns';
 
 /** Of one commit: what a synced write of it adds to the answers that share the commit is bearable. */
@@ -127,6 +128,9 @@ export class OutputFlow {
 				this.#proof.stored(session, frame, answer);
 				session.sink.outputAck({ job_id: jobId, epoch, stream, have: answer.have });
 				this.#context.watchers.hint('output', jobId);
+			} else {
+				const named = { job_id: frame.jobId, epoch: frame.epoch };
+				refuseStranger(this.#context, robotId, session, named);
 			}
 			this.#planned = false;
 			this.#plan();

@@ -109,10 +109,17 @@ export class Schedules {
 		request: SubscriptionRequest,
 		by: Caller,
 	): Promise<SubscriptionAnswer> {
+		const { scheduleId, event } = request.filter;
+		if ((scheduleId === undefined) === (event === undefined)) {
+			throw new Problem('bad-field', {
+				path: 'filter',
+				reason: 'name either a scheduleId or an event',
+			});
+		}
 		const taken = await this.#context.turns.deed('takeSubscription', {
 			key,
 			filter: JSON.stringify(request.filter),
-			subject: request.filter.scheduleId,
+			subject: subjectOf(request.filter),
 			fromStart: request.from === 'start',
 			createdBy: `key:${by.name}`,
 		});
@@ -128,7 +135,7 @@ export class Schedules {
 		signal?: AbortSignal,
 	): Promise<FleetEvent[]> {
 		const { clock, watchers } = this.#context;
-		const subject = subjectOf(await this.#subscription(key, epoch));
+		const subject = subjectOf(filterOf(await this.#subscription(key, epoch)));
 		return watchers.until(
 			'events',
 			[key, subject],
@@ -146,16 +153,13 @@ export class Schedules {
 	async #pending(key: string, epoch: number): Promise<FleetEvent[]> {
 		const subscription = await this.#subscription(key, epoch);
 		const stored = await this.#context.store.read('events', {
-			subject: subjectOf(subscription),
+			subject: subjectOf(filterOf(subscription)),
 			after: subscription.cursor,
 			limit: maxEvents,
 		});
-		return stored.map(({ cursor, at, data }) => ({
-			cursor,
-			at,
-			type: 'schedule.due',
-			data: JSON.parse(data) as ScheduleDue,
-		}));
+		return stored.map(
+			({ cursor, at, type, data }) => ({ cursor, at, type, data: JSON.parse(data) }) as FleetEvent,
+		);
 	}
 
 	async #subscription(key: string, epoch: number): Promise<StoredSubscription> {
@@ -224,6 +228,10 @@ export class Schedules {
 	}
 }
 
-function subjectOf(subscription: StoredSubscription): string {
-	return (JSON.parse(subscription.filter) as SubscriptionRequest['filter']).scheduleId;
+function filterOf(subscription: StoredSubscription): SubscriptionRequest['filter'] {
+	return JSON.parse(subscription.filter) as SubscriptionRequest['filter'];
+}
+
+function subjectOf({ scheduleId, event }: SubscriptionRequest['filter']): string {
+	return scheduleId ?? event!;
 }

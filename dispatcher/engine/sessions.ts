@@ -25,7 +25,6 @@ import type { OutputFlow } from './output-flow';
 export class Sessions {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
-	readonly #outputFlow: OutputFlow;
 	readonly #parts: SessionParts;
 	/** What each robot said of its attempts when it last came, live ones left out. */
 	readonly #reported = new Map<string, HeldAttempt[]>();
@@ -34,7 +33,6 @@ export class Sessions {
 	constructor(context: Context, attempts: Attempts, outputFlow: OutputFlow) {
 		this.#context = context;
 		this.#attempts = attempts;
-		this.#outputFlow = outputFlow;
 		this.#parts = { context, attempts, outputFlow };
 	}
 
@@ -56,11 +54,13 @@ export class Sessions {
 		return undefined;
 	}
 
-	async connect(hello: Hello, sink: RobotSink): Promise<RobotSession> {
+	async connect(hello: Hello, sink: RobotSink, socket: number): Promise<RobotSession> {
 		const { fleet, turns, clock, log } = this.#context;
 		const entry = fleet.get(hello.robot_id);
 		if (!entry) throw new Problem('robot-revoked');
+		this.#newest(entry, socket);
 		this.#displace(entry, hello);
+		entry.newestSocket = socket;
 		const forgot = entry.stored.journalId !== null && entry.stored.journalId !== hello.journal_id;
 		const said = {
 			labels: JSON.stringify(hello.labels),
@@ -73,11 +73,12 @@ export class Sessions {
 			journalId: forgot ? entry.stored.journalId : hello.journal_id,
 			lastSeenAt: clock.now(),
 		};
-		await turns.deed('putRobot', { ...entry.stored, ...said });
+		await turns.deed('changeRobot', { id: entry.robotId, ...said });
 		const known = await this.#known(hello);
 		const lastWords = await this.#lastWords(known);
 		// From here to the end nothing is awaited: what is compared is what is.
 		if (!fleet.get(hello.robot_id)) throw new Problem('robot-revoked');
+		this.#newest(entry, socket);
 		this.#displace(entry, hello);
 		const { labels, capabilities } = entry.stored;
 		const robot = fleet.put({ ...entry.stored, ...said });
@@ -95,6 +96,14 @@ export class Sessions {
 		return session;
 	}
 
+	/**
+	 * What a robot said on an earlier socket than its newest is no longer so: taken for true, an attempt
+	 * that it was given since would look as if it did not know it.
+	 */
+	#newest(entry: RobotEntry, socket: number): void {
+		if (socket < entry.newestSocket) throw new Problem('robot-elsewhere');
+	}
+
 	/** One identity, one connection. The same process may replace its own dead socket at once. */
 	#displace(entry: RobotEntry, hello: Hello): void {
 		const old = entry.session;
@@ -103,19 +112,21 @@ export class Sessions {
 		if (old.bootId !== hello.boot_id && silentMs < 2 * limits.heartbeatMs) {
 			throw new Problem('robot-elsewhere');
 		}
-		entry.session = undefined;
-		this.#outputFlow.forget(old);
+		leave(entry, old, this.#parts);
 		old.sink.close(1000, 'replaced by a newer connection of the same robot');
 	}
 
+	/** What is stored of the attempts that it names as they were given to it. */
 	async #known(hello: Hello): Promise<Map<string, StoredAttempt>> {
+		const { store, fleet } = this.#context;
 		const known = new Map<string, StoredAttempt>();
 		for (const held of hello.attempts) {
-			const attempt = await this.#context.store.read('attempt', {
-				jobId: held.job_id,
-				epoch: held.epoch,
-			});
-			if (attempt?.token === held.token && attempt.robotId === hello.robot_id) {
+			const { job_id: jobId, epoch, token } = held;
+			const read = () => store.read('attempt', { jobId, epoch });
+			let attempt = await read();
+			// Read while it was being settled: by now that is done, and the next look shows how.
+			if (attempt?.outcome === null && fleet.live(jobId)?.epoch !== epoch) attempt = await read();
+			if (attempt?.token === token && attempt.robotId === hello.robot_id) {
 				known.set(keyOf(held), attempt);
 			}
 		}
@@ -149,11 +160,12 @@ export class Sessions {
 		const losses: Promise<void>[] = [];
 		const held = new Map(hello.attempts.map((attempt) => [keyOf(attempt), attempt]));
 		for (const live of [...robot.held.values()]) {
-			const theirs = held.get(keyOf({ job_id: live.jobId, epoch: live.epoch }));
+			const key = keyOf({ job_id: live.jobId, epoch: live.epoch });
+			const theirs = known.has(key) ? held.get(key) : undefined;
 			if (theirs) this.#goOn(live, theirs);
-			else if (forgot || live.state === 'running') {
+			else if (forgot || live.state === 'running' || live.acceptance || held.has(key)) {
 				const reason = 'The robot came back without any memory of the attempt';
-				const loss = this.#attempts.lost(live, reason);
+				const loss = this.#attempts.lost(live, reason, true);
 				// The duties say it again.
 				loss.catch(() => undefined);
 				losses.push(loss);
@@ -171,10 +183,21 @@ export class Sessions {
 		else this.#reported.delete(robot.robotId);
 		const verdicts = hello.attempts.map((theirs) => {
 			const ours = known.get(keyOf(theirs));
+			const act = this.#verdict(theirs, ours, ours !== undefined && lastWords.has(ours));
+			if (act === 'hold') {
+				this.#context.log.warn(
+					'a robot holds an attempt that nobody knows here; it is kept there',
+					{
+						robotId: robot.robotId,
+						jobId: theirs.job_id,
+						epoch: theirs.epoch,
+					},
+				);
+			}
 			return {
 				job_id: theirs.job_id,
 				epoch: theirs.epoch,
-				act: this.#verdict(theirs, ours, ours !== undefined && lastWords.has(ours)),
+				act,
 				output: { stdout: ours?.stdoutHave ?? 0, stderr: ours?.stderrHave ?? 0 },
 			};
 		});
@@ -187,7 +210,7 @@ export class Sessions {
 		try {
 			await Promise.all(losses);
 			if (fleet.get(robot.robotId) !== robot) return;
-			await turns.deed('putRobot', { ...robot.stored, journalId });
+			await turns.deed('changeRobot', { id: robot.robotId, journalId });
 			fleet.put({ ...robot.stored, journalId });
 		} catch (error) {
 			// Until its next hello its silence proves nothing, which is safe.
@@ -196,11 +219,15 @@ export class Sessions {
 	}
 
 	#goOn(live: Live, theirs: HeldAttempt): void {
+		const now = this.#context.clock.monotonic();
 		live.lossLeftMs = live.policy.onLoss.waitMs;
 		delete live.lostBecause;
-		if (live.state === 'dispatched' && theirs.state === 'running') {
-			this.#attempts.accepted(live.robotId, { ...theirs, started_at: '' });
-		}
+		// It could not answer while it was away: its time to do so starts anew. A verdict to kill is a cancel.
+		live.revokedAt = null;
+		live.remindedAt = live.cancelRequestedAt === null ? null : now;
+		if (live.state !== 'dispatched') return;
+		live.assignedAt = now;
+		if (theirs.state === 'running') this.#attempts.started(live);
 	}
 
 	#verdict(theirs: HeldAttempt, ours: StoredAttempt | undefined, lastWord: boolean): VerdictAct {
@@ -226,6 +253,12 @@ interface SessionParts {
 	context: Context;
 	attempts: Attempts;
 	outputFlow: OutputFlow;
+}
+
+function leave(entry: RobotEntry, session: Session, { context, outputFlow }: SessionParts): void {
+	entry.session = undefined;
+	entry.awaySince = context.clock.monotonic();
+	outputFlow.forget(session);
 }
 
 const noVerdicts: Verdict[] = [];
@@ -266,11 +299,11 @@ class OpenSession implements Session, RobotSession {
 	}
 
 	accepted(message: JobAccepted): void {
-		if (this.#isCurrent()) this.#parts.attempts.accepted(this.robotId, message);
+		if (this.#isCurrent()) this.#parts.attempts.accepted(this.robotId, this, message);
 	}
 
 	rejected(message: JobRejected): void {
-		if (this.#isCurrent()) this.#parts.attempts.rejected(this.robotId, message);
+		if (this.#isCurrent()) this.#parts.attempts.rejected(this.robotId, this, message);
 	}
 
 	result(message: JobResultMessage): void {
@@ -278,7 +311,7 @@ class OpenSession implements Session, RobotSession {
 	}
 
 	status(message: StatusUpdate): void {
-		if (this.#isCurrent()) this.#parts.attempts.status(this.robotId, message);
+		if (this.#isCurrent()) this.#parts.attempts.status(this.robotId, this, message);
 	}
 
 	output(frame: OutputFrame): void {
@@ -298,11 +331,9 @@ class OpenSession implements Session, RobotSession {
 
 	closed(): void {
 		if (!this.#isCurrent()) return;
-		const { context, outputFlow } = this.#parts;
-		const { fleet, clock, log, turns } = context;
+		const { fleet, clock, log, turns } = this.#parts.context;
 		const { robotId, name } = this;
-		this.#robot.session = undefined;
-		outputFlow.forget(this);
+		leave(this.#robot, this, this.#parts);
 		fleet.review(this.#robot);
 		log.info('robot disconnected', { robotId, name });
 		void turns.deed('robotsSeen', { ids: [robotId], at: clock.now() }).catch(() => undefined);

@@ -32,7 +32,7 @@ export function jobView(job: StoredJob): Job {
 		priority: job.priority,
 		progress: children ? progressOf(children) : job.progress,
 		message: job.message,
-		result: result(job.result),
+		result: resultOfJob(job),
 		error: parse<JobError>(job.error),
 		createdAt: job.createdAt,
 		startedAt: job.startedAt,
@@ -120,6 +120,12 @@ export function robotView(entry: RobotEntry, monotonic: number, now: number): Ro
 		info: JSON.parse(stored.info) as Record<string, unknown>,
 		agentVersion: stored.agentVersion,
 	};
+}
+
+/** A job that was cancelled and given up has no result of its robot's; that its process may live must be said. */
+function resultOfJob({ state, outcome, result: told }: StoredJob): JobResult | null {
+	if (state !== 'cancelled' || outcome !== 'lost') return result(told);
+	return { ...resultOf('{}'), exitCode: null, processGone: false };
 }
 
 function result(text: string | null): JobResult | null {

@@ -101,6 +101,8 @@ export class RobotLink implements RobotSink {
 	/** What lies below the socket, so that several messages can leave as one packet. */
 	readonly #wire: Duplex;
 	#corked = false;
+	/** Of the sockets in the order in which they opened. */
+	readonly #number: number;
 	readonly #house: House;
 	readonly #keeper: LinkKeeper;
 	readonly #heartbeatMs: number;
@@ -120,17 +122,19 @@ export class RobotLink implements RobotSink {
 	#stamp = '';
 	/** Monotonic; read by the sweep. */
 	seenAt: number;
-	readonly openedAt: number;
+	openedAt: number;
 
 	constructor(
 		socket: RobotSocket,
 		wire: Duplex,
+		number: number,
 		house: House,
 		heartbeatMs: number,
 		keeper: LinkKeeper,
 	) {
 		this.#socket = socket;
 		this.#wire = wire;
+		this.#number = number;
 		this.#house = house;
 		this.#heartbeatMs = heartbeatMs;
 		this.#keeper = keeper;
@@ -290,7 +294,7 @@ export class RobotLink implements RobotSink {
 			const check = this.#house.proves ?? proves;
 			if (!(await check(key, text, hello.signature))) throw new Problem('bad-proof');
 			if (this.#isClosed()) return;
-			const session = await engine.connect(hello, this);
+			const session = await engine.connect(hello, this, this.#number);
 			// The socket may have closed while the engine opened the session.
 			if (this.#isClosed()) return session.closed();
 			this.#session = session;
@@ -356,6 +360,10 @@ export class RobotLink implements RobotSink {
 
 	outputCredit(credit: OutputCredit): void {
 		this.#sayOrKeep('output_credit', credit);
+	}
+
+	refuse(problem: Problem): void {
+		this.#sayOrKeep('error', problem.toBody());
 	}
 
 	#sayOrKeep<T extends keyof HubMessages>(type: T, payload: HubMessages[T]): void {

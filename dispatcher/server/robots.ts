@@ -35,6 +35,8 @@ export class RobotsDoor implements LinkKeeper {
 	});
 	/** All links, and of those not yet proved the address. */
 	readonly #links = new Map<RobotLink, string | null>();
+	/** Sockets there ever were. */
+	#opened = 0;
 	readonly #seats = new Seats({
 		seats: 256,
 		seatsPerAddress: 8,
@@ -87,7 +89,8 @@ export class RobotsDoor implements LinkKeeper {
 	#upgrade(request: IncomingMessage, socket: Duplex, head: Buffer, address: string): void {
 		let link: RobotLink | undefined;
 		this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
-			link = new RobotLink(webSocket, socket, this.#house, this.#heartbeatMs, this);
+			const number = ++this.#opened;
+			link = new RobotLink(webSocket, socket, number, this.#house, this.#heartbeatMs, this);
 			this.#links.set(link, address);
 		});
 		// What was no valid handshake has been answered already.
@@ -138,14 +141,23 @@ export class RobotsDoor implements LinkKeeper {
 		const { clock } = this.#house;
 		const { signal } = this.#over;
 		let pingAt = clock.monotonic() + this.#heartbeatMs;
+		let now = clock.monotonic();
+		const lateMs = Math.min(limits.clockJumpMs, this.#heartbeatMs);
 		while (!signal.aborted) {
+			const before = now;
 			await clock.sleep(this.#sweepMs, signal);
 			if (signal.aborted) return;
-			const now = clock.monotonic();
+			now = clock.monotonic();
+			// We did not run: what robots said meanwhile is still to be read.
+			if (now - before > this.#sweepMs + lateMs) this.#startAnew(now);
 			const ping = now >= pingAt;
 			if (ping) pingAt = now + this.#heartbeatMs;
 			this.#sweep(now, ping);
 		}
+	}
+
+	#startAnew(now: number): void {
+		for (const link of this.#links.keys()) link.openedAt = link.seenAt = now;
 	}
 
 	#sweep(now: number, ping: boolean): void {

@@ -10,7 +10,7 @@ import { settleParent, startParent } from './parents';
 import { purgeOn } from './purge';
 import { type Row, snake, type Statements } from './statements';
 import { assignedLine, moveLine } from './timeline';
-import type { Asked, DeedName, Deeds } from './store';
+import type { Asked, DeedName, Deeds, StoredEvent } from './store';
 
 export type DeedsOfStore = { [N in DeedName]: (input: Deeds[N]['in']) => Deeds[N]['out'] };
 
@@ -68,7 +68,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 
 		settle: (settle) => settleAttempt(settle),
 
-		lateResult: ({ jobId, number, epoch, token, robotId, result, outputLength }) => {
+		lateResult: ({ jobId, number, epoch, token, robotId, result, outputLength, event }) => {
 			for (const { table, id, of } of attemptHomes) {
 				const attempt = sql.get(
 					`SELECT result, late_result FROM ${table} WHERE ${id} = ? AND ${of} = ? AND epoch = ? AND token = ?
@@ -89,6 +89,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 					jobId,
 					number,
 				);
+				record(event);
 				return 'kept';
 			}
 			return 'unknown';
@@ -125,6 +126,13 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 
 		startParent: (start) => startParent(sql, start),
 		settleParent: (settle) => settleParent(sql, settle),
+
+		shiftBackOffs: ({ by }) =>
+			sql.run(
+				`UPDATE jobs SET due_at = due_at + CASE WHEN due_at = ready_at THEN ?1 ELSE 0 END, ready_at = ready_at + ?1
+				 WHERE state = 'pending' AND due_at IS NOT NULL AND due_at <= ready_at AND attempt > 0`,
+				by,
+			),
 
 		requestCancel: ({ jobId, epoch, at }) =>
 			sql.run(
@@ -236,6 +244,11 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			return used ? { labels, robotId: null } : null;
 		},
 
+		changeRobot: ({ id, ...change }) => {
+			const { columns, values } = named(change);
+			return sql.run(`UPDATE robots SET ${columns} WHERE id = ?`, ...values, id);
+		},
+
 		robotsSeen: ({ ids, at }) => {
 			for (const id of ids) sql.run('UPDATE robots SET last_seen_at = ? WHERE id = ?', at, id);
 			return true;
@@ -260,11 +273,10 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 		},
 
 		moveWait: ({ id, from, ...change }) => {
-			const columns = Object.entries(change).filter(([, value]) => value !== undefined);
+			const { columns, values } = named(change);
 			return sql.run(
-				`UPDATE waits SET ${columns.map(([name]) => `${snake(name)} = ?`).join(', ')}
-				 WHERE id = ? AND state IN (${from.map((state) => `'${state}'`).join(',')})`,
-				...columns.map(([, value]) => value as SQLInputValue),
+				`UPDATE waits SET ${columns} WHERE id = ? AND state IN (${from.map((state) => `'${state}'`).join(',')})`,
+				...values,
 				id,
 			);
 		},
@@ -292,15 +304,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				plannedAt,
 				scheduleId,
 			);
-			if (fresh && event) {
-				sql.run(
-					'INSERT INTO events (at, type, subject, data) VALUES (?,?,?,?)',
-					at,
-					event.type,
-					scheduleId,
-					event.data,
-				);
-			}
+			if (fresh && event) record({ at, ...event, subject: scheduleId });
 			return fresh;
 		},
 
@@ -377,6 +381,16 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			settle.from,
 		);
 	}
+
+	function record({ at, type, subject, data }: Omit<StoredEvent, 'cursor'>): void {
+		sql.run(
+			'INSERT INTO events (at, type, subject, data) VALUES (?,?,?,?)',
+			at,
+			type,
+			subject,
+			data,
+		);
+	}
 }
 
 /** Where an attempt may lie: the last one in its job's row, the others in their own. */
@@ -402,3 +416,12 @@ const freshAttempt = `, progress = 0, message = NULL, accepted_at = NULL, settle
 
 const selectAsked = `SELECT kind, spec, variables, policy, tries, losses, created_at AS createdAt, parent_id AS parentId
 	FROM jobs JOIN requests ON job_id = id WHERE id = ?`;
+
+/** The fields that are there, as columns to be set. */
+function named(change: object): { columns: string; values: SQLInputValue[] } {
+	const given = Object.entries(change).filter(([, value]) => value !== undefined);
+	return {
+		columns: given.map(([name]) => `${snake(name)} = ?`).join(', '),
+		values: given.map(([, value]) => value as SQLInputValue),
+	};
+}

@@ -207,7 +207,7 @@ function selectAll(table: keyof typeof columns): string {
 
 const selectJob = `SELECT ${camel(
 	`id kind state cause lane share_key rank priority attempt epoch tries losses created_at started_at ended_at due_at
-	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell children dead
+	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell children dead outcome
 	 created_by retry_of spec variables target policy`,
 )}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId,
  CASE WHEN children IS NULL THEN NULL ELSE ${countedFamily} END AS family,

@@ -49,6 +49,8 @@ export interface StoredJob {
 	family: string | null;
 	/** Fingerprint of the error while the job is a dead letter. */
 	dead: string | null;
+	/** How the last attempt ended; null while it lives and before the first. */
+	outcome: string | null;
 	spec: string;
 	variables: string;
 	target: string;
@@ -296,7 +298,10 @@ export interface Deeds {
 		};
 		out: boolean;
 	};
-	/** Keeps a result that came after its attempt was over. `again` = it was recorded before. */
+	/**
+	 * Keeps a result that came after its attempt was over, and its event beside it. `again` = it was
+	 * recorded before; `unknown` = no attempt of that name that was this robot's is over.
+	 */
 	lateResult: {
 		in: {
 			jobId: string;
@@ -306,6 +311,7 @@ export interface Deeds {
 			robotId: string;
 			result: string;
 			outputLength: { stdout: number; stderr: number };
+			event: Omit<StoredEvent, 'cursor'>;
 		};
 		out: 'kept' | 'again' | 'unknown';
 	};
@@ -338,7 +344,8 @@ export interface Deeds {
 		};
 		out: boolean;
 	};
-	/** Puts the wish on record for a job with a live attempt of this epoch. */
+	/** The wall clock was set: what waits between two tries waits as long as before. Instants that people named stay. */
+	shiftBackOffs: { in: { by: number }; out: boolean };
 	/**
 	 * A parent without children starts: they come to be in the same breath, each with its first attempt
 	 * when its robot is free. Out of pending it passes through queued. False when it has moved on.
@@ -405,6 +412,24 @@ export interface Deeds {
 	/** Frees disk that is held by a few wanted bytes among many that are not; moves at most `maxBytes`. */
 	compactOutput: { in: { maxBytes: number }; out: { moved: number; damaged: number } };
 	putRobot: { in: StoredRobot; out: boolean };
+	/** Changes only what is named: a hello and an operator may speak of one robot at the same moment. */
+	changeRobot: {
+		in: { id: string } & Partial<
+			Pick<
+				StoredRobot,
+				| 'labels'
+				| 'capabilities'
+				| 'slots'
+				| 'info'
+				| 'agentVersion'
+				| 'journalId'
+				| 'lastSeenAt'
+				| 'paused'
+				| 'removedAt'
+			>
+		>;
+		out: boolean;
+	};
 	/** Counts a use of a token. `robot` names who used it before with the same public key. */
 	useToken: {
 		in: { id: string; hash: string; at: number; publicKey: string };

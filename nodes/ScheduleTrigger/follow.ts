@@ -94,6 +94,6 @@ async function takeBacklog(following: Following, epoch: number, backlog: 'last' 
 async function take({ client, scheduleId, fire }: Following, epoch: number, events: FleetEvent[]) {
 	const last = events.at(-1);
 	if (last === undefined) return;
-	await Promise.all(events.map(({ data }) => fire(data)));
+	await Promise.all(events.map((event) => event.type === 'schedule.due' && fire(event.data)));
 	await client.acknowledge(scheduleId, epoch, last.cursor);
 }

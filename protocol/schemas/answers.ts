@@ -2,7 +2,7 @@
  * What the service answers, as schemas: for the OpenAPI document, never for checking our own
  * answers. The compiler holds them equal to the plain types.
  */
-import { type Static, type TProperties, Type } from 'typebox';
+import { type Static, type TSchema, Type } from 'typebox';
 import type { Attempt, Job, JobError, JobResult, QueueStats, Robot, TimelineEntry } from '../job';
 import type {
 	EnrolAnswer,
@@ -14,7 +14,7 @@ import type {
 	Wait,
 } from '../services';
 import { holeReasons } from '../output';
-import { causes } from '../states';
+import { causes, finalStates } from '../states';
 import { nullable, type Same } from './words';
 
 export { purgeAnswer, releaseAnswer, serviceStatus } from './operations';
@@ -216,17 +216,31 @@ true satisfies Same<Static<typeof schedule>, Schedule>;
 export const subscriptionAnswer = Type.Object({ epoch: whole, cursor: whole });
 true satisfies Same<Static<typeof subscriptionAnswer>, SubscriptionAnswer>;
 
-export const fleetEvent = Type.Object({
-	cursor: whole,
-	at,
-	type: Type.Literal('schedule.due'),
-	data: Type.Object({
-		scheduleId: text,
-		plannedAt: at,
-		origin: Type.Enum(['planned', 'manual', 'backfill']),
-		late: Type.Boolean(),
+export const fleetEvent = Type.Union([
+	Type.Object({
+		cursor: whole,
+		at,
+		type: Type.Literal('schedule.due'),
+		data: Type.Object({
+			scheduleId: text,
+			plannedAt: at,
+			origin: Type.Enum(['planned', 'manual', 'backfill']),
+			late: Type.Boolean(),
+		}),
 	}),
-});
+	Type.Object({
+		cursor: whole,
+		at,
+		type: Type.Literal('job.late-result'),
+		data: Type.Object({
+			jobId: text,
+			attempt: whole,
+			robotId: text,
+			state: Type.Enum([...finalStates]),
+			cause: nullable(cause),
+		}),
+	}),
+]);
 true satisfies Same<Static<typeof fleetEvent>, FleetEvent>;
 
 const tokenFields = {
@@ -280,7 +294,6 @@ export const bulkAnswer = Type.Object({ jobs: Type.Array(Type.Union([submitAnswe
 
 export const why = Type.Object({ text });
 export const me = Type.Object({ name: text, scopes: keyFields.scopes });
-export const listOf = <S extends ReturnType<typeof Type.Object<TProperties>>>(items: S) =>
-	Type.Object({ items: Type.Array(items) });
-export const pageOf = <S extends ReturnType<typeof Type.Object<TProperties>>>(items: S) =>
+export const listOf = <S extends TSchema>(items: S) => Type.Object({ items: Type.Array(items) });
+export const pageOf = <S extends TSchema>(items: S) =>
 	Type.Object({ items: Type.Array(items), cursor: Type.Optional(text) });

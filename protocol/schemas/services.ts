@@ -75,7 +75,17 @@ true satisfies Same<Static<typeof scheduleRequest>, ScheduleRequest>;
 
 export const subscriptionRequest = Type.Object(
 	{
-		filter: Type.Object({ scheduleId: id('The schedule whose occurrences are wanted') }, strict),
+		filter: Type.Object(
+			{
+				scheduleId: Type.Optional(id('The schedule whose occurrences are wanted')),
+				event: Type.Optional(
+					Type.Enum(['job.late-result'], {
+						description: 'The kind of event wanted, whatever job it is about.',
+					}),
+				),
+			},
+			strict,
+		),
 		from: Type.Optional(
 			Type.Enum(['now', 'start'], {
 				description:

@@ -23,10 +23,10 @@ function withSessions(
 	return {
 		engine: (engine: Engine, world) => ({
 			...engine,
-			connect: async (hello, sink) => {
+			connect: async (hello, sink, socket) => {
 				const held: { session?: RobotSession } = {};
 				const bent = bendSink(sink, () => held.session);
-				held.session = bend(await engine.connect(hello, bent), bent, world);
+				held.session = bend(await engine.connect(hello, bent, socket), bent, world);
 				return held.session;
 			},
 		}),

@@ -73,6 +73,8 @@ export class Service implements Listener {
 	/** Until when its machine sleeps. */
 	suspendedUntil = 0;
 	#links = new Map<RobotLink, { proved: boolean }>();
+	/** Sockets there ever were. */
+	#opened = 0;
 	#waiting = new Set<Call>();
 	readonly #hooks: ServiceHooks;
 
@@ -199,6 +201,7 @@ export class Service implements Listener {
 		const link = new RobotLink(
 			end as unknown as RobotSocket,
 			noWire,
+			(this.#opened += 1),
 			house,
 			this.options.heartbeatMs,
 			{
@@ -280,15 +283,16 @@ export class Service implements Listener {
 			get readiness() {
 				return engine.readiness;
 			},
-			connect: async (hello, sink) => {
+			connect: async (hello, sink, socket) => {
 				const mark = {};
-				const session = await engine.connect(hello, {
+				const watched = {
 					...looseSink(sink),
-					close: (code, reason) => {
+					close: (code: number, reason: string) => {
 						away(hello.robot_id, mark);
 						sink.close(code, reason);
 					},
-				});
+				};
+				const session = await engine.connect(hello, watched, socket);
 				current.set(hello.robot_id, mark);
 				this.awaySince.delete(hello.robot_id);
 				return {
@@ -391,6 +395,7 @@ function looseSink(sink: RobotSink): RobotSink {
 		resultAck: (message) => sink.resultAck(message),
 		outputAck: (message) => sink.outputAck(message),
 		outputCredit: (message) => sink.outputCredit(message),
+		refuse: (problem) => sink.refuse(problem),
 		close: (code, reason) => sink.close(code, reason),
 	};
 }

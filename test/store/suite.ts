@@ -331,6 +331,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				robotId: 'robot',
 				result: '{}',
 				outputLength: { stdout: 0, stderr: 0 },
+				event: { at, type: 'late', subject: 'late', data: '"a"' },
 			};
 			const answers = await store.commit([
 				{ do: 'lateResult', with: { ...late, token: 'guessed' } },
@@ -339,6 +340,8 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			]);
 			expect(answers).toEqual(['unknown', 'kept', 'again']);
 			expect(await store.read('job', { id: 'a' })).toMatchObject({ state: 'failed', result: null });
+			const events = await store.read('events', { subject: 'late', after: 0, limit: 10 });
+			expect(events).toEqual([{ cursor: 1, ...late.event }]);
 		});
 
 		test('output is taken only where it goes on, and read from any byte', async () => {

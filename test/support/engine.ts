@@ -1,8 +1,10 @@
 /** A real engine on a real SQLite store in this thread, with robots that are played by the test. */
 import type {
+	HeldAttempt,
 	Hello,
 	JobAssignment,
 	JobResultMessage,
+	JobState,
 	OutputAck,
 	ResultAck,
 	Submit,
@@ -16,8 +18,8 @@ import type { RetentionSettings, Settings } from '../../dispatcher/engine/contex
 import type { Disk } from '../../dispatcher/engine/intake';
 import type { Callbacks } from '../../dispatcher/engine/waits';
 import { openStore } from '../../dispatcher/store/open';
-import type { Store } from '../../dispatcher/store/store';
 import { FakeClock, settled } from './fake-clock';
+import { MortalStore } from './mortal-store';
 
 export const admin: Caller = { keyId: 'k', name: 'test', scopes };
 
@@ -33,16 +35,26 @@ const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
 export interface House {
 	engine: Engine;
-	store: Store;
+	store: MortalStore;
 	clock: FakeClock;
-	/** The engine dies as by kill -9 and comes back from the same file. */
+	/** What the engine warned of. */
+	warnings: { text: string; facts?: object }[];
+	/** The engine dies as by kill -9 and comes back from what it had committed. */
 	restart(): Promise<void>;
 	robot(name: string, options?: Partial<Hello>): Promise<PlayedRobot>;
+	/** The id of a new robot, not yet connected. */
+	enrol(name: string): Promise<string>;
 	submit(job?: Partial<Submit>): Promise<string>;
+	state(jobId: string): Promise<JobState>;
+	/** The states the job went through. */
+	path(jobId: string): Promise<string>;
+	/** How its attempts ended; null = it lives. */
+	outcomes(jobId: string): Promise<(string | null)[]>;
 	close(): Promise<void>;
 }
 
 export interface HouseOptions {
+	/** Default: in memory, where it outlives the engine too. */
 	file?: string;
 	callbacks?: Callbacks;
 	chance?: () => number;
@@ -57,16 +69,18 @@ export interface HouseOptions {
 
 export async function house(options: HouseOptions = {}): Promise<House> {
 	const clock = options.clock ?? new FakeClock();
-	const file = options.file ?? ':memory:';
-	let killed = false;
+	const { file = ':memory:', maxOutputBytes } = options;
+	const openNear = () => openStore({ file, ...(maxOutputBytes && { maxOutputBytes }) });
+	const warnings: House['warnings'] = [];
+	let near = await openNear();
+	let lives = 0;
 	const open = async () => {
-		const { maxOutputBytes } = options;
-		const store = await openStore({ file, ...(maxOutputBytes && { maxOutputBytes }) });
+		const store = new MortalStore(near, near.term + lives);
 		const engine = await createEngine({
 			store,
 			clock,
 			chance: options.chance ?? (() => 0.5),
-			log: silent,
+			log: { ...silent, warn: (text, facts) => void warnings.push({ text, facts }) },
 			settings: {
 				defaultJobTimeoutMs: 3_600_000,
 				acceptGatherMs: options.acceptGatherMs ?? 0,
@@ -90,14 +104,20 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 				post: async () => ({ status: 200, body: { resumed: true } }),
 			},
 			fatal: (error) => {
-				if (!killed) throw error;
+				throw error;
 			},
 		});
 		return { store, engine };
 	};
 	let { store, engine } = await open();
+	const enrol = async (name: string) => {
+		const { token } = await engine.createToken({}, admin);
+		return (await engine.enrol(token, `key of ${name}`, name)).robotId;
+	};
 	return {
 		clock,
+		warnings,
+		enrol,
 		get engine() {
 			return engine;
 		},
@@ -105,17 +125,17 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 			return store;
 		},
 		async restart() {
-			killed = true;
-			await store.close();
-			await engine.stop();
-			killed = false;
+			store.die();
+			if (file === ':memory:') lives += 1;
+			else {
+				await near.close();
+				near = await openNear();
+			}
 			({ store, engine } = await open());
 			await settled();
 		},
 		async robot(name, hello = {}) {
-			const { token } = await engine.createToken({}, admin);
-			const { robotId } = await engine.enrol(token, `key of ${name}`, name);
-			const robot = new PlayedRobot(() => engine, robotId, hello);
+			const robot = new PlayedRobot(() => engine, await enrol(name), hello);
 			await robot.connect();
 			return robot;
 		},
@@ -127,12 +147,18 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 			if (answer instanceof Problem) throw answer;
 			return (answer as SubmitAnswer).jobId;
 		},
+		state: async (jobId) => (await engine.job(jobId)).state,
+		path: async (jobId) => (await engine.timeline(jobId)).map(({ to }) => to).join(' '),
+		outcomes: async (jobId) => (await engine.attempts(jobId)).map(({ outcome }) => outcome),
 		async close() {
 			await engine.stop();
 			await store.close();
 		},
 	};
 }
+
+/** Sockets opened so far, all robots together. */
+let sockets = 0;
 
 /** A robot whose every move the test makes. */
 export class PlayedRobot {
@@ -143,6 +169,7 @@ export class PlayedRobot {
 	readonly acks: ResultAck[] = [];
 	readonly outputAcks: OutputAck[] = [];
 	readonly credits: number[] = [];
+	readonly refusals: Problem[] = [];
 	closedWith: number | undefined;
 	session!: RobotSession;
 	readonly #engine: () => Engine;
@@ -159,39 +186,50 @@ export class PlayedRobot {
 		return new PlayedRobot(engine, this.robotId, this.#hello);
 	}
 
-	async connect(hello: Partial<Hello> = {}): Promise<RobotSession> {
-		this.session = await this.#engine().connect(
-			{
-				robot_id: this.robotId,
-				protocol: 1,
-				features: [],
-				version: '0.0.0',
-				journal_id: 'journal',
-				boot_id: 'boot',
-				signature: '',
-				slots: 1,
-				labels: {},
-				capabilities: [],
-				info: {},
-				attempts: [],
-				...this.#hello,
-				...hello,
-			},
-			{
-				assign: (assignment) => void this.assigned.push(assignment),
-				cancel: ({ job_id: jobId, reason }) => void this.cancels.push({ jobId, reason }),
-				revoke: ({ job_id }) => void this.revokes.push(job_id),
-				resultAck: (ack) => void this.acks.push(ack),
-				outputAck: (ack) => void this.outputAcks.push(ack),
-				outputCredit: ({ window }) => void this.credits.push(window),
-				close: (code) => {
-					this.closedWith = code;
-					this.session.closed();
+	connect(hello: Partial<Hello> = {}): Promise<RobotSession> {
+		return this.dial()(hello);
+	}
+
+	/** Opens a socket; the hello on it is said when the test says so. */
+	dial(): (hello?: Partial<Hello>) => Promise<RobotSession> {
+		const socket = (sockets += 1);
+		return async (hello = {}) => {
+			const session = await this.#engine().connect(
+				{
+					robot_id: this.robotId,
+					protocol: 1,
+					features: [],
+					version: '0.0.0',
+					journal_id: 'journal',
+					boot_id: 'boot',
+					signature: '',
+					slots: 1,
+					labels: {},
+					capabilities: [],
+					info: {},
+					attempts: [],
+					...this.#hello,
+					...hello,
 				},
-			},
-		);
-		await settled();
-		return this.session;
+				{
+					assign: (assignment) => void this.assigned.push(assignment),
+					cancel: ({ job_id: jobId, reason }) => void this.cancels.push({ jobId, reason }),
+					revoke: ({ job_id }) => void this.revokes.push(job_id),
+					resultAck: (ack) => void this.acks.push(ack),
+					outputAck: (ack) => void this.outputAcks.push(ack),
+					outputCredit: ({ window }) => void this.credits.push(window),
+					refuse: (problem) => void this.refusals.push(problem),
+					close: (code) => {
+						this.closedWith = code;
+						session?.closed();
+					},
+				},
+				socket,
+			);
+			this.session = session;
+			await settled();
+			return session;
+		};
 	}
 
 	get last(): JobAssignment {
@@ -232,6 +270,15 @@ export class PlayedRobot {
 export function ref(job: JobAssignment) {
 	const { job_id, attempt, epoch, token } = job;
 	return { job_id, attempt, epoch, token };
+}
+
+/** How a robot names it in a hello. */
+export function heldAs(
+	state: HeldAttempt['state'],
+	job: JobAssignment,
+	output = { stdout: 0, stderr: 0 },
+): HeldAttempt {
+	return { ...ref(job), state, output };
 }
 
 export function resultOf(

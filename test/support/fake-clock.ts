@@ -53,6 +53,14 @@ export class FakeClock implements Clock {
 		}
 	}
 
+	/** Nobody ran meanwhile: what is due wakes late, and all at once. */
+	async pause(ms: number): Promise<void> {
+		this.#wall += ms;
+		this.#mono += ms;
+		for (const sleeper of [...this.#sleepers]) if (sleeper.at <= this.#mono) sleeper.wake();
+		await settled();
+	}
+
 	/** Only the wall clock: somebody set it. */
 	jump(ms: number): void {
 		this.#wall += ms;

@@ -259,7 +259,9 @@ describe('commands', () => {
 describe('promises', () => {
 	test('the same assignment twice runs once and is answered twice', async () => {
 		await connect();
-		const job = hub.assign({ shell: `echo ran >> ${data}/ran; sleep 0.3` });
+		const job = hub.assign({
+			shell: `echo ran >> ${data}/ran; until [ -e ${data}/go ]; do sleep 0.05; done`,
+		});
 		hub.send('job_assignment', job.assignment);
 		await hub.untilSaid(job, 'job_accepted');
 		hub.send('job_assignment', job.assignment);
@@ -267,6 +269,7 @@ describe('promises', () => {
 			'a second answer',
 			() => job.said.filter((one) => one === 'job_accepted').length > 1,
 		);
+		writeFileSync(join(data, 'go'), '');
 		await hub.untilResult(job);
 		hub.send('job_assignment', job.assignment);
 		await hub.until('word that it is over', () => hub.said.some((said) => said.type === 'error'));
@@ -382,6 +385,27 @@ describe('promises', () => {
 		expect(await hub.untilResult(stops)).toMatchObject({ state: 'failed', cause: 'robot_lost' });
 		expect(hub.hellos[1]!.attempts.map((held) => held.state).sort()).toEqual(['ended', 'running']);
 		expect(goesOn.result).toBeUndefined();
+	});
+
+	test('an attempt that nobody knows at the service goes on, and its result is kept until somebody does', async () => {
+		await connect();
+		const job = hub.assign({
+			shell: `until [ -e ${data}/go ]; do sleep 0.05; done; echo kept`,
+		});
+		await hub.untilSaid(job, 'job_accepted');
+		hub.verdict = () => 'hold';
+		hub.cut();
+		await hub.until('a second hello', () => hub.hellos.length === 2);
+		writeFileSync(join(data, 'go'), '');
+		await agents[0]!.untilPrinted(/job ended/);
+		hub.cut();
+		await hub.until('a third hello', () => hub.hellos.length === 3);
+		expect(hub.hellos[2]!.attempts).toMatchObject([{ state: 'ended' }]);
+		expect(job.result).toBeUndefined();
+		hub.verdict = () => undefined;
+		hub.cut();
+		const result = await hub.untilComplete(job);
+		expect(result).toMatchObject({ state: 'completed', result: { stdout: 'kept\n' } });
 	});
 
 	test('an attempt that the service calls over is stopped and reported', async () => {

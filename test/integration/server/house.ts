@@ -181,7 +181,12 @@ export function makeRobot(robotId = 'robot-1'): FakeRobot {
 export const signText = (key: KeyObject, text: string) =>
 	sign(null, Buffer.from(text), key).toString('base64url');
 
-export function helloOf(robot: FakeRobot, nonce: string, more: Partial<Hello> = {}): Hello {
+export function helloOf(
+	robot: FakeRobot,
+	nonce: string,
+	more: Partial<Hello> = {},
+	hubId = 'hub-1',
+): Hello {
 	return {
 		robot_id: robot.robotId,
 		protocol: 1,
@@ -189,7 +194,7 @@ export function helloOf(robot: FakeRobot, nonce: string, more: Partial<Hello> = 
 		version: '0.1.0',
 		journal_id: 'journal-1',
 		boot_id: 'boot-1',
-		signature: signText(robot.privateKey, helloProof('hub-1', robot.robotId, nonce)),
+		signature: signText(robot.privateKey, helloProof(hubId, robot.robotId, nonce)),
 		slots: 1,
 		labels: {},
 		capabilities: [],

@@ -1,6 +1,7 @@
 import { encodeOutput } from '../../../protocol/frames';
 import { enrolProof, Problem, protocolRange } from '../../../protocol';
 import type { Engine, RobotSink } from '../../../dispatcher/engine';
+import { systemClock } from '../../../dispatcher/engine/clock';
 import { FakeClock } from '../../support/fake-clock';
 import {
 	type FakeRobot,
@@ -350,6 +351,20 @@ test('a silent robot is let go when three heartbeats are over: no later, and har
 	expect(fake.told).toEqual([]);
 	await clock.advance(1_100);
 	await fake.wait('closed');
+});
+
+test('a service that stood still for a minute lets no robot go for it: what they said is still to be read', async () => {
+	const { robot, engine } = setup();
+	let stoodStillMs = 0;
+	const clock = { ...systemClock, monotonic: () => systemClock.monotonic() + stoodStillMs };
+	await using house = await openHouse(engine, { heartbeatMs: 200, clock });
+	await using link = new RawLink(house.server.url);
+	await link.register(robot);
+	stoodStillMs = 60_000;
+	for (let pings = 0; pings < 3; pings++) {
+		await within('a ping', new Promise((resolve) => link.socket.once('ping', resolve)));
+	}
+	expect(link.socket.readyState).toBe(link.socket.OPEN);
 });
 
 test('a browser cannot open a link', async () => {

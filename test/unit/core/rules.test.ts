@@ -53,14 +53,15 @@ test('no sequence of rulings leaves the table of moves', () => {
 	fc.assert(
 		fc.property(
 			ending,
-			fc.nat(5),
+			fc.record({ tries: fc.nat(5), losses: fc.nat(5) }),
 			fc.boolean(),
 			fc.double({ min: 0, max: 1, noNaN: true }),
-			(end, tries, cancelled, chance) => {
+			(end, counts, cancelled, chance) => {
+				const { tries } = counts;
 				const next = afterAttempt(
 					end,
 					policy({ idempotent: tries % 2 === 0 }),
-					tries,
+					counts,
 					cancelled,
 					chance,
 				);
@@ -138,15 +139,39 @@ test('back-off doubles up to its limit, and jitter stays inside its share', () =
 
 test('only listed causes and exit codes are tried again; an idempotent job is for any cause', () => {
 	const end = (exitCode: number) => ({ state: 'failed', cause: 'exit_code', exitCode }) as const;
-	expect(afterAttempt(end(75), policy(), 1, false, 0.5).to).toBe('pending');
-	expect(afterAttempt(end(3), policy(), 1, false, 0.5).to).toBe('failed');
-	expect(afterAttempt(end(3), policy({ idempotent: true }), 1, false, 0.5).to).toBe('pending');
-	expect(afterAttempt(end(75), policy(), 3, false, 0.5).to).toBe('failed');
+	expect(afterAttempt(end(75), policy(), { tries: 1, losses: 0 }, false, 0.5).to).toBe('pending');
+	expect(afterAttempt(end(3), policy(), { tries: 1, losses: 0 }, false, 0.5).to).toBe('failed');
+	expect(
+		afterAttempt(end(3), policy({ idempotent: true }), { tries: 1, losses: 0 }, false, 0.5).to,
+	).toBe('pending');
+	expect(afterAttempt(end(75), policy(), { tries: 3, losses: 0 }, false, 0.5).to).toBe('failed');
 	const unknown = { state: 'failed', cause: 'unknown', exitCode: null } as const;
-	expect(afterAttempt(unknown, policy(), 1, false, 0.5)).toEqual({
+	expect(afterAttempt(unknown, policy(), { tries: 1, losses: 0 }, false, 0.5)).toEqual({
 		to: 'failed',
 		cause: 'unknown',
 	});
+});
+
+test('an end that nobody can know is a loss, and the policy for losses decides', () => {
+	const unknown = { state: 'failed', cause: 'unknown', exitCode: null } as const;
+	const after = (more: Partial<Policy>, tries: number, losses: number) => {
+		const next = afterAttempt(unknown, policy(more), { tries, losses }, false, 0.5);
+		return next.to === 'pending' ? 'again' : next.cause;
+	};
+	const retry = { onLoss: { waitMs: 0, then: 'retry' } } as const;
+	expect([1, 2, 3].map((losses) => after(retry, 0, losses))).toEqual([
+		'again',
+		'again',
+		'robot_lost',
+	]);
+	expect(after({ onLoss: { waitMs: 0, then: 'fail' } }, 0, 1)).toBe('robot_lost');
+	expect(after({}, 0, 1)).toBe('unknown');
+	expect(after({ idempotent: true }, 0, 1)).toBe('again');
+	expect(after({ idempotent: true }, 2, 1)).toBe('unknown');
+	const listed = { retry: { ...retryDefaults, on: ['unknown'], maxAttempts: 1 } };
+	expect(after(listed, 0, 1)).toBe('unknown');
+	const cancelled = afterAttempt(unknown, policy(retry), { tries: 0, losses: 1 }, true, 0.5);
+	expect(cancelled).toEqual({ to: 'failed', cause: 'unknown' });
 });
 
 test('three losses are enough', () => {

@@ -81,6 +81,7 @@ test('labels of a token stay, whatever the robot claims', async () => {
 		resultAck() {},
 		outputAck() {},
 		outputCredit() {},
+		refuse() {},
 		close() {},
 	};
 	await h.engine.connect(
@@ -99,6 +100,7 @@ test('labels of a token stay, whatever the robot claims', async () => {
 			attempts: [],
 		},
 		sink,
+		1,
 	);
 	expect((await h.engine.robot(robotId)).labels).toEqual({ site: 'berlin', os: 'linux' });
 });

@@ -194,8 +194,23 @@ test('an assignment nobody answers is revoked, not requeued; the proof requeues 
 	expect(robot.revokes).toEqual([id]);
 	expect(await state(id)).toBe('dispatched');
 	await robot.reject('not-started');
-	expect(robot.assigned).toHaveLength(2);
-	expect(robot.last.attempt).toBe(2);
+	expect(await state(id)).toBe('queued');
+	expect((await h.engine.attempts(id)).map((a) => a.outcome)).toEqual(['not-started']);
+});
+
+test('a robot that had to be asked whether it started is passed over for half a minute', async () => {
+	const robot = await h.robot('r1');
+	const id = await h.submit();
+	await settled();
+	await h.clock.advance(32_000);
+	await robot.reject('not-started');
+	await h.clock.advance(29_000);
+	expect(robot.assigned).toHaveLength(1);
+	const other = await h.robot('r2');
+	expect(other.last).toMatchObject({ job_id: id, attempt: 2 });
+	await other.reject('paused');
+	await h.clock.advance(2_500);
+	expect(robot.last).toMatchObject({ job_id: id, attempt: 3 });
 });
 
 test('a robot that comes back with the same journal and does not know the attempt never started it', async () => {

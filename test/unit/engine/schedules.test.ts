@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { ScheduleDue } from '../../../protocol';
 import { admin, house, type House } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
 
@@ -21,9 +22,9 @@ const everyMinute = { cron: '* * * * *' };
 const follow = async (from: 'now' | 'start' = 'now') =>
 	h.engine.subscribe('consumer', { filter: { scheduleId: 's' }, from }, admin);
 const plannedTimes = async (epoch: number) =>
-	(await h.engine.events('consumer', epoch, 0)).map(({ data }) =>
-		new Date(data.plannedAt).toISOString().slice(11, 19),
-	);
+	(await due(epoch)).map(({ plannedAt }) => new Date(plannedAt).toISOString().slice(11, 19));
+const due = async (epoch: number) =>
+	(await h.engine.events('consumer', epoch, 0)).map(({ data }) => data as ScheduleDue);
 
 test('a schedule fires at its planned times, and each event stays until it is acknowledged', async () => {
 	await h.engine.putSchedule('s', everyMinute, admin);
@@ -79,8 +80,7 @@ test('a service that was away makes up the last occurrence only, and only a youn
 	await h.restart();
 	await h.clock.advance(2_000);
 	expect(await plannedTimes(epoch)).toEqual(['00:01:00', '00:11:00']);
-	const events = await h.engine.events('consumer', epoch, 0);
-	expect(events.map(({ data }) => data.late)).toEqual([false, true]);
+	expect((await due(epoch)).map(({ late }) => late)).toEqual([false, true]);
 	await h.engine.putSchedule('s', { cron: '0 6 * * *' }, admin);
 	h.clock.jump(26 * 3_600_000);
 	await h.restart();

@@ -1,0 +1,91 @@
+/**
+ * A store as one life of the service sees it. The test says when that life ends, down to the side of a
+ * commit: from then on nothing it asks is done or answered. What was committed stays for the next one.
+ */
+import { StoreFull } from '../../dispatcher/store/open';
+import type {
+	Deed,
+	DeedAnswer,
+	DeedName,
+	ReadName,
+	Reads,
+	Store,
+} from '../../dispatcher/store/store';
+
+/** `before` = the commit that carries the deed is never made; `after` = made, and never answered. */
+export type Moment = 'before' | 'after';
+
+export class MortalStore implements Store {
+	readonly term: number;
+	readonly #store: Store;
+	#dead = false;
+	#full = false;
+	#death: { deed: DeedName; moment: Moment; died(): void } | undefined;
+
+	constructor(store: Store, term: number) {
+		this.#store = store;
+		this.term = term;
+	}
+
+	get schema(): number {
+		return this.#store.schema;
+	}
+
+	get migratedFrom(): number | null {
+		return this.#store.migratedFrom;
+	}
+
+	onPressed(listener: () => void): void {
+		this.#store.onPressed(listener);
+	}
+
+	snapshot(file: string): Promise<void> {
+		return this.#dead ? silence() : this.#store.snapshot(file);
+	}
+
+	/** Resolves when that has happened. */
+	dieAt(deed: DeedName, moment: Moment): Promise<void> {
+		return new Promise((died) => (this.#death = { deed, moment, died }));
+	}
+
+	die(): void {
+		this.#dead = true;
+	}
+
+	/** While it is full, every commit is refused. */
+	set full(full: boolean) {
+		this.#full = full;
+	}
+
+	async commit(deeds: Deed[]): Promise<DeedAnswer[]> {
+		const death = this.#death;
+		const fatal = death !== undefined && deeds.some((deed) => deed.do === death.deed);
+		if (fatal && death.moment === 'before') this.#die();
+		if (this.#dead) return silence();
+		if (this.#full) throw new StoreFull('database or disk is full');
+		const answers = await this.#store.commit(deeds);
+		if (fatal) this.#die();
+		return this.#dead ? silence() : answers;
+	}
+
+	async read<N extends ReadName>(name: N, args: Reads[N]['in']): Promise<Reads[N]['out']> {
+		if (this.#dead) return silence();
+		const found = await this.#store.read(name, args);
+		return this.#dead ? silence() : found;
+	}
+
+	close(): Promise<void> {
+		return this.#store.close();
+	}
+
+	#die(): void {
+		this.#dead = true;
+		this.#death?.died();
+		this.#death = undefined;
+	}
+}
+
+/** What a dead service hears. */
+function silence(): Promise<never> {
+	return new Promise(() => undefined);
+}

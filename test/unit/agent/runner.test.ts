@@ -1,0 +1,130 @@
+/** What a robot tells of its attempts when something of its own goes wrong. */
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { Ballast } from '../../../agent/ballast';
+import { systemClock } from '../../../agent/clock';
+import type { Executor } from '../../../agent/executors/executor';
+import { Journal } from '../../../agent/journal';
+import type { Line } from '../../../agent/link';
+import { Runner } from '../../../agent/runner';
+import { Spool } from '../../../agent/spool';
+import { Window } from '../../../agent/window';
+import type { JobAssignment, JobResultMessage, RobotMessages } from '../../../protocol';
+import { limits } from '../../../protocol';
+import { temporaryFolder } from './temporary-folder';
+
+const folder = temporaryFolder();
+const newSpool = () =>
+	new Spool(join(folder(), 'spool'), { maxBytes: limits.maxOutputBytes, reserveBytes: 0 });
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** A live line that keeps what was said on it. */
+class Ear implements Line {
+	readonly maxOutputBytes = 100_000;
+	readonly said: { type: keyof RobotMessages; payload: unknown }[] = [];
+	#wake: (() => void)[] = [];
+
+	send<T extends keyof RobotMessages>(type: T, payload: RobotMessages[T]): void {
+		this.said.push({ type, payload });
+		for (const wake of this.#wake.splice(0)) wake();
+	}
+
+	sendOutput(): void {}
+
+	async until<T extends keyof RobotMessages>(type: T): Promise<RobotMessages[T]> {
+		for (;;) {
+			const found = this.said.find((one) => one.type === type);
+			if (found) return found.payload as RobotMessages[T];
+			await new Promise<void>((wake) => this.#wake.push(wake));
+		}
+	}
+}
+
+const assignment = (): JobAssignment => ({
+	job_id: randomUUID(),
+	attempt: 1,
+	epoch: 1,
+	token: 'token',
+	kind: 'command',
+	spec: { command: 'true' },
+	variables: {},
+	timeouts: { grace_ms: 100 },
+	on_disconnect: 'continue',
+});
+
+async function withRunner(
+	parts: { run: Executor['run']; spool?: Spool },
+	body: (runner: Runner, ear: Ear, journal: Journal) => Promise<void>,
+): Promise<void> {
+	const journal = Journal.open(join(folder(), 'journal.db'), systemClock);
+	const executor: Executor = { kind: 'command', run: parts.run, cleanUp: async () => true };
+	const runner = new Runner({
+		journal,
+		spool: parts.spool ?? newSpool(),
+		clock: systemClock,
+		log: silent,
+		executors: new Map([['command', executor]]),
+		slots: 1,
+		ballast: new Ballast(join(folder(), 'ballast'), 1_000),
+		window: new Window(),
+		onShutdown: () => undefined,
+	});
+	const ear = new Ear();
+	const registered = { verdicts: [], limits: {} } as unknown as Parameters<Runner['attach']>[1];
+	try {
+		runner.attach(ear, registered);
+		await body(runner, ear, journal);
+	} finally {
+		journal.close();
+	}
+}
+
+const done = {
+	end: 'done',
+	cause: null,
+	exitCode: 0,
+	signal: null,
+	outputs: {},
+	error: null,
+	processGone: true,
+} as const;
+
+const take = (runner: Runner, payload: JobAssignment) =>
+	runner.receive({ type: 'job_assignment', id: '1', payload });
+
+test('a handler that throws ends in a result that says nobody can know, and its slot is free', async () => {
+	let calls = 0;
+	const run = async () => {
+		calls += 1;
+		if (calls === 1) throw new Error('a bug in the handler');
+		return done;
+	};
+	await withRunner({ run }, async (runner, ear) => {
+		const job = assignment();
+		take(runner, job);
+		const result: JobResultMessage = await ear.until('job_result');
+		expect(result).toMatchObject({ job_id: job.job_id, state: 'failed', cause: 'unknown' });
+		expect(result.result.error!.message).toContain('a bug in the handler');
+		expect(runner.status).toEqual({ status: 'online', active_jobs: [] });
+		ear.said.splice(0);
+		take(runner, assignment());
+		expect(await ear.until('job_result')).toMatchObject({ state: 'completed' });
+	});
+});
+
+test('a spool that cannot be closed never makes a refusal of a job that ran', async () => {
+	const spool = newSpool();
+	const open = spool.open.bind(spool);
+	spool.open = (jobId, epoch) => {
+		const attempt = open(jobId, epoch);
+		attempt.close = () => Promise.reject(new Error('EIO: i/o error, close'));
+		return attempt;
+	};
+	await withRunner({ run: async () => done, spool }, async (runner, ear, journal) => {
+		const job = assignment();
+		take(runner, job);
+		expect(await ear.until('job_result')).toMatchObject({ state: 'completed' });
+		expect(ear.said.map(({ type }) => type)).toEqual(['job_accepted', 'job_result']);
+		expect(journal.fate(job.job_id, job.epoch)).toBe('ended');
+	});
+});
