@@ -76,6 +76,8 @@ export class Watchman {
 			for (const held of robot.held) {
 				if (held.state === 'ended' || ledger.holds.get(held.job_id)?.epoch === held.epoch) continue;
 				const child = [...robot.children.alive].find(({ jobId }) => jobId === held.job_id);
+				// Its end could not be written down yet, and is tried again.
+				if (child === undefined && struck['agent-disk-full']) continue;
 				// Asked to end, or given up as lost: then its late result is welcome.
 				if (child?.askedAt !== undefined || this.#outcome(held) === 'lost') continue;
 				found.push({
