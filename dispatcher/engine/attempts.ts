@@ -383,7 +383,8 @@ export class Attempts {
 							log.warn('result of an attempt nobody knows', { jobId: message.job_id, robotId });
 							return;
 						}
-						this.#acknowledge(session, message, proved, have);
+						// Its result was here before, its output perhaps not closed: that is looked at anew.
+						this.#acknowledge(session, message, proved === 'proved' ? 'open' : proved, have);
 					},
 				);
 			},

@@ -62,8 +62,8 @@ export class Watchman {
 				const held = theirs.get(hold.jobId);
 				const named = `attempt ${hold.number} of ${robot.name}`;
 				if (held?.epoch !== hold.epoch) {
-					// It could not write down that it refuses, and will be asked again.
-					if (!hold.running && struck['agent-disk-full']) continue;
+					// A refusal that one of the disks did not take: it will be asked again.
+					if (!hold.running && (struck['agent-disk-full'] || struck['disk-full'])) continue;
 					found.push({ law: 'I15', jobId: hold.jobId, text: `${named} is held, it knows nothing` });
 				} else if (held.state !== 'accepted' && !hold.running) {
 					found.push({
