@@ -1,5 +1,5 @@
 /** `npm run simulate -- [--seeds N] [--from N] [--workers 2] | --seed N [--trace]`: see docs/testing.md. */
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import * as esbuild from 'esbuild';
 import { root } from './steps.mjs';
@@ -15,9 +15,9 @@ await esbuild.build({
 	logLevel: 'warning',
 	external: ['bufferutil', 'utf-8-validate'],
 });
-const { status } = spawnSync(
-	process.execPath,
-	['--enable-source-maps', outfile, ...process.argv.slice(2)],
-	{ stdio: 'inherit' },
-);
-process.exitCode = status ?? 1;
+const run = spawn(process.execPath, ['--enable-source-maps', outfile, ...process.argv.slice(2)], {
+	stdio: 'inherit',
+});
+// Whoever stops us means the run.
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => run.kill('SIGTERM'));
+run.on('close', (code) => (process.exitCode = code ?? 1));

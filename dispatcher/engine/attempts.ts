@@ -461,7 +461,8 @@ export class Attempts {
 							log.warn('late result kept', late);
 							watchers.hint('events', lateEvent);
 						}
-						this.#acknowledge(session, message, proved, have);
+						// Its result was here before, its output perhaps not closed: that is looked at anew.
+						this.#acknowledge(session, message, proved === 'proved' ? 'open' : proved, have);
 					},
 				);
 			},

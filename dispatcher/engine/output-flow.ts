@@ -5,7 +5,7 @@
  * sends is thrown away unread until it is told to go on: nothing is lost, since it keeps all that was
  * not acknowledged. Control messages never wait here.
  */
-import { limits } from '../../protocol';
+import { limits, Problem } from '../../protocol';
 import type { OutputFrame } from '../../protocol/frames';
 import type { Context } from './context';
 import type { Session } from './fleet';
@@ -94,11 +94,12 @@ export class OutputFlow {
 				// A robot may have left meanwhile.
 				if (taken.length === 0) this.#planned = false;
 			},
-			fail: () => {
+			fail: (error) => {
 				// Not acknowledged, so it comes again.
 				for (const { flow, frame } of taken) this.#release(flow, frame);
 				this.#planned = false;
-				this.#plan();
+				// A full store has room again some day; a broken one refuses at once, and for ever.
+				if (error instanceof Problem) this.#plan();
 			},
 		});
 	}

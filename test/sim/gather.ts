@@ -16,7 +16,9 @@ export async function gather(world: World): Promise<Histories> {
 		const { jobId } = job;
 		const taken = ledger.jobs.get(jobId);
 		const read = async (stream: 'stdout' | 'stderr') =>
-			Buffer.from((await engine.output(jobId, stream, 0, maxBytes)).data);
+			job.output[stream] === 0
+				? Buffer.alloc(0)
+				: Buffer.from((await engine.output(jobId, stream, 0, maxBytes)).data);
 		store.push({
 			// The order of the commits: the wall clock of the service may have jumped.
 			job: { ...job, cancelRequestedAt: job.cancelRequestedAt && (taken?.cancelledIn ?? 0) },

@@ -2,7 +2,7 @@
 import { mutants } from './mutants';
 import { World } from './world';
 
-jest.setTimeout(300_000);
+jest.setTimeout(900_000);
 
 /** One run. */
 const maxSeeds = 2_000;

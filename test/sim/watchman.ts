@@ -62,8 +62,8 @@ export class Watchman {
 				const held = theirs.get(hold.jobId);
 				const named = `attempt ${hold.number} of ${robot.name}`;
 				if (held?.epoch !== hold.epoch) {
-					// It could not write down that it refuses, and will be asked again.
-					if (!hold.running && struck['agent-disk-full']) continue;
+					// A refusal that one of the disks did not take: it will be asked again.
+					if (!hold.running && (struck['agent-disk-full'] || struck['disk-full'])) continue;
 					found.push({ law: 'I15', jobId: hold.jobId, text: `${named} is held, it knows nothing` });
 				} else if (held.state !== 'accepted' && !hold.running) {
 					found.push({
@@ -76,6 +76,8 @@ export class Watchman {
 			for (const held of robot.held) {
 				if (held.state === 'ended' || ledger.holds.get(held.job_id)?.epoch === held.epoch) continue;
 				const child = [...robot.children.alive].find(({ jobId }) => jobId === held.job_id);
+				// Its end could not be written down yet, and is tried again.
+				if (child === undefined && struck['agent-disk-full']) continue;
 				// Asked to end, or given up as lost: then its late result is welcome.
 				if (child?.askedAt !== undefined || this.#outcome(held) === 'lost') continue;
 				found.push({

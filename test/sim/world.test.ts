@@ -4,7 +4,7 @@
  */
 import { World } from './world';
 
-jest.setTimeout(300_000);
+jest.setTimeout(900_000);
 
 /** The same ones every day, and some that no day repeats. */
 const fixed = 1_000;

@@ -10,6 +10,7 @@ import {
 	ref,
 	resultOf,
 } from '../../support/engine';
+import { StoreFull } from '../../../dispatcher/store/open';
 import { settled } from '../../support/fake-clock';
 import { type Hole, limits, type Stream } from '../../../protocol';
 
@@ -193,6 +194,36 @@ test('a robot is not told to forget before the comparison, whenever the service 
 	await robot.vanish();
 	await robot.connect({ attempts });
 	expect(robot.session.verdicts).toMatchObject([{ act: 'forget' }]);
+});
+
+test('a result that comes again closes the output that a full disk had left open', async () => {
+	await setup();
+	const data = Buffer.from('hello\n');
+	await send(0, data);
+	const commit = home.store.commit.bind(home.store);
+	home.store.commit = (deeds) =>
+		deeds.some((deed) => deed.do === 'closeOutput')
+			? Promise.reject(new StoreFull('database or disk is full'))
+			: commit(deeds);
+	await end(data);
+	expect(robot.acks.at(-1)).toMatchObject({ complete: false });
+	home.store.commit = commit;
+	await end(data, { inline: { stdout: { offset: 0, data_b64: data.toString('base64') } } });
+	expect(robot.acks.at(-1)).toMatchObject({ complete: true });
+	expect((await home.engine.job(jobId)).output).toMatchObject({ stdout: 6, complete: true });
+});
+
+test('output that waits when the store breaks is let go, once', async () => {
+	await setup();
+	const broken = Promise.withResolvers<never>();
+	home.store.commit = () => broken.promise;
+	await send(0, randomBytes(10));
+	await send(10, randomBytes(10));
+	const restarted = home.restart();
+	broken.reject(new Error('disk I/O error'));
+	await restarted;
+	await robot.connect();
+	expect((await home.engine.robots())[0]).toMatchObject({ connected: true });
 });
 
 test('with a hole the rest is compared', async () => {
