@@ -144,7 +144,10 @@ export class Duties {
 			// A robot that is here and does not answer is as good as away.
 			const awaySince = entry?.session ? live.revokedAt : (entry?.awaySince ?? 0);
 			if (awaySince === null) continue;
-			live.lossLeftMs -= Math.max(0, mono - Math.max(countsFrom, awaySince));
+			const counted = mono - Math.max(countsFrom, awaySince);
+			// While nothing counts nobody is given up, not even a job that would wait no time at all.
+			if (counted <= 0) continue;
+			live.lossLeftMs -= counted;
 			if (live.lossLeftMs > 0) continue;
 			const seconds = Math.round(live.policy.onLoss.waitMs / 1000);
 			const did = entry?.session ? 'did not answer' : 'stayed away';

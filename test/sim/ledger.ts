@@ -210,6 +210,9 @@ export class Ledger {
 			}
 			return;
 		}
+		// The robot itself says that nobody can know: a loss as well.
+		const mayLose = onLoss.then === 'retry' && job.losses < limits.maxLosses;
+		if (outcome === 'failed' && cause === 'unknown' && mayLose) return;
 		const { exitCode = null } = (result === null ? {} : JSON.parse(result)) as {
 			exitCode?: number | null;
 		};

@@ -11,7 +11,7 @@ import type { Callbacks } from '../../dispatcher/engine/waits';
 import type { House } from '../../dispatcher/server/door';
 import { RobotLink, type RobotSocket } from '../../dispatcher/server/robot-link';
 import type { Store } from '../../dispatcher/store/store';
-import { limits } from '../../protocol';
+import { limits, type Revoke } from '../../protocol';
 import { epochAt, type Kernel, Process } from './kernel';
 import type { End, Listener } from './network';
 
@@ -64,6 +64,8 @@ export class Service implements Listener {
 	readySince: number | undefined;
 	/** Everybody who ever enrolled. */
 	readonly robotIds = new Set<string>();
+	/** Since when an attempt of the job is asked whether it started. By job id. */
+	readonly revokedSince = new Map<string, number>();
 	/** Since when the robot has no session here; absent while it has one. By robot id. */
 	readonly awaySince = new Map<string, number>();
 	wallError = 0;
@@ -287,6 +289,12 @@ export class Service implements Listener {
 				const mark = {};
 				const watched = {
 					...looseSink(sink),
+					revoke: (message: Revoke) => {
+						if (!this.revokedSince.has(message.job_id)) {
+							this.revokedSince.set(message.job_id, this.monotonic);
+						}
+						sink.revoke(message);
+					},
 					close: (code: number, reason: string) => {
 						away(hello.robot_id, mark);
 						sink.close(code, reason);

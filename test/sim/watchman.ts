@@ -41,7 +41,7 @@ export class Watchman {
 
 	/** A loss was committed: had the robot really been away for so long while the service counted? */
 	checkLoss(robotId: string, policy: Policy, jobId: string): void {
-		const awayMs = this.#countedAway(robotId, this.#stoodStillLongAt);
+		const awayMs = this.#countedAway(robotId, this.#stoodStillLongAt, jobId);
 		const { waitMs } = policy.onLoss;
 		if (awayMs >= waitMs - this.#countedMs) return;
 		this.#world.breaks({
@@ -226,11 +226,15 @@ export class Watchman {
 	}
 
 	/** How long the robot is away, as far as it counts: the service is ready, and has been for its grace. */
-	#countedAway(robotId: string, stoodStillAt: number): number {
+	#countedAway(robotId: string, stoodStillAt: number, revokedJob?: string): number {
 		const { service } = this.#world;
-		const { awaySince, readySince, options, monotonic } = service;
-		const since = awaySince.get(robotId);
-		if (since === undefined || readySince === undefined) return 0;
+		const { awaySince, revokedSince, readySince, options, monotonic } = service;
+		// Who does not answer a revoke is as good as away.
+		const since = Math.min(
+			awaySince.get(robotId) ?? Infinity,
+			(revokedJob === undefined ? undefined : revokedSince.get(revokedJob)) ?? Infinity,
+		);
+		if (since === Infinity || readySince === undefined) return 0;
 		// A robot is given up only while the service counts, and it counts anew after a long stop.
 		const countsSince = Math.max(readySince, service.monotonicAt(stoodStillAt));
 		return monotonic - Math.max(since, countsSince + options.recoveryGraceMs);
