@@ -54,6 +54,12 @@ export interface Server {
 const robotsCalls = ['robotEnrol', 'robotLink', 'healthz'] as const satisfies CallName[];
 /** How long answers that are under way may take. */
 const politeMs = 1_000;
+/**
+ * Connections the kernel keeps for us until we take them (and at most net.core.somaxconn). Those beyond
+ * it are dropped silently, and knock again after 1, 3, 7, 15 s: a fleet that comes back at once would
+ * need longer for that than for all the rest.
+ */
+const backlog = 4_096;
 /** How long robots get to answer the goodbye. */
 const goodbyeMs = 500;
 
@@ -147,7 +153,7 @@ async function listen(
 	{ host, port, variable }: { host: string; port: number; variable: string },
 ): Promise<string> {
 	try {
-		await app.listen({ host, port });
+		await app.listen({ host, port, backlog });
 	} catch (error) {
 		const { code } = error as NodeJS.ErrnoException;
 		if (code === 'EADDRINUSE') throw new Problem('port-taken', { port, host, variable }, error);

@@ -151,7 +151,7 @@ serveHarness({
 	},
 
 	/**
-	 * The robots finish so many jobs and then take no more. Answers the jobs done, the time that took, and
+	 * The robots finish so many jobs and then take no more. Answers the jobs done, the time from the first, and
 	 * for each job after a robot's first the milliseconds from its result to its next assignment.
 	 */
 	async take(count: number): Promise<{ done: number; ms: number; claimsMs: number[] }> {
@@ -161,6 +161,7 @@ serveHarness({
 		let resting = 0;
 		await new Promise<void>((resolve) => {
 			work = (robot, job) => {
+				from ||= performance.now();
 				if (robot.freeSince > 0) claimsMs.push(performance.now() - robot.freeSince);
 				left -= 1;
 				const last = left < robots.length;
@@ -171,7 +172,6 @@ serveHarness({
 				});
 				if (last && (resting += 1) === robots.length) resolve();
 			};
-			from = performance.now();
 			for (const robot of robots) robot.dial();
 		});
 		await until(() => holding() === 0);

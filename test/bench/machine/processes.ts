@@ -48,12 +48,6 @@ export function peakMemoryBytes(pid: number): number {
 	return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
 }
 
-/** Memory of all TCP sockets of this machine, in bytes: the kernel's share of a connection. */
-export function socketMemoryBytes(): number {
-	const sockstat = readFileSync('/proc/net/sockstat', 'utf8');
-	return Number(/^TCP:.* mem (\d+)/m.exec(sockstat)?.[1] ?? 0) * 4096;
-}
-
 /** The fields of /proc/PID/stat from the state on; the name before them may hold anything. */
 function statOf(pid: number): string[] | undefined {
 	try {

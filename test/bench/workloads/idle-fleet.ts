@@ -7,7 +7,7 @@ import { limits } from '../../../protocol';
 import { startEcho } from '../machine/calibration';
 import { newFolder } from '../machine/folder';
 import { Host } from '../machine/host';
-import { cpuSeconds, memoryBytes, socketMemoryBytes } from '../machine/processes';
+import { cpuSeconds, memoryBytes } from '../machine/processes';
 import { compare, limit, short, type Verdict } from '../report/verdicts';
 import { startService } from '../servers/service';
 import type { Bench, Outcome } from './workload';
@@ -18,8 +18,6 @@ interface Level {
 	bytesEach: number;
 	/** Of one core, for 1,000 connections, above what it took with none. */
 	cpuPer1000: number;
-	/** Of the kernel, for each connection: both ends. */
-	kernelBytesEach: number;
 	growMs: number;
 }
 
@@ -74,7 +72,6 @@ export async function idleFleet(bench: Bench): Promise<Outcome> {
 					'connections',
 					'KiB each (PSS)',
 					'CPU of 1,000, % of a core',
-					'kernel KiB each, both ends',
 					'connected in, s',
 				],
 				rows: [['bare ws', floor] as const, ['Robot Fleet', ours] as const].flatMap(([name, all]) =>
@@ -83,7 +80,6 @@ export async function idleFleet(bench: Bench): Promise<Outcome> {
 						level.robots,
 						short(level.bytesEach / 1024),
 						short(level.cpuPer1000 * 100),
-						short(level.kernelBytesEach / 1024),
 						short(level.growMs / 1_000),
 					]),
 				),
@@ -107,7 +103,6 @@ async function levels({ sizes, say }: Bench, name: string, idle: Idle): Promise<
 				robots,
 				bytesEach: (some.memory - nobody.memory) / robots,
 				cpuPer1000: ((some.share - nobody.share) * 1_000) / robots,
-				kernelBytesEach: (some.kernel - nobody.kernel) / robots,
 				growMs,
 			});
 			say(
@@ -126,7 +121,7 @@ async function look(pid: number, ms: number) {
 	const from = performance.now();
 	await sleep(ms);
 	const share = (cpuSeconds([pid]) - before) / ((performance.now() - from) / 1_000);
-	return { share, memory: memoryBytes([pid]), kernel: socketMemoryBytes() };
+	return { share, memory: memoryBytes([pid]) };
 }
 
 async function bareSockets(): Promise<Idle> {
