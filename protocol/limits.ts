@@ -49,6 +49,15 @@ export const limits = {
 	minFreeBytes: 1024 * 1024 * 1024,
 	/** Kept back on that disk, for results on the day it is full. */
 	reserveBytes: 32 * 1024 * 1024,
+	/** Per API key: jobs that wait, and the bytes of what they ask for. */
+	maxWaitingJobs: 1_000_000,
+	maxWaitingBytes: 1024 * 1024 * 1024,
+	/** When a full queue is worth another try. */
+	queueFullRetryMs: 5_000,
+	/** Jobs that one bulk call changes; the answer says where to go on. */
+	maxBulk: 10_000,
+	dedupeWindowMs: 300_000,
+	maxDedupeWindowMs: 86_400_000,
 } as const;
 
 /** Where things stand on the wire. */

@@ -7,6 +7,7 @@
  */
 import type { JobAssignment } from '../../protocol';
 import { limits } from '../../protocol';
+import { barred } from '../core/bars';
 import { policyOf } from '../core/retry';
 import type { Asked, Head, NewAttempt, Queue } from '../store/store';
 import type { Context } from './context';
@@ -14,7 +15,7 @@ import type { Live, RobotEntry } from './fleet';
 import type { Lane, Window } from './lanes';
 import type { Turn } from './turns';
 
-export type AssignedJob = Asked & Queue & Pick<Head, 'id' | 'rank' | 'bars'>;
+export type AssignedJob = Asked & Queue & Omit<Head, 'attempt' | 'asked'>;
 
 export class Assigning {
 	readonly #context: Context;
@@ -60,6 +61,7 @@ export class Assigning {
 		const live: Live = {
 			jobId: job.id,
 			parentId: job.parentId,
+			kind: job.kind,
 			number: attempt.number,
 			epoch: attempt.epoch,
 			token: attempt.token,
@@ -72,6 +74,9 @@ export class Assigning {
 			lane: job.lane,
 			shareKey: job.shareKey,
 			rank: job.rank,
+			priority: job.priority,
+			owner: job.owner,
+			bytes: job.bytes,
 			state: 'dispatched',
 			cancelRequestedAt: null,
 			assignedAt: clock.monotonic(),
@@ -103,7 +108,9 @@ export class Assigning {
 		let best: Place | undefined;
 		for (const lane of lanes.waitingFor(entry.robotId)) {
 			for (const window of lane.queues.values()) {
-				const at = window.heads.findIndex((head) => !barred(head.bars, entry.robotId, now));
+				const at = window.heads.findIndex(
+					(head) => !barred(head.bars, entry.robotId, now, lane.robots),
+				);
 				if (at < 0) continue;
 				const { id, rank } = window.heads[at]!;
 				const place = { window, at, id, rank, shareKey: window.shareKey };
@@ -127,8 +134,8 @@ export class Assigning {
 		turn.add('assign', { jobId: head.id, attempt, tell: !head.asked }, (answer) => {
 			const asked = answer === true ? head.asked : answer;
 			if (asked) {
-				const { id, rank, bars } = head;
-				this.assigned(entry, attempt, { ...asked, ...queue, id, rank, bars });
+				this.#context.backlog.leave({ ...head, state: 'queued', lane: queue.lane });
+				this.assigned(entry, attempt, { ...head, ...asked, ...queue });
 				return;
 			}
 			// The job had moved on: the slot is for the next one.
@@ -145,15 +152,6 @@ interface Place {
 	id: string;
 	rank: number;
 	shareKey: string;
-}
-
-export type Bars = Record<string, number | null>;
-
-/** Whether a robot that refused the job must not be asked (yet). */
-export function barred(bars: string | null, robotId: string, now: number): boolean {
-	if (bars === null) return false;
-	const until = (JSON.parse(bars) as Bars)[robotId];
-	return until === null || (until !== undefined && until > now);
 }
 
 function frame(live: Live, job: AssignedJob): JobAssignment {
