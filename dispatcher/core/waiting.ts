@@ -68,7 +68,7 @@ export function changed(
 	const hold = holdOf(job.hold, change.hold);
 	if (priority !== job.priority) reasons.push(`priority ${job.priority} → ${priority}`);
 	if (hold !== job.hold) reasons.push(hold === null ? 'released' : `held by ${hold}`);
-	const moved = target.lane !== job.lane;
+	const moved = target.lane !== job.lane || target.target !== job.target;
 	if (moved) reasons.push('new target');
 	if (reasons.length === 0) return undefined;
 	const state = stateOf(job, hold, now);

@@ -164,8 +164,12 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				was.state,
 				...asRead(was),
 			);
-			if (changed && to.lane !== was.lane) {
-				sql.run('UPDATE requests SET target = ? WHERE job_id = ?', to.target, jobId);
+			if (changed) {
+				sql.run(
+					'UPDATE requests SET target = ?1 WHERE job_id = ?2 AND target <> ?1',
+					to.target,
+					jobId,
+				);
 			}
 			return changed;
 		},

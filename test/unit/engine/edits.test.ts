@@ -159,6 +159,37 @@ test('a job that runs or has ended is not changed, with one sentence', async () 
 	});
 });
 
+test('a parent that waits is held, ranked and released like any job, and starts when it may', async () => {
+	const robots = [await h.robot('r1'), await h.robot('r2')];
+	const at = h.clock.now() + 10_000;
+	const id = await h.submit({ target: { mode: 'all' }, notBefore: at });
+	await h.engine.change(id, { hold: true, priority: 'high' }, ana);
+	await h.clock.advance(20_000);
+	expect(await state(id)).toBe('pending');
+	await h.engine.change(id, { hold: false }, ana);
+	await h.clock.advance(1_000);
+	expect(await h.engine.job(id)).toMatchObject({ state: 'running', children: { total: 2 } });
+	for (const robot of robots) await robot.end();
+	expect(await state(id)).toBe('completed');
+	expect((await h.engine.queueStats()).byState).toMatchObject({ pending: 0, queued: 0 });
+});
+
+test('a job for one robot does not become one for several, nor the other way round', async () => {
+	await h.robot('r1');
+	const parent = await h.submit({ target: { mode: 'all' }, notBefore: h.clock.now() + 10_000 });
+	const one = await h.submit({ notBefore: h.clock.now() + 10_000 });
+	for (const [id, target] of [
+		[parent, {}],
+		[one, { mode: 'all' as const }],
+	] as const) {
+		await expect(h.engine.change(id, { target }, ana)).rejects.toMatchObject({
+			code: 'other-family',
+		});
+	}
+	await h.engine.change(parent, { target: { mode: { count: 1 } } }, ana);
+	expect(await h.engine.job(parent)).toMatchObject({ target: { mode: { count: 1 } } });
+});
+
 test('the same change twice is one line of the timeline', async () => {
 	const id = await h.submit();
 	for (let i = 0; i < 3; i += 1) await h.engine.change(id, { priority: 'high', hold: 'x' }, ana);
