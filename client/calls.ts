@@ -5,11 +5,16 @@
  */
 import {
 	type Attempt,
+	type BulkRequest,
+	type BulkResult,
 	calls,
 	type CallName,
+	type DeadLetterGroup,
+	type DeadLetterRequest,
 	type FleetEvent,
 	type Job,
-	type JobState,
+	type JobChange,
+	type JobSelection,
 	type KeyRecord,
 	type KeyRequest,
 	paths,
@@ -59,13 +64,7 @@ export type Send = (request: SendRequest) => Promise<SendAnswer>;
 
 type Query = Record<string, string | number | boolean | undefined>;
 
-export interface JobFilter {
-	state?: JobState;
-	kind?: string;
-	/** Robot id. */
-	robot?: string;
-	/** Only children of this job. */
-	parent?: string;
+export interface JobFilter extends JobSelection {
 	limit?: number;
 	cursor?: string;
 }
@@ -134,6 +133,36 @@ export class FleetClient {
 
 	retry(jobId: string): Promise<SubmitAnswer & { retryOf: string }> {
 		return this.#call('jobRetry', { id: jobId });
+	}
+
+	/** Changes a job that waits: priority, hold or release, target. */
+	change(jobId: string, change: JobChange): Promise<Job> {
+		return this.#call('jobChange', { id: jobId, body: change });
+	}
+
+	/** The same to all jobs a filter finds; a preview unless `expect` is given. */
+	bulk(request: BulkRequest, signal?: AbortSignal): Promise<BulkResult> {
+		return this.#call('jobsBulk', { body: request, signal });
+	}
+
+	deadLetters(page: { limit?: number; cursor?: string } = {}): Promise<Page<DeadLetterGroup>> {
+		return this.#call('deadLetters', { query: page });
+	}
+
+	deadLetterJobs(
+		fingerprint: string,
+		page: { limit?: number; cursor?: string } = {},
+	): Promise<Page<Job>> {
+		return this.#call('deadLetterJobs', { id: fingerprint, query: page });
+	}
+
+	/** Submits dead letters again, each once. */
+	replay(request: DeadLetterRequest, signal?: AbortSignal): Promise<BulkResult> {
+		return this.#call('deadLettersReplay', { body: request, signal });
+	}
+
+	dismiss(request: Omit<DeadLetterRequest, 'target'>, signal?: AbortSignal): Promise<BulkResult> {
+		return this.#call('deadLettersDismiss', { body: request, signal });
 	}
 
 	queueStats(): Promise<QueueStats> {

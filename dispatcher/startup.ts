@@ -97,6 +97,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 				keepOutputBytes: config.engine.keepOutputBytes,
 				recoveryGraceMs: limits.recoveryGraceMs,
 				minFreeBytes: config.engine.minFreeBytes,
+				maxWaitingJobs: limits.maxWaitingJobs,
+				maxWaitingBytes: limits.maxWaitingBytes,
 				retention: config.engine.retention,
 				...(n8nUrl === undefined ? {} : { callbackBase: n8nUrl }),
 			},

@@ -8,7 +8,7 @@ export const scopes = ['submit', 'read', 'cancel', 'operate', 'admin'] as const;
 /**
  * - `submit`  jobs, waits, schedules and subscriptions of one's own
  * - `read`    everything but secrets
- * - `cancel`  cancel and retry
+ * - `cancel`  cancel, retry, change jobs that wait; dead letters
  * - `operate` robots: pause, resume, drain, remove; jobs that a restore holds back
  * - `admin`   keys, tokens, backups, draining; has all others
  */
@@ -78,6 +78,43 @@ export const calls = {
 		scope: 'operate',
 		summary: 'Let jobs go on that wait since the store was restored from a backup',
 	},
+	jobChange: {
+		method: 'PATCH',
+		path: '/jobs/{id}',
+		scope: 'cancel',
+		summary: 'Change a job that waits: priority, hold or release, target',
+	},
+	jobsBulk: {
+		method: 'POST',
+		path: '/jobs/bulk',
+		scope: 'cancel',
+		summary:
+			'Cancel, retry, retarget, hold, release or rank all jobs a filter finds; a preview unless `expect` is given',
+	},
+	deadLetters: {
+		method: 'GET',
+		path: '/dead-letters',
+		scope: 'read',
+		summary: 'Jobs that failed for good, grouped by what went wrong',
+	},
+	deadLetterJobs: {
+		method: 'GET',
+		path: '/dead-letters/{id}',
+		scope: 'read',
+		summary: 'The dead letters of one fingerprint, newest first',
+	},
+	deadLettersReplay: {
+		method: 'POST',
+		path: '/dead-letters/replay',
+		scope: 'cancel',
+		summary: 'Submit dead letters again, here or for other robots; each once',
+	},
+	deadLettersDismiss: {
+		method: 'POST',
+		path: '/dead-letters/dismiss',
+		scope: 'cancel',
+		summary: 'Dead letters that need nothing more leave the list',
+	},
 	jobStatus: {
 		method: 'POST',
 		path: '/jobs/{id}/status',
@@ -88,7 +125,7 @@ export const calls = {
 		method: 'GET',
 		path: '/queue/stats',
 		scope: 'read',
-		summary: 'Jobs by state and priority',
+		summary: 'Jobs by state, priority and lane, and the longest wait',
 	},
 	queuePeek: {
 		method: 'GET',

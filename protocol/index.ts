@@ -1,5 +1,6 @@
 /** The words that cross a process, as plain constants and types. Schemas: protocol/schemas. */
 export * from './api';
+export * from './bulk';
 export * from './job';
 export * from './limits';
 export * from './messages';

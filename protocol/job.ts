@@ -52,6 +52,8 @@ export interface Retry {
 	jitter?: number;
 	/** Causes worth another try, and `exit:N` for exit code N. Default: refused, spawn_error, infrastructure, exit:75. */
 	on?: string[];
+	/** The next try is for another robot, while one that fits is enrolled. Default false. */
+	otherRobot?: boolean;
 }
 
 export interface OnLoss {
@@ -79,6 +81,15 @@ export interface Submit {
 	idempotencyKey?: string;
 	/** Not eligible before this instant. */
 	notBefore?: number;
+	/** Jobs of one key share the robots fairly with those of other keys that are as urgent. */
+	shareKey?: string;
+	/** Refuse this job when the same was submitted a short time ago, by the same API key. Default no. */
+	dedupe?: boolean | Dedupe;
+}
+
+export interface Dedupe {
+	/** How long a job keeps its like away. Default 300,000. */
+	windowMs?: number;
 }
 
 export interface SubmitAnswer {
@@ -135,11 +146,18 @@ export interface Job {
 	endedAt: number | null;
 	cancelRequestedAt: number | null;
 	retryOf: string | null;
+	/** The last job that repeats this one. */
+	retriedAs: string | null;
 	parentId: string | null;
 	/** What a child is among its siblings: the id of its robot. */
 	cell: string | null;
 	/** How the children of a parent stand; null for every other job. */
 	children: Children | null;
+	shareKey: string | null;
+	/** Who keeps the job back until it is released, and why. */
+	hold: string | null;
+	/** Fingerprint of the failure while the job is a dead letter. */
+	dead: string | null;
 	spec: unknown;
 	variables: Variables;
 	target: Target;
@@ -179,7 +197,7 @@ export interface Attempt {
 	lateResult: JobResult | null;
 }
 
-/** One move of a job: who, when, why. */
+/** One move of a job: who, when, why. A change that is no move (its priority, say) has the same state twice. */
 export interface TimelineEntry {
 	at: number;
 	from: JobState | null;
@@ -218,4 +236,19 @@ export interface QueueStats {
 	byState: Record<JobState, number>;
 	/** Of the jobs that are queued. */
 	byPriority: Record<Priority, number>;
+	/** How long the queued job that is in line longest has been so, to the second; null when nothing is queued. */
+	oldestQueuedMs: number | null;
+	/** The longest queues by what they ask of a robot, longest first; at most 20. */
+	lanes: QueueLane[];
+}
+
+/** Jobs that ask the same of a robot wait in one lane. */
+export interface QueueLane {
+	/** In words: `label os=linux, capability docker`. */
+	target: string;
+	/** The one robot that the lane is for, by id. */
+	robotId: string | null;
+	queued: number;
+	/** Enrolled robots that fit, connected or not. */
+	robots: number;
 }

@@ -51,6 +51,15 @@ export const limits = {
 	reserveBytes: 32 * 1024 * 1024,
 	/** A step of a clock that is a jump: every window of absence and silence starts anew. */
 	clockJumpMs: 5_000,
+	/** Per API key: jobs that wait, and the bytes of what they ask for. */
+	maxWaitingJobs: 1_000_000,
+	maxWaitingBytes: 1024 * 1024 * 1024,
+	/** When a full queue is worth another try. */
+	queueFullRetryMs: 5_000,
+	/** Jobs that one bulk call changes; the answer says where to go on. */
+	maxBulk: 10_000,
+	dedupeWindowMs: 300_000,
+	maxDedupeWindowMs: 86_400_000,
 } as const;
 
 /** Where things stand on the wire. */

@@ -146,6 +146,36 @@ export const problems = {
 		retry: false,
 		text: 'The idempotency key "{key}" was used for a different request, which is job {jobId}.',
 	},
+	'not-waiting': {
+		status: 409,
+		retry: false,
+		text: 'The job is {state}; only a job that still waits (pending or queued) can be changed.',
+	},
+	'other-family': {
+		status: 409,
+		retry: false,
+		text: 'A job for one robot cannot become one for several, nor the other way round; cancel it and submit it anew.',
+	},
+	'duplicate-job': {
+		status: 409,
+		retry: false,
+		text: 'The same job was submitted a short time ago: it is job {jobId}; leave "dedupe" out to submit it once more.',
+	},
+	'already-retried': {
+		status: 409,
+		retry: false,
+		text: 'Job {id} was retried already, or is no dead letter any more.',
+	},
+	'bulk-grown': {
+		status: 409,
+		retry: false,
+		text: '{matched} jobs match by now, not {expect}; look again with a preview and send its count as "expect".',
+	},
+	'no-such-dead-letter': {
+		status: 404,
+		retry: false,
+		text: 'No dead letter has the fingerprint {id}; list them with: robot-fleet dead list.',
+	},
 	'lease-lost': {
 		status: 409,
 		retry: false,
@@ -181,6 +211,11 @@ export const problems = {
 
 	// The state of the world
 	'too-many': { status: 429, retry: true, text: 'Too many {what}; try again in {retryMs} ms.' },
+	'queue-full': {
+		status: 429,
+		retry: true,
+		text: 'The key "{key}" already has {what} waiting, which is its limit; try again in {retryMs} ms, or cancel some of them.',
+	},
 	'store-busy': { status: 503, retry: true, text: 'The store is busy; try again shortly.' },
 	'store-full': {
 		status: 503,

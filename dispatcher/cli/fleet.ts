@@ -2,16 +2,21 @@
 import { type Command, Option } from 'commander';
 import type { JobFilter } from '../../client';
 import {
-	isFinal,
 	type Job,
-	jobStates,
-	type ReleaseAnswer,
+	type QueueStats,
 	type Robot,
 	type Schedule,
 	scopes,
 	type Scope,
 } from '../../protocol';
 import { type Child, childCount, childrenOf, childTable } from './children';
+import {
+	addDeadLetters,
+	addJobChanges,
+	selectionOf,
+	type SelectionFlags,
+	withSelection,
+} from './job-changes';
 import { follow } from './submit';
 import {
 	addressOf,
@@ -22,10 +27,8 @@ import {
 	listOf,
 	pairOf,
 	pairs,
-	printable,
 	table,
 	type Terminal,
-	UsageMistake,
 	when,
 	wholeOf,
 } from './terminal';
@@ -55,22 +58,19 @@ export function addFleet(program: Command, terminal: Terminal): void {
 			.option('--data <folder>', 'data folder of the service, to find its address and key')
 			.addHelpText('after', `\nExample:\n  $ robot-fleet ${parent.name()} ${example}`);
 
+	const kit = { terminal, client, group, sub };
 	const jobs = group(
 		'jobs',
-		'look at jobs, cancel and retry them',
+		'look at jobs, cancel, retry and change them',
 		'robot-fleet jobs list --state running',
 	);
-	sub(jobs, 'list', 'list jobs, newest first', 'list --state failed --limit 20')
-		.addOption(new Option('--state <state>', 'only jobs in this state').choices([...jobStates]))
-		.option('--kind <kind>', 'only jobs of this kind')
-		.option('--robot <name>', 'only jobs of this robot')
-		.option('--parent <id>', 'only children of this job')
+	withSelection(sub(jobs, 'list', 'list jobs, newest first', 'list --state failed --limit 20'))
 		.option('--limit <count>', 'at most so many', wholeOf, 50)
 		.option('--cursor <cursor>', 'go on where the page before ended')
-		.action(async (flags: Flags & JobFilter) => {
-			const { json: _json, data: _data, ...filter } = flags;
+		.action(async (flags: Flags & SelectionFlags & Pick<JobFilter, 'limit' | 'cursor'>) => {
+			const { limit, cursor } = flags;
 			const service = client(flags);
-			const page = await service.jobs(filter);
+			const page = await service.jobs({ ...selectionOf(flags, terminal.now()), limit, cursor });
 			const names = new Map((await service.robots()).map((one) => [one.robotId, one.name]));
 			tell(
 				flags,
@@ -86,34 +86,7 @@ export function addFleet(program: Command, terminal: Terminal): void {
 			tell(flags, job, () => jobCard(job) + family(job, shown));
 		},
 	);
-	sub(jobs, 'cancel <id>', 'cancel a job', 'cancel 0190f6c2-…').action(
-		async (id: string, flags: Flags) =>
-			tell(flags, await client(flags).cancel(id), (job) =>
-				isFinal(job.state) ? `${job.state}\n` : `${job.state}, cancel requested\n`,
-			),
-	);
-	sub(
-		jobs,
-		'release [ids...]',
-		'let jobs go on that wait since the store was restored from a backup',
-		'release --all',
-	)
-		.option('--all', 'all of them')
-		.option('--again', 'also those that may have run since the backup')
-		.action(async (ids: string[], flags: Flags & { all?: boolean; again?: boolean }) => {
-			if (ids.length > 0 === Boolean(flags.all)) {
-				throw new UsageMistake('Name the jobs to release, or say --all.');
-			}
-			const answer = await client(flags).release({
-				...(ids.length > 0 && { jobIds: ids }),
-				...(flags.again && { again: true }),
-			});
-			tell(flags, answer, () => releaseText(answer));
-		});
-	sub(jobs, 'retry <id>', 'submit the same job again', 'retry 0190f6c2-…').action(
-		async (id: string, flags: Flags) =>
-			tell(flags, await client(flags).retry(id), (answer) => `${answer.jobId}\n`),
-	);
+	addJobChanges(jobs, kit);
 	sub(
 		jobs,
 		'output <id>',
@@ -147,6 +120,13 @@ export function addFleet(program: Command, terminal: Terminal): void {
 	sub(jobs, 'why <id>', 'say why a job waits', 'why 0190f6c2-…').action(
 		async (id: string, flags: Flags) =>
 			tell(flags, await client(flags).why(id), ({ text }) => `${text}\n`),
+	);
+
+	addDeadLetters(kit);
+
+	const queue = group('queue', 'look at the queue', 'robot-fleet queue stats');
+	sub(queue, 'stats', 'say how many jobs wait, for how long, and for what', 'stats').action(
+		async (flags: Flags) => tell(flags, await client(flags).queueStats(), queueText),
 	);
 
 	const robots = group(
@@ -313,12 +293,6 @@ export function addFleet(program: Command, terminal: Terminal): void {
 	);
 }
 
-function releaseText({ released, kept, keptInAll }: ReleaseAnswer): string {
-	const lines = kept.map(({ jobId, reason }) => `kept ${jobId}: ${printable(reason)}\n`).join('');
-	const more = keptInAll > kept.length ? `… and ${keptInAll - kept.length} more\n` : '';
-	return `${lines}${more}${released} released, ${keptInAll} kept\n`;
-}
-
 function jobTable(jobs: Job[], names: ReadonlyMap<string, string>): string {
 	return table(
 		['ID', 'KIND', 'STATE', 'CAUSE', 'PRIORITY', 'ROBOT', 'CREATED', 'ENDED'],
@@ -333,6 +307,21 @@ function jobTable(jobs: Job[], names: ReadonlyMap<string, string>): string {
 			when(job.endedAt),
 		]),
 	);
+}
+
+function queueText({ byState, byPriority, oldestQueuedMs, lanes }: QueueStats): string {
+	const facts = card({
+		...byState,
+		...Object.fromEntries(
+			Object.entries(byPriority).map(([level, count]) => [`queued ${level}`, count]),
+		),
+		'longest wait': oldestQueuedMs === null ? null : `${Math.round(oldestQueuedMs / 1000)} s`,
+	});
+	if (lanes.length === 0) return facts;
+	return `${facts}\n${table(
+		['QUEUED', 'ROBOTS', 'FOR'],
+		lanes.map(({ queued, robots, target }) => [queued, robots, target]),
+	)}`;
 }
 
 function jobCard({

@@ -39,6 +39,8 @@ export interface SubmitFlags {
 	cwd?: string;
 	timeout?: number;
 	idempotencyKey?: string;
+	share?: string;
+	dedupe?: true | number;
 	wait?: boolean;
 	json?: boolean;
 	data?: string;
@@ -72,6 +74,12 @@ export function addSubmit(
 		.option('--cwd <folder>', 'folder on the robot to run in')
 		.option('--timeout <duration>', 'longest run: 30s, 15m, 2h', durationOf)
 		.option('--idempotency-key <key>', 'the same key with the same command is the same job')
+		.option('--share <key>', 'share the robots fairly with jobs of other keys')
+		.option(
+			'--dedupe [window]',
+			'refuse it when the same was submitted a short time ago (default 5m)',
+			durationOf,
+		)
 		.option('--wait', 'print the output as it comes and exit with the exit code of the command')
 		.option('--json', 'print the answer as JSON')
 		.option('--data <folder>', 'data folder of the service, to find its address and key')
@@ -120,13 +128,17 @@ export function jobOf(words: string[], flags: SubmitFlags): Submit {
 		...(flags.var && { variables: flags.var }),
 		...(flags.timeout !== undefined && { timeouts: { runMs: flags.timeout } }),
 		...(flags.idempotencyKey !== undefined && { idempotencyKey: flags.idempotencyKey }),
+		...(flags.share !== undefined && { shareKey: flags.share }),
+		...(flags.dedupe !== undefined && {
+			dedupe: flags.dedupe === true ? true : { windowMs: flags.dedupe },
+		}),
 	};
 }
 
-function priorityOf(text: string): Priority | 0 | 1 | 2 | 3 {
+export function priorityOf(text: string, what = '--priority'): Priority | 0 | 1 | 2 | 3 {
 	if (/^[0-3]$/.test(text)) return Number(text) as 0 | 1 | 2 | 3;
 	if (['critical', 'high', 'normal', 'low'].includes(text)) return text as Priority;
-	throw new UsageMistake(`--priority is "${text}", it must be critical, high, normal, low or 3…0.`);
+	throw new UsageMistake(`${what} is "${text}", it must be critical, high, normal, low or 3…0.`);
 }
 
 /** A service that restarts cuts the stream; the job goes on, and so do we, where we were. */

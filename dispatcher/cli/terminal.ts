@@ -123,6 +123,18 @@ export function durationOf(text: string): number {
 	return Math.round(Number(match[1]) * units[match[2]!]!);
 }
 
+/** A time as people write it: `2h` is two hours ago, anything else a date. */
+export function instantOf(text: string, now: number): number {
+	if (/^[\d.]+(ms|s|m|h|d)$/.test(text)) return now - durationOf(text);
+	const at = Date.parse(text);
+	if (Number.isNaN(at)) {
+		throw new UsageMistake(`"${text}" is no time; write 2h (ago) or 2026-05-01T06:00.`);
+	}
+	return at;
+}
+
+export const plural = (count: number, word: string) => `${count} ${word}${count === 1 ? '' : 's'}`;
+
 /** Collects `k=v` options; a repeated name is a mistake, not a silent last one. */
 export function pairOf(text: string, before: Record<string, string> = {}): Record<string, string> {
 	const at = text.indexOf('=');

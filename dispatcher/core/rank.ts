@@ -14,6 +14,16 @@ export function rank(readyAt: number, priority: Priority): number {
 	return priority === 'critical' ? readyAt - criticalMs : readyAt - level * levelMs;
 }
 
+/** Since when a job is in line: what its rank says without its priority. */
+export function inLineSince(stored: number, priority: Priority): number {
+	return stored - rank(0, priority);
+}
+
+/** The same place in time under another priority. */
+export function rerank(stored: number, from: Priority, to: Priority): number {
+	return rank(inLineSince(stored, from), to);
+}
+
 /** Names and numbers are accepted at every edge; inside there are only names. */
 export function priorityOf(value: Priority | number | undefined): Priority {
 	if (typeof value === 'number') return priorities[3 - value] ?? 'normal';

@@ -21,6 +21,7 @@ export const retryDefaults: Required<Retry> = {
 	factor: 2,
 	jitter: 0.2,
 	on: ['refused', 'spawn_error', 'infrastructure', 'exit:75'],
+	otherRobot: false,
 };
 
 export const lossDefaults: Required<OnLoss> = { waitMs: limits.lossWaitMs, then: 'unknown' };

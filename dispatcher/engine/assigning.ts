@@ -7,6 +7,7 @@
  */
 import type { JobAssignment } from '../../protocol';
 import { limits } from '../../protocol';
+import { barred } from '../core/bars';
 import { type Policy, policyOf } from '../core/retry';
 import type { Asked, Head, NewAttempt, Queue } from '../store/store';
 import type { Clock } from './clock';
@@ -15,7 +16,7 @@ import type { Live, RobotEntry } from './fleet';
 import type { Lane, Window } from './lanes';
 import type { Turn } from './turns';
 
-export type AssignedJob = Asked & Queue & Pick<Head, 'id' | 'rank' | 'bars'>;
+export type AssignedJob = Asked & Queue & Omit<Head, 'attempt' | 'asked'>;
 
 export class Assigning {
 	readonly #context: Context;
@@ -61,6 +62,7 @@ export class Assigning {
 		const live: Live = {
 			jobId: job.id,
 			parentId: job.parentId,
+			kind: job.kind,
 			number: attempt.number,
 			epoch: attempt.epoch,
 			token: attempt.token,
@@ -73,6 +75,9 @@ export class Assigning {
 			lane: job.lane,
 			shareKey: job.shareKey,
 			rank: job.rank,
+			priority: job.priority,
+			owner: job.owner,
+			bytes: job.bytes,
 			state: 'dispatched',
 			cancelRequestedAt: null,
 			assignedAt: clock.monotonic(),
@@ -106,7 +111,9 @@ export class Assigning {
 		let best: Place | undefined;
 		for (const lane of lanes.waitingFor(entry.robotId)) {
 			for (const window of lane.queues.values()) {
-				const at = window.heads.findIndex((head) => !barred(head.bars, entry.robotId, now));
+				const at = window.heads.findIndex(
+					(head) => !barred(head.bars, entry.robotId, now, lane.robots),
+				);
 				if (at < 0) continue;
 				const { id, rank } = window.heads[at]!;
 				const place = { window, at, id, rank, shareKey: window.shareKey };
@@ -130,8 +137,8 @@ export class Assigning {
 		turn.add('assign', { jobId: head.id, attempt, tell: !head.asked }, (answer) => {
 			const asked = answer === true ? head.asked : answer;
 			if (asked) {
-				const { id, rank, bars } = head;
-				this.assigned(entry, attempt, { ...asked, ...queue, id, rank, bars });
+				this.#context.backlog.leave({ ...head, state: 'queued', lane: queue.lane });
+				this.assigned(entry, attempt, { ...head, ...asked, ...queue });
 				return;
 			}
 			// The job had moved on: the slot is for the next one.
@@ -148,16 +155,6 @@ interface Place {
 	id: string;
 	rank: number;
 	shareKey: string;
-}
-
-export type Bars = Record<string, number | null>;
-
-/** Whether a robot that refused or lost the job must not be asked (yet). */
-export function barred(bars: string | null, robotId: string, now: number): boolean {
-	if (bars === null) return false;
-	const until = (JSON.parse(bars) as Bars)[robotId];
-	// An instant further away than any bar lasts was set before somebody turned the clock back.
-	return until === null || (until !== undefined && until > now && until - now <= limits.refusalMs);
 }
 
 /** The job's deadline on the monotonic clock. */

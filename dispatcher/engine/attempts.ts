@@ -17,14 +17,16 @@ import type {
 	StatusUpdate,
 } from '../../protocol';
 import { causes, limits, streams } from '../../protocol';
+import { afterTry, type Bars, barsOf, noneLeft } from '../core/bars';
+import { deadLetterOf } from '../core/fingerprint';
 import { resultText } from '../core/result';
 import { afterAttempt, afterLoss, type Ending, isLoss, type Next } from '../core/retry';
+import { waitEndsAt } from '../core/waiting';
 import type { Deeds } from '../store/store';
-import { type Bars, barred } from './assigning';
 import type { Context } from './context';
+import { childEnds } from './family';
 import { type Live, refOf, type RobotEntry, type Session } from './fleet';
 import { type Proof, provedInline } from './proof';
-import type { Parents } from './parents';
 import { refuseStranger } from './strangers';
 import type { Turn } from './turns';
 
@@ -40,14 +42,12 @@ const lateEvent = 'job.late-result';
 export class Attempts {
 	readonly #context: Context;
 	readonly #proof: Proof;
-	readonly #parents: Parents;
 	/** Not yet written down. */
 	readonly #accepted: { live: Live; acceptance: { at: number } }[] = [];
 
-	constructor(context: Context, proof: Proof, parents: Parents) {
+	constructor(context: Context, proof: Proof) {
 		this.#context = context;
 		this.#proof = proof;
-		this.#parents = parents;
 	}
 
 	/**
@@ -117,11 +117,14 @@ export class Attempts {
 			const next: SettleNext = live.cancelRequestedAt
 				? { to: 'cancelled', cause: 'cancelled', error: null }
 				: barredForAll
-					? {
-							to: 'failed',
-							cause: 'policy',
-							error: errorJson('policy', `${causes.policy} The last one said: ${message.message}`),
-						}
+					? this.#ended(
+							live,
+							{ to: 'failed', cause: 'policy' },
+							{
+								type: 'policy',
+								message: `${causes.policy} The last one said: ${message.message}`,
+							},
+						)
 					: this.#queued(live, turn);
 			return {
 				outcome: proved ? 'not-started' : 'refused',
@@ -177,11 +180,12 @@ export class Attempts {
 					outputProved: proved === 'proved',
 					reason: 'reason' in next ? next.reason : (ending.cause ?? message.state),
 					by: 'robot',
+					countTry: !lost,
+					countLoss: lost,
+					...this.#barredAfter(live, next),
 					...(lost
 						? this.#elsewhere(live, next, turn, error)
 						: { next: this.#next(live, next, turn, error) }),
-					countTry: !lost,
-					countLoss: lost,
 					...(live.state === 'dispatched'
 						? { startedAt: acceptance?.at || turn.now - Math.round(result.durationMs) }
 						: {}),
@@ -239,6 +243,7 @@ export class Attempts {
 				result: null,
 				reason: `${reason}${'reason' in next ? `; ${next.reason}` : ''}`,
 				by: 'dispatcher',
+				...this.#barredAfter(live, next),
 				...(forgot
 					? this.#elsewhere(live, next, turn, error)
 					: { next: this.#next(live, next, turn, error) }),
@@ -336,7 +341,7 @@ export class Attempts {
 					if (settled) this.#moved(live, settle);
 					done(settled);
 				});
-				if ('cause' in settle.next) this.#parents.childEnds(turn, live.parentId);
+				if ('cause' in settle.next) childEnds(this.#context, turn, live.parentId);
 			},
 			fail: failed,
 		});
@@ -355,37 +360,37 @@ export class Attempts {
 	}
 
 	#moved(live: Live, { next, bars }: Settlement): void {
-		const { lanes, turns, watchers } = this.#context;
+		const { backlog, lanes, turns, watchers } = this.#context;
 		if ('cause' in next) {
 			watchers.ended(live.jobId);
 			return;
 		}
 		this.#context.dueAt(next.dueAt);
+		const { priority, owner, bytes, lane, number: attempt } = live;
+		const waiting = { id: live.jobId, rank: next.rank, priority, owner, bytes };
+		backlog.enter({ ...waiting, state: next.to, lane });
 		if (next.to !== 'queued') return;
-		const head = { id: live.jobId, rank: next.rank, bars: bars ?? live.bars, attempt: live.number };
-		lanes.push(live, head);
+		lanes.push(live, { ...waiting, bars: bars ?? live.bars, attempt });
 		turns.nudge();
 	}
 
 	#next(live: Live, next: Next, turn: Turn, error: JobError): SettleNext {
-		if (next.to !== 'pending') {
-			return {
-				to: next.to,
-				cause: next.cause,
-				error: next.to === 'completed' ? null : JSON.stringify(error),
-			};
-		}
+		if (next.to !== 'pending') return this.#ended(live, next, error);
 		const readyAt = turn.now + next.delayMs;
 		// The deadline does not wait for the back-off.
 		const dueAt = Math.min(readyAt, live.policy.timeouts.deadlineAt ?? Infinity);
 		return { to: 'pending', readyAt, rank: live.rank, dueAt };
 	}
 
+	#ended(live: Live, end: Extract<Next, { cause: Cause | null }>, error: JobError): SettleNext {
+		if (end.to === 'completed') return { ...end, error: null };
+		const dead = deadLetterOf(live.kind, end, error.message);
+		return { ...end, error: JSON.stringify(error), ...(dead === undefined ? {} : { dead }) };
+	}
+
 	/** Back in the queue; a job that was never tried still has only so long to start. */
 	#queued(live: Live, turn: Turn): SettleNext {
-		const { queueMs, deadlineAt = Infinity } = live.policy.timeouts;
-		const queueEndsAt =
-			queueMs === undefined || live.tries > 0 ? Infinity : live.createdAt + queueMs;
+		const { queueEndsAt, deadlineAt } = waitEndsAt(live.policy, live);
 		const dueAt = Math.min(queueEndsAt, deadlineAt);
 		return {
 			to: 'queued',
@@ -411,14 +416,20 @@ export class Attempts {
 	}
 
 	#bars(live: Live, permanent: boolean, now: number): string {
-		const bars = (live.bars === null ? {} : JSON.parse(live.bars)) as Bars;
+		const bars: Bars = barsOf(live.bars);
 		bars[live.robotId] = permanent ? null : now + limits.refusalMs;
 		return JSON.stringify(bars);
 	}
 
 	/** Whether every robot that fits is barred for good. */
 	#noneLeft(live: Live, bars: string): boolean {
-		return [...this.#context.lanes.get(live.lane).robots].every((id) => barred(bars, id, Infinity));
+		return noneLeft(bars, this.#context.lanes.get(live.lane).robots);
+	}
+
+	/** A job may ask that its next try is elsewhere. */
+	#barredAfter(live: Live, next: Next): { bars?: string } {
+		if (next.to !== 'pending' || !live.policy.retry.otherRobot) return {};
+		return { bars: afterTry(live.bars, live.robotId, this.#context.lanes.get(live.lane).robots) };
 	}
 
 	#late(robotId: string, session: Session, message: JobResultMessage): void {
@@ -564,8 +575,4 @@ function defaultError(cause: Cause | null, result: JobResult): JobError {
 		return { type, message: `The command was ended by ${result.signal ?? 'a signal'}.` };
 	}
 	return { type, message: causes[type] };
-}
-
-function errorJson(type: string, message: string): string {
-	return JSON.stringify({ type, message } satisfies JobError);
 }

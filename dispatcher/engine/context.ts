@@ -1,5 +1,6 @@
 /** What the parts of the engine share. Put together once, in create.ts. */
 import type { Store } from '../store/store';
+import type { Backlog } from './backlog';
 import type { Chance, Clock } from './clock';
 import type { Fleet } from './fleet';
 import type { Ids } from './ids';
@@ -38,6 +39,9 @@ export interface Settings {
 	keepOutputMs: number;
 	/** Output kept of all jobs together. */
 	keepOutputBytes: number;
+	/** What one API key may have waiting. */
+	maxWaitingJobs: number;
+	maxWaitingBytes: number;
 	/** Where n8n really listens; a resume URL that points to n8n by another name is sent there. */
 	callbackBase?: string;
 }
@@ -53,6 +57,8 @@ export interface Context {
 	readonly turns: Turns;
 	readonly fleet: Fleet;
 	readonly lanes: Lanes;
+	/** How many jobs wait, and whose. */
+	readonly backlog: Backlog;
 	/** Who waits for a job to end or to print. */
 	readonly watchers: Watchers;
 	/** A fencing number that no earlier one repeats, across restarts too. */

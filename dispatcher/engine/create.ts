@@ -9,10 +9,14 @@ import type { Store } from '../store/store';
 import { Access } from './access';
 import { Assigning, endsAt } from './assigning';
 import { Attempts } from './attempts';
+import { Backlog, bytesOf } from './backlog';
+import { Bulk } from './bulk';
 import { Changes } from './changes';
 import type { Chance, Clock } from './clock';
 import type { Context, Log, Settings } from './context';
+import { DeadLetters } from './dead-letters';
 import { Duties } from './duties';
+import { Edits } from './edits';
 import { Fleet } from './fleet';
 import { type Entropy, Ids } from './ids';
 import type { Engine } from './index';
@@ -30,6 +34,7 @@ import { RestoredJobs } from './restored';
 import { Schedules } from './schedules';
 import { Sessions } from './sessions';
 import { Turns } from './turns';
+import { WaitingJobs } from './waiting';
 import { type Callbacks, Waits } from './waits';
 import { Watchers } from './watchers';
 
@@ -79,6 +84,9 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		turns,
 		fleet,
 		lanes,
+		get backlog() {
+			return backlog;
+		},
 		watchers,
 		nextEpoch: () => (epoch += 1),
 		seenEpoch: (seen) => {
@@ -87,15 +95,20 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		dueAt: (at) => duties.dueAt(at),
 		diskFull: () => intake.level === 'full',
 	};
+	const backlog = new Backlog(context);
 	const intake = new Intake(context, parts.disk);
 	const assigning = new Assigning(context);
 	const placing = new Placing(context, assigning);
-	const parents = new Parents(context, placing);
+	const waiting = new WaitingJobs(context);
+	const parents = new Parents(context, placing, waiting);
 	const proof = new Proof(context);
 	const outputFlow = new OutputFlow(context, proof);
-	const attempts = new Attempts(context, proof, parents);
+	const attempts = new Attempts(context, proof);
 	const jobs = new Jobs(context, placing, parents);
-	const changes = new Changes(context, jobs, attempts, parents);
+	const changes = new Changes(context, jobs, attempts, parents, waiting);
+	const edits = new Edits(context, jobs, waiting);
+	const bulk = new Bulk(context, jobs, changes, edits);
+	const deadLetters = new DeadLetters(context, jobs, changes);
 	const lookout = new Lookout(context, jobs, assigning);
 	const sessions = new Sessions(context, attempts, outputFlow);
 	const access = new Access(context);
@@ -106,6 +119,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const duties = new Duties(
 		context,
 		attempts,
+		waiting,
 		parents,
 		waits,
 		schedules,
@@ -126,6 +140,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	duties.start();
 	purge.start();
 	turns.nudge();
+	backlog.start();
 	intake.look();
 	readiness = 'ready';
 	log.info('engine ready', { term: store.term, robots: [...fleet.all()].length });
@@ -147,6 +162,18 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			return changes.retry(id, by);
 		},
 		release: (request, by) => restored.release(request, by),
+		change: (id, change, by) => edits.change(id, change, by),
+		bulk: async (order, by, signal) => {
+			if (order.action === 'retry') intake.check();
+			return bulk.run(order, by, signal);
+		},
+		deadLetters: (page) => deadLetters.groups(page),
+		deadLetterJobs: (fingerprint, page) => deadLetters.jobs(fingerprint, page),
+		replay: async (request, by, signal) => {
+			intake.check();
+			return deadLetters.replay(request, by, signal);
+		},
+		dismiss: (request, by, signal) => deadLetters.dismiss(request, by, signal),
 		moveJob: (id, to, by) => changes.moveJob(id, to, by),
 		output: (id, stream, from, maxBytes) => jobs.output(id, stream, from, maxBytes),
 		outputGrew: (id, stream, have, signal) => jobs.outputGrew(id, stream, have, signal),
@@ -272,6 +299,7 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 		fleet.hold({
 			jobId: job.id,
 			parentId: job.parentId,
+			kind: job.kind,
 			number: attempt.number,
 			epoch: attempt.epoch,
 			token: attempt.token,
@@ -284,6 +312,9 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 			lane: job.lane,
 			shareKey: job.shareKey,
 			rank: job.rank,
+			priority: job.priority,
+			owner: job.createdBy,
+			bytes: bytesOf(job),
 			state: attempt.state === 'running' ? 'running' : 'dispatched',
 			cancelRequestedAt: job.cancelRequestedAt,
 			assignedAt: clock.monotonic(),

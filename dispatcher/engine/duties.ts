@@ -6,7 +6,9 @@
  * sees it; we only remind it, and never write `timeout` while it is away.
  */
 import { limits } from '../../protocol';
+import { deadLetterOf } from '../core/fingerprint';
 import { policyOf } from '../core/retry';
+import { waitEndsAt } from '../core/waiting';
 import type { StoredJob } from '../store/store';
 import type { Access } from './access';
 import type { Attempts } from './attempts';
@@ -16,6 +18,7 @@ import type { Intake } from './intake';
 import type { OutputRetention } from './output-retention';
 import type { Parents } from './parents';
 import type { Schedules } from './schedules';
+import type { WaitingJobs } from './waiting';
 import type { Waits } from './waits';
 
 const maxSleepMs = 1_000;
@@ -23,6 +26,7 @@ const maxSleepMs = 1_000;
 const backstopMs = 5_000;
 const remindMs = 30_000;
 const dueBatch = 500;
+const sweepBatch = 500;
 /** How often the last use of keys is written down. */
 const noteMs = 60_000;
 
@@ -30,6 +34,7 @@ export class Duties {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
 	readonly #parents: Parents;
+	readonly #waiting: WaitingJobs;
 	readonly #waits: Waits;
 	readonly #schedules: Schedules;
 	readonly #access: Access;
@@ -51,6 +56,7 @@ export class Duties {
 	constructor(
 		context: Context,
 		attempts: Attempts,
+		waiting: WaitingJobs,
 		parents: Parents,
 		waits: Waits,
 		schedules: Schedules,
@@ -64,6 +70,7 @@ export class Duties {
 		this.#context = context;
 		this.#attempts = attempts;
 		this.#parents = parents;
+		this.#waiting = waiting;
 		this.#waits = waits;
 		this.#schedules = schedules;
 	}
@@ -118,6 +125,7 @@ export class Duties {
 		if (clock.monotonic() - this.#notedAt >= noteMs) {
 			this.#notedAt = clock.monotonic();
 			await this.#access.noteUsed();
+			await this.#sweepDuplicates(now);
 		}
 		await this.#outputRetention.look();
 		// The safety sweep: a job that was refused "for now", or anything a hint was lost for.
@@ -204,6 +212,12 @@ export class Duties {
 		}
 	}
 
+	/** A little at a time, so that commits of jobs find their way in between. */
+	async #sweepDuplicates(now: number): Promise<void> {
+		const sweep = { at: now, limit: sweepBatch };
+		while ((await this.#context.turns.deed('sweepDuplicates', sweep)) === sweepBatch);
+	}
+
 	async #ripen(now: number): Promise<void> {
 		for (;;) {
 			const { jobs, nextAt } = await this.#context.store.read('due', { at: now, limit: dueBatch });
@@ -215,45 +229,49 @@ export class Duties {
 	}
 
 	/** Its time has come: eligible now, or over without having started. */
-	async #ripe(job: StoredJob, now: number): Promise<void> {
-		const { turns, lanes, watchers } = this.#context;
-		const { timeouts } = policyOf(job.policy);
-		// A job that was tried has shown that it can start: its back-off is no waiting for a robot.
-		const queueEndsAt =
-			timeouts.queueMs === undefined || job.tries > 0 ? Infinity : job.createdAt + timeouts.queueMs;
-		const deadlineAt = timeouts.deadlineAt ?? Infinity;
-		const common = { jobId: job.id, from: [job.state], by: 'dispatcher', at: now };
+	#ripe(job: StoredJob, now: number): Promise<void> {
+		const policy = policyOf(job.policy);
+		const { queueEndsAt, deadlineAt } = waitEndsAt(policy, job);
 		if (deadlineAt <= now || queueEndsAt <= now) {
 			const cause = deadlineAt <= now ? 'deadline' : 'queue_timeout';
 			const message =
 				cause === 'deadline'
 					? 'The deadline passed before the job started.'
-					: `No robot took the job within ${timeouts.queueMs} ms; ask GET /jobs/${job.id}/why next time, or raise timeouts.queueMs.`;
-			const error = JSON.stringify({ type: cause, message });
-			const moved = await this.#parents.moveJob(job.parentId, {
-				...common,
-				to: 'timeout',
-				cause,
+					: `No robot took the job within ${policy.timeouts.queueMs} ms; ask GET /jobs/${job.id}/why next time, or raise timeouts.queueMs.`;
+			const end = { to: 'timeout', cause } as const;
+			const dead = deadLetterOf(job.kind, end, message);
+			return this.#move(job, {
+				...end,
 				reason: cause,
-				error,
+				by: 'dispatcher',
+				error: JSON.stringify({ type: cause, message }),
+				...(dead === undefined ? {} : { dead }),
 			});
-			if (moved) watchers.ended(job.id);
-			return;
 		}
-		const later = Math.min(queueEndsAt, deadlineAt);
-		const dueAt = Number.isFinite(later) ? later : null;
-		if (job.state === 'queued' || job.readyAt > now) return;
+		if (job.state === 'queued' || job.hold !== null || job.readyAt > now) {
+			return Promise.resolve();
+		}
 		if (job.children !== null) return this.#parents.start(job);
-		const moved = await turns.deed('moveJob', {
-			...common,
+		const endsAt = Math.min(queueEndsAt, deadlineAt);
+		return this.#move(job, {
 			to: 'queued',
 			cause: null,
 			reason: job.attempt === 0 ? 'its time has come' : 'tried again',
-			dueAt,
+			by: 'dispatcher',
+			dueAt: Number.isFinite(endsAt) ? endsAt : null,
 		});
-		if (!moved) return;
-		lanes.push(job, { id: job.id, rank: job.rank, bars: job.bars, attempt: job.attempt });
-		this.dueAt(dueAt);
-		turns.nudge();
+	}
+
+	/** A job that was changed meanwhile is looked at again when it is due. */
+	#move(job: StoredJob, move: Parameters<WaitingJobs['move']>[2]): Promise<void> {
+		return new Promise((resolve, reject) => {
+			this.#context.turns.push({
+				plan: (turn) => {
+					if (!turn.touch(job.id)) return 'later';
+					this.#waiting.move(turn, job, move, () => resolve());
+				},
+				fail: reject,
+			});
+		});
 	}
 }

@@ -3,7 +3,7 @@
  * belongs to an attempt and lives in the store, of which `held` is the copy. A slot is counted from
  * holds, never kept as a number of its own.
  */
-import type { AttemptRef } from '../../protocol';
+import type { AttemptRef, Priority } from '../../protocol';
 import type { Terms } from '../core/matching';
 import type { Policy } from '../core/retry';
 import type { RobotSink } from './index';
@@ -13,6 +13,7 @@ import type { StoredRobot } from '../store/store';
 export interface Live {
 	readonly jobId: string;
 	readonly parentId: string | null;
+	readonly kind: string;
 	readonly number: number;
 	readonly epoch: number;
 	readonly token: string;
@@ -26,6 +27,10 @@ export interface Live {
 	readonly lane: string;
 	readonly shareKey: string;
 	readonly rank: number;
+	readonly priority: Priority;
+	readonly owner: string;
+	/** Of spec and variables. */
+	readonly bytes: number;
 	state: 'dispatched' | 'running';
 	cancelRequestedAt: number | null;
 	/** Monotonic. */

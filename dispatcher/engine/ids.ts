@@ -7,6 +7,16 @@ import type { Clock } from './clock';
 
 /** Fills the buffer with random bytes. */
 export type Entropy = (buffer: Buffer) => void;
+/** 48 bits. */
+const maxMs = 2 ** 48 - 1;
+
+/** No id made at this instant or later is smaller. */
+export function firstIdOf(ms: number): string {
+	const time = Math.min(Math.max(0, Math.floor(ms)), maxMs)
+		.toString(16)
+		.padStart(12, '0');
+	return `${time.slice(0, 8)}-${time.slice(8)}`;
+}
 
 export class Ids {
 	readonly #clock: Clock;

@@ -5,7 +5,11 @@
 import type {
 	Attempt,
 	BackupRecord,
+	BulkRequest,
+	BulkResult,
 	CancelJob,
+	DeadLetterGroup,
+	DeadLetterRequest,
 	EnrolAnswer,
 	FleetEvent,
 	Hello,
@@ -13,6 +17,7 @@ import type {
 	Job,
 	JobAccepted,
 	JobAssignment,
+	JobChange,
 	JobRejected,
 	JobResultMessage,
 	JobState,
@@ -45,6 +50,7 @@ import type {
 	WaitRequest,
 } from '../../protocol';
 import type { OutputFrame, Stream } from '../../protocol/frames';
+import type { JobQuery } from '../store/store';
 
 /** Who asks: goes into the timeline as `key:NAME`, and scopes idempotency keys. */
 export interface Caller {
@@ -53,13 +59,14 @@ export interface Caller {
 	scopes: readonly Scope[];
 }
 
-export interface JobFilter {
-	state?: JobState;
-	kind?: string;
-	robotId?: string;
-	parentId?: string;
+export interface JobFilter extends JobQuery {
 	limit: number;
 	cursor?: string;
+}
+
+/** A bulk request whose robot is found. */
+export interface BulkOrder extends Omit<BulkRequest, 'filter'> {
+	filter: JobQuery;
 }
 
 export interface OutputChunk {
@@ -122,6 +129,26 @@ export interface Engine {
 	why(jobId: string): Promise<{ text: string }>;
 	cancel(jobId: string, by: Caller): Promise<Job>;
 	retry(jobId: string, by: Caller): Promise<SubmitAnswer & { retryOf: string }>;
+	/** Changes a job that waits; `not-waiting` when it does not any more. */
+	change(jobId: string, change: JobChange, by: Caller): Promise<Job>;
+	/** The same to all jobs a filter finds; a preview unless `expect` says how many there are. */
+	bulk(request: BulkOrder, by: Caller, signal?: AbortSignal): Promise<BulkResult>;
+	/** Groups of dead letters, the largest first. */
+	deadLetters(page: {
+		limit: number;
+		cursor?: string;
+	}): Promise<{ items: DeadLetterGroup[]; cursor?: string }>;
+	deadLetterJobs(
+		fingerprint: string,
+		page: { limit: number; cursor?: string },
+	): Promise<{ items: Job[]; cursor?: string }>;
+	/** Submits dead letters again, each exactly once. */
+	replay(request: DeadLetterRequest, by: Caller, signal?: AbortSignal): Promise<BulkResult>;
+	dismiss(
+		request: Omit<DeadLetterRequest, 'target'>,
+		by: Caller,
+		signal?: AbortSignal,
+	): Promise<BulkResult>;
 	/** Moves a job by hand, through the state machine: `illegal-move` when the table has no such move. */
 	moveJob(jobId: string, to: JobState, by: Caller): Promise<Job>;
 	/** Up to `maxBytes` of stored output. */

@@ -8,6 +8,7 @@ import {
 	limits,
 	type Submit,
 	type SubmitAnswer,
+	type Target,
 	type TimelineEntry,
 } from '../../protocol';
 import type { Stream } from '../../protocol/frames';
@@ -16,14 +17,18 @@ import { fanOutOf } from '../core/fan-out';
 import { laneKey, ruleOf } from '../core/matching';
 import { priorityOf, rank } from '../core/rank';
 import { type Policy, lossDefaults, retryDefaults } from '../core/retry';
-import type { StoredJob } from '../store/store';
+import type { NewJob, StoredJob } from '../store/store';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import type { Caller, JobFilter, OutputChunk } from './index';
-import { earlierAnswer, type Parents } from './parents';
-import { type Placing, type Prepared, startOf } from './placing';
+import type { Parents } from './parents';
+import { earlierAnswer, type Placing, type Prepared, startOf } from './placing';
+import { nextStretch } from './stretches';
 import type { Turn } from './turns';
 import { attemptView, holesOf, jobView, moveView } from './views';
+
+/** Where a job waits, and how that was asked for. */
+export type Home = Pick<NewJob, 'lane' | 'target' | 'children'>;
 
 export class Jobs {
 	readonly #context: Context;
@@ -61,14 +66,22 @@ export class Jobs {
 		return jobView(job);
 	}
 
-	async jobs(filter: JobFilter): Promise<{ items: Job[]; cursor?: string }> {
-		const { cursor, ...rest } = filter;
-		const found = await this.#context.store.read('jobs', {
-			...rest,
-			...(cursor === undefined ? {} : { before: cursor }),
-		});
-		const last = found.length === filter.limit ? found.at(-1) : undefined;
-		return { items: found.map(jobView), ...(last ? { cursor: last.id } : {}) };
+	async jobs({ limit, cursor, ...query }: JobFilter): Promise<{ items: Job[]; cursor?: string }> {
+		const { store } = this.#context;
+		const ids: string[] = [];
+		for (let after: string | null | undefined = null; after !== undefined && ids.length < limit;) {
+			const stretch: Awaited<ReturnType<typeof nextStretch>> = await nextStretch(store, query, {
+				order: 'newest',
+				after,
+				want: limit - ids.length,
+				...(cursor === undefined ? {} : { idBefore: cursor }),
+			});
+			ids.push(...stretch.ids);
+			after = stretch.next;
+		}
+		const found = await store.read('jobsById', { ids });
+		const last = ids.length === limit ? ids.at(-1) : undefined;
+		return { items: found.map(jobView), ...(last === undefined ? {} : { cursor: last }) };
 	}
 
 	async attempts(jobId: string): Promise<Attempt[]> {
@@ -153,13 +166,19 @@ export class Jobs {
 		prepared: Prepared,
 		answer: (answer: SubmitAnswer | Problem) => void,
 	): void {
-		const { job, idempotency } = prepared;
+		const { job } = prepared;
 		const place = this.#placing.reserve(turn, job);
+		const admitted = place ? () => undefined : this.#placing.admit(turn, job);
+		if (admitted instanceof Problem) {
+			answer(admitted);
+			return;
+		}
 		turn.touch(job.id);
 		turn.add('insertJob', { ...prepared, ...(place && { attempt: place.attempt }) }, (earlier) => {
+			admitted();
 			if (earlier) {
 				if (place) this.#placing.release(place);
-				answer(earlierAnswer(earlier, idempotency!.key));
+				answer(earlierAnswer(earlier, prepared));
 				return;
 			}
 			answer({ jobId: job.id, state: place ? 'dispatched' : job.state });
@@ -175,18 +194,16 @@ export class Jobs {
 		const variables = submit.variables ?? {};
 		const problem = kind.check(submit.spec, variables);
 		if (problem) throw problem;
-		const target = submit.target ?? {};
-		const pinned = target.robot === undefined ? undefined : this.findRobot(target.robot);
+		const place = this.place(submit.target ?? {});
 		const priority = priorityOf(submit.priority);
 		const policy = this.#policy(submit, kind.runMs);
 		const readyAt = Math.max(now, submit.notBefore ?? 0);
-		const spec = JSON.stringify(submit.spec);
 		return {
 			job: {
 				...startOf(policy, now, readyAt),
 				id: this.#context.ids.next(),
 				kind: submit.kind,
-				lane: laneKey(ruleOf(target, pinned?.robotId)),
+				lane: place.lane,
 				rank: rank(readyAt, priority),
 				priority,
 				createdAt: now,
@@ -194,11 +211,11 @@ export class Jobs {
 				retryOf: null,
 				parentId: null,
 				cell: null,
-				children: fanOutOf(target) === undefined ? null : 0,
-				shareKey: '',
-				spec,
+				children: place.children,
+				shareKey: submit.shareKey ?? '',
+				spec: JSON.stringify(submit.spec),
 				variables: JSON.stringify(variables),
-				target: JSON.stringify(target),
+				target: place.target,
 			},
 			...(submit.idempotencyKey === undefined
 				? {}
@@ -206,9 +223,20 @@ export class Jobs {
 						idempotency: {
 							scope: by.keyId,
 							key: submit.idempotencyKey,
-							hash: createHash('sha256').update(canonical(submit)).digest('base64url'),
+							hash: hashOf(submit),
 						},
 					}),
+			...(submit.dedupe ? { dedupe: dedupeOf(submit, by, now) } : {}),
+		};
+	}
+
+	/** Where a job that asks for this waits. */
+	place(target: Target): Home {
+		const pinned = target.robot === undefined ? undefined : this.findRobot(target.robot);
+		return {
+			lane: laneKey(ruleOf(target, pinned?.robotId)),
+			target: JSON.stringify(target),
+			children: fanOutOf(target) === undefined ? null : 0,
 		};
 	}
 
@@ -245,12 +273,22 @@ export class Jobs {
 	}
 }
 
-/** The request without its key, keys sorted: the same wish gives the same text. */
-function canonical(submit: Submit): string {
-	const { idempotencyKey: _, ...rest } = submit;
-	return JSON.stringify(rest, (_key, value: unknown) =>
+/** The request without its key: the same wish gives the same hash, in whatever order it was written. */
+function hashOf({ idempotencyKey: _, ...submit }: Partial<Submit>): string {
+	const canonical = JSON.stringify(submit, (_key, value: unknown) =>
 		value !== null && typeof value === 'object' && !Array.isArray(value)
 			? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
 			: value,
 	);
+	return createHash('sha256').update(canonical).digest('base64url');
+}
+
+function dedupeOf(
+	{ kind, spec, target = {}, variables = {}, dedupe }: Submit,
+	by: Caller,
+	at: number,
+): Prepared['dedupe'] {
+	const { windowMs = limits.dedupeWindowMs } = typeof dedupe === 'object' ? dedupe : {};
+	const hash = hashOf({ kind, spec, target, variables });
+	return { scope: by.keyId, hash, at, until: at + windowMs };
 }

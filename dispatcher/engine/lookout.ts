@@ -1,14 +1,27 @@
 /** Questions about the queue: who is next, how many wait, and why a job does not start. */
-import { isFinal, type Job, jobStates, priorities, type QueueStats } from '../../protocol';
+import {
+	isFinal,
+	type Job,
+	type JobState,
+	jobStates,
+	priorities,
+	type QueueLane,
+	type QueueStats,
+} from '../../protocol';
+import { barred, barsOf } from '../core/bars';
 import { describeRule, laneRule, misfit } from '../core/matching';
 import { openOf, tellChildren } from '../core/parents';
 import { before } from '../core/rank';
 import type { StoredJob } from '../store/store';
-import { type Assigning, barred } from './assigning';
+import type { Assigning } from './assigning';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import type { Jobs } from './jobs';
 import { childrenView } from './views';
+
+const shownLanes = 20;
+/** Index entries counted at a time: about a millisecond. */
+const countScan = 10_000;
 
 export class Lookout {
 	readonly #context: Context;
@@ -22,21 +35,50 @@ export class Lookout {
 	}
 
 	async queueStats(): Promise<QueueStats> {
-		const counts = await this.#context.store.read('counts', null);
-		const sum = (of: (count: (typeof counts)[number]) => boolean) =>
-			counts.filter(of).reduce((total, { count }) => total + count, 0);
+		const { backlog, clock } = this.#context;
+		await backlog.counted;
+		const byState = Object.fromEntries(
+			jobStates.map((state) => [state, 0]),
+		) as QueueStats['byState'];
+		for (const state of jobStates) {
+			if (state !== 'pending' && state !== 'queued') byState[state] = await this.#count(state);
+		}
+		const { pending, queued } = backlog.waits;
+		byState.pending = pending;
+		for (const priority of priorities) byState.queued += queued[priority];
+		const oldestAt = backlog.oldestQueuedAt;
 		return {
-			total: sum(() => true),
-			byState: Object.fromEntries(
-				jobStates.map((state) => [state, sum((count) => count.state === state)]),
-			) as QueueStats['byState'],
-			byPriority: Object.fromEntries(
-				priorities.map((priority) => [
-					priority,
-					sum((count) => count.state === 'queued' && count.priority === priority),
-				]),
-			) as QueueStats['byPriority'],
+			total: Object.values(byState).reduce((sum, count) => sum + count, 0),
+			byState,
+			byPriority: queued,
+			oldestQueuedMs: oldestAt === null ? null : Math.max(0, clock.now() - oldestAt),
+			lanes: backlog.longest(shownLanes).map((longest) => this.#laneView(longest)),
 		};
+	}
+
+	/** A stretch at a time: finished jobs may be a million. */
+	async #count(state: Exclude<JobState, 'pending' | 'queued'>): Promise<number> {
+		let total = 0;
+		for (let after: string | undefined = ''; after !== undefined;) {
+			const stretch: { count: number; next?: string } = await this.#context.store.read(
+				'countState',
+				{ state, after, scan: countScan },
+			);
+			total += stretch.count;
+			after = stretch.next;
+		}
+		return total;
+	}
+
+	#laneView({ lane: key, queued }: { lane: string; queued: number }): QueueLane {
+		const { fleet, lanes } = this.#context;
+		const { rule, robots } = lanes.get(key);
+		const { robot } = rule;
+		const target =
+			robot === undefined
+				? describeRule(rule)
+				: `robot ${fleet.get(robot)?.stored.name ?? `${robot} (removed)`}`;
+		return { target, robotId: robot ?? null, queued, robots: robots.size };
 	}
 
 	async peek(robot?: string): Promise<Job | null> {
@@ -91,6 +133,11 @@ export class Lookout {
 				text: `The job came back from a backup and waits for a person; let it go on with: robot-fleet jobs release ${job.id}.`,
 			};
 		}
+		if (job.hold !== null) {
+			return {
+				text: `The job is held by ${job.hold.replace(/[.!]$/, '')}; let it go on with: robot-fleet jobs release ${job.id}.`,
+			};
+		}
 		if (job.state === 'pending') {
 			return {
 				text: `The job is not eligible before ${new Date(job.readyAt).toISOString()}${job.tries > 0 ? `, for try ${job.tries + 1}` : ''}.`,
@@ -128,7 +175,12 @@ export class Lookout {
 		if (!entry.session) return 'is not connected';
 		if (entry.stored.paused) return 'is paused';
 		if (entry.session.stopping) return 'is stopping';
-		if (barred(job.bars, entry.robotId, now)) return 'refused or lost this job before';
+		if (barred(job.bars, entry.robotId, now, this.#context.lanes.get(job.lane).robots)) {
+			const tried = barsOf(job.bars)[entry.robotId] === 'tried';
+			return tried
+				? 'has tried this job, which asks for another robot'
+				: 'refused or lost this job before';
+		}
 		if (entry.held.size >= entry.stored.slots) return 'is busy';
 		return 'is free and about to take work';
 	}

@@ -6,14 +6,15 @@
 import { type JobError, limits, Problem, type SubmitAnswer, type Target } from '../../protocol';
 import { chooseRobots, fanOutOf } from '../core/fan-out';
 import { describeRule, laneKey, laneRule, misfit, ruleOf } from '../core/matching';
-import { parentEndings } from '../core/parents';
 import { rank } from '../core/rank';
 import { policyOf } from '../core/retry';
-import type { Deeds, Earlier, StoredJob } from '../store/store';
+import type { AsRead, Deeds, StoredJob } from '../store/store';
+import { waitingOf } from './backlog';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
-import { type Placing, type Prepared, startOf } from './placing';
+import { earlierAnswer, type Placing, type Prepared, startOf } from './placing';
 import type { Turn } from './turns';
+import { asRead, type WaitingJobs } from './waiting';
 
 type Parent = Pick<
 	StoredJob,
@@ -33,19 +34,22 @@ type Parent = Pick<
 export class Parents {
 	readonly #context: Context;
 	readonly #placing: Placing;
+	readonly #waiting: WaitingJobs;
 
-	constructor(context: Context, placing: Placing) {
+	constructor(context: Context, placing: Placing, waiting: WaitingJobs) {
 		this.#context = context;
 		this.#placing = placing;
+		this.#waiting = waiting;
 	}
 
 	/** Stores a new parent; one that is eligible starts in the same commit. */
 	insert(
 		turn: Turn,
-		{ job, idempotency }: Prepared,
+		prepared: Prepared,
 		answer: (answer: SubmitAnswer | Problem) => void,
 		fail: (error: Error) => void,
 	): void {
+		const { job, idempotency } = prepared;
 		const robots = this.#choose(job);
 		if (robots instanceof Problem) {
 			if (!idempotency) answer(robots);
@@ -53,18 +57,25 @@ export class Parents {
 				// The same request may have found its robots when it came first.
 				this.#context.store
 					.read('keyed', idempotency)
-					.then((earlier) => answer(earlier ? earlierAnswer(earlier, idempotency.key) : robots))
+					.then((earlier) => answer(earlier ? earlierAnswer(earlier, prepared) : robots))
 					.catch(fail);
 			}
 			return;
 		}
+		// Its children need room too; how many there may be is limited on its own.
+		const admitted = this.#placing.admit(turn, job);
+		if (admitted instanceof Problem) {
+			answer(admitted);
+			return;
+		}
 		turn.touch(job.id);
-		turn.add('insertJob', { job, ...(idempotency ? { idempotency } : {}) }, (earlier) => {
+		turn.add('insertJob', prepared, (earlier) => {
+			admitted();
 			if (earlier) {
-				answer(earlierAnswer(earlier, idempotency!.key));
+				answer(earlierAnswer(earlier, prepared));
 				return;
 			}
-			this.#context.dueAt(job.dueAt);
+			if (job.state === 'pending') this.#placing.placed(job, undefined);
 			answer({ jobId: job.id, state: job.state === 'queued' ? 'running' : job.state });
 		});
 		if (job.state === 'queued') this.#start(turn, job, 'queued', robots);
@@ -78,31 +89,12 @@ export class Parents {
 					if (!turn.touch(job.id)) return 'later';
 					const robots = this.#choose(job);
 					if (robots instanceof Problem) this.#cannotStart(turn, job, robots, resolve);
-					else this.#start(turn, job, 'pending', robots, resolve);
-				},
-				fail: reject,
-			});
-		});
-	}
-
-	/** To be called behind every deed that may end a child: once a turn is enough for all of them. */
-	childEnds(turn: Turn, parentId: string | null): void {
-		if (parentId === null) return;
-		turn.behind(parentId, () => {
-			const settle = { parentId, at: turn.now, endings: parentEndings };
-			turn.add('settleParent', settle, (ended) => {
-				if (ended) this.#context.watchers.ended(parentId);
-			});
-		});
-	}
-
-	/** Moves a job that has no live attempt, and ends its parent with it when it was the last child. */
-	moveJob(parentId: string | null, move: Deeds['moveJob']['in']): Promise<boolean> {
-		return new Promise((resolve, reject) => {
-			this.#context.turns.push({
-				plan: (turn) => {
-					turn.add('moveJob', move, resolve);
-					this.childEnds(turn, parentId);
+					else {
+						this.#start(turn, job, 'pending', robots, asRead(job), (started) => {
+							if (started) this.#context.backlog.leave(waitingOf(job));
+							resolve();
+						});
+					}
 				},
 				fail: reject,
 			});
@@ -114,7 +106,8 @@ export class Parents {
 		parent: Parent,
 		from: 'pending' | 'queued',
 		robots: RobotEntry[],
-		done: () => void = () => undefined,
+		was?: AsRead,
+		done: (started: boolean) => void = () => undefined,
 	): void {
 		const common = this.#inherited(parent, turn.now);
 		const children = robots.map(({ robotId }) => {
@@ -127,6 +120,7 @@ export class Parents {
 		const wish = {
 			parentId: parent.id,
 			from,
+			...(was ? { was } : {}),
 			at: turn.now,
 			common,
 			children: children.map(({ place, ...child }) => ({
@@ -140,7 +134,7 @@ export class Parents {
 					this.#placing.placed({ ...common, ...child, parentId: parent.id, children: null }, place);
 				} else if (place) this.#placing.release(place);
 			}
-			done();
+			done(started);
 		});
 	}
 
@@ -215,26 +209,12 @@ export class Parents {
 			message: `The job could not start. ${problem.message}`,
 		};
 		const move = {
-			jobId: job.id,
-			from: ['pending' as const],
-			to: 'failed' as const,
-			cause: 'dependency' as const,
+			to: 'failed',
+			cause: 'dependency',
 			reason: problem.code,
 			by: 'dispatcher',
-			at: turn.now,
 			error: JSON.stringify(error),
-		};
-		turn.add('moveJob', move, (moved) => {
-			if (moved) this.#context.watchers.ended(job.id);
-			done();
-		});
-		this.childEnds(turn, job.parentId);
+		} as const;
+		this.#waiting.move(turn, job, move, () => done());
 	}
-}
-
-/** What a submit is answered whose idempotency key has made a job before. */
-export function earlierAnswer(earlier: Earlier, key: string): SubmitAnswer | Problem {
-	return earlier.sameRequest
-		? { jobId: earlier.duplicateOf, state: earlier.state, duplicate: true }
-		: new Problem('key-conflict', { key, jobId: earlier.duplicateOf });
 }

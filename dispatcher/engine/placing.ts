@@ -2,6 +2,7 @@
  * Where a new job goes: to a robot that is free for it, in the same commit, or into its queue. The
  * slot is reserved while the turn plans and becomes a hold when it is committed.
  */
+import { Problem, type SubmitAnswer } from '../../protocol';
 import { policyText, type Policy } from '../core/retry';
 import {
 	type Asked,
@@ -11,6 +12,7 @@ import {
 	type NewJob,
 } from '../store/store';
 import type { Assigning } from './assigning';
+import { bytesOf } from './backlog';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import type { Turn } from './turns';
@@ -33,6 +35,18 @@ export class Placing {
 		this.#assigning = assigning;
 	}
 
+	/** Room in the queue for a job that may have to wait, until the turn is over; or why there is none. */
+	admit(turn: Turn, job: NewJob): Problem | (() => void) {
+		try {
+			const release = this.#context.backlog.admit(job.createdBy, bytesOf(job));
+			turn.undo.push(release);
+			return release;
+		} catch (error) {
+			if (error instanceof Problem) return error;
+			throw error;
+		}
+	}
+
 	/** A slot of a robot that is free for the job now; none when it has to wait. */
 	reserve(turn: Turn, job: Pick<NewJob, 'state' | 'lane'>): Place | undefined {
 		if (job.state !== 'queued') return undefined;
@@ -48,13 +62,17 @@ export class Placing {
 
 	/** The commit carried the job. */
 	placed(job: NewJob, place: Place | undefined): void {
+		const { id, rank, priority, lane, shareKey, state } = job;
+		const waiting = { id, rank, priority, owner: job.createdBy, bytes: bytesOf(job) };
 		if (place) {
-			this.#assigning.assigned(place.robot, place.attempt, { ...job, ...fresh(job), bars: null });
+			const given = { ...waiting, ...fresh(job), lane, shareKey, bars: null };
+			this.#assigning.assigned(place.robot, place.attempt, given);
 			return;
 		}
+		this.#context.backlog.enter({ ...waiting, state, lane });
 		this.#context.dueAt(job.dueAt);
-		if (job.state !== 'queued') return;
-		const head = { id: job.id, rank: job.rank, bars: null, attempt: 0 };
+		if (state !== 'queued') return;
+		const head = { ...waiting, bars: null, attempt: 0 };
 		// A job too big to be kept in memory is read again when it is given away.
 		const small = job.spec.length + job.variables.length <= maxAskedLength;
 		this.#context.lanes.push(job, small ? { ...head, asked: fresh(job) } : head);
@@ -79,6 +97,19 @@ export function startOf(
 		dueAt: instants.length > 0 ? Math.min(...instants) : null,
 		policy: policyText(policy),
 	};
+}
+
+/** What the store said of an earlier job, as an answer to the submit. */
+export function earlierAnswer(
+	earlier: NonNullable<Deeds['insertJob']['out']>,
+	{ job, idempotency }: Prepared,
+): SubmitAnswer | Problem {
+	if (earlier === 'passed') return new Problem('already-retried', { id: job.retryOf });
+	if ('sameAs' in earlier) return new Problem('duplicate-job', { jobId: earlier.sameAs });
+	const { duplicateOf: jobId, sameRequest, state } = earlier;
+	return sameRequest
+		? { jobId, state, duplicate: true }
+		: new Problem('key-conflict', { key: idempotency!.key, jobId });
 }
 
 /** What a new job asks for. */

@@ -13,7 +13,7 @@
  */
 import { Problem } from '../../protocol';
 import { StoreFull } from '../store/open';
-import type { Deed, DeedName, Deeds, Head, Queue, Store } from '../store/store';
+import type { Deed, DeedName, Deeds, Head, Queue, ReadName, Reads, Store } from '../store/store';
 
 export interface Work {
 	/** Adds deeds. `later` = a job it needs is being changed in this turn. Must not await. */
@@ -28,6 +28,8 @@ export class Turn {
 	/** Undone, last first, when the commit fails. */
 	readonly undo: (() => void)[] = [];
 	readonly now: number;
+	/** Read behind the commit and ahead of the next one. */
+	readonly questions: Question[] = [];
 	readonly #busy: Set<string>;
 	readonly #touched: string[] = [];
 	readonly #behind = new Map<string, () => void>();
@@ -68,6 +70,21 @@ export class Turn {
 		this.deeds.push({ do: name, with: input } as Deed);
 		this.settlers.push(settle as (answer: never) => void);
 	}
+
+	/** Asks the store as it is right behind this turn's commit; answered after its deeds. */
+	ask<N extends ReadName>(
+		name: N,
+		args: Reads[N]['in'],
+		settle: (answer: Reads[N]['out']) => void,
+	): void {
+		this.questions.push({ name, args, settle: settle as (answer: never) => void });
+	}
+}
+
+interface Question {
+	name: ReadName;
+	args: Reads[ReadName]['in'];
+	settle(answer: never): void;
 }
 
 export interface TurnHooks {
@@ -163,12 +180,15 @@ export class Turns {
 		const low = this.#hooks.low();
 		try {
 			// The store answers in order, so these reads see this commit.
-			const [answers, ...windows] = await Promise.all([
+			const [answers, ...read] = await Promise.all([
 				turn.deeds.length > 0 ? this.#store.commit(turn.deeds) : [],
 				...low.map((queue) => this.#store.read('heads', queue)),
+				...turn.questions.map(({ name, args }) => this.#store.read(name, args)),
 			]);
+			const windows = read as Head[][];
 			turn.release();
 			for (const [i, settle] of turn.settlers.entries()) settle(answers[i] as never);
+			for (const [i, { settle }] of turn.questions.entries()) settle(read[low.length + i] as never);
 			for (const [i, queue] of low.entries()) {
 				// Jobs that a later turn is giving away were still waiting when the store was asked.
 				const heads = windows[i]!.filter((head) => !this.#busy.has(head.id));

@@ -14,6 +14,7 @@ import { type Backup, type Door, door, type House } from './door';
 import { facadeDoors } from './facade-doors';
 import { fleetDoors } from './fleet-doors';
 import { hostGateOf, isLoopback, robotsGate } from './host-gate';
+import { bulkDoors } from './bulk-doors';
 import { jobDoors } from './job-doors';
 import { openapiOf } from './openapi';
 import { operationsDoors } from './operations-doors';
@@ -117,6 +118,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 function allDoors(version: string): Record<CallName, Door> {
 	const doors: Record<CallName, Door> = {
 		...jobDoors,
+		...bulkDoors,
 		...fleetDoors,
 		...facadeDoors,
 		...operationsDoors,

@@ -15,6 +15,7 @@ import {
 	validatorOf,
 } from '../../protocol/schemas';
 import { Type } from 'typebox';
+import { queryOf } from './bulk-doors';
 import { type Door, door } from './door';
 import { followOutput, sendOutput } from './output';
 
@@ -80,14 +81,12 @@ export const jobDoors = {
 		query: jobsQuery,
 		answer: answers.pageOf(answers.job),
 		async run({ query }, { engine }) {
-			const { robot, parent, names, limit = 100, ...filter } = query;
+			const { names, limit = 100, cursor, dead, ...selection } = query;
+			const filter = await queryOf({ ...selection, ...(dead ? { dead: true } : {}) }, engine);
 			const page = await engine.jobs({
 				...filter,
 				limit,
-				...(parent === undefined ? {} : { parentId: parent }),
-				...(robot === undefined
-					? {}
-					: { robotId: await robotIdOf(robot, (name) => engine.robot(name)) }),
+				...(cursor === undefined ? {} : { cursor }),
 			});
 			return inNames(names, page);
 		},
@@ -142,21 +141,5 @@ export const jobDoors = {
 		run: async ({ query }, { engine }) => ({ job: await engine.peek(query.robot) }),
 	}),
 } as const satisfies Record<string, Door>;
-
-/** Jobs of a robot that was removed are still found by its id. */
-async function robotIdOf(robot: string, find: (robot: string) => Promise<{ robotId: string }>) {
-	try {
-		return (await find(robot)).robotId;
-	} catch (error) {
-		if (
-			error instanceof Problem &&
-			error.code === 'no-such-robot' &&
-			/^[0-9a-f-]{36}$/.test(robot)
-		) {
-			return robot;
-		}
-		throw error;
-	}
-}
 
 export { waitOf };

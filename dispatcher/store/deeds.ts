@@ -8,15 +8,17 @@ import { earlierJob, writeJob } from './new-job';
 import type { Outputs } from './output';
 import { settleParent, startParent } from './parents';
 import { purgeOn } from './purge';
-import { type Row, snake, type Statements } from './statements';
+import { asItWas, asRead, type Row, snake, type Statements } from './statements';
 import { assignedLine, moveLine } from './timeline';
 import type { Asked, DeedName, Deeds, StoredEvent } from './store';
+
+type InsertJob = Deeds['insertJob']['in'];
 
 export type DeedsOfStore = { [N in DeedName]: (input: Deeds[N]['in']) => Deeds[N]['out'] };
 
 export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 	return {
-		insertJob: ({ job, attempt, idempotency }) => {
+		insertJob: ({ job, attempt, idempotency, dedupe, only }) => {
 			if (idempotency) {
 				const taken = sql.run(
 					'INSERT OR IGNORE INTO idempotency (scope, key, hash, job_id) VALUES (?,?,?,?)',
@@ -27,6 +29,23 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				);
 				if (!taken) return earlierJob(sql, idempotency);
 			}
+			if (dedupe && !fresh(job.id, dedupe)) {
+				const { scope, hash } = dedupe;
+				if (idempotency) {
+					sql.run(
+						'DELETE FROM idempotency WHERE scope = ? AND key = ?',
+						idempotency.scope,
+						idempotency.key,
+					);
+				}
+				const earlier = sql.get(
+					'SELECT job_id FROM duplicates WHERE scope = ? AND hash = ?',
+					scope,
+					hash,
+				)!;
+				return { sameAs: earlier['job_id'] as string };
+			}
+			if (job.retryOf !== null && !repeated(job, job.retryOf, only)) return 'passed';
 			writeJob(sql, job, attempt);
 			return null;
 		},
@@ -95,13 +114,13 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			return 'unknown';
 		},
 
-		moveJob: (move) => {
+		moveJob: ({ was, ...move }) => {
 			const final = move.to !== 'pending' && move.to !== 'queued';
 			return sql.run(
 				`UPDATE jobs SET was = state, state = ?, cause = ?, ended_at = ?, rank = coalesce(?, rank), due_at = ?,
-				 error = coalesce(?, error), cancel_requested_at = coalesce(cancel_requested_at, ?),
+				 error = coalesce(?, error), cancel_requested_at = coalesce(cancel_requested_at, ?), hold = ?, dead = ?,
 				 output_done = CASE WHEN ? THEN 1 ELSE output_done END, timeline = timeline || ?
-				 WHERE id = ? AND state IN (${move.from.map((state) => `'${state}'`).join(',')})`,
+				 WHERE id = ? AND state IN (${move.from.map((state) => `'${state}'`).join(',')}) ${was ? asItWas : ''}`,
 				move.to,
 				move.cause,
 				final ? move.at : null,
@@ -109,9 +128,12 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				move.dueAt ?? null,
 				move.error ?? null,
 				move.cancelRequestedAt ?? null,
+				move.hold ?? null,
+				move.dead ?? null,
 				final ? 1 : 0,
 				moveLine(move.at, move.to, move.reason, move.by, null),
 				move.jobId,
+				...(was ? asRead(was) : []),
 			);
 		},
 
@@ -126,6 +148,53 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 
 		startParent: (start) => startParent(sql, start),
 		settleParent: (settle) => settleParent(sql, settle),
+		changeJob: ({ jobId, was, to, reason, by, at }) => {
+			const changed = sql.run(
+				`UPDATE jobs SET was = CASE WHEN state = ?1 THEN was ELSE state END, state = ?1, lane = ?, rank = ?, priority = ?,
+				 due_at = ?, hold = ?, bars = ?, timeline = timeline || ?
+				 WHERE id = ? AND state = ? ${asItWas}`,
+				to.state,
+				to.lane,
+				to.rank,
+				to.priority,
+				to.dueAt,
+				to.hold,
+				to.bars,
+				moveLine(at, to.state, reason, by, null),
+				jobId,
+				was.state,
+				...asRead(was),
+			);
+			if (changed) {
+				sql.run(
+					'UPDATE requests SET target = ?1 WHERE job_id = ?2 AND target <> ?1',
+					to.target,
+					jobId,
+				);
+			}
+			return changed;
+		},
+
+		dismissDead: ({ jobIds, by, at }) =>
+			jobIds.filter((jobId) =>
+				sql.run(
+					`UPDATE jobs SET dead = NULL, timeline = timeline || ',' || json_array(?, state, 'dismissed', ?, NULL)
+					 WHERE id = ? AND dead IS NOT NULL`,
+					at,
+					by,
+					jobId,
+				),
+			),
+
+		sweepDuplicates: ({ at, limit }) =>
+			Number(
+				sql
+					.statement(
+						`DELETE FROM duplicates WHERE (scope, hash) IN
+						 (SELECT scope, hash FROM duplicates WHERE until <= ? ORDER BY until LIMIT ?)`,
+					)
+					.run(at, limit).changes,
+			),
 
 		shiftBackOffs: ({ by }) =>
 			sql.run(
@@ -336,6 +405,37 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 		setMeta: ({ key, value }) =>
 			sql.run('INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)', key, value),
 	};
+
+	/** Puts a submit on record; false when the same one still is. */
+	function fresh(
+		jobId: string,
+		{ scope, hash, at, until }: Required<InsertJob>['dedupe'],
+	): boolean {
+		return sql.run(
+			`INSERT INTO duplicates (scope, hash, job_id, until) VALUES (?,?,?,?)
+			 ON CONFLICT (scope, hash) DO UPDATE SET job_id = excluded.job_id, until = excluded.until WHERE until <= ?`,
+			scope,
+			hash,
+			jobId,
+			until,
+			at,
+		);
+	}
+
+	/** Marks the job that is repeated; false when `only` forbids it. A job that was forgotten meanwhile stops nobody. */
+	function repeated(job: InsertJob['job'], retryOf: string, only: InsertJob['only']): boolean {
+		const guard = { dead: 'AND dead IS NOT NULL', unretried: 'AND retried_as IS NULL' };
+		const marked = sql.run(
+			`UPDATE jobs SET dead = NULL, retried_as = ?, timeline = timeline || ',' || json_array(?, state, ?, ?, NULL)
+			 WHERE id = ? AND ended_at IS NOT NULL ${only ? guard[only] : ''}`,
+			job.id,
+			job.createdAt,
+			`retried as ${job.id}`,
+			job.createdBy,
+			retryOf,
+		);
+		return marked || only === undefined;
+	}
 
 	function settleAttempt(settle: Deeds['settle']['in']): boolean {
 		const { jobId, number, at, next, startedAt } = settle;

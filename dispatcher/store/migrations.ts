@@ -263,6 +263,8 @@ export const migrations: readonly string[] = [
 		children INTEGER CHECK (children IS NULL OR attempt = 0),
 		-- A dead letter has the fingerprint of its error until somebody has dealt with it.
 		dead TEXT,
+		-- The last job that repeats this one.
+		retried_as TEXT,
 		-- Who or what keeps a pending job back until somebody releases it.
 		hold TEXT,
 
@@ -309,7 +311,7 @@ export const migrations: readonly string[] = [
 	INSERT INTO jobs SELECT j.id, j.kind, j.state, NULL, j.cause, j.lane, '', j.rank, j.priority, j.tries, j.losses, j.created_at,
 		j.started_at, j.ended_at, j.due_at, j.ready_at, j.cancel_requested_at, j.progress, j.output_done, j.message, j.bars, j.error,
 		(SELECT group_concat(json_array(at, to_state, reason, by, attempt), ',' ORDER BY n) FROM moves m WHERE m.job_id = j.id),
-		r.parent_id, NULL, NULL, NULL, NULL,
+		r.parent_id, NULL, NULL, NULL, NULL, NULL,
 		j.attempt, j.epoch, a.token, a.robot_id, a.assigned_at, a.started_at, a.ended_at, a.outcome, a.cause,
 		coalesce(a.stdout_have, 0), coalesce(a.stderr_have, 0), a.stdout_length, a.stderr_length, a.result, a.late_result
 		FROM jobs_1 j JOIN requests r ON r.job_id = j.id LEFT JOIN attempts_1 a ON a.job_id = j.id AND a.number = j.attempt;
@@ -339,7 +341,8 @@ export const migrations: readonly string[] = [
 	CREATE UNIQUE INDEX jobs_children ON jobs (parent_id, cell) WHERE parent_id IS NOT NULL;
 	-- Is a child still open, and how do they stand: read at every end of a child.
 	CREATE INDEX jobs_family ON jobs (parent_id, state, cause) WHERE parent_id IS NOT NULL;
-	CREATE INDEX jobs_dead ON jobs (dead, id) WHERE dead IS NOT NULL;
+	-- With the end, so that a group is counted on the index alone.
+	CREATE INDEX jobs_dead ON jobs (dead, id, ended_at) WHERE dead IS NOT NULL;
 	`,
 	`
 	-- Output: small pieces are rows of table output; large ones lie in segment files, and here is where.

@@ -5,21 +5,22 @@
 import { isFinal, jobStates, limits } from '../../protocol';
 import { type Cell, childrenOf, type Counted, endingOf, parentResultText } from '../core/parents';
 import { writeJob } from './new-job';
-import type { Statements } from './statements';
+import { asItWas, asRead, type Statements } from './statements';
 import type { Deeds } from './store';
 import { moveLine } from './timeline';
 
 export function startParent(
 	sql: Statements,
-	{ parentId, from, at, common, children }: Deeds['startParent']['in'],
+	{ parentId, from, was, at, common, children }: Deeds['startParent']['in'],
 ): boolean {
 	const fresh = 'children = 0 AND started_at IS NULL';
 	if (from === 'pending') {
 		sql.run(
 			`UPDATE jobs SET was = state, state = 'queued', timeline = timeline || ?
-			 WHERE id = ? AND state = 'pending' AND ${fresh}`,
+			 WHERE id = ? AND state = 'pending' AND ${fresh} ${was ? asItWas : ''}`,
 			moveLine(at, 'queued', 'its time has come', 'dispatcher', null),
 			parentId,
+			...(was ? asRead(was) : []),
 		);
 	}
 	const reason = `started with ${children.length} ${children.length === 1 ? 'child' : 'children'}`;

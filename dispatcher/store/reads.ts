@@ -4,6 +4,7 @@ import { earlierJob } from './new-job';
 import type { Outputs } from './output';
 import { countedFamily, openChildren } from './parents';
 import { purgeOn } from './purge';
+import { isEnded, isLive, scansOn } from './scans';
 import type { Statements } from './statements';
 import { maxAskedLength } from './store';
 import { movesOf } from './timeline';
@@ -29,11 +30,13 @@ export type ReadsOfStore = { [N in ReadName]: (args: Reads[N]['in']) => Reads[N]
 export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 	const purge = purgeOn(sql);
 	const reads: ReadsOfStore = {
+		...scansOn(sql),
+
 		heads: ({ lane, shareKey, limit }) =>
 			sql
 				.all<HeadRow>(
-					`SELECT id, rank, bars, attempt, kind, tries, losses, created_at AS createdAt, spec, variables, policy,
-					 parent_id AS parentId
+					`SELECT id, rank, priority, bars, attempt, kind, tries, losses, created_at AS createdAt, spec, variables, policy,
+					 parent_id AS parentId, created_by AS owner, octet_length(spec) + octet_length(variables) AS bytes
 					 FROM jobs JOIN requests ON job_id = id
 					 WHERE state = 'queued' AND lane = ? AND share_key = ? ORDER BY rank, id LIMIT ?`,
 					lane,
@@ -143,15 +146,6 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 
 		output: (ask) => outputs.read(ask),
 
-		// Each part reads an index that holds just its rows.
-		counts: () =>
-			sql.all(
-				`SELECT state, priority, count(*) AS count FROM jobs WHERE state = 'pending' AND due_at IS NOT NULL GROUP BY priority
-				 UNION ALL SELECT state, priority, count(*) FROM jobs WHERE state = 'queued' GROUP BY priority
-				 UNION ALL SELECT state, priority, count(*) FROM jobs WHERE ${isLive} GROUP BY state, priority
-				 UNION ALL SELECT state, 'normal', count(*) FROM jobs WHERE ${isEnded} GROUP BY state`,
-			),
-
 		robots: () => sql.all<StoredRobot>(selectAll('robots')),
 		keys: () => sql.all<StoredKey>(selectAll('keys')),
 		tokens: () => sql.all<StoredToken>(selectAll('tokens')),
@@ -174,9 +168,6 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 	};
 	return reads;
 }
-
-const isEnded = "state IN ('completed','failed','timeout','cancelled')";
-const isLive = "state IN ('dispatched','running')";
 
 /** Columns under the names the rest of the house uses. */
 const camel = (columns: string) =>
@@ -207,8 +198,8 @@ function selectAll(table: keyof typeof columns): string {
 
 const selectJob = `SELECT ${camel(
 	`id kind state cause lane share_key rank priority attempt epoch tries losses created_at started_at ended_at due_at
-	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell children dead outcome
-	 created_by retry_of spec variables target policy`,
+	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell children dead
+	 retried_as hold outcome created_by retry_of spec variables target policy`,
 )}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId,
  CASE WHEN children IS NULL THEN NULL ELSE ${countedFamily} END AS family,
  (SELECT json_group_array(json_array(stream, start, stop, reason)) FROM output_holes h WHERE h.job_id = id AND h.number = attempt)
@@ -225,10 +216,9 @@ const selectAttempt = `SELECT job_id AS jobId, number, 'ended' AS state, 1 AS ou
 const selectLastAttempt = `SELECT id AS jobId, attempt AS number,
  CASE WHEN outcome IS NULL THEN state ELSE 'ended' END AS state, (ended_at IS NULL OR output_done) AS outputDone, ${attemptColumns}, ${renamed} FROM jobs`;
 
-function headOf({ id, rank, bars, attempt, ...asked }: HeadRow): Head {
-	return asked.spec.length + asked.variables.length > maxAskedLength
-		? { id, rank, bars, attempt }
-		: { id, rank, bars, attempt, asked };
+function headOf({ id, rank, priority, bars, attempt, owner, bytes, ...asked }: HeadRow): Head {
+	const head = { id, rank, priority, bars, attempt, owner, bytes };
+	return asked.spec.length + asked.variables.length > maxAskedLength ? head : { ...head, asked };
 }
 
 type HeadRow = Omit<Head, 'asked'> & Asked;

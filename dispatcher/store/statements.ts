@@ -4,6 +4,8 @@
  */
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 
+import type { AsRead } from './store';
+
 export type Row = Record<string, SQLInputValue>;
 
 export class Statements {
@@ -44,6 +46,13 @@ export class Statements {
 	all<T>(sql: string, ...values: SQLInputValue[]): T[] {
 		return this.statement(sql).all(...values) as T[];
 	}
+}
+
+/** A waiting job of which nothing has changed since it was read; takes `asRead`. */
+export const asItWas = 'AND attempt = ? AND lane = ? AND rank = ? AND hold IS ? AND due_at IS ?';
+
+export function asRead({ attempt, lane, rank, hold, dueAt }: AsRead): SQLInputValue[] {
+	return [attempt, lane, rank, hold, dueAt];
 }
 
 /** `jobId` → `job_id`. */

@@ -51,6 +51,10 @@ export interface StoredJob {
 	dead: string | null;
 	/** How the last attempt ended; null while it lives and before the first. */
 	outcome: string | null;
+	/** The last job that repeats this one. */
+	retriedAs: string | null;
+	/** Who keeps a pending job back, and why. */
+	hold: string | null;
 	spec: string;
 	variables: string;
 	target: string;
@@ -67,6 +71,9 @@ export interface StoredJob {
 	/** Its holes: JSON, a list of [stream, from, to, reason]. */
 	outputHoles: string;
 }
+
+/** What of a waiting job must still be so when something is done to it. */
+export type AsRead = Pick<StoredJob, 'attempt' | 'lane' | 'rank' | 'hold' | 'dueAt'>;
 
 export type NewJob = Pick<
 	StoredJob,
@@ -236,15 +243,20 @@ export type Purgeable = (typeof purgeables)[number];
 export interface Deeds {
 	/**
 	 * Inserts a job, with its first attempt when a robot is free for it. With an idempotency key that
-	 * was seen before nothing is inserted; the earlier job is named.
+	 * was seen before nothing is inserted; the earlier job is named. A retry takes the job it repeats
+	 * out of the dead letters in the same breath.
 	 */
 	insertJob: {
 		in: {
 			job: NewJob;
 			attempt?: NewAttempt;
 			idempotency?: { scope: string; key: string; hash: string };
+			/** Refused when the same is on record until later than `at`. */
+			dedupe?: { scope: string; hash: string; at: number; until: number };
+			/** Refused when the job it repeats is no dead letter any more, or was repeated before. */
+			only?: 'dead' | 'unretried';
 		};
-		out: Earlier | null;
+		out: Earlier | { sameAs: string } | 'passed' | null;
 	};
 	/**
 	 * queued → dispatched; the attempt before it moves to its own row. Answers what was asked for when
@@ -320,6 +332,8 @@ export interface Deeds {
 		in: {
 			jobId: string;
 			from: JobState[];
+			/** False also when it is not as it was read. */
+			was?: AsRead;
 			to: JobState;
 			cause: Cause | null;
 			reason: string;
@@ -329,6 +343,9 @@ export interface Deeds {
 			dueAt?: number | null;
 			error?: string;
 			cancelRequestedAt?: number;
+			/** Only for a move to pending: who keeps it there. */
+			hold?: string;
+			dead?: string;
 		};
 		out: boolean;
 	};
@@ -346,6 +363,24 @@ export interface Deeds {
 	};
 	/** The wall clock was set: what waits between two tries waits as long as before. Instants that people named stay. */
 	shiftBackOffs: { in: { by: number }; out: boolean };
+	/** Changes a job that waits. False when it is not as it was when the change was decided. */
+	changeJob: {
+		in: {
+			jobId: string;
+			was: AsRead & Pick<StoredJob, 'state'>;
+			to: Pick<StoredJob, 'lane' | 'rank' | 'priority' | 'dueAt' | 'hold' | 'bars' | 'target'> & {
+				state: 'pending' | 'queued';
+			};
+			reason: string;
+			by: string;
+			at: number;
+		};
+		out: boolean;
+	};
+	/** Dead letters that need nothing more. Answers which of them were dead letters still. */
+	dismissDead: { in: { jobIds: string[]; by: string; at: number }; out: string[] };
+	/** Forgets what was submitted long ago. Answers how many that were. */
+	sweepDuplicates: { in: { at: number; limit: number }; out: number };
 	/**
 	 * A parent without children starts: they come to be in the same breath, each with its first attempt
 	 * when its robot is free. Out of pending it passes through queued. False when it has moved on.
@@ -354,6 +389,8 @@ export interface Deeds {
 		in: {
 			parentId: string;
 			from: 'pending' | 'queued';
+			/** False also when it is not as it was read. */
+			was?: AsRead;
 			at: number;
 			common: Omit<NewJob, keyof NewChild | 'parentId' | 'children'>;
 			children: NewChild[];
@@ -495,15 +532,26 @@ export type Asked = Pick<
 /** Spec and variables up to this many characters travel with a head. */
 export const maxAskedLength = 2_048;
 
+/** What is known of a job that waits, so that those are counted without the store. */
+export interface Waiting {
+	id: string;
+	state: 'pending' | 'queued';
+	lane: string;
+	priority: Priority;
+	rank: number;
+	/** Who submitted it: `createdBy`. */
+	owner: string;
+	/** Of spec and variables. */
+	bytes: number;
+}
+
 /** The jobs of one lane and share key, as an index finds them. */
 export interface Queue {
 	lane: string;
 	shareKey: string;
 }
 
-export interface Head {
-	id: string;
-	rank: number;
+export interface Head extends Pick<Waiting, 'id' | 'priority' | 'rank' | 'owner' | 'bytes'> {
 	bars: string | null;
 	/** Of the last attempt, so that the next one is numbered without another read. */
 	attempt: number;
@@ -519,6 +567,38 @@ export interface ListFilter {
 	limit: number;
 	/** Jobs older than this id. */
 	before?: string;
+}
+
+/** Which jobs; all that is set must hold. */
+export interface JobQuery {
+	state?: JobState;
+	kind?: string;
+	robotId?: string;
+	cause?: Cause;
+	parentId?: string;
+	shareKey?: string;
+	priority?: Priority;
+	/** Dead letters with this fingerprint. */
+	fingerprint?: string;
+	/** Any dead letter. */
+	dead?: true;
+	createdAfter?: number;
+	createdBefore?: number;
+}
+
+/** One stretch of jobs looked at. However many there are, it costs no more than `scan` of them. */
+export interface Scan {
+	query: JobQuery;
+	/** Newest first; or in the order of whatever index finds them fastest. */
+	order: 'newest' | 'any';
+	/** Where the stretch before ended. */
+	after: string | null;
+	/** Only ids from here on, and only ids before. */
+	idFrom?: string;
+	idBefore?: string;
+	scan: number;
+	/** End the stretch at so many found. */
+	want?: number;
 }
 
 /** Every question: what it takes and what it answers. Answers reflect all commits before it. */
@@ -538,6 +618,22 @@ export interface Reads {
 	cancelledParents: { in: null; out: string[] };
 	/** The job that an idempotency key made. */
 	keyed: { in: { scope: string; key: string; hash: string }; out: Earlier | null };
+	/** Ids of jobs that a query finds in one stretch; `next` is missing at the end. */
+	scan: { in: Scan; out: { ids: string[]; next?: string } };
+	/** Groups of dead letters behind a fingerprint, with their newest jobs. */
+	deadGroups: {
+		in: { after: string; limit: number; samples: number };
+		out: { fingerprint: string; jobIds: string[] }[];
+	};
+	/** Counts a stretch of one group; `next` is missing at the end. */
+	deadCount: {
+		in: { fingerprint: string; after: string; scan: number };
+		out: { count: number; firstAt: number; lastAt: number; next?: string };
+	};
+	/** The first id of a job that waits. */
+	oldestWaiting: { in: null; out: string | null };
+	/** Jobs that wait, of one stretch of all jobs by id; `next` is missing at the end. */
+	waiting: { in: { from: string; scan: number }; out: { jobs: Waiting[]; next?: string } };
 	/** Jobs whose attempt holds a slot, with that attempt. */
 	held: { in: null; out: { job: StoredJob; attempt: StoredAttempt }[] };
 	attempt: { in: { jobId: string; epoch: number }; out: StoredAttempt | undefined };
@@ -559,7 +655,11 @@ export interface Reads {
 		 */
 		out: { data: Uint8Array; hole: Hole | null; found: boolean };
 	};
-	counts: { in: null; out: { state: JobState; priority: Priority; count: number }[] };
+	/** Counts a stretch of the jobs in a state that does not wait; `next` is missing at the end. */
+	countState: {
+		in: { state: Exclude<JobState, 'pending' | 'queued'>; after: string; scan: number };
+		out: { count: number; next?: string };
+	};
 	robots: { in: null; out: StoredRobot[] };
 	keys: { in: null; out: StoredKey[] };
 	tokens: { in: null; out: StoredToken[] };

@@ -3,6 +3,7 @@
  * answers. The compiler holds them equal to the plain types.
  */
 import { type Static, type TSchema, Type } from 'typebox';
+import type { BulkResult, DeadLetterGroup } from '../bulk';
 import type { Attempt, Job, JobError, JobResult, QueueStats, Robot, TimelineEntry } from '../job';
 import type {
 	EnrolAnswer,
@@ -98,6 +99,7 @@ export const job = Type.Object({
 	endedAt: nullable(at),
 	cancelRequestedAt: nullable(at),
 	retryOf: nullable(text),
+	retriedAs: nullable(text),
 	parentId: nullable(text),
 	cell: nullable(text),
 	children: nullable(
@@ -106,6 +108,9 @@ export const job = Type.Object({
 			{ description: 'Of a parent; `unknown` counts those of the failed that nobody can judge' },
 		),
 	),
+	shareKey: nullable(text),
+	hold: nullable(text),
+	dead: nullable(text),
 	spec: Type.Unknown(),
 	variables,
 	target: Type.Object({
@@ -178,6 +183,10 @@ export const queueStats = Type.Object({
 	total: whole,
 	byState: Type.Object(byState),
 	byPriority: Type.Object({ critical: whole, high: whole, normal: whole, low: whole }),
+	oldestQueuedMs: nullable(whole),
+	lanes: Type.Array(
+		Type.Object({ target: text, robotId: nullable(text), queued: whole, robots: whole }),
+	),
 });
 true satisfies Same<Static<typeof queueStats>, QueueStats>;
 
@@ -291,6 +300,30 @@ const submitFields = { jobId: text, state: jobState, duplicate: Type.Optional(Ty
 export const submitAnswer = Type.Object(submitFields);
 export const retryAnswer = Type.Object({ ...submitFields, retryOf: text });
 export const bulkAnswer = Type.Object({ jobs: Type.Array(Type.Union([submitAnswer, problem])) });
+
+export const bulkResult = Type.Object({
+	dryRun: Type.Boolean(),
+	matched: whole,
+	changed: whole,
+	skipped: whole,
+	reasons: Type.Array(Type.Object({ reason: text, count: whole })),
+	jobIds: Type.Array(text),
+	retries: Type.Optional(Type.Array(Type.Object({ jobId: text, retryOf: text }))),
+	cursor: Type.Optional(text),
+});
+true satisfies Same<Static<typeof bulkResult>, BulkResult>;
+
+export const deadLetterGroup = Type.Object({
+	fingerprint: text,
+	kind: text,
+	cause: nullable(cause),
+	message: text,
+	count: whole,
+	firstAt: at,
+	lastAt: at,
+	jobIds: Type.Array(text),
+});
+true satisfies Same<Static<typeof deadLetterGroup>, DeadLetterGroup>;
 
 export const why = Type.Object({ text });
 export const me = Type.Object({ name: text, scopes: keyFields.scopes });

@@ -18,6 +18,7 @@ interface Shape {
 	required?: string[];
 	additionalProperties?: boolean | Shape;
 	patternProperties?: Record<string, Shape>;
+	minProperties?: number;
 	maxProperties?: number;
 	items?: Shape;
 	minItems?: number;
@@ -187,6 +188,9 @@ function explainFields(
 				known: Object.keys(properties).join(', ') || '(none)',
 			});
 		}
+	}
+	if (shape.minProperties !== undefined && names.length < shape.minProperties) {
+		return bad(`must have at least one of ${Object.keys(properties).join(', ')}`);
 	}
 	if (shape.maxProperties !== undefined && names.length > shape.maxProperties) {
 		return bad(`must have at most ${shape.maxProperties} entries`);

@@ -1,5 +1,6 @@
 /** The words of protocol/ as schemas: the source of validation, OpenAPI and JSON Schema. */
 export * as answers from './answers';
+export * from './bulk';
 export * from './explain';
 export * from './facade';
 export * as robots from './messages';

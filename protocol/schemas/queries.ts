@@ -5,8 +5,9 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { limits } from '../limits';
 import { Problem } from '../problems';
+import { selectionFields } from './bulk';
 import { type Validator, validatorOf } from './explain';
-import { count, id, robotName, strict } from './words';
+import { count, robotName, strict } from './words';
 
 /** Larger values are taken and shortened: a caller that is ready to wait longer loses nothing. */
 const waitMs = Type.Optional(
@@ -27,29 +28,20 @@ export const jobQuery = Type.Object({ waitMs, names }, strict);
 
 export const namesQuery = Type.Object({ names }, strict);
 
+const pageFields = {
+	limit: Type.Optional(
+		Type.Integer({ description: 'Default 100.', minimum: 1, maximum: limits.maxListLimit }),
+	),
+	cursor: Type.Optional(
+		Type.String({ description: 'As the page before gave it.', minLength: 1, maxLength: 512 }),
+	),
+};
+
 export const jobsQuery = Type.Object(
 	{
-		state: Type.Optional(
-			Type.Enum([
-				'pending',
-				'queued',
-				'dispatched',
-				'running',
-				'completed',
-				'failed',
-				'timeout',
-				'cancelled',
-			]),
-		),
-		kind: Type.Optional(id('Only jobs of this kind')),
-		robot: Type.Optional(robotName('Only jobs of this robot, by id or name')),
-		parent: Type.Optional(id('Only children of this job')),
-		limit: Type.Optional(
-			Type.Integer({ description: 'Default 100.', minimum: 1, maximum: limits.maxListLimit }),
-		),
-		cursor: Type.Optional(
-			Type.String({ description: 'As the page before gave it.', minLength: 1, maxLength: 512 }),
-		),
+		...selectionFields,
+		dead: Type.Optional(Type.Enum(['true'], { description: 'Only dead letters' })),
+		...pageFields,
 		names,
 	},
 	strict,
@@ -60,6 +52,9 @@ const stream = Type.Optional(
 		description: 'Default stdout for bytes, both for an event stream.',
 	}),
 );
+
+/** One page of a list. */
+export const pageQuery = Type.Object(pageFields, strict);
 
 export const outputQuery = Type.Object(
 	{

@@ -3,7 +3,17 @@ import { type Static, Type } from 'typebox';
 import type { Submit } from '../job';
 import { limits } from '../limits';
 import { causes } from '../states';
-import { duration, instant, labels, name, robotName, type Same, strict, word } from './words';
+import {
+	duration,
+	instant,
+	labels,
+	name,
+	robotName,
+	type Same,
+	shareKey,
+	strict,
+	word,
+} from './words';
 
 export const target = Type.Object(
 	{
@@ -140,6 +150,12 @@ export const submit = Type.Object(
 							},
 						),
 					),
+					otherRobot: Type.Optional(
+						Type.Boolean({
+							description:
+								'The next try is for another robot, while one that fits is enrolled. Default false.',
+						}),
+					),
 				},
 				strict,
 			),
@@ -178,6 +194,30 @@ export const submit = Type.Object(
 			name('The same key with the same request is the same job.', ['deploy-2026-05-01']),
 		),
 		notBefore: Type.Optional(instant('Not eligible before this instant.')),
+		shareKey: Type.Optional(shareKey('Jobs of one key share fairly with those of other keys.')),
+		dedupe: Type.Optional(
+			Type.Union(
+				[
+					Type.Boolean(),
+					Type.Object(
+						{
+							windowMs: Type.Optional(
+								Type.Integer({
+									description: `How long a job keeps its like away. Default ${limits.dedupeWindowMs}. Milliseconds.`,
+									minimum: 1,
+									maximum: limits.maxDedupeWindowMs,
+								}),
+							),
+						},
+						strict,
+					),
+				],
+				{
+					description:
+						'Refuse this job when the same (kind, spec, target, variables) was submitted a short time ago.',
+				},
+			),
+		),
 	},
 	{ ...strict, description: 'One job' },
 );

@@ -60,6 +60,8 @@ export const word = (description: string, examples: string[] = []) =>
 			'may hold letters, digits and . _ : / @ = - only, and starts with a letter or digit',
 	});
 
+export const shareKey = (description: string) => name(description, ['team-a']);
+
 /** Far enough for every clock, small enough for a Date. */
 export const instant = (description: string) =>
 	Type.Integer({ description: `${description} Epoch milliseconds.`, minimum: 0, maximum: 8.64e15 });

@@ -120,6 +120,8 @@ export class Service implements Listener {
 					defaultJobTimeoutMs: 3_600_000,
 					keepOutputMs: 7 * 86_400_000,
 					keepOutputBytes: 10 * 2 ** 30,
+					maxWaitingJobs: 1_000_000,
+					maxWaitingBytes: 2 ** 30,
 					minFreeBytes: 0,
 					retention: {
 						jobsMs: Infinity,

@@ -2,7 +2,14 @@
 import { randomBytes } from 'node:crypto';
 import type { ParentEndings } from '../../dispatcher/core/parents';
 import type { Hole } from '../../protocol';
-import type { Deeds, NewAttempt, NewJob, Store } from '../../dispatcher/store/store';
+import type {
+	Deeds,
+	JobQuery,
+	NewAttempt,
+	NewJob,
+	Scan,
+	Store,
+} from '../../dispatcher/store/store';
 
 export interface Bench {
 	store: Store;
@@ -72,6 +79,9 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			store.commit([
 				{ do: 'insertJob', with: { job: job(id, more), ...(first ? { attempt: first } : {}) } },
 			]);
+
+		const found = (query: JobQuery, more: Partial<Scan> = {}) =>
+			store.read('scan', { query, order: 'newest', after: null, scan: 100, ...more });
 
 		beforeEach(async () => {
 			bench = await open();
@@ -308,7 +318,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				{ duplicateOf: 'a', sameRequest: false, state: 'queued' },
 				null,
 			]);
-			expect((await store.read('jobs', { limit: 10 })).map(({ id }) => id)).toEqual(['d', 'a']);
+			expect((await found({})).ids).toEqual(['d', 'a']);
 		});
 
 		test('a late result is kept beside the attempt, once, and only from who held it', async () => {
@@ -876,24 +886,260 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			expect(await store.read('subscription', { key: 'k' })).toMatchObject({ epoch: 2, cursor: 5 });
 		});
 
-		test('jobs are counted by state and priority', async () => {
+		test('a waiting job is changed only as it was read', async () => {
+			await insert('a');
+			const change = (more: Partial<Deeds['changeJob']['in']['was']> = {}) => ({
+				do: 'changeJob' as const,
+				with: {
+					jobId: 'a',
+					was: {
+						state: 'queued' as const,
+						attempt: 0,
+						lane,
+						rank: at,
+						hold: null,
+						dueAt: null,
+						...more,
+					},
+					to: {
+						state: 'pending' as const,
+						lane: 'x',
+						rank: at - 5,
+						priority: 'high' as const,
+						dueAt: at + 9,
+						hold: 'ana',
+						bars: null,
+						target: '{"robot":"r"}',
+					},
+					reason: 'held by ana',
+					by: 'key:ana',
+					at,
+				},
+			});
+			const answers = await store.commit([
+				change({ rank: 1 }),
+				change({ state: 'pending' }),
+				change({ attempt: 1 }),
+				change({ lane: 'y' }),
+				change({ hold: 'bob' }),
+				change({ dueAt: at }),
+				change(),
+				change(),
+			]);
+			expect(answers).toEqual([false, false, false, false, false, false, true, false]);
+			expect(await store.read('job', { id: 'a' })).toMatchObject({
+				state: 'pending',
+				lane: 'x',
+				rank: at - 5,
+				priority: 'high',
+				dueAt: at + 9,
+				hold: 'ana',
+				target: '{"robot":"r"}',
+			});
+			expect(
+				(await store.read('timeline', { jobId: 'a' })).map(({ from, to }) => [from, to]),
+			).toEqual([
+				[null, 'queued'],
+				['queued', 'pending'],
+			]);
+			expect(await store.read('due', { at: at + 9, limit: 1 })).toMatchObject({
+				jobs: [{ id: 'a' }],
+			});
+		});
+
+		const failed = (id: string, dead: string, epoch: number, endedAt = at) => [
+			{ do: 'insertJob' as const, with: { job: job(id), attempt: attempt(1, epoch) } },
+			{
+				do: 'settle' as const,
+				with: settle(id, {
+					epoch,
+					at: endedAt,
+					next: { to: 'failed', cause: 'exit_code', error: '{}', dead },
+				}),
+			},
+		];
+
+		test('dead letters are grouped and counted, a stretch at a time', async () => {
+			await store.commit(
+				['a', 'b', 'c', 'd', 'e'].flatMap((id, i) =>
+					failed(id, i === 1 ? 'ff' : 'aa', 20 + i, at + i),
+				),
+			);
+			expect(await store.read('deadGroups', { after: '', limit: 10, samples: 2 })).toEqual([
+				{ fingerprint: 'aa', jobIds: ['e', 'd'] },
+				{ fingerprint: 'ff', jobIds: ['b'] },
+			]);
+			expect(await store.read('deadGroups', { after: 'aa', limit: 1, samples: 1 })).toEqual([
+				{ fingerprint: 'ff', jobIds: ['b'] },
+			]);
+			const part = { fingerprint: 'aa', scan: 3 };
+			expect(await store.read('deadCount', { ...part, after: '' })).toEqual({
+				count: 3,
+				firstAt: at,
+				lastAt: at + 3,
+				next: 'd',
+			});
+			expect(await store.read('deadCount', { ...part, after: 'd' })).toMatchObject({ count: 1 });
+			expect((await found({ fingerprint: 'aa' })).ids).toEqual(['e', 'd', 'c', 'a']);
+			expect((await found({ dead: true }, { order: 'any' })).ids).toHaveLength(5);
+		});
+
+		test('a dead letter is replayed once: its end and the new job are one deed', async () => {
+			await store.commit(failed('a', 'aa', 20));
+			const again = (id: string, only?: 'dead' | 'unretried') => ({
+				do: 'insertJob' as const,
+				with: { job: job(id, { retryOf: 'a' }), ...(only ? { only } : {}) },
+			});
+			expect(
+				await store.commit([again('b', 'dead'), again('c', 'dead'), again('d', 'unretried')]),
+			).toEqual([null, 'passed', 'passed']);
+			expect(await store.read('job', { id: 'a' })).toMatchObject({ dead: null, retriedAs: 'b' });
+			expect((await found({})).ids).toEqual(['b', 'a']);
+			expect(await store.commit([again('e')])).toEqual([null]);
+			expect(await store.read('job', { id: 'a' })).toMatchObject({ retriedAs: 'e' });
+			// One that was forgotten meanwhile stops nobody who does not ask.
+			expect(
+				await store.commit([{ do: 'insertJob', with: { job: job('f', { retryOf: 'gone' }) } }]),
+			).toEqual([null]);
+		});
+
+		test('dead letters are dismissed once', async () => {
+			await store.commit(failed('a', 'aa', 20));
+			const dismiss = {
+				do: 'dismissDead' as const,
+				with: { jobIds: ['a', 'b'], by: 'key:ana', at },
+			};
+			expect(await store.commit([dismiss, dismiss])).toEqual([['a'], []]);
+			expect(await store.read('job', { id: 'a' })).toMatchObject({ state: 'failed', dead: null });
+		});
+
+		test('the same submit is refused until its window is over, and then forgotten', async () => {
+			const submit = (
+				id: string,
+				from: number,
+				idempotency?: { scope: string; key: string; hash: string },
+			) => ({
+				do: 'insertJob' as const,
+				with: {
+					job: job(id),
+					dedupe: { scope: 'k', hash: 'h', at: from, until: from + 100 },
+					...(idempotency ? { idempotency } : {}),
+				},
+			});
+			const key = { scope: 'k', key: 'once', hash: 'x' };
+			expect(
+				await store.commit([
+					submit('a', at),
+					submit('b', at + 99, key),
+					submit('c', at + 100, key),
+				]),
+			).toEqual([null, { sameAs: 'a' }, null]);
+			expect((await found({})).ids).toEqual(['c', 'a']);
+			const sweep = (when: number) => ({
+				do: 'sweepDuplicates' as const,
+				with: { at: when, limit: 9 },
+			});
+			expect(await store.commit([sweep(at + 199), sweep(at + 200), sweep(at + 200)])).toEqual([
+				0, 1, 0,
+			]);
+		});
+
+		test('jobs are found a stretch at a time, in every order there is, each exactly once', async () => {
+			const ids = [...'abcdefghijklmnop'];
+			for (const [i, id] of ids.entries()) {
+				await insert(id, {
+					state: i % 3 === 0 ? 'pending' : 'queued',
+					dueAt: i % 3 === 0 ? at + 50 - i : null,
+					lane: i % 2 === 0 ? lane : 'x',
+					rank: at - i * 7,
+					shareKey: i % 4 === 0 ? 's' : '',
+					priority: i % 5 === 0 ? 'high' : 'normal',
+				});
+			}
+			const all = async (query: JobQuery, more: Partial<Scan>) => {
+				const seen: string[] = [];
+				for (let after: string | null = null; ;) {
+					const stretch: { ids: string[]; next?: string } = await found(query, { ...more, after });
+					seen.push(...stretch.ids);
+					if (stretch.next === undefined) return seen;
+					after = stretch.next;
+				}
+			};
+			const cases: [JobQuery, (i: number) => boolean][] = [
+				[{}, () => true],
+				[{ state: 'queued' }, (i) => i % 3 !== 0],
+				[{ state: 'pending' }, (i) => i % 3 === 0],
+				[{ state: 'queued', shareKey: 's' }, (i) => i % 3 !== 0 && i % 4 === 0],
+				[{ priority: 'high' }, (i) => i % 5 === 0],
+				[{ state: 'failed' }, () => false],
+				[{ state: 'running' }, () => false],
+			];
+			for (const [query, fits] of cases) {
+				const meant = ids.filter((_id, i) => fits(i));
+				for (const more of [
+					{ scan: 3 },
+					{ scan: 100 },
+					{ scan: 5, want: 1 },
+					{ scan: 100, want: 2 },
+				]) {
+					expect(await all(query, { order: 'newest', ...more })).toEqual([...meant].reverse());
+					expect((await all(query, { order: 'any', ...more })).sort()).toEqual(meant);
+				}
+			}
+			expect(await all({}, { order: 'newest', scan: 4, idFrom: 'c', idBefore: 'f' })).toEqual([
+				'e',
+				'd',
+				'c',
+			]);
+		});
+
+		test('what waits is found with its size and its owner, a stretch of ids at a time', async () => {
+			expect(await store.read('oldestWaiting', null)).toBeNull();
+			await insert('a', {}, attempt());
+			await insert('b', { spec: '"ä"' });
+			await insert('c', { state: 'pending', dueAt: at });
+			expect(await store.read('oldestWaiting', null)).toBe('b');
+			const first = await store.read('waiting', { from: '', scan: 2 });
+			expect(first).toEqual({
+				jobs: [
+					{
+						id: 'b',
+						state: 'queued',
+						lane,
+						priority: 'normal',
+						rank: at,
+						owner: 'key:test',
+						bytes: 6,
+					},
+				],
+				next: 'c',
+			});
+			expect(await store.read('waiting', { from: 'c', scan: 2 })).toMatchObject({
+				jobs: [{ id: 'c' }],
+			});
+			expect(await store.read('heads', { lane, shareKey: '', limit: 1 })).toMatchObject([
+				{ id: 'b', owner: 'key:test', bytes: 6, priority: 'normal' },
+			]);
+		});
+
+		test('jobs that do not wait are counted by state, and all are found by it', async () => {
 			await insert('a', { priority: 'high' });
 			await insert('b', {}, attempt());
 			await insert('c', { state: 'pending', dueAt: at });
 			await insert('d', {}, { ...attempt(), epoch: 12 });
 			await store.commit([{ do: 'settle', with: settle('d', { epoch: 12 }) }]);
-			const counts = await store.read('counts', null);
-			expect(counts).toHaveLength(4);
-			expect(counts).toEqual(
-				expect.arrayContaining([
-					{ state: 'queued', priority: 'high', count: 1 },
-					{ state: 'dispatched', priority: 'normal', count: 1 },
-					{ state: 'pending', priority: 'normal', count: 1 },
-					{ state: 'completed', priority: 'normal', count: 1 },
-				]),
-			);
-			for (const state of ['queued', 'dispatched', 'pending', 'completed'] as const) {
-				expect(await store.read('jobs', { state, limit: 10 })).toHaveLength(1);
+			await insert('e', {}, { ...attempt(), epoch: 13 });
+			await store.commit([{ do: 'settle', with: settle('e', { epoch: 13 }) }]);
+			const count = (state: 'dispatched' | 'running' | 'completed', after = '', scan = 10) =>
+				store.read('countState', { state, after, scan });
+			expect(await count('dispatched')).toEqual({ count: 1 });
+			expect(await count('running')).toEqual({ count: 0 });
+			expect(await count('completed')).toEqual({ count: 2 });
+			expect(await count('completed', '', 1)).toEqual({ count: 1, next: 'd' });
+			expect(await count('completed', 'd', 2)).toEqual({ count: 1 });
+			expect((await found({ state: 'completed' })).ids).toEqual(['e', 'd']);
+			for (const state of ['queued', 'dispatched', 'pending'] as const) {
+				expect((await found({ state })).ids).toHaveLength(1);
 			}
 		});
 	});

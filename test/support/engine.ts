@@ -11,7 +11,7 @@ import type {
 	SubmitAnswer,
 	WireResult,
 } from '../../protocol';
-import { Problem, scopes } from '../../protocol';
+import { limits, Problem, scopes } from '../../protocol';
 import type { Caller, Engine, RobotSession } from '../../dispatcher/engine';
 import { createEngine } from '../../dispatcher/engine/create';
 import type { RetentionSettings, Settings } from '../../dispatcher/engine/context';
@@ -65,6 +65,8 @@ export interface HouseOptions {
 	settings?: Partial<Settings>;
 	/** Output kept of one job. */
 	maxOutputBytes?: number;
+	maxWaitingJobs?: number;
+	maxWaitingBytes?: number;
 }
 
 export async function house(options: HouseOptions = {}): Promise<House> {
@@ -85,6 +87,8 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 				defaultJobTimeoutMs: 3_600_000,
 				acceptGatherMs: options.acceptGatherMs ?? 0,
 				sweepMs: 1_000,
+				maxWaitingJobs: options.maxWaitingJobs ?? limits.maxWaitingJobs,
+				maxWaitingBytes: options.maxWaitingBytes ?? limits.maxWaitingBytes,
 				recoveryGraceMs: 90_000,
 				minFreeBytes: 1_000,
 				retention: {

@@ -13,6 +13,10 @@ const pathOf = (name: CallName) => {
 const bodies: Partial<Record<CallName, unknown>> = {
 	submit: { kind: 'command', spec: { command: 'uname' } },
 	jobStatus: { state: 'cancelled' },
+	jobChange: { priority: 'high' },
+	jobsBulk: { action: 'cancel', filter: { state: 'queued' } },
+	deadLettersReplay: { all: true },
+	deadLettersDismiss: { all: true },
 	tokenCreate: {},
 	keyCreate: { name: 'k', scopes: ['read'] },
 	waitCreate: { jobIds: ['job-1'] },

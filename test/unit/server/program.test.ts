@@ -66,6 +66,15 @@ test('every command has a help text with an example', async () => {
 		'jobs show',
 		'jobs cancel',
 		'jobs retry',
+		'jobs retarget',
+		'jobs hold',
+		'jobs release',
+		'jobs rank',
+		'dead list',
+		'dead show',
+		'dead replay',
+		'dead dismiss',
+		'queue stats',
 		'jobs output',
 		'jobs timeline',
 		'jobs why',
@@ -135,6 +144,8 @@ test('words after -- become a command, or shell text when asked', () => {
 			timeout: 1000,
 			var: { a: 'b' },
 			idempotencyKey: 'k',
+			share: 'team-a',
+			dedupe: 5,
 		}),
 	).toEqual({
 		kind: 'command',
@@ -144,6 +155,8 @@ test('words after -- become a command, or shell text when asked', () => {
 		timeouts: { runMs: 1000 },
 		variables: { a: 'b' },
 		idempotencyKey: 'k',
+		shareKey: 'team-a',
+		dedupe: { windowMs: 5 },
 	});
 	expect(jobOf(['uptime'], { all: true, robot: 'a' }).target).toEqual({ robot: 'a', mode: 'all' });
 	expect(jobOf(['uptime'], { count: 3 }).target).toEqual({ mode: { count: 3 } });
