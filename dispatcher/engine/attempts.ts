@@ -472,8 +472,10 @@ export class Attempts {
 							log.warn('late result kept', late);
 							watchers.hint('events', lateEvent);
 						}
-						// Its result was here before, its output perhaps not closed: that is looked at anew.
-						this.#acknowledge(session, message, proved === 'proved' ? 'open' : proved, have);
+						// The result may have been here before without its output being closed: look at that.
+						const { stdout, stderr } = message.output;
+						const seen = proved === 'proved' && stdout + stderr > 0 ? 'open' : proved;
+						this.#acknowledge(session, message, seen, have);
 					},
 				);
 			},
