@@ -108,7 +108,7 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 				post: async () => ({ status: 200, body: { resumed: true } }),
 			},
 			fatal: (error) => {
-				throw error;
+				if (!store.isDead) throw error;
 			},
 		});
 		return { store, engine };

@@ -228,8 +228,15 @@ function startedOnce({ histories, breaks, startsOf }: Context): void {
 	}
 }
 
+/** What a person did to a job beside its moves. */
+function isNote({ from, to, reason, attempt }: TimelineEntry): boolean {
+	return from === to && attempt === null && notes.test(reason);
+}
+const notes = /^(retried as |dismissed$|changed: |held|released|restored)/;
+
 /** I3, I11: legal moves only, each from where the last one ended, one final move, and it is the last. */
-function legalTimeline({ job, timeline }: StoredTruth, { breaks }: Context): void {
+function legalTimeline({ job, timeline: lines }: StoredTruth, { breaks }: Context): void {
+	const timeline = lines.filter((line) => !isNote(line));
 	const tale = timeline.map(({ to }) => to).join(' → ');
 	if (timeline[0]?.from !== null) breaks('I11', job.jobId, `it does not begin at nothing: ${tale}`);
 	for (const [i, { from, to }] of timeline.entries()) {

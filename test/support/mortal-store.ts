@@ -48,6 +48,10 @@ export class MortalStore implements Store {
 		return new Promise((died) => (this.#death = { deed, moment, died }));
 	}
 
+	get isDead(): boolean {
+		return this.#dead;
+	}
+
 	die(): void {
 		this.#dead = true;
 	}

@@ -182,9 +182,15 @@ test('after any history the count in memory is the count of the store', async ()
 							for (const one of robots) await one.connect();
 					}
 				};
+				if (next.do === 'restart') {
+					// Who asked the life before is never answered.
+					await work();
+					racing = [];
+					continue;
+				}
 				racing.push(work().catch(() => undefined));
 				// Some of it at the same time.
-				if (i % 3 === 0 && next.do !== 'restart') continue;
+				if (i % 3 === 0) continue;
 				await Promise.all(racing);
 				racing = [];
 			}

@@ -256,10 +256,10 @@ test('a replay goes on behind its limit where the call before ended', async () =
 test('killed at any moment of a replay, each dead letter is either still there or is one new job', async () => {
 	const ids = await failures(60);
 	for (let kill = 0; kill < 45; kill += 1) {
-		const replaying = h.engine.replay({ all: true, limit: 7 }, admin).catch(() => undefined);
+		// Whoever asked is never answered when the service dies first.
+		void h.engine.replay({ all: true, limit: 7 }, admin).catch(() => undefined);
 		for (let i = 0; i < kill % 9; i += 1) await new Promise((resolve) => setImmediate(resolve));
 		await h.restart();
-		await replaying;
 		const dead = await h.engine.jobs({ dead: true, limit: 1_000 });
 		const { items } = await h.engine.jobs({ state: 'queued', limit: 1_000 });
 		const both = [...dead.items.map(({ jobId }) => jobId), ...items.map(({ retryOf }) => retryOf!)];
