@@ -363,10 +363,14 @@ function wholeOutput({ job, attempts, output }: StoredTruth, { histories, breaks
 	const last = attempts.at(-1);
 	// Nobody reported: nobody can know how much there was.
 	if (last && last.result === null && last.outcome === 'lost') return;
-	if (!job.output.complete) breaks('I7', job.jobId, 'its output never became complete');
+	// What a robot had not delivered when it lost its journal nobody has any more.
+	const gone = last && histories.forgetful?.has(histories.robots.get(last.robotId) ?? '');
+	if (!job.output.complete && !gone) {
+		breaks('I7', job.jobId, 'its output never became complete');
+	}
 	if (!last) return;
 	const printed = histories.printed(job, last.number);
-	const toItsEnd = last.outcome === 'completed' || last.cause === 'exit_code';
+	const toItsEnd = !gone && (last.outcome === 'completed' || last.cause === 'exit_code');
 	for (const stream of ['stdout', 'stderr'] as const) {
 		const stored = output[stream];
 		if (stored.length !== job.output[stream]) {
