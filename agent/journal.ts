@@ -294,8 +294,9 @@ export class Journal {
 
 /** Takes out what is not as it was written, with a copy beside; says what that was. */
 function mend(db: DatabaseSync, path: string, log: Buffer): string[] {
-	const [check] = db.prepare('pragma integrity_check(1)').all();
-	if (check?.integrity_check !== 'ok') throw new Error(String(check?.integrity_check));
+	const [row] = db.prepare('pragma integrity_check(1)').all();
+	const check = String(row?.integrity_check).replaceAll(/\s+/g, ' ');
+	if (check !== 'ok') throw new Error(`it is damaged: ${check}`);
 	const found: string[] = [];
 	const torn = walDamage(log);
 	if (torn) {
