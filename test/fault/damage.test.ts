@@ -3,7 +3,15 @@
  * robot's journal and spool, after both were killed in mid-work; then they are opened again. Nothing
  * wrong may come out of it, whatever is lost is told, and whatever is whole arrives.
  */
-import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+	copyFileSync,
+	cpSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	rmSync,
+	writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { openStore } from '../../dispatcher/store/open';
@@ -228,5 +236,76 @@ test('a robot with a damaged journal delivers what is whole, tells what is not, 
 		say(5, { 'damaged journals': count, ...counts, 'wrong or silent': wrong.length });
 		expect(wrong).toEqual([]);
 		expect(counts['told as damage'] + counts['refused with a sentence']).toBeGreaterThan(0);
+	});
+});
+
+test('output that was damaged on a robot is never handed out, and that of its neighbours arrives', async () => {
+	const damaged = Math.max(4, Math.round(images / 4));
+	const together = 8;
+	await OneService.use(async (house) => {
+		const { service, folder } = house;
+		const draw = new Draw(seed);
+		const counts = { damaged: 0, told: 0, 'sent before or harmless': 0, neighbours: 0 };
+		const wrong: string[] = [];
+		const agent = await house.agent('anna', {}, together);
+		const spool = join(agent.data, 'spool');
+		for (let round = 0; counts.damaged < damaged; round++) {
+			const go = join(folder, `go-${round}`);
+			const submit = (n: number) => ({
+				kind: 'command' as const,
+				spec: {
+					shell: 'while [ ! -e "$GO" ]; do sleep 0.05; done; yes "line of $ME" | head -c 150000',
+					env: { GO: go, ME: String(n) },
+				},
+			});
+			const answers = await service.client.submitMany(
+				Array.from({ length: together }, (_, n) => submit(n)),
+			);
+			const ids = answers.map((answer) => ('jobId' in answer ? answer.jobId : 'refused'));
+			await eventually('all jobs to run', async () => {
+				const jobs = await Promise.all(ids.map((id) => service.client.job(id)));
+				return jobs.every(({ state }) => state === 'running');
+			});
+			await service.kill();
+			writeFileSync(go, '');
+			await eventually('the robot to record all ends', () =>
+				ids.every((id) => agent.logged().includes(`"job":"${id}","attempt":1,"epoch"`)),
+			);
+			await agent.kill();
+			const harmed = new Set<string>();
+			for (const id of ids) {
+				if (!draw.chance(0.5)) continue;
+				const [name] = readdirSync(spool).filter((file) => file.startsWith(id));
+				const file = join(spool, name!);
+				writeFileSync(file, harm(readFileSync(file), draw).bytes);
+				harmed.add(id);
+			}
+			service.start();
+			await service.ready();
+			agent.start();
+			const jobs = await eventually('all output to be complete', async () => {
+				const read = await Promise.all(ids.map((id) => service.client.job(id)));
+				return read.every(({ state, output }) => state === 'completed' && output.complete) && read;
+			});
+			for (const [n, { jobId, output }] of jobs.entries()) {
+				const url = `${service.url}/api/v1/jobs/${jobId}/output?holes=omit`;
+				const headers = { authorization: `Bearer ${service.adminKey}` };
+				const bytes = Buffer.from(await (await fetch(url, { headers })).arrayBuffer());
+				const whole = bytes.equals(Buffer.alloc(150_000, `line of ${n}\n`));
+				const told = output.holes !== undefined;
+				if (!whole && !(told && bytes.length === 0)) wrong.push(`${jobId}: ${bytes.length} bytes`);
+				if (harmed.has(jobId)) counts[told ? 'told' : 'sent before or harmless']++;
+				else if (whole) counts.neighbours++;
+				else wrong.push(`${jobId} was whole and did not arrive`);
+			}
+			counts.damaged += harmed.size;
+		}
+		say(5, {
+			'spool files': counts.damaged + counts.neighbours,
+			...counts,
+			'wrong or silent': wrong.length,
+		});
+		expect(wrong).toEqual([]);
+		expect(counts.told).toBeGreaterThan(0);
 	});
 });
