@@ -80,9 +80,7 @@ export class SqliteStore {
 		this.#db = options.db ?? new DatabaseSync(file);
 		this.#sql = new Statements(this.#db);
 		try {
-			// The connection has not looked at the file yet.
-			refuseDamage(file);
-			this.#lock(() => begin('store'));
+			this.#lock(file, () => begin('store'));
 			this.#db.exec('PRAGMA wal_autocheckpoint = 8000; PRAGMA cache_size = -32768');
 			begin('migrate');
 			const found = this.#schemaFound(steps.length);
@@ -155,8 +153,10 @@ export class SqliteStore {
 	}
 
 	/** `next` is called when the lock is ours, and when what fails is the file and not the lock. */
-	#lock(next: () => void): void {
+	#lock(file: string, next: () => void): void {
 		try {
+			// The connection has not looked at the file yet.
+			refuseDamage(file);
 			this.#db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE');
 			this.#db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
 			this.#db.exec('BEGIN IMMEDIATE; COMMIT');
