@@ -10,11 +10,17 @@
  * did surely not start; what is `running` without an exit record nobody can know. `never` and `over`
  * are tombstones: an assignment that comes late or twice meets them and starts nothing.
  *
+ * Disks forget: every record carries a digest, and at the start file and log are looked at. What is
+ * not as it was written is put aside and told, never acted on; and since a robot that has lost records
+ * can no longer prove that it did not start something, its journal gets a new id.
+ *
  * Writes of one turn of the event loop share one commit. Knows no protocol and no process.
  */
-import { randomUUID } from 'node:crypto';
-import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { createHash, randomUUID } from 'node:crypto';
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import type { Hole, JobAssignment, JobResultMessage, Stream } from '../protocol';
+import { walDamage } from '../protocol/wal';
 import type { Clock } from './clock';
 
 export type Fate = 'running' | 'ended' | 'over' | 'never';
@@ -48,7 +54,7 @@ export class JournalUnusable extends Error {
 	override readonly name = 'JournalUnusable';
 }
 
-const schemaVersion = 1;
+const schemaVersion = 2;
 const keptTombstones = 10_000;
 /** How long a write that nobody waits for may stay uncommitted. */
 const lazyMs = 1_000;
@@ -70,12 +76,21 @@ const schema = `
 		check ((fate = 'ended') = (exit_record is not null))
 	) strict;
 	create index attempts_fate on attempts (fate);
-	pragma user_version = ${schemaVersion};
+	pragma user_version = 1;
 `;
+const withDigests = `
+	alter table attempts add column start_digest text;
+	alter table attempts add column exit_digest text;
+	pragma user_version = 2;
+`;
+
+type Row = Record<string, SQLOutputValue>;
 
 export class Journal {
 	/** Made with the file; another one means that this robot has lost its memory. */
 	readonly id: string;
+	/** What was found to be damaged when it was opened, as sentences for the owner. */
+	readonly damage: readonly string[];
 	readonly #db: DatabaseSync;
 	readonly #clock: Clock;
 	readonly #statements: Record<
@@ -89,21 +104,22 @@ export class Journal {
 	readonly #closing = new AbortController();
 	#closed = false;
 
-	private constructor(db: DatabaseSync, id: string, clock: Clock) {
+	private constructor(db: DatabaseSync, id: string, damage: readonly string[], clock: Clock) {
 		this.#db = db;
 		this.id = id;
+		this.damage = damage;
 		this.#clock = clock;
 		this.#statements = {
 			fate: db.prepare('select fate from attempts where job_id = ? and epoch = ?'),
 			start: db.prepare(
-				`insert into attempts (job_id, epoch, fate, started_at, assignment, mark)
-				values (?, ?, 'running', ?, ?, ?)`,
+				`insert into attempts (job_id, epoch, fate, started_at, assignment, mark, start_digest)
+				values (?, ?, 'running', ?, ?, ?, ?)`,
 			),
 			trace: db.prepare(
 				`update attempts set pid = ?, birth = ? where job_id = ? and epoch = ? and fate = 'running'`,
 			),
 			end: db.prepare(
-				`update attempts set fate = 'ended', exit_record = ?
+				`update attempts set fate = 'ended', exit_record = ?, exit_digest = ?
 				where job_id = ? and epoch = ? and fate = 'running'`,
 			),
 			over: db.prepare(
@@ -122,6 +138,8 @@ export class Journal {
 	static open(path: string, clock: Clock): Journal {
 		let db: DatabaseSync | undefined;
 		try {
+			// Before SQLite sees it: that would drop what lies behind the damage.
+			const log = existsSync(`${path}-wal`) ? readFileSync(`${path}-wal`) : Buffer.alloc(0);
 			db = new DatabaseSync(path);
 			// In this order: an exclusive WAL needs no shared memory and is locked from its first read.
 			db.exec('pragma locking_mode = exclusive; pragma journal_mode = wal;');
@@ -137,12 +155,14 @@ export class Journal {
 				db.prepare(`insert into meta values ('journal_id', ?)`).run(randomUUID());
 				db.exec('commit');
 			}
+			if (version < 2) db.exec(`begin immediate; ${withDigests}; commit`);
+			const damage = mend(db, path, log);
 			db.prepare(
 				`delete from attempts where fate in ('over', 'never') and rowid not in
 				(select rowid from attempts where fate in ('over', 'never') order by rowid desc limit ?)`,
 			).run(keptTombstones);
 			const row = db.prepare(`select value from meta where key = 'journal_id'`).get()!;
-			return new Journal(db, String(row.value), clock);
+			return new Journal(db, String(row.value), damage, clock);
 		} catch (error) {
 			if (db?.isOpen) db.close();
 			if (error instanceof JournalUnusable) throw error;
@@ -181,14 +201,18 @@ export class Journal {
 	/** Resolves when it is on disk. Only then may the program be called, or the service be told. */
 	start(assignment: JobAssignment, mark: string, startedAt: number): Promise<void> {
 		const { job_id, epoch } = assignment;
+		const text = JSON.stringify(assignment);
+		const digest = digestOf(job_id, epoch, startedAt, text, mark);
 		return this.#write(() =>
-			this.#statements.start.run(job_id, epoch, startedAt, JSON.stringify(assignment), mark),
+			this.#statements.start.run(job_id, epoch, startedAt, text, mark, digest),
 		);
 	}
 
 	/** Resolves when it is on disk. Only then may the service be told. */
 	end(jobId: string, epoch: number, exit: ExitRecord): Promise<void> {
-		return this.#write(() => this.#statements.end.run(JSON.stringify(exit), jobId, epoch));
+		const text = JSON.stringify(exit);
+		const digest = digestOf(jobId, epoch, text);
+		return this.#write(() => this.#statements.end.run(text, digest, jobId, epoch));
 	}
 
 	/** Resolves when it is on disk: this attempt has not started here and never will. */
@@ -266,4 +290,57 @@ export class Journal {
 		}
 		for (const { resolve } of waiting) resolve();
 	}
+}
+
+/** Takes out what is not as it was written, with a copy beside; says what that was. */
+function mend(db: DatabaseSync, path: string, log: Buffer): string[] {
+	const [row] = db.prepare('pragma integrity_check(1)').all();
+	const check = String(row?.integrity_check).replaceAll(/\s+/g, ' ');
+	if (check !== 'ok') throw new Error(`it is damaged: ${check}`);
+	const found: string[] = [];
+	const torn = walDamage(log);
+	if (torn) {
+		found.push(
+			`The log of the journal ${path} is damaged at byte ${torn.offset}, so what this robot wrote down after that is lost.`,
+		);
+	}
+	const forgotten: Row[] = [];
+	const unsure: Row[] = [];
+	const rows = db.prepare(`select *, rowid from attempts where fate in ('running', 'ended')`).all();
+	for (const row of rows) {
+		const { job_id, epoch, started_at, assignment, mark, exit_record } = row;
+		if (differs(row.start_digest, job_id, epoch, started_at, assignment, mark)) {
+			forgotten.push(row);
+			found.push(`What the journal ${path} says of the start of job ${job_id} is damaged.`);
+		} else if (row.fate === 'ended' && differs(row.exit_digest, job_id, epoch, exit_record)) {
+			unsure.push(row);
+			found.push(`What the journal ${path} says of the end of job ${job_id} is damaged.`);
+		}
+	}
+	if (found.length === 0) return found;
+	copyFileSync(path, `${path}.damaged`);
+	writeFileSync(`${path}-wal.damaged`, log);
+	db.exec('begin immediate');
+	for (const { rowid } of forgotten) db.prepare('delete from attempts where rowid = ?').run(rowid!);
+	for (const { rowid } of unsure) {
+		// It ran, and nobody can know any more how it ended.
+		db.prepare(
+			`update attempts set fate = 'running', exit_record = null, exit_digest = null where rowid = ?`,
+		).run(rowid!);
+	}
+	db.prepare(`update meta set value = ? where key = 'journal_id'`).run(randomUUID());
+	db.exec('commit');
+	return found;
+}
+
+/** Records of older versions have none. */
+function differs(
+	digest: SQLOutputValue | undefined,
+	...parts: (SQLOutputValue | undefined)[]
+): boolean {
+	return digest != null && digest !== digestOf(...parts);
+}
+
+function digestOf(...parts: (SQLOutputValue | undefined)[]): string {
+	return createHash('sha256').update(JSON.stringify(parts)).digest('base64url');
 }

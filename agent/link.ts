@@ -366,26 +366,23 @@ class Session implements Line {
 		void this.#keepAlive();
 	}
 
+	/** Beats, and cuts a silent line when three heartbeats are over, not at the beat after them. */
 	async #keepAlive(): Promise<void> {
 		const { clock, crew } = this.#parts;
-		void this.#listen();
+		const patienceMs = limits.missedHeartbeats * this.#heartbeatMs;
 		// A random first beat: robots that came back together do not beat together.
-		let waitMs = this.#heartbeatMs * clock.chance();
-		while (await clock.sleep(waitMs, this.#over.signal)) {
+		let beatAt = clock.monotonic() + this.#heartbeatMs * clock.chance();
+		for (;;) {
+			const nextAt = Math.min(beatAt, this.#heardAt + patienceMs);
+			if (!(await clock.sleep(nextAt - clock.monotonic(), this.#over.signal))) return;
+			const now = clock.monotonic();
+			if (now >= this.#heardAt + patienceMs) {
+				return this.cut('nothing was heard for three heartbeats');
+			}
+			if (now < beatAt) continue;
 			await this.#beat();
 			crew.tick();
-			waitMs = this.#heartbeatMs;
-		}
-	}
-
-	/** Cuts a silent line when three heartbeats are over, not at the first beat after them. */
-	async #listen(): Promise<void> {
-		const { clock } = this.#parts;
-		for (;;) {
-			const silentMs = clock.monotonic() - this.#heardAt;
-			const leftMs = limits.missedHeartbeats * this.#heartbeatMs - silentMs;
-			if (leftMs <= 0) return this.cut('nothing was heard for three heartbeats');
-			if (!(await clock.sleep(leftMs, this.#over.signal))) return;
+			beatAt = now + this.#heartbeatMs;
 		}
 	}
 

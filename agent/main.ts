@@ -97,6 +97,8 @@ async function main(): Promise<number> {
 	});
 	if (!folder.ok) throw new Quit(2, folder.sentence);
 	const { journal, identity, spool, ballast } = folder;
+	for (const sentence of journal.damage)
+		log.error({ copy: `${config.data}/journal.db.damaged` }, sentence);
 	if (identity.membership === undefined && config.token === undefined) {
 		throw new Quit(
 			2,

@@ -252,6 +252,11 @@ export const problems = {
 		retry: false,
 		text: 'The data folder {folder} holds a store already; add --force to replace it (the store of before is kept beside it), or choose an empty folder with --data.',
 	},
+	'store-damaged': {
+		status: 500,
+		retry: false,
+		text: 'The write-ahead log {wal} is damaged at byte {offset}: {commits} or more commits behind it cannot be trusted. Put a backup in its place with: robot-fleet restore FILE --force; or go on without whatever was accepted after the damage: truncate -s {offset} {wal}',
+	},
 	'store-newer': {
 		status: 500,
 		retry: false,

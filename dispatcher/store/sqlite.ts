@@ -5,10 +5,11 @@
  * `locking_mode=EXCLUSIVE` is the ownership of the data folder: an OS lock that dies with the
  * process, taken before the port, so a second service is refused and a killed one leaves nothing.
  */
-import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { limits, Problem } from '../../protocol';
+import { walDamage } from '../../protocol/wal';
 import { copyWhileLiving, demandRoom, sizeOf, syncFile, syncFolderOf } from './copies';
 import { deedsOn, type DeedsOfStore } from './deeds';
 import { migrations } from './migrations';
@@ -79,7 +80,7 @@ export class SqliteStore {
 		this.#db = options.db ?? new DatabaseSync(file);
 		this.#sql = new Statements(this.#db);
 		try {
-			this.#lock(() => begin('store'));
+			this.#lock(file, () => begin('store'));
 			this.#db.exec('PRAGMA wal_autocheckpoint = 8000; PRAGMA cache_size = -32768');
 			begin('migrate');
 			const found = this.#schemaFound(steps.length);
@@ -152,8 +153,10 @@ export class SqliteStore {
 	}
 
 	/** `next` is called when the lock is ours, and when what fails is the file and not the lock. */
-	#lock(next: () => void): void {
+	#lock(file: string, next: () => void): void {
 		try {
+			// The connection has not looked at the file yet.
+			refuseDamage(file);
 			this.#db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE');
 			this.#db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
 			this.#db.exec('BEGIN IMMEDIATE; COMMIT');
@@ -222,4 +225,22 @@ function badDisk(error: unknown): Error | undefined {
 	return errcode === undefined
 		? undefined
 		: Object.assign(new Error(message, { cause: error }), { errcode });
+}
+
+/**
+ * SQLite would cut a damaged log short without a word, and jobs that were acknowledged would be gone.
+ * Looked at before the file is opened, because to close it again would overwrite the proof.
+ */
+function refuseDamage(file: string): void {
+	const wal = `${file}-wal`;
+	const damage = existsSync(wal) ? walDamage(readFileSync(wal)) : undefined;
+	if (!damage) return;
+	// What a living owner is writing may look like anything. This throws when there is one.
+	const probe = new DatabaseSync(file, { readOnly: true });
+	try {
+		probe.exec('PRAGMA user_version');
+	} finally {
+		probe.close();
+	}
+	throw new Problem('store-damaged', { wal, ...damage });
 }

@@ -60,6 +60,7 @@ export class JournalFile {
 /** The journal as one life of the agent holds it. */
 export class SimJournal implements Pick<Journal, keyof Journal> {
 	readonly id: string;
+	readonly damage = [];
 	readonly #file: JournalFile;
 	readonly #kernel: Kernel;
 	readonly #owner: Process;

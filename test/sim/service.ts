@@ -330,7 +330,7 @@ export class Service implements Listener {
 					continue;
 				}
 				const silent = now - link.seenAt;
-				if (silent > limits.missedHeartbeats * heartbeatMs) link.terminate();
+				if (silent + sweepMs > limits.missedHeartbeats * heartbeatMs) link.terminate();
 				else if (ping && silent >= heartbeatMs) link.ping();
 			}
 			kernel.after(sweepMs, process, sweep);

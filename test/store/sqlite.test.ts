@@ -1,4 +1,12 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import {
+	copyFileSync,
+	mkdtempSync,
+	readdirSync,
+	readFileSync,
+	rmSync,
+	truncateSync,
+	writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -31,6 +39,38 @@ test('a second owner of the file is refused while the first lives', async () => 
 	await expect(openStore({ file })).rejects.toThrow('locked');
 	await first.close();
 	await (await openStore({ file })).close();
+	rmSync(folder, { recursive: true });
+});
+
+test('a log that was damaged after it was written is refused with the place, not cut short in silence', async () => {
+	const folder = makeFolder();
+	const file = join(folder, 'store.db');
+	const store = await openStore({ file });
+	for (let n = 0; n < 5; n++) {
+		await store.commit([{ do: 'setMeta', with: { key: `key-${n}`, value: 'x' } }]);
+	}
+	const wal = `${file}-wal`;
+	const copy = join(folder, 'copy.db');
+	copyFileSync(file, copy);
+	const bytes = readFileSync(wal);
+	await store.close();
+	// In the third commit from the end, in the middle of a page.
+	bytes[bytes.length - 2 * 4_120 - 2_000]! ^= 1;
+	writeFileSync(`${copy}-wal`, bytes);
+	const offset = bytes.length - 3 * 4_120;
+	for (const _ of ['once', 'and again']) {
+		await expect(openStore({ file: copy })).rejects.toMatchObject({
+			code: 'store-damaged',
+			details: { wal: `${copy}-wal`, offset, commits: 2 },
+		});
+		expect(readFileSync(`${copy}-wal`)).toEqual(bytes);
+	}
+	// What the sentence says helps: everything before the damage is there.
+	truncateSync(`${copy}-wal`, offset);
+	const mended = await openStore({ file: copy });
+	const found = await Promise.all([1, 2, 3].map((n) => mended.read('meta', { key: `key-${n}` })));
+	expect(found).toEqual(['x', undefined, undefined]);
+	await mended.close();
 	rmSync(folder, { recursive: true });
 });
 

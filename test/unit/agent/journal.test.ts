@@ -1,5 +1,6 @@
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { systemClock } from '../../../agent/clock';
 import { type ExitRecord, Journal, JournalUnusable } from '../../../agent/journal';
 import type { JobAssignment } from '../../../protocol';
@@ -137,5 +138,64 @@ test('a journal of a newer agent is refused with both versions named', async () 
 	const db = new DatabaseSync(join(folder(), 'journal.db'));
 	db.exec('pragma user_version = 99');
 	db.close();
-	expect(() => open()).toThrow(/schema 99, this one knows 1/);
+	expect(() => open()).toThrow(/schema 99, this one knows 2/);
+});
+
+/** Changes what lies in the file, as a disk does that forgets. */
+function corrupt(sql: string): void {
+	const db = new DatabaseSync(join(folder(), 'journal.db'));
+	db.exec(sql);
+	db.close();
+}
+
+test('an end that is not what was written is not told: the attempt ran, and nobody can know', async () => {
+	const before = open();
+	await before.start(assignment(1), 'mark', 5);
+	await before.start(assignment(2), 'other', 6);
+	await before.end(assignment().job_id, 1, exit);
+	await before.end(assignment().job_id, 2, exit);
+	before.close();
+	corrupt(
+		`update attempts set exit_record = replace(exit_record, '"exit_code":0', '"exit_code":1') where epoch = 1`,
+	);
+	const after = open();
+	expect(after.damage).toEqual([expect.stringMatching(/end of job 01890000.* is damaged/)]);
+	expect(after.held().map((held) => held.exit)).toEqual([null, exit]);
+	expect(existsSync(join(folder(), 'journal.db.damaged'))).toBe(true);
+	// It can be ended again, and is not found again.
+	await after.end(assignment().job_id, 1, { ...exit, state: 'failed', cause: 'unknown' });
+	after.close();
+	const last = open();
+	expect(last.damage).toEqual([]);
+	expect(last.held().map((held) => held.exit?.cause)).toEqual(['unknown', null]);
+	expect(last.id).toBe(after.id);
+});
+
+test('a start that is not what was written is forgotten, and the robot no longer claims to remember all', async () => {
+	const before = open();
+	await before.start(assignment(1), 'mark', 5);
+	await before.start(assignment(2), 'other', 6);
+	before.close();
+	corrupt(`update attempts set mark = 'nark' where epoch = 1`);
+	const after = open();
+	expect(after.damage).toEqual([expect.stringMatching(/start of job 01890000.* is damaged/)]);
+	expect(after.held().map((held) => held.assignment.epoch)).toEqual([2]);
+	expect(after.id).not.toBe(before.id);
+});
+
+test('a log that lost what was synced means a robot that no longer claims to remember all', async () => {
+	const before = open();
+	for (const epoch of [1, 2, 3]) await before.start(assignment(epoch), 'mark', 5);
+	const path = join(folder(), 'journal.db');
+	const [file, log] = [readFileSync(path), readFileSync(`${path}-wal`)];
+	before.close();
+	// In the middle of it, with commits behind.
+	log[log.length >> 1]! ^= 1;
+	writeFileSync(path, file);
+	writeFileSync(`${path}-wal`, log);
+	const after = open();
+	expect(after.damage).toEqual([expect.stringMatching(/log of the journal .* is damaged at byte/)]);
+	expect(after.held().length).toBeLessThan(3);
+	expect(after.id).not.toBe(before.id);
+	expect(readFileSync(`${path}-wal.damaged`)).toEqual(log);
 });
