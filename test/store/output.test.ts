@@ -321,7 +321,15 @@ test('a record that is found damaged while it is moved becomes a hole', async ()
 	]);
 	await store.commit([insert('b'), piece('b', 0, randomBytes(450_000))]);
 	const file = fs.openSync(segment(), 'r+');
-	fs.writeSync(file, 'x', 10_000);
+	const byte = Buffer.alloc(1);
+	fs.readSync(file, byte, 0, 1, 10_000);
+	fs.writeSync(
+		file,
+		byte.map((bits) => bits ^ 1),
+		0,
+		1,
+		10_000,
+	);
 	fs.closeSync(file);
 	await store.commit([
 		{ do: 'purgeOutput', with: { endedBefore: at + 1, maxBytes: 1e9, maxJobs: 9 } },

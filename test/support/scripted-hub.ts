@@ -92,6 +92,8 @@ export class ScriptedHub {
 	readonly #sockets = new Set<WebSocket>();
 	#server: Server | undefined;
 	#live: WebSocket | undefined;
+	/** How often a robot was registered. */
+	#registrations = 0;
 	#port = 0;
 	#epoch = 0;
 
@@ -103,10 +105,6 @@ export class ScriptedHub {
 
 	get url(): string {
 		return `http://127.0.0.1:${this.#port}`;
-	}
-
-	get connected(): boolean {
-		return this.#live !== undefined;
 	}
 
 	/** Listens, on the same port as before if there was one. */
@@ -165,6 +163,14 @@ export class ScriptedHub {
 
 	async untilConnected(): Promise<void> {
 		await this.until('a live robot', () => this.#live);
+	}
+
+	/** A robot that comes from now on: the line of one that was just killed may still look alive. */
+	nextRobot(): () => Promise<void> {
+		const before = this.#registrations;
+		return async () => {
+			await this.until('a new robot', () => this.#registrations > before && this.#live);
+		};
 	}
 
 	/** A new attempt of a new job, sent if a robot is there. */
@@ -341,6 +347,7 @@ export class ScriptedHub {
 		};
 		socket.send(envelope('robot_registered', registered));
 		this.#live = socket;
+		this.#registrations += 1;
 	}
 
 	#judge(held: HeldAttempt): Verdict {

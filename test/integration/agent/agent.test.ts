@@ -34,8 +34,9 @@ async function connect(
 	more: string[] = [],
 	env: Record<string, string> = {},
 ): Promise<AgentProcess> {
+	const untilHere = hub.nextRobot();
 	const agent = start(more, env);
-	await hub.untilConnected();
+	await untilHere();
 	return agent;
 }
 

@@ -48,8 +48,9 @@ test('through kills and cuts no attempt runs twice, and every one ends in an hon
 			const harm = chance();
 			if (harm < 0.5) {
 				await agent.kill();
+				const untilBack = hub.nextRobot();
 				agent = new AgentProcess(args);
-				await hub.until('the agent is back', () => hub.connected);
+				await untilBack();
 			} else if (harm < 0.9) hub.cut();
 		}
 		await hub.untilConnected();
