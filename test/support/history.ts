@@ -232,7 +232,7 @@ function startedOnce({ histories, breaks, startsOf }: Context): void {
 function isNote({ from, to, reason, attempt }: TimelineEntry): boolean {
 	return from === to && attempt === null && notes.test(reason);
 }
-const notes = /^(retried as |dismissed$|changed: |held|released|restored)/;
+const notes = /^(retried as |dismissed$|priority \w+ → |new target|held by |released|restored)/;
 
 /** I3, I11: legal moves only, each from where the last one ended, one final move, and it is the last. */
 function legalTimeline({ job, timeline: lines }: StoredTruth, { breaks }: Context): void {
