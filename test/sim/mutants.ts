@@ -6,6 +6,7 @@ import { type Fleet as FleetOf, Fleet, type RobotEntry } from '../../dispatcher/
 import type { Engine, RobotSession, RobotSink } from '../../dispatcher/engine';
 import type { JobResultMessage } from '../../protocol';
 import { SimJournal } from './journal';
+import { looseSink } from './service';
 import type { Mutation, World } from './world';
 
 export interface Mutant extends Mutation {
@@ -25,7 +26,7 @@ function withSessions(
 			...engine,
 			connect: async (hello, sink, socket) => {
 				const held: { session?: RobotSession } = {};
-				const bent = bendSink(sink, () => held.session);
+				const bent = bendSink(looseSink(sink), () => held.session);
 				held.session = bend(await engine.connect(hello, bent, socket), bent, world);
 				return held.session;
 			},

@@ -397,7 +397,8 @@ function loose(session: RobotSession): RobotSession {
 	};
 }
 
-function looseSink(sink: RobotSink): RobotSink {
+/** A sink likewise. */
+export function looseSink(sink: RobotSink): RobotSink {
 	return {
 		assign: (message) => sink.assign(message),
 		cancel: (message) => sink.cancel(message),
