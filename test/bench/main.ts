@@ -32,7 +32,7 @@ const maxLoad = 0.3;
 const maxDrift = 0.1;
 /** Below this a disk only says that it has synced. */
 const minHonestSyncMs = 0.02;
-const contenders = [robotFleet, bullmq, pgBoss, graphileWorker, graphileWorkerBatched];
+const allContenders = [robotFleet, bullmq, pgBoss, graphileWorker, graphileWorkerBatched];
 
 undoOnSignals();
 try {
@@ -48,6 +48,7 @@ try {
 
 async function run(options: Options): Promise<void> {
 	const { only, sizes } = options;
+	const contenders = contendersOf(options);
 	if (options.installPeers) installPeers();
 	const needsPeers = only.has('w1') || only.has('w3');
 	if (needsPeers && (redisVersion() === '' || postgresVersion() === '')) {
@@ -120,8 +121,19 @@ function validity(options: Options, load: number, before: Calibration, after: Ca
 	return { valid: warnings.length === 0, warnings };
 }
 
-function settingsOf({ only, sizes }: Options): Record<string, unknown> {
-	const peersOfRun = only.has('w1') || only.has('w3') ? contenders : [robotFleet];
+/** Ours, and the peers that are wanted. */
+function contendersOf({ peers: wanted }: Options): typeof allContenders {
+	return allContenders.filter(
+		({ name }) =>
+			name === robotFleet.name ||
+			wanted.length === 0 ||
+			wanted.some((peer) => name.startsWith(peer)),
+	);
+}
+
+function settingsOf(options: Options): Record<string, unknown> {
+	const { only, sizes } = options;
+	const peersOfRun = only.has('w1') || only.has('w3') ? contendersOf(options) : [robotFleet];
 	return {
 		workloads: [...only].join(', '),
 		...sizes,

@@ -9,6 +9,8 @@ export interface Options {
 	only: ReadonlySet<WorkloadName>;
 	sizes: Sizes;
 	installPeers: boolean;
+	/** Beginnings of the names of peers; none = all. */
+	peers: readonly string[];
 	/** Everything, in full size: the run that may become docs/bench/latest.json. */
 	whole: boolean;
 }
@@ -23,6 +25,8 @@ export const help = `npm run bench [-- OPTIONS]
 
   BENCH_ROUNDS=5      rounds of w1 and w3
   BENCH_JOBS=60000    most jobs of one timed piece of w3
+  BENCH_ROBOTS=100    robots (workers) of w1 and w3
+  BENCH_PEERS=bullmq  only these peers beside ours: bullmq, pg-boss, graphile-worker
   BENCH_FOLDER=DIR    where all stores lie; a real disk`;
 
 export function optionsOf(argv: readonly string[], env: NodeJS.ProcessEnv): Options | 'help' {
@@ -40,13 +44,19 @@ export function optionsOf(argv: readonly string[], env: NodeJS.ProcessEnv): Opti
 	const sizes = values.quick ? quickSizes : fullSizes;
 	const given = {
 		...(env['BENCH_ROUNDS'] ? { rounds: countIn('BENCH_ROUNDS', env) } : {}),
+		...(env['BENCH_ROBOTS'] ? { workers: countIn('BENCH_ROBOTS', env) } : {}),
 		...(env['BENCH_JOBS'] ? { jobs: countIn('BENCH_JOBS', env) } : {}),
 	};
 	return {
 		only: new Set(only),
 		sizes: { ...sizes, ...given },
 		installPeers: values['install-peers'],
-		whole: !values.quick && values.only === undefined && Object.keys(given).length === 0,
+		peers: env['BENCH_PEERS']?.toLowerCase().split(',') ?? [],
+		whole:
+			!values.quick &&
+			values.only === undefined &&
+			Object.keys(given).length === 0 &&
+			!env['BENCH_PEERS'],
 	};
 }
 
