@@ -50,7 +50,7 @@ export async function startService(options: ServiceOptions): Promise<RunningServ
 		url,
 		pid: child.pid!,
 		readyMs,
-		client: new FleetClient(httpSend({ url, key })),
+		client: new FleetClient(httpSend({ url, key }), { gather: true }),
 		watchLoop: () => void child.send('watch'),
 		loopDelay: () =>
 			new Promise((resolve) => {
