@@ -43,6 +43,7 @@ export class Backlog {
 	/** Ids below are counted; `undefined` = all of them. */
 	#countedTo: string | undefined = '';
 	readonly #counted = Promise.withResolvers<void>();
+	readonly #over = new AbortController();
 
 	constructor(context: Context) {
 		this.#context = context;
@@ -134,6 +135,11 @@ export class Backlog {
 		return { jobs, bytes };
 	}
 
+	/** What is not counted yet stays so: the next life counts anew. */
+	stop(): void {
+		this.#over.abort();
+	}
+
 	#count(from: string): void {
 		this.#countedTo = from;
 		this.#ask((turn) =>
@@ -156,8 +162,11 @@ export class Backlog {
 		turns.push({
 			plan,
 			fail: (error) => {
-				if (error instanceof Problem) void clock.sleep(retryMs).then(() => this.#ask(plan));
-				else this.#counted.reject(error);
+				if (!(error instanceof Problem)) return this.#counted.reject(error);
+				const { signal } = this.#over;
+				void clock.sleep(retryMs, signal).then(() => {
+					if (!signal.aborted) this.#ask(plan);
+				});
 			},
 		});
 	}

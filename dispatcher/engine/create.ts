@@ -254,6 +254,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			readiness = 'stopping';
 			await duties.stop();
 			await purge.stop();
+			backlog.stop();
 			await access.noteUsed().catch(() => undefined);
 			for (const entry of fleet.all()) entry.session?.sink.close(1001, 'the service stops');
 			await turns.idle();
