@@ -4,16 +4,16 @@
  * so that nothing is forgotten because it was old a moment ago.
  */
 import { finalStates } from '../../protocol';
+import { isEnded } from './scans';
 import type { Statements } from './statements';
 import type { Deeds, Purgeable, Reads } from './store';
 
-const isFinal = `state IN (${finalStates.map((state) => `'${state}'`).join(',')})`;
 
 /** Parked executions still want to see these. */
 const namedByWaits = `SELECT DISTINCT value AS id FROM waits, json_each(waits.job_ids) WHERE waits.state IN ('open','due')`;
 /** The parent it belongs to has not ended. */
-const parentLives = `EXISTS (SELECT 1 FROM jobs p WHERE p.id = jobs.parent_id AND NOT p.${isFinal})`;
-const mayGo = `${isFinal} AND ended_at < ? AND NOT ${parentLives}`;
+const parentLives = `EXISTS (SELECT 1 FROM jobs p WHERE p.id = jobs.parent_id AND p.ended_at IS NULL)`;
+const mayGo = `ended_at < ? AND NOT ${parentLives}`;
 
 /** Everything that goes with a job; its output is let go of by its own keeper, who misses the job. */
 const tablesOfJob = ['requests', 'attempts'] as const;
@@ -115,7 +115,7 @@ export function purgeOn(sql: Statements) {
 		finals: ({ limit, cursor }: Reads['finals']['in']): Reads['finals']['out'] => {
 			const [state = finalStates[0], id = ''] = cursor?.split(' ') ?? [];
 			const rows = sql.all<{ id: string }>(
-				`SELECT id FROM jobs WHERE state = ? AND ${isFinal} AND id > ? ORDER BY id LIMIT ?`,
+				`SELECT id FROM jobs WHERE state = ? AND ${isEnded} AND id > ? ORDER BY id LIMIT ?`,
 				state,
 				id,
 				limit,

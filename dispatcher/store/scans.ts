@@ -8,7 +8,8 @@ import { finalStates, type JobState } from '../../protocol';
 import type { Row, Statements } from './statements';
 import type { JobQuery, ReadName, Reads, Scan, Waiting } from './store';
 
-export const isEnded = "state IN ('completed','failed','timeout','cancelled')";
+/** The schema sees to it that these are the final ones. */
+export const isEnded = 'ended_at IS NOT NULL';
 export const isLive = "state IN ('dispatched','running')";
 const isDue = "due_at IS NOT NULL AND state IN ('pending','queued')";
 
