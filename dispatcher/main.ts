@@ -6,12 +6,12 @@
  * What needs a recent Node is loaded late, so that an old one gets a sentence, not a stack.
  */
 import { setTimeout as sleepAwake } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
 import { isMainThread } from 'node:worker_threads';
 import { Problem } from '../protocol';
 import type { ServeFlags } from './cli/program';
 import type { Upkeep } from './cli/upkeep';
 import { nodeIsTooOld } from './node-version';
+import { compileSooner, settleYoungGeneration } from './v8';
 
 if (nodeIsTooOld(process.versions.node)) {
 	process.stderr.write(
@@ -66,9 +66,8 @@ const stopDeadlineMs = 9_000;
 
 /** Runs until a signal; resolves with the exit code. */
 async function serve(flags: ServeFlags): Promise<number> {
-	// What a burst of output or of robots leaves in the young generation stays the process's for ever:
-	// it would grow to over 100 MB. Kept small, memory follows what is held, for a little more collecting.
-	setFlagsFromString('--semi-space-growth-factor=1');
+	compileSooner();
+	settleYoungGeneration();
 	const { readConfig } = await import('./config');
 	const { startService } = await import('./startup');
 	const { StartFailure } = await import('./steps');

@@ -135,23 +135,15 @@ function open(
 	const { method, text, signal, timeoutMs, accept, lastId } = options;
 	return new Promise((resolve, reject) => {
 		const away = (reason: string) => reject(new Problem('service-away', { url, reason }));
-		const { request: ask } = url.startsWith('https:') ? https : http;
-		const request = ask(
-			new URL(path, url),
-			{
-				method,
-				signal,
-				headers: {
-					accept,
-					...(key === '' ? {} : { authorization: `Bearer ${key}` }),
-					...(text === undefined
-						? {}
-						: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
-					...(lastId === undefined ? {} : { 'last-event-id': lastId }),
-				},
-			},
-			resolve,
-		);
+		const headers: http.OutgoingHttpHeaders = { accept };
+		if (key !== '') headers['authorization'] = `Bearer ${key}`;
+		if (lastId !== undefined) headers['last-event-id'] = lastId;
+		if (text !== undefined) {
+			headers['content-type'] = 'application/json';
+			headers['content-length'] = Buffer.byteLength(text);
+		}
+		const { ask, hostname, port } = placeOf(url);
+		const request = ask({ hostname, port, path, method, signal, headers }, resolve);
 		if (timeoutMs !== undefined) {
 			request.setTimeout(timeoutMs, () => {
 				away('no answer in time');
@@ -166,14 +158,33 @@ function open(
 	});
 }
 
-async function textOf(response: http.IncomingMessage, url: string): Promise<string> {
-	try {
-		const pieces: Buffer[] = [];
-		for await (const piece of response) pieces.push(piece as Buffer);
-		return Buffer.concat(pieces).toString('utf8');
-	} catch (error) {
-		throw new Problem('service-away', { url, reason: reasonOf(error as NodeJS.ErrnoException) });
-	}
+interface Place {
+	ask: typeof http.request;
+	hostname: string;
+	port: string;
+}
+
+let lastPlace: (Place & { url: string }) | undefined;
+
+/** Most callers know one service: its URL is taken apart once. */
+function placeOf(url: string): Place {
+	if (lastPlace?.url === url) return lastPlace;
+	const { protocol, hostname, port } = new URL(url);
+	const ask = protocol === 'https:' ? https.request : http.request;
+	lastPlace = { url, ask, hostname: hostname.replace(/^\[(.*)\]$/, '$1'), port };
+	return lastPlace;
+}
+
+function textOf(response: http.IncomingMessage, url: string): Promise<string> {
+	return new Promise((resolve, reject) => {
+		let text = '';
+		response.setEncoding('utf8');
+		response.on('data', (piece: string) => (text += piece));
+		response.on('end', () => resolve(text));
+		response.on('error', (error: NodeJS.ErrnoException) =>
+			reject(new Problem('service-away', { url, reason: reasonOf(error) })),
+		);
+	});
 }
 
 function reasonOf(error: NodeJS.ErrnoException): string {

@@ -8,7 +8,6 @@ import { isEnded } from './scans';
 import type { Statements } from './statements';
 import type { Deeds, Purgeable, Reads } from './store';
 
-
 /** Parked executions still want to see these. */
 const namedByWaits = `SELECT DISTINCT value AS id FROM waits, json_each(waits.job_ids) WHERE waits.state IN ('open','due')`;
 /** The parent it belongs to has not ended. */

@@ -81,7 +81,7 @@ export class SqliteStore {
 		this.#sql = new Statements(this.#db);
 		try {
 			this.#lock(file, () => begin('store'));
-			this.#db.exec('PRAGMA wal_autocheckpoint = 8000; PRAGMA cache_size = -32768');
+			this.#db.exec('PRAGMA wal_autocheckpoint = 8000; PRAGMA cache_size = -8192');
 			begin('migrate');
 			const found = this.#schemaFound(steps.length);
 			this.#migrate(file, found, steps);
