@@ -9,6 +9,7 @@ import { cpus, loadavg, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { bullmq } from './contenders/bullmq';
 import { graphileWorker, graphileWorkerBatched } from './contenders/graphile-worker';
+import type { Contender } from './contenders/contender';
 import { pgBoss } from './contenders/pg-boss';
 import { robotFleet } from './contenders/robot-fleet';
 import { type Calibration, calibrate, drift } from './machine/calibration';
@@ -32,6 +33,7 @@ const maxLoad = 0.3;
 const maxDrift = 0.1;
 /** Below this a disk only says that it has synced. */
 const minHonestSyncMs = 0.02;
+const comparesAlone = (contender: Contender) => contender === robotFleet || contender === bullmq;
 const allContenders = [robotFleet, bullmq, pgBoss, graphileWorker, graphileWorkerBatched];
 
 undoOnSignals();
@@ -72,7 +74,11 @@ async function run(options: Options): Promise<void> {
 	};
 	if (needsPeers) {
 		const which = { w1: only.has('w1'), w3: only.has('w3') };
-		await measure('W1, W3', () => peers(bench, contenders, which));
+		for (const workers of sizes.workers) {
+			// The others wait for a poll or for a connection: one of them alone says nothing about us.
+			const those = workers > 1 ? contenders : contenders.filter(comparesAlone);
+			await measure(`W1, W3 at M = ${workers}`, () => peers(bench, those, { ...which, workers }));
+		}
 	}
 	if (only.has('w4')) await measure('W4', () => idleFleet(bench));
 	if (only.has('w5')) await measure('W5', () => reconnectStorm(bench));

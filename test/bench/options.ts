@@ -24,8 +24,8 @@ export const help = `npm run bench [-- OPTIONS]
   --help
 
   BENCH_ROUNDS=5      rounds of w1 and w3
-  BENCH_JOBS=60000    most jobs of one timed piece of w3
-  BENCH_ROBOTS=100    robots (workers) of w1 and w3
+  BENCH_JOBS=100000   most jobs of one timed piece of w3
+  BENCH_ROBOTS=1,100  robots (workers) of w1 and w3, one after the other
   BENCH_PEERS=bullmq  only these peers beside ours: bullmq, pg-boss, graphile-worker
   BENCH_FOLDER=DIR    where all stores lie; a real disk`;
 
@@ -44,7 +44,7 @@ export function optionsOf(argv: readonly string[], env: NodeJS.ProcessEnv): Opti
 	const sizes = values.quick ? quickSizes : fullSizes;
 	const given = {
 		...(env['BENCH_ROUNDS'] ? { rounds: countIn('BENCH_ROUNDS', env) } : {}),
-		...(env['BENCH_ROBOTS'] ? { workers: countIn('BENCH_ROBOTS', env) } : {}),
+		...(env['BENCH_ROBOTS'] ? { workers: countsIn('BENCH_ROBOTS', env) } : {}),
 		...(env['BENCH_JOBS'] ? { jobs: countIn('BENCH_JOBS', env) } : {}),
 	};
 	return {
@@ -62,9 +62,9 @@ export function optionsOf(argv: readonly string[], env: NodeJS.ProcessEnv): Opti
 
 const fullSizes: Sizes = {
 	rounds: 5,
-	workers: 100,
-	jobs: 60_000,
-	pieceMs: 5_000,
+	workers: [1, 100],
+	jobs: 100_000,
+	pieceMs: 15_000,
 	probes: 1_000,
 	fleets: [1_000, 10_000],
 	settleMs: 60_000,
@@ -75,7 +75,7 @@ const fullSizes: Sizes = {
 
 const quickSizes: Sizes = {
 	rounds: 1,
-	workers: 20,
+	workers: [20],
 	jobs: 2_000,
 	pieceMs: 1_000,
 	probes: 100,
@@ -90,6 +90,10 @@ function workloadNamed(text: string): WorkloadName {
 	const name = workloadNames.find((known) => known === text.trim().toLowerCase());
 	if (!name) throw new Error(`--only knows ${workloadNames.join(', ')}, not "${text}"`);
 	return name;
+}
+
+function countsIn(name: string, env: NodeJS.ProcessEnv): number[] {
+	return env[name]!.split(',').map((text) => countIn(name, { [name]: text }));
 }
 
 function countIn(name: string, env: NodeJS.ProcessEnv): number {

@@ -4,8 +4,8 @@ import type { Verdict } from '../report/verdicts';
 
 export interface Sizes {
 	rounds: number;
-	/** Robots, or the peer's jobs at once, in W1 and W3. */
-	workers: number;
+	/** Robots, or the peer's jobs at once, in W1 and W3; one run each. */
+	workers: readonly number[];
 	/** The most jobs of one timed piece of W3; slow contenders get fewer, so that all take about as long. */
 	jobs: number;
 	/** How long one timed piece of W3, and all probes of W1, may take. */
