@@ -191,9 +191,11 @@ export class Watchman {
 
 	/** I9: what was asked to end is gone after the grace and two seconds. */
 	#processes(): void {
-		const { kernel, ledger, robots, plan } = this.#world;
+		const { kernel, ledger, robots, plan, network } = this.#world;
 		for (const robot of robots) {
 			if (robot.liveSince === undefined || robot.agent!.pausedUntil > kernel.now) continue;
+			// Its link is dead, and one side or both have not noticed: nobody can ask it for anything.
+			if (!network.isSound(robot.name)) continue;
 			const stoodStill = Math.max(robot.agent!.pausedUntil, this.#stoodStillAt, 0);
 			for (const child of robot.children.alive) {
 				const job = ledger.jobs.get(child.jobId);

@@ -314,8 +314,9 @@ export class World {
 
 	/** The service stops as an operator stops it; nothing may be left of it. */
 	async #end(): Promise<void> {
-		// What gathers output or acceptances for a moment has no end but its own.
-		await this.until(() => false, 100);
+		// What gathers output or acceptances for a moment has no end but its own, and what a full disk
+		// refused is asked for again after a second.
+		await this.until(() => false, this.struck['disk-full'] ? 1_100 : 100);
 		for (const violation of this.watchman.leftOvers()) this.breaks(violation);
 		this.#over = true;
 		await this.#inside(() => this.service.stop());
