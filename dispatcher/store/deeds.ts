@@ -191,7 +191,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				sql
 					.statement(
 						`DELETE FROM duplicates WHERE (scope, hash) IN
-						 (SELECT scope, hash FROM duplicates WHERE until <= ? ORDER BY until LIMIT ?)`,
+						 (SELECT scope, hash FROM duplicates WHERE until <= ? ORDER BY until LIMIT +?)`,
 					)
 					.run(at, limit).changes,
 			),

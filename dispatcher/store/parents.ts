@@ -54,7 +54,7 @@ export function settleParent(
 	const ending = endingOf(endings, children, parent['cancel_requested_at'] !== null);
 	// What did not go well comes first, in case not all of them find room.
 	const cells = sql.all<Cell>(
-		`SELECT cell, id AS jobId, state, robot_id AS robotId FROM ${family} ORDER BY state = 'completed', cell LIMIT ?`,
+		`SELECT cell, id AS jobId, state, robot_id AS robotId FROM ${family} ORDER BY state = 'completed', cell LIMIT +?`,
 		parentId,
 		limits.maxResultCells,
 	);

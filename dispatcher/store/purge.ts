@@ -26,7 +26,7 @@ export function purgeOn(sql: Statements) {
 		jobs: (before, limit, cursor) =>
 			sql.all(
 				`SELECT id AS key, (${mayGo} AND id NOT IN (${namedByWaits})) AS old FROM jobs
-				 WHERE id > ? AND id < ? ORDER BY id LIMIT ?`,
+				 WHERE id > ? AND id < ? ORDER BY id LIMIT +?`,
 				before,
 				cursor ?? '',
 				firstIdAt(before),
@@ -35,7 +35,7 @@ export function purgeOn(sql: Statements) {
 		waits: (before, limit, cursor) =>
 			sql.all(
 				`SELECT id AS key, (state IN ('closed','dead') AND ended_at < ?) AS old FROM waits
-				 WHERE id > ? AND id < ? ORDER BY id LIMIT ?`,
+				 WHERE id > ? AND id < ? ORDER BY id LIMIT +?`,
 				before,
 				cursor ?? '',
 				firstIdAt(before),
@@ -45,7 +45,7 @@ export function purgeOn(sql: Statements) {
 			sql.all(
 				`SELECT json_array(schedule_id, origin, planned_at) AS key, at < ? AS old FROM occurrences
 				 WHERE (schedule_id, origin, planned_at) > (?, ?, ?)
-				 ORDER BY schedule_id, origin, planned_at LIMIT ?`,
+				 ORDER BY schedule_id, origin, planned_at LIMIT +?`,
 				before,
 				...(cursor === null
 					? (['', '', 0] as const)
@@ -54,7 +54,7 @@ export function purgeOn(sql: Statements) {
 			),
 		events: (before, limit, cursor) =>
 			sql.all(
-				`SELECT CAST(cursor AS TEXT) AS key, at < ? AS old FROM events WHERE cursor > ? ORDER BY cursor LIMIT ?`,
+				`SELECT CAST(cursor AS TEXT) AS key, at < ? AS old FROM events WHERE cursor > ? ORDER BY cursor LIMIT +?`,
 				before,
 				Number(cursor ?? 0),
 				limit,
@@ -64,7 +64,7 @@ export function purgeOn(sql: Statements) {
 			sql.all(
 				`SELECT json_array(scope, key) AS key,
 				  (job_id < ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = job_id)) AS old
-				 FROM idempotency WHERE (scope, key) > (?, ?) ORDER BY scope, key LIMIT ?`,
+				 FROM idempotency WHERE (scope, key) > (?, ?) ORDER BY scope, key LIMIT +?`,
 				firstIdAt(before),
 				...(cursor === null ? (['', ''] as const) : (JSON.parse(cursor) as [string, string])),
 				limit,
@@ -114,7 +114,7 @@ export function purgeOn(sql: Statements) {
 		finals: ({ limit, cursor }: Reads['finals']['in']): Reads['finals']['out'] => {
 			const [state = finalStates[0], id = ''] = cursor?.split(' ') ?? [];
 			const rows = sql.all<{ id: string }>(
-				`SELECT id FROM jobs WHERE state = ? AND ${isEnded} AND id > ? ORDER BY id LIMIT ?`,
+				`SELECT id FROM jobs WHERE state = ? AND ${isEnded} AND id > ? ORDER BY id LIMIT +?`,
 				state,
 				id,
 				limit,

@@ -38,7 +38,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 					`SELECT id, rank, priority, bars, attempt, kind, tries, losses, created_at AS createdAt, spec, variables, policy,
 					 parent_id AS parentId, created_by AS owner, octet_length(spec) + octet_length(variables) AS bytes
 					 FROM jobs JOIN requests ON job_id = id
-					 WHERE state = 'queued' AND lane = ? AND share_key = ? ORDER BY rank, id LIMIT ?`,
+					 WHERE state = 'queued' AND lane = ? AND share_key = ? ORDER BY rank, id LIMIT +?`,
 					lane,
 					shareKey,
 					limit,
@@ -62,7 +62,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 
 		due: ({ at, limit }) => {
 			const jobs = sql.all<StoredJob>(
-				`${selectJob} WHERE due_at <= ? AND due_at IS NOT NULL AND state IN ('pending','queued') ORDER BY due_at LIMIT ?`,
+				`${selectJob} WHERE due_at <= ? AND due_at IS NOT NULL AND state IN ('pending','queued') ORDER BY due_at LIMIT +?`,
 				at,
 				limit,
 			);
@@ -95,7 +95,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 				where.push(`${column} ?`);
 				values.push(value);
 			}
-			const page = `${where.length > 0 ? `WHERE ${where.join(' AND ')}` : ''} ORDER BY id DESC LIMIT ?`;
+			const page = `${where.length > 0 ? `WHERE ${where.join(' AND ')}` : ''} ORDER BY id DESC LIMIT +?`;
 			// The children of one parent do not lie in the order of ids: bare ids are sorted, not whole rows.
 			const wanted =
 				parentId === undefined
@@ -156,7 +156,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 			sql.all<StoredSubscription>(`${selectAll('subscriptions')} WHERE key = ?`, key)[0],
 		events: ({ subject, after, limit }) =>
 			sql.all<StoredEvent>(
-				'SELECT cursor, at, type, subject, data FROM events WHERE subject = ? AND cursor > ? ORDER BY cursor LIMIT ?',
+				'SELECT cursor, at, type, subject, data FROM events WHERE subject = ? AND cursor > ? ORDER BY cursor LIMIT +?',
 				subject,
 				after,
 				limit,

@@ -39,7 +39,7 @@ export function scansOn(sql: Statements): ScansOfStore {
 			const rows = sql.all<Row>(
 				`SELECT ${[...new Set([...key, 'id'])].join(', ')}, ${condition.text} AS hit FROM ${from}
 				 ${parts.length > 0 ? `WHERE ${parts.join(' AND ')}` : ''}
-				 ORDER BY ${key.map((column) => `${column} ${direction}`).join(', ')} LIMIT ?`,
+				 ORDER BY ${key.map((column) => `${column} ${direction}`).join(', ')} LIMIT +?`,
 				...condition.values,
 				...values,
 				...limits.map(([, value]) => value),
@@ -59,7 +59,7 @@ export function scansOn(sql: Statements): ScansOfStore {
 			const { from, where, values } = pathOf({ state }, 'any');
 			const row = sql.get(
 				`SELECT count(*) AS count, max(id) AS last FROM
-				 (SELECT id FROM ${from} WHERE ${[...where, 'state = ?', 'id > ?'].join(' AND ')} ORDER BY id LIMIT ?)`,
+				 (SELECT id FROM ${from} WHERE ${[...where, 'state = ?', 'id > ?'].join(' AND ')} ORDER BY id LIMIT +?)`,
 				...values,
 				state,
 				after,
@@ -80,7 +80,7 @@ export function scansOn(sql: Statements): ScansOfStore {
 				if (!next) break;
 				last = next['dead'] as string;
 				const newest = sql.all<{ id: string }>(
-					'SELECT id FROM jobs INDEXED BY jobs_dead WHERE dead = ? ORDER BY id DESC LIMIT ?',
+					'SELECT id FROM jobs INDEXED BY jobs_dead WHERE dead = ? ORDER BY id DESC LIMIT +?',
 					last,
 					samples,
 				);
@@ -92,7 +92,7 @@ export function scansOn(sql: Statements): ScansOfStore {
 		deadCount: ({ fingerprint, after, scan }) => {
 			const row = sql.get(
 				`SELECT count(*) AS count, min(ended_at) AS firstAt, max(ended_at) AS lastAt, max(id) AS last FROM
-				 (SELECT id, ended_at FROM jobs INDEXED BY jobs_dead WHERE dead = ? AND id > ? ORDER BY id LIMIT ?)`,
+				 (SELECT id, ended_at FROM jobs INDEXED BY jobs_dead WHERE dead = ? AND id > ? ORDER BY id LIMIT +?)`,
 				fingerprint,
 				after,
 				scan,

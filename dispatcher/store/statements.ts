@@ -1,6 +1,7 @@
 /**
  * Prepared statements, each kept under its own text: the SQL stands where it is used, and is compiled
- * once.
+ * once. `LIMIT +?` everywhere: behind a bare parameter SQLite looks at its value, and compiles the
+ * statement anew whenever another one is bound.
  */
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 

@@ -142,6 +142,8 @@ async function main(): Promise<void> {
 	process.exitCode = sum.failed.length === 0 ? 0 : 1;
 }
 
+// Refusals are ordinary here, and nobody reads where they were made.
+if (!process.argv.includes('--trace')) Error.stackTraceLimit = 0;
 if (isMainThread) void main();
 else if (workerData === 'simulate') {
 	parentPort!.on('message', ({ from, to }: { from: number; to: number }) => {
