@@ -65,7 +65,7 @@ const fullSizes: Sizes = {
 	workers: [1, 100],
 	jobs: 100_000,
 	pieceMs: 15_000,
-	probes: 1_000,
+	probes: 3_000,
 	fleets: [1_000, 10_000],
 	settleMs: 60_000,
 	storm: 5_000,

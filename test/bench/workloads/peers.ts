@@ -38,7 +38,7 @@ interface Which {
 
 /** Enough for a compiler that looks at what is called often. */
 const warmUpJobs = 3_000;
-const warmUpProbes = 100;
+const warmUpProbes = 1_000;
 const syncJobs = 10_000;
 
 export async function peers(
