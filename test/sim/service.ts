@@ -68,6 +68,8 @@ export class Service implements Listener {
 	readonly revokedSince = new Map<string, number>();
 	/** Since when the robot has no session here; absent while it has one. By robot id. */
 	readonly awaySince = new Map<string, number>();
+	/** The absence before that, of robots that are back. */
+	readonly wasAway = new Map<string, { since: number; until: number }>();
 	wallError = 0;
 	/** Its store has failed it: what it remembers counts for nothing any more. */
 	broken = false;
@@ -304,6 +306,10 @@ export class Service implements Listener {
 				};
 				const session = await engine.connect(hello, watched, socket);
 				current.set(hello.robot_id, mark);
+				const since = this.awaySince.get(hello.robot_id);
+				if (since !== undefined) {
+					this.wasAway.set(hello.robot_id, { since, until: this.monotonic });
+				}
 				this.awaySince.delete(hello.robot_id);
 				return {
 					...loose(session),

@@ -35,6 +35,7 @@ export class Submitter {
 	lostAnswers = 0;
 	readonly #hooks: SubmitterHooks;
 	#open = 0;
+	#followers = 0;
 
 	constructor(hooks: SubmitterHooks) {
 		this.#hooks = hooks;
@@ -43,6 +44,11 @@ export class Submitter {
 	/** Whether somebody still asks for something. */
 	get busy(): boolean {
 		return this.#open > 0;
+	}
+
+	/** Nobody asks for anything but how jobs end. */
+	get onlyFollows(): boolean {
+		return this.#open === this.#followers;
 	}
 
 	/** Starts everything that the plan wants of this job. */
@@ -122,6 +128,7 @@ export class Submitter {
 	}
 
 	async #follow(job: PlannedJob, jobId: string): Promise<void> {
+		this.#followers += 1;
 		for (;;) {
 			const now = await this.#once(
 				(engine, signal) => this.#saw(engine.job(jobId, longPollMs, signal)),
@@ -130,6 +137,7 @@ export class Submitter {
 			if (now && isFinal(now.state)) break;
 			await this.#sleep(200);
 		}
+		this.#followers -= 1;
 		if (!job.retry) return;
 		const key = `${job.key}/retry`;
 		const again = await this.#insist('retry', key, true, (engine) => engine.retry(jobId, admin));

@@ -41,7 +41,10 @@ export class Watchman {
 
 	/** A loss was committed: had the robot really been away for so long while the service counted? */
 	checkLoss(robotId: string, policy: Policy, jobId: string): void {
-		const awayMs = this.#countedAway(robotId, this.#stoodStillLongAt, jobId);
+		const awayMs = Math.max(
+			this.#countedAway(robotId, this.#stoodStillLongAt, jobId),
+			this.#countedBefore(robotId),
+		);
 		const { waitMs } = policy.onLoss;
 		if (awayMs >= waitMs - this.#countedMs) return;
 		this.#world.breaks({
@@ -240,6 +243,16 @@ export class Watchman {
 		// A robot is given up only while the service counts, and it counts anew after a long stop.
 		const countsSince = Math.max(readySince, service.monotonicAt(stoodStillAt));
 		return monotonic - Math.max(since, countsSince + options.recoveryGraceMs);
+	}
+
+	/** It came back while its loss was on the way to the disk: what was decided before counts. */
+	#countedBefore(robotId: string): number {
+		const { service, plan } = this.#world;
+		const { wasAway, readySince, options, monotonic } = service;
+		const before = wasAway.get(robotId);
+		if (!before || readySince === undefined) return 0;
+		if (monotonic - before.until > 4 * plan.commitMs + 1_000) return 0;
+		return before.until - Math.max(before.since, readySince + options.recoveryGraceMs);
 	}
 
 	get #countedMs(): number {
