@@ -296,9 +296,7 @@ export class World {
 			for (const violation of this.watchman.disagreements()) this.breaks(violation);
 		}
 		const forgotten = () =>
-			this.submitter.onlyFollows
-				? [...this.ledger.jobs.values()].filter(({ held }) => held)
-				: [];
+			this.submitter.onlyFollows ? [...this.ledger.jobs.values()].filter(({ held }) => held) : [];
 		do {
 			for (const { id } of forgotten()) this.submitter.release(id);
 			await this.until(() => this.watchman.isQuiet(true) || forgotten().length > 0, restMs);
