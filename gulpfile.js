@@ -26,6 +26,8 @@ const bundle = (entry, outfile, extra = {}) =>
 		logLevel: 'warning',
 		// Optional speed-ups of `ws` that n8n could not install; it does without.
 		external: ['bufferutil', 'utf-8-validate'],
+		// Places at which tests kill the service: not in what people install (dispatcher/store/fail-points.ts).
+		define: { FAIL_POINTS: 'false' },
 		...extra,
 	});
 

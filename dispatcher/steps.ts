@@ -5,6 +5,7 @@
 import { Problem } from '../protocol';
 import type { Clock } from './engine/clock';
 import type { Log } from './engine/context';
+import { failPoint } from './store/fail-points';
 
 /** In order, each with the exit code of a start that failed there. */
 export const startSteps = {
@@ -46,10 +47,12 @@ export class Steps {
 		this.#clock = clock;
 		this.#log = log;
 		this.#since = clock.monotonic();
+		failPoint('start:data folder');
 	}
 
 	/** The step before is over, this one begins. */
 	begin(step: StartStep): void {
+		failPoint(`start:${step}`);
 		if (step === this.#current) return;
 		this.#end();
 		this.#current = step;

@@ -7,6 +7,7 @@ import { runSteps } from './steps.mjs';
 
 /** @type {Record<string, string>} */
 const rows = {
+	2: 'fail-points',
 	3: 'power-loss',
 	5: 'damage',
 	11: 'fencing',

@@ -12,6 +12,7 @@
  * settled, and so sees what it did.
  */
 import { Problem } from '../../protocol';
+import { failPoint } from '../store/fail-points';
 import { StoreFull } from '../store/open';
 import type { Deed, DeedName, Deeds, Head, Queue, ReadName, Reads, Store } from '../store/store';
 
@@ -178,6 +179,7 @@ export class Turns {
 		this.#hooks.fill(turn);
 		turn.close();
 		const low = this.#hooks.low();
+		failPoint('turn:planned');
 		try {
 			// The store answers in order, so these reads see this commit.
 			const [answers, ...read] = await Promise.all([
@@ -185,6 +187,7 @@ export class Turns {
 				...low.map((queue) => this.#store.read('heads', queue)),
 				...turn.questions.map(({ name, args }) => this.#store.read(name, args)),
 			]);
+			failPoint('turn:committed');
 			const windows = read as Head[][];
 			turn.release();
 			for (const [i, settle] of turn.settlers.entries()) settle(answers[i] as never);
@@ -196,6 +199,7 @@ export class Turns {
 				this.#hooks.refilled(queue, heads, all ? Infinity : heads.length);
 				this.#nudged = true;
 			}
+			failPoint('turn:settled');
 		} catch (error) {
 			turn.release();
 			for (const queue of low) this.#hooks.refilled(queue, undefined, queue.limit);

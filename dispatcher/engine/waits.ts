@@ -7,6 +7,7 @@
  */
 import { isFinal, Problem, type Wait, type WaitRequest } from '../../protocol';
 import type { StoredWait } from '../store/store';
+import { failPoint } from '../store/fail-points';
 import type { Context } from './context';
 import type { Caller } from './index';
 import { jobView } from './views';
@@ -214,12 +215,14 @@ export class Waits {
 		const { stored } = wait;
 		wait.delivering = true;
 		try {
+			failPoint('wait:poking');
 			const outcome = await this.#callbacks
 				.post(stored.resumeUrl!, {
 					waitId: stored.id,
 					nonce: stored.nonce,
 				})
 				.then(judge, (error: Error) => ({ end: undefined, say: error.message }));
+			failPoint('wait:poked');
 			if (stored.state !== 'due') return;
 			if (outcome.end) await this.#end(wait, outcome.end, outcome.say);
 			else await this.#tryLater(wait, outcome.say);

@@ -12,6 +12,7 @@ import { type CallName, calls, limits, paths, Problem } from '../../protocol';
 import { id as idSchema, robotName } from '../../protocol/schemas/words';
 import { noQuery, queryReader, validatorOf } from '../../protocol/schemas';
 import type { Caller } from '../engine';
+import { failPoint } from '../store/fail-points';
 import type { Door, House } from './door';
 import { Type } from 'typebox';
 
@@ -119,7 +120,9 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				reply,
 				signal: () => signalOf(house, reply),
 			};
+			if (method !== 'GET') failPoint('door:heard');
 			const answer = await door.run(ask, house);
+			if (method !== 'GET') failPoint('door:done');
 			if (reply.sent) return reply;
 			if (answer === undefined) return reply.code(204).send();
 			reply.code(door.status ?? 200);

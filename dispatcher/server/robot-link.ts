@@ -36,6 +36,7 @@ import { kinds } from '../../kinds';
 import { decodeOutput } from '../../protocol/frames';
 import { robots, validatorOf, type Validator } from '../../protocol/schemas';
 import type { RobotSession, RobotSink } from '../engine';
+import { failPoint } from '../store/fail-points';
 import { problemOf } from './app';
 import type { House } from './door';
 import { proves } from './fleet-doors';
@@ -227,10 +228,12 @@ export class RobotLink implements RobotSink {
 				session.heartbeat(metricsOf(payload as RobotMessages['heartbeat']));
 				return this.#say('heartbeat', {}, id);
 			case 'job_accepted':
+				failPoint('link:accepted');
 				return session.accepted(payload as RobotMessages['job_accepted']);
 			case 'job_rejected':
 				return session.rejected(payload as RobotMessages['job_rejected']);
 			case 'job_result':
+				failPoint('link:result');
 				return session.result(payload as RobotMessages['job_result']);
 			case 'status_update':
 				return session.status(payload as RobotMessages['status_update']);
@@ -271,6 +274,7 @@ export class RobotLink implements RobotSink {
 		}
 		const frame = decodeOutput(data);
 		if (!frame) throw new Problem('bad-message', { reason: 'this is not an intact output frame' });
+		failPoint('link:output');
 		this.#session.output(frame);
 	}
 
@@ -300,6 +304,7 @@ export class RobotLink implements RobotSink {
 			this.#session = session;
 			this.#state = 'registered';
 			this.#keeper.proved(this);
+			failPoint('link:registered');
 			this.#sayRegistered(session, protocol, id);
 		} catch (error) {
 			if (this.#isClosed()) return;
@@ -339,10 +344,13 @@ export class RobotLink implements RobotSink {
 	// The engine's voice. Never blocks and never throws: a dead socket is told by its close.
 
 	assign(assignment: JobAssignment): void {
+		failPoint('link:assigning');
 		this.#sayOrKeep('job_assignment', assignment);
+		failPoint('link:assigned');
 	}
 
 	cancel(cancel: CancelJob): void {
+		failPoint('link:cancelling');
 		this.#sayOrKeep('cancel_job', cancel);
 	}
 
@@ -351,11 +359,14 @@ export class RobotLink implements RobotSink {
 	}
 
 	resultAck(ack: ResultAck): void {
+		failPoint('link:acknowledging');
 		this.#sayOrKeep('result_ack', ack);
+		failPoint('link:acknowledged');
 	}
 
 	outputAck(ack: OutputAck): void {
 		this.#sayOrKeep('output_ack', ack);
+		failPoint('link:output-acknowledged');
 	}
 
 	outputCredit(credit: OutputCredit): void {

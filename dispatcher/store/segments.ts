@@ -36,6 +36,7 @@ import {
 import { dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { type Stream, streams } from '../../protocol';
+import { failPoint } from './fail-points';
 
 /** What a record is a piece of. */
 export interface RecordName {
@@ -123,7 +124,9 @@ export class Segments {
 				written += bytes;
 				left = without(left, bytes);
 			}
+			failPoint('segment:written');
 			fdatasyncSync(file);
+			failPoint('segment:synced');
 			// The name of a new file is data of its folder.
 			if (position === 0) syncFolder(this.#folder);
 		}

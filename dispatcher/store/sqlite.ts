@@ -12,6 +12,7 @@ import { limits, Problem } from '../../protocol';
 import { walDamage } from '../../protocol/wal';
 import { copyWhileLiving, demandRoom, sizeOf, syncFile, syncFolderOf } from './copies';
 import { deedsOn, type DeedsOfStore } from './deeds';
+import { failPoint, failPointsArmed } from './fail-points';
 import { migrations } from './migrations';
 import { Outputs } from './output';
 import { readsOn, type ReadsOfStore } from './reads';
@@ -129,11 +130,16 @@ export class SqliteStore {
 
 	#commit(deeds: readonly Deed[]): DeedAnswer[] {
 		this.#db.exec('BEGIN IMMEDIATE');
+		failPoint('store:begun');
 		try {
 			const answers = deeds.map((deed) => this.#deed(deed));
+			failPoint('store:done');
 			// What the rows refer to is on disk before they are.
 			this.#outputs.flush();
+			failPoint('store:flushed');
 			this.#db.exec('COMMIT');
+			failPoint('store:committed');
+			if (failPointsArmed) for (const deed of deeds) failPoint(`did:${deed.do}`);
 			this.#outputs.committed();
 			return answers;
 		} catch (error) {
@@ -213,7 +219,9 @@ export class SqliteStore {
 
 	#deed(deed: Deed): DeedAnswer {
 		const perform = this.#deeds[deed.do] as (input: Deeds[DeedName]['in']) => DeedAnswer;
-		return perform(deed.with);
+		const answer = perform(deed.with);
+		if (failPointsArmed) failPoint(`deed:${deed.do}`);
+		return answer;
 	}
 }
 

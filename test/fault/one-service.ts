@@ -54,6 +54,58 @@ export class OneService {
 		}
 	}
 
+	/**
+	 * As `use`, with a service that is started again whenever it dies: `first` holds for its first life
+	 * alone. `body` begins at once, so whoever asks must be ready to ask again.
+	 */
+	static async useMortal(
+		first: Record<string, string>,
+		env: Record<string, string>,
+		body: (house: OneService) => Promise<void>,
+		died: () => void,
+	): Promise<void> {
+		const folder = mkdtempSync(join(tmpdir(), 'robot-fleet-fault-'));
+		const house = new OneService(folder, builtPrograms(folder), await quietPort(), env);
+		let good = false;
+		let over = false;
+		const keepAlive = async () => {
+			for (let extra = first; !over; extra = {}) {
+				house.service.start(extra);
+				const end = await house.service.exit;
+				if (over) return;
+				died();
+				// Any other end than the one it was sentenced to is a failure of its own.
+				if (end !== 'SIGKILL') throw new Error(`the service ended with ${end}`);
+			}
+		};
+		const alive = keepAlive();
+		try {
+			await Promise.race([body(house), alive]);
+			good = true;
+		} finally {
+			over = true;
+			await Promise.all([house.service, ...house.#others].map((program) => program.kill()));
+			await alive.catch(() => undefined);
+			if (good) rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+			else process.stderr.write(`everything is kept in ${folder}\n`);
+		}
+	}
+
+	/** A robot with this token; it connects when the service is there. */
+	async robot(
+		name: string,
+		token: string,
+		env: Record<string, string>,
+		slots: number,
+	): Promise<void> {
+		const data = join(this.folder, name);
+		const server = this.service.url;
+		const agent = new AgentProgram(this.#bundles, server, { name, data, slots, env });
+		this.#others.push(agent);
+		agent.start(token);
+		await agent.connected();
+	}
+
 	/** A robot that is connected; `server` when it dials another address than the service's own. */
 	async agent(
 		name: string,

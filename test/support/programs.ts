@@ -87,12 +87,12 @@ class Program {
 		return this.#exit;
 	}
 
-	protected launch(args: readonly string[]): void {
+	protected launch(args: readonly string[], env: Record<string, string> = {}): void {
 		if (this.lives) throw new Error(`${this.#bundle} runs already`);
 		const stderr = openSync(this.log, 'a');
 		const [program, ...rest] = [...this.through, process.execPath, this.#bundle, ...args];
 		const child = spawn(program!, rest, {
-			env: { ...programEnv(), ...this.#env },
+			env: { ...programEnv(), ...this.#env, ...env },
 			stdio: ['ignore', 'pipe', stderr],
 		});
 		closeSync(stderr);
@@ -184,8 +184,9 @@ export class ServiceProgram extends Program {
 		return new FleetClient(httpSend({ url: this.url, key: this.adminKey }));
 	}
 
-	start(): void {
-		this.launch(['serve', '--data', this.data, '--port', String(this.port)]);
+	/** With `env` for this life alone. */
+	start(env: Record<string, string> = {}): void {
+		this.launch(['serve', '--data', this.data, '--port', String(this.port)], env);
 	}
 
 	async ready(): Promise<void> {

@@ -1,0 +1,127 @@
+/**
+ * Row 2: the service is killed at every named place of its code, not only at random ones, and a day's
+ * work ends as if nothing had been. The bundle of this test has the places compiled in; what people
+ * install has not.
+ */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { deedsOn } from '../../dispatcher/store/deeds';
+import { failPoints } from '../../dispatcher/store/fail-points';
+import { dice } from '../support/dice';
+import { howMany, say, seed, thorough } from '../support/proof';
+import { OneService } from './one-service';
+import { WorkingDay } from './working-day';
+
+/** Deeds that a day without damage, full disks or restores does not do, and those of a clock's minute. */
+const rare = new Set([
+	'rewindOutput',
+	'markOutput',
+	'purgeOutput',
+	'compactOutput',
+	'shiftBackOffs',
+	'sweepDuplicates',
+	'lateResult',
+	'waitFor',
+	'progress',
+	'purge',
+	'revokeToken',
+	'robotsSeen',
+]);
+const deeds = Object.keys(deedsOn({} as never, {} as never)).filter((name) => !rare.has(name));
+const places = [
+	...Object.keys(failPoints),
+	...deeds.flatMap((name) => [`deed:${name}`, `did:${name}`]),
+];
+/** 20 kills of each in the long run. */
+const days = howMany(6, places.length * 20);
+
+jest.setTimeout(60_000 + days * 90_000);
+
+let folder: string;
+const given = process.env.ROBOT_FLEET_SERVICE_JS;
+
+beforeAll(async () => {
+	folder = mkdtempSync(join(tmpdir(), 'robot-fleet-points-'));
+	const outfile = join(folder, 'robot-fleet.js');
+	await build({
+		entryPoints: [join(__dirname, '../../dispatcher/main.ts')],
+		outfile,
+		bundle: true,
+		platform: 'node',
+		external: ['bufferutil', 'utf-8-validate'],
+		define: { FAIL_POINTS: 'true' },
+		logLevel: 'error',
+	});
+	process.env.ROBOT_FLEET_SERVICE_JS = outfile;
+});
+
+afterAll(() => {
+	if (given === undefined) delete process.env.ROBOT_FLEET_SERVICE_JS;
+	else process.env.ROBOT_FLEET_SERVICE_JS = given;
+	rmSync(folder, { recursive: true, force: true });
+});
+
+test('the service may be killed between any two steps: nothing is lost, nothing begins twice, all ends once', async () => {
+	const chance = dice(seed);
+	const shuffled = places
+		.map((place) => ({ place, at: chance() }))
+		.sort((a, b) => a.at - b.at)
+		.map(({ place }) => place);
+	const reached = new Set<string>();
+	const missed: string[] = [];
+	const wrong: string[] = [];
+	let kills = 0;
+	for (let n = 0; n < days; n += 1) {
+		const place = shuffled[n % shuffled.length]!;
+		// A start passes its steps once.
+		const pass = place.startsWith('start:')
+			? 1
+			: 1 + Math.floor(n / shuffled.length) + Math.floor(chance() * 2);
+		const died = await oneDay(`${place}:${pass}`, wrong);
+		kills += died;
+		if (died > 0) reached.add(place);
+		else missed.push(`${place}:${pass}`);
+		if (thorough && n % 20 === 19) process.stdout.write(`… ${n + 1} days, ${kills} kills\n`);
+	}
+	say(2, {
+		places: places.length,
+		reached: reached.size,
+		days,
+		kills,
+		wrong: wrong.length,
+		...(missed.length > 0 && thorough ? { 'never passed': missed.join(' ') } : {}),
+	});
+	expect(wrong).toEqual([]);
+	expect(kills).toBeGreaterThan(days / 2);
+});
+
+test('what people install has no such places', () => {
+	const bundle = readFileSync(join(__dirname, '../../dispatcher/dist/robot-fleet.js'), 'utf8');
+	expect(bundle).toContain('compiledIn = false');
+});
+
+/** Answers how often the service died; what is wrong in the evening is added to `wrong`. */
+async function oneDay(failAt: string, wrong: string[]): Promise<number> {
+	const { url, begin } = await WorkingDay.open();
+	let died = 0;
+	let day: WorkingDay | undefined;
+	try {
+		await OneService.useMortal(
+			{ ROBOT_FLEET_FAIL_AT: failAt },
+			{ ROBOT_FLEET_N8N_URL: url },
+			async (house) => {
+				day = begin(house);
+				await day.live();
+				wrong.push(...(await day.check()).map((text) => `${failAt}: ${text}`));
+			},
+			() => (died += 1),
+		);
+	} catch (error) {
+		throw new Error(`killed at ${failAt}: ${(error as Error).message}`, { cause: error });
+	} finally {
+		await day?.close();
+	}
+	return died;
+}
