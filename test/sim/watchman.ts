@@ -56,12 +56,15 @@ export class Watchman {
 
 	/** What service and robots believe differently of attempts. */
 	disagreements(): Violation[] {
-		const { ledger, robots, struck } = this.#world;
+		const { kernel, ledger, plan, robots, struck } = this.#world;
 		const found: Violation[] = [];
+		const underWayMs = 2 * plan.latencyMs + 2 * plan.commitMs;
 		for (const robot of robots) {
 			const theirs = new Map(robot.held.map((held) => [held.job_id, held]));
 			for (const hold of ledger.holds.values()) {
 				if (hold.robotId !== robot.robotId) continue;
+				// The assignment, or the answer to it, is on its way.
+				if (kernel.now < hold.assignedAt + underWayMs) continue;
 				const held = theirs.get(hold.jobId);
 				const named = `attempt ${hold.number} of ${robot.name}`;
 				if (held?.epoch !== hold.epoch) {
@@ -69,6 +72,8 @@ export class Watchman {
 					if (!hold.running && (struck['agent-disk-full'] || struck['disk-full'])) continue;
 					found.push({ law: 'I15', jobId: hold.jobId, text: `${named} is held, it knows nothing` });
 				} else if (held.state !== 'accepted' && !hold.running) {
+					// A start that the full disk refused is told again when it is asked for.
+					if (struck['disk-full']) continue;
 					found.push({
 						law: 'I15',
 						jobId: hold.jobId,
