@@ -7,7 +7,13 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { SecureContextOptions } from 'node:tls';
+import fastify, {
+	type FastifyInstance,
+	type FastifyReply,
+	type FastifyRequest,
+	type FastifyServerOptions,
+} from 'fastify';
 import { type CallName, calls, limits, paths, Problem } from '../../protocol';
 import { id as idSchema, robotName } from '../../protocol/schemas/words';
 import { noQuery, queryReader, validatorOf } from '../../protocol/schemas';
@@ -26,14 +32,16 @@ export interface AppOptions {
 	house: House;
 	doors: Partial<Record<CallName, Door>>;
 	hostGate: HostGate;
+	/** Absent = plain HTTP. */
+	tls?: SecureContextOptions;
 }
 
 const noBody = validatorOf(Type.Object({}, { additionalProperties: false }));
 const idOf = validatorOf(idSchema('id'), 'id');
 const robotOf = validatorOf(robotName('robot'), 'id');
 
-export function createApp({ house, doors, hostGate }: AppOptions): FastifyInstance {
-	const app = fastify({
+export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyInstance {
+	const options: FastifyServerOptions = {
 		logger: false,
 		bodyLimit: limits.maxBodyBytes,
 		exposeHeadRoutes: false,
@@ -45,7 +53,12 @@ export function createApp({ house, doors, hostGate }: AppOptions): FastifyInstan
 		frameworkErrors: (error, request, reply) =>
 			refuse(house, error, request, reply as FastifyReply),
 		clientErrorHandler: refuseGarbage,
-	});
+	};
+	// Who does not get to the end of a handshake is not waited for either.
+	const https = tls && { ...tls, handshakeTimeout: limits.authenticateMs };
+	const app: FastifyInstance = https
+		? (fastify({ ...options, https } as FastifyServerOptions) as FastifyInstance)
+		: fastify(options);
 
 	const listed = new Map(
 		Object.values(calls).map((call) => [`${call.method} ${routeOf(call.path)}`, call]),
@@ -117,7 +130,7 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				caller: request.caller!,
 				request,
 				reply,
-				signal: () => signalOf(house, reply),
+				signal: () => signalOf(house, reply, request.caller),
 			};
 			const answer = await door.run(ask, house);
 			if (reply.sent) return reply;
@@ -143,9 +156,9 @@ function callerOf(house: House, request: FastifyRequest, scope: string): Caller 
 	return caller;
 }
 
-function signalOf(house: House, reply: FastifyReply): AbortSignal {
+function signalOf(house: House, reply: FastifyReply, caller?: Caller): AbortSignal {
 	const controller = new AbortController();
-	house.waiting.add(controller);
+	house.waiting.set(controller, caller?.keyId);
 	reply.raw.once('close', () => {
 		house.waiting.delete(controller);
 		controller.abort();

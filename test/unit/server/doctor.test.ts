@@ -15,6 +15,13 @@ const well: ServiceStatus = {
 	retention: { lastAt: now - 1000, purged: 3, backlog: 0 },
 	lastBackup: { at: now - dayMs, bytes: 2 ** 20 },
 	restored: null,
+	doors: {
+		api: 'http://127.0.0.1:8765',
+		robots: null,
+		dial: 'http://127.0.0.1:8765',
+		inTheOpen: false,
+		certificate: null,
+	},
 };
 const wrong = (status: Partial<ServiceStatus>, since = now - 100 * dayMs) =>
 	serviceFindings({ ...well, ...status }, since, now)
