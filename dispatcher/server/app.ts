@@ -122,6 +122,7 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 			} else if (value !== undefined) {
 				noBody.parse(value);
 			}
+			let waits: AbortSignal | undefined;
 			const ask = {
 				id: param ? params[param]! : '',
 				kind: params.kind ?? '',
@@ -130,10 +131,15 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				caller: request.caller!,
 				request,
 				reply,
-				signal: () => signalOf(house, reply, request.caller),
+				signal: () => {
+					// The key may have been revoked while the body came in.
+					if (scope !== null) callerOf(house, request, scope);
+					return (waits = signalOf(house, reply, request.caller));
+				},
 			};
 			const answer = await door.run(ask, house);
 			if (reply.sent) return reply;
+			if (waits?.reason instanceof Problem) throw waits.reason;
 			if (answer === undefined) return reply.code(204).send();
 			reply.code(door.status ?? 200);
 			return answer;

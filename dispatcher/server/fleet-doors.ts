@@ -85,7 +85,8 @@ export const fleetDoors = {
 		async run({ id, caller }, { engine, waiting }) {
 			await engine.revokeKey(id, caller);
 			// What it has asked for before is over too, however long it would have been answered.
-			for (const [answer, keyId] of waiting) if (keyId === id) answer.abort();
+			const over = new Problem('bad-key');
+			for (const [answer, keyId] of waiting) if (keyId === id) answer.abort(over);
 		},
 	}),
 
