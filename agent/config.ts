@@ -253,7 +253,8 @@ function readServer(
 		return undefined;
 	}
 	const url = typeof value === 'string' ? URL.parse(value) : null;
-	if (url !== null && /^wss?:$/.test(url.protocol)) url.protocol = url.protocol.replace('ws', 'http');
+	if (url !== null && /^wss?:$/.test(url.protocol))
+		url.protocol = url.protocol.replace('ws', 'http');
 	if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
 		mistakes.push(`${source} must be an http:// or https:// address.`);
 		return undefined;

@@ -40,7 +40,10 @@ export async function enrol(call: EnrolCall): Promise<void> {
 	await pRetry(
 		async () => {
 			const { robotId, hubId, name } = await ask(call);
-			identity.enrolled({ robotId, hubId, name }, { pin: trust?.pin, tokenId: readToken(token).id });
+			identity.enrolled(
+				{ robotId, hubId, name },
+				{ pin: trust?.pin, tokenId: readToken(token).id },
+			);
 		},
 		{
 			retries: Infinity,

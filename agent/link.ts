@@ -306,8 +306,7 @@ class Session implements Line {
 		const refusal = refusalOf(code, this.#parts);
 		if (refusal !== undefined) {
 			const elsewhere = code === closeCodes.badMachine || code === closeCodes.tooMany;
-			const final =
-				code === closeCodes.badKey || (elsewhere && this.#parts.canRejoin('elsewhere'));
+			const final = code === closeCodes.badKey || (elsewhere && this.#parts.canRejoin('elsewhere'));
 			return new LinkRefused(said ? `${refusal} (${said})` : refusal, final);
 		}
 		return new Error(this.#reason ?? `the service closed the line (${code} ${said})`.trim());

@@ -95,11 +95,8 @@ const settings = {
 		undefined,
 		listenOf,
 	),
-	tlsCert: setting<string | undefined>(
-		'--tls-cert',
-		['ROBOT_FLEET_TLS_CERT'],
-		undefined,
-		(value) => resolve(value),
+	tlsCert: setting<string | undefined>('--tls-cert', ['ROBOT_FLEET_TLS_CERT'], undefined, (value) =>
+		resolve(value),
 	),
 	tlsKey: setting<string | undefined>('--tls-key', ['ROBOT_FLEET_TLS_KEY'], undefined, (value) =>
 		resolve(value),

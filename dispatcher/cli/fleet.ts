@@ -141,8 +141,7 @@ export function addFleet(program: Command, terminal: Terminal): void {
 		tell(flags, await client(flags).robots(), robotTable),
 	);
 	sub(robots, 'show <robot>', 'show one robot, by name or id', 'show build-01').action(
-		async (robot: string, flags: Flags) =>
-			tell(flags, await client(flags).robot(robot), robotCard),
+		async (robot: string, flags: Flags) => tell(flags, await client(flags).robot(robot), robotCard),
 	);
 	const oneRobot = ({ name, status }: Robot) => `${name} is ${status}\n`;
 	sub(robots, 'pause <robot>', 'give a robot no new jobs', 'pause build-01').action(
@@ -393,11 +392,9 @@ const cloneStories: Record<Clone['how'], string> = {
 };
 
 function cloneText(name: string, { how, address, firstAt, lastAt, times }: Clone): string {
-	const seen = times === 1 ? when(lastAt) : `${times} times from ${when(firstAt)} to ${when(lastAt)}`;
-	const offer =
-		how === 'moved'
-			? `; if it moved there: robot-fleet robots allow-move ${name}`
-			: '';
+	const seen =
+		times === 1 ? when(lastAt) : `${times} times from ${when(firstAt)} to ${when(lastAt)}`;
+	const offer = how === 'moved' ? `; if it moved there: robot-fleet robots allow-move ${name}` : '';
 	return `${cloneStories[how]} (${seen}, from ${address}) and was turned away; enroll that one anew with: robot-fleet token create${offer}`;
 }
 

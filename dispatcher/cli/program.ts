@@ -86,7 +86,10 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--host <host>', 'address to listen on (default 127.0.0.1)')
 		.option('--port <port>', 'port to listen on, 0 = any free one (default 8765)')
 		.option('--robots-listen <host:port>', 'a second door that only robots can use')
-		.option('--tls-cert <file>', 'certificate for other addresses than loopback, read anew when it changes')
+		.option(
+			'--tls-cert <file>',
+			'certificate for other addresses than loopback, read anew when it changes',
+		)
 		.option('--tls-key <file>', 'private key of that certificate')
 		.option('--insecure', 'allow other addresses than loopback without TLS')
 		.option('--public-url <url>', 'how others reach the service')

@@ -60,6 +60,13 @@ export async function* download(
 	}
 }
 
+/** What the service says before a body. */
+export async function headersOf(address: Address, path: string): Promise<http.IncomingHttpHeaders> {
+	const response = await open(address, path, { method: 'GET', accept: '*/*', timeoutMs: marginMs });
+	response.resume();
+	return response.headers;
+}
+
 /** One event of the output stream, as the service said it. */
 export interface OutputEvent {
 	event: string;

@@ -117,11 +117,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 	const door = new RobotsDoor(house, options.heartbeatMs);
 	const apps: FastifyInstance[] = [];
 
-	const open = async (
-		names: readonly CallName[],
-		gate: HostGate,
-		at: Listen,
-	) => {
+	const open = async (names: readonly CallName[], gate: HostGate, at: Listen) => {
 		const some = Object.fromEntries(names.map((name) => [name, doors[name]]));
 		const tls = at.tls ? certificate!.context : undefined;
 		const app = createApp({ house, doors: some, hostGate: gate, tls });

@@ -129,7 +129,8 @@ test('row 39: a token used in parallel enrolls as many robots as it says, and it
 	const tries = howMany(1_000, 10_000);
 	const uses = 3;
 	const logged: string[] = [];
-	const log = (text: string, facts?: object) => void logged.push(`${text} ${JSON.stringify(facts)}`);
+	const log = (text: string, facts?: object) =>
+		void logged.push(`${text} ${JSON.stringify(facts)}`);
 	await using house = await WholeHouse.open({}, { debug: log, info: log, warn: log, error: log });
 	const { token, tokenId } = await house.client.createToken({ uses });
 	const { url } = house.service;
@@ -262,10 +263,7 @@ test('row 42: a revoked key is refused, and what waits for it ends, within a sec
 			() => 'answered',
 			(error: { code?: string }) => error.code,
 		);
-		const live = outputEvents(
-			{ url, key },
-			`/api/v1/jobs/${jobId}/output`,
-		)[Symbol.asyncIterator]();
+		const live = outputEvents({ url, key }, `/api/v1/jobs/${jobId}/output`)[Symbol.asyncIterator]();
 		const followed = live.next();
 		// Both are under way when a later call has been answered.
 		await client.job(jobId);
