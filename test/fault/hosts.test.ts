@@ -67,7 +67,8 @@ class Site implements AsyncDisposable {
 		const { hub } = this.network;
 		const [program, ...rest] = [...hub.through, process.execPath, this.bundles.service, ...args];
 		return new Promise((resolve, reject) => {
-			const child = spawn(program!, [...rest, '--data', this.service.data], { env: programEnv() });
+			const env = { ...programEnv(), ROBOT_FLEET_DATA: this.service.data };
+			const child = spawn(program!, rest, { env });
 			const said = { out: '', err: '' };
 			child.stdout.on('data', (text) => (said.out += text));
 			child.stderr.on('data', (text) => (said.err += text));
@@ -308,7 +309,7 @@ onHosts(
 			expect(starts[robot - 1]).toContain(job.jobId);
 			expect(job.result?.stdout.endsWith(`end of ${job.jobId}\n`)).toBe(true);
 		}
-		say(7, { hosts: 3, jobs, cuts, restarts, 'slow lines were': slow, 'started twice': 0 });
+		say(8, { hosts: 3, jobs, cuts, restarts, 'slow lines were': slow, 'started twice': 0 });
 	},
 );
 
@@ -336,7 +337,7 @@ onHosts('a robot on another host joins the service that n8n hosts', async () => 
 		builtHost(site.folder),
 		dataFolder,
 	];
-	const n8n = spawn(program!, rest, { env: programEnv(), stdio: ['ignore', 'pipe', 'inherit'] });
+	const n8n = spawn(program!, rest, { env: programEnv(), stdio: ['ignore', 'pipe', 'ignore'] });
 	const gone = new Promise<void>((resolve) => n8n.once('exit', () => resolve()));
 	site.keep({
 		kill: async () => {
