@@ -7,6 +7,7 @@ import { X509Certificate } from 'node:crypto';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { limits } from '../protocol';
+import { proxyFor } from './proxy';
 import { fingerprintIn } from './trust';
 
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
@@ -27,6 +28,8 @@ export interface AgentConfig {
 	readonly fingerprint: string | undefined;
 	/** PEM of the authority that vouches for the service. */
 	readonly ca: string | undefined;
+	/** Through which the service is reached, as HTTPS_PROXY and NO_PROXY say. */
+	readonly proxy: string | undefined;
 	/** Longest time between two heartbeats; the service may ask for more of them. */
 	readonly heartbeatMs: number | undefined;
 	readonly stopGraceMs: number;
@@ -148,6 +151,7 @@ export function readConfig(
 	const insecure = readSwitch(pick('insecure', flags.insecure), mistakes);
 	const server = readServer(pick('server', flags.server), insecure, mistakes);
 	const fingerprint = readFingerprint(pick('fingerprint', flags.fingerprint), mistakes);
+	const proxy = server === undefined ? undefined : readProxy(server, env, mistakes);
 	const ca = readCa(pick('ca', flags.ca), readFile, mistakes);
 	const token = text('token', flags.token, 1_000);
 	const name = text('name', flags.name, maxNameLength);
@@ -195,6 +199,7 @@ export function readConfig(
 			insecure,
 			fingerprint,
 			ca,
+			proxy,
 			heartbeatMs: heartbeatS === undefined ? undefined : heartbeatS * 1_000,
 			stopGraceMs: (stopGraceS ?? 10) * 1_000,
 			maxOutputBytes: bytesOf(maxOutputMiB) ?? limits.maxOutputBytes,
@@ -290,6 +295,20 @@ function readFingerprint({ value, source }: Picked, mistakes: string[]): string 
 		);
 	}
 	return fingerprint;
+}
+
+function readProxy(
+	server: string,
+	env: Readonly<Record<string, string | undefined>>,
+	mistakes: string[],
+): string | undefined {
+	const proxy = proxyFor(new URL(server), env);
+	const protocol = proxy === undefined ? 'http:' : URL.parse(proxy)?.protocol;
+	if (protocol === 'http:' || protocol === 'https:') return proxy;
+	mistakes.push(
+		'HTTPS_PROXY must be an http:// or https:// address, or name this service in NO_PROXY.',
+	);
+	return undefined;
 }
 
 function readCa({ value, source }: Picked, read: Read, mistakes: string[]): string | undefined {

@@ -59,6 +59,7 @@ Example:
 
 A token carries the fingerprint of the service's certificate where no authority vouches for it; the
 robot trusts that one, and no other, until --fingerprint or a new token says otherwise.
+HTTPS_PROXY and NO_PROXY are honoured.
 
 A setting is taken from its flag, else from the environment (SERVER_URL, API_KEY,
 HEARTBEAT_INTERVAL, LOG_LEVEL, and ROBOT_FLEET_AGENT_NAME, _LABELS, _CAPABILITIES, _SLOTS,
@@ -147,7 +148,7 @@ async function main(): Promise<number> {
 	});
 	const bootId = randomUUID();
 	const { vouched, isNew: tokenIsNew } = latestWord(config, identity.vouched);
-	const trust = { pin: vouched.pin, ca: config.ca };
+	const trust = { pin: vouched.pin, ca: config.ca, proxy: config.proxy };
 	let sentence = '';
 	const newLink = (): InstanceType<typeof Link> =>
 		new Link({

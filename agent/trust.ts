@@ -11,12 +11,15 @@ import type { Duplex } from 'node:stream';
 import { connect, type TLSSocket } from 'node:tls';
 import { limits } from '../protocol';
 import type { Vouched } from './identity';
+import { tunnel } from './proxy';
 
 export interface Trust {
 	/** SHA-256 of the one certificate that is trusted, 64 hex digits; absent = the usual checks. */
 	readonly pin: string | undefined;
 	/** PEM of the authority that vouches for the service; absent = those this machine knows. */
 	readonly ca: string | undefined;
+	/** Through which the service is reached; absent = directly. */
+	readonly proxy?: string | undefined;
 }
 
 /** What is there may be somebody else. The message is one sentence for the owner. */
@@ -76,12 +79,15 @@ export class TrustingAgent extends Agent {
 	}
 }
 
-function open(host: string, port: number, { pin, ca }: Trust): Promise<TLSSocket> {
+async function open(host: string, port: number, trust: Trust): Promise<TLSSocket> {
+	const { pin, ca, proxy } = trust;
+	const through = proxy === undefined ? {} : { socket: await tunnel(proxy, host, port) };
 	const where = `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
 	return new Promise((resolve, reject) => {
 		const socket = connect({
 			host,
 			port,
+			...through,
 			...(isIP(host) === 0 && { servername: host }),
 			...(ca !== undefined && { ca }),
 			minVersion: 'TLSv1.3',

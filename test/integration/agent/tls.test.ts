@@ -1,5 +1,7 @@
 /** The agent and certificates: whom it talks to, whom not, and what it says then. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { closeCodes } from '../../../protocol';
@@ -26,11 +28,57 @@ afterEach(async () => {
 	for (const one of [data, folder]) rmSync(one, { recursive: true, force: true });
 });
 
-const start = (...args: string[]) => {
-	const agent = new AgentProcess(['--data', data, '--name', 'r1', ...args]);
+const startWith = (env: Record<string, string>, ...args: string[]) => {
+	const agent = new AgentProcess(['--data', data, '--name', 'r1', ...args], { ...noProxy, ...env });
 	agents.push(agent);
 	return agent;
 };
+const start = (...args: string[]) => startWith({}, ...args);
+/** Whatever the machine that runs the tests is behind. */
+const noProxy = {
+	HTTPS_PROXY: '',
+	https_proxy: '',
+	ALL_PROXY: '',
+	all_proxy: '',
+	NO_PROXY: '',
+	no_proxy: '',
+};
+
+/** A real proxy for tunnels, which writes down what it was asked. */
+class Proxy implements AsyncDisposable {
+	readonly asked: { at: string | undefined; login: string }[] = [];
+	readonly #server = createServer();
+	readonly #sockets = new Set<Socket>();
+
+	static async open(answer = 200): Promise<Proxy> {
+		const proxy = new Proxy();
+		proxy.#server.on('connect', (request, socket: Socket) => {
+			const login = String(request.headers['proxy-authorization']).replace('Basic ', '');
+			proxy.asked.push({ at: request.url, login: Buffer.from(login, 'base64').toString() });
+			if (answer !== 200) return socket.end(`HTTP/1.1 ${answer} No\r\n\r\n`);
+			const { hostname, port } = new URL(`http://${request.url}`);
+			const there = connect(Number(port), hostname, () => {
+				socket.write('HTTP/1.1 200 Connection established\r\n\r\n');
+				socket.pipe(there).pipe(socket);
+			});
+			for (const end of [socket, there]) {
+				proxy.#sockets.add(end);
+				end.on('error', () => end.destroy());
+			}
+		});
+		await new Promise<void>((resolve) => proxy.#server.listen(0, '127.0.0.1', resolve));
+		return proxy;
+	}
+
+	get port(): number {
+		return (this.#server.address() as AddressInfo).port;
+	}
+
+	async [Symbol.asyncDispose](): Promise<void> {
+		for (const socket of this.#sockets) socket.destroy();
+		await new Promise((resolve) => this.#server.close(resolve));
+	}
+}
 const tokenWith = (pin: string) => `rf1.0${agents.length}.secret.${pin}`;
 const joined = /^connected as r1/m;
 const identity = () => JSON.parse(readFileSync(join(data, 'identity.json'), 'utf8'));
@@ -135,6 +183,45 @@ describe('a certificate of an authority', () => {
 		expect(await agent.exit).toBe(2);
 		expect(agent.stderr).toMatch(/--fingerprint must be the SHA-256/);
 		expect(agent.stderr).toMatch(/--ca \/nowhere must be a file with a certificate/);
+	});
+});
+
+describe('a proxy', () => {
+	test('is gone through when HTTPS_PROXY says so; nothing but the address is said to it', async () => {
+		const pair = await certificate();
+		await open(pair);
+		await using proxy = await Proxy.open();
+		const args = ['--server', hub.url, '--token', tokenWith(pair.fingerprint)];
+		const agent = startWith(
+			{ HTTPS_PROXY: `http://me:pass%20word@127.0.0.1:${proxy.port}` },
+			...args,
+		);
+		await agent.untilPrinted(joined);
+		const at = new URL(hub.url).host;
+		expect(proxy.asked).toEqual([
+			// To enroll, and for the link.
+			{ at, login: 'me:pass word' },
+			{ at, login: 'me:pass word' },
+		]);
+		expect(agent.stderr).not.toContain('pass');
+	});
+
+	test('is left alone where NO_PROXY names the service', async () => {
+		const pair = await certificate();
+		await open(pair);
+		const env = { HTTPS_PROXY: 'http://127.0.0.1:1', NO_PROXY: 'localhost, 127.0.0.1' };
+		const args = ['--server', hub.url, '--token', tokenWith(pair.fingerprint)];
+		await startWith(env, ...args).untilPrinted(joined);
+	});
+
+	test('that says no is named, and tried again', async () => {
+		const pair = await certificate();
+		await open(pair);
+		await using proxy = await Proxy.open(407);
+		const args = ['--server', hub.url, '--token', tokenWith(pair.fingerprint)];
+		const agent = startWith({ https_proxy: `http://127.0.0.1:${proxy.port}` }, ...args);
+		await agent.untilPrinted(/the proxy at 127\.0\.0\.1:\d+ answered 407/);
+		expect(hub.requests).toBe(0);
 	});
 });
 
