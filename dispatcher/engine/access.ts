@@ -16,7 +16,7 @@ import {
 	type TokenRecord,
 	type TokenRequest,
 } from '../../protocol';
-import type { StoredKey, StoredRobot, StoredToken } from '../store/store';
+import type { StoredKey, StoredToken } from '../store/store';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import type { Caller } from './index';
