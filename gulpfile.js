@@ -59,6 +59,7 @@ const embedded = () =>
 const service = () => program('dispatcher/main.ts', 'dispatcher/dist/robot-fleet.js');
 const agent = () => program('agent/main.ts', 'agent/dist/agent.js');
 
-exports.programs = parallel(service, agent);
+/** All that runs without n8n: what the tests of whole programs need. */
+exports.programs = parallel(service, agent, embedded);
 exports.build = series(clean, parallel(nodes, assets, embedded, service, agent));
 exports.default = exports.build;

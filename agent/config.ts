@@ -3,9 +3,12 @@
  * All mistakes are reported at once, each with its name and what is allowed. Reads no socket and
  * no data folder; whether a token is needed is decided later, when the identity is known.
  */
+import { X509Certificate } from 'node:crypto';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { limits } from '../protocol';
+import { proxyFor } from './proxy';
+import { fingerprintIn } from './trust';
 
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -21,6 +24,12 @@ export interface AgentConfig {
 	readonly slots: number;
 	readonly data: string;
 	readonly insecure: boolean;
+	/** Of the service's certificate; `none` = check it in the usual way. Absent = as the token says. */
+	readonly fingerprint: string | undefined;
+	/** PEM of the authority that vouches for the service. */
+	readonly ca: string | undefined;
+	/** Through which the service is reached, as HTTPS_PROXY and NO_PROXY say. */
+	readonly proxy: string | undefined;
 	/** Longest time between two heartbeats; the service may ask for more of them. */
 	readonly heartbeatMs: number | undefined;
 	readonly stopGraceMs: number;
@@ -42,6 +51,8 @@ export interface Flags {
 	data?: string;
 	config?: string;
 	insecure?: boolean;
+	fingerprint?: string;
+	ca?: string;
 	stopGrace?: string;
 	maxOutput?: string;
 	reserve?: string;
@@ -73,6 +84,12 @@ const settings = {
 	slots: { file: 'slots', flag: '--slots', env: 'ROBOT_FLEET_AGENT_SLOTS' },
 	data: { file: 'data', flag: '--data', env: 'ROBOT_FLEET_AGENT_DATA' },
 	insecure: { file: 'insecure', flag: '--insecure', env: 'ROBOT_FLEET_AGENT_INSECURE' },
+	fingerprint: {
+		file: 'fingerprint',
+		flag: '--fingerprint',
+		env: 'ROBOT_FLEET_AGENT_FINGERPRINT',
+	},
+	ca: { file: 'ca', flag: '--ca', env: 'ROBOT_FLEET_AGENT_CA' },
 	heartbeat: { file: 'heartbeatInterval', env: 'HEARTBEAT_INTERVAL' },
 	stopGrace: { file: 'stopGrace', flag: '--stop-grace', env: 'ROBOT_FLEET_AGENT_STOP_GRACE' },
 	maxOutput: { file: 'maxOutput', flag: '--max-output', env: 'ROBOT_FLEET_AGENT_MAX_OUTPUT' },
@@ -133,6 +150,9 @@ export function readConfig(
 
 	const insecure = readSwitch(pick('insecure', flags.insecure), mistakes);
 	const server = readServer(pick('server', flags.server), insecure, mistakes);
+	const fingerprint = readFingerprint(pick('fingerprint', flags.fingerprint), mistakes);
+	const proxy = server === undefined ? undefined : readProxy(server, env, mistakes);
+	const ca = readCa(pick('ca', flags.ca), readFile, mistakes);
 	const token = text('token', flags.token, 1_000);
 	const name = text('name', flags.name, maxNameLength);
 	const labels = readLabels(pick('labels', flags.label), mistakes);
@@ -177,6 +197,9 @@ export function readConfig(
 			slots: slots ?? 1,
 			data: resolve(data ?? resolve(homedir(), '.robot-fleet-agent')),
 			insecure,
+			fingerprint,
+			ca,
+			proxy,
 			heartbeatMs: heartbeatS === undefined ? undefined : heartbeatS * 1_000,
 			stopGraceMs: (stopGraceS ?? 10) * 1_000,
 			maxOutputBytes: bytesOf(maxOutputMiB) ?? limits.maxOutputBytes,
@@ -235,6 +258,8 @@ function readServer(
 		return undefined;
 	}
 	const url = typeof value === 'string' ? URL.parse(value) : null;
+	if (url !== null && /^wss?:$/.test(url.protocol))
+		url.protocol = url.protocol.replace('ws', 'http');
 	if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
 		mistakes.push(`${source} must be an http:// or https:// address.`);
 		return undefined;
@@ -259,6 +284,45 @@ export function isLoopback(hostname: string): boolean {
 		hostname === '[::1]' ||
 		/^127\.\d+\.\d+\.\d+$/.test(hostname)
 	);
+}
+
+function readFingerprint({ value, source }: Picked, mistakes: string[]): string | undefined {
+	if (value === undefined || value === 'none') return value;
+	const fingerprint = typeof value === 'string' ? fingerprintIn(value) : undefined;
+	if (fingerprint === undefined) {
+		mistakes.push(
+			`${source} must be the SHA-256 fingerprint of a certificate (64 hex digits, as robot-fleet doctor says it), or "none".`,
+		);
+	}
+	return fingerprint;
+}
+
+function readProxy(
+	server: string,
+	env: Readonly<Record<string, string | undefined>>,
+	mistakes: string[],
+): string | undefined {
+	const proxy = proxyFor(new URL(server), env);
+	const protocol = proxy === undefined ? 'http:' : URL.parse(proxy)?.protocol;
+	if (protocol === 'http:' || protocol === 'https:') return proxy;
+	mistakes.push(
+		'HTTPS_PROXY must be an http:// or https:// address, or name this service in NO_PROXY.',
+	);
+	return undefined;
+}
+
+function readCa({ value, source }: Picked, read: Read, mistakes: string[]): string | undefined {
+	if (value === undefined) return undefined;
+	try {
+		const pem = read(String(value));
+		new X509Certificate(pem);
+		return pem;
+	} catch (error) {
+		mistakes.push(
+			`${source} ${String(value)} must be a file with a certificate in PEM form: ${(error as Error).message}.`,
+		);
+		return undefined;
+	}
 }
 
 function readSwitch({ value, source }: Picked, mistakes: string[]): boolean {

@@ -3,6 +3,8 @@
  * is away; a service that says no is an `EnrolRefused` with one sentence for the owner. The token
  * appears in no log.
  */
+import http from 'node:http';
+import https from 'node:https';
 import pRetry from 'p-retry';
 import {
 	enrolProof,
@@ -15,6 +17,7 @@ import {
 import { backoffMs, type Clock } from './clock';
 import type { Identity } from './identity';
 import type { Log } from './log';
+import { NotTrusted, readToken, type Trust, TrustingAgent } from './trust';
 
 /** The service understood the call and said no: trying again cannot help. */
 export class EnrolRefused extends Error {
@@ -26,17 +29,21 @@ export interface EnrolCall {
 	token: string;
 	name: string;
 	identity: Identity;
+	trust?: Trust;
 	clock: Clock;
 	log: Log;
 	signal: AbortSignal;
 }
 
 export async function enrol(call: EnrolCall): Promise<void> {
-	const { identity, clock, log, signal } = call;
+	const { identity, token, trust, clock, log, signal } = call;
 	await pRetry(
 		async () => {
-			const answer = await ask(call);
-			identity.enrolled({ robotId: answer.robotId, hubId: answer.hubId, name: answer.name });
+			const { robotId, hubId, name } = await ask(call);
+			identity.enrolled(
+				{ robotId, hubId, name },
+				{ pin: trust?.pin, tokenId: readToken(token).id },
+			);
 		},
 		{
 			retries: Infinity,
@@ -59,7 +66,8 @@ export async function enrol(call: EnrolCall): Promise<void> {
 	);
 }
 
-async function ask({ server, token, name, identity, signal }: EnrolCall): Promise<EnrolAnswer> {
+async function ask(call: EnrolCall): Promise<EnrolAnswer> {
+	const { server, token, name, identity } = call;
 	const publicKey = identity.publicKey;
 	const body: EnrolRequest = {
 		token,
@@ -69,28 +77,63 @@ async function ask({ server, token, name, identity, signal }: EnrolCall): Promis
 	};
 	let response: Response;
 	try {
-		response = await fetch(server + paths.robotEnrol, {
-			method: 'POST',
-			headers: { 'content-type': 'application/json' },
-			body: JSON.stringify(body),
-			redirect: 'error',
-			signal: AbortSignal.any([signal, AbortSignal.timeout(limits.authenticateMs)]),
-		});
+		response = await post(call, JSON.stringify(body));
 	} catch (error) {
-		// A plain Error: p-retry takes an unknown TypeError for a bug and would give up.
+		// Nobody has heard the token. Somebody stands by who can say what is right.
+		if (error instanceof NotTrusted) throw new EnrolRefused(error.message, { cause: error });
 		throw new Error(`no answer from ${server}`, { cause: error });
 	}
-	const answer: unknown = await response.json().catch(() => undefined);
-	if (response.ok && isEnrolAnswer(answer)) return answer;
+	const { status, answer } = response;
+	if (status === 200 && isEnrolAnswer(answer)) return answer;
 	const problem = Problem.fromBody(answer);
 	// Only a refusal in our own words is final: a proxy in front may say 404 or 403 for a while.
-	if (problem !== undefined && !problem.retry && response.status < 500) {
+	if (problem !== undefined && !problem.retry && status < 500) {
 		throw new EnrolRefused(problem.message, { cause: problem });
 	}
 	throw new Error(
-		problem?.message ??
-			`${server} answered ${response.status}, which is no answer of a Robot Fleet service`,
+		problem?.message ?? `${server} answered ${status}, which is no answer of a Robot Fleet service`,
 	);
+}
+
+interface Response {
+	status: number;
+	/** Parsed; undefined when it is no JSON. */
+	answer: unknown;
+}
+
+/** More than any answer of ours. */
+const maxAnswerBytes = 64 * 1024;
+
+function post({ server, trust, signal }: EnrolCall, body: string): Promise<Response> {
+	const secure = server.startsWith('https:');
+	return new Promise((resolve, reject) => {
+		const request = (secure ? https : http).request(server + paths.robotEnrol, {
+			method: 'POST',
+			headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
+			signal: AbortSignal.any([signal, AbortSignal.timeout(limits.authenticateMs)]),
+			...(secure && { agent: new TrustingAgent(trust ?? { pin: undefined, ca: undefined }) }),
+		});
+		request.on('error', reject);
+		request.on('response', (response) => {
+			let text = '';
+			response.setEncoding('utf8');
+			response.on('data', (piece: string) => {
+				text += piece;
+				if (text.length > maxAnswerBytes) response.destroy(new Error('it does not end'));
+			});
+			response.on('error', reject);
+			response.on('end', () => resolve({ status: response.statusCode!, answer: parsed(text) }));
+		});
+		request.end(body);
+	});
+}
+
+function parsed(text: string): unknown {
+	try {
+		return JSON.parse(text);
+	} catch {
+		return undefined; // a page of some proxy
+	}
 }
 
 function isEnrolAnswer(answer: unknown): answer is EnrolAnswer {

@@ -28,7 +28,14 @@ interface IdentityFile {
 	robotId?: string;
 	hubId?: string;
 	name?: string;
+	/** Fingerprint of the service's certificate; absent = it is checked in the usual way. */
+	pin?: string;
+	/** The last token that was of use here; not its secret. */
+	tokenId?: string;
 }
+
+/** What the operator's last word on the service was. */
+export type Vouched = Pick<IdentityFile, 'pin' | 'tokenId'>;
 
 /** What the service told us when it took us in. */
 export interface Membership {
@@ -41,11 +48,18 @@ export class Identity {
 	readonly #path: string;
 	#key: KeyObject;
 	#membership: Membership | undefined;
+	#vouched: Vouched;
 
-	private constructor(path: string, key: KeyObject, membership: Membership | undefined) {
+	private constructor(
+		path: string,
+		key: KeyObject,
+		membership: Membership | undefined,
+		vouched: Vouched = {},
+	) {
 		this.#path = path;
 		this.#key = key;
 		this.#membership = membership;
+		this.#vouched = vouched;
 	}
 
 	/** Reads DIR/identity.json, or makes a key and writes it. Throws when the file is damaged. */
@@ -66,13 +80,18 @@ export class Identity {
 			format: 'der',
 			type: 'pkcs8',
 		});
-		const { robotId, hubId, name } = file;
-		return new Identity(path, key, robotId && hubId && name ? { robotId, hubId, name } : undefined);
+		const { robotId, hubId, name, pin, tokenId } = file;
+		const membership = robotId && hubId && name ? { robotId, hubId, name } : undefined;
+		return new Identity(path, key, membership, { pin, tokenId });
 	}
 
 	/** Absent until the robot is enrolled. */
 	get membership(): Membership | undefined {
 		return this.#membership;
+	}
+
+	get vouched(): Vouched {
+		return this.#vouched;
 	}
 
 	/** SPKI DER, base64url. */
@@ -85,8 +104,16 @@ export class Identity {
 		return sign(null, Buffer.from(text, 'utf8'), this.#key).toString('base64url');
 	}
 
-	enrolled(membership: Membership): void {
+	enrolled(membership: Membership, vouched: Vouched = {}): void {
 		this.#membership = membership;
+		this.#vouched = vouched;
+		this.#write();
+	}
+
+	/** The service proved to be the one it was said to be: from now on it has to. */
+	trusts(vouched: Vouched): void {
+		if (vouched.pin === this.#vouched.pin && vouched.tokenId === this.#vouched.tokenId) return;
+		this.#vouched = vouched;
 		this.#write();
 	}
 
@@ -95,6 +122,7 @@ export class Identity {
 		copyFileSync(this.#path, `${this.#path}.refused`);
 		this.#key = newKey();
 		this.#membership = undefined;
+		this.#vouched = {};
 		this.#write();
 	}
 
@@ -102,6 +130,7 @@ export class Identity {
 		const file: IdentityFile = {
 			privateKey: this.#key.export({ format: 'der', type: 'pkcs8' }).toString('base64url'),
 			...this.#membership,
+			...this.#vouched,
 		};
 		// Whole or not at all: a half-written key would be a robot that has lost itself.
 		const partial = `${this.#path}.new`;

@@ -32,6 +32,7 @@ import type { VitalSigns } from './facts';
 import { type HubMessage, readHubMessage } from './hub-messages';
 import type { Identity } from './identity';
 import type { Log } from './log';
+import { NotTrusted, type Trust, TrustingAgent } from './trust';
 
 /** Larger ones are allowed, but win nothing, and each is in memory three times. */
 const maxFrameBytes = 64 * 1024;
@@ -61,10 +62,19 @@ export interface Crew {
 export interface LinkParts {
 	server: string;
 	identity: Identity;
+	/** Of no use where no TLS is spoken. */
+	trust?: Trust;
 	/** What hello says besides identity and proof. */
 	self: Pick<
 		Hello,
-		'version' | 'journal_id' | 'boot_id' | 'features' | 'slots' | 'labels' | 'capabilities'
+		| 'version'
+		| 'journal_id'
+		| 'boot_id'
+		| 'machine_id'
+		| 'features'
+		| 'slots'
+		| 'labels'
+		| 'capabilities'
 	>;
 	/** Read at every connect. */
 	info(): Record<string, unknown>;
@@ -75,24 +85,32 @@ export interface LinkParts {
 	clock: Clock;
 	log: Log;
 	onLive(name: string, robotId: string): void;
-	/** Whether somebody stands by with a token if the identity does not fit. */
-	canRejoin(): boolean;
+	/** What keeps the robot away is for its owner to mend. Said at each try. */
+	onRefused?(sentence: string): void;
+	/**
+	 * Whether somebody stands by with a token if the identity does not fit. `elsewhere`: it is in use, or
+	 * belongs, somewhere else, so that only a token made since then means this machine.
+	 */
+	canRejoin(why: 'refused' | 'elsewhere'): boolean;
 	/** Opens the socket; over the real network unless another one is handed in. */
 	dial?(url: string): WebSocket;
 }
 
-const dialOut = (url: string): WebSocket =>
+const dialOut = (url: string, trust: Trust | undefined): WebSocket =>
 	new WebSocket(url, {
 		perMessageDeflate: false,
 		maxPayload: limits.maxControlFrameBytes,
 		handshakeTimeout: limits.authenticateMs,
 		followRedirects: false,
+		...(url.startsWith('wss:') && {
+			agent: new TrustingAgent(trust ?? { pin: undefined, ca: undefined }),
+		}),
 	});
 
 /** The service does not take this robot as it is. The message is one sentence for the owner. */
 export class LinkRefused extends Error {
 	override readonly name = 'LinkRefused';
-	/** True when the identity itself is not accepted (4001): waiting cannot help. */
+	/** True when waiting cannot help: the identity itself is not accepted, or a token stands by. */
 	readonly final: boolean;
 
 	constructor(message: string, final = false) {
@@ -101,16 +119,24 @@ export class LinkRefused extends Error {
 	}
 }
 
-const refusals: Record<number, string> = {
-	[closeCodes.badKey]:
-		'The service does not accept the key of this robot (it was removed there, or the service has lost its data); enroll it again with --token TOKEN.',
-	[closeCodes.badMachine]:
-		'The service says that this identity belongs to another machine; enroll this one with its own --data folder and --token TOKEN.',
-	[closeCodes.badProtocol]:
-		'The service does not speak the protocol of this agent; update the older of the two.',
-	[closeCodes.notYours]:
-		'The service says that this identity is in use by another agent, or not one of its own; stop the other agent, or enroll this machine as a new robot.',
-};
+/** What its owner reads, by close code. */
+function refusalOf(code: number, { server, identity }: LinkParts): string | undefined {
+	const name = identity.membership?.name ?? 'NAME';
+	const anew = `make this machine a robot of its own: robot-fleet-agent --server ${server} --token TOKEN (made by: robot-fleet token create)`;
+	switch (code) {
+		case closeCodes.badKey:
+			return 'The service does not accept the key of this robot (it was removed there, or the service has lost its data); enroll it again with --token TOKEN.';
+		case closeCodes.badMachine:
+			return `The identity of "${name}" belongs to another machine, its data folder was copied or moved here; ${anew}; or, if it moved for good, let the operator say: robot-fleet robots allow-move ${name}.`;
+		case closeCodes.badProtocol:
+			return 'The service does not speak the protocol of this agent; update the older of the two.';
+		case closeCodes.notYours:
+			return 'The service says that this identity is not one of its own; enroll this machine as a new robot.';
+		case closeCodes.tooMany:
+			return `Another agent with the identity of "${name}" is connected, so this data folder is a copy or its agent runs twice; stop the other one, or ${anew}. If there is no other one, this one is let in within a minute.`;
+	}
+	return undefined;
+}
 
 const update = {
 	agent: 'update this agent: npm install -g robot-fleet-agent@latest',
@@ -166,6 +192,7 @@ export class Link {
 							: returnWithinMs !== undefined
 								? Math.round(clock.chance() * returnWithinMs)
 								: backoffMs(failures++, reconnectMinMs, reconnectMaxMs, clock.chance());
+						if (refused) this.#parts.onRefused?.(error.message);
 						log[refused ? 'error' : 'warn'](
 							{ reason: error.message, waitMs },
 							'no link to the service, will try again',
@@ -213,7 +240,7 @@ class Session implements Line {
 		this.#parts = parts;
 		this.#heardAt = parts.clock.monotonic();
 		const url = parts.server.replace(/^http/, 'ws') + paths.robotLink;
-		this.#socket = (parts.dial ?? dialOut)(url);
+		this.#socket = parts.dial ? parts.dial(url) : dialOut(url, parts.trust);
 		this.closed = new Promise((_, reject) => {
 			this.#socket.once('close', (code, reason) => {
 				this.#end();
@@ -221,6 +248,7 @@ class Session implements Line {
 			});
 		});
 		this.#socket.on('error', (error) => {
+			if (error instanceof NotTrusted) this.#refusal ??= new LinkRefused(error.message);
 			this.#reason ??= error.message;
 		});
 		this.#socket.on('message', (data, isBinary) => this.#hear(data, isBinary));
@@ -275,9 +303,11 @@ class Session implements Line {
 	#whyClosed(code: number, reason: string): Error {
 		if (this.#refusal !== undefined) return this.#refusal;
 		const said = reason.replace(/[^\x20-\x7e]/g, '?').slice(0, 200);
-		const refusal = refusals[code];
+		const refusal = refusalOf(code, this.#parts);
 		if (refusal !== undefined) {
-			return new LinkRefused(said ? `${refusal} (${said})` : refusal, code === closeCodes.badKey);
+			const elsewhere = code === closeCodes.badMachine || code === closeCodes.tooMany;
+			const final = code === closeCodes.badKey || (elsewhere && this.#parts.canRejoin('elsewhere'));
+			return new LinkRefused(said ? `${refusal} (${said})` : refusal, final);
 		}
 		return new Error(this.#reason ?? `the service closed the line (${code} ${said})`.trim());
 	}
@@ -333,7 +363,7 @@ class Session implements Line {
 			const message =
 				'Another service answers there than the one this robot is enrolled with; enroll it there with --token TOKEN.';
 			// It may be a proxy that looks elsewhere for a while: final only if there is something to do.
-			this.#refusal = new LinkRefused(message, canRejoin());
+			this.#refusal = new LinkRefused(message, canRejoin('refused'));
 			return this.cut(message);
 		}
 		const protocol = chooseProtocol(protocolRange, connected.protocol);

@@ -43,6 +43,8 @@ async function readFlags(argv: readonly string[]): Promise<import('./config').Fl
 		.option('--slots <number>', 'jobs at the same time (default: 1)')
 		.option('--data <folder>', 'identity, journal and output (default: ~/.robot-fleet-agent)')
 		.option('--config <file>', 'settings as JSON')
+		.option('--fingerprint <sha256>', 'certificate of the service to trust from now on, or "none"')
+		.option('--ca <file>', 'certificate of the authority that vouches for the service')
 		.option('--insecure', 'allow plain http to another machine')
 		.option('--stop-grace <seconds>', 'how long running jobs may go on after SIGTERM (default: 10)')
 		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default: 64)')
@@ -53,10 +55,15 @@ async function readFlags(argv: readonly string[]): Promise<import('./config').Fl
 			`
 Example:
   $ robot-fleet-agent --server http://127.0.0.1:8765 --token rf1.… --label os=linux --slots 2
+  $ robot-fleet-agent --server https://fleet.example.com:8766 --token rf1.…
+
+A token carries the fingerprint of the service's certificate where no authority vouches for it; the
+robot trusts that one, and no other, until --fingerprint or a new token says otherwise.
+HTTPS_PROXY and NO_PROXY are honoured.
 
 A setting is taken from its flag, else from the environment (SERVER_URL, API_KEY,
 HEARTBEAT_INTERVAL, LOG_LEVEL, and ROBOT_FLEET_AGENT_NAME, _LABELS, _CAPABILITIES, _SLOTS,
-_DATA, _CONFIG, _INSECURE, _STOP_GRACE, _MAX_OUTPUT, _RESERVE), else from the --config file.`,
+_DATA, _CONFIG, _FINGERPRINT, _CA, _INSECURE, _STOP_GRACE, _MAX_OUTPUT, _RESERVE), else from the --config file.`,
 		)
 		.allowExcessArguments(false)
 		.exitOverride();
@@ -113,6 +120,8 @@ async function main(): Promise<number> {
 	const { enrol, EnrolRefused } = await import('./enrol');
 	const { Link, LinkRefused } = await import('./link');
 	const { Runner } = await import('./runner');
+	const { machineId } = await import('./machine');
+	const { latestWord } = await import('./trust');
 	const { wireFeatures } = await import('../protocol');
 	const { Window } = await import('./window');
 
@@ -138,14 +147,19 @@ async function main(): Promise<number> {
 		onShutdown: () => stop('the service asked for it'),
 	});
 	const bootId = randomUUID();
+	const { vouched, isNew: tokenIsNew } = latestWord(config, identity.vouched);
+	const trust = { pin: vouched.pin, ca: config.ca, proxy: config.proxy };
+	let sentence = '';
 	const newLink = (): InstanceType<typeof Link> =>
 		new Link({
 			server: config.server,
 			identity,
+			trust,
 			self: {
 				version: agentVersion,
 				journal_id: journal.id,
 				boot_id: bootId,
+				machine_id: machineId(),
 				features: [...wireFeatures, ...[...executors.keys()].map((kind) => `kind:${kind}`)],
 				slots: config.slots,
 				labels: { ...config.labels },
@@ -158,8 +172,14 @@ async function main(): Promise<number> {
 			clock,
 			log,
 			canRejoin,
+			onRefused(said) {
+				// The log repeats it; a person reads it once.
+				if (said !== sentence) process.stderr.write(`${said}\n`);
+				sentence = said;
+			},
 			onLive(name, robotId) {
 				everLive = true;
+				identity.trusts(vouched);
 				log.info({ name, robotId, server: config.server }, 'connected');
 				process.stdout.write(`connected as ${name} (${robotId})\n`);
 			},
@@ -168,7 +188,8 @@ async function main(): Promise<number> {
 	let everLive = false;
 	let rejoined = false;
 	// A robot removed while it was here stays removed, whatever token is still lying around.
-	const canRejoin = (): boolean => config.token !== undefined && !everLive && !rejoined;
+	const canRejoin = (why: 'refused' | 'elsewhere'): boolean =>
+		(why === 'refused' ? config.token !== undefined : tokenIsNew) && !everLive && !rejoined;
 
 	const stop = (why: string): void => {
 		if (stopping.signal.aborted) {
@@ -194,7 +215,7 @@ async function main(): Promise<number> {
 	const join = async (token: string): Promise<void> => {
 		const { server } = config;
 		const name = config.name ?? hostname();
-		await enrol({ server, token, name, identity, clock, log, signal: stopping.signal });
+		await enrol({ server, token, name, identity, trust, clock, log, signal: stopping.signal });
 	};
 
 	try {
@@ -204,7 +225,7 @@ async function main(): Promise<number> {
 			try {
 				await link.run();
 			} catch (error) {
-				if (!(error instanceof LinkRefused) || !canRejoin()) throw error;
+				if (!(error instanceof LinkRefused) || !canRejoin('refused')) throw error;
 				log.warn({ reason: error.message }, 'identity refused, enrolling anew with the token');
 				rejoined = true;
 				identity.startAfresh();

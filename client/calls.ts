@@ -33,6 +33,7 @@ import {
 	type SubscriptionAnswer,
 	type SubscriptionRequest,
 	type TimelineEntry,
+	type TokenCreated,
 	type TokenRecord,
 	type TokenRequest,
 	type Wait,
@@ -190,7 +191,12 @@ export class FleetClient {
 		return this.#call('robotRemove', { id: robot });
 	}
 
-	createToken(token: TokenRequest = {}): Promise<TokenRecord & { token: string }> {
+	/** The machine that came last with the robot's identity is its machine from now on. */
+	allowRobotMove(robot: string): Promise<Robot> {
+		return this.#call('robotAllowMove', { id: robot });
+	}
+
+	createToken(token: TokenRequest = {}): Promise<TokenCreated> {
 		return this.#call('tokenCreate', { body: token });
 	}
 

@@ -22,6 +22,8 @@ export interface Config {
 		readonly host: string;
 		readonly port: number;
 		readonly robotsListen: string | undefined;
+		/** The operator's certificate and its key; absent = the service makes its own when it needs one. */
+		readonly certificate: { readonly cert: string; readonly key: string } | undefined;
 		readonly insecure: boolean;
 		readonly publicUrl: string | undefined;
 		readonly heartbeatMs: number;
@@ -92,6 +94,12 @@ const settings = {
 		['ROBOT_FLEET_ROBOTS_LISTEN'],
 		undefined,
 		listenOf,
+	),
+	tlsCert: setting<string | undefined>('--tls-cert', ['ROBOT_FLEET_TLS_CERT'], undefined, (value) =>
+		resolve(value),
+	),
+	tlsKey: setting<string | undefined>('--tls-key', ['ROBOT_FLEET_TLS_KEY'], undefined, (value) =>
+		resolve(value),
 	),
 	insecure: setting('--insecure', ['ROBOT_FLEET_INSECURE'], false, flagOf),
 	publicUrl: setting<string | undefined>(
@@ -187,6 +195,10 @@ export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
 	const values = Object.fromEntries(
 		Object.entries(settings).map(([name, one]) => [name, valueOf(name, one as Setting<unknown>)]),
 	) as Values;
+	const { tlsCert: cert, tlsKey: key } = values;
+	if ((cert === undefined) !== (key === undefined)) {
+		mistakes.push('--tls-cert and --tls-key belong together: give both, or neither');
+	}
 	if (mistakes.length > 0) throw new Problem('bad-config', { mistakes: mistakes.join('; ') });
 
 	const dataFolder = values.data || join(homedir(), '.robot-fleet');
@@ -196,6 +208,7 @@ export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
 			host: values.host,
 			port: values.port,
 			robotsListen: values.robotsListen,
+			certificate: cert === undefined || key === undefined ? undefined : { cert, key },
 			insecure: values.insecure,
 			publicUrl: values.publicUrl,
 			heartbeatMs: values.heartbeatInterval * 1000,

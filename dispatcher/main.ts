@@ -109,7 +109,7 @@ async function serve(flags: ServeFlags): Promise<number> {
 	}
 	// Told to stop before anything was promised to anyone, perhaps while waiting for another owner.
 	if (typeof service === 'number') process.exit(service);
-	if (service.robotsUrl) log.info('robots are served at', { url: service.robotsUrl });
+	process.on('SIGHUP', () => service.reload());
 	process.stdout.write(`ready ${service.url}\n`);
 	const code = await over.promise;
 	// Whatever hangs, a stop has an end: all that was acknowledged is on disk, and robots carry on.

@@ -50,6 +50,8 @@ export interface Service {
 	version: string;
 	/** Contents of n8n.key; empty when an operator removed the file. */
 	n8nKey: string;
+	/** Reads the operator's certificate anew; done by itself a few seconds after its files changed. */
+	reload(): void;
 	/** No new work; then as the settings say with what runs; then all is on disk. Harmless when called twice. */
 	close(): Promise<void>;
 }
@@ -110,8 +112,12 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 		steps.begin('keys');
 		await ensureKeys(engine, folder, options.embedded ?? false);
 		steps.begin('listen');
+		const { certificate: files, ...listen } = config.server;
 		const server = await startServer({
-			...config.server,
+			...listen,
+			tls: { folder, ...(files && { files }) },
+			private: options.embedded ?? false,
+			onCertificate: () => sayWhere(),
 			engine,
 			clock: systemClock,
 			log,
@@ -126,18 +132,24 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 				}),
 		});
 		undo.push(() => server.close());
-		writePrivate(
-			join(folder, 'service.json'),
-			`${JSON.stringify({ url: server.url, robotsUrl: server.robotsUrl ?? null, pid: process.pid, version })}\n`,
-		);
+		const { url, robotsUrl = null } = server;
+		// Whoever may read the folder trusts what is said here, whatever name the certificate is for.
+		const sayWhere = () =>
+			writePrivate(
+				join(folder, 'service.json'),
+				`${JSON.stringify({ url, robotsUrl, certificate: server.certificate, pid: process.pid, version })}\n`,
+			);
+		sayWhere();
 		undo.push(() => rmSync(join(folder, 'service.json'), { force: true }));
 		log.info('started', { version, schema: store.schema, ms: steps.done() });
+		if (robotsUrl !== null) log.info('robots are served at', { url: robotsUrl });
 		let closing: Promise<void> | undefined;
 		return {
 			url: server.url,
 			robotsUrl: server.robotsUrl,
 			version,
 			n8nKey: readOr(join(folder, 'n8n.key'), ''),
+			reload: () => server.reload(),
 			close: () =>
 				(closing ??= windDown(engine, config, options)
 					.catch((error: unknown) => log.error('winding down failed', { error }))

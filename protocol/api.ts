@@ -164,6 +164,12 @@ export const calls = {
 		scope: 'operate',
 		summary: 'Give the robot jobs again',
 	},
+	robotAllowMove: {
+		method: 'POST',
+		path: '/robots/{id}/allow-move',
+		scope: 'operate',
+		summary: 'Let the robot’s identity go on at the machine that came with it last',
+	},
 	robotRemove: {
 		method: 'DELETE',
 		path: '/robots/{id}',

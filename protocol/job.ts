@@ -229,6 +229,19 @@ export interface Robot {
 	/** What the agent found out about its machine. */
 	info: Record<string, unknown>;
 	agentVersion: string | null;
+	/** Somebody else came with its key; null = nobody did. */
+	clone: Clone | null;
+}
+
+/** Its data folder was copied, or has moved: the newcomer was turned away and told to enroll anew. */
+export interface Clone {
+	/** `moved` = from another machine than its own; `twin` = while it was connected. */
+	how: 'moved' | 'twin';
+	/** Where it dialled from, the last time. */
+	address: string;
+	firstAt: number;
+	lastAt: number;
+	times: number;
 }
 
 export interface QueueStats {

@@ -63,6 +63,8 @@ export interface Hello {
 	journal_id: string;
 	/** Made at each start of the agent. */
 	boot_id: string;
+	/** Names the machine, and tells nothing of it; absent where a machine has no name. */
+	machine_id?: string;
 	/** Ed25519 over `helloProof(…)`, base64url. */
 	signature: string;
 	slots: number;
@@ -271,7 +273,7 @@ export interface RobotMessages {
 	error: ErrorMessage;
 }
 
-/** Close codes of the robots' socket (all final but `tooMany`: the agent tells its owner and waits). */
+/** Close codes of the robots' socket. With each the agent tells its owner what to do; only `badKey` ends it. */
 export const closeCodes = {
 	badKey: 4001,
 	badMachine: 4002,

@@ -59,6 +59,30 @@ export interface ServiceStatus {
 	lastBackup: BackupRecord | null;
 	/** When the store was restored, from a backup of when, and how many jobs still wait to be released. */
 	restored: { at: number; backupAt: number; waiting: number } | null;
+	doors: Doors;
+}
+
+/** Where the service can be reached. */
+export interface Doors {
+	/** Where the API listens. */
+	api: string;
+	/** Where robots, and nobody else, are served too; null = only there. */
+	robots: string | null;
+	/** What robots dial: the public address, else one of the two. */
+	dial: string;
+	/** Other machines may come without TLS (`--insecure`). */
+	inTheOpen: boolean;
+	/** What TLS shows; null = no door speaks it. */
+	certificate: CertificateFacts | null;
+}
+
+export interface CertificateFacts {
+	file: string;
+	/** Made by the service for itself; else it is the operator's. */
+	selfMade: boolean;
+	/** SHA-256, 64 hex digits. */
+	fingerprint: string;
+	expiresAt: number;
 }
 
 export interface ReleaseRequest {

@@ -42,6 +42,16 @@ export const problems = {
 		retry: true,
 		text: 'A robot with this identity is already connected; stop the other agent, or enroll this machine as a new robot.',
 	},
+	'robot-moved': {
+		status: 403,
+		retry: false,
+		text: 'This identity belongs to another machine; enroll this one as a new robot, or let it move here with: robot-fleet robots allow-move {name}.',
+	},
+	'not-moved': {
+		status: 409,
+		retry: false,
+		text: 'No other machine has come with the identity of {name}; start its agent there first.',
+	},
 	'bad-host': {
 		status: 403,
 		retry: false,
@@ -292,6 +302,16 @@ export const problems = {
 		status: 500,
 		retry: false,
 		text: 'This Node carries SQLite {found}, which can lose data; use Node 24.',
+	},
+	'bad-certificate': {
+		status: 500,
+		retry: false,
+		text: 'The certificate file {file} cannot be used ({reason}); put it right, or name another with --tls-cert FILE --tls-key FILE.',
+	},
+	'needs-tls': {
+		status: 500,
+		retry: false,
+		text: 'With {setting} {host} other machines could use the API without encryption; {instead}, or add --insecure on a network you trust.',
 	},
 	'bad-config': { status: 500, retry: false, text: 'Settings are wrong: {mistakes}.' },
 	'wrong-process': {

@@ -141,6 +141,13 @@ export interface TokenRecord {
 	revokedAt: number | null;
 }
 
+export interface TokenCreated extends TokenRecord {
+	/** Shown once. */
+	token: string;
+	/** The address that robots dial. */
+	dial: string;
+}
+
 export interface KeyRequest {
 	name: string;
 	scopes: Scope[];

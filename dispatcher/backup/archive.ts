@@ -18,7 +18,11 @@ const blockBytes = 512;
 const pieceBytes = 256 * 1024;
 const manifestName = 'manifest.json';
 /** Names that are taken from an archive; anything else could point out of the data folder. */
-const knownName = /^(robot-fleet\.db|admin\.key|n8n\.key|output\/[A-Za-z0-9][A-Za-z0-9._-]*)$/;
+const knownName =
+	/^(robot-fleet\.db|admin\.key|n8n\.key|certificate\.pem|output\/[A-Za-z0-9][A-Za-z0-9._-]*)$/;
+
+/** By these the service knows its callers, and its robots know the service. */
+export const secretFiles: readonly string[] = ['admin.key', 'n8n.key', 'certificate.pem'];
 
 /** The bytes of an archive, one piece at a time. */
 export async function* writeArchive(

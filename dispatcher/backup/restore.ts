@@ -18,7 +18,7 @@ import { dirname, join } from 'node:path';
 import { type BackupManifest, Problem } from '../../protocol';
 import { demandRoom, stampRestored, syncFolderOf, termOf, withStopped } from '../store/copies';
 import { inspect } from '../store/open';
-import { readArchive } from './archive';
+import { readArchive, secretFiles } from './archive';
 
 export interface RestoreOptions {
 	file: string;
@@ -63,7 +63,7 @@ export async function restore(options: RestoreOptions): Promise<Restored> {
 		const replaced = old ? await replace(store, copy, make) : first(store, copy, make);
 		// After the store: keys without their store are of no use, a store without its keys is.
 		for (const { name } of manifest.files) {
-			if (name.endsWith('.key')) renameSync(join(draft, name), join(dataFolder, name));
+			if (secretFiles.includes(name)) renameSync(join(draft, name), join(dataFolder, name));
 		}
 		syncFolderOf(store);
 		return { manifest, replaced };

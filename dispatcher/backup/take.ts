@@ -9,7 +9,7 @@ import { inspect } from '../store/open';
 import { segmentName } from '../store/segments';
 import type { Store } from '../store/store';
 import type { BackupManifest } from '../../protocol';
-import { type ArchiveFile, writeArchive } from './archive';
+import { type ArchiveFile, secretFiles, writeArchive } from './archive';
 
 /** A backup that is ready to be sent. Its copy lies in the data folder until `discard`. */
 export interface Backup {
@@ -93,7 +93,7 @@ async function take(
 		const facts = await inspect(copy, threadEntry);
 		const files: ArchiveFile[] = [
 			{ name: 'robot-fleet.db', path: copy },
-			...['admin.key', 'n8n.key'].map((name) => ({ name, path: join(dataFolder, name) })),
+			...secretFiles.map((name) => ({ name, path: join(dataFolder, name) })),
 		]
 			.filter(({ path }) => existsSync(path))
 			.map((file) => ({ ...file, bytes: statSync(file.path).size }));

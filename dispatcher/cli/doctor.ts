@@ -4,9 +4,9 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { FleetClient } from '../../client';
-import { type Robot, Problem, type Scope, type ServiceStatus } from '../../protocol';
+import { type Doors, type Robot, Problem, type Scope, type ServiceStatus } from '../../protocol';
 import { addressOf, dataFolderOf, json, printable, type Terminal, urlIn, when } from './terminal';
-import { httpSend, type Address } from './transport';
+import { type Address, headersOf, httpSend } from './transport';
 
 export interface Finding {
 	check: string;
@@ -220,6 +220,7 @@ export function serviceFindings(status: ServiceStatus, since: number, now: numbe
 			mend: 'robot-fleet purge',
 		},
 	];
+	findings.push(...doorFindings(status.doors, now));
 	if (restored) {
 		findings.push({
 			check: 'restored',
@@ -235,10 +236,50 @@ export function serviceFindings(status: ServiceStatus, since: number, now: numbe
 	return findings;
 }
 
-async function serviceTime({ url }: Address): Promise<number | undefined> {
-	const answer = await fetch(`${url}/healthz`);
-	await answer.arrayBuffer();
-	const date = Date.parse(answer.headers.get('date') ?? '');
+/** A certificate that ends within this time wants somebody's attention. */
+const endsSoonMs = 14 * dayMs;
+
+/** Where robots come in, and how they know that it is us. */
+function doorFindings(
+	{ api, robots, dial, inTheOpen, certificate }: Doors,
+	now: number,
+): Finding[] {
+	const own = isLoopbackUrl(robots ?? api) && isLoopbackUrl(dial);
+	const behindTls = dial.startsWith('https:');
+	const findings: Finding[] = [
+		{
+			check: 'doors',
+			ok: !inTheOpen || behindTls,
+			text: `the API is at ${api}, robots dial ${dial}${own ? ' (from this machine only)' : ''}${
+				inTheOpen ? `, other machines without TLS${behindTls ? ' but for that' : ''}` : ''
+			}`,
+			mend: 'robot-fleet serve --robots-listen 0.0.0.0:8766 (without --insecure)',
+		},
+	];
+	if (certificate) {
+		const { file, selfMade, fingerprint, expiresAt } = certificate;
+		const left = Math.floor((expiresAt - now) / dayMs);
+		findings.push({
+			check: 'certificate',
+			ok: expiresAt - now > endsSoonMs,
+			text: `${selfMade ? 'made by the service' : file}, ${
+				left < 0 ? `expired ${when(expiresAt)}` : `good for ${left} days`
+			}, SHA-256 ${fingerprint}`,
+			mend: selfMade
+				? `rm ${JSON.stringify(file)}, restart the service, and give each robot a new token`
+				: `renew ${file}; the service reads it by itself`,
+		});
+	}
+	return findings;
+}
+
+function isLoopbackUrl(url: string): boolean {
+	const { hostname } = new URL(url);
+	return hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.');
+}
+
+async function serviceTime(address: Address): Promise<number | undefined> {
+	const date = Date.parse((await headersOf(address, '/healthz')).date ?? '');
 	return Number.isNaN(date) ? undefined : date;
 }
 

@@ -2,12 +2,14 @@
 import { type Command, Option } from 'commander';
 import type { JobFilter } from '../../client';
 import {
+	type Clone,
 	type Job,
 	type QueueStats,
 	type Robot,
 	type Schedule,
 	scopes,
 	type Scope,
+	type TokenCreated,
 } from '../../protocol';
 import { type Child, childCount, childrenOf, childTable } from './children';
 import {
@@ -27,6 +29,7 @@ import {
 	listOf,
 	pairOf,
 	pairs,
+	plural,
 	table,
 	type Terminal,
 	when,
@@ -138,10 +141,7 @@ export function addFleet(program: Command, terminal: Terminal): void {
 		tell(flags, await client(flags).robots(), robotTable),
 	);
 	sub(robots, 'show <robot>', 'show one robot, by name or id', 'show build-01').action(
-		async (robot: string, flags: Flags) =>
-			tell(flags, await client(flags).robot(robot), ({ createdAt, lastSeenAt, ...rest }) =>
-				card({ ...rest, lastSeenAt: when(lastSeenAt), createdAt: when(createdAt) }),
-			),
+		async (robot: string, flags: Flags) => tell(flags, await client(flags).robot(robot), robotCard),
 	);
 	const oneRobot = ({ name, status }: Robot) => `${name} is ${status}\n`;
 	sub(robots, 'pause <robot>', 'give a robot no new jobs', 'pause build-01').action(
@@ -151,6 +151,18 @@ export function addFleet(program: Command, terminal: Terminal): void {
 	sub(robots, 'resume <robot>', 'give a robot jobs again', 'resume build-01').action(
 		async (robot: string, flags: Flags) =>
 			tell(flags, await client(flags).resumeRobot(robot), oneRobot),
+	);
+	sub(
+		robots,
+		'allow-move <robot>',
+		'let an identity go on at the machine that came with it last',
+		'allow-move build-01',
+	).action(async (robot: string, flags: Flags) =>
+		tell(
+			flags,
+			await client(flags).allowRobotMove(robot),
+			({ name }) => `${name} may come from the machine that asked last\n`,
+		),
 	);
 	sub(robots, 'remove <robot>', 'end the identity of a robot', 'remove build-01').action(
 		async (robot: string, flags: Flags) => {
@@ -220,6 +232,8 @@ export function addFleet(program: Command, terminal: Terminal): void {
 					...(label && { labels: label }),
 				});
 				tell(flags, made, () => `${made.token}\n`);
+				// Beside it, for people: a script takes the token alone from stdout.
+				if (!flags.json) terminal.err(enrolmentHint(made));
 			},
 		);
 	sub(token, 'list', 'list tokens', 'list').action(async (flags: Flags) =>
@@ -359,12 +373,37 @@ function family({ jobId, children }: Job, shown: Child[]): string {
 	return `\n${childTable(shown)}${children!.total > shown.length ? more : ''}`;
 }
 
+function enrolmentHint({ token, dial, uses, expiresAt }: TokenCreated): string {
+	return `Good for ${plural(uses, 'robot')} until ${when(expiresAt)}. On the robot:\n  robot-fleet-agent --server ${dial} --token ${token}\n`;
+}
+
+function robotCard({ createdAt, lastSeenAt, clone, ...rest }: Robot): string {
+	return card({
+		...rest,
+		lastSeenAt: when(lastSeenAt),
+		createdAt: when(createdAt),
+		...(clone && { clone: cloneText(rest.name, clone) }),
+	});
+}
+
+const cloneStories: Record<Clone['how'], string> = {
+	moved: 'another machine came with its identity',
+	twin: 'a second agent came with its identity while it was connected',
+};
+
+function cloneText(name: string, { how, address, firstAt, lastAt, times }: Clone): string {
+	const seen =
+		times === 1 ? when(lastAt) : `${times} times from ${when(firstAt)} to ${when(lastAt)}`;
+	const offer = how === 'moved' ? `; if it moved there: robot-fleet robots allow-move ${name}` : '';
+	return `${cloneStories[how]} (${seen}, from ${address}) and was turned away; enroll that one anew with: robot-fleet token create${offer}`;
+}
+
 function robotTable(robots: Robot[]): string {
 	return table(
 		['NAME', 'STATUS', 'SLOTS', 'LABELS', 'CAPABILITIES', 'LAST SEEN', 'ID'],
 		robots.map((robot) => [
 			robot.name,
-			robot.status,
+			robot.clone ? `${robot.status}, clone seen` : robot.status,
 			`${robot.held}/${robot.slots}`,
 			pairs(robot.labels),
 			robot.capabilities.join(','),

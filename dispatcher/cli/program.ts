@@ -14,6 +14,8 @@ export interface ServeFlags {
 	host?: string;
 	port?: string;
 	robotsListen?: string;
+	tlsCert?: string;
+	tlsKey?: string;
 	insecure?: boolean;
 	publicUrl?: string;
 	data?: string;
@@ -84,6 +86,11 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--host <host>', 'address to listen on (default 127.0.0.1)')
 		.option('--port <port>', 'port to listen on, 0 = any free one (default 8765)')
 		.option('--robots-listen <host:port>', 'a second door that only robots can use')
+		.option(
+			'--tls-cert <file>',
+			'certificate for other addresses than loopback, read anew when it changes',
+		)
+		.option('--tls-key <file>', 'private key of that certificate')
 		.option('--insecure', 'allow other addresses than loopback without TLS')
 		.option('--public-url <url>', 'how others reach the service')
 		.option('--data <folder>', 'data folder (default ~/.robot-fleet)')
@@ -108,7 +115,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--log-level <level>', 'debug, info, warn, error (default info)')
 		.addHelpText(
 			'after',
-			'\nExample:\n  $ robot-fleet serve --port 8765 --data /var/lib/robot-fleet',
+			'\nWithout --tls-cert the robots’ door makes a certificate for itself; tokens carry its fingerprint.\n\nExample:\n  $ robot-fleet serve --port 8765 --data /var/lib/robot-fleet\n  $ robot-fleet serve --robots-listen 0.0.0.0:8766',
 		)
 		.action(async (flags: ServeFlags) => exit(await world.serve(flags)));
 	addSubmit(program, world, exit);

@@ -30,7 +30,9 @@ export function dataFolderOf(env: Terminal['env'], data: string | undefined): st
 /** ROBOT_FLEET_URL and ROBOT_FLEET_KEY; what is missing is read from the data folder. --data wins over both. */
 export function addressOf({ env }: Terminal, data: string | undefined): Address {
 	const folder = dataFolderOf(env, data);
-	const url = (data === undefined ? env.ROBOT_FLEET_URL : undefined) ?? urlIn(folder);
+	const given = data === undefined ? env.ROBOT_FLEET_URL : undefined;
+	const here = given === undefined ? serviceIn(folder) : undefined;
+	const url = given ?? here?.url;
 	const key = (data === undefined ? env.ROBOT_FLEET_KEY : undefined) ?? keyIn(folder);
 	if (url === undefined) {
 		throw new UsageMistake(
@@ -47,19 +49,30 @@ export function addressOf({ env }: Terminal, data: string | undefined): Address 
 			`There is no ${join(folder, 'admin.key')}; set ROBOT_FLEET_KEY to an API key.`,
 		);
 	}
-	return { url, key };
+	const certificate = here?.certificate;
+	return { url, key, ...(certificate !== undefined && { certificate }) };
 }
 
 export function clientOf(terminal: Terminal, data: string | undefined): FleetClient {
 	return new FleetClient(httpSend(addressOf(terminal, data)));
 }
 
-export function urlIn(folder: string): string | undefined {
+interface ServiceFile {
+	url: string;
+	certificate?: string;
+}
+
+/** What the service that runs from this folder says of itself. */
+function serviceIn(folder: string): ServiceFile | undefined {
 	try {
-		return (JSON.parse(readFileSync(join(folder, 'service.json'), 'utf8')) as { url: string }).url;
+		return JSON.parse(readFileSync(join(folder, 'service.json'), 'utf8')) as ServiceFile;
 	} catch {
 		return undefined;
 	}
+}
+
+export function urlIn(folder: string): string | undefined {
+	return serviceIn(folder)?.url;
 }
 
 export function keyIn(folder: string): string | undefined {

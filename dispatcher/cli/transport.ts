@@ -1,4 +1,5 @@
 /** Carries the client's calls over node:http(s), and reads one kind of long answer: output events. */
+import { X509Certificate } from 'node:crypto';
 import http from 'node:http';
 import https from 'node:https';
 import type { Send } from '../../client';
@@ -11,12 +12,15 @@ export interface Address {
 	/** `http://host:port`, without a path. */
 	url: string;
 	key: string;
+	/** PEM of the one certificate that is trusted there, under whatever name; absent = as usual. */
+	certificate?: string;
 }
 
-export function httpSend({ url, key }: Address): Send {
+export function httpSend(address: Address): Send {
+	const { url } = address;
 	return async ({ method, path, body, signal, waitMs = 0 }) => {
 		const text = body === undefined ? undefined : JSON.stringify(body);
-		const response = await open({ url, key }, path, {
+		const response = await open(address, path, {
 			method,
 			text,
 			signal,
@@ -54,6 +58,13 @@ export async function* download(
 	} finally {
 		response.destroy();
 	}
+}
+
+/** What the service says before a body. */
+export async function headersOf(address: Address, path: string): Promise<http.IncomingHttpHeaders> {
+	const response = await open(address, path, { method: 'GET', accept: '*/*', timeoutMs: marginMs });
+	response.resume();
+	return response.headers;
 }
 
 /** One event of the output stream, as the service said it. */
@@ -128,7 +139,7 @@ interface OpenOptions {
 }
 
 function open(
-	{ url, key }: Address,
+	{ url, key, certificate }: Address,
 	path: string,
 	options: OpenOptions,
 ): Promise<http.IncomingMessage> {
@@ -143,7 +154,8 @@ function open(
 			headers['content-length'] = Buffer.byteLength(text);
 		}
 		const { ask, hostname, port } = placeOf(url);
-		const request = ask({ hostname, port, path, method, signal, headers }, resolve);
+		const trust = certificate === undefined ? {} : trustOf(certificate);
+		const request = ask({ hostname, port, path, method, signal, headers, ...trust }, resolve);
 		if (timeoutMs !== undefined) {
 			request.setTimeout(timeoutMs, () => {
 				away('no answer in time');
@@ -156,6 +168,17 @@ function open(
 		});
 		request.end(text);
 	});
+}
+
+/** The certificate itself is what is trusted: who issued it, and to what name, says nothing more. */
+function trustOf(certificate: string): https.RequestOptions {
+	const { fingerprint256 } = new X509Certificate(certificate);
+	return {
+		ca: certificate,
+		allowPartialTrustChain: true,
+		checkServerIdentity: (_host, { fingerprint256: found }) =>
+			found === fingerprint256 ? undefined : new Error('another certificate than its own'),
+	};
 }
 
 interface Place {
@@ -187,12 +210,20 @@ function textOf(response: http.IncomingMessage, url: string): Promise<string> {
 	});
 }
 
+const ownCa = 'name that of your own with NODE_EXTRA_CA_CERTS=FILE';
+
 function reasonOf(error: NodeJS.ErrnoException): string {
 	const reasons: Record<string, string> = {
 		ECONNREFUSED: 'nothing listens there',
 		ENOTFOUND: 'no such host',
 		ECONNRESET: 'the connection was cut',
 		EPROTO: 'it does not speak TLS; use http://',
+		CERT_HAS_EXPIRED: 'its certificate has expired',
+		ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another name',
+		DEPTH_ZERO_SELF_SIGNED_CERT: `nobody vouches for its certificate; ${ownCa}`,
+		SELF_SIGNED_CERT_IN_CHAIN: `its certificate is of an unknown authority; ${ownCa}`,
+		UNABLE_TO_VERIFY_LEAF_SIGNATURE: `its certificate is of an unknown authority; ${ownCa}`,
+		UNABLE_TO_GET_ISSUER_CERT_LOCALLY: `its certificate is of an unknown authority; ${ownCa}`,
 	};
 	return reasons[error.code ?? ''] ?? error.code ?? error.message;
 }

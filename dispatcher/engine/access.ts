@@ -16,10 +16,11 @@ import {
 	type TokenRecord,
 	type TokenRequest,
 } from '../../protocol';
-import type { StoredKey, StoredRobot, StoredToken } from '../store/store';
+import type { StoredKey, StoredToken } from '../store/store';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import type { Caller } from './index';
+import { cloneOf } from './clones';
 import { robotView } from './views';
 
 const defaultTokenTtlMs = 15 * 60_000;
@@ -27,6 +28,8 @@ const defaultTokenTtlMs = 15 * 60_000;
 export class Access {
 	readonly #context: Context;
 	readonly #keys = new Map<string, StoredKey & { caller: Caller; used: boolean }>();
+	/** Names of robots that are being enrolled. */
+	readonly #promised = new Set<string>();
 
 	constructor(context: Context) {
 		this.#context = context;
@@ -106,7 +109,11 @@ export class Access {
 		}
 	}
 
-	async createToken(request: TokenRequest, by: Caller): Promise<TokenRecord & { token: string }> {
+	async createToken(
+		request: TokenRequest,
+		by: Caller,
+		pin = '-',
+	): Promise<TokenRecord & { token: string }> {
 		const { clock, turns, log } = this.#context;
 		const now = clock.now();
 		const id = randomBytes(6).toString('hex');
@@ -123,8 +130,7 @@ export class Access {
 		};
 		await turns.deed('putToken', stored);
 		log.info('token created', { tokenId: id, uses: stored.uses, by: by.name });
-		// The last part is the fingerprint of the service's certificate; "-" while it speaks plain HTTP.
-		return { ...tokenView(stored), token: `rf1.${id}.${secret}.-` };
+		return { ...tokenView(stored), token: `rf1.${id}.${secret}.${pin}` };
 	}
 
 	async tokens(): Promise<TokenRecord[]> {
@@ -142,23 +148,13 @@ export class Access {
 		const { clock, turns, fleet, lanes, ids, hubId, log } = this.#context;
 		const [, id, secret] = /^rf1\.([0-9a-f]+)\.([\w-]+)\./.exec(token) ?? [];
 		if (id === undefined) throw new Problem('bad-token');
-		const used = await turns.deed('useToken', {
-			id,
-			hash: hash(secret!),
-			at: clock.now(),
-			publicKey,
-		});
-		if (!used) throw new Problem('bad-token');
-		if (used.robotId !== null) {
-			const known = fleet.get(used.robotId);
-			if (known) return { robotId: known.robotId, name: known.stored.name, hubId };
-		}
-		const robot: StoredRobot = {
+		const name = this.#freeName(wanted ?? 'robot');
+		const robot = {
 			id: ids.next(),
-			name: this.#freeName(wanted ?? 'robot'),
+			name,
 			publicKey,
 			tokenId: id,
-			lockedLabels: used.labels,
+			lockedLabels: '{}',
 			labels: '{}',
 			capabilities: '[]',
 			slots: 1,
@@ -169,11 +165,27 @@ export class Access {
 			createdAt: clock.now(),
 			lastSeenAt: null,
 			removedAt: null,
+			machine: null,
+			clone: null,
 		};
-		await turns.deed('putRobot', robot);
-		lanes.putRobot(fleet.put(robot));
-		log.info('robot enrolled', { robotId: robot.id, name: robot.name, tokenId: id });
-		return { robotId: robot.id, name: robot.name, hubId };
+		this.#promised.add(name);
+		try {
+			const at = clock.now();
+			const enrolled = await turns.deed('enrolRobot', { hash: hash(secret!), at, robot });
+			if (!enrolled) throw new Problem('bad-token');
+			const { robotId, lockedLabels } = enrolled;
+			if (lockedLabels === null) {
+				// Removed while we asked: the next call finds it gone.
+				const known = fleet.get(robotId)?.stored.name;
+				if (known === undefined) throw new Problem('bad-token');
+				return { robotId, name: known, hubId };
+			}
+			lanes.putRobot(fleet.put({ ...robot, lockedLabels }));
+			log.info('robot enrolled', { robotId, name, tokenId: id });
+			return { robotId, name, hubId };
+		} finally {
+			this.#promised.delete(name);
+		}
 	}
 
 	async robotKey(robotId: string): Promise<string> {
@@ -206,6 +218,20 @@ export class Access {
 		log.info('robot removed', { robotId: entry.robotId, by: by.name });
 	}
 
+	async allowMove(robot: string, by: Caller): Promise<Robot> {
+		const { turns, fleet, log } = this.#context;
+		const entry = this.find(robot);
+		const { robotId, stored } = entry;
+		const machine = cloneOf(stored.clone)?.machine;
+		if (machine === undefined || machine === stored.machine) {
+			throw new Problem('not-moved', { name: stored.name });
+		}
+		await turns.deed('changeRobot', { id: robotId, machine, clone: null });
+		fleet.put({ ...entry.stored, machine, clone: null });
+		log.info('robot may move', { robotId, by: by.name });
+		return this.view(entry);
+	}
+
 	find(robot: string): RobotEntry {
 		const found = this.#context.fleet.find(robot);
 		if (found === 'ambiguous') throw new Problem('ambiguous-robot', { robot });
@@ -219,7 +245,8 @@ export class Access {
 	}
 
 	#freeName(wanted: string): string {
-		const taken = new Set([...this.#context.fleet.all()].map((entry) => entry.stored.name));
+		const taken = new Set(this.#promised);
+		for (const { stored } of this.#context.fleet.all()) taken.add(stored.name);
 		if (!taken.has(wanted)) return wanted;
 		for (let n = 2; ; n += 1) if (!taken.has(`${wanted}-${n}`)) return `${wanted}-${n}`;
 	}

@@ -93,6 +93,8 @@ export interface RobotSink {
 	outputCredit(credit: OutputCredit): void;
 	/** What it said counts for nothing. */
 	refuse(problem: Problem): void;
+	/** Asks whether the robot itself is there now; `then` is called when it answers. */
+	ping(then: () => void): void;
 	/** Ends the connection with a close code. */
 	close(code: number, reason: string): void;
 }
@@ -167,18 +169,31 @@ export interface Engine {
 	pauseRobot(robot: string, by: Caller): Promise<Robot>;
 	resumeRobot(robot: string, by: Caller): Promise<Robot>;
 	removeRobot(robot: string, by: Caller): Promise<void>;
+	/** The machine that came last with the robot's identity is its machine from now on. */
+	allowMove(robot: string, by: Caller): Promise<Robot>;
 	/** Exchanges a token for an identity. The same token with the same key is the same robot. */
 	enrol(token: string, publicKey: string, name: string | undefined): Promise<EnrolAnswer>;
 	/** The public key (SPKI DER, base64url) a robot must prove; throws `bad-proof` or `robot-revoked`. */
 	robotKey(robotId: string): Promise<string>;
 	/**
-	 * Opens a session for a robot that proved its key; throws `robot-elsewhere` when one lives already.
-	 * Sockets are numbered as they open (`socket`): a robot dials one after the other, so a hello on an
-	 * earlier one than its newest comes too late.
+	 * Opens a session for a robot that proved its key; throws `robot-elsewhere` when one lives already,
+	 * and `robot-moved` on another machine than its own. Sockets are numbered as they open (`socket`): a
+	 * robot dials one after the other, so a hello on an earlier one than its newest comes too late.
 	 */
-	connect(hello: Hello, sink: RobotSink, socket: number): Promise<RobotSession>;
+	connect(
+		hello: Hello,
+		sink: RobotSink,
+		socket: number,
+		/** Where it dialled from. */
+		address?: string,
+	): Promise<RobotSession>;
 
-	createToken(token: TokenRequest, by: Caller): Promise<TokenRecord & { token: string }>;
+	/** `pin`: the fingerprint of the certificate that its robots shall find; absent = they need none. */
+	createToken(
+		token: TokenRequest,
+		by: Caller,
+		pin?: string,
+	): Promise<TokenRecord & { token: string }>;
 	tokens(): Promise<TokenRecord[]>;
 	revokeToken(tokenId: string, by: Caller): Promise<void>;
 	createKey(key: KeyRequest, by: Caller): Promise<KeyRecord & { key: string }>;
@@ -218,7 +233,7 @@ export interface Engine {
 	/** Resolves when all that was asked for before is committed and answered. */
 	flush(): Promise<void>;
 	/** How the service itself is. */
-	service(): Promise<Omit<ServiceStatus, 'version'>>;
+	service(): Promise<Omit<ServiceStatus, 'version' | 'doors'>>;
 	/** Forgets what is old enough now, or only counts it. Ends in time for an answer; `more` = ask again. */
 	purge(dryRun: boolean): Promise<PurgeAnswer>;
 	/** A backup was handed out whole. */

@@ -17,6 +17,7 @@ import { isFinal, limits, Problem } from '../../protocol';
 import type { OutputFrame } from '../../protocol/frames';
 import type { StoredAttempt } from '../store/store';
 import type { Attempts } from './attempts';
+import { noteClone } from './clones';
 import type { Context } from './context';
 import type { Live, RobotEntry, Session } from './fleet';
 import type { RobotSession, RobotSink } from './index';
@@ -54,12 +55,18 @@ export class Sessions {
 		return undefined;
 	}
 
-	async connect(hello: Hello, sink: RobotSink, socket: number): Promise<RobotSession> {
+	async connect(
+		hello: Hello,
+		sink: RobotSink,
+		socket: number,
+		address = 'an unknown address',
+	): Promise<RobotSession> {
 		const { fleet, turns, clock, log } = this.#context;
 		const entry = fleet.get(hello.robot_id);
 		if (!entry) throw new Problem('robot-revoked');
 		this.#newest(entry, socket);
-		this.#displace(entry, hello);
+		this.#atHome(entry, hello, address);
+		this.#displace(entry, hello, address);
 		entry.newestSocket = socket;
 		const forgot = entry.stored.journalId !== null && entry.stored.journalId !== hello.journal_id;
 		const said = {
@@ -79,7 +86,8 @@ export class Sessions {
 		// From here to the end nothing is awaited: what is compared is what is.
 		if (!fleet.get(hello.robot_id)) throw new Problem('robot-revoked');
 		this.#newest(entry, socket);
-		this.#displace(entry, hello);
+		this.#atHome(entry, hello, address);
+		this.#displace(entry, hello, address);
 		const { labels, capabilities } = entry.stored;
 		const robot = fleet.put({ ...entry.stored, ...said });
 		// Matching it with every lane anew would make a whole fleet's return expensive.
@@ -90,6 +98,7 @@ export class Sessions {
 		const { verdicts, losses } = this.#compare(robot, hello, known, lastWords, forgot);
 		session.verdicts = verdicts;
 		if (forgot) void this.#believe(robot, hello.journal_id, losses);
+		if (robot.stored.machine === null) void this.#settle(robot, hello.machine_id);
 		fleet.review(robot);
 		turns.nudge();
 		log.info('robot connected', { robotId: robot.robotId, name: robot.stored.name });
@@ -104,12 +113,35 @@ export class Sessions {
 		if (socket < entry.newestSocket) throw new Problem('robot-elsewhere');
 	}
 
+	/** One identity, one machine: the first one that said which it is. */
+	#atHome(entry: RobotEntry, { machine_id: machine }: Hello, address: string): void {
+		const home = entry.stored.machine;
+		if (home === null || machine === undefined || machine === home) return;
+		noteClone(this.#context, entry, { how: 'moved', address, machine });
+		throw new Problem('robot-moved', { name: entry.stored.name });
+	}
+
+	async #settle(robot: RobotEntry, machine: string | undefined): Promise<void> {
+		if (machine === undefined) return;
+		const { fleet, turns, log } = this.#context;
+		fleet.put({ ...robot.stored, machine });
+		try {
+			await turns.deed('changeRobot', { id: robot.robotId, machine });
+		} catch (error) {
+			log.warn('the machine of a robot could not be noted', { robotId: robot.robotId, error });
+		}
+	}
+
 	/** One identity, one connection. The same process may replace its own dead socket at once. */
-	#displace(entry: RobotEntry, hello: Hello): void {
+	#displace(entry: RobotEntry, hello: Hello, address: string): void {
 		const old = entry.session;
 		if (!old) return;
 		const silentMs = this.#context.clock.monotonic() - old.seenAt;
 		if (old.bootId !== hello.boot_id && silentMs < 2 * limits.heartbeatMs) {
+			// Only if it answers now there are two: it may have gone without our knowing it yet.
+			old.sink.ping(() => {
+				if (entry.session === old) noteClone(this.#context, entry, { how: 'twin', address });
+			});
 			throw new Problem('robot-elsewhere');
 		}
 		leave(entry, old, this.#parts);

@@ -18,6 +18,7 @@ import { childrenOf, type Counted, progressOf } from '../core/parents';
 import { resultOf } from '../core/result';
 import { policyOf } from '../core/retry';
 import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
+import { cloneOf } from './clones';
 import type { RobotEntry } from './fleet';
 
 export function jobView(job: StoredJob): Job {
@@ -123,7 +124,15 @@ export function robotView(entry: RobotEntry, monotonic: number, now: number): Ro
 		createdAt: stored.createdAt,
 		info: JSON.parse(stored.info) as Record<string, unknown>,
 		agentVersion: stored.agentVersion,
+		clone: cloneView(stored.clone),
 	};
+}
+
+function cloneView(stored: string | null): Robot['clone'] {
+	const clone = cloneOf(stored);
+	if (!clone) return null;
+	const { machine: _, ...shown } = clone;
+	return shown;
 }
 
 /** A job that was cancelled and given up has no result of its robot's; that its process may live must be said. */

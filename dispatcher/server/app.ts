@@ -7,7 +7,13 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { SecureContextOptions } from 'node:tls';
+import fastify, {
+	type FastifyInstance,
+	type FastifyReply,
+	type FastifyRequest,
+	type FastifyServerOptions,
+} from 'fastify';
 import { type CallName, calls, limits, paths, Problem } from '../../protocol';
 import { id as idSchema, robotName } from '../../protocol/schemas/words';
 import { noQuery, queryReader, validatorOf } from '../../protocol/schemas';
@@ -27,14 +33,16 @@ export interface AppOptions {
 	house: House;
 	doors: Partial<Record<CallName, Door>>;
 	hostGate: HostGate;
+	/** Absent = plain HTTP. */
+	tls?: SecureContextOptions;
 }
 
 const noBody = validatorOf(Type.Object({}, { additionalProperties: false }));
 const idOf = validatorOf(idSchema('id'), 'id');
 const robotOf = validatorOf(robotName('robot'), 'id');
 
-export function createApp({ house, doors, hostGate }: AppOptions): FastifyInstance {
-	const app = fastify({
+export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyInstance {
+	const options: FastifyServerOptions = {
 		logger: false,
 		bodyLimit: limits.maxBodyBytes,
 		exposeHeadRoutes: false,
@@ -46,7 +54,12 @@ export function createApp({ house, doors, hostGate }: AppOptions): FastifyInstan
 		frameworkErrors: (error, request, reply) =>
 			refuse(house, error, request, reply as FastifyReply),
 		clientErrorHandler: refuseGarbage,
-	});
+	};
+	// Who does not get to the end of a handshake is not waited for either.
+	const https = tls && { ...tls, handshakeTimeout: limits.authenticateMs };
+	const app: FastifyInstance = https
+		? (fastify({ ...options, https } as FastifyServerOptions) as FastifyInstance)
+		: fastify(options);
 
 	const listed = new Map(
 		Object.values(calls).map((call) => [`${call.method} ${routeOf(call.path)}`, call]),
@@ -110,6 +123,7 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 			} else if (value !== undefined) {
 				noBody.parse(value);
 			}
+			let waits: AbortSignal | undefined;
 			const ask = {
 				id: param ? params[param]! : '',
 				kind: params.kind ?? '',
@@ -118,12 +132,17 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				caller: request.caller!,
 				request,
 				reply,
-				signal: () => signalOf(house, reply),
+				signal: () => {
+					// The key may have been revoked while the body came in.
+					if (scope !== null) callerOf(house, request, scope);
+					return (waits = signalOf(house, reply, request.caller));
+				},
 			};
 			if (method !== 'GET') failPoint('door:heard');
 			const answer = await door.run(ask, house);
 			if (method !== 'GET') failPoint('door:done');
 			if (reply.sent) return reply;
+			if (waits?.reason instanceof Problem) throw waits.reason;
 			if (answer === undefined) return reply.code(204).send();
 			reply.code(door.status ?? 200);
 			return answer;
@@ -146,9 +165,9 @@ function callerOf(house: House, request: FastifyRequest, scope: string): Caller 
 	return caller;
 }
 
-function signalOf(house: House, reply: FastifyReply): AbortSignal {
+function signalOf(house: House, reply: FastifyReply, caller?: Caller): AbortSignal {
 	const controller = new AbortController();
-	house.waiting.add(controller);
+	house.waiting.set(controller, caller?.keyId);
 	reply.raw.once('close', () => {
 		house.waiting.delete(controller);
 		controller.abort();

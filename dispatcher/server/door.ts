@@ -4,6 +4,7 @@
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Static, TSchema } from 'typebox';
+import type { Doors } from '../../protocol';
 import type { Caller, Engine } from '../engine';
 import type { Clock } from '../engine/clock';
 import type { Log } from '../engine/context';
@@ -28,8 +29,12 @@ export interface House {
 	takeBackup(): Promise<Backup>;
 	/** Effective settings for `GET /config`, secrets masked. */
 	readonly settings: Record<string, unknown>;
-	/** Controllers of answers that wait; all are aborted when the server closes. */
-	readonly waiting: Set<AbortController>;
+	/** Where we can be reached. */
+	doors(): Doors;
+	/** The fingerprint by which robots know our certificate; absent when they need none. */
+	pin(): string | undefined;
+	/** Controllers of answers that wait, with the key they wait for: its end, or the server's, aborts them. */
+	readonly waiting: Map<AbortController, string | undefined>;
 }
 
 export interface Ask<Query, Body> {

@@ -52,6 +52,10 @@ export const fleetDoors = {
 		run: ({ id, caller }, { engine }) => engine.resumeRobot(id, caller),
 	}),
 	robotRemove: door({ run: ({ id, caller }, { engine }) => engine.removeRobot(id, caller) }),
+	robotAllowMove: door({
+		answer: answers.robot,
+		run: ({ id, caller }, { engine }) => engine.allowMove(id, caller),
+	}),
 
 	tokens: door({
 		answer: listOf(answers.token),
@@ -62,7 +66,9 @@ export const fleetDoors = {
 		bodyOptional: true,
 		answer: answers.tokenCreated,
 		status: 201,
-		run: ({ body, caller }, { engine }) => engine.createToken(body, caller),
+		async run({ body, caller }, { engine, pin, doors }) {
+			return { ...(await engine.createToken(body, caller, pin())), dial: doors().dial };
+		},
 	}),
 	tokenRevoke: door({ run: ({ id, caller }, { engine }) => engine.revokeToken(id, caller) }),
 	keys: door({
@@ -75,7 +81,14 @@ export const fleetDoors = {
 		status: 201,
 		run: ({ body, caller }, { engine }) => engine.createKey(body, caller),
 	}),
-	keyRevoke: door({ run: ({ id, caller }, { engine }) => engine.revokeKey(id, caller) }),
+	keyRevoke: door({
+		async run({ id, caller }, { engine, waiting }) {
+			await engine.revokeKey(id, caller);
+			// What it has asked for before is over too, however long it would have been answered.
+			const over = new Problem('bad-key');
+			for (const [answer, keyId] of waiting) if (keyId === id) answer.abort(over);
+		},
+	}),
 
 	waitCreate: door({
 		body: waitRequest,

@@ -11,9 +11,11 @@ export interface HostGateOptions {
 	host: string;
 	/** What people and robots call us, when that differs. */
 	publicUrl?: string;
+	/** Whether our certificate is for this name: a browser that got as far as asking has checked that it is. */
+	covers?: (name: string) => boolean;
 }
 
-export function hostGateOf({ host, publicUrl }: HostGateOptions): HostGate {
+export function hostGateOf({ host, publicUrl, covers }: HostGateOptions): HostGate {
 	const names = new Set(['localhost', bare(host).toLowerCase()]);
 	if (publicUrl !== undefined) names.add(bare(new URL(publicUrl).hostname).toLowerCase());
 	const everywhere = host === '0.0.0.0' || host === '::';
@@ -23,7 +25,7 @@ export function hostGateOf({ host, publicUrl }: HostGateOptions): HostGate {
 		if (name === undefined) return false;
 		if (names.has(name) || isLoopback(name)) return true;
 		// Rebinding needs a name; whoever types our address means us.
-		return everywhere && isIP(name) !== 0;
+		return isIP(name) === 0 ? (covers?.(name) ?? false) : everywhere;
 	};
 	return (hostHeader, origin) => {
 		if (hostHeader === undefined || !known(hostHeader)) {

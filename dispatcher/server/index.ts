@@ -1,15 +1,18 @@
 /**
  * The doors of the service: HTTP and the robots' sockets, on one listener, and on wish a second
- * listener with nothing but what robots need. It knows headers, sockets and keys; it knows no rule
- * of a job and no SQL.
+ * listener with nothing but what robots need. On loopback they speak plain HTTP, elsewhere TLS. It
+ * knows headers, sockets, certificates and keys; it knows no rule of a job and no SQL.
  */
 import type { FastifyInstance } from 'fastify';
+import type { Server as TlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { type CallName, calls, Problem } from '../../protocol';
+import { hostname, networkInterfaces } from 'node:os';
+import { type CallName, calls, type Doors, Problem } from '../../protocol';
 import type { Engine } from '../engine';
 import type { Clock } from '../engine/clock';
 import type { Log } from '../engine/context';
 import { createApp, type HostGate } from './app';
+import { Certificate, type CertificateFiles } from './certificate';
 import { type Backup, type Door, door, type House } from './door';
 import { facadeDoors } from './facade-doors';
 import { fleetDoors } from './fleet-doors';
@@ -32,8 +35,14 @@ export interface ServerOptions {
 	port: number;
 	/** `HOST:PORT` of a second listener that serves only robots. */
 	robotsListen?: string;
-	/** Allows plain HTTP for robots on other machines: for a TLS proxy or a tunnel in front. */
+	/** Allows plain HTTP for other machines: for a TLS proxy or a tunnel in front. */
 	insecure?: boolean;
+	/** For the doors that speak TLS: the operator's certificate, else one made and kept in `folder`. */
+	tls: { files?: CertificateFiles; folder: string };
+	/** The API is for this process alone; other machines may use the robots' door. */
+	private?: boolean;
+	/** Another certificate has taken the place of the one of before. */
+	onCertificate?: () => void;
 	/** What others call us; its host is accepted in the Host header. */
 	publicUrl?: string;
 	heartbeatMs?: number;
@@ -48,11 +57,15 @@ export interface Server {
 	readonly url: string;
 	/** Of the second listener, when there is one. */
 	readonly robotsUrl: string | undefined;
+	/** PEM of what the API shows; absent when it speaks plain HTTP. */
+	readonly certificate: string | undefined;
+	/** Reads the operator's certificate anew. */
+	reload(): void;
 	/** Ends what waits, says goodbye to robots, closes all sockets. Harmless when called twice. */
 	close(): Promise<void>;
 }
 
-const robotsCalls = ['robotEnrol', 'robotLink', 'healthz'] as const satisfies CallName[];
+const robotsCalls = ['robotEnrol', 'robotLink'] as const satisfies CallName[];
 /** How long answers that are under way may take. */
 const politeMs = 1_000;
 /**
@@ -65,28 +78,57 @@ const backlog = 4_096;
 const goodbyeMs = 500;
 
 export async function startServer(options: ServerOptions): Promise<Server> {
-	refuseInTheOpen('--host', options.host, options.insecure);
-	const robotsAt = options.robotsListen === undefined ? undefined : robotsListenOf(options);
-	const { engine, clock, log, settings, version } = options;
-	const takeBackup = () => options.takeBackup();
-	const house: House = { engine, clock, log, settings, version, takeBackup, waiting: new Set() };
+	const { engine, clock, log, settings, version, publicUrl } = options;
+	const api: Listen = {
+		host: options.host,
+		port: options.port,
+		variable: options.portVariable ?? 'ROBOT_FLEET_PORT',
+		tls: !options.private && needsTls(options.host, options),
+	};
+	const robots = options.robotsListen === undefined ? undefined : robotsListenOf(options);
+	refuseInTheOpen(options);
+	const certificate =
+		api.tls || robots?.tls
+			? await Certificate.open({ ...options.tls, clock, log, onChange: options.onCertificate })
+			: undefined;
+	let url = '';
+	let robotsUrl: string | undefined;
+	const doorsNow = (): Doors => ({
+		api: url,
+		robots: robotsUrl ?? null,
+		dial: publicUrl ?? dialled(robotsUrl ?? url, robots ?? api, certificate),
+		inTheOpen: [api, robots].some((at) => at && !at.tls && !isLoopback(at.host)),
+		certificate: certificate?.facts ?? null,
+	});
+	const pinNow = () =>
+		(robots ?? api).tls && !publicUrl?.startsWith('http:') ? certificate?.pin : undefined;
+	const house: House = {
+		engine,
+		clock,
+		log,
+		settings,
+		version,
+		takeBackup: () => options.takeBackup(),
+		doors: doorsNow,
+		pin: pinNow,
+		waiting: new Map(),
+	};
 	const doors = allDoors(options.version);
 	const door = new RobotsDoor(house, options.heartbeatMs);
 	const apps: FastifyInstance[] = [];
 
-	const open = async (
-		names: readonly CallName[],
-		gate: HostGate,
-		at: { host: string; port: number; variable: string },
-	) => {
+	const open = async (names: readonly CallName[], gate: HostGate, at: Listen) => {
 		const some = Object.fromEntries(names.map((name) => [name, doors[name]]));
-		const app = createApp({ house, doors: some, hostGate: gate });
+		const tls = at.tls ? certificate!.context : undefined;
+		const app = createApp({ house, doors: some, hostGate: gate, tls });
 		apps.push(app);
+		if (tls) certificate!.serve(app.server as unknown as TlsServer);
 		door.attach(app.server, gate);
 		return listen(app, at);
 	};
 	const shut = async () => {
-		for (const waiting of house.waiting) waiting.abort();
+		certificate?.close();
+		for (const waiting of house.waiting.keys()) waiting.abort();
 		door.close();
 		const until = clock.monotonic() + goodbyeMs;
 		while (door.open > 0 && clock.monotonic() < until) await clock.sleep(10);
@@ -100,15 +142,20 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 	};
 
 	try {
-		const gate = hostGateOf(options);
-		const url = await open(Object.keys(calls) as CallName[], gate, {
-			host: options.host,
-			port: options.port,
-			variable: options.portVariable ?? 'ROBOT_FLEET_PORT',
-		});
-		const robotsUrl = robotsAt && (await open(robotsCalls, robotsGate, robotsAt));
+		const covers = api.tls ? (name: string) => certificate!.covers(name) : undefined;
+		const gate = hostGateOf({ host: api.host, publicUrl, covers });
+		url = await open(Object.keys(calls) as CallName[], gate, api);
+		robotsUrl = robots && (await open(robotsCalls, robotsGate, robots));
 		let closing: Promise<void> | undefined;
-		return { url, robotsUrl, close: () => (closing ??= shut()) };
+		return {
+			url,
+			robotsUrl,
+			get certificate() {
+				return api.tls ? certificate!.shown : undefined;
+			},
+			reload: () => certificate?.reload(),
+			close: () => (closing ??= shut()),
+		};
 	} catch (error) {
 		await shut();
 		throw error;
@@ -130,29 +177,72 @@ function allDoors(version: string): Record<CallName, Door> {
 	return doors;
 }
 
-function robotsListenOf({ robotsListen, insecure }: ServerOptions) {
-	const match = /^(.+):(\d{1,5})$/.exec(robotsListen!);
+interface Listen {
+	host: string;
+	port: number;
+	/** To be named when the address is taken. */
+	variable: string;
+	tls: boolean;
+}
+
+function robotsListenOf(options: ServerOptions): Listen {
+	const match = /^(.+):(\d{1,5})$/.exec(options.robotsListen!);
 	const host = match?.[1]?.replace(/^\[|\]$/g, '');
 	if (host === undefined || Number(match![2]) > 65_535) {
 		throw new Problem('bad-config', {
-			mistakes: `ROBOT_FLEET_ROBOTS_LISTEN is "${robotsListen}", it must be HOST:PORT`,
+			mistakes: `ROBOT_FLEET_ROBOTS_LISTEN is "${options.robotsListen}", it must be HOST:PORT`,
 		});
 	}
-	refuseInTheOpen('--robots-listen', host, insecure);
-	return { host, port: Number(match![2]), variable: 'ROBOT_FLEET_ROBOTS_LISTEN' };
+	return {
+		host,
+		port: Number(match![2]),
+		variable: 'ROBOT_FLEET_ROBOTS_LISTEN',
+		tls: needsTls(host, options),
+	};
 }
 
-/** Keys and commands must not cross a network in the clear. */
-function refuseInTheOpen(flag: string, host: string, insecure = false): void {
+/** What never leaves this machine needs none; else only who said so goes without. */
+function needsTls(host: string, { insecure, tls }: ServerOptions): boolean {
+	return !isLoopback(host) && (tls.files !== undefined || !insecure);
+}
+
+/**
+ * Keys must not cross a network in the clear. Nor does our own certificate help here: who calls an API
+ * has no token to know it by, and would have to stop checking.
+ */
+function refuseInTheOpen(options: ServerOptions): void {
+	const { host, insecure, tls, private: forThisProcess } = options;
 	if (isLoopback(host) || insecure) return;
-	throw new Problem('bad-config', {
-		mistakes: `${flag} ${host} would talk to other machines without encryption, and TLS comes with a later version; listen on 127.0.0.1 behind a TLS proxy or a tunnel, or add --insecure on a network you trust`,
+	const robotsAlone = 'leave it on 127.0.0.1 and open the robots’ door alone with';
+	if (forThisProcess) {
+		throw new Problem('needs-tls', {
+			setting: 'ROBOT_FLEET_HOST',
+			host,
+			instead: `${robotsAlone} ROBOT_FLEET_ROBOTS_LISTEN=${host}:8766, run robot-fleet serve with a certificate beside n8n`,
+		});
+	}
+	if (tls.files !== undefined) return;
+	throw new Problem('needs-tls', {
+		setting: '--host',
+		host,
+		instead: `give it a certificate with --tls-cert FILE --tls-key FILE, ${robotsAlone} --robots-listen ${host}:8766`,
 	});
+}
+
+/** How another machine would call a door that listens on all addresses of this one. */
+function dialled(url: string, { host, tls }: Listen, certificate: Certificate | undefined): string {
+	if (host !== '0.0.0.0' && host !== '::') return url;
+	const named = tls && certificate?.pin === undefined ? certificate?.name : undefined;
+	const address = Object.values(networkInterfaces())
+		.flatMap((entries) => entries ?? [])
+		.find(({ internal, family }) => !internal && family === 'IPv4')?.address;
+	const { protocol, port } = new URL(url);
+	return `${protocol}//${named ?? address ?? hostname()}:${port}`;
 }
 
 async function listen(
 	app: FastifyInstance,
-	{ host, port, variable }: { host: string; port: number; variable: string },
+	{ host, port, variable, tls }: Listen,
 ): Promise<string> {
 	try {
 		await app.listen({ host, port, backlog });
@@ -179,5 +269,5 @@ async function listen(
 				: host.includes(':')
 					? `[${host}]`
 					: host;
-	return `http://${name}:${bound}`;
+	return `${tls ? 'https' : 'http'}://${name}:${bound}`;
 }

@@ -72,7 +72,7 @@ export class RobotSocket extends WebSocket {
 	serve(link: RobotLink): void {
 		this.link = link;
 		this.on('message', heard);
-		this.on('pong', alive);
+		this.on('pong', answered);
 		this.on('ping', alive);
 		this.on('close', closed);
 		this.on('error', failed);
@@ -87,6 +87,10 @@ function heard(this: WebSocket, data: RawData, isBinary: boolean): void {
 
 function alive(this: WebSocket): void {
 	linkOf(this)?.alive();
+}
+
+function answered(this: WebSocket): void {
+	linkOf(this)?.answered();
 }
 
 function closed(this: WebSocket): void {
@@ -121,14 +125,20 @@ export class RobotLink implements RobotSink {
 	#lastId = 0;
 	#stampAt = 0;
 	#stamp = '';
+	/** Waits for the answer to a ping. */
+	#answered: (() => void) | undefined;
+	readonly #address: string;
 	/** Monotonic; read by the sweep. */
 	seenAt: number;
 	openedAt: number;
+	/** When it was told to go: deaf from then on, and given up soon after. */
+	closingAt: number | undefined;
 
 	constructor(
 		socket: RobotSocket,
 		wire: Duplex,
 		number: number,
+		address: string,
 		house: House,
 		heartbeatMs: number,
 		keeper: LinkKeeper,
@@ -136,6 +146,7 @@ export class RobotLink implements RobotSink {
 		this.#socket = socket;
 		this.#wire = wire;
 		this.#number = number;
+		this.#address = address;
 		this.#house = house;
 		this.#heartbeatMs = heartbeatMs;
 		this.#keeper = keeper;
@@ -154,6 +165,7 @@ export class RobotLink implements RobotSink {
 	}
 
 	close(code: number, reason: string): void {
+		this.closingAt ??= this.#house.clock.monotonic();
 		this.#socket.close(code, reason.slice(0, 120));
 	}
 
@@ -175,8 +187,16 @@ export class RobotLink implements RobotSink {
 		this.#socket.terminate();
 	}
 
-	ping(): void {
+	ping(then?: () => void): void {
+		this.#answered ??= then;
 		this.#socket.ping();
+	}
+
+	answered(): void {
+		this.alive();
+		const then = this.#answered;
+		this.#answered = undefined;
+		then?.();
 	}
 
 	alive(): void {
@@ -185,6 +205,7 @@ export class RobotLink implements RobotSink {
 	}
 
 	receive(data: RawData, isBinary: boolean): void {
+		if (this.closingAt !== undefined) return;
 		this.alive();
 		let id: string | undefined;
 		try {
@@ -298,7 +319,7 @@ export class RobotLink implements RobotSink {
 			const check = this.#house.proves ?? proves;
 			if (!(await check(key, text, hello.signature))) throw new Problem('bad-proof');
 			if (this.#isClosed()) return;
-			const session = await engine.connect(hello, this, this.#number);
+			const session = await engine.connect(hello, this, this.#number, this.#address);
 			// The socket may have closed while the engine opened the session.
 			if (this.#isClosed()) return session.closed();
 			this.#session = session;
@@ -471,6 +492,8 @@ function closeCodeOf(problem: Problem): number {
 			return closeCodes.badKey;
 		case 'protocol-version':
 			return closeCodes.badProtocol;
+		case 'robot-moved':
+			return closeCodes.badMachine;
 		case 'robot-elsewhere':
 			return closeCodes.tooMany;
 		default:

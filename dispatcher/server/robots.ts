@@ -21,6 +21,8 @@ const sweepMs = 1_000;
 const returnMsEach = 5;
 const minReturnMs = 1_000;
 const maxReturnMs = 30_000;
+/** How long a robot has to answer the close of its socket. */
+const politeMs = 500;
 
 export class RobotsDoor implements LinkKeeper {
 	readonly #house: House;
@@ -90,7 +92,15 @@ export class RobotsDoor implements LinkKeeper {
 		let link: RobotLink | undefined;
 		this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
 			const number = ++this.#opened;
-			link = new RobotLink(webSocket, socket, number, this.#house, this.#heartbeatMs, this);
+			link = new RobotLink(
+				webSocket,
+				socket,
+				number,
+				address,
+				this.#house,
+				this.#heartbeatMs,
+				this,
+			);
 			this.#links.set(link, address);
 		});
 		// What was no valid handshake has been answered already.
@@ -167,6 +177,8 @@ export class RobotsDoor implements LinkKeeper {
 				if (now - link.openedAt > limits.authenticateMs) link.terminate();
 				continue;
 			}
+			// It was told why, and may be one that does not listen.
+			if (link.closingAt !== undefined && now - link.closingAt > politeMs) link.terminate();
 			const silent = now - link.seenAt;
 			// The next look would come after the three heartbeats that were promised.
 			if (silent + this.#sweepMs > limits.missedHeartbeats * this.#heartbeatMs) link.terminate();

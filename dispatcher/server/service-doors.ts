@@ -38,8 +38,8 @@ export const serviceDoors = {
 	}),
 } as const satisfies Record<string, Door>;
 
-async function status({ engine, version }: House) {
-	return { version, ...(await engine.service()) };
+async function status({ engine, version, doors }: House) {
+	return { version, ...(await engine.service()), doors: doors() };
 }
 
 const busy = new WeakSet<House>();

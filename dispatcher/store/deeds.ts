@@ -285,32 +285,30 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 
 		compactOutput: ({ maxBytes }) => outputs.compact(maxBytes),
 
-		putRobot: (robot) => {
-			sql.put('robots', robot as unknown as Row);
-			return true;
-		},
-
-		useToken: ({ id, hash, at, publicKey }) => {
+		enrolRobot: ({ hash, at, robot }) => {
+			const { tokenId } = robot;
 			const token = sql.get(
 				'SELECT labels FROM tokens WHERE id = ? AND hash = ? AND revoked_at IS NULL',
-				id,
+				tokenId,
 				hash,
 			);
 			if (!token) return null;
-			const labels = token['labels'] as string;
 			// The same token with the same key is the same robot: the answer got lost, nothing is used up.
 			const known = sql.get(
 				'SELECT id FROM robots WHERE public_key = ? AND token_id = ? AND removed_at IS NULL',
-				publicKey,
-				id,
+				robot.publicKey,
+				tokenId,
 			);
-			if (known) return { labels, robotId: known['id'] as string };
+			if (known) return { robotId: known['id'] as string, lockedLabels: null };
 			const used = sql.run(
 				'UPDATE tokens SET used = used + 1 WHERE id = ? AND used < uses AND expires_at > ?',
-				id,
+				tokenId,
 				at,
 			);
-			return used ? { labels, robotId: null } : null;
+			if (!used) return null;
+			const lockedLabels = token['labels'] as string;
+			sql.put('robots', { ...robot, lockedLabels } as unknown as Row);
+			return { robotId: robot.id, lockedLabels };
 		},
 
 		changeRobot: ({ id, ...change }) => {

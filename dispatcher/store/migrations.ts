@@ -465,4 +465,10 @@ export const migrations: readonly string[] = [
 	CREATE INDEX jobs_family ON jobs (parent_id, state, cause) WHERE parent_id IS NOT NULL;
 	CREATE INDEX jobs_dead ON jobs (dead, id, ended_at) WHERE dead IS NOT NULL;
 	`,
+
+	`
+	-- To which machine an identity belongs, and who else came with it.
+	ALTER TABLE robots ADD COLUMN machine TEXT;
+	ALTER TABLE robots ADD COLUMN clone TEXT;
+	`,
 ];

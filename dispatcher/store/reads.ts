@@ -182,7 +182,7 @@ const camel = (columns: string) =>
 
 const columns = {
 	robots:
-		'id name public_key token_id locked_labels labels capabilities slots info agent_version journal_id paused created_at last_seen_at removed_at',
+		'id name public_key token_id locked_labels labels capabilities slots info agent_version journal_id paused created_at last_seen_at removed_at machine clone',
 	keys: 'id hash name scopes created_at expires_at revoked_at last_used_at',
 	tokens: 'id hash uses used labels created_at expires_at revoked_at',
 	waits:

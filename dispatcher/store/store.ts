@@ -162,6 +162,10 @@ export interface StoredRobot {
 	createdAt: number;
 	lastSeenAt: number | null;
 	removedAt: number | null;
+	/** Where its identity belongs; null = not known yet. */
+	machine: string | null;
+	/** Who else came with its key, as JSON; null = nobody. */
+	clone: string | null;
 }
 
 export interface StoredKey {
@@ -448,7 +452,15 @@ export interface Deeds {
 	};
 	/** Frees disk that is held by a few wanted bytes among many that are not; moves at most `maxBytes`. */
 	compactOutput: { in: { maxBytes: number }; out: { moved: number; damaged: number } };
-	putRobot: { in: StoredRobot; out: boolean };
+	/**
+	 * Counts a use of the token and puts the robot, or neither; its labels are those of the token. Null =
+	 * the token is not good. Who comes again with the same token and key is answered without a further
+	 * use: with its robot, and no labels.
+	 */
+	enrolRobot: {
+		in: { hash: string; at: number; robot: StoredRobot & { tokenId: string } };
+		out: { robotId: string; lockedLabels: string | null } | null;
+	};
 	/** Changes only what is named: a hello and an operator may speak of one robot at the same moment. */
 	changeRobot: {
 		in: { id: string } & Partial<
@@ -463,14 +475,11 @@ export interface Deeds {
 				| 'lastSeenAt'
 				| 'paused'
 				| 'removedAt'
+				| 'machine'
+				| 'clone'
 			>
 		>;
 		out: boolean;
-	};
-	/** Counts a use of a token. `robot` names who used it before with the same public key. */
-	useToken: {
-		in: { id: string; hash: string; at: number; publicKey: string };
-		out: { labels: string; robotId: string | null } | null;
 	};
 	robotsSeen: { in: { ids: string[]; at: number }; out: boolean };
 	putKey: { in: StoredKey; out: boolean };

@@ -11,6 +11,7 @@ import type {
 	KeyRecord,
 	Schedule,
 	SubscriptionAnswer,
+	TokenCreated,
 	TokenRecord,
 	Wait,
 } from '../services';
@@ -176,6 +177,18 @@ export const robot = Type.Object({
 	createdAt: at,
 	info: anything,
 	agentVersion: nullable(text),
+	clone: nullable(
+		Type.Object(
+			{
+				how: Type.Enum(['moved', 'twin']),
+				address: text,
+				firstAt: at,
+				lastAt: at,
+				times: whole,
+			},
+			{ description: 'Somebody else came with the key of this robot, and was turned away' },
+		),
+	),
 });
 true satisfies Same<Static<typeof robot>, Robot>;
 
@@ -266,7 +279,9 @@ true satisfies Same<Static<typeof token>, TokenRecord>;
 export const tokenCreated = Type.Object({
 	...tokenFields,
 	token: Type.String({ description: 'Shown once' }),
+	dial: Type.String({ description: 'What robots dial' }),
 });
+true satisfies Same<Static<typeof tokenCreated>, TokenCreated>;
 
 const keyFields = {
 	keyId: text,

@@ -37,6 +37,7 @@ export const hello = Type.Object({
 	version: shortText,
 	journal_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
 	boot_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
+	machine_id: Type.Optional(Type.String({ minLength: 1, maxLength: limits.maxIdBytes })),
 	signature: shortText,
 	slots: Type.Integer({ minimum: 0, maximum: 10_000 }),
 	labels: Type.Record(Type.String(), shortText, { maxProperties: 256 }),

@@ -30,6 +30,20 @@ export const serviceStatus = Type.Object({
 	retention: Type.Object({ lastAt: nullable(at), purged: whole, backlog: whole }),
 	lastBackup: nullable(Type.Object({ at, bytes: whole })),
 	restored: nullable(Type.Object({ at, backupAt: at, waiting: whole })),
+	doors: Type.Object({
+		api: text,
+		robots: nullable(text),
+		dial: Type.String({ description: 'What robots dial' }),
+		inTheOpen: Type.Boolean({ description: 'Other machines may come without TLS' }),
+		certificate: nullable(
+			Type.Object({
+				file: text,
+				selfMade: Type.Boolean(),
+				fingerprint: Type.String({ description: 'SHA-256, hex' }),
+				expiresAt: at,
+			}),
+		),
+	}),
 });
 true satisfies Same<Static<typeof serviceStatus>, ServiceStatus>;
 

@@ -45,7 +45,7 @@ export class End extends EventEmitter {
 	/** As RobotSocket does. */
 	serve(link: RobotLink): void {
 		this.on('message', (data, isBinary) => link.receive(data as Buffer, isBinary as boolean));
-		this.on('pong', () => link.alive());
+		this.on('pong', () => link.answered());
 		this.on('ping', () => link.alive());
 		this.on('close', () => link.closed());
 		this.on('error', (error) => link.failed(error as Error));

@@ -201,13 +201,18 @@ export class Service implements Listener {
 					Buffer.from(signature, 'base64url'),
 				),
 			takeBackup: () => Promise.reject(new Error('nobody takes a backup of this service')),
-			waiting: new Set(),
+			doors: () => {
+				throw new Error('nobody dials this service');
+			},
+			pin: () => undefined,
+			waiting: new Map(),
 		};
 		const state = { proved: false };
 		const link = new RobotLink(
 			end as unknown as RobotSocket,
 			noWire,
 			(this.#opened += 1),
+			'10.0.0.1',
 			house,
 			this.options.heartbeatMs,
 			{
@@ -413,6 +418,7 @@ export function looseSink(sink: RobotSink): RobotSink {
 		outputAck: (message) => sink.outputAck(message),
 		outputCredit: (message) => sink.outputCredit(message),
 		refuse: (problem) => sink.refuse(problem),
+		ping: (then) => sink.ping(then),
 		close: (code, reason) => sink.close(code, reason),
 	};
 }

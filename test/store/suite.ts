@@ -811,24 +811,55 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 						hash: 'h',
 						uses: 1,
 						used: 0,
-						labels: '{}',
+						labels: '{"site":"berlin"}',
 						createdAt: at,
 						expiresAt: at + 10,
 						revokedAt: null,
 					},
 				},
 			]);
-			const use = (publicKey: string, hash = 'h', now = at) => ({
-				do: 'useToken' as const,
-				with: { id: 't', hash, at: now, publicKey },
+			const use = (id: string, publicKey: string, hash = 'h', now = at) => ({
+				do: 'enrolRobot' as const,
+				with: {
+					hash,
+					at: now,
+					robot: {
+						id,
+						name: id,
+						publicKey,
+						tokenId: 't',
+						lockedLabels: '{}',
+						labels: '{}',
+						capabilities: '[]',
+						slots: 1,
+						info: '{}',
+						agentVersion: null,
+						journalId: null,
+						paused: 0,
+						createdAt: at,
+						lastSeenAt: null,
+						removedAt: null,
+						machine: null,
+						clone: null,
+					},
+				},
 			});
 			const answers = await store.commit([
-				use('k', 'wrong'),
-				use('k', 'h', at + 20),
-				use('k'),
-				use('other'),
+				use('r1', 'k', 'wrong'),
+				use('r2', 'k', 'h', at + 20),
+				use('r3', 'k'),
+				use('r4', 'other'),
+				use('r5', 'k', 'h', at + 20),
 			]);
-			expect(answers).toEqual([null, null, { labels: '{}', robotId: null }, null]);
+			const lockedLabels = '{"site":"berlin"}';
+			expect(answers).toEqual([
+				null,
+				null,
+				{ robotId: 'r3', lockedLabels },
+				null,
+				{ robotId: 'r3', lockedLabels: null },
+			]);
+			expect(await store.read('robots', null)).toMatchObject([{ id: 'r3', lockedLabels }]);
 		});
 
 		test('an occurrence is written once, together with its event and the next time', async () => {

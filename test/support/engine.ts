@@ -175,6 +175,8 @@ export class PlayedRobot {
 	readonly credits: number[] = [];
 	readonly refusals: Problem[] = [];
 	closedWith: number | undefined;
+	/** Pings; false = it is gone, and the service does not know it yet. */
+	answers = true;
 	session!: RobotSession;
 	readonly #engine: () => Engine;
 	readonly #hello: Partial<Hello>;
@@ -223,6 +225,9 @@ export class PlayedRobot {
 					outputAck: (ack) => void this.outputAcks.push(ack),
 					outputCredit: ({ window }) => void this.credits.push(window),
 					refuse: (problem) => void this.refusals.push(problem),
+					ping: (then) => {
+						if (this.answers) then();
+					},
 					close: (code) => {
 						this.closedWith = code;
 						session?.closed();

@@ -83,6 +83,7 @@ export class HonestRobot {
 			outputAck: () => undefined,
 			outputCredit: () => undefined,
 			refuse: (problem) => void this.refusals.push(problem),
+			ping: (then) => hear(then),
 			close: () => {
 				if (here()) this.#session = undefined;
 				open.session?.closed();

@@ -39,6 +39,15 @@ export function builtPrograms(folder: string): Bundles {
 	};
 }
 
+/** A copy of the service as n8n hosts it. */
+export function builtHost(folder: string): string {
+	const from = join(root, 'dist/embedded/service.js');
+	if (!existsSync(from)) throw new Error(`There is no ${from}: run "npx gulp programs" first`);
+	const to = join(folder, 'embedded.js');
+	copyFileSync(from, to);
+	return to;
+}
+
 /**
  * A port that nobody has, below those that the kernel gives to callers: while the service is dead its
  * port must not go to one of the robots that dial it.

@@ -6,6 +6,7 @@
 import { createPublicKey, randomBytes, randomUUID, verify } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
 import {
@@ -88,6 +89,13 @@ export class ScriptedHub {
 	/** Called for every output frame; false = drop it without a word. */
 	takeFrame: (attempt: HubAttempt, stream: Stream, offset: number) => boolean = () => true;
 
+	/** Shows this certificate from the next `open` on; undefined = speaks plain HTTP. */
+	tls: { cert: string; key: string } | undefined;
+	/** Takes every token. */
+	anyToken = false;
+	/** Calls that were heard, whatever they asked for. */
+	requests = 0;
+
 	readonly #changed = new EventEmitter().setMaxListeners(0);
 	readonly #sockets = new Set<WebSocket>();
 	#server: Server | undefined;
@@ -97,19 +105,24 @@ export class ScriptedHub {
 	#port = 0;
 	#epoch = 0;
 
-	static async start(): Promise<ScriptedHub> {
+	static async start(tls?: { cert: string; key: string }): Promise<ScriptedHub> {
 		const hub = new ScriptedHub();
+		hub.tls = tls;
 		await hub.open();
 		return hub;
 	}
 
 	get url(): string {
-		return `http://127.0.0.1:${this.#port}`;
+		return `${this.tls ? 'https' : 'http'}://127.0.0.1:${this.#port}`;
 	}
 
 	/** Listens, on the same port as before if there was one. */
 	async open(): Promise<void> {
-		const server = createServer((request, response) => void this.#answer(request, response));
+		const answer = (request: IncomingMessage, response: ServerResponse) => {
+			this.requests += 1;
+			void this.#answer(request, response);
+		};
+		const server = this.tls ? createTlsServer(this.tls, answer) : createServer(answer);
 		const door = new WebSocketServer({ server, path: paths.robotLink, perMessageDeflate: false });
 		door.on('connection', (socket) => this.#welcome(socket));
 		await new Promise<void>((resolve, reject) => {
@@ -259,7 +272,7 @@ export class ScriptedHub {
 		if (request.url !== paths.robotEnrol) return refuse('no-such-route');
 		const body = JSON.parse(Buffer.concat(chunks).toString('utf8')) as EnrolRequest;
 		if (this.refuseEnrolment) return refuse(this.refuseEnrolment);
-		if (body.token !== this.token) return refuse('bad-token');
+		if (body.token !== this.token && !this.anyToken) return refuse('bad-token');
 		const proof = enrolProof(body.token, body.publicKey);
 		if (!isSigned(body.publicKey, proof, body.signature)) return refuse('bad-proof');
 		this.enrolments++;

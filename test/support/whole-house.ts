@@ -19,6 +19,7 @@ import { Window } from '../../agent/window';
 import { FleetClient } from '../../client';
 import { httpSend } from '../../dispatcher/cli/transport';
 import { readConfig } from '../../dispatcher/config';
+import type { Log } from '../../dispatcher/engine/context';
 import { type Service, startService } from '../../dispatcher/startup';
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
@@ -37,11 +38,11 @@ export class WholeHouse implements AsyncDisposable {
 		this.client = new FleetClient(httpSend({ url: service.url, key: this.#key }));
 	}
 
-	static async open(flags: Record<string, string> = {}): Promise<WholeHouse> {
+	static async open(flags: Record<string, string> = {}, log: Log = silent): Promise<WholeHouse> {
 		const folder = mkdtempSync(join(tmpdir(), 'robot-fleet-whole-'));
 		const service = await startService({
 			config: readConfig({ flags: { data: join(folder, 'service'), port: '0', ...flags } }),
-			log: silent,
+			log,
 			onFatal: (error) => {
 				throw error;
 			},

@@ -26,6 +26,7 @@ beforeEach(async () => {
 		host: '127.0.0.1',
 		port: 0,
 		settings: {},
+		tls: { folder: '/nowhere' },
 		takeBackup: () => Promise.reject(new Error('nobody asks for one')),
 	});
 	client = new FleetClient(httpSend({ url: server.url, key }));

@@ -58,6 +58,9 @@ export interface Asked {
 	args: unknown[];
 }
 
+/** Nobody but a door that speaks TLS looks there. */
+const noFolder = '/nowhere';
+
 /** Keys are called like their scopes: `read` reads, `read+cancel` does both. */
 export function fakeEngine(more: Partial<Engine> = {}): { engine: Engine; asked: Asked[] } {
 	const asked: Asked[] = [];
@@ -115,6 +118,7 @@ export async function openHouse(
 		host: '127.0.0.1',
 		port: 0,
 		settings: { port: 0 },
+		tls: { folder: noFolder },
 		takeBackup: async () => ({
 			fileName: 'backup.tar',
 			at: 0,

@@ -82,6 +82,7 @@ test('labels of a token stay, whatever the robot claims', async () => {
 		outputAck() {},
 		outputCredit() {},
 		refuse() {},
+		ping() {},
 		close() {},
 	};
 	await h.engine.connect(

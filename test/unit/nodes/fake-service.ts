@@ -275,5 +275,6 @@ function robot(
 		createdAt: 0,
 		info: {},
 		agentVersion: null,
+		clone: null,
 	};
 }

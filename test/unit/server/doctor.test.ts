@@ -15,6 +15,26 @@ const well: ServiceStatus = {
 	retention: { lastAt: now - 1000, purged: 3, backlog: 0 },
 	lastBackup: { at: now - dayMs, bytes: 2 ** 20 },
 	restored: null,
+	doors: {
+		api: 'http://127.0.0.1:8765',
+		robots: null,
+		dial: 'http://127.0.0.1:8765',
+		inTheOpen: false,
+		certificate: null,
+	},
+};
+const certificate = {
+	file: '/etc/fleet.crt',
+	selfMade: false,
+	fingerprint: 'ab'.repeat(32),
+	expiresAt: now + 90 * dayMs,
+};
+const secure = {
+	api: 'http://127.0.0.1:8765',
+	robots: 'https://10.0.0.1:8766',
+	dial: 'https://fleet.test:8766',
+	inTheOpen: false,
+	certificate,
 };
 const wrong = (status: Partial<ServiceStatus>, since = now - 100 * dayMs) =>
 	serviceFindings({ ...well, ...status }, since, now)
@@ -46,10 +66,31 @@ test.each<[string, Partial<ServiceStatus>, string]>([
 		{ restored: { at: now, backupAt: now, waiting: 3 } },
 		'restored: robot-fleet jobs release --all',
 	],
+	[
+		'a certificate that ends soon',
+		{ doors: { ...secure, certificate: { ...certificate, expiresAt: now + 3 * dayMs } } },
+		'certificate: renew /etc/fleet.crt',
+	],
+	[
+		'a door that other machines use without TLS',
+		{ doors: { ...well.doors, dial: 'http://10.0.0.1:8766', inTheOpen: true } },
+		'doors: robot-fleet serve --robots-listen',
+	],
 	['a drain somebody forgot', { readiness: 'draining' }, 'drain: robot-fleet drain --undo'],
 ])('%s is named, with the command that mends it', (_, status, expected) => {
 	expect(wrong(status)).toHaveLength(1);
 	expect(wrong(status)[0]).toContain(expected);
+});
+
+test('what robots dial is said, and by which fingerprint they know us', () => {
+	expect(wrong({ doors: secure })).toEqual([]);
+	const texts = serviceFindings({ ...well, doors: secure }, now, now).map(({ text }) => text);
+	expect(texts).toContain(
+		'the API is at http://127.0.0.1:8765, robots dial https://fleet.test:8766',
+	);
+	expect(texts).toContain(`/etc/fleet.crt, good for 90 days, SHA-256 ${'ab'.repeat(32)}`);
+	// A proxy in front speaks TLS for us.
+	expect(wrong({ doors: { ...secure, inTheOpen: true } })).toEqual([]);
 });
 
 test('a young fleet may be without a backup yet', () => {
