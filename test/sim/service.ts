@@ -390,6 +390,8 @@ function loose(session: RobotSession): RobotSession {
 		rejected: (message) => session.rejected(message),
 		result: (message) => session.result(message),
 		status: (message) => session.status(message),
+		inputAck: (message) => session.inputAck(message),
+		prompt: (message) => session.prompt(message),
 		output: (frame) => session.output(frame),
 		heartbeat: (metrics) => session.heartbeat(metrics),
 		takesNoMore: () => session.takesNoMore(),
@@ -406,6 +408,9 @@ export function looseSink(sink: RobotSink): RobotSink {
 		resultAck: (message) => sink.resultAck(message),
 		outputAck: (message) => sink.outputAck(message),
 		outputCredit: (message) => sink.outputCredit(message),
+		takesInput: sink.takesInput,
+		input: (message) => sink.input(message),
+		resize: (message) => sink.resize(message),
 		refuse: (problem) => sink.refuse(problem),
 		close: (code, reason) => sink.close(code, reason),
 	};

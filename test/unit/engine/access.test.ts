@@ -81,6 +81,9 @@ test('labels of a token stay, whatever the robot claims', async () => {
 		resultAck() {},
 		outputAck() {},
 		outputCredit() {},
+		takesInput: false,
+		input() {},
+		resize() {},
 		refuse() {},
 		close() {},
 	};
