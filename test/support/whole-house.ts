@@ -20,6 +20,7 @@ import { FleetClient } from '../../client';
 import { httpSend } from '../../dispatcher/cli/transport';
 import { readConfig } from '../../dispatcher/config';
 import { type Service, startService } from '../../dispatcher/startup';
+import { wireFeatures } from '../../protocol';
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -83,7 +84,7 @@ export class WholeHouse implements AsyncDisposable {
 				version: '0.0.0',
 				journal_id: journal.id,
 				boot_id: name,
-				features: [],
+				features: [...wireFeatures],
 				slots: 4,
 				labels: {},
 				capabilities: [],
@@ -106,6 +107,10 @@ export class WholeHouse implements AsyncDisposable {
 			journal.close();
 		});
 		await live.promise;
+	}
+
+	get address(): { url: string; key: string } {
+		return { url: this.service.url, key: this.#key };
 	}
 
 	/** The stored bytes of a stream, without its holes, and what the answer says of it. */
