@@ -71,10 +71,8 @@ export class LastLine {
 	}
 }
 
-/* eslint-disable no-control-regex */
 const escapes = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/g;
 const controls = /[\u0000-\u001f\u007f]/;
-/* eslint-enable no-control-regex */
 
 /** As it stands on a screen: what a carriage return or a backspace took back is gone, colours too. */
 function seen(line: string): string {

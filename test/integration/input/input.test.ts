@@ -103,7 +103,7 @@ test('of two who answer the same prompt one is heard and the other is told', asy
 });
 
 test('eof closes the input, and nothing more can be typed', async () => {
-	const jobId = await submit('wc -c; sleep 0.5; exec sleep 30');
+	const jobId = await submit('wc -c; exec sleep 30');
 	await running(jobId);
 	await house.client.input(jobId, { text: 'four', eof: true });
 	expect(await refusal(house.client.input(jobId, { text: 'more' }))).toBe('input-closed');
