@@ -12,6 +12,7 @@ const rows = {
 	11: 'fencing',
 	14: 'racing-submits',
 	15: 'half-open',
+	24: 'input',
 	27: 'cancelled-trees',
 };
 

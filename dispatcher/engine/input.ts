@@ -79,7 +79,7 @@ class Input {
 		while (left > 0 && this.waiting.length > 0) {
 			const piece = this.waiting[0]!;
 			// Nobody shall find it in memory that is given out again.
-			piece.fill(0, 0, left);
+			piece.fill(0, 0, Math.min(left, piece.length));
 			if (piece.length > left) this.waiting[0] = piece.subarray(left);
 			else this.waiting.shift();
 			left -= piece.length;
