@@ -70,6 +70,11 @@ export function fakeEngine(more: Partial<Engine> = {}): { engine: Engine; asked:
 			return { keyId: key, name: key, scopes: key.split('+') as Scope[] };
 		},
 		job: async () => jobOf(),
+		// Nothing is asked: it waits for as long as somebody listens.
+		asks: (_jobId, known, over) =>
+			new Promise((resolve) => {
+				over.addEventListener('abort', () => resolve(known), { once: true });
+			}),
 		...more,
 	};
 	const engine = new Proxy(base, {
