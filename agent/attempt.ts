@@ -21,6 +21,7 @@ import { type Stream, streams } from '../protocol/frames';
 import type { Ballast } from './ballast';
 import type { Clock } from './clock';
 import type { Executor, Outcome, RunContext, Stop } from './executors/executor';
+import { Interaction } from './interaction';
 import type { ExitRecord, Journal, Trace } from './journal';
 import type { Line } from './link';
 import type { Log } from './log';
@@ -46,6 +47,8 @@ export type Phase = 'starting' | 'running' | 'ended';
 
 export class Attempt {
 	readonly assignment: JobAssignment;
+	/** What people and the program say to each other. */
+	readonly interaction: Interaction;
 	readonly #trace: Trace;
 	readonly #startedAt: number;
 	readonly #journal: Journal;
@@ -86,6 +89,12 @@ export class Attempt {
 		this.#exit = exit;
 		this.#spool = tools.spool.open(assignment.job_id, assignment.epoch, exit ?? undefined);
 		this.#outflow = new Outflow(assignment.job_id, assignment.epoch, this.#spool, tools);
+		this.interaction = new Interaction({
+			ref: this.ref,
+			timeouts: assignment.timeouts,
+			clock: tools.clock,
+			stop: (stop) => this.stop(stop),
+		});
 	}
 
 	get phase(): Phase {
@@ -159,6 +168,7 @@ export class Attempt {
 			this.stop({ why: 'over', graceMs: this.assignment.timeouts.grace_ms });
 		}
 		if (this.#phase === 'running') this.tellAccepted();
+		this.interaction.attach(line);
 		if (this.#phase === 'ended') this.tellResult();
 		else this.#outflow.pump();
 		return false;
@@ -166,6 +176,7 @@ export class Attempt {
 
 	detach(): void {
 		this.#line = undefined;
+		this.interaction.detach();
 		this.#outflow.detach();
 	}
 
@@ -257,13 +268,15 @@ export class Attempt {
 			variables: variables as Variables,
 			signal: this.#stop.signal,
 			hurry: this.#hurry.signal,
-			output: async (stream, chunk) => {
+			output: async (stream, printed) => {
+				const chunk = this.interaction.pass(stream, printed);
 				this.#lastOutputAt = this.#clock.monotonic();
 				this.#tails[stream].push(chunk);
 				await this.#spool.append(stream, chunk);
 				this.#outflow.grew(chunk.length);
 			},
-			report: (step) => this.#line?.send('status_update', { ...this.ref, ...step }),
+			report: (step) => this.interaction.report(step),
+			takesInput: (port) => this.interaction.open(port),
 			started: (pid, birth) => this.#journal.noteProcess(job_id, epoch, pid, birth),
 			sleep: (ms, signal) => this.#clock.sleep(ms, signal),
 		};
@@ -282,7 +295,10 @@ export class Attempt {
 			void (async () => {
 				let left = silence_ms;
 				while (await this.#clock.sleep(left, done)) {
-					left = this.#lastOutputAt + silence_ms - this.#clock.monotonic();
+					const { asks, typedAt } = this.interaction;
+					const since = Math.max(this.#lastOutputAt, typedAt);
+					// While a person is asked the silence is theirs.
+					left = asks ? silence_ms : since + silence_ms - this.#clock.monotonic();
 					if (left <= 0) return this.stop({ why: 'silence_timeout', graceMs: grace_ms });
 				}
 			})();
@@ -316,7 +332,8 @@ export class Attempt {
 			// It ran, whatever the disk says of its output: the end must be told, and never as a refusal.
 			this.#log.error({ err: error, ...this.#names() }, 'spool cannot be closed');
 		}
-		const exit = this.#exitRecord(outcome, await this.#digests());
+		const told = this.interaction.end();
+		const exit = this.#exitRecord(outcome, told, await this.#digests());
 		const { job_id, epoch } = this.assignment;
 		for (;;) {
 			try {
@@ -348,7 +365,11 @@ export class Attempt {
 		return Object.keys(sha256).length > 0 ? { sha256 } : {};
 	}
 
-	#exitRecord(outcome: Outcome, digests: Pick<ExitRecord, 'sha256'>): ExitRecord {
+	#exitRecord(
+		outcome: Outcome,
+		told: ReturnType<Interaction['end']>,
+		digests: Pick<ExitRecord, 'sha256'>,
+	): ExitRecord {
 		const end = outcome.end === 'stopped' ? endOf(this.#stop.signal.reason as Stop) : undefined;
 		const holes: ExitRecord['holes'] = {};
 		for (const stream of streams) {
@@ -368,10 +389,11 @@ export class Attempt {
 				stdout: this.#tails.stdout.text,
 				stderr: this.#tails.stderr.text,
 				truncated: this.#tails.stdout.cut || this.#tails.stderr.cut || cut,
-				outputs: outcome.outputs,
+				outputs: { ...told.outputs, ...outcome.outputs },
 				duration_ms: Math.max(0, Math.round(this.#clock.now() - this.#startedAt)),
 				error: end === undefined ? outcome.error : { type: end.cause, message: end.message },
 				process_gone: outcome.processGone,
+				...(told.logs.length > 0 ? { logs: told.logs } : {}),
 			},
 		};
 	}
@@ -423,6 +445,13 @@ function endOf(stop: Stop): End {
 				state: 'timeout',
 				cause: 'silence_timeout',
 				message: 'The job was silent longer than it may be and was stopped.',
+			};
+		case 'input_timeout':
+			return {
+				state: 'timeout',
+				cause: 'silence_timeout',
+				message:
+					'The program asked for input and nobody answered in time (timeouts.inputMs); it was stopped.',
 			};
 		case 'deadline':
 			return {

@@ -24,6 +24,9 @@ type Is = (value: unknown) => boolean;
 
 const isText: Is = (value) => typeof value === 'string' && value.length <= 4_096;
 const isCount: Is = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
+/** Of a window, in characters. */
+const isSide: Is = (value) =>
+	isCount(value) && (value as number) >= 1 && (value as number) <= 4_096;
 const isDuration: Is = (value) => typeof value === 'number' && value >= 0 && value < 1e15;
 /** Becomes a file name and 16 bytes of a frame, so nothing but a UUID will do. */
 const isJobId: Is = (value) =>
@@ -97,6 +100,15 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 	},
 	output_ack: { ...attempt, stream: oneOf('stdout', 'stderr'), have: isCount },
 	output_credit: { window: isCount },
+	input: {
+		...attempt,
+		attempt: isCount,
+		token: isText,
+		offset: isCount,
+		data_b64: (value) => typeof value === 'string',
+		eof: optional((value) => typeof value === 'boolean'),
+	},
+	resize: { ...attempt, attempt: isCount, token: isText, cols: isSide, rows: isSide },
 	control: { action: isText, reconnect_within_ms: optional(isDuration) },
 	error: { code: isText, text: isText },
 };
@@ -111,6 +123,7 @@ const assignmentShape: Record<keyof Omit<JobAssignment, keyof AttemptRef | 'spec
 	timeouts: shape({
 		run_ms: optional(isDuration),
 		silence_ms: optional(isDuration),
+		input_ms: optional(isDuration),
 		grace_ms: isDuration,
 	}),
 	on_disconnect: oneOf('continue', 'stop'),

@@ -45,6 +45,8 @@ export interface Line {
 	sendOutput(frame: OutputFrame): void;
 	/** Most data bytes of one output frame. */
 	readonly maxOutputBytes: number;
+	/** What both sides can do. */
+	readonly features: readonly string[];
 }
 
 /** Those on whose behalf the link speaks. */
@@ -224,6 +226,7 @@ class Session implements Line {
 	/** Always rejects in the end: with the reason why there is no line any more. */
 	readonly closed: Promise<never>;
 	maxOutputBytes = maxFrameBytes - outputHeaderBytes;
+	features: readonly string[] = [];
 	readonly #parts: LinkParts;
 	readonly #socket: WebSocket;
 	readonly #over = new AbortController();
@@ -391,6 +394,7 @@ class Session implements Line {
 		this.#heartbeatMs = Math.min(registered.heartbeat_interval * 1_000, heartbeatMs ?? Infinity);
 		const maxFrame = Math.min(maxFrameBytes, registered.limits.max_output_frame);
 		this.maxOutputBytes = Math.max(1, maxFrame - outputHeaderBytes);
+		this.features = registered.features ?? [];
 		crew.attach(this, registered);
 		onLive(registered.name, registered.robot_id);
 		void this.#keepAlive();

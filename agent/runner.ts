@@ -110,6 +110,10 @@ export class Runner implements Crew {
 				const { stream, have } = message.payload;
 				return this.#attempts.get(keyOf(message.payload))?.outputTaken(stream, have);
 			}
+			case 'input':
+				return this.#attempts.get(keyOf(message.payload))?.interaction.take(message.payload);
+			case 'resize':
+				return this.#attempts.get(keyOf(message.payload))?.interaction.resize(message.payload);
 			case 'output_credit':
 				return this.#parts.window.credit(message.payload.window);
 			case 'control':

@@ -12,6 +12,8 @@ import {
 	type DeadLetterGroup,
 	type DeadLetterRequest,
 	type FleetEvent,
+	type InputAnswer,
+	type InputRequest,
 	type Job,
 	type JobChange,
 	type JobSelection,
@@ -130,6 +132,11 @@ export class FleetClient {
 
 	cancel(jobId: string): Promise<Job> {
 		return this.#call('jobCancel', { id: jobId });
+	}
+
+	/** Types into an interactive job; answers when its robot has taken it. With `from` it is repeatable safely. */
+	input(jobId: string, input: InputRequest, signal?: AbortSignal): Promise<InputAnswer> {
+		return this.#call('jobInput', { id: jobId, body: input, signal });
 	}
 
 	retry(jobId: string): Promise<SubmitAnswer & { retryOf: string }> {

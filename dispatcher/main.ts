@@ -26,6 +26,7 @@ if (nodeIsTooOld(process.versions.node)) {
 
 async function main(): Promise<void> {
 	const { runProgram } = await import('./cli/program');
+	const { keyboardOf } = await import('./cli/keyboard');
 	const { version } = await import('./package.json');
 	const { systemClock } = await import('./engine/clock');
 	const { sqliteIsSafe } = await import('./store/sqlite');
@@ -36,6 +37,10 @@ async function main(): Promise<void> {
 		out: (text) => void process.stdout.write(text),
 		err: (text) => void process.stderr.write(text),
 		now: () => systemClock.now(),
+		// Only who types opens it: standard input would keep the process alive.
+		get keyboard() {
+			return keyboardOf(process.stdin, process.stdout);
+		},
 		// The service's clock lets the process end while it sleeps; a command that waits must not.
 		sleep: (ms) => sleepAwake(ms),
 		nodeIsTooOld,

@@ -40,7 +40,15 @@ export const commandSpec = Type.Object(
 				description: 'Added to the environment of the agent.',
 			}),
 		),
-		stdin: Type.Optional(text('Written to standard input, which is then closed.')),
+		stdin: Type.Optional(
+			text('Written to standard input, which is then closed (kept open when interactive).'),
+		),
+		interactive: Type.Optional(
+			Type.Boolean({
+				description:
+					'Keep standard input open for POST /jobs/{id}/input, and notice when the program asks. Default no.',
+			}),
+		),
 	},
 	{ additionalProperties: false },
 );

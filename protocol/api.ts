@@ -66,6 +66,13 @@ export const calls = {
 		scope: 'cancel',
 		summary: 'Cancel a job; repeatable safely',
 	},
+	jobInput: {
+		method: 'POST',
+		path: '/jobs/{id}/input',
+		scope: 'submit',
+		summary:
+			'Type into an interactive job; answers when its robot has taken it; repeatable by offset',
+	},
 	jobRetry: {
 		method: 'POST',
 		path: '/jobs/{id}/retry',

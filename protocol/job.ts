@@ -35,6 +35,8 @@ export interface Timeouts {
 	runMs?: number;
 	/** Longest silence of a running attempt. Default: no limit. */
 	silenceMs?: number;
+	/** How long a program that asks waits for an answer; silence does not count meanwhile. Default 300,000. */
+	inputMs?: number;
 	/** The job ends by then, whatever it is doing. */
 	deadlineAt?: number;
 }
@@ -118,6 +120,8 @@ export interface JobResult {
 	error: JobError | null;
 	/** False when a process of the attempt may still be alive on its robot. */
 	processGone: boolean;
+	/** What the agent has to say about the run (a marker line it could not read, say); absent = nothing. */
+	logs?: string[];
 }
 
 export interface JobError {
@@ -139,6 +143,8 @@ export interface Job {
 	/** 0…100. */
 	progress: number;
 	message: string | null;
+	/** The program waits for an answer: see `POST /jobs/{id}/input`. */
+	waitingFor: WaitingFor | null;
 	result: JobResult | null;
 	error: JobError | null;
 	createdAt: number;
@@ -172,6 +178,42 @@ export interface Job {
 		holes?: Partial<Record<Stream, Hole[]>>;
 	};
 	createdBy: string;
+}
+
+/** What a running program seems to ask. Found by the agent, kept in memory only. */
+export interface WaitingFor {
+	kind: 'password' | 'confirmation' | 'question';
+	/** The unfinished line that the program waits behind. */
+	text: string;
+	/** The answer looks like a secret: do not show it. */
+	hidden: boolean;
+	askedAt: number;
+	/** Where the answer begins: sent as `from`, it can answer this prompt and no later one. */
+	offset: number;
+}
+
+/** Types into a running job that was submitted as interactive. */
+export interface InputRequest {
+	/** What is typed, as UTF-8; or `dataB64`, as bytes. */
+	text?: string;
+	dataB64?: string;
+	/** Offset of its first byte in all that is typed into the job: makes the call safe to repeat. Default: behind the rest. */
+	from?: number;
+	/** Close the input behind it. */
+	eof?: boolean;
+	/** Who types. Bytes at a place that another writer filled are refused, not taken for a repetition. */
+	writer?: string;
+	/** Of the window of the person who looks on. */
+	size?: { cols: number; rows: number };
+}
+
+export interface InputAnswer {
+	/** Bytes that the robot has taken in all. */
+	have: number;
+	/** More can be typed. */
+	open: boolean;
+	/** The program has a real terminal: it echoes, and keys such as Ctrl+C are its own. */
+	terminal: boolean;
 }
 
 /** So many children in all, and so many in each state. */

@@ -26,6 +26,17 @@ export const limits = {
 	/** Output that one robot may have under way, unacknowledged, all its attempts together. */
 	outputWindowBytes: 1024 * 1024,
 	maxCommandBytes: 64 * 1024,
+	/** Of one call that types into a job. */
+	maxInputBytes: 64 * 1024,
+	/** Typed bytes that may be on their way to one job, unacknowledged; and that may wait for that. */
+	inputWindowBytes: 128 * 1024,
+	maxWaitingInputBytes: 1024 * 1024,
+	/** How long a call that types waits for the robot's word. */
+	inputWaitMs: 20_000,
+	/** How long a program that asks waits for an answer. */
+	inputMs: 300_000,
+	/** What a job may hand out by marker lines, as JSON. */
+	maxOutputsBytes: 256 * 1024,
 	maxIdBytes: 256,
 	maxSubmitBatch: 1_000,
 	maxListLimit: 1_000,

@@ -12,6 +12,10 @@
  * Output is stored before it is acknowledged, and a robot keeps it until `result_ack` says `complete`: only
  * then its digests were compared with what is stored. What differs is asked for again by an
  * `output_ack` that goes back.
+ *
+ * Input is addressed by byte offset too: the robot takes only what begins where the last piece ended, and says
+ * on every new line how far that is (`input_ack`). So a piece that is said again after a cut is typed once. Both sides
+ * speak of input only when both have the feature `input`.
  */
 import type { OutputLengths, Stream } from './output';
 
@@ -136,6 +140,8 @@ export interface JobAssignment extends AttemptRef {
 		/** Milliseconds; absent = no limit. */
 		run_ms?: number;
 		silence_ms?: number;
+		/** How long an open prompt waits for its answer. */
+		input_ms?: number;
 		grace_ms: number;
 	};
 	on_disconnect: 'continue' | 'stop';
@@ -170,6 +176,8 @@ export interface WireResult {
 	duration_ms: number;
 	error: { type: string; message: string } | null;
 	process_gone: boolean;
+	/** What the agent has to say about the run; absent = nothing. */
+	logs?: string[];
 }
 
 export interface JobResultMessage extends AttemptRef {
@@ -234,6 +242,47 @@ export interface StatusUpdate extends AttemptRef {
 	message?: string;
 }
 
+/** To be typed into the program, behind the bytes that were typed before. */
+export interface InputMessage extends AttemptRef {
+	/** Of the first byte; taken only when it is what the robot has. */
+	offset: number;
+	data_b64: string;
+	/** Nothing comes behind these bytes. */
+	eof?: boolean;
+}
+
+/** How much input was taken; said when the program can be typed into, after each piece, and on every new line. */
+export interface InputAck extends AttemptRef {
+	have: number;
+	/** `ended` = closed as asked; `closed` = the program reads no more. */
+	state: 'open' | 'ended' | 'closed';
+	/** The program has a real terminal; else plain pipes. */
+	terminal: boolean;
+}
+
+/** The window of the person who looks on. Without a terminal it means nothing. */
+export interface Resize extends AttemptRef {
+	cols: number;
+	rows: number;
+}
+
+export interface WirePrompt {
+	kind: 'password' | 'confirmation' | 'question';
+	/** The unfinished line that the program waits behind. */
+	text: string;
+	/** The answer looks like a secret: do not show it. */
+	hidden: boolean;
+	/** ISO-8601, by the robot's clock. */
+	asked_at: string;
+	/** Where in the input the answer begins. */
+	offset: number;
+}
+
+/** The program seems to wait for an answer, or (null) does not any more. Said again on every new line. */
+export interface PromptMessage extends AttemptRef {
+	prompt: WirePrompt | null;
+}
+
 export interface Control {
 	action: 'ping' | 'pong' | 'pause' | 'resume' | 'shutdown' | 'refresh' | 'note' | 'goodbye';
 	text?: string;
@@ -258,6 +307,8 @@ export interface HubMessages {
 	result_ack: ResultAck;
 	output_ack: OutputAck;
 	output_credit: OutputCredit;
+	input: InputMessage;
+	resize: Resize;
 	control: Control;
 	error: ErrorMessage;
 }
@@ -269,6 +320,8 @@ export interface RobotMessages {
 	job_rejected: JobRejected;
 	job_result: JobResultMessage;
 	status_update: StatusUpdate;
+	input_ack: InputAck;
+	prompt: PromptMessage;
 	control: Control;
 	error: ErrorMessage;
 }

@@ -186,6 +186,56 @@ export const problems = {
 		retry: false,
 		text: 'No dead letter has the fingerprint {id}; list them with: robot-fleet dead list.',
 	},
+	'not-yet-running': {
+		status: 409,
+		retry: true,
+		text: 'The job is {state}; type again when it runs.',
+	},
+	'not-running': {
+		status: 409,
+		retry: false,
+		text: 'The job is {state}; nothing reads what is typed any more.',
+	},
+	'not-interactive': {
+		status: 409,
+		retry: false,
+		text: 'The job was not submitted as interactive, so nothing can be typed into it; submit it with spec.interactive = true.',
+	},
+	'input-closed': {
+		status: 409,
+		retry: false,
+		text: 'The program takes no more input; {have} bytes were taken before its input was closed.',
+	},
+	'input-gap': {
+		status: 409,
+		retry: false,
+		text: 'The input of this job ends at byte {have}; from = {from} would leave a gap.',
+	},
+	'input-taken': {
+		status: 409,
+		retry: false,
+		text: 'Somebody else has typed at byte {from} already; the input of this job now ends at byte {have}.',
+	},
+	'input-full': {
+		status: 429,
+		retry: true,
+		text: 'The program does not read, and {waiting} bytes of input wait for it already; send more when it goes on.',
+	},
+	'input-late': {
+		status: 504,
+		retry: true,
+		text: 'The robot has not acknowledged the input within {waitMs} ms; repeat the call with from = {from}: nothing is typed twice.',
+	},
+	'input-unsupported': {
+		status: 409,
+		retry: false,
+		text: 'The agent on the robot of this job cannot take input yet; update it: npm install -g robot-fleet-agent@latest.',
+	},
+	'robot-away': {
+		status: 503,
+		retry: true,
+		text: 'The robot of this job is not connected; what runs there goes on. Repeat the call when it is back.',
+	},
 	'lease-lost': {
 		status: 409,
 		retry: false,

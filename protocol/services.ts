@@ -1,5 +1,5 @@
 /** Bodies of the calls that are not about one job: waits, schedules, subscriptions, tokens, keys. */
-import type { Job } from './job';
+import type { Job, WaitingFor } from './job';
 import type { Scope } from './api';
 import type { Cause, FinalState } from './states';
 
@@ -85,7 +85,7 @@ export interface ScheduleDue {
 
 export interface SubscriptionRequest {
 	/** One of the two: the occurrences of a schedule, or all events of a kind. */
-	filter: { scheduleId?: string; event?: 'job.late-result' };
+	filter: { scheduleId?: string; event?: 'job.late-result' | 'job.prompt' };
 	/** Where a new subscription starts. Default now. An existing one goes on where it was. */
 	from?: 'now' | 'start';
 }
@@ -106,6 +106,18 @@ export interface LateResult {
 	cause: Cause | null;
 }
 
+/** A running program asks for input; its prompt, never an answer. */
+export interface PromptAsked {
+	jobId: string;
+	attempt: number;
+	robotId: string;
+	kind: WaitingFor['kind'];
+	text: string;
+	hidden: boolean;
+	/** Where the answer begins; send it as `from`. */
+	offset: number;
+}
+
 export interface ScheduleDueEvent {
 	cursor: number;
 	at: number;
@@ -120,7 +132,14 @@ export interface LateResultEvent {
 	data: LateResult;
 }
 
-export type FleetEvent = ScheduleDueEvent | LateResultEvent;
+export interface PromptEvent {
+	cursor: number;
+	at: number;
+	type: 'job.prompt';
+	data: PromptAsked;
+}
+
+export type FleetEvent = ScheduleDueEvent | LateResultEvent | PromptEvent;
 
 export interface TokenRequest {
 	/** How many robots may enroll with it. Default 1. */

@@ -14,6 +14,7 @@ const rows = {
 	11: 'fencing',
 	14: 'racing-submits',
 	15: 'half-open',
+	24: 'input',
 	27: 'cancelled-trees',
 	39: 'identity',
 	40: 'identity',

@@ -5,7 +5,7 @@
  * (`processGone` false), unless the job is stopped: then the whole pack goes.
  */
 import { homedir } from 'node:os';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { type CommandSpec, fillSpec, variableEnvName } from '../../kinds/command';
 import type { Stream } from '../../protocol/frames';
 import {
@@ -20,7 +20,7 @@ import {
 	SpawnFailure,
 	startProgram,
 } from '../drivers/process';
-import type { Executor, Outcome, RunContext, Stop } from './executor';
+import type { Executor, InputPort, Outcome, RunContext, Stop } from './executor';
 
 /** A background child may hold the pipe for ever: this long a silence after the exit ends reading. */
 const quietPipeMs = 500;
@@ -72,7 +72,10 @@ async function follow(
 	if (program.stdin !== null) {
 		// A program that does not read its input closes the pipe; that is its right.
 		program.stdin.on('error', () => undefined);
-		program.stdin.end(spec.stdin ?? '');
+		if (spec.interactive) {
+			program.stdin.write(spec.stdin ?? '');
+			context.takesInput(pipeInput(program.stdin));
+		} else program.stdin.end(spec.stdin ?? '');
 	}
 	const pipes = new Pipes(program, context);
 
@@ -132,7 +135,28 @@ function programOf(spec: CommandSpec, context: RunContext, host: CommandHost): P
 				: { shell: spec.shell },
 		cwd: spec.cwd ?? homedir(),
 		env,
-		stdin: spec.stdin !== undefined,
+		stdin: spec.stdin !== undefined || spec.interactive === true,
+	};
+}
+
+/** A pipe takes bytes at the speed at which the program reads. */
+function pipeInput(stdin: Writable): InputPort {
+	let have = 0;
+	return {
+		have,
+		terminal: false,
+		async write(_offset, data) {
+			if (!stdin.writable) return have;
+			const taken = await new Promise<boolean>((done) =>
+				stdin.write(data, (error) => done(error === null || error === undefined)),
+			);
+			if (taken) have += data.length;
+			return have;
+		},
+		async end() {
+			stdin.end();
+		},
+		resize: () => undefined,
 	};
 }
 

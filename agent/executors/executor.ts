@@ -13,6 +13,8 @@ export interface Stop {
 		| 'cancelled'
 		| 'run_timeout'
 		| 'silence_timeout'
+		/** The program asked, and nobody answered. */
+		| 'input_timeout'
 		| 'deadline'
 		/** The attempt has ended elsewhere. */
 		| 'over'
@@ -22,6 +24,20 @@ export interface Stop {
 		| 'agent-stop';
 	/** Politeness between the first signal and the kill. */
 	graceMs: number;
+}
+
+/** Where what people type goes in, by byte offset behind whatever the spec itself says. */
+export interface InputPort {
+	/** Taken already, in an earlier life of the agent. */
+	readonly have: number;
+	/** A real terminal; else a plain pipe. */
+	readonly terminal: boolean;
+	/** Resolves with what has been taken in all; less than was given = the program reads no more. */
+	write(offset: number, data: Uint8Array): Promise<number>;
+	/** Nothing comes behind this offset. */
+	end(offset: number): Promise<void>;
+	/** Without a terminal it means nothing. */
+	resize(size: { columns: number; rows: number }): void;
 }
 
 /** All that an executor may touch. What is not here is forbidden. */
@@ -41,6 +57,8 @@ export interface RunContext {
 	report(step: { progress?: number; message?: string }): void;
 	/** The work has a process now; remembered so that a later agent can find it. */
 	started(pid: number, birth: string | null): void;
+	/** The work can be typed into from now on. */
+	takesInput(port: InputPort): void;
 	/** True when the time is over, false when the signal cut it short. Never throws. */
 	sleep(ms: number, signal?: AbortSignal): Promise<boolean>;
 }

@@ -19,7 +19,8 @@ import {
 	type SelectionFlags,
 	withSelection,
 } from './job-changes';
-import { follow } from './submit';
+import { addJobInput } from './job-input';
+import { follow } from './follow';
 import {
 	addressOf,
 	card,
@@ -90,6 +91,7 @@ export function addFleet(program: Command, terminal: Terminal): void {
 		},
 	);
 	addJobChanges(jobs, kit);
+	addJobInput(jobs, kit);
 	sub(
 		jobs,
 		'output <id>',
@@ -98,7 +100,9 @@ export function addFleet(program: Command, terminal: Terminal): void {
 	)
 		.addOption(new Option('--stream <name>', 'only one of them').choices(['stdout', 'stderr']))
 		.action((id: string, flags: Flags & { stream?: string }) =>
-			follow(terminal, addressOf(terminal, flags.data), id, flags.stream),
+			follow(terminal, addressOf(terminal, flags.data), id, {
+				...(flags.stream === undefined ? {} : { stream: flags.stream }),
+			}),
 		);
 	sub(
 		jobs,

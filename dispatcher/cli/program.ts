@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { Problem } from '../../protocol';
+import { addAttach } from './attach';
 import { addDoctor } from './doctor';
 import { addFleet } from './fleet';
 import { addSubmit } from './submit';
@@ -119,6 +120,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		)
 		.action(async (flags: ServeFlags) => exit(await world.serve(flags)));
 	addSubmit(program, world, exit);
+	addAttach(program, world, exit);
 	addFleet(program, world);
 	addUpkeep(program, world);
 	addDoctor(program, world, exit);

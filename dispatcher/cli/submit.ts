@@ -4,16 +4,10 @@
  */
 import { type Command, Option } from 'commander';
 import { FleetClient } from '../../client';
-import {
-	type Hole,
-	holeText,
-	isFinal,
-	type Job,
-	type Priority,
-	Problem,
-	type Submit,
-} from '../../protocol';
+import { type Priority, type Submit } from '../../protocol';
+import { attach } from './attach';
 import { childrenOf, sayChildren } from './children';
+import { exitCodeOf, finalJob, follow, sayEnd } from './follow';
 import {
 	addressOf,
 	durationOf,
@@ -24,7 +18,7 @@ import {
 	UsageMistake,
 	wholeOf,
 } from './terminal';
-import { type Address, httpSend, outputEvents } from './transport';
+import { httpSend } from './transport';
 
 export interface SubmitFlags {
 	shell?: boolean;
@@ -41,6 +35,8 @@ export interface SubmitFlags {
 	idempotencyKey?: string;
 	share?: string;
 	dedupe?: true | number;
+	interactive?: boolean;
+	attach?: boolean;
 	wait?: boolean;
 	json?: boolean;
 	data?: string;
@@ -81,16 +77,24 @@ export function addSubmit(
 			durationOf,
 		)
 		.option('--wait', 'print the output as it comes and exit with the exit code of the command')
+		.option('--interactive', 'keep its input open, to type into it: attach, jobs input')
+		.addOption(
+			new Option(
+				'--attach',
+				'stay with it: its output here, your keys there, its exit code ours',
+			).conflicts(['all', 'count', 'wait', 'json']),
+		)
 		.option('--json', 'print the answer as JSON')
 		.option('--data <folder>', 'data folder of the service, to find its address and key')
 		.addHelpText(
 			'after',
-			"\nExample:\n  $ robot-fleet submit --label os=linux --wait -- uname -a\n  $ robot-fleet submit --shell --wait -- 'df -h | tail -n +2'\n  $ robot-fleet submit --all --label os=linux --wait -- uptime",
+			"\nExample:\n  $ robot-fleet submit --label os=linux --wait -- uname -a\n  $ robot-fleet submit --shell --wait -- 'df -h | tail -n +2'\n  $ robot-fleet submit --all --label os=linux --wait -- uptime\n  $ robot-fleet submit --interactive --attach -- bash",
 		)
 		.action(async (words: string[], flags: SubmitFlags) => {
 			const address = addressOf(terminal, flags.data);
 			const client = new FleetClient(httpSend(address));
 			const answer = await client.submit(jobOf(words, flags));
+			if (flags.attach) return exit(await attach(terminal, address, answer.jobId));
 			if (!flags.wait) {
 				terminal.out(flags.json ? json(answer) : `${answer.jobId}\n`);
 				return;
@@ -112,6 +116,7 @@ export function jobOf(words: string[], flags: SubmitFlags): Submit {
 		...(flags.shell ? { shell: words.join(' ') } : { command: words[0]!, args: words.slice(1) }),
 		...(flags.env && { env: flags.env }),
 		...(flags.cwd !== undefined && { cwd: flags.cwd }),
+		...(flags.interactive && { interactive: true }),
 	};
 	const target = {
 		...(flags.robot !== undefined && { robot: flags.robot }),
@@ -139,76 +144,4 @@ export function priorityOf(text: string, what = '--priority'): Priority | 0 | 1 
 	if (/^[0-3]$/.test(text)) return Number(text) as 0 | 1 | 2 | 3;
 	if (['critical', 'high', 'normal', 'low'].includes(text)) return text as Priority;
 	throw new UsageMistake(`${what} is "${text}", it must be critical, high, normal, low or 3…0.`);
-}
-
-/** A service that restarts cuts the stream; the job goes on, and so do we, where we were. */
-const comeBackTries = 60;
-
-export async function follow(
-	terminal: Terminal,
-	address: Address,
-	jobId: string,
-	stream?: string,
-): Promise<void> {
-	const query = stream === undefined ? '' : `?stream=${stream}`;
-	const path = `/api/v1/jobs/${encodeURIComponent(jobId)}/output${query}`;
-	let lastId: string | undefined;
-	for (let tries = 0; ; tries++) {
-		try {
-			for await (const { event, id, data } of outputEvents(address, path, lastId)) {
-				tries = 0;
-				if (event === 'end') return;
-				if (event === 'problem') throw Problem.fromBody(data) ?? new Error('the stream failed');
-				lastId = id;
-				if (event === 'output') print(terminal, data);
-				if (event === 'hole') sayHole(terminal, data as Hole & { stream: string });
-			}
-		} catch (error) {
-			if (!(error instanceof Problem) || !error.retry || tries >= comeBackTries) throw error;
-		}
-		await terminal.sleep(1000);
-	}
-}
-
-function print(terminal: Terminal, data: unknown): void {
-	const { stream, text, data_b64 } = data as { stream: string; text?: string; data_b64?: string };
-	const bytes = text ?? Buffer.from(data_b64 ?? '', 'base64');
-	if (stream === 'stderr') terminal.err(bytes);
-	else terminal.out(bytes);
-}
-
-/** Beside the output, never in it: whoever keeps it keeps only what the job printed. */
-function sayHole(terminal: Terminal, hole: Hole & { stream: string }): void {
-	terminal.err(`\n${hole.stream}, from byte ${hole.from}: ${holeText(hole)}\n`);
-}
-
-async function finalJob(client: FleetClient, jobId: string): Promise<Job> {
-	for (;;) {
-		const job = await client.job(jobId, 30_000);
-		if (isFinal(job.state)) return job;
-	}
-}
-
-function sayEnd(terminal: Terminal, job: Job): void {
-	if (job.state === 'completed' || job.cause === 'exit_code') return;
-	const why = (job.error?.message ?? job.cause ?? job.state).replace(/\.$/, '');
-	terminal.err(`The job ended: ${job.state} (${why}).\n`);
-}
-
-/** Like a shell: the exit code of the command, 128 + n after a signal, 1 when there is neither. */
-export function exitCodeOf(job: Job): number {
-	if (job.state === 'completed') return job.result?.exitCode ?? 0;
-	const code = job.result?.exitCode;
-	if (code !== null && code !== undefined && code !== 0) return code;
-	const signals: Record<string, number> = {
-		SIGHUP: 1,
-		SIGINT: 2,
-		SIGQUIT: 3,
-		SIGABRT: 6,
-		SIGKILL: 9,
-		SIGSEGV: 11,
-		SIGTERM: 15,
-	};
-	const signal = signals[job.result?.signal ?? ''];
-	return signal === undefined ? 1 : 128 + signal;
 }

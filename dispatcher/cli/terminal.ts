@@ -4,6 +4,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import { FleetClient } from '../../client';
+import type { Keyboard } from './keyboard';
 import { type Address, httpSend } from './transport';
 
 /** The world of the command line. Commands touch nothing else. */
@@ -13,6 +14,8 @@ export interface Terminal {
 	out(text: string | Uint8Array): void;
 	err(text: string | Uint8Array): void;
 	now(): number;
+	/** For commands that type into jobs. */
+	keyboard?: Keyboard;
 	/** Keeps the process alive while it waits. */
 	sleep(ms: number): Promise<void>;
 	/** Whether this Node and this SQLite can carry the service. */

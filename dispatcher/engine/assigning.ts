@@ -176,6 +176,7 @@ function frame(live: Live, job: AssignedJob): JobAssignment {
 		timeouts: {
 			run_ms: timeouts.runMs,
 			...(timeouts.silenceMs === undefined ? {} : { silence_ms: timeouts.silenceMs }),
+			...(timeouts.inputMs === undefined ? {} : { input_ms: timeouts.inputMs }),
 			grace_ms: limits.graceMs,
 		},
 		on_disconnect: live.policy.onDisconnect,

@@ -202,6 +202,11 @@ export class Attempts {
 		);
 	}
 
+	/** The live attempt that a robot means, if it still is. */
+	find(robotId: string, session: Session, ref: AttemptRef): Live | undefined {
+		return this.#live(robotId, session, ref) ?? undefined;
+	}
+
 	status(robotId: string, session: Session, message: StatusUpdate): void {
 		const live = this.#live(robotId, session, message);
 		if (!live) return;
@@ -361,6 +366,7 @@ export class Attempts {
 
 	#moved(live: Live, { next, bars }: Settlement): void {
 		const { backlog, lanes, turns, watchers } = this.#context;
+		watchers.attemptOver(live.jobId);
 		if ('cause' in next) {
 			watchers.ended(live.jobId);
 			return;
@@ -554,6 +560,7 @@ function fromWire({ result: wire, sha256 }: JobResultMessage): JobResult {
 		durationMs: wire.duration_ms,
 		error: wire.error,
 		processGone: wire.process_gone,
+		...(wire.logs === undefined || wire.logs.length === 0 ? {} : { logs: wire.logs }),
 	};
 }
 

@@ -21,6 +21,7 @@ import { Fleet } from './fleet';
 import { type Entropy, Ids } from './ids';
 import type { Engine } from './index';
 import { type Disk, Intake } from './intake';
+import { Inputs } from './input';
 import { Jobs } from './jobs';
 import { OutputFlow } from './output-flow';
 import { Lanes } from './lanes';
@@ -105,12 +106,13 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const outputFlow = new OutputFlow(context, proof);
 	const attempts = new Attempts(context, proof);
 	const jobs = new Jobs(context, placing, parents);
+	const inputs = new Inputs(context, jobs, attempts);
 	const changes = new Changes(context, jobs, attempts, parents, waiting);
 	const edits = new Edits(context, jobs, waiting);
 	const bulk = new Bulk(context, jobs, changes, edits);
 	const deadLetters = new DeadLetters(context, jobs, changes);
 	const lookout = new Lookout(context, jobs, assigning);
-	const sessions = new Sessions(context, attempts, outputFlow);
+	const sessions = new Sessions(context, attempts, outputFlow, inputs);
 	const access = new Access(context);
 	const waits = new Waits(context, parts.callbacks);
 	const schedules = new Schedules(context);
@@ -177,6 +179,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		moveJob: (id, to, by) => changes.moveJob(id, to, by),
 		output: (id, stream, from, maxBytes) => jobs.output(id, stream, from, maxBytes),
 		outputGrew: (id, stream, have, signal) => jobs.outputGrew(id, stream, have, signal),
+		input: (id, input, signal) => inputs.type(id, input, signal),
+		asks: (id, known, signal) => inputs.asks(id, known, signal),
 		purgeOutput: () => outputRetention.purgeOutput(),
 		queueStats: () => lookout.queueStats(),
 		peek: (robot) => lookout.peek(robot),

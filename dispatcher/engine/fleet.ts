@@ -3,7 +3,7 @@
  * belongs to an attempt and lives in the store, of which `held` is the copy. A slot is counted from
  * holds, never kept as a number of its own.
  */
-import type { AttemptRef, Priority } from '../../protocol';
+import type { AttemptRef, Priority, WaitingFor } from '../../protocol';
 import type { Terms } from '../core/matching';
 import type { Policy } from '../core/retry';
 import type { RobotSink } from './index';
@@ -44,6 +44,8 @@ export interface Live {
 	remindedAt: number | null;
 	/** Monotonic instant of the first revoke; the connected robot has not answered since. */
 	revokedAt: number | null;
+	/** What its program asks, as its robot last said. */
+	waitingFor?: WaitingFor;
 	/** Why it is given up; said again until the store has taken it. */
 	lostBecause?: string;
 	/** Time its robot may still stay away, or mute; counts down only while it does and we are ready. */

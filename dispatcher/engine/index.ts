@@ -14,6 +14,10 @@ import type {
 	FleetEvent,
 	Hello,
 	Hole,
+	InputAck,
+	InputAnswer,
+	InputMessage,
+	InputRequest,
 	Job,
 	JobAccepted,
 	JobAssignment,
@@ -26,10 +30,12 @@ import type {
 	OutputAck,
 	OutputCredit,
 	Problem,
+	PromptMessage,
 	PurgeAnswer,
 	QueueStats,
 	ReleaseAnswer,
 	ReleaseRequest,
+	Resize,
 	ResultAck,
 	Revoke,
 	Robot,
@@ -47,6 +53,7 @@ import type {
 	TokenRequest,
 	Verdict,
 	Wait,
+	WaitingFor,
 	WaitRequest,
 } from '../../protocol';
 import type { OutputFrame, Stream } from '../../protocol/frames';
@@ -91,6 +98,10 @@ export interface RobotSink {
 	resultAck(ack: ResultAck): void;
 	outputAck(ack: OutputAck): void;
 	outputCredit(credit: OutputCredit): void;
+	/** Both sides know how input travels; else nothing is typed. */
+	readonly takesInput: boolean;
+	input(input: InputMessage): void;
+	resize(resize: Resize): void;
 	/** What it said counts for nothing. */
 	refuse(problem: Problem): void;
 	/** Asks whether the robot itself is there now; `then` is called when it answers. */
@@ -110,6 +121,8 @@ export interface RobotSession {
 	rejected(message: JobRejected): void;
 	result(message: JobResultMessage): void;
 	status(message: StatusUpdate): void;
+	inputAck(message: InputAck): void;
+	prompt(message: PromptMessage): void;
 	output(frame: OutputFrame): void;
 	heartbeat(metrics: Record<string, number>): void;
 	/** The robot says it takes no new jobs (it stops, or its owner paused it). */
@@ -157,6 +170,10 @@ export interface Engine {
 	output(jobId: string, stream: Stream, from: number, maxBytes: number): Promise<OutputChunk>;
 	/** Resolves when `output` would give more than `have`, or would say complete. */
 	outputGrew(jobId: string, stream: Stream, have: number, signal: AbortSignal): Promise<void>;
+	/** Types into a running interactive job; answers when its robot has taken all of it. */
+	input(jobId: string, input: InputRequest, signal?: AbortSignal): Promise<InputAnswer>;
+	/** What the program asks: resolves when that is another prompt than `known`, or after a while. */
+	asks(jobId: string, known: WaitingFor | null, signal: AbortSignal): Promise<WaitingFor | null>;
 	/** Removes the output of jobs that is to be kept no longer. Done by itself once a minute. */
 	purgeOutput(): Promise<{ jobs: number; bytes: number }>;
 	queueStats(): Promise<QueueStats>;

@@ -63,7 +63,7 @@ export class Jobs {
 			(read) => isFinal(read.state),
 			{ ms: waitMs, sleep: (ms, over) => clock.sleep(ms, over), signal },
 		);
-		return jobView(job);
+		return this.#view(job);
 	}
 
 	async jobs({ limit, cursor, ...query }: JobFilter): Promise<{ items: Job[]; cursor?: string }> {
@@ -81,7 +81,14 @@ export class Jobs {
 		}
 		const found = await store.read('jobsById', { ids });
 		const last = ids.length === limit ? ids.at(-1) : undefined;
-		return { items: found.map(jobView), ...(last === undefined ? {} : { cursor: last }) };
+		return {
+			items: found.map((job) => this.#view(job)),
+			...(last === undefined ? {} : { cursor: last }),
+		};
+	}
+
+	#view(job: StoredJob): Job {
+		return jobView(job, this.#context.fleet.live(job.id));
 	}
 
 	async attempts(jobId: string): Promise<Attempt[]> {

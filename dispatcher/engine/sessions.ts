@@ -6,9 +6,11 @@
 import type {
 	Hello,
 	HeldAttempt,
+	InputAck,
 	JobAccepted,
 	JobRejected,
 	JobResultMessage,
+	PromptMessage,
 	StatusUpdate,
 	Verdict,
 	VerdictAct,
@@ -21,6 +23,7 @@ import { noteClone } from './clones';
 import type { Context } from './context';
 import type { Live, RobotEntry, Session } from './fleet';
 import type { RobotSession, RobotSink } from './index';
+import type { Inputs } from './input';
 import type { OutputFlow } from './output-flow';
 
 export class Sessions {
@@ -31,10 +34,10 @@ export class Sessions {
 	readonly #reported = new Map<string, HeldAttempt[]>();
 	readonly #knownHere = new WeakSet<HeldAttempt>();
 
-	constructor(context: Context, attempts: Attempts, outputFlow: OutputFlow) {
+	constructor(context: Context, attempts: Attempts, outputFlow: OutputFlow, inputs: Inputs) {
 		this.#context = context;
 		this.#attempts = attempts;
-		this.#parts = { context, attempts, outputFlow };
+		this.#parts = { context, attempts, outputFlow, inputs };
 	}
 
 	/** An attempt of this job that a robot holds and the store has never heard of. */
@@ -285,6 +288,7 @@ interface SessionParts {
 	context: Context;
 	attempts: Attempts;
 	outputFlow: OutputFlow;
+	inputs: Inputs;
 }
 
 function leave(entry: RobotEntry, session: Session, { context, outputFlow }: SessionParts): void {
@@ -344,6 +348,14 @@ class OpenSession implements Session, RobotSession {
 
 	status(message: StatusUpdate): void {
 		if (this.#isCurrent()) this.#parts.attempts.status(this.robotId, this, message);
+	}
+
+	inputAck(message: InputAck): void {
+		if (this.#isCurrent()) this.#parts.inputs.acknowledged(this.robotId, this, message);
+	}
+
+	prompt(message: PromptMessage): void {
+		if (this.#isCurrent()) this.#parts.inputs.prompted(this.robotId, this, message);
 	}
 
 	output(frame: OutputFrame): void {

@@ -19,9 +19,10 @@ import { resultOf } from '../core/result';
 import { policyOf } from '../core/retry';
 import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
 import { cloneOf } from './clones';
-import type { RobotEntry } from './fleet';
+import type { Live, RobotEntry } from './fleet';
 
-export function jobView(job: StoredJob): Job {
+/** With the live attempt of the job, where it may have one. */
+export function jobView(job: StoredJob, live?: Live): Job {
 	const children = childrenView(job);
 	return {
 		jobId: job.id,
@@ -33,6 +34,7 @@ export function jobView(job: StoredJob): Job {
 		priority: job.priority,
 		progress: children ? progressOf(children) : job.progress,
 		message: job.message,
+		waitingFor: (live?.epoch === job.epoch ? live.waitingFor : undefined) ?? null,
 		result: resultOfJob(job),
 		error: parse<JobError>(job.error),
 		createdAt: job.createdAt,

@@ -266,7 +266,7 @@ export class Waits {
 			waitId: stored.id,
 			state: stored.state,
 			timedOut: stored.timedOut === 1,
-			jobs: jobs.map(jobView),
+			jobs: jobs.map((job) => jobView(job)),
 			executionId: stored.executionId,
 			nodeId: stored.nodeId,
 			tries: stored.tries,

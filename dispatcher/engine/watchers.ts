@@ -1,8 +1,8 @@
 /**
- * Who waits for a job: long polls, parked executions, output followers. A hint, never the truth:
+ * Who waits for a job: long polls, parked executions, those who follow its output or type into it. A hint, never the truth:
  * whoever is woken reads the store again.
  */
-export type Topic = 'ended' | 'output' | 'wait' | 'events';
+export type Topic = 'ended' | 'output' | 'wait' | 'events' | 'input' | 'prompt';
 
 export class Watchers {
 	readonly #watchers = new Map<string, Set<() => void>>();
@@ -22,6 +22,12 @@ export class Watchers {
 
 	hint(topic: Topic, id: string): void {
 		for (const wake of [...(this.#watchers.get(`${topic}:${id}`) ?? [])]) wake();
+	}
+
+	/** Nothing can be typed into it, and it asks nothing any more. */
+	attemptOver(jobId: string): void {
+		this.hint('input', jobId);
+		this.hint('prompt', jobId);
 	}
 
 	/** Called for every job that ends. */

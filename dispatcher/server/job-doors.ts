@@ -3,6 +3,7 @@ import { kinds } from '../../kinds';
 import { limits, Problem, type Submit, toSeedNames } from '../../protocol';
 import {
 	answers,
+	input,
 	jobQuery,
 	jobsQuery,
 	moveJob,
@@ -123,6 +124,11 @@ export const jobDoors = {
 	jobCancel: door({
 		answer: answers.job,
 		run: ({ id, caller }, { engine }) => engine.cancel(id, caller),
+	}),
+	jobInput: door({
+		body: input,
+		answer: answers.inputAnswer,
+		run: ({ id, body, signal }, { engine }) => engine.input(id, body, signal()),
 	}),
 	jobRetry: door({
 		answer: answers.retryAnswer,

@@ -6,12 +6,20 @@
  *   event: output   data: {"stream":"stdout","offset":0,"text":"…"}   (data_b64 when it is not UTF-8)
  *   event: hole     data: {"stream":"stdout","from":9,"to":99,"reason":"limit"}  these bytes are not there
  *   event: restart  data: {"stream":"stdout"}                         a new attempt, or bytes that came wrong: offsets begin at 0 again
+ *   event: prompt   data: {"waitingFor":{"text":"Password: ",…}}      what the program asks now; null = nothing any more
  *   event: end      data: {"stdout":12,"stderr":0}                    all of it was sent
  *   event: problem  data: {"error":{…}}                               and the stream ends
  */
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import { type Hole, holeText, Problem, type Stream, streams } from '../../protocol';
+import {
+	type Hole,
+	holeText,
+	Problem,
+	type Stream,
+	streams,
+	type WaitingFor,
+} from '../../protocol';
 import { problemOf } from './app';
 import type { Ask, House } from './door';
 
@@ -114,7 +122,9 @@ export async function followOutput({ id, query, request, reply, signal }: Output
 		}
 	};
 	const over = new AbortController();
-	void keepAlive(out, clock, AbortSignal.any([gone, over.signal]));
+	const ending = AbortSignal.any([gone, over.signal]);
+	void keepAlive(out, clock, ending);
+	void sayPrompts(house, id, ending, (waitingFor) => say('prompt', { waitingFor }));
 	try {
 		await Promise.all(wanted.map(follow));
 		if (!gone.aborted) await say('end', at);
@@ -133,6 +143,22 @@ async function keepAlive(out: ServerResponse, clock: House['clock'], over: Abort
 	while (!over.aborted) {
 		await clock.sleep(keepAliveMs, over);
 		if (!over.aborted) out.write(': still here\n\n');
+	}
+}
+
+async function sayPrompts(
+	{ engine }: House,
+	id: string,
+	over: AbortSignal,
+	say: (asks: WaitingFor | null) => Promise<void>,
+) {
+	let told: WaitingFor | null = null;
+	while (!over.aborted) {
+		const asks = await engine.asks(id, told, over);
+		if (asks === told || over.aborted) continue;
+		told = asks;
+		// A reader that went away is noticed where its output is written.
+		await say(asks).catch(() => undefined);
 	}
 }
 

@@ -18,6 +18,7 @@ import {
 	type Hello,
 	helloProof,
 	type HubMessages,
+	type InputMessage,
 	type JobAssignment,
 	limits,
 	type OutputAck,
@@ -25,6 +26,7 @@ import {
 	Problem,
 	protocolRange,
 	rangeText,
+	type Resize,
 	type ResultAck,
 	type Revoke,
 	type RobotMessages,
@@ -258,6 +260,10 @@ export class RobotLink implements RobotSink {
 				return session.result(payload as RobotMessages['job_result']);
 			case 'status_update':
 				return session.status(payload as RobotMessages['status_update']);
+			case 'input_ack':
+				return session.inputAck(payload as RobotMessages['input_ack']);
+			case 'prompt':
+				return session.prompt(payload as RobotMessages['prompt']);
 			case 'control':
 				return this.#control(payload as RobotMessages['control'], session, id);
 			case 'error':
@@ -392,6 +398,18 @@ export class RobotLink implements RobotSink {
 
 	outputCredit(credit: OutputCredit): void {
 		this.#sayOrKeep('output_credit', credit);
+	}
+
+	get takesInput(): boolean {
+		return this.#features.includes('input');
+	}
+
+	input(input: InputMessage): void {
+		this.#sayOrKeep('input', input);
+	}
+
+	resize(resize: Resize): void {
+		this.#sayOrKeep('resize', resize);
 	}
 
 	refuse(problem: Problem): void {

@@ -215,12 +215,27 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 		progress: ({ jobId, epoch, progress, message }) =>
 			sql.run(
 				`UPDATE jobs SET progress = coalesce(?, progress), message = coalesce(?, message)
-				 WHERE id = ? AND epoch = ? AND state = 'running'`,
+				 WHERE id = ? AND epoch = ? AND state IN ('dispatched','running')`,
 				progress,
 				message,
 				jobId,
 				epoch,
 			),
+
+		prompted: ({ jobId, number, epoch, reason, event }) => {
+			const line = `timeline || ',' || json_array(?1, state, ?2, 'robot', ?3)`;
+			const asked = sql.run(
+				`UPDATE jobs SET timeline = CASE WHEN ?2 IS NULL THEN timeline ELSE ${line} END
+				 WHERE id = ?4 AND epoch = ?5 AND state IN ('dispatched','running')`,
+				event.at,
+				reason,
+				number,
+				jobId,
+				epoch,
+			);
+			if (asked) record(event);
+			return asked;
+		},
 
 		appendOutput: (piece) => {
 			const { jobId, epoch, robotId, stream } = piece;

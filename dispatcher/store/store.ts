@@ -411,6 +411,17 @@ export interface Deeds {
 		in: { jobId: string; epoch: number; at: number };
 		out: boolean;
 	};
+	/** A program asks: a line in the timeline (null = none), and its event. False when the attempt is over. */
+	prompted: {
+		in: {
+			jobId: string;
+			number: number;
+			epoch: number;
+			reason: string | null;
+			event: Omit<StoredEvent, 'cursor'>;
+		};
+		out: boolean;
+	};
 	progress: {
 		in: { jobId: string; epoch: number; progress: number | null; message: string | null };
 		out: boolean;

@@ -19,6 +19,7 @@ import { holeReasons } from '../output';
 import { causes, finalStates } from '../states';
 import { nullable, type Same } from './words';
 
+export { inputAnswer } from './input';
 export { purgeAnswer, releaseAnswer, serviceStatus } from './operations';
 
 const jobState = Type.Enum([
@@ -33,6 +34,7 @@ const jobState = Type.Enum([
 ]);
 const priority = Type.Enum(['critical', 'high', 'normal', 'low']);
 const cause = Type.Enum(Object.keys(causes) as (keyof typeof causes)[]);
+const promptKind = Type.Enum(['password', 'confirmation', 'question']);
 const at = Type.Integer({ description: 'Epoch milliseconds' });
 const text = Type.String();
 const whole = Type.Integer();
@@ -80,6 +82,7 @@ export const jobResult = Type.Object({
 	processGone: Type.Boolean({
 		description: 'False when a process may still be alive on the robot',
 	}),
+	logs: Type.Optional(Type.Array(text)),
 });
 true satisfies Same<Static<typeof jobResult>, JobResult>;
 
@@ -93,6 +96,18 @@ export const job = Type.Object({
 	priority,
 	progress: whole,
 	message: nullable(text),
+	waitingFor: nullable(
+		Type.Object(
+			{
+				kind: promptKind,
+				text,
+				hidden: Type.Boolean({ description: 'The answer looks like a secret' }),
+				askedAt: at,
+				offset: Type.Integer({ description: 'Where the answer begins; send it as `from`' }),
+			},
+			{ description: 'The program waits for an answer: POST /jobs/{id}/input' },
+		),
+	),
 	result: nullable(jobResult),
 	error: nullable(jobError),
 	createdAt: at,
@@ -125,6 +140,7 @@ export const job = Type.Object({
 		startMs: Type.Optional(whole),
 		runMs: Type.Optional(whole),
 		silenceMs: Type.Optional(whole),
+		inputMs: Type.Optional(whole),
 		deadlineAt: Type.Optional(at),
 	}),
 	notBefore: nullable(at),
@@ -260,6 +276,20 @@ export const fleetEvent = Type.Union([
 			robotId: text,
 			state: Type.Enum([...finalStates]),
 			cause: nullable(cause),
+		}),
+	}),
+	Type.Object({
+		cursor: whole,
+		at,
+		type: Type.Literal('job.prompt'),
+		data: Type.Object({
+			jobId: text,
+			attempt: whole,
+			robotId: text,
+			kind: promptKind,
+			text,
+			hidden: Type.Boolean(),
+			offset: whole,
 		}),
 	}),
 ]);

@@ -3,6 +3,7 @@ export * as answers from './answers';
 export * from './bulk';
 export * from './explain';
 export * from './facade';
+export { input } from './input';
 export * as robots from './messages';
 export { purgeRequest, releaseRequest } from './operations';
 export * from './queries';

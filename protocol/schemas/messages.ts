@@ -9,9 +9,11 @@ import type {
 	Control,
 	Heartbeat,
 	Hello,
+	InputAck,
 	JobAccepted,
 	JobRejected,
 	JobResultMessage,
+	PromptMessage,
 	RobotMessages,
 	StatusUpdate,
 } from '../messages';
@@ -105,6 +107,7 @@ export const jobResult = Type.Object({
 		duration_ms: Type.Number({ minimum: 0 }),
 		error: Type.Union([Type.Object({ type: shortText, message: longText }), Type.Null()]),
 		process_gone: Type.Boolean(),
+		logs: Type.Optional(Type.Array(longText, { maxItems: 256 })),
 	}),
 	output: perStream,
 	holes: Type.Optional(Type.Object({ stdout: holes, stderr: holes })),
@@ -119,6 +122,29 @@ export const statusUpdate = Type.Object({
 	message: Type.Optional(longText),
 });
 true satisfies Same<Static<typeof statusUpdate>, StatusUpdate>;
+
+export const inputAck = Type.Object({
+	...attemptRef,
+	have: whole,
+	state: Type.Enum(['open', 'ended', 'closed']),
+	terminal: Type.Boolean(),
+});
+true satisfies Same<Static<typeof inputAck>, InputAck>;
+
+export const prompt = Type.Object({
+	...attemptRef,
+	prompt: Type.Union([
+		Type.Object({
+			kind: Type.Enum(['password', 'confirmation', 'question']),
+			text: Type.String({ maxLength: 1024 }),
+			hidden: Type.Boolean(),
+			asked_at: shortText,
+			offset: whole,
+		}),
+		Type.Null(),
+	]),
+});
+true satisfies Same<Static<typeof prompt>, PromptMessage>;
 
 export const control = Type.Object({
 	action: Type.Enum(['ping', 'pong', 'pause', 'resume', 'shutdown', 'refresh', 'note', 'goodbye']),
@@ -141,6 +167,8 @@ export const robotMessages = {
 	job_rejected: jobRejected,
 	job_result: jobResult,
 	status_update: statusUpdate,
+	input_ack: inputAck,
+	prompt,
 	control,
 	error: robotError,
 } as const satisfies Record<keyof RobotMessages, unknown>;

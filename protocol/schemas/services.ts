@@ -79,7 +79,7 @@ export const subscriptionRequest = Type.Object(
 			{
 				scheduleId: Type.Optional(id('The schedule whose occurrences are wanted')),
 				event: Type.Optional(
-					Type.Enum(['job.late-result'], {
+					Type.Enum(['job.late-result', 'job.prompt'], {
 						description: 'The kind of event wanted, whatever job it is about.',
 					}),
 				),

@@ -109,6 +109,12 @@ export const submit = Type.Object(
 					silenceMs: Type.Optional(
 						duration('Longest silence of a running attempt. Default: no limit.', 1),
 					),
+					inputMs: Type.Optional(
+						duration(
+							`How long a program that asks waits for an answer. Default ${limits.inputMs}.`,
+							1,
+						),
+					),
 					deadlineAt: Type.Optional(instant('The job ends by then, whatever it is doing.')),
 				},
 				strict,

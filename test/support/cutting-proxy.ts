@@ -35,6 +35,11 @@ export class CuttingProxy {
 		return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
 	}
 
+	/** Every connection ends at once; not counted. */
+	cutNow(): void {
+		for (const socket of this.#sockets) socket.destroy();
+	}
+
 	async close(): Promise<void> {
 		for (const socket of this.#sockets) socket.destroy();
 		await new Promise<void>((resolve) => this.#server.close(() => resolve()));

@@ -2,10 +2,12 @@
 import type {
 	HeldAttempt,
 	Hello,
+	InputMessage,
 	JobAssignment,
 	JobResultMessage,
 	JobState,
 	OutputAck,
+	Resize,
 	ResultAck,
 	Submit,
 	SubmitAnswer,
@@ -173,6 +175,9 @@ export class PlayedRobot {
 	readonly acks: ResultAck[] = [];
 	readonly outputAcks: OutputAck[] = [];
 	readonly credits: number[] = [];
+	takesInput = true;
+	readonly inputs: InputMessage[] = [];
+	readonly resizes: Resize[] = [];
 	readonly refusals: Problem[] = [];
 	closedWith: number | undefined;
 	/** Pings; false = it is gone, and the service does not know it yet. */
@@ -224,6 +229,9 @@ export class PlayedRobot {
 					resultAck: (ack) => void this.acks.push(ack),
 					outputAck: (ack) => void this.outputAcks.push(ack),
 					outputCredit: ({ window }) => void this.credits.push(window),
+					takesInput: this.takesInput,
+					input: (input) => void this.inputs.push(input),
+					resize: (resize) => void this.resizes.push(resize),
 					refuse: (problem) => void this.refusals.push(problem),
 					ping: (then) => {
 						if (this.answers) then();

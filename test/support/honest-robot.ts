@@ -82,6 +82,9 @@ export class HonestRobot {
 			resultAck: (ack) => hear(() => this.#taken(ack)),
 			outputAck: () => undefined,
 			outputCredit: () => undefined,
+			takesInput: false,
+			input: () => undefined,
+			resize: () => undefined,
 			refuse: (problem) => void this.refusals.push(problem),
 			ping: (then) => hear(then),
 			close: () => {

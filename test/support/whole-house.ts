@@ -21,6 +21,7 @@ import { httpSend } from '../../dispatcher/cli/transport';
 import { readConfig } from '../../dispatcher/config';
 import type { Log } from '../../dispatcher/engine/context';
 import { type Service, startService } from '../../dispatcher/startup';
+import { wireFeatures } from '../../protocol';
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -84,7 +85,7 @@ export class WholeHouse implements AsyncDisposable {
 				version: '0.0.0',
 				journal_id: journal.id,
 				boot_id: name,
-				features: [],
+				features: [...wireFeatures],
 				slots: 4,
 				labels: {},
 				capabilities: [],
@@ -107,6 +108,10 @@ export class WholeHouse implements AsyncDisposable {
 			journal.close();
 		});
 		await live.promise;
+	}
+
+	get address(): { url: string; key: string } {
+		return { url: this.service.url, key: this.#key };
 	}
 
 	/** The stored bytes of a stream, without its holes, and what the answer says of it. */

@@ -26,6 +26,7 @@ export const jobOf = (more: Partial<Job> = {}): Job => ({
 	priority: 'normal',
 	progress: 0,
 	message: null,
+	waitingFor: null,
 	result: null,
 	error: null,
 	createdAt: 1_700_000_000_000,
@@ -72,6 +73,11 @@ export function fakeEngine(more: Partial<Engine> = {}): { engine: Engine; asked:
 			return { keyId: key, name: key, scopes: key.split('+') as Scope[] };
 		},
 		job: async () => jobOf(),
+		// Nothing is asked: it waits for as long as somebody listens.
+		asks: (_jobId, known, over) =>
+			new Promise((resolve) => {
+				over.addEventListener('abort', () => resolve(known), { once: true });
+			}),
 		...more,
 	};
 	const engine = new Proxy(base, {
@@ -292,6 +298,8 @@ export function fakeSession(robotId = 'robot-1'): {
 			rejected: tell('rejected'),
 			result: tell('result'),
 			status: tell('status'),
+			inputAck: tell('inputAck'),
+			prompt: tell('prompt'),
 			output: tell('output'),
 			heartbeat: tell('heartbeat'),
 			takesNoMore: tell('takesNoMore'),

@@ -12,6 +12,7 @@ const pathOf = (name: CallName) => {
 };
 const bodies: Partial<Record<CallName, unknown>> = {
 	submit: { kind: 'command', spec: { command: 'uname' } },
+	jobInput: { text: 'yes\n' },
 	jobStatus: { state: 'cancelled' },
 	jobChange: { priority: 'high' },
 	jobsBulk: { action: 'cancel', filter: { state: 'queued' } },

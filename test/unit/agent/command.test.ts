@@ -36,6 +36,7 @@ function run(spec: CommandSpec, variables: Variables = {}, env: Record<string, s
 			wake();
 		},
 		report: () => undefined,
+		takesInput: () => undefined,
 		started: () => undefined,
 		sleep: (ms, signal) => systemClock.sleep(ms, signal),
 	};
@@ -223,6 +224,7 @@ test('a slow reader slows the program instead of filling memory', async () => {
 				await gate;
 			},
 			report: () => undefined,
+			takesInput: () => undefined,
 			started: () => undefined,
 			sleep: (ms, signal) => systemClock.sleep(ms, signal),
 		},

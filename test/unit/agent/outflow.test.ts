@@ -16,6 +16,7 @@ const silent = { debug() {}, info() {}, warn() {}, error() {} };
 class Wire implements Line {
 	frames: OutputFrame[] = [];
 	maxOutputBytes = 100_000;
+	readonly features: readonly string[] = [];
 	#wake: (() => void)[] = [];
 
 	send(): void {}

@@ -21,6 +21,7 @@ const silent = { debug() {}, info() {}, warn() {}, error() {} };
 /** A live line that keeps what was said on it. */
 class Ear implements Line {
 	readonly maxOutputBytes = 100_000;
+	readonly features: readonly string[] = [];
 	readonly said: { type: keyof RobotMessages; payload: unknown }[] = [];
 	#wake: (() => void)[] = [];
 

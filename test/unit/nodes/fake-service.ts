@@ -116,6 +116,7 @@ export class FakeService {
 			priority: 'normal',
 			progress: 0,
 			message: null,
+			waitingFor: null,
 			result: null,
 			error: null,
 			createdAt: 0,

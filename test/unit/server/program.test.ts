@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
-import { exitCodeOf, jobOf } from '../../../dispatcher/cli/submit';
+import { exitCodeOf } from '../../../dispatcher/cli/follow';
+import { jobOf } from '../../../dispatcher/cli/submit';
 import { durationOf, pairOf, table } from '../../../dispatcher/cli/terminal';
 import type { Job } from '../../../protocol';
 

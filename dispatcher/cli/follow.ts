@@ -1,0 +1,88 @@
+/** A job as one sees it from here: its output as it comes, its end, and the exit code that means. */
+import type { FleetClient } from '../../client';
+import { type Hole, holeText, isFinal, type Job, Problem, type WaitingFor } from '../../protocol';
+import type { Terminal } from './terminal';
+import { type Address, outputEvents } from './transport';
+
+/** A service that restarts cuts the stream; the job goes on, and so do we, where we were. */
+const comeBackTries = 60;
+
+export interface FollowOptions {
+	/** Only this one. */
+	stream?: string;
+	/** Begin behind this event. */
+	lastId?: string;
+	signal?: AbortSignal;
+	/** What the program asks; null = nothing any more. */
+	onPrompt?(asks: WaitingFor | null): void;
+}
+
+export async function follow(
+	terminal: Terminal,
+	address: Address,
+	jobId: string,
+	{ stream, lastId: startId, signal, onPrompt }: FollowOptions = {},
+): Promise<void> {
+	const query = stream === undefined ? '' : `?stream=${stream}`;
+	const path = `/api/v1/jobs/${encodeURIComponent(jobId)}/output${query}`;
+	let lastId = startId;
+	for (let tries = 0; ; tries++) {
+		try {
+			for await (const { event, id, data } of outputEvents(address, path, lastId, signal)) {
+				tries = 0;
+				if (event === 'end') return;
+				if (event === 'problem') throw Problem.fromBody(data) ?? new Error('the stream failed');
+				lastId = id;
+				if (event === 'prompt') onPrompt?.((data as { waitingFor: WaitingFor | null }).waitingFor);
+				if (event === 'output') print(terminal, data);
+				if (event === 'hole') sayHole(terminal, data as Hole & { stream: string });
+			}
+		} catch (error) {
+			if (!(error instanceof Problem) || !error.retry || tries >= comeBackTries) throw error;
+		}
+		await terminal.sleep(1000);
+	}
+}
+
+function print(terminal: Terminal, data: unknown): void {
+	const { stream, text, data_b64 } = data as { stream: string; text?: string; data_b64?: string };
+	const bytes = text ?? Buffer.from(data_b64 ?? '', 'base64');
+	if (stream === 'stderr') terminal.err(bytes);
+	else terminal.out(bytes);
+}
+
+/** Beside the output, never in it: whoever keeps it keeps only what the job printed. */
+function sayHole(terminal: Terminal, hole: Hole & { stream: string }): void {
+	terminal.err(`\n${hole.stream}, from byte ${hole.from}: ${holeText(hole)}\n`);
+}
+
+export async function finalJob(client: FleetClient, jobId: string): Promise<Job> {
+	for (;;) {
+		const job = await client.job(jobId, 30_000);
+		if (isFinal(job.state)) return job;
+	}
+}
+
+export function sayEnd(terminal: Terminal, job: Job): void {
+	if (job.state === 'completed' || job.cause === 'exit_code') return;
+	const why = (job.error?.message ?? job.cause ?? job.state).replace(/\.$/, '');
+	terminal.err(`The job ended: ${job.state} (${why}).\n`);
+}
+
+/** Like a shell: the exit code of the command, 128 + n after a signal, 1 when there is neither. */
+export function exitCodeOf(job: Job): number {
+	if (job.state === 'completed') return job.result?.exitCode ?? 0;
+	const code = job.result?.exitCode;
+	if (code !== null && code !== undefined && code !== 0) return code;
+	const signals: Record<string, number> = {
+		SIGHUP: 1,
+		SIGINT: 2,
+		SIGQUIT: 3,
+		SIGABRT: 6,
+		SIGKILL: 9,
+		SIGSEGV: 11,
+		SIGTERM: 15,
+	};
+	const signal = signals[job.result?.signal ?? ''];
+	return signal === undefined ? 1 : 128 + signal;
+}
