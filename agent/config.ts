@@ -49,7 +49,13 @@ export interface Flags {
 }
 
 export type Configured =
-	{ ok: true; config: AgentConfig } | { ok: false; mistakes: readonly string[] };
+	| {
+			ok: true;
+			config: AgentConfig;
+			/** Every setting that somebody said, as a --config file would say it. */
+			said: Readonly<Record<string, unknown>>;
+	  }
+	| { ok: false; mistakes: readonly string[] };
 
 type Read = (path: string) => string;
 
@@ -96,12 +102,18 @@ export function readConfig(
 	const file = readConfigFile(flags.config ?? env.ROBOT_FLEET_AGENT_CONFIG, readFile, mistakes);
 
 	/** The strongest source that says anything, with the name its author knows it by. */
+	const said: Record<string, unknown> = {};
 	const pick = (name: SettingName, flag: unknown): { value: unknown; source: string } => {
 		const setting: Setting = settings[name];
-		if (flag !== undefined) return { value: flag, source: setting.flag ?? setting.env };
 		const fromEnv = env[setting.env];
-		if (fromEnv !== undefined && fromEnv !== '') return { value: fromEnv, source: setting.env };
-		return { value: file[setting.file], source: `"${setting.file}" in the config file` };
+		const [value, source] =
+			flag !== undefined
+				? [flag, setting.flag ?? setting.env]
+				: fromEnv !== undefined && fromEnv !== ''
+					? [fromEnv, setting.env]
+					: [file[setting.file], `"${setting.file}" in the config file`];
+		if (value !== undefined) said[setting.file] = value;
+		return { value, source };
 	};
 	const text = (name: SettingName, flag: unknown, maxLength: number): string | undefined => {
 		const { value, source } = pick(name, flag);
@@ -168,6 +180,7 @@ export function readConfig(
 	if (mistakes.length > 0) return { ok: false, mistakes };
 	return {
 		ok: true,
+		said,
 		config: Object.freeze({
 			server: server!,
 			token,
@@ -175,7 +188,7 @@ export function readConfig(
 			labels,
 			capabilities,
 			slots: slots ?? 1,
-			data: resolve(data ?? resolve(homedir(), '.robot-fleet-agent')),
+			data: resolve(data ?? defaultData()),
 			insecure,
 			heartbeatMs: heartbeatS === undefined ? undefined : heartbeatS * 1_000,
 			stopGraceMs: (stopGraceS ?? 10) * 1_000,
@@ -185,6 +198,8 @@ export function readConfig(
 		}),
 	};
 }
+
+export const defaultData = (): string => resolve(homedir(), '.robot-fleet-agent');
 
 /** Left to the rest of the machine: a robot whose disk is full helps nobody. */
 const reserveBytes = 16 * 1024 * 1024;

@@ -75,6 +75,8 @@ export interface LinkParts {
 	clock: Clock;
 	log: Log;
 	onLive(name: string, robotId: string): void;
+	/** There is no line, for this reason; said again with every try that fails. */
+	onLost?(reason: string): void;
 	/** Whether somebody stands by with a token if the identity does not fit. */
 	canRejoin(): boolean;
 	/** Opens the socket; over the real network unless another one is handed in. */
@@ -158,6 +160,7 @@ export class Link {
 					minTimeout: 0,
 					shouldRetry: ({ error }) => !(error instanceof LinkRefused && error.final),
 					onFailedAttempt: async ({ error }) => {
+						if (!signal.aborted) this.#parts.onLost?.(error.message);
 						const refused = error instanceof LinkRefused;
 						if (signal.aborted || (refused && error.final)) return;
 						const { reconnectMinMs, reconnectMaxMs } = limits;

@@ -23,6 +23,8 @@ import type { Crew, Line } from './link';
 export interface RunnerParts extends AttemptTools {
 	slots: number;
 	executors: ReadonlyMap<string, Executor>;
+	/** Something came, went or became otherwise. */
+	onChange?(): void;
 	/** The service asked this robot to stop. */
 	onShutdown(): void;
 }
@@ -89,6 +91,7 @@ export class Runner implements Crew {
 	}
 
 	tick(): void {
+		this.#parts.onChange?.();
 		for (const attempt of this.#attempts.values()) attempt.tick();
 	}
 
@@ -187,11 +190,12 @@ export class Runner implements Crew {
 	}
 
 	async #run(attempt: Attempt, executor: Executor): Promise<void> {
-		const { log } = this.#parts;
+		const { log, onChange } = this.#parts;
 		log.info({ job: attempt.ref.job_id, attempt: attempt.ref.attempt }, 'job taken');
+		onChange?.();
 		let refusal: Refusal = notStarted;
 		try {
-			if (await attempt.run(executor)) return;
+			if (await attempt.run(executor)) return onChange?.();
 		} catch (error) {
 			log.error({ err: error, job: attempt.ref.job_id }, 'journal cannot be written');
 			const message = `The journal of this robot cannot be written: ${(error as Error).message}.`;
