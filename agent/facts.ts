@@ -65,7 +65,9 @@ export class VitalSigns {
 		};
 		try {
 			const disk = await statfs(this.#folder);
-			vitals.disk_percent = percent(1 - disk.bavail / disk.blocks);
+			// As `df` says it: what is kept back for root counts neither as used nor as free.
+			const used = disk.blocks - disk.bfree;
+			vitals.disk_percent = percent(used / (used + disk.bavail));
 		} catch {
 			// Not every file system can say; the other two still stand.
 		}

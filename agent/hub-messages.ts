@@ -22,6 +22,7 @@ export type Heard =
 
 type Is = (value: unknown) => boolean;
 
+const isSwitch: Is = (value) => typeof value === 'boolean';
 const isText: Is = (value) => typeof value === 'string' && value.length <= 4_096;
 const isCount: Is = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
 const isDuration: Is = (value) => typeof value === 'number' && value >= 0 && value < 1e15;
@@ -93,11 +94,15 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 	result_ack: {
 		...attempt,
 		output: isLengths,
-		complete: (value) => typeof value === 'boolean',
+		complete: isSwitch,
 	},
 	output_ack: { ...attempt, stream: oneOf('stdout', 'stderr'), have: isCount },
 	output_credit: { window: isCount },
-	control: { action: isText, reconnect_within_ms: optional(isDuration) },
+	control: {
+		action: isText,
+		reconnect_within_ms: optional(isDuration),
+		at_once: optional(isSwitch),
+	},
 	error: { code: isText, text: isText },
 };
 

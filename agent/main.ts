@@ -150,7 +150,10 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		executors,
 		slots: config.slots,
 		onChange: () => condition.touch(),
-		onShutdown: () => stop('the service asked for it'),
+		onShutdown: (atOnce) => {
+			stop('the service asked for it');
+			if (atOnce) runner.hurry();
+		},
 	});
 	const condition = new ConditionFile(
 		config.data,

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import {
 	type AttemptRef,
 	type CancelJob,
+	type Control,
 	type HeldAttempt,
 	type JobAssignment,
 	type JobRejected,
@@ -26,7 +27,7 @@ export interface RunnerParts extends AttemptTools {
 	/** Something came, went or became otherwise. */
 	onChange?(): void;
 	/** The service asked this robot to stop. */
-	onShutdown(): void;
+	onShutdown(atOnce: boolean): void;
 }
 
 export class Runner implements Crew {
@@ -116,7 +117,7 @@ export class Runner implements Crew {
 			case 'output_credit':
 				return this.#parts.window.credit(message.payload.window);
 			case 'control':
-				return this.#control(message.payload.action, message.payload.text, message.id);
+				return this.#control(message.payload, message.id);
 			default:
 				return;
 		}
@@ -252,7 +253,7 @@ export class Runner implements Crew {
 		void attempt.forget();
 	}
 
-	#control(action: string, text: string | undefined, id: string): void {
+	#control({ action, text, at_once }: Control, id: string): void {
 		const { log, onShutdown } = this.#parts;
 		switch (action) {
 			case 'ping':
@@ -267,7 +268,7 @@ export class Runner implements Crew {
 				log.info({}, 'resumed by the service');
 				return;
 			case 'shutdown':
-				return onShutdown();
+				return onShutdown(at_once === true);
 			case 'note':
 				log.info({ text: String(text ?? '').slice(0, 1_000) }, 'note from the service');
 				return;

@@ -228,7 +228,26 @@ export interface Robot {
 	createdAt: number;
 	/** What the agent found out about its machine. */
 	info: Record<string, unknown>;
+	/** How its machine feels, as of the last heartbeat; null while it is away. */
+	metrics: RobotMetrics | null;
+	/** What these figures mean; null while it is away. */
+	health: RobotHealth | null;
 	agentVersion: string | null;
+}
+
+/** Shares in percent; null = the robot cannot tell. */
+export interface RobotMetrics {
+	cpuPercent: number | null;
+	memoryPercent: number | null;
+	diskPercent: number | null;
+}
+
+export const healthLevels = ['normal', 'warning', 'critical'] as const;
+
+export interface RobotHealth {
+	level: (typeof healthLevels)[number];
+	/** One sentence each; empty when all is normal. */
+	reasons: string[];
 }
 
 export interface QueueStats {

@@ -237,6 +237,14 @@ export interface Control {
 	text?: string;
 	/** With a hub's `goodbye`: come back at a random moment within this time. */
 	reconnect_within_ms?: number;
+	/** With a hub's `shutdown`: do not wait for what runs. */
+	at_once?: boolean;
+}
+
+/** What a robot found out about its machine since `hello`; needs the feature `facts`. */
+export interface Facts {
+	capabilities: string[];
+	info: Record<string, unknown>;
 }
 
 export interface ErrorMessage {
@@ -267,6 +275,7 @@ export interface RobotMessages {
 	job_rejected: JobRejected;
 	job_result: JobResultMessage;
 	status_update: StatusUpdate;
+	facts: Facts;
 	control: Control;
 	error: ErrorMessage;
 }

@@ -71,6 +71,16 @@ export const problems = {
 		retry: false,
 		text: 'No robot has the id or name "{robot}"; list them with: robot-fleet robots list.',
 	},
+	'robot-away': {
+		status: 409,
+		retry: true,
+		text: 'The robot {robot} is not connected.',
+	},
+	'robot-silent': {
+		status: 504,
+		retry: true,
+		text: 'The robot {robot} did not answer within {waitMs} ms.',
+	},
 	'ambiguous-robot': {
 		status: 422,
 		retry: false,

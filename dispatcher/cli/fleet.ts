@@ -131,17 +131,14 @@ export function addFleet(program: Command, terminal: Terminal): void {
 
 	const robots = group(
 		'robots',
-		'look at robots, pause and remove them',
+		'look at robots, ping, pause, refresh, stop and remove them',
 		'robot-fleet robots list',
 	);
 	sub(robots, 'list', 'list robots', 'list').action(async (flags: Flags) =>
 		tell(flags, await client(flags).robots(), robotTable),
 	);
 	sub(robots, 'show <robot>', 'show one robot, by name or id', 'show build-01').action(
-		async (robot: string, flags: Flags) =>
-			tell(flags, await client(flags).robot(robot), ({ createdAt, lastSeenAt, ...rest }) =>
-				card({ ...rest, lastSeenAt: when(lastSeenAt), createdAt: when(createdAt) }),
-			),
+		async (robot: string, flags: Flags) => tell(flags, await client(flags).robot(robot), robotCard),
 	);
 	const oneRobot = ({ name, status }: Robot) => `${name} is ${status}\n`;
 	sub(robots, 'pause <robot>', 'give a robot no new jobs', 'pause build-01').action(
@@ -152,6 +149,79 @@ export function addFleet(program: Command, terminal: Terminal): void {
 		async (robot: string, flags: Flags) =>
 			tell(flags, await client(flags).resumeRobot(robot), oneRobot),
 	);
+	sub(
+		robots,
+		'drain <robot>',
+		'give a robot no new jobs, and wait until it holds none',
+		'drain build-01 --timeout 10m',
+	)
+		.option('--timeout <duration>', 'how long to wait: 90s, 10m, 2h', durationOf, 3_600_000)
+		.action(async (robot: string, flags: Flags & { timeout: number }) => {
+			const service = client(flags);
+			const until = terminal.now() + flags.timeout;
+			let drained = await service.drainRobot(robot, 0);
+			while (drained.held > 0 && terminal.now() < until) {
+				const waitMs = Math.min(drainWaitMs, until - terminal.now());
+				drained = await service.drainRobot(robot, Math.max(0, waitMs));
+			}
+			tell(flags, drained, ({ name, held }) =>
+				held === 0
+					? `${name} is drained: it holds no job and gets none until resumed\n`
+					: `${name} gets no new jobs, and still holds ${held}\n`,
+			);
+		});
+	sub(
+		robots,
+		'ping <robot>',
+		'measure a round trip on the line that carries the work',
+		'ping build-01',
+	).action(async (robot: string, flags: Flags) =>
+		tell(flags, await client(flags).pingRobot(robot), ({ name, ms }) => `${name}: ${ms} ms\n`),
+	);
+	sub(
+		robots,
+		'refresh <robot>',
+		'have a robot look at its machine again, and show what it found',
+		'refresh build-01',
+	).action(async (robot: string, flags: Flags) =>
+		tell(flags, await client(flags).refreshRobot(robot), robotCard),
+	);
+	sub(
+		robots,
+		'disconnect <robot>',
+		'end the connection of a robot; it dials again by itself',
+		'disconnect build-01',
+	).action(async (robot: string, flags: Flags) =>
+		tell(flags, await client(flags).disconnectRobot(robot), oneRobot),
+	);
+	sub(
+		robots,
+		'shutdown <robot>',
+		'end the agent of a robot; it must be started there again',
+		'shutdown build-01',
+	)
+		.option('--at-once', 'give running jobs no time to end')
+		.action(async (robot: string, flags: Flags & { atOnce?: boolean }) =>
+			tell(
+				flags,
+				await client(flags).shutdownRobot(robot, flags.atOnce),
+				({ name }) => `${name} was told to stop\n`,
+			),
+		);
+	sub(
+		robots,
+		'broadcast <text>',
+		'write a note into the logs of all connected agents',
+		"broadcast 'maintenance at noon' --label site=berlin",
+	)
+		.option('--label <name=value>', 'only robots that carry it (repeatable)', pairOf)
+		.action(async (text: string, flags: Flags & { label?: Record<string, string> }) =>
+			tell(
+				flags,
+				await client(flags).broadcast({ text, ...(flags.label && { labels: flags.label }) }),
+				({ told }) => `${told} robots were told\n`,
+			),
+		);
 	sub(robots, 'remove <robot>', 'end the identity of a robot', 'remove build-01').action(
 		async (robot: string, flags: Flags) => {
 			await client(flags).removeRobot(robot);
@@ -372,6 +442,22 @@ function robotTable(robots: Robot[]): string {
 			robot.robotId,
 		]),
 	);
+}
+
+/** One answer of the service waits no longer. */
+const drainWaitMs = 30_000;
+
+function robotCard({ createdAt, lastSeenAt, metrics, health, ...rest }: Robot): string {
+	const share = (value: number | null | undefined) => (value == null ? null : `${value} %`);
+	return card({
+		...rest,
+		health: health && [health.level, ...health.reasons].join(': '),
+		cpu: share(metrics?.cpuPercent),
+		memory: share(metrics?.memoryPercent),
+		disk: share(metrics?.diskPercent),
+		lastSeenAt: when(lastSeenAt),
+		createdAt: when(createdAt),
+	});
 }
 
 function scheduleTable(schedules: Schedule[]): string {

@@ -22,6 +22,7 @@ import { type Entropy, Ids } from './ids';
 import type { Engine } from './index';
 import { type Disk, Intake } from './intake';
 import { Jobs } from './jobs';
+import { Orders } from './orders';
 import { OutputFlow } from './output-flow';
 import { Lanes } from './lanes';
 import { Lookout } from './lookout';
@@ -112,6 +113,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const lookout = new Lookout(context, jobs, assigning);
 	const sessions = new Sessions(context, attempts, outputFlow);
 	const access = new Access(context);
+	const orders = new Orders(context, access);
 	const waits = new Waits(context, parts.callbacks);
 	const schedules = new Schedules(context);
 	const restored = new RestoredJobs(context, sessions);
@@ -185,6 +187,12 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		robot: async (robot) => access.view(access.find(robot)),
 		pauseRobot: (robot, by) => access.pauseRobot(robot, true, by),
 		resumeRobot: (robot, by) => access.pauseRobot(robot, false, by),
+		drainRobot: (robot, waitMs, by, signal) => orders.drain(robot, waitMs, by, signal),
+		pingRobot: (robot) => orders.ping(robot),
+		refreshRobot: (robot) => orders.refresh(robot),
+		disconnectRobot: (robot, by) => orders.disconnect(robot, by),
+		shutdownRobot: (robot, atOnce, by) => orders.shutdown(robot, atOnce, by),
+		broadcast: async (request, by) => ({ told: orders.broadcast(request, by) }),
 		removeRobot: (robot, by) => access.removeRobot(robot, by),
 		enrol: (token, publicKey, name) => access.enrol(token, publicKey, name),
 		robotKey: (robotId) => access.robotKey(robotId),

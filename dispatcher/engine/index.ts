@@ -5,12 +5,15 @@
 import type {
 	Attempt,
 	BackupRecord,
+	BroadcastRequest,
 	BulkRequest,
 	BulkResult,
 	CancelJob,
+	Control,
 	DeadLetterGroup,
 	DeadLetterRequest,
 	EnrolAnswer,
+	Facts,
 	FleetEvent,
 	Hello,
 	Hole,
@@ -25,6 +28,7 @@ import type {
 	KeyRequest,
 	OutputAck,
 	OutputCredit,
+	PingAnswer,
 	Problem,
 	PurgeAnswer,
 	QueueStats,
@@ -91,6 +95,8 @@ export interface RobotSink {
 	resultAck(ack: ResultAck): void;
 	outputAck(ack: OutputAck): void;
 	outputCredit(credit: OutputCredit): void;
+	/** Answers the id by which the robot names what it answers. */
+	control(order: Control): string;
 	/** What it said counts for nothing. */
 	refuse(problem: Problem): void;
 	/** Ends the connection with a close code. */
@@ -110,6 +116,10 @@ export interface RobotSession {
 	status(message: StatusUpdate): void;
 	output(frame: OutputFrame): void;
 	heartbeat(metrics: Record<string, number>): void;
+	/** What it found out about its machine, perhaps because it was asked to look (`answers`). */
+	facts(facts: Facts, answers?: string): void;
+	/** It answers a ping. */
+	pong(answers: string): void;
 	/** The robot says it takes no new jobs (it stops, or its owner paused it). */
 	takesNoMore(): void;
 	/** The connection is gone. Harmless when called twice. */
@@ -166,6 +176,13 @@ export interface Engine {
 	robot(robot: string): Promise<Robot>;
 	pauseRobot(robot: string, by: Caller): Promise<Robot>;
 	resumeRobot(robot: string, by: Caller): Promise<Robot>;
+	/** No new jobs; answers when it holds none any more, or the time is over. */
+	drainRobot(robot: string, waitMs: number, by: Caller, signal?: AbortSignal): Promise<Robot>;
+	pingRobot(robot: string): Promise<PingAnswer>;
+	refreshRobot(robot: string): Promise<Robot>;
+	disconnectRobot(robot: string, by: Caller): Promise<Robot>;
+	shutdownRobot(robot: string, atOnce: boolean, by: Caller): Promise<Robot>;
+	broadcast(request: BroadcastRequest, by: Caller): Promise<{ told: number }>;
 	removeRobot(robot: string, by: Caller): Promise<void>;
 	/** Exchanges a token for an identity. The same token with the same key is the same robot. */
 	enrol(token: string, publicKey: string, name: string | undefined): Promise<EnrolAnswer>;

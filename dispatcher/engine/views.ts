@@ -8,6 +8,7 @@ import type {
 	JobError,
 	JobResult,
 	Robot,
+	RobotMetrics,
 	Stream,
 	Target,
 	TimelineEntry,
@@ -18,6 +19,7 @@ import { childrenOf, type Counted, progressOf } from '../core/parents';
 import { resultOf } from '../core/result';
 import { policyOf } from '../core/retry';
 import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
+import { healthOf } from '../core/health';
 import type { RobotEntry } from './fleet';
 
 export function jobView(job: StoredJob): Job {
@@ -100,6 +102,7 @@ const suspectMs = 30_000;
 
 export function robotView(entry: RobotEntry, monotonic: number, now: number): Robot {
 	const { stored, session, held } = entry;
+	const metrics = session ? metricsOf(session.metrics) : null;
 	const silentMs = session ? monotonic - session.seenAt : Infinity;
 	return {
 		robotId: stored.id,
@@ -122,7 +125,18 @@ export function robotView(entry: RobotEntry, monotonic: number, now: number): Ro
 		lastSeenAt: session ? Math.round(now - silentMs) : stored.lastSeenAt,
 		createdAt: stored.createdAt,
 		info: JSON.parse(stored.info) as Record<string, unknown>,
+		metrics,
+		health: metrics && healthOf(metrics),
 		agentVersion: stored.agentVersion,
+	};
+}
+
+function metricsOf(said: Record<string, number>): RobotMetrics {
+	const share = (name: string) => said[name] ?? null;
+	return {
+		cpuPercent: share('cpu_percent'),
+		memoryPercent: share('memory_percent'),
+		diskPercent: share('disk_percent'),
 	};
 }
 

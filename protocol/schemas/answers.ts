@@ -4,11 +4,21 @@
  */
 import { type Static, type TSchema, Type } from 'typebox';
 import type { BulkResult, DeadLetterGroup } from '../bulk';
-import type { Attempt, Job, JobError, JobResult, QueueStats, Robot, TimelineEntry } from '../job';
+import {
+	type Attempt,
+	healthLevels,
+	type Job,
+	type JobError,
+	type JobResult,
+	type QueueStats,
+	type Robot,
+	type TimelineEntry,
+} from '../job';
 import type {
 	EnrolAnswer,
 	FleetEvent,
 	KeyRecord,
+	PingAnswer,
 	Schedule,
 	SubscriptionAnswer,
 	TokenRecord,
@@ -175,9 +185,22 @@ export const robot = Type.Object({
 	lastSeenAt: nullable(at),
 	createdAt: at,
 	info: anything,
+	metrics: nullable(
+		Type.Object({
+			cpuPercent: nullable(Type.Number()),
+			memoryPercent: nullable(Type.Number()),
+			diskPercent: nullable(Type.Number()),
+		}),
+	),
+	health: nullable(Type.Object({ level: Type.Enum([...healthLevels]), reasons: Type.Array(text) })),
 	agentVersion: nullable(text),
 });
 true satisfies Same<Static<typeof robot>, Robot>;
+
+export const ping = Type.Object({ robotId: text, name: text, ms: Type.Number() });
+true satisfies Same<Static<typeof ping>, PingAnswer>;
+
+export const broadcast = Type.Object({ told: whole });
 
 export const queueStats = Type.Object({
 	total: whole,

@@ -7,6 +7,7 @@ import { type Static, Type } from 'typebox';
 import { limits } from '../limits';
 import type {
 	Control,
+	Facts,
 	Heartbeat,
 	Hello,
 	JobAccepted,
@@ -123,8 +124,15 @@ export const control = Type.Object({
 	action: Type.Enum(['ping', 'pong', 'pause', 'resume', 'shutdown', 'refresh', 'note', 'goodbye']),
 	text: Type.Optional(longText),
 	reconnect_within_ms: Type.Optional(whole),
+	at_once: Type.Optional(Type.Boolean()),
 });
 true satisfies Same<Static<typeof control>, Control>;
+
+export const facts = Type.Object({
+	capabilities: hello.properties.capabilities,
+	info: hello.properties.info,
+});
+true satisfies Same<Static<typeof facts>, Facts>;
 
 export const robotError = Type.Object({
 	code: shortText,
@@ -140,6 +148,7 @@ export const robotMessages = {
 	job_rejected: jobRejected,
 	job_result: jobResult,
 	status_update: statusUpdate,
+	facts,
 	control,
 	error: robotError,
 } as const satisfies Record<keyof RobotMessages, unknown>;

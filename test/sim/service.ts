@@ -392,6 +392,8 @@ function loose(session: RobotSession): RobotSession {
 		status: (message) => session.status(message),
 		output: (frame) => session.output(frame),
 		heartbeat: (metrics) => session.heartbeat(metrics),
+		facts: (facts, answers) => session.facts(facts, answers),
+		pong: (answers) => session.pong(answers),
 		takesNoMore: () => session.takesNoMore(),
 		closed: () => session.closed(),
 	};
@@ -406,6 +408,7 @@ export function looseSink(sink: RobotSink): RobotSink {
 		resultAck: (message) => sink.resultAck(message),
 		outputAck: (message) => sink.outputAck(message),
 		outputCredit: (message) => sink.outputCredit(message),
+		control: (order) => sink.control(order),
 		refuse: (problem) => sink.refuse(problem),
 		close: (code, reason) => sink.close(code, reason),
 	};

@@ -1,5 +1,6 @@
 /** A real engine on a real SQLite store in this thread, with robots that are played by the test. */
 import type {
+	Control,
 	HeldAttempt,
 	Hello,
 	JobAssignment,
@@ -173,6 +174,8 @@ export class PlayedRobot {
 	readonly acks: ResultAck[] = [];
 	readonly outputAcks: OutputAck[] = [];
 	readonly credits: number[] = [];
+	/** What it was told to do, and how each is named in an answer. */
+	readonly orders: (Control & { id: string })[] = [];
 	readonly refusals: Problem[] = [];
 	closedWith: number | undefined;
 	session!: RobotSession;
@@ -222,6 +225,11 @@ export class PlayedRobot {
 					resultAck: (ack) => void this.acks.push(ack),
 					outputAck: (ack) => void this.outputAcks.push(ack),
 					outputCredit: ({ window }) => void this.credits.push(window),
+					control: (order) => {
+						const id = `order-${this.orders.length + 1}`;
+						this.orders.push({ ...order, id });
+						return id;
+					},
 					refuse: (problem) => void this.refusals.push(problem),
 					close: (code) => {
 						this.closedWith = code;

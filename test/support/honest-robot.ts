@@ -82,6 +82,7 @@ export class HonestRobot {
 			resultAck: (ack) => hear(() => this.#taken(ack)),
 			outputAck: () => undefined,
 			outputCredit: () => undefined,
+			control: () => '',
 			refuse: (problem) => void this.refusals.push(problem),
 			close: () => {
 				if (here()) this.#session = undefined;

@@ -274,6 +274,8 @@ function robot(
 		lastSeenAt: null,
 		createdAt: 0,
 		info: {},
+		metrics: null,
+		health: null,
 		agentVersion: null,
 	};
 }
