@@ -7,6 +7,7 @@ import type { InstallFlags, UninstallFlags } from './install/verbs';
 export type Asked =
 	| { verb: 'run'; flags: Flags }
 	| { verb: 'install'; flags: Flags & InstallFlags }
+	| { verb: 'facts' }
 	| { verb: 'uninstall'; flags: UninstallFlags }
 	| { verb: 'status'; flags: { data?: string; json?: boolean } }
 	/** Commander has said what there was to say. */
@@ -28,12 +29,13 @@ const withSettings = (command: Command): Command =>
 		.option('--stop-grace <seconds>', 'how long running jobs may go on after SIGTERM (default: 10)')
 		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default: 64)')
 		.option('--reserve <MiB>', 'free disk that output leaves alone (default: 16)')
+		.option('--facts-interval <minutes>', 'how often to look at the machine again (default: 60)')
 		.option('--log-level <level>', 'fatal, error, warn, info, debug, trace, silent (LOG_LEVEL)');
 
 const sources = `
 A setting is taken from its flag, else from the environment (SERVER_URL, API_KEY,
 HEARTBEAT_INTERVAL, LOG_LEVEL, and ROBOT_FLEET_AGENT_NAME, _LABELS, _CAPABILITIES, _SLOTS,
-_DATA, _CONFIG, _INSECURE, _STOP_GRACE, _MAX_OUTPUT, _RESERVE), else from the --config file.`;
+_DATA, _CONFIG, _INSECURE, _STOP_GRACE, _MAX_OUTPUT, _RESERVE, _FACTS_INTERVAL), else from the --config file.`;
 
 export function readCommandLine(argv: readonly string[]): Asked {
 	let asked: Asked = { verb: 'nothing', code: 0 };
@@ -81,6 +83,14 @@ ${sources}`,
 		.option('--dry-run', 'only show what would be done')
 		.addHelpText('after', '\nExample:\n  $ sudo robot-fleet-agent uninstall --dry-run')
 		.action((flags: UninstallFlags) => void (asked = { verb: 'uninstall', flags }));
+	program
+		.command('facts')
+		.summary('show what this machine is and can do, as the service is told')
+		.description(
+			'Looks at this machine and prints what it found as JSON: system, disks, shells, runtimes, browsers and tools with their versions, and the capabilities that follow.',
+		)
+		.addHelpText('after', '\nExample:\n  $ robot-fleet-agent facts')
+		.action(() => void (asked = { verb: 'facts' }));
 	program
 		.command('status')
 		.summary('say how the agent on this machine is')

@@ -28,6 +28,8 @@ export interface AgentConfig {
 	readonly maxOutputBytes: number;
 	/** Free disk that output leaves alone. */
 	readonly reserveBytes: number;
+	/** How often the machine is looked at again; 0 = only at the start and when asked. */
+	readonly factsEveryMs: number;
 	readonly logLevel: LogLevel;
 }
 
@@ -45,6 +47,7 @@ export interface Flags {
 	stopGrace?: string;
 	maxOutput?: string;
 	reserve?: string;
+	factsInterval?: string;
 	logLevel?: string;
 }
 
@@ -83,6 +86,11 @@ const settings = {
 	stopGrace: { file: 'stopGrace', flag: '--stop-grace', env: 'ROBOT_FLEET_AGENT_STOP_GRACE' },
 	maxOutput: { file: 'maxOutput', flag: '--max-output', env: 'ROBOT_FLEET_AGENT_MAX_OUTPUT' },
 	reserve: { file: 'reserve', flag: '--reserve', env: 'ROBOT_FLEET_AGENT_RESERVE' },
+	factsInterval: {
+		file: 'factsInterval',
+		flag: '--facts-interval',
+		env: 'ROBOT_FLEET_AGENT_FACTS_INTERVAL',
+	},
 	logLevel: { file: 'logLevel', flag: '--log-level', env: 'LOG_LEVEL' },
 } as const satisfies Record<string, Setting>;
 type SettingName = keyof typeof settings;
@@ -91,6 +99,8 @@ type SettingName = keyof typeof settings;
 export const secretEnvNames: readonly string[] = [settings.token.env];
 
 const nameOfLabel = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/;
+/** Those found by the agent itself are called `browser:chromium`. */
+const nameOfCapability = /^[A-Za-z0-9][A-Za-z0-9._:/@=-]{0,62}$/;
 const maxNameLength = 100;
 
 export function readConfig(
@@ -175,6 +185,12 @@ export function readConfig(
 		whole: false,
 		unit: ' MiB',
 	});
+	const factsMinutes = number('factsInterval', flags.factsInterval, {
+		min: 0,
+		max: 44_640,
+		whole: false,
+		unit: ' minutes',
+	});
 	const logLevel = readLogLevel(pick('logLevel', flags.logLevel), mistakes);
 
 	if (mistakes.length > 0) return { ok: false, mistakes };
@@ -194,6 +210,7 @@ export function readConfig(
 			stopGraceMs: (stopGraceS ?? 10) * 1_000,
 			maxOutputBytes: bytesOf(maxOutputMiB) ?? limits.maxOutputBytes,
 			reserveBytes: bytesOf(reserveMiB) ?? reserveBytes,
+			factsEveryMs: (factsMinutes ?? 60) * 60_000,
 			logLevel,
 		}),
 	};
@@ -314,10 +331,10 @@ function readCapabilities({ value, source }: Picked, mistakes: string[]): string
 	const capabilities = new Set<string>();
 	for (const part of parts) {
 		const capability = typeof part === 'string' ? part.trim() : '';
-		if (nameOfLabel.test(capability)) capabilities.add(capability);
+		if (nameOfCapability.test(capability)) capabilities.add(capability);
 		else {
 			mistakes.push(
-				`${source}: "${String(part)}" must be 1 to 63 letters, digits and . _ / -, beginning with a letter or digit.`,
+				`${source}: "${String(part)}" must be 1 to 63 letters, digits and . _ : / @ = -, beginning with a letter or digit.`,
 			);
 		}
 	}

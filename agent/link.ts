@@ -15,6 +15,7 @@ import {
 	closeCodes,
 	type Connected,
 	type Envelope,
+	type Facts,
 	type HeldAttempt,
 	type Hello,
 	helloProof,
@@ -58,16 +59,19 @@ export interface Crew {
 	tick(): void;
 }
 
+/** What is known of this machine; read at every connect. */
+export interface FactsSource {
+	readonly now: Facts;
+	/** Looks again. */
+	refresh(): Promise<void>;
+}
+
 export interface LinkParts {
 	server: string;
 	identity: Identity;
 	/** What hello says besides identity and proof. */
-	self: Pick<
-		Hello,
-		'version' | 'journal_id' | 'boot_id' | 'features' | 'slots' | 'labels' | 'capabilities'
-	>;
-	/** Read at every connect. */
-	info(): Record<string, unknown>;
+	self: Pick<Hello, 'version' | 'journal_id' | 'boot_id' | 'features' | 'slots' | 'labels'>;
+	facts: FactsSource;
 	vitals: VitalSigns;
 	/** The longest pause between heartbeats this robot's owner wants. */
 	heartbeatMs: number | undefined;
@@ -182,6 +186,11 @@ export class Link {
 		}
 	}
 
+	/** More is known of this machine than was told. */
+	tellFacts(): void {
+		this.#session?.tellFacts();
+	}
+
 	/** Says goodbye to the socket; `run` resolves. */
 	async close(): Promise<void> {
 		this.#ending.abort();
@@ -209,6 +218,9 @@ class Session implements Line {
 	#reason: string | undefined;
 	#refusal: LinkRefused | undefined;
 	#returnWithinMs: number | undefined;
+	/** What the service knows of this machine. */
+	#told = '';
+	#takesFacts = false;
 	/** The service speaks more than we know. */
 	#newer = false;
 
@@ -252,6 +264,16 @@ class Session implements Line {
 		};
 		if (answers) envelope.correlation_id = answers;
 		this.#socket.send(JSON.stringify(envelope));
+	}
+
+	/** With `answers` even if there is nothing new. */
+	tellFacts(answers?: string): void {
+		if (this.#stage !== 'live' || !this.#takesFacts) return;
+		const facts = this.#parts.facts.now;
+		const text = JSON.stringify(facts);
+		if (text === this.#told && answers === undefined) return;
+		this.#told = text;
+		this.send('facts', facts, answers);
 	}
 
 	sendOutput(frame: OutputFrame): void {
@@ -313,7 +335,7 @@ class Session implements Line {
 			this.#goLive(message.payload);
 		} else if (this.#stage === 'live') {
 			const control = message.type === 'control' ? message.payload : undefined;
-			if (control?.action === 'refresh') void this.#beat();
+			if (control?.action === 'refresh') void this.#refresh(message.id);
 			else if (control?.action === 'goodbye') {
 				const withinMs = control.reconnect_within_ms ?? limits.reconnectMinMs;
 				this.#returnWithinMs = Math.min(withinMs, limits.reconnectMaxMs);
@@ -330,7 +352,7 @@ class Session implements Line {
 	}
 
 	#greet(connected: Connected): void {
-		const { identity, self, crew, info, canRejoin } = this.#parts;
+		const { identity, self, crew, facts, canRejoin } = this.#parts;
 		const membership = identity.membership!;
 		if (connected.hub_id !== membership.hubId) {
 			const message =
@@ -347,13 +369,15 @@ class Session implements Line {
 		}
 		this.#newer = connected.protocol.max > protocolRange.max;
 		this.#stage = 'greeted';
+		const known = facts.now;
+		this.#told = JSON.stringify(known);
 		this.send('hello', {
 			...self,
+			...known,
 			robot_id: membership.robotId,
 			protocol,
 			protocol_range: protocolRange,
 			signature: identity.sign(helloProof(membership.hubId, membership.robotId, connected.nonce)),
-			info: info(),
 			attempts: crew.held,
 		});
 	}
@@ -361,11 +385,14 @@ class Session implements Line {
 	#goLive(registered: RobotRegistered): void {
 		const { crew, onLive, heartbeatMs } = this.#parts;
 		this.#stage = 'live';
+		this.#takesFacts = registered.features?.includes('facts') ?? false;
 		this.#heartbeatMs = Math.min(registered.heartbeat_interval * 1_000, heartbeatMs ?? Infinity);
 		const maxFrame = Math.min(maxFrameBytes, registered.limits.max_output_frame);
 		this.maxOutputBytes = Math.max(1, maxFrame - outputHeaderBytes);
 		crew.attach(this, registered);
 		onLive(registered.name, registered.robot_id);
+		// It may have been found since hello.
+		this.tellFacts();
 		void this.#keepAlive();
 	}
 
@@ -387,6 +414,12 @@ class Session implements Line {
 			crew.tick();
 			beatAt = now + this.#heartbeatMs;
 		}
+	}
+
+	async #refresh(asked: string): Promise<void> {
+		void this.#beat();
+		await this.#parts.facts.refresh();
+		this.tellFacts(asked);
 	}
 
 	async #beat(): Promise<void> {

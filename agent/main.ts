@@ -44,6 +44,18 @@ async function main(): Promise<number> {
 			return asked.code;
 		case 'run':
 			return await run(asked.flags);
+		case 'facts': {
+			const { survey } = await import('./survey');
+			const { capabilitiesOf } = await import('./facts');
+			const { setPriority } = await import('node:os');
+			// Whatever else this machine does is more urgent.
+			setPriority(10);
+			const found = await survey(process.env, await import('systeminformation'));
+			terminal.out(
+				`${JSON.stringify({ survey: found, capabilities: capabilitiesOf(found, []) }, undefined, '\t')}\n`,
+			);
+			return 0;
+		}
 		case 'install': {
 			const { install } = await import('./install/verbs');
 			const { Machine } = await import('./install/machine');
@@ -121,7 +133,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 
 	const { randomUUID } = await import('node:crypto');
 	const { hostname } = await import('node:os');
-	const { agentVersion, machineInfo, VitalSigns } = await import('./facts');
+	const { agentVersion, FactsBook, lookByChild, VitalSigns } = await import('./facts');
 	const { commandExecutor } = await import('./executors/command');
 	const { enrol, EnrolRefused } = await import('./enrol');
 	const { Link, LinkRefused } = await import('./link');
@@ -166,6 +178,14 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		},
 		() => runner.status,
 	);
+	const { [secretEnvNames[0]!]: _, ...withoutToken } = process.env;
+	const facts = new FactsBook(
+		config.data,
+		config.capabilities,
+		lookByChild([process.execPath, process.argv[1]!], withoutToken),
+		log,
+	);
+	facts.onChange = () => link?.tellFacts();
 	const bootId = randomUUID();
 	const newLink = (): InstanceType<typeof Link> =>
 		new Link({
@@ -178,9 +198,8 @@ async function run(flags: import('./config').Flags): Promise<number> {
 				features: [...wireFeatures, ...[...executors.keys()].map((kind) => `kind:${kind}`)],
 				slots: config.slots,
 				labels: { ...config.labels },
-				capabilities: [...config.capabilities],
 			},
-			info: machineInfo,
+			facts,
 			vitals: new VitalSigns(config.data),
 			heartbeatMs: config.heartbeatMs,
 			crew: runner,
@@ -223,6 +242,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 
 	runner.resume();
 	condition.touch();
+	void facts.keepFresh(config.factsEveryMs, clock, stopping.signal);
 	const join = async (token: string): Promise<void> => {
 		const { server } = config;
 		const name = config.name ?? hostname();
