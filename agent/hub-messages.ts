@@ -119,6 +119,7 @@ const assignmentShape: Record<keyof Omit<JobAssignment, keyof AttemptRef | 'spec
 		grace_ms: isDuration,
 	}),
 	on_disconnect: oneOf('continue', 'stop'),
+	on_hang: optional(oneOf('report', 'stop')),
 };
 
 export function readHubMessage(text: string): Heard {

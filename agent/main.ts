@@ -140,6 +140,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	const { Runner } = await import('./runner');
 	const { wireFeatures } = await import('../protocol');
 	const { Window } = await import('./window');
+	const { Watching } = await import('./watcher/watching');
 	const { ConditionFile } = await import('./condition');
 
 	const executors = new Map<string, import('./executors/executor').Executor>();
@@ -157,6 +158,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		spool,
 		ballast,
 		window: new Window(),
+		watching: new Watching(clock),
 		clock,
 		log,
 		executors,

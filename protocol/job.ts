@@ -75,6 +75,8 @@ export interface Submit {
 	/** A bare string sets `then`. */
 	onLoss?: OnLoss | 'unknown' | 'retry' | 'fail';
 	onDisconnect?: 'continue' | 'stop';
+	/** What a robot does when the job neither prints nor computes any more. Default report. */
+	onHang?: 'report' | 'stop';
 	/** The work may safely run more than once: any failure is worth another try. */
 	idempotent?: boolean;
 	/** The same key with the same request is the same job. */
@@ -126,6 +128,23 @@ export interface JobError {
 	message: string;
 }
 
+/** What the robot saw of an attempt when something had changed. */
+export interface JobHealth {
+	at: number;
+	state: 'starting' | 'healthy' | 'idle' | 'hanging' | 'waiting_for_input' | 'error_loop';
+	/** Of one processor; null where nobody can tell. */
+	cpuPercent: number | null;
+	memoryBytes: number | null;
+	processes: number | null;
+	/** Since the last output, or the start. */
+	quietMs: number;
+	outputBytes: number;
+	/** What sort of command it is, when its name tells. */
+	commandClass: string | null;
+	/** Silent for longer, or running for longer, than commands of its class normally do. */
+	overdue: 'no_output' | 'total' | null;
+}
+
 export interface Job {
 	jobId: string;
 	kind: string;
@@ -158,6 +177,8 @@ export interface Job {
 	hold: string | null;
 	/** Fingerprint of the failure while the job is a dead letter. */
 	dead: string | null;
+	/** How its last attempt looked from outside, oldest first, at most 20; absent when nobody looked. */
+	health?: JobHealth[];
 	spec: unknown;
 	variables: Variables;
 	target: Target;

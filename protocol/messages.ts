@@ -137,6 +137,8 @@ export interface JobAssignment extends AttemptRef {
 		grace_ms: number;
 	};
 	on_disconnect: 'continue' | 'stop';
+	/** Absent = report. */
+	on_hang?: 'report' | 'stop';
 }
 
 export interface JobAccepted extends AttemptRef {
@@ -230,6 +232,24 @@ export type Revoke = AttemptRef;
 export interface StatusUpdate extends AttemptRef {
 	progress?: number;
 	message?: string;
+	/** Told when it changes. */
+	health?: AttemptHealth;
+}
+
+/** How an attempt looks from outside: what it prints, and what its whole process tree uses. */
+export interface AttemptHealth {
+	state: 'starting' | 'healthy' | 'idle' | 'hanging' | 'waiting_for_input' | 'error_loop';
+	/** Of one processor; null where nobody can tell. */
+	cpu_percent: number | null;
+	memory_bytes: number | null;
+	processes: number | null;
+	/** Since the last output, or the start. */
+	quiet_ms: number;
+	output_bytes: number;
+	/** What sort of command it is, when its name tells. */
+	command_class?: string;
+	/** It is silent for longer, or runs for longer, than commands of its class normally do. */
+	overdue?: 'no_output' | 'total';
 }
 
 export interface Control {

@@ -13,6 +13,8 @@ export interface Stop {
 		| 'cancelled'
 		| 'run_timeout'
 		| 'silence_timeout'
+		/** It neither prints nor computes, and the job wants no such thing. */
+		| 'hanging'
 		| 'deadline'
 		/** The attempt has ended elsewhere. */
 		| 'over'

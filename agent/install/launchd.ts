@@ -12,7 +12,8 @@ export function launchdFile(order: InstallOrder): string {
 		['ProgramArguments', array([...program, '--config', places.settings])],
 		['WorkingDirectory', text(data)],
 		['RunAtLoad', '<true/>'],
-		['KeepAlive', '<true/>'],
+		// Who was asked to stop (exit code 0) stays down; whatever else ended it, it comes back.
+		['KeepAlive', '<dict><key>SuccessfulExit</key><false/></dict>'],
 		// Otherwise launchd ends, with the agent, whatever jobs are running.
 		['AbandonProcessGroup', '<true/>'],
 		['ExitTimeOut', `<integer>${Math.ceil(stopGraceMs / 1_000) + 30}</integer>`],

@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import type { JobFilter } from '../../client';
 import {
 	type Job,
+	type JobHealth,
 	type QueueStats,
 	type Robot,
 	type Schedule,
@@ -402,11 +403,13 @@ function jobCard({
 	cancelRequestedAt,
 	notBefore,
 	children,
+	health,
 	...rest
 }: Job): string {
 	return card({
 		...rest,
 		...(children && { children: childCount(children) }),
+		...(health && { health: healthText(health.at(-1)!) }),
 		...(result && {
 			exitCode: result.exitCode,
 			signal: result.signal,
@@ -418,6 +421,15 @@ function jobCard({
 		endedAt: when(endedAt),
 		cancelRequestedAt: when(cancelRequestedAt),
 	});
+}
+
+function healthText({ at, state, cpuPercent, quietMs, overdue }: JobHealth): string {
+	const cpu = cpuPercent === null ? '' : `, ${cpuPercent} % of a processor`;
+	const late =
+		overdue === null
+			? ''
+			: `; ${overdue === 'total' ? 'runs' : 'is silent'} longer than such commands do`;
+	return `${state.replaceAll('_', ' ')} (silent for ${Math.round(quietMs / 1000)} s${cpu}${late}; seen ${when(at)})`;
 }
 
 /** More children than fit on a screen have a list of their own. */

@@ -465,4 +465,8 @@ export const migrations: readonly string[] = [
 	CREATE INDEX jobs_family ON jobs (parent_id, state, cause) WHERE parent_id IS NOT NULL;
 	CREATE INDEX jobs_dead ON jobs (dead, id, ended_at) WHERE dead IS NOT NULL;
 	`,
+	`
+	-- How the last attempt of a job looked from outside: a JSON array, the oldest first.
+	CREATE TABLE health (job_id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, entries TEXT NOT NULL) WITHOUT ROWID;
+	`,
 ];

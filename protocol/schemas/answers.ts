@@ -121,6 +121,29 @@ export const job = Type.Object({
 	shareKey: nullable(text),
 	hold: nullable(text),
 	dead: nullable(text),
+	health: Type.Optional(
+		Type.Array(
+			Type.Object({
+				at,
+				state: Type.Enum([
+					'starting',
+					'healthy',
+					'idle',
+					'hanging',
+					'waiting_for_input',
+					'error_loop',
+				]),
+				cpuPercent: nullable(Type.Number()),
+				memoryBytes: nullable(whole),
+				processes: nullable(whole),
+				quietMs: whole,
+				outputBytes: whole,
+				commandClass: nullable(text),
+				overdue: nullable(Type.Enum(['no_output', 'total'])),
+			}),
+			{ description: 'How its last attempt looked from outside, oldest first; at most 20' },
+		),
+	),
 	spec: Type.Unknown(),
 	variables,
 	target: Type.Object({

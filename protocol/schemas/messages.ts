@@ -117,6 +117,25 @@ export const statusUpdate = Type.Object({
 	...attemptRef,
 	progress: Type.Optional(Type.Number({ minimum: 0, maximum: 100 })),
 	message: Type.Optional(longText),
+	health: Type.Optional(
+		Type.Object({
+			state: Type.Enum([
+				'starting',
+				'healthy',
+				'idle',
+				'hanging',
+				'waiting_for_input',
+				'error_loop',
+			]),
+			cpu_percent: Type.Union([Type.Number(), Type.Null()]),
+			memory_bytes: Type.Union([whole, Type.Null()]),
+			processes: Type.Union([whole, Type.Null()]),
+			quiet_ms: whole,
+			output_bytes: whole,
+			command_class: Type.Optional(shortText),
+			overdue: Type.Optional(Type.Enum(['no_output', 'total'])),
+		}),
+	),
 });
 true satisfies Same<Static<typeof statusUpdate>, StatusUpdate>;
 

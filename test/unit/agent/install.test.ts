@@ -54,7 +54,7 @@ describe('for systemd', () => {
 			'KillMode=process',
 			'Restart=always',
 			'StartLimitIntervalSec=0',
-			'RestartPreventExitStatus=2 3',
+			'RestartPreventExitStatus=0 2 3',
 			'OOMPolicy=continue',
 			'TimeoutStopSec=40',
 			'WantedBy=multi-user.target',
@@ -157,7 +157,7 @@ describe('for launchd', () => {
 		const { path, text } = written(steps, '.plist');
 		expect(path).toBe('/Library/LaunchDaemons/dev.robot-fleet.agent.plist');
 		const value = (key: string) => new RegExp(`<key>${key}</key>\\s*(\\S.*)`).exec(text)?.[1];
-		expect(value('KeepAlive')).toBe('<true/>');
+		expect(value('KeepAlive')).toBe('<dict><key>SuccessfulExit</key><false/></dict>');
 		expect(value('AbandonProcessGroup')).toBe('<true/>');
 		expect(value('UserName')).toBe('<string>ada</string>');
 		expect(value('ExitTimeOut')).toBe('<integer>40</integer>');

@@ -1,3 +1,4 @@
+import type { JobAssignment } from '../../../protocol';
 import { settled } from '../../support/fake-clock';
 import { admin, house, type House } from '../../support/engine';
 
@@ -168,4 +169,82 @@ test('a robot shows how its machine feels while it is here, and nothing old when
 	});
 	robot.session.closed();
 	expect(await h.engine.robot('r1')).toMatchObject({ metrics: null, health: null });
+});
+
+describe('how an attempt looks from outside', () => {
+	const health = {
+		state: 'hanging',
+		cpu_percent: 0,
+		memory_bytes: 4_096,
+		processes: 1,
+		quiet_ms: 31_000,
+		output_bytes: 0,
+		command_class: 'info',
+		overdue: 'no_output',
+	} as const;
+	const ref = ({ job_id, attempt, epoch, token }: JobAssignment) => ({
+		job_id,
+		attempt,
+		epoch,
+		token,
+	});
+
+	test('what its robot saw is kept with the job, oldest first, the last twenty of it', async () => {
+		const robot = await h.robot('r1');
+		const jobId = await h.submit();
+		expect((await h.engine.job(jobId)).health).toBeUndefined();
+		await robot.accept();
+		robot.session.status({ ...ref(robot.last), health });
+		await settled();
+		expect((await h.engine.job(jobId)).health).toEqual([
+			{
+				at: h.clock.now(),
+				state: 'hanging',
+				cpuPercent: 0,
+				memoryBytes: 4_096,
+				processes: 1,
+				quietMs: 31_000,
+				outputBytes: 0,
+				commandClass: 'info',
+				overdue: 'no_output',
+			},
+		]);
+		for (let n = 1; n <= 24; n++) {
+			robot.session.status({ ...ref(robot.last), health: { ...health, output_bytes: n } });
+		}
+		await settled();
+		await robot.end();
+		await h.restart();
+		const kept = (await h.engine.job(jobId)).health!;
+		expect(kept.map(({ outputBytes }) => outputBytes)).toEqual(
+			Array.from({ length: 20 }, (_, n) => n + 5),
+		);
+	});
+
+	test('the next attempt begins with nothing seen, and words about the one before count for nothing', async () => {
+		const robot = await h.robot('r1');
+		const jobId = await h.submit({ idempotent: true, retry: { initialDelayMs: 0 } });
+		await robot.accept();
+		const first = robot.last;
+		robot.session.status({ ...ref(first), health });
+		await settled();
+		await robot.end({ state: 'failed', cause: 'exit_code', result: { exit_code: 1 } });
+		await h.clock.advance(10_000);
+		await robot.accept();
+		robot.session.status({ ...ref(first), health });
+		await settled();
+		expect(await h.engine.job(jobId)).toMatchObject({ attempt: 2 });
+		expect((await h.engine.job(jobId)).health).toBeUndefined();
+		robot.session.status({ ...ref(robot.last), health: { ...health, state: 'healthy' } });
+		await settled();
+		expect((await h.engine.job(jobId)).health).toMatchObject([{ state: 'healthy' }]);
+	});
+
+	test('a job that shall be stopped when it hangs says so to its robot, others say nothing', async () => {
+		const robot = await h.robot('r1', { slots: 2 });
+		await h.submit();
+		expect(robot.last).not.toHaveProperty('on_hang');
+		await h.submit({ onHang: 'stop' });
+		expect(robot.last).toMatchObject({ on_hang: 'stop' });
+	});
 });
