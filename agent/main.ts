@@ -80,8 +80,10 @@ async function main(): Promise<number> {
 			const { Machine } = await import('./install/machine');
 			const { systemClock } = await import('./clock');
 			const { defaultData } = await import('./config');
+			const { resolve } = await import('node:path');
+			const data = asked.flags.data ?? process.env.ROBOT_FLEET_AGENT_DATA;
 			return status({
-				data: asked.flags.data ?? process.env.ROBOT_FLEET_AGENT_DATA,
+				data: data === undefined ? undefined : resolve(data),
 				fallback: defaultData(),
 				json: asked.flags.json ?? false,
 				machine: new Machine(),
