@@ -8,6 +8,7 @@
  * taken. Knows which limits a job has; knows no slots and no other attempt.
  */
 import {
+	type AttemptHealth,
 	type AttemptRef,
 	type HeldAttempt,
 	type JobAssignment,
@@ -28,6 +29,7 @@ import type { Log } from './log';
 import { Outflow } from './outflow';
 import type { AttemptSpool, Spool } from './spool';
 import { Tail } from './tail';
+import type { Watched, Watching } from './watcher/watching';
 import type { Window } from './window';
 
 /** When the disk refuses the exit record: it is kept in memory and tried again. */
@@ -40,6 +42,8 @@ export interface AttemptTools {
 	ballast: Ballast;
 	window: Window;
 	clock: Clock;
+	/** Absent = nobody looks. */
+	watching?: Pick<Watching, 'begin'>;
 	log: Log;
 }
 
@@ -55,6 +59,10 @@ export class Attempt {
 	readonly #clock: Clock;
 	readonly #log: Log;
 	readonly #ballast: Ballast;
+	readonly #watching: AttemptTools['watching'];
+	#watched: Watched | undefined;
+	/** Seen while there was no line. */
+	#unsaid: AttemptHealth | undefined;
 	readonly #spool: AttemptSpool;
 	readonly #outflow: Outflow;
 	readonly #tails = {
@@ -86,6 +94,7 @@ export class Attempt {
 		this.#clock = tools.clock;
 		this.#log = tools.log;
 		this.#ballast = tools.ballast;
+		this.#watching = tools.watching;
 		this.#exit = exit;
 		this.#spool = tools.spool.open(assignment.job_id, assignment.epoch, exit ?? undefined);
 		this.#outflow = new Outflow(assignment.job_id, assignment.epoch, this.#spool, tools);
@@ -167,7 +176,12 @@ export class Attempt {
 		if (verdict.act === 'kill' || verdict.act === 'forget') {
 			this.stop({ why: 'over', graceMs: this.assignment.timeouts.grace_ms });
 		}
-		if (this.#phase === 'running') this.tellAccepted();
+		if (this.#phase === 'running') {
+			this.tellAccepted();
+			if (this.#unsaid !== undefined)
+				line.send('status_update', { ...this.ref, health: this.#unsaid });
+		}
+		this.#unsaid = undefined;
 		this.interaction.attach(line);
 		if (this.#phase === 'ended') this.tellResult();
 		else this.#outflow.pump();
@@ -230,6 +244,9 @@ export class Attempt {
 	async #execute(executor: Executor): Promise<Outcome> {
 		const done = new AbortController();
 		this.#watchTime(done.signal);
+		this.#watched = this.#watching?.begin(this.assignment, this.#trace.mark, (health) =>
+			this.#look(health),
+		);
 		try {
 			return await executor.run(this.assignment.spec, this.#context());
 		} catch (error) {
@@ -241,6 +258,7 @@ export class Attempt {
 			);
 		} finally {
 			done.abort();
+			this.#watched?.end();
 		}
 	}
 
@@ -271,15 +289,28 @@ export class Attempt {
 			output: async (stream, printed) => {
 				const chunk = this.interaction.pass(stream, printed);
 				this.#lastOutputAt = this.#clock.monotonic();
+				this.#watched?.heard(chunk);
 				this.#tails[stream].push(chunk);
 				await this.#spool.append(stream, chunk);
 				this.#outflow.grew(chunk.length);
 			},
 			report: (step) => this.interaction.report(step),
 			takesInput: (port) => this.interaction.open(port),
-			started: (pid, birth) => this.#journal.noteProcess(job_id, epoch, pid, birth),
+			started: (pid, birth) => {
+				this.#watched?.started(pid);
+				this.#journal.noteProcess(job_id, epoch, pid, birth);
+			},
 			sleep: (ms, signal) => this.#clock.sleep(ms, signal),
 		};
+	}
+
+	#look(health: AttemptHealth): void {
+		if (this.#line === undefined) this.#unsaid = health;
+		else this.#line.send('status_update', { ...this.ref, health });
+		const { on_hang, timeouts } = this.assignment;
+		if (health.state === 'hanging' && on_hang === 'stop') {
+			this.stop({ why: 'hanging', graceMs: timeouts.grace_ms });
+		}
 	}
 
 	/** Limits run on the monotonic clock of this machine, from the start of the work. */
@@ -452,6 +483,12 @@ function endOf(stop: Stop): End {
 				cause: 'silence_timeout',
 				message:
 					'The program asked for input and nobody answered in time (timeouts.inputMs); it was stopped.',
+			};
+		case 'hanging':
+			return {
+				state: 'timeout',
+				cause: 'silence_timeout',
+				message: 'The job neither printed nor computed any more and was stopped, as onHang says.',
 			};
 		case 'deadline':
 			return {

@@ -37,6 +37,8 @@ export interface AgentConfig {
 	readonly maxOutputBytes: number;
 	/** Free disk that output leaves alone. */
 	readonly reserveBytes: number;
+	/** How often the machine is looked at again; 0 = only at the start and when asked. */
+	readonly factsEveryMs: number;
 	readonly logLevel: LogLevel;
 }
 
@@ -56,11 +58,18 @@ export interface Flags {
 	stopGrace?: string;
 	maxOutput?: string;
 	reserve?: string;
+	factsInterval?: string;
 	logLevel?: string;
 }
 
 export type Configured =
-	{ ok: true; config: AgentConfig } | { ok: false; mistakes: readonly string[] };
+	| {
+			ok: true;
+			config: AgentConfig;
+			/** Every setting that somebody said, as a --config file would say it. */
+			said: Readonly<Record<string, unknown>>;
+	  }
+	| { ok: false; mistakes: readonly string[] };
 
 type Read = (path: string) => string;
 
@@ -94,6 +103,11 @@ const settings = {
 	stopGrace: { file: 'stopGrace', flag: '--stop-grace', env: 'ROBOT_FLEET_AGENT_STOP_GRACE' },
 	maxOutput: { file: 'maxOutput', flag: '--max-output', env: 'ROBOT_FLEET_AGENT_MAX_OUTPUT' },
 	reserve: { file: 'reserve', flag: '--reserve', env: 'ROBOT_FLEET_AGENT_RESERVE' },
+	factsInterval: {
+		file: 'factsInterval',
+		flag: '--facts-interval',
+		env: 'ROBOT_FLEET_AGENT_FACTS_INTERVAL',
+	},
 	logLevel: { file: 'logLevel', flag: '--log-level', env: 'LOG_LEVEL' },
 } as const satisfies Record<string, Setting>;
 type SettingName = keyof typeof settings;
@@ -102,6 +116,8 @@ type SettingName = keyof typeof settings;
 export const secretEnvNames: readonly string[] = [settings.token.env];
 
 const nameOfLabel = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/;
+/** Those found by the agent itself are called `browser:chromium`. */
+const nameOfCapability = /^[A-Za-z0-9][A-Za-z0-9._:/@=-]{0,62}$/;
 const maxNameLength = 100;
 
 export function readConfig(
@@ -113,12 +129,18 @@ export function readConfig(
 	const file = readConfigFile(flags.config ?? env.ROBOT_FLEET_AGENT_CONFIG, readFile, mistakes);
 
 	/** The strongest source that says anything, with the name its author knows it by. */
+	const said: Record<string, unknown> = {};
 	const pick = (name: SettingName, flag: unknown): { value: unknown; source: string } => {
 		const setting: Setting = settings[name];
-		if (flag !== undefined) return { value: flag, source: setting.flag ?? setting.env };
 		const fromEnv = env[setting.env];
-		if (fromEnv !== undefined && fromEnv !== '') return { value: fromEnv, source: setting.env };
-		return { value: file[setting.file], source: `"${setting.file}" in the config file` };
+		const [value, source] =
+			flag !== undefined
+				? [flag, setting.flag ?? setting.env]
+				: fromEnv !== undefined && fromEnv !== ''
+					? [fromEnv, setting.env]
+					: [file[setting.file], `"${setting.file}" in the config file`];
+		if (value !== undefined) said[setting.file] = value;
+		return { value, source };
 	};
 	const text = (name: SettingName, flag: unknown, maxLength: number): string | undefined => {
 		const { value, source } = pick(name, flag);
@@ -183,11 +205,18 @@ export function readConfig(
 		whole: false,
 		unit: ' MiB',
 	});
+	const factsMinutes = number('factsInterval', flags.factsInterval, {
+		min: 0,
+		max: 44_640,
+		whole: false,
+		unit: ' minutes',
+	});
 	const logLevel = readLogLevel(pick('logLevel', flags.logLevel), mistakes);
 
 	if (mistakes.length > 0) return { ok: false, mistakes };
 	return {
 		ok: true,
+		said,
 		config: Object.freeze({
 			server: server!,
 			token,
@@ -195,7 +224,7 @@ export function readConfig(
 			labels,
 			capabilities,
 			slots: slots ?? 1,
-			data: resolve(data ?? resolve(homedir(), '.robot-fleet-agent')),
+			data: resolve(data ?? defaultData()),
 			insecure,
 			fingerprint,
 			ca,
@@ -204,10 +233,13 @@ export function readConfig(
 			stopGraceMs: (stopGraceS ?? 10) * 1_000,
 			maxOutputBytes: bytesOf(maxOutputMiB) ?? limits.maxOutputBytes,
 			reserveBytes: bytesOf(reserveMiB) ?? reserveBytes,
+			factsEveryMs: (factsMinutes ?? 60) * 60_000,
 			logLevel,
 		}),
 	};
 }
+
+export const defaultData = (): string => resolve(homedir(), '.robot-fleet-agent');
 
 /** Left to the rest of the machine: a robot whose disk is full helps nobody. */
 const reserveBytes = 16 * 1024 * 1024;
@@ -363,10 +395,10 @@ function readCapabilities({ value, source }: Picked, mistakes: string[]): string
 	const capabilities = new Set<string>();
 	for (const part of parts) {
 		const capability = typeof part === 'string' ? part.trim() : '';
-		if (nameOfLabel.test(capability)) capabilities.add(capability);
+		if (nameOfCapability.test(capability)) capabilities.add(capability);
 		else {
 			mistakes.push(
-				`${source}: "${String(part)}" must be 1 to 63 letters, digits and . _ / -, beginning with a letter or digit.`,
+				`${source}: "${String(part)}" must be 1 to 63 letters, digits and . _ : / @ = -, beginning with a letter or digit.`,
 			);
 		}
 	}

@@ -1,7 +1,10 @@
 /**
- * What the machine is (told once, with hello) and how it feels (told with every heartbeat). Cheap
- * on purpose: node:os only, so that the agent connects at once and costs nothing when idle.
+ * What the machine is and what it can do (told with hello, and again when it changes), and how it feels
+ * (told with every heartbeat). What costs nothing is read here; the rest is found by a child process
+ * (survey.ts) and remembered in the data folder, so that a restarted agent knows it at once.
  */
+import { execFile } from 'node:child_process';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import {
 	arch,
@@ -15,10 +18,15 @@ import {
 	type,
 	userInfo,
 } from 'node:os';
+import { join } from 'node:path';
+import type { Facts } from '../protocol';
+import type { Clock } from './clock';
+import type { Log } from './log';
+import type { Survey } from './survey';
 
 export const agentVersion = '0.1.0';
 
-export function machineInfo(): Record<string, unknown> {
+function machineInfo(): Record<string, unknown> {
 	return {
 		hostname: hostname(),
 		os: platform(),
@@ -37,6 +45,134 @@ export function machineInfo(): Record<string, unknown> {
 		node: process.versions.node,
 		agent: agentVersion,
 	};
+}
+
+/** Looks at the machine in depth. Rejects when it cannot. */
+export type Look = () => Promise<Survey>;
+
+const lookMs = 60_000;
+const maxSurveyBytes = 256 * 1024;
+
+/** By a process of its own, which takes what it needed along when it ends. */
+export function lookByChild(
+	program: readonly [node: string, script: string],
+	env: Readonly<Record<string, string | undefined>>,
+): Look {
+	const [node, script] = program;
+	return async () =>
+		await new Promise((resolve, reject) => {
+			execFile(
+				node,
+				[script, 'facts'],
+				{
+					env: env as NodeJS.ProcessEnv,
+					timeout: lookMs,
+					killSignal: 'SIGKILL',
+					maxBuffer: maxSurveyBytes,
+					windowsHide: true,
+				},
+				(error, stdout) => {
+					if (error) return reject(error);
+					try {
+						resolve((JSON.parse(stdout) as { survey: Survey }).survey);
+					} catch (unreadable) {
+						reject(unreadable as Error);
+					}
+				},
+			);
+		});
+}
+
+/** What is known of this machine. */
+export class FactsBook {
+	readonly #path: string;
+	readonly #configured: readonly string[];
+	readonly #look: Look;
+	readonly #log: Log;
+	#survey: Partial<Survey>;
+	#looking: Promise<void> | undefined;
+	/** Called when something is known that was not. */
+	onChange: () => void = () => undefined;
+
+	constructor(folder: string, configured: readonly string[], look: Look, log: Log) {
+		this.#path = join(folder, 'facts.json');
+		this.#configured = configured;
+		this.#look = look;
+		this.#log = log;
+		this.#survey = remembered(this.#path);
+	}
+
+	get now(): Facts {
+		return {
+			capabilities: capabilitiesOf(this.#survey, this.#configured),
+			info: { ...machineInfo(), ...withoutNulls(this.#survey) },
+		};
+	}
+
+	/** Looks again; who asks while somebody looks gets the same answer. Never rejects. */
+	async refresh(): Promise<void> {
+		await (this.#looking ??= this.#lookAgain().finally(() => (this.#looking = undefined)));
+	}
+
+	/** At once, and again whenever the time is over; 0 = at once only. */
+	async keepFresh(everyMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
+		do await this.refresh();
+		while (everyMs > 0 && (await clock.sleep(everyMs, signal)));
+	}
+
+	async #lookAgain(): Promise<void> {
+		let found: Survey;
+		try {
+			found = await this.#look();
+		} catch (error) {
+			this.#log.warn({ reason: (error as Error).message }, 'this machine cannot be looked at');
+			return;
+		}
+		const text = JSON.stringify(found);
+		if (text === JSON.stringify(this.#survey)) return;
+		this.#survey = found;
+		try {
+			writeFileSync(`${this.#path}.new`, `${text}\n`, { mode: 0o600 });
+			renameSync(`${this.#path}.new`, this.#path);
+		} catch {
+			// It will be looked for again at the next start.
+		}
+		this.onChange();
+	}
+}
+
+function remembered(path: string): Partial<Survey> {
+	try {
+		const found: unknown = JSON.parse(readFileSync(path, 'utf8'));
+		return typeof found === 'object' && found !== null ? found : {};
+	} catch {
+		return {}; // none yet, or damaged: it is looked for again
+	}
+}
+
+/** Most that a robot may claim. */
+const maxCapabilities = 256;
+
+/** What the owner named comes first; then what was found, as `runtime:python`; none twice. */
+export function capabilitiesOf(found: Partial<Survey>, configured: readonly string[]): string[] {
+	const of = (prefix: string, names: Record<string, string> = {}) =>
+		Object.keys(names).map((name) => `${prefix}:${name}`);
+	const all = [
+		...configured,
+		`os:${osWords[platform()] ?? platform()}`,
+		`arch:${arch()}`,
+		...of('shell', found.shells),
+		...of('runtime', found.runtimes),
+		...of('browser', found.browsers),
+		...of('tool', found.tools),
+	];
+	return [...new Set(all)].slice(0, maxCapabilities);
+}
+
+const osWords: Partial<Record<NodeJS.Platform, string>> = { darwin: 'macos', win32: 'windows' };
+
+function withoutNulls(found: Partial<Survey>): Record<string, unknown> {
+	return Object.fromEntries(Object.entries(found).filter(([, value]) => value !== null));
 }
 
 export interface Vitals {
@@ -65,7 +201,9 @@ export class VitalSigns {
 		};
 		try {
 			const disk = await statfs(this.#folder);
-			vitals.disk_percent = percent(1 - disk.bavail / disk.blocks);
+			// As `df` says it: what is kept back for root counts neither as used nor as free.
+			const used = disk.blocks - disk.bfree;
+			vitals.disk_percent = percent(used / (used + disk.bavail));
 		} catch {
 			// Not every file system can say; the other two still stand.
 		}

@@ -22,6 +22,7 @@ export type Heard =
 
 type Is = (value: unknown) => boolean;
 
+const isSwitch: Is = (value) => typeof value === 'boolean';
 const isText: Is = (value) => typeof value === 'string' && value.length <= 4_096;
 const isCount: Is = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
 /** Of a window, in characters. */
@@ -96,7 +97,7 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 	result_ack: {
 		...attempt,
 		output: isLengths,
-		complete: (value) => typeof value === 'boolean',
+		complete: isSwitch,
 	},
 	output_ack: { ...attempt, stream: oneOf('stdout', 'stderr'), have: isCount },
 	output_credit: { window: isCount },
@@ -109,7 +110,11 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 		eof: optional((value) => typeof value === 'boolean'),
 	},
 	resize: { ...attempt, attempt: isCount, token: isText, cols: isSide, rows: isSide },
-	control: { action: isText, reconnect_within_ms: optional(isDuration) },
+	control: {
+		action: isText,
+		reconnect_within_ms: optional(isDuration),
+		at_once: optional(isSwitch),
+	},
 	error: { code: isText, text: isText },
 };
 
@@ -127,6 +132,7 @@ const assignmentShape: Record<keyof Omit<JobAssignment, keyof AttemptRef | 'spec
 		grace_ms: isDuration,
 	}),
 	on_disconnect: oneOf('continue', 'stop'),
+	on_hang: optional(oneOf('report', 'stop')),
 };
 
 export function readHubMessage(text: string): Heard {

@@ -15,6 +15,7 @@ import {
 	closeCodes,
 	type Connected,
 	type Envelope,
+	type Facts,
 	type HeldAttempt,
 	type Hello,
 	helloProof,
@@ -61,6 +62,13 @@ export interface Crew {
 	tick(): void;
 }
 
+/** What is known of this machine; read at every connect. */
+export interface FactsSource {
+	readonly now: Facts;
+	/** Looks again. */
+	refresh(): Promise<void>;
+}
+
 export interface LinkParts {
 	server: string;
 	identity: Identity;
@@ -69,17 +77,9 @@ export interface LinkParts {
 	/** What hello says besides identity and proof. */
 	self: Pick<
 		Hello,
-		| 'version'
-		| 'journal_id'
-		| 'boot_id'
-		| 'machine_id'
-		| 'features'
-		| 'slots'
-		| 'labels'
-		| 'capabilities'
+		'version' | 'journal_id' | 'boot_id' | 'machine_id' | 'features' | 'slots' | 'labels'
 	>;
-	/** Read at every connect. */
-	info(): Record<string, unknown>;
+	facts: FactsSource;
 	vitals: VitalSigns;
 	/** The longest pause between heartbeats this robot's owner wants. */
 	heartbeatMs: number | undefined;
@@ -87,6 +87,8 @@ export interface LinkParts {
 	clock: Clock;
 	log: Log;
 	onLive(name: string, robotId: string): void;
+	/** There is no line, for this reason; said again with every try that fails. */
+	onLost?(reason: string): void;
 	/** What keeps the robot away is for its owner to mend. Said at each try. */
 	onRefused?(sentence: string): void;
 	/**
@@ -186,6 +188,7 @@ export class Link {
 					minTimeout: 0,
 					shouldRetry: ({ error }) => !(error instanceof LinkRefused && error.final),
 					onFailedAttempt: async ({ error }) => {
+						if (!signal.aborted) this.#parts.onLost?.(error.message);
 						const refused = error instanceof LinkRefused;
 						if (signal.aborted || (refused && error.final)) return;
 						const { reconnectMinMs, reconnectMaxMs } = limits;
@@ -206,6 +209,11 @@ export class Link {
 		} catch (error) {
 			if (!signal.aborted) throw error;
 		}
+	}
+
+	/** More is known of this machine than was told. */
+	tellFacts(): void {
+		this.#session?.tellFacts();
 	}
 
 	/** Says goodbye to the socket; `run` resolves. */
@@ -236,6 +244,9 @@ class Session implements Line {
 	#reason: string | undefined;
 	#refusal: LinkRefused | undefined;
 	#returnWithinMs: number | undefined;
+	/** What the service knows of this machine. */
+	#told = '';
+	#takesFacts = false;
 	/** The service speaks more than we know. */
 	#newer = false;
 
@@ -280,6 +291,16 @@ class Session implements Line {
 		};
 		if (answers) envelope.correlation_id = answers;
 		this.#socket.send(JSON.stringify(envelope));
+	}
+
+	/** With `answers` even if there is nothing new. */
+	tellFacts(answers?: string): void {
+		if (this.#stage !== 'live' || !this.#takesFacts) return;
+		const facts = this.#parts.facts.now;
+		const text = JSON.stringify(facts);
+		if (text === this.#told && answers === undefined) return;
+		this.#told = text;
+		this.send('facts', facts, answers);
 	}
 
 	sendOutput(frame: OutputFrame): void {
@@ -343,7 +364,7 @@ class Session implements Line {
 			this.#goLive(message.payload);
 		} else if (this.#stage === 'live') {
 			const control = message.type === 'control' ? message.payload : undefined;
-			if (control?.action === 'refresh') void this.#beat();
+			if (control?.action === 'refresh') void this.#refresh(message.id);
 			else if (control?.action === 'goodbye') {
 				const withinMs = control.reconnect_within_ms ?? limits.reconnectMinMs;
 				this.#returnWithinMs = Math.min(withinMs, limits.reconnectMaxMs);
@@ -360,7 +381,7 @@ class Session implements Line {
 	}
 
 	#greet(connected: Connected): void {
-		const { identity, self, crew, info, canRejoin } = this.#parts;
+		const { identity, self, crew, facts, canRejoin } = this.#parts;
 		const membership = identity.membership!;
 		if (connected.hub_id !== membership.hubId) {
 			const message =
@@ -377,13 +398,15 @@ class Session implements Line {
 		}
 		this.#newer = connected.protocol.max > protocolRange.max;
 		this.#stage = 'greeted';
+		const known = facts.now;
+		this.#told = JSON.stringify(known);
 		this.send('hello', {
 			...self,
+			...known,
 			robot_id: membership.robotId,
 			protocol,
 			protocol_range: protocolRange,
 			signature: identity.sign(helloProof(membership.hubId, membership.robotId, connected.nonce)),
-			info: info(),
 			attempts: crew.held,
 		});
 	}
@@ -391,12 +414,15 @@ class Session implements Line {
 	#goLive(registered: RobotRegistered): void {
 		const { crew, onLive, heartbeatMs } = this.#parts;
 		this.#stage = 'live';
+		this.#takesFacts = registered.features?.includes('facts') ?? false;
 		this.#heartbeatMs = Math.min(registered.heartbeat_interval * 1_000, heartbeatMs ?? Infinity);
 		const maxFrame = Math.min(maxFrameBytes, registered.limits.max_output_frame);
 		this.maxOutputBytes = Math.max(1, maxFrame - outputHeaderBytes);
 		this.features = registered.features ?? [];
 		crew.attach(this, registered);
 		onLive(registered.name, registered.robot_id);
+		// It may have been found since hello.
+		this.tellFacts();
 		void this.#keepAlive();
 	}
 
@@ -418,6 +444,12 @@ class Session implements Line {
 			crew.tick();
 			beatAt = now + this.#heartbeatMs;
 		}
+	}
+
+	async #refresh(asked: string): Promise<void> {
+		void this.#beat();
+		await this.#parts.facts.refresh();
+		this.tellFacts(asked);
 	}
 
 	async #beat(): Promise<void> {

@@ -3,8 +3,10 @@
  * the only file that exits.
  *
  *   0 stopped as asked · 1 unexpected · 2 used or set up wrongly · 3 the service refuses this robot
+ *
+ * `status` has codes of its own (install/status.ts).
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, realpathSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 
 const oldestNode = [22, 16] as const;
@@ -28,65 +30,83 @@ function checkNode(version: string): void {
 	);
 }
 
-async function readFlags(argv: readonly string[]): Promise<import('./config').Flags> {
-	const { Command, CommanderError } = await import('commander');
-	const { agentVersion } = await import('./facts');
-	const gather = (value: string, before: string[] = []): string[] => [...before, value];
-	const program = new Command('robot-fleet-agent')
-		.description('Connects this machine to a Robot Fleet service and runs the jobs it is given.')
-		.version(agentVersion)
-		.option('--server <url>', 'address of the service (SERVER_URL)')
-		.option('--token <token>', 'enrollment token, needed once (API_KEY)')
-		.option('--name <name>', 'name to ask for; default: the host name')
-		.option('--label <key=value>', 'label of this robot; may be repeated', gather)
-		.option('--capability <name>', 'capability of this robot; may be repeated', gather)
-		.option('--slots <number>', 'jobs at the same time (default: 1)')
-		.option('--data <folder>', 'identity, journal and output (default: ~/.robot-fleet-agent)')
-		.option('--config <file>', 'settings as JSON')
-		.option('--fingerprint <sha256>', 'certificate of the service to trust from now on, or "none"')
-		.option('--ca <file>', 'certificate of the authority that vouches for the service')
-		.option('--insecure', 'allow plain http to another machine')
-		.option('--stop-grace <seconds>', 'how long running jobs may go on after SIGTERM (default: 10)')
-		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default: 64)')
-		.option('--reserve <MiB>', 'free disk that output leaves alone (default: 16)')
-		.option('--log-level <level>', 'fatal, error, warn, info, debug, trace, silent (LOG_LEVEL)')
-		.addHelpText(
-			'after',
-			`
-Example:
-  $ robot-fleet-agent --server http://127.0.0.1:8765 --token rf1.… --label os=linux --slots 2
-  $ robot-fleet-agent --server https://fleet.example.com:8766 --token rf1.…
-
-A token carries the fingerprint of the service's certificate where no authority vouches for it; the
-robot trusts that one, and no other, until --fingerprint or a new token says otherwise.
-HTTPS_PROXY and NO_PROXY are honoured.
-
-A setting is taken from its flag, else from the environment (SERVER_URL, API_KEY,
-HEARTBEAT_INTERVAL, LOG_LEVEL, and ROBOT_FLEET_AGENT_NAME, _LABELS, _CAPABILITIES, _SLOTS,
-_DATA, _CONFIG, _FINGERPRINT, _CA, _INSECURE, _STOP_GRACE, _MAX_OUTPUT, _RESERVE), else from the --config file.`,
-		)
-		.allowExcessArguments(false)
-		.exitOverride();
-	try {
-		program.parse(argv, { from: 'user' });
-	} catch (error) {
-		// commander has said what it had to say.
-		if (error instanceof CommanderError) throw new Quit(error.exitCode === 0 ? 0 : 2, '');
-		throw error;
-	}
-	return program.opts();
-}
+const terminal = {
+	out: (text: string) => void process.stdout.write(text),
+	err: (text: string) => void process.stderr.write(text),
+};
 
 async function main(): Promise<number> {
 	checkNode(process.versions.node);
+	const { readCommandLine } = await import('./command-line');
+	const asked = readCommandLine(process.argv.slice(2));
+	switch (asked.verb) {
+		case 'nothing':
+			return asked.code;
+		case 'run':
+			return await run(asked.flags);
+		case 'facts': {
+			const { survey } = await import('./survey');
+			const { capabilitiesOf } = await import('./facts');
+			const { setPriority } = await import('node:os');
+			// Whatever else this machine does is more urgent.
+			setPriority(10);
+			const found = await survey(process.env, await import('systeminformation'));
+			terminal.out(
+				`${JSON.stringify({ survey: found, capabilities: capabilitiesOf(found, []) }, undefined, '\t')}\n`,
+			);
+			return 0;
+		}
+		case 'install': {
+			const { install } = await import('./install/verbs');
+			const { Machine } = await import('./install/machine');
+			const { config, said } = await configure(asked.flags);
+			const program = [realpathSync(process.execPath), realpathSync(process.argv[1]!)] as const;
+			return install({
+				flags: asked.flags,
+				config,
+				said,
+				program,
+				machine: new Machine(),
+				terminal,
+			});
+		}
+		case 'uninstall': {
+			const { uninstall } = await import('./install/verbs');
+			const { Machine } = await import('./install/machine');
+			return uninstall({ flags: asked.flags, machine: new Machine(), terminal });
+		}
+		case 'status': {
+			const { status } = await import('./install/status');
+			const { Machine } = await import('./install/machine');
+			const { systemClock } = await import('./clock');
+			const { defaultData } = await import('./config');
+			const { resolve } = await import('node:path');
+			const data = asked.flags.data ?? process.env.ROBOT_FLEET_AGENT_DATA;
+			return status({
+				data: data === undefined ? undefined : resolve(data),
+				fallback: defaultData(),
+				json: asked.flags.json ?? false,
+				machine: new Machine(),
+				terminal,
+				now: systemClock.now(),
+			});
+		}
+	}
+}
+
+async function configure(flags: import('./config').Flags) {
+	const { readConfig } = await import('./config');
+	const configured = readConfig(flags, process.env, (path) => readFileSync(path, 'utf8'));
+	if (!configured.ok) throw new Quit(2, configured.mistakes.join('\n'));
+	return configured;
+}
+
+async function run(flags: import('./config').Flags): Promise<number> {
 	// What a flooding job prints passes in short-lived buffers, whose memory is given back when the young
 	// generation is collected: kept small, it is collected often, and a collection is short.
 	setFlagsFromString('--semi-space-growth-factor=1');
-	const flags = await readFlags(process.argv.slice(2));
-	const { readConfig, secretEnvNames } = await import('./config');
-	const configured = readConfig(flags, process.env, (path) => readFileSync(path, 'utf8'));
-	if (!configured.ok) throw new Quit(2, configured.mistakes.join('\n'));
-	const { config } = configured;
+	const { secretEnvNames } = await import('./config');
+	const { config } = await configure(flags);
 
 	const [{ pino }, { systemClock: clock }, { openFolder }] = await Promise.all([
 		import('pino'),
@@ -115,7 +135,7 @@ async function main(): Promise<number> {
 
 	const { randomUUID } = await import('node:crypto');
 	const { hostname } = await import('node:os');
-	const { agentVersion, machineInfo, VitalSigns } = await import('./facts');
+	const { agentVersion, FactsBook, lookByChild, VitalSigns } = await import('./facts');
 	const { commandExecutor } = await import('./executors/command');
 	const { enrol, EnrolRefused } = await import('./enrol');
 	const { Link, LinkRefused } = await import('./link');
@@ -124,6 +144,8 @@ async function main(): Promise<number> {
 	const { latestWord } = await import('./trust');
 	const { wireFeatures } = await import('../protocol');
 	const { Window } = await import('./window');
+	const { Watching } = await import('./watcher/watching');
+	const { ConditionFile } = await import('./condition');
 
 	const executors = new Map<string, import('./executors/executor').Executor>();
 	executors.set(
@@ -140,12 +162,36 @@ async function main(): Promise<number> {
 		spool,
 		ballast,
 		window: new Window(),
+		watching: new Watching(clock),
 		clock,
 		log,
 		executors,
 		slots: config.slots,
-		onShutdown: () => stop('the service asked for it'),
+		onChange: () => condition.touch(),
+		onShutdown: (atOnce) => {
+			stop('the service asked for it');
+			if (atOnce) runner.hurry();
+		},
 	});
+	const condition = new ConditionFile(
+		config.data,
+		clock,
+		{
+			version: agentVersion,
+			server: config.server,
+			robotId: identity.membership?.robotId ?? null,
+			name: identity.membership?.name ?? null,
+		},
+		() => runner.status,
+	);
+	const { [secretEnvNames[0]!]: _, ...withoutToken } = process.env;
+	const facts = new FactsBook(
+		config.data,
+		config.capabilities,
+		lookByChild([process.execPath, process.argv[1]!], withoutToken),
+		log,
+	);
+	facts.onChange = () => link?.tellFacts();
 	const bootId = randomUUID();
 	const { vouched, isNew: tokenIsNew } = latestWord(config, identity.vouched);
 	const trust = { pin: vouched.pin, ca: config.ca, proxy: config.proxy };
@@ -163,9 +209,8 @@ async function main(): Promise<number> {
 				features: [...wireFeatures, ...[...executors.keys()].map((kind) => `kind:${kind}`)],
 				slots: config.slots,
 				labels: { ...config.labels },
-				capabilities: [...config.capabilities],
 			},
-			info: machineInfo,
+			facts,
 			vitals: new VitalSigns(config.data),
 			heartbeatMs: config.heartbeatMs,
 			crew: runner,
@@ -180,9 +225,11 @@ async function main(): Promise<number> {
 			onLive(name, robotId) {
 				everLive = true;
 				identity.trusts(vouched);
+				condition.connected(name, robotId);
 				log.info({ name, robotId, server: config.server }, 'connected');
 				process.stdout.write(`connected as ${name} (${robotId})\n`);
 			},
+			onLost: (reason) => condition.disconnected(reason),
 		});
 	let link: InstanceType<typeof Link> | undefined;
 	let everLive = false;
@@ -212,6 +259,8 @@ async function main(): Promise<number> {
 	process.stdout.on('error', () => undefined);
 
 	runner.resume();
+	condition.touch();
+	void facts.keepFresh(config.factsEveryMs, clock, stopping.signal);
 	const join = async (token: string): Promise<void> => {
 		const { server } = config;
 		const name = config.name ?? hostname();
@@ -237,6 +286,7 @@ async function main(): Promise<number> {
 			// Enrolment was cut short by the stop.
 		} else if (error instanceof EnrolRefused || error instanceof LinkRefused) {
 			process.stderr.write(`${error.message}\n`);
+			condition.disconnected(error.message);
 			// Nobody will ever take the results, but nothing shall run without an owner either.
 			await runner.drain(0);
 			journal.close();
@@ -244,6 +294,7 @@ async function main(): Promise<number> {
 		} else throw error;
 	}
 	await drained.promise;
+	condition.ended();
 	journal.close();
 	return 0;
 }

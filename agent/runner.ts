@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import {
 	type AttemptRef,
 	type CancelJob,
+	type Control,
 	type HeldAttempt,
 	type JobAssignment,
 	type JobRejected,
@@ -23,8 +24,10 @@ import type { Crew, Line } from './link';
 export interface RunnerParts extends AttemptTools {
 	slots: number;
 	executors: ReadonlyMap<string, Executor>;
+	/** Something came, went or became otherwise. */
+	onChange?(): void;
 	/** The service asked this robot to stop. */
-	onShutdown(): void;
+	onShutdown(atOnce: boolean): void;
 }
 
 export class Runner implements Crew {
@@ -89,6 +92,7 @@ export class Runner implements Crew {
 	}
 
 	tick(): void {
+		this.#parts.onChange?.();
 		for (const attempt of this.#attempts.values()) attempt.tick();
 	}
 
@@ -117,7 +121,7 @@ export class Runner implements Crew {
 			case 'output_credit':
 				return this.#parts.window.credit(message.payload.window);
 			case 'control':
-				return this.#control(message.payload.action, message.payload.text, message.id);
+				return this.#control(message.payload, message.id);
 			default:
 				return;
 		}
@@ -191,11 +195,12 @@ export class Runner implements Crew {
 	}
 
 	async #run(attempt: Attempt, executor: Executor): Promise<void> {
-		const { log } = this.#parts;
+		const { log, onChange } = this.#parts;
 		log.info({ job: attempt.ref.job_id, attempt: attempt.ref.attempt }, 'job taken');
+		onChange?.();
 		let refusal: Refusal = notStarted;
 		try {
-			if (await attempt.run(executor)) return;
+			if (await attempt.run(executor)) return onChange?.();
 		} catch (error) {
 			log.error({ err: error, job: attempt.ref.job_id }, 'journal cannot be written');
 			const message = `The journal of this robot cannot be written: ${(error as Error).message}.`;
@@ -252,7 +257,7 @@ export class Runner implements Crew {
 		void attempt.forget();
 	}
 
-	#control(action: string, text: string | undefined, id: string): void {
+	#control({ action, text, at_once }: Control, id: string): void {
 		const { log, onShutdown } = this.#parts;
 		switch (action) {
 			case 'ping':
@@ -267,7 +272,7 @@ export class Runner implements Crew {
 				log.info({}, 'resumed by the service');
 				return;
 			case 'shutdown':
-				return onShutdown();
+				return onShutdown(at_once === true);
 			case 'note':
 				log.info({ text: String(text ?? '').slice(0, 1_000) }, 'note from the service');
 				return;

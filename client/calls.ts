@@ -5,6 +5,7 @@
  */
 import {
 	type Attempt,
+	type BroadcastRequest,
 	type BulkRequest,
 	type BulkResult,
 	calls,
@@ -20,6 +21,7 @@ import {
 	type KeyRecord,
 	type KeyRequest,
 	paths,
+	type PingAnswer,
 	Problem,
 	type PurgeAnswer,
 	type QueueStats,
@@ -192,6 +194,31 @@ export class FleetClient {
 
 	resumeRobot(robot: string): Promise<Robot> {
 		return this.#call('robotResume', { id: robot });
+	}
+
+	/** No new jobs; answers when it holds none any more, or after `waitMs`. */
+	drainRobot(robot: string, waitMs: number, signal?: AbortSignal): Promise<Robot> {
+		return this.#call('robotDrain', { id: robot, query: { waitMs }, waitMs, signal });
+	}
+
+	pingRobot(robot: string): Promise<PingAnswer> {
+		return this.#call('robotPing', { id: robot });
+	}
+
+	refreshRobot(robot: string): Promise<Robot> {
+		return this.#call('robotRefresh', { id: robot });
+	}
+
+	disconnectRobot(robot: string): Promise<Robot> {
+		return this.#call('robotDisconnect', { id: robot });
+	}
+
+	shutdownRobot(robot: string, atOnce = false): Promise<Robot> {
+		return this.#call('robotShutdown', { id: robot, body: { atOnce } });
+	}
+
+	broadcast(request: BroadcastRequest): Promise<{ told: number }> {
+		return this.#call('robotsBroadcast', { body: request });
 	}
 
 	removeRobot(robot: string): Promise<void> {

@@ -177,6 +177,44 @@ export const calls = {
 		scope: 'operate',
 		summary: 'Let the robot’s identity go on at the machine that came with it last',
 	},
+	robotDrain: {
+		method: 'POST',
+		path: '/robots/{id}/drain',
+		scope: 'operate',
+		summary:
+			'Give the robot no new jobs; with waitMs answers when it holds none or the time is over',
+	},
+	robotPing: {
+		method: 'POST',
+		path: '/robots/{id}/ping',
+		scope: 'operate',
+		summary: 'One round trip on the line that carries the work, with its milliseconds',
+	},
+	robotRefresh: {
+		method: 'POST',
+		path: '/robots/{id}/refresh',
+		scope: 'operate',
+		summary: 'The robot looks at its machine again; answers with what it found',
+	},
+	robotDisconnect: {
+		method: 'POST',
+		path: '/robots/{id}/disconnect',
+		scope: 'operate',
+		summary: 'End the robot’s connection; it carries on and dials again by itself',
+	},
+	robotShutdown: {
+		method: 'POST',
+		path: '/robots/{id}/shutdown',
+		scope: 'operate',
+		summary:
+			'The agent ends when its jobs had their time, or at once; it must be started there again',
+	},
+	robotsBroadcast: {
+		method: 'POST',
+		path: '/robots/broadcast',
+		scope: 'operate',
+		summary: 'Tell something to all connected robots, or to those with certain labels',
+	},
 	robotRemove: {
 		method: 'DELETE',
 		path: '/robots/{id}',

@@ -77,6 +77,8 @@ export interface Submit {
 	/** A bare string sets `then`. */
 	onLoss?: OnLoss | 'unknown' | 'retry' | 'fail';
 	onDisconnect?: 'continue' | 'stop';
+	/** What a robot does when the job neither prints nor computes any more. Default report. */
+	onHang?: 'report' | 'stop';
 	/** The work may safely run more than once: any failure is worth another try. */
 	idempotent?: boolean;
 	/** The same key with the same request is the same job. */
@@ -130,6 +132,23 @@ export interface JobError {
 	message: string;
 }
 
+/** What the robot saw of an attempt when something had changed. */
+export interface JobHealth {
+	at: number;
+	state: 'starting' | 'healthy' | 'idle' | 'hanging' | 'waiting_for_input' | 'error_loop';
+	/** Of one processor; null where nobody can tell. */
+	cpuPercent: number | null;
+	memoryBytes: number | null;
+	processes: number | null;
+	/** Since the last output, or the start. */
+	quietMs: number;
+	outputBytes: number;
+	/** What sort of command it is, when its name tells. */
+	commandClass: string | null;
+	/** Silent for longer, or running for longer, than commands of its class normally do. */
+	overdue: 'no_output' | 'total' | null;
+}
+
 export interface Job {
 	jobId: string;
 	kind: string;
@@ -164,6 +183,8 @@ export interface Job {
 	hold: string | null;
 	/** Fingerprint of the failure while the job is a dead letter. */
 	dead: string | null;
+	/** How its last attempt looked from outside, oldest first, at most 20; absent when nobody looked. */
+	health?: JobHealth[];
 	spec: unknown;
 	variables: Variables;
 	target: Target;
@@ -270,6 +291,10 @@ export interface Robot {
 	createdAt: number;
 	/** What the agent found out about its machine. */
 	info: Record<string, unknown>;
+	/** How its machine feels, as of the last heartbeat; null while it is away. */
+	metrics: RobotMetrics | null;
+	/** What these figures mean; null while it is away. */
+	health: RobotHealth | null;
 	agentVersion: string | null;
 	/** Somebody else came with its key; null = nobody did. */
 	clone: Clone | null;
@@ -284,6 +309,21 @@ export interface Clone {
 	firstAt: number;
 	lastAt: number;
 	times: number;
+}
+
+/** Shares in percent; null = the robot cannot tell. */
+export interface RobotMetrics {
+	cpuPercent: number | null;
+	memoryPercent: number | null;
+	diskPercent: number | null;
+}
+
+export const healthLevels = ['normal', 'warning', 'critical'] as const;
+
+export interface RobotHealth {
+	level: (typeof healthLevels)[number];
+	/** One sentence each; empty when all is normal. */
+	reasons: string[];
 }
 
 export interface QueueStats {

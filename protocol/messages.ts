@@ -145,6 +145,8 @@ export interface JobAssignment extends AttemptRef {
 		grace_ms: number;
 	};
 	on_disconnect: 'continue' | 'stop';
+	/** Absent = report. */
+	on_hang?: 'report' | 'stop';
 }
 
 export interface JobAccepted extends AttemptRef {
@@ -240,6 +242,24 @@ export type Revoke = AttemptRef;
 export interface StatusUpdate extends AttemptRef {
 	progress?: number;
 	message?: string;
+	/** Told when it changes. */
+	health?: AttemptHealth;
+}
+
+/** How an attempt looks from outside: what it prints, and what its whole process tree uses. */
+export interface AttemptHealth {
+	state: 'starting' | 'healthy' | 'idle' | 'hanging' | 'waiting_for_input' | 'error_loop';
+	/** Of one processor; null where nobody can tell. */
+	cpu_percent: number | null;
+	memory_bytes: number | null;
+	processes: number | null;
+	/** Since the last output, or the start. */
+	quiet_ms: number;
+	output_bytes: number;
+	/** What sort of command it is, when its name tells. */
+	command_class?: string;
+	/** It is silent for longer, or runs for longer, than commands of its class normally do. */
+	overdue?: 'no_output' | 'total';
 }
 
 /** To be typed into the program, behind the bytes that were typed before. */
@@ -288,6 +308,14 @@ export interface Control {
 	text?: string;
 	/** With a hub's `goodbye`: come back at a random moment within this time. */
 	reconnect_within_ms?: number;
+	/** With a hub's `shutdown`: do not wait for what runs. */
+	at_once?: boolean;
+}
+
+/** What a robot found out about its machine since `hello`; needs the feature `facts`. */
+export interface Facts {
+	capabilities: string[];
+	info: Record<string, unknown>;
 }
 
 export interface ErrorMessage {
@@ -322,6 +350,7 @@ export interface RobotMessages {
 	status_update: StatusUpdate;
 	input_ack: InputAck;
 	prompt: PromptMessage;
+	facts: Facts;
 	control: Control;
 	error: ErrorMessage;
 }

@@ -81,6 +81,16 @@ export const problems = {
 		retry: false,
 		text: 'No robot has the id or name "{robot}"; list them with: robot-fleet robots list.',
 	},
+	'robot-away': {
+		status: 503,
+		retry: true,
+		text: 'The robot {robot} is not connected; what runs there goes on. Repeat the call when it is back.',
+	},
+	'robot-silent': {
+		status: 504,
+		retry: true,
+		text: 'The robot {robot} did not answer within {waitMs} ms.',
+	},
 	'ambiguous-robot': {
 		status: 422,
 		retry: false,
@@ -230,11 +240,6 @@ export const problems = {
 		status: 409,
 		retry: false,
 		text: 'The agent on the robot of this job cannot take input yet; update it: npm install -g robot-fleet-agent@latest.',
-	},
-	'robot-away': {
-		status: 503,
-		retry: true,
-		text: 'The robot of this job is not connected; what runs there goes on. Repeat the call when it is back.',
 	},
 	'lease-lost': {
 		status: 409,

@@ -184,6 +184,28 @@ export interface KeyRecord {
 	lastUsedAt: number | null;
 }
 
+/** What the agents of all connected robots are told. */
+export interface BroadcastRequest {
+	/** `note` (default) goes into their logs; with `refresh` they look at their machines again. */
+	action?: 'note' | 'refresh';
+	/** Of a note. */
+	text?: string;
+	/** Only robots that carry all of these. */
+	labels?: Record<string, string>;
+}
+
+export interface ShutdownRequest {
+	/** Running jobs get no time to end. Default false. */
+	atOnce?: boolean;
+}
+
+export interface PingAnswer {
+	robotId: string;
+	name: string;
+	/** There and back. */
+	ms: number;
+}
+
 export interface EnrolRequest {
 	token: string;
 	/** Ed25519, SPKI, base64url of the DER. */

@@ -15,6 +15,8 @@ export interface Stop {
 		| 'silence_timeout'
 		/** The program asked, and nobody answered. */
 		| 'input_timeout'
+		/** It neither prints nor computes, and the job wants no such thing. */
+		| 'hanging'
 		| 'deadline'
 		/** The attempt has ended elsewhere. */
 		| 'over'

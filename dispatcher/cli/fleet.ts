@@ -4,6 +4,7 @@ import type { JobFilter } from '../../client';
 import {
 	type Clone,
 	type Job,
+	type JobHealth,
 	type QueueStats,
 	type Robot,
 	type Schedule,
@@ -138,7 +139,7 @@ export function addFleet(program: Command, terminal: Terminal): void {
 
 	const robots = group(
 		'robots',
-		'look at robots, pause and remove them',
+		'look at robots, ping, pause, refresh, stop and remove them',
 		'robot-fleet robots list',
 	);
 	sub(robots, 'list', 'list robots', 'list').action(async (flags: Flags) =>
@@ -168,6 +169,79 @@ export function addFleet(program: Command, terminal: Terminal): void {
 			({ name }) => `${name} may come from the machine that asked last\n`,
 		),
 	);
+	sub(
+		robots,
+		'drain <robot>',
+		'give a robot no new jobs, and wait until it holds none',
+		'drain build-01 --timeout 10m',
+	)
+		.option('--timeout <duration>', 'how long to wait: 90s, 10m, 2h', durationOf, 3_600_000)
+		.action(async (robot: string, flags: Flags & { timeout: number }) => {
+			const service = client(flags);
+			const until = terminal.now() + flags.timeout;
+			let drained = await service.drainRobot(robot, 0);
+			while (drained.held > 0 && terminal.now() < until) {
+				const waitMs = Math.min(drainWaitMs, until - terminal.now());
+				drained = await service.drainRobot(robot, Math.max(0, waitMs));
+			}
+			tell(flags, drained, ({ name, held }) =>
+				held === 0
+					? `${name} is drained: it holds no job and gets none until resumed\n`
+					: `${name} gets no new jobs, and still holds ${held}\n`,
+			);
+		});
+	sub(
+		robots,
+		'ping <robot>',
+		'measure a round trip on the line that carries the work',
+		'ping build-01',
+	).action(async (robot: string, flags: Flags) =>
+		tell(flags, await client(flags).pingRobot(robot), ({ name, ms }) => `${name}: ${ms} ms\n`),
+	);
+	sub(
+		robots,
+		'refresh <robot>',
+		'have a robot look at its machine again, and show what it found',
+		'refresh build-01',
+	).action(async (robot: string, flags: Flags) =>
+		tell(flags, await client(flags).refreshRobot(robot), robotCard),
+	);
+	sub(
+		robots,
+		'disconnect <robot>',
+		'end the connection of a robot; it dials again by itself',
+		'disconnect build-01',
+	).action(async (robot: string, flags: Flags) =>
+		tell(flags, await client(flags).disconnectRobot(robot), oneRobot),
+	);
+	sub(
+		robots,
+		'shutdown <robot>',
+		'end the agent of a robot; it must be started there again',
+		'shutdown build-01',
+	)
+		.option('--at-once', 'give running jobs no time to end')
+		.action(async (robot: string, flags: Flags & { atOnce?: boolean }) =>
+			tell(
+				flags,
+				await client(flags).shutdownRobot(robot, flags.atOnce),
+				({ name }) => `${name} was told to stop\n`,
+			),
+		);
+	sub(
+		robots,
+		'broadcast <text>',
+		'write a note into the logs of all connected agents',
+		"broadcast 'maintenance at noon' --label site=berlin",
+	)
+		.option('--label <name=value>', 'only robots that carry it (repeatable)', pairOf)
+		.action(async (text: string, flags: Flags & { label?: Record<string, string> }) =>
+			tell(
+				flags,
+				await client(flags).broadcast({ text, ...(flags.label && { labels: flags.label }) }),
+				({ told }) => `${told} robots were told\n`,
+			),
+		);
 	sub(robots, 'remove <robot>', 'end the identity of a robot', 'remove build-01').action(
 		async (robot: string, flags: Flags) => {
 			await client(flags).removeRobot(robot);
@@ -350,11 +424,13 @@ function jobCard({
 	cancelRequestedAt,
 	notBefore,
 	children,
+	health,
 	...rest
 }: Job): string {
 	return card({
 		...rest,
 		...(children && { children: childCount(children) }),
+		...(health && { health: healthText(health.at(-1)!) }),
 		...(result && {
 			exitCode: result.exitCode,
 			signal: result.signal,
@@ -368,6 +444,15 @@ function jobCard({
 	});
 }
 
+function healthText({ at, state, cpuPercent, quietMs, overdue }: JobHealth): string {
+	const cpu = cpuPercent === null ? '' : `, ${cpuPercent} % of a processor`;
+	const late =
+		overdue === null
+			? ''
+			: `; ${overdue === 'total' ? 'runs' : 'is silent'} longer than such commands do`;
+	return `${state.replaceAll('_', ' ')} (silent for ${Math.round(quietMs / 1000)} s${cpu}${late}; seen ${when(at)})`;
+}
+
 /** More children than fit on a screen have a list of their own. */
 const maxShown = 50;
 
@@ -379,15 +464,6 @@ function family({ jobId, children }: Job, shown: Child[]): string {
 
 function enrolmentHint({ token, dial, uses, expiresAt }: TokenCreated): string {
 	return `Good for ${plural(uses, 'robot')} until ${when(expiresAt)}. On the robot:\n  robot-fleet-agent --server ${dial} --token ${token}\n`;
-}
-
-function robotCard({ createdAt, lastSeenAt, clone, ...rest }: Robot): string {
-	return card({
-		...rest,
-		lastSeenAt: when(lastSeenAt),
-		createdAt: when(createdAt),
-		...(clone && { clone: cloneText(rest.name, clone) }),
-	});
 }
 
 const cloneStories: Record<Clone['how'], string> = {
@@ -415,6 +491,23 @@ function robotTable(robots: Robot[]): string {
 			robot.robotId,
 		]),
 	);
+}
+
+/** One answer of the service waits no longer. */
+const drainWaitMs = 30_000;
+
+function robotCard({ createdAt, lastSeenAt, metrics, health, clone, ...rest }: Robot): string {
+	const share = (value: number | null | undefined) => (value == null ? null : `${value} %`);
+	return card({
+		...rest,
+		health: health && [health.level, ...health.reasons].join(': '),
+		cpu: share(metrics?.cpuPercent),
+		memory: share(metrics?.memoryPercent),
+		disk: share(metrics?.diskPercent),
+		lastSeenAt: when(lastSeenAt),
+		createdAt: when(createdAt),
+		...(clone && { clone: cloneText(rest.name, clone) }),
+	});
 }
 
 function scheduleTable(schedules: Schedule[]): string {

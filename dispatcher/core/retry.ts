@@ -11,6 +11,7 @@ export interface Policy {
 	retry: Required<Retry>;
 	onLoss: Required<OnLoss>;
 	onDisconnect: 'continue' | 'stop';
+	onHang: 'report' | 'stop';
 	idempotent: boolean;
 }
 
@@ -27,13 +28,15 @@ export const retryDefaults: Required<Retry> = {
 export const lossDefaults: Required<OnLoss> = { waitMs: limits.lossWaitMs, then: 'unknown' };
 
 /** A policy as text: what is as usual is left out, since most jobs carry the same one. */
-export function policyText({ timeouts, retry, onLoss, onDisconnect, idempotent }: Policy): string {
+export function policyText(policy: Policy): string {
+	const { timeouts, retry, onLoss, onDisconnect, onHang, idempotent } = policy;
 	const same = (a: object, b: object) => a === b || JSON.stringify(a) === JSON.stringify(b);
 	return JSON.stringify({
 		timeouts,
 		...(same(retry, retryDefaults) ? {} : { retry }),
 		...(same(onLoss, lossDefaults) ? {} : { onLoss }),
 		...(onDisconnect === 'continue' ? {} : { onDisconnect }),
+		...(onHang === 'report' ? {} : { onHang }),
 		...(idempotent ? { idempotent } : {}),
 	});
 }
@@ -50,6 +53,7 @@ export function policyOf(text: string): Policy {
 		retry: retryDefaults,
 		onLoss: lossDefaults,
 		onDisconnect: 'continue',
+		onHang: 'report',
 		idempotent: false,
 		...said,
 	};

@@ -214,6 +214,7 @@ export class Access {
 		entry.awaySince = clock.monotonic();
 		fleet.remove(entry.robotId);
 		lanes.removeRobot(entry.robotId);
+		for (const tell of session?.waiting?.values() ?? []) tell('gone');
 		session?.sink.close(closeCodes.badKey, 'this robot was removed');
 		log.info('robot removed', { robotId: entry.robotId, by: by.name });
 	}

@@ -180,5 +180,6 @@ function frame(live: Live, job: AssignedJob): JobAssignment {
 			grace_ms: limits.graceMs,
 		},
 		on_disconnect: live.policy.onDisconnect,
+		...(live.policy.onHang === 'report' ? {} : { on_hang: live.policy.onHang }),
 	};
 }

@@ -3,11 +3,13 @@
  * attempt; one that is over changes nothing any more, and a repeated word gets the same reply.
  */
 import type {
+	AttemptHealth,
 	AttemptRef,
 	CancelJob,
 	Cause,
 	JobAccepted,
 	JobError,
+	JobHealth,
 	JobRejected,
 	JobResult,
 	JobResultMessage,
@@ -210,6 +212,8 @@ export class Attempts {
 	status(robotId: string, session: Session, message: StatusUpdate): void {
 		const live = this.#live(robotId, session, message);
 		if (!live) return;
+		if (message.health) this.#noteHealth(live, message.health);
+		if (message.progress === undefined && message.message === undefined) return;
 		void this.#context.turns
 			.deed('progress', {
 				jobId: live.jobId,
@@ -221,6 +225,23 @@ export class Attempts {
 				message: message.message ?? null,
 			})
 			.catch(() => undefined);
+	}
+
+	#noteHealth({ jobId, epoch }: Live, said: AttemptHealth): void {
+		const health: JobHealth = {
+			at: this.#context.clock.now(),
+			state: said.state,
+			cpuPercent: said.cpu_percent,
+			memoryBytes: said.memory_bytes,
+			processes: said.processes,
+			quietMs: said.quiet_ms,
+			outputBytes: said.output_bytes,
+			commandClass: said.command_class ?? null,
+			overdue: said.overdue ?? null,
+		};
+		// A hint for people, like progress: what a full disk does not take is not said again.
+		const entry = JSON.stringify(health);
+		void this.#context.turns.deed('health', { jobId, epoch, entry }).catch(() => undefined);
 	}
 
 	/**

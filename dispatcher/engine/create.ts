@@ -23,6 +23,7 @@ import type { Engine } from './index';
 import { type Disk, Intake } from './intake';
 import { Inputs } from './input';
 import { Jobs } from './jobs';
+import { Orders } from './orders';
 import { OutputFlow } from './output-flow';
 import { Lanes } from './lanes';
 import { Lookout } from './lookout';
@@ -114,6 +115,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const lookout = new Lookout(context, jobs, assigning);
 	const sessions = new Sessions(context, attempts, outputFlow, inputs);
 	const access = new Access(context);
+	const orders = new Orders(context, access);
 	const waits = new Waits(context, parts.callbacks);
 	const schedules = new Schedules(context);
 	const restored = new RestoredJobs(context, sessions);
@@ -189,6 +191,12 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		robot: async (robot) => access.view(access.find(robot)),
 		pauseRobot: (robot, by) => access.pauseRobot(robot, true, by),
 		resumeRobot: (robot, by) => access.pauseRobot(robot, false, by),
+		drainRobot: (robot, waitMs, by, signal) => orders.drain(robot, waitMs, by, signal),
+		pingRobot: (robot) => orders.ping(robot),
+		refreshRobot: (robot) => orders.refresh(robot),
+		disconnectRobot: (robot, by) => orders.disconnect(robot, by),
+		shutdownRobot: (robot, atOnce, by) => orders.shutdown(robot, atOnce, by),
+		broadcast: async (request, by) => ({ told: orders.broadcast(request, by) }),
 		removeRobot: (robot, by) => access.removeRobot(robot, by),
 		allowMove: (robot, by) => access.allowMove(robot, by),
 		enrol: (token, publicKey, name) => access.enrol(token, publicKey, name),

@@ -64,6 +64,10 @@ export interface Session {
 	/** Monotonic. */
 	seenAt: number;
 	metrics: Record<string, number>;
+	/** It says what it finds out about its machine. */
+	readonly tellsFacts: boolean;
+	/** By id of the message that was sent: whoever waits for its answer. Absent when nobody does. */
+	waiting?: Map<string, (how: 'answered' | 'gone') => void>;
 }
 
 export interface RobotEntry extends Terms {

@@ -5,12 +5,15 @@
 import type {
 	Attempt,
 	BackupRecord,
+	BroadcastRequest,
 	BulkRequest,
 	BulkResult,
 	CancelJob,
+	Control,
 	DeadLetterGroup,
 	DeadLetterRequest,
 	EnrolAnswer,
+	Facts,
 	FleetEvent,
 	Hello,
 	Hole,
@@ -29,6 +32,7 @@ import type {
 	KeyRequest,
 	OutputAck,
 	OutputCredit,
+	PingAnswer,
 	Problem,
 	PromptMessage,
 	PurgeAnswer,
@@ -102,6 +106,8 @@ export interface RobotSink {
 	readonly takesInput: boolean;
 	input(input: InputMessage): void;
 	resize(resize: Resize): void;
+	/** Answers the id by which the robot names what it answers. */
+	control(order: Control): string;
 	/** What it said counts for nothing. */
 	refuse(problem: Problem): void;
 	/** Asks whether the robot itself is there now; `then` is called when it answers. */
@@ -125,6 +131,10 @@ export interface RobotSession {
 	prompt(message: PromptMessage): void;
 	output(frame: OutputFrame): void;
 	heartbeat(metrics: Record<string, number>): void;
+	/** What it found out about its machine, perhaps because it was asked to look (`answers`). */
+	facts(facts: Facts, answers?: string): void;
+	/** It answers a ping. */
+	pong(answers: string): void;
 	/** The robot says it takes no new jobs (it stops, or its owner paused it). */
 	takesNoMore(): void;
 	/** The connection is gone. Harmless when called twice. */
@@ -185,6 +195,13 @@ export interface Engine {
 	robot(robot: string): Promise<Robot>;
 	pauseRobot(robot: string, by: Caller): Promise<Robot>;
 	resumeRobot(robot: string, by: Caller): Promise<Robot>;
+	/** No new jobs; answers when it holds none any more, or the time is over. */
+	drainRobot(robot: string, waitMs: number, by: Caller, signal?: AbortSignal): Promise<Robot>;
+	pingRobot(robot: string): Promise<PingAnswer>;
+	refreshRobot(robot: string): Promise<Robot>;
+	disconnectRobot(robot: string, by: Caller): Promise<Robot>;
+	shutdownRobot(robot: string, atOnce: boolean, by: Caller): Promise<Robot>;
+	broadcast(request: BroadcastRequest, by: Caller): Promise<{ told: number }>;
 	removeRobot(robot: string, by: Caller): Promise<void>;
 	/** The machine that came last with the robot's identity is its machine from now on. */
 	allowMove(robot: string, by: Caller): Promise<Robot>;

@@ -234,7 +234,7 @@ export class Inputs {
 		if (interactive !== true) throw new Problem('not-interactive');
 		const live = fleet.live(jobId);
 		if (live && live.epoch === job.epoch) {
-			if (!this.#session(live)) throw new Problem('robot-away');
+			if (!this.#session(live)) throw this.#away(live);
 			return live;
 		}
 		throw new Problem(isFinal(job.state) ? 'not-running' : 'not-yet-running', { state: job.state });
@@ -272,7 +272,7 @@ export class Inputs {
 			const { state } = await this.#jobs.read(live.jobId);
 			throw new Problem(isFinal(state) ? 'not-running' : 'not-yet-running', { state });
 		}
-		throw this.#session(live) ? late() : new Problem('robot-away');
+		throw this.#session(live) ? late() : this.#away(live);
 	}
 
 	#pump(live: Live, input: Input): void {
@@ -301,6 +301,11 @@ export class Inputs {
 		input.size = size;
 		if (input.session === this.#session(live))
 			input.session?.sink.resize({ ...refOf(live), ...size });
+	}
+
+	#away({ robotId }: Live): Problem {
+		const robot = this.#context.fleet.get(robotId)?.stored.name ?? robotId;
+		return new Problem('robot-away', { robot });
 	}
 
 	#session({ robotId }: Live): Session | undefined {

@@ -262,6 +262,7 @@ export class Jobs {
 						? { ...lossDefaults, then: submit.onLoss }
 						: lossDefaults,
 			onDisconnect: submit.onDisconnect ?? 'continue',
+			onHang: submit.onHang ?? 'report',
 			idempotent: submit.idempotent ?? false,
 		};
 	}

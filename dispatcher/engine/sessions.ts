@@ -4,6 +4,7 @@
  * its attempt starts to run.
  */
 import type {
+	Facts,
 	Hello,
 	HeldAttempt,
 	InputAck,
@@ -96,7 +97,8 @@ export class Sessions {
 		// Matching it with every lane anew would make a whole fleet's return expensive.
 		const changed = labels !== said.labels || capabilities !== said.capabilities;
 		if (changed) this.#context.lanes.putRobot(robot);
-		const session = new OpenSession(this.#parts, robot, hello.boot_id, sink);
+		const tellsFacts = hello.features.includes('facts');
+		const session = new OpenSession(this.#parts, robot, hello.boot_id, sink, tellsFacts);
 		robot.session = session;
 		const { verdicts, losses } = this.#compare(robot, hello, known, lastWords, forgot);
 		session.verdicts = verdicts;
@@ -295,6 +297,7 @@ function leave(entry: RobotEntry, session: Session, { context, outputFlow }: Ses
 	entry.session = undefined;
 	entry.awaySince = context.clock.monotonic();
 	outputFlow.forget(session);
+	for (const tell of session.waiting?.values() ?? []) tell('gone');
 }
 
 const noVerdicts: Verdict[] = [];
@@ -307,6 +310,8 @@ const noMetrics: Record<string, number> = {};
 class OpenSession implements Session, RobotSession {
 	readonly bootId: string;
 	readonly sink: RobotSink;
+	readonly tellsFacts: boolean;
+	declare waiting?: Session['waiting'];
 	verdicts = noVerdicts;
 	metrics = noMetrics;
 	stopping = false;
@@ -314,11 +319,18 @@ class OpenSession implements Session, RobotSession {
 	readonly #parts: SessionParts;
 	readonly #robot: RobotEntry;
 
-	constructor(parts: SessionParts, robot: RobotEntry, bootId: string, sink: RobotSink) {
+	constructor(
+		parts: SessionParts,
+		robot: RobotEntry,
+		bootId: string,
+		sink: RobotSink,
+		tellsFacts: boolean,
+	) {
 		this.#parts = parts;
 		this.#robot = robot;
 		this.bootId = bootId;
 		this.sink = sink;
+		this.tellsFacts = tellsFacts;
 		this.seenAt = parts.context.clock.monotonic();
 	}
 
@@ -366,6 +378,39 @@ class OpenSession implements Session, RobotSession {
 
 	heartbeat(metrics: Record<string, number>): void {
 		this.metrics = metrics;
+	}
+
+	facts(facts: Facts, answers?: string): void {
+		if (this.#isCurrent()) void this.#learn(facts, answers);
+	}
+
+	pong(answers: string): void {
+		this.waiting?.get(answers)?.('answered');
+	}
+
+	/** New facts are stored like those of `hello`, and waiting jobs may fit now. */
+	async #learn({ capabilities, info }: Facts, answers: string | undefined): Promise<void> {
+		const { turns, fleet, lanes, log } = this.#parts.context;
+		const { robotId, name } = this;
+		const said = { capabilities: JSON.stringify(capabilities), info: JSON.stringify(info) };
+		const { stored } = this.#robot;
+		if (stored.capabilities !== said.capabilities || stored.info !== said.info) {
+			try {
+				await turns.deed('changeRobot', { id: robotId, ...said });
+			} catch (error) {
+				// It says them again with its next hello.
+				log.warn('new facts of a robot could not be noted', { robotId, name, error });
+				return;
+			}
+			// It may have been removed, or have said hello anew with facts of its own.
+			if (!this.#isCurrent() || fleet.get(robotId) !== this.#robot) return;
+			const changed = this.#robot.stored.capabilities !== said.capabilities;
+			const robot = fleet.put({ ...this.#robot.stored, ...said });
+			if (changed) lanes.putRobot(robot);
+			fleet.review(robot);
+			turns.nudge();
+		}
+		if (answers !== undefined) this.waiting?.get(answers)?.('answered');
 	}
 
 	takesNoMore(): void {

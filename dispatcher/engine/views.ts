@@ -5,9 +5,11 @@ import type {
 	Hole,
 	HoleReason,
 	Job,
+	JobHealth,
 	JobError,
 	JobResult,
 	Robot,
+	RobotMetrics,
 	Stream,
 	Target,
 	TimelineEntry,
@@ -18,6 +20,7 @@ import { childrenOf, type Counted, progressOf } from '../core/parents';
 import { resultOf } from '../core/result';
 import { policyOf } from '../core/retry';
 import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
+import { healthOf } from '../core/health';
 import { cloneOf } from './clones';
 import type { Live, RobotEntry } from './fleet';
 
@@ -49,6 +52,7 @@ export function jobView(job: StoredJob, live?: Live): Job {
 		shareKey: job.shareKey || null,
 		hold: job.hold,
 		dead: job.dead,
+		...(job.health === null ? {} : { health: JSON.parse(job.health) as JobHealth[] }),
 		spec: JSON.parse(job.spec),
 		variables: JSON.parse(job.variables) as Variables,
 		target: JSON.parse(job.target) as Target,
@@ -103,6 +107,7 @@ const suspectMs = 30_000;
 
 export function robotView(entry: RobotEntry, monotonic: number, now: number): Robot {
 	const { stored, session, held } = entry;
+	const metrics = session ? metricsOf(session.metrics) : null;
 	const silentMs = session ? monotonic - session.seenAt : Infinity;
 	return {
 		robotId: stored.id,
@@ -125,6 +130,8 @@ export function robotView(entry: RobotEntry, monotonic: number, now: number): Ro
 		lastSeenAt: session ? Math.round(now - silentMs) : stored.lastSeenAt,
 		createdAt: stored.createdAt,
 		info: JSON.parse(stored.info) as Record<string, unknown>,
+		metrics,
+		health: metrics && healthOf(metrics),
 		agentVersion: stored.agentVersion,
 		clone: cloneView(stored.clone),
 	};
@@ -135,6 +142,15 @@ function cloneView(stored: string | null): Robot['clone'] {
 	if (!clone) return null;
 	const { machine: _, ...shown } = clone;
 	return shown;
+}
+
+function metricsOf(said: Record<string, number>): RobotMetrics {
+	const share = (name: string) => said[name] ?? null;
+	return {
+		cpuPercent: share('cpu_percent'),
+		memoryPercent: share('memory_percent'),
+		diskPercent: share('disk_percent'),
+	};
 }
 
 /** A job that was cancelled and given up has no result of its robot's; that its process may live must be said. */

@@ -5,10 +5,12 @@ import { enrolProof, Problem } from '../../protocol';
 import {
 	acknowledge,
 	answers,
+	broadcastRequest,
 	enrolRequest,
 	eventsQuery,
 	keyRequest,
 	scheduleRequest,
+	shutdownRequest,
 	subscriptionRequest,
 	tokenRequest,
 	waitQuery,
@@ -50,6 +52,38 @@ export const fleetDoors = {
 	robotResume: door({
 		answer: answers.robot,
 		run: ({ id, caller }, { engine }) => engine.resumeRobot(id, caller),
+	}),
+	robotDrain: door({
+		query: waitQuery,
+		answer: answers.robot,
+		run: ({ id, query, caller, signal }, { engine }) =>
+			engine.drainRobot(id, waitOf(query.waitMs) ?? 0, caller, signal()),
+	}),
+	robotPing: door({ answer: answers.ping, run: ({ id }, { engine }) => engine.pingRobot(id) }),
+	robotRefresh: door({
+		answer: answers.robot,
+		run: ({ id }, { engine }) => engine.refreshRobot(id),
+	}),
+	robotDisconnect: door({
+		answer: answers.robot,
+		run: ({ id, caller }, { engine }) => engine.disconnectRobot(id, caller),
+	}),
+	robotShutdown: door({
+		body: shutdownRequest,
+		bodyOptional: true,
+		answer: answers.robot,
+		run: ({ id, body, caller }, { engine }) =>
+			engine.shutdownRobot(id, body.atOnce ?? false, caller),
+	}),
+	robotsBroadcast: door({
+		body: broadcastRequest,
+		answer: answers.broadcast,
+		run({ body, caller }, { engine }) {
+			if ((body.action ?? 'note') === 'note' && body.text === undefined) {
+				throw new Problem('bad-field', { path: 'text', reason: 'a note needs a text' });
+			}
+			return engine.broadcast(body, caller);
+		},
 	}),
 	robotRemove: door({ run: ({ id, caller }, { engine }) => engine.removeRobot(id, caller) }),
 	robotAllowMove: door({

@@ -15,6 +15,7 @@ import {
 	chooseProtocol,
 	type CancelJob,
 	closeCodes,
+	type Control,
 	type Hello,
 	helloProof,
 	type HubMessages,
@@ -212,7 +213,7 @@ export class RobotLink implements RobotSink {
 		let id: string | undefined;
 		try {
 			if (isBinary) return this.#takeOutput(data as Buffer);
-			const { type, payload, id: given } = envelopeOf((data as Buffer).toString('utf8'));
+			const { type, payload, id: given, answers } = envelopeOf((data as Buffer).toString('utf8'));
 			id = given;
 			const validator = Object.hasOwn(validators, type)
 				? validators[type as keyof RobotMessages]
@@ -228,13 +229,18 @@ export class RobotLink implements RobotSink {
 				throw new Problem('bad-message', {
 					reason: `${type}: ${mistake.message.replace(/\.$/, '')}`,
 				});
-			this.#route(type as keyof RobotMessages, payload, id);
+			this.#route(type as keyof RobotMessages, payload, id, answers);
 		} catch (error) {
 			this.#refuse(error, id);
 		}
 	}
 
-	#route(type: keyof RobotMessages, payload: unknown, id: string | undefined): void {
+	#route(
+		type: keyof RobotMessages,
+		payload: unknown,
+		id: string | undefined,
+		answers: string | undefined,
+	): void {
 		if (type === 'hello') {
 			if (this.#state !== 'new')
 				throw new Problem('bad-message', { reason: 'hello was already said' });
@@ -264,8 +270,10 @@ export class RobotLink implements RobotSink {
 				return session.inputAck(payload as RobotMessages['input_ack']);
 			case 'prompt':
 				return session.prompt(payload as RobotMessages['prompt']);
+			case 'facts':
+				return session.facts(payload as RobotMessages['facts'], answers);
 			case 'control':
-				return this.#control(payload as RobotMessages['control'], session, id);
+				return this.#control(payload as RobotMessages['control'], session, id, answers);
 			case 'error':
 				this.#house.log.warn('a robot reports a problem', {
 					robotId: session.robotId,
@@ -278,7 +286,9 @@ export class RobotLink implements RobotSink {
 		{ action, text }: RobotMessages['control'],
 		session: RobotSession,
 		id: string | undefined,
+		answers: string | undefined,
 	): void {
+		if (action === 'pong' && answers !== undefined) return session.pong(answers);
 		if (action === 'ping') return this.#say('control', { action: 'pong' }, id);
 		if (action === 'goodbye' || action === 'pause' || action === 'shutdown')
 			return session.takesNoMore();
@@ -412,14 +422,20 @@ export class RobotLink implements RobotSink {
 		this.#sayOrKeep('resize', resize);
 	}
 
+	control(order: Control): string {
+		return this.#sayOrKeep('control', order);
+	}
+
 	refuse(problem: Problem): void {
 		this.#sayOrKeep('error', problem.toBody());
 	}
 
-	#sayOrKeep<T extends keyof HubMessages>(type: T, payload: HubMessages[T]): void {
+	/** Answers the id of the message. */
+	#sayOrKeep<T extends keyof HubMessages>(type: T, payload: HubMessages[T]): string {
 		const text = this.#encode(type, payload);
 		if (this.#early) this.#early.push(text);
 		else this.#send(text);
+		return `${this.#idPrefix}-${this.#lastId}`;
 	}
 
 	#say<T extends keyof HubMessages>(type: T, payload: HubMessages[T], answerTo?: string): void {
@@ -477,21 +493,28 @@ export class RobotLink implements RobotSink {
 	}
 }
 
-function envelopeOf(text: string): { type: string; id: string | undefined; payload: unknown } {
+function envelopeOf(text: string): {
+	type: string;
+	id: string | undefined;
+	/** Id of the message of ours that it answers. */
+	answers: string | undefined;
+	payload: unknown;
+} {
 	let value: unknown;
 	try {
 		value = JSON.parse(text);
 	} catch {
 		throw new Problem('bad-message', { reason: 'it is not JSON' });
 	}
-	const { type, id, payload } = (value ?? {}) as Record<string, unknown>;
+	const { type, id, payload, correlation_id: answered } = (value ?? {}) as Record<string, unknown>;
+	const answers = typeof answered === 'string' ? answered : undefined;
 	if (typeof type !== 'string') throw new Problem('bad-message', { reason: 'type is missing' });
 	if (id !== undefined && (typeof id !== 'string' || id.length > limits.maxIdBytes)) {
 		throw new Problem('bad-message', {
 			reason: `id must be text of at most ${limits.maxIdBytes} characters`,
 		});
 	}
-	return { type, id, payload };
+	return { type, id, answers, payload };
 }
 
 function metricsOf(payload: RobotMessages['heartbeat']): Record<string, number> {

@@ -212,6 +212,20 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				epoch,
 			),
 
+		health: ({ jobId, epoch, entry }) =>
+			sql.run(
+				`INSERT INTO health (job_id, epoch, entries)
+				 SELECT id, epoch, json_array(json(?)) FROM jobs WHERE id = ? AND epoch = ? AND state = 'running'
+				 ON CONFLICT (job_id) DO UPDATE SET epoch = excluded.epoch, entries = CASE
+				  WHEN epoch <> excluded.epoch THEN excluded.entries
+				  ELSE json_insert(
+				   CASE WHEN json_array_length(entries) >= ${maxHealthEntries} THEN json_remove(entries, '$[0]') ELSE entries END,
+				   '$[#]', json_extract(excluded.entries, '$[0]')) END`,
+				entry,
+				jobId,
+				epoch,
+			),
+
 		progress: ({ jobId, epoch, progress, message }) =>
 			sql.run(
 				`UPDATE jobs SET progress = coalesce(?, progress), message = coalesce(?, message)
@@ -521,6 +535,9 @@ interface AttemptOutput extends OutputLengths {
 
 const attemptColumns = `number, epoch, token, robot_id, assigned_at, accepted_at, settled_at, outcome, outcome_cause,
 	stdout_have, stderr_have, stdout_length, stderr_length, result, late_result`;
+
+/** What an attempt looked like, at most. */
+const maxHealthEntries = 20;
 
 /** What a job's row forgets of the attempt before. */
 const freshAttempt = `, progress = 0, message = NULL, accepted_at = NULL, settled_at = NULL, outcome = NULL,

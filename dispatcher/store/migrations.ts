@@ -471,4 +471,9 @@ export const migrations: readonly string[] = [
 	ALTER TABLE robots ADD COLUMN machine TEXT;
 	ALTER TABLE robots ADD COLUMN clone TEXT;
 	`,
+
+	`
+	-- How the last attempt of a job looked from outside: a JSON array, the oldest first.
+	CREATE TABLE health (job_id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, entries TEXT NOT NULL) WITHOUT ROWID;
+	`,
 ];

@@ -15,7 +15,7 @@ const parentLives = `EXISTS (SELECT 1 FROM jobs p WHERE p.id = jobs.parent_id AN
 const mayGo = `ended_at < ? AND NOT ${parentLives}`;
 
 /** Everything that goes with a job; its output is let go of by its own keeper, who misses the job. */
-const tablesOfJob = ['requests', 'attempts'] as const;
+const tablesOfJob = ['requests', 'attempts', 'health'] as const;
 
 export function purgeOn(sql: Statements) {
 	const looks: Record<

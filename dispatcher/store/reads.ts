@@ -203,7 +203,8 @@ const selectJob = `SELECT ${camel(
 )}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId,
  CASE WHEN children IS NULL THEN NULL ELSE ${countedFamily} END AS family,
  (SELECT json_group_array(json_array(stream, start, stop, reason)) FROM output_holes h WHERE h.job_id = id AND h.number = attempt)
- AS outputHoles FROM jobs JOIN requests ON job_id = id`;
+ AS outputHoles, (SELECT entries FROM health WHERE health.job_id = id AND health.epoch = jobs.epoch) AS health
+ FROM jobs JOIN requests ON job_id = id`;
 
 const attemptColumns = camel(
 	`epoch token robot_id outcome assigned_at stdout_have stderr_have stdout_length stderr_length result late_result`,

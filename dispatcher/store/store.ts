@@ -49,6 +49,8 @@ export interface StoredJob {
 	family: string | null;
 	/** Fingerprint of the error while the job is a dead letter. */
 	dead: string | null;
+	/** A `JobHealth[]` of the last attempt. */
+	health: string | null;
 	/** How the last attempt ended; null while it lives and before the first. */
 	outcome: string | null;
 	/** The last job that repeats this one. */
@@ -422,6 +424,8 @@ export interface Deeds {
 		};
 		out: boolean;
 	};
+	/** Adds to what was seen of the running attempt of this epoch; the oldest of 20 goes. */
+	health: { in: { jobId: string; epoch: number; entry: string }; out: boolean };
 	progress: {
 		in: { jobId: string; epoch: number; progress: number | null; message: string | null };
 		out: boolean;

@@ -4,11 +4,21 @@
  */
 import { type Static, type TSchema, Type } from 'typebox';
 import type { BulkResult, DeadLetterGroup } from '../bulk';
-import type { Attempt, Job, JobError, JobResult, QueueStats, Robot, TimelineEntry } from '../job';
+import {
+	type Attempt,
+	healthLevels,
+	type Job,
+	type JobError,
+	type JobResult,
+	type QueueStats,
+	type Robot,
+	type TimelineEntry,
+} from '../job';
 import type {
 	EnrolAnswer,
 	FleetEvent,
 	KeyRecord,
+	PingAnswer,
 	Schedule,
 	SubscriptionAnswer,
 	TokenCreated,
@@ -127,6 +137,29 @@ export const job = Type.Object({
 	shareKey: nullable(text),
 	hold: nullable(text),
 	dead: nullable(text),
+	health: Type.Optional(
+		Type.Array(
+			Type.Object({
+				at,
+				state: Type.Enum([
+					'starting',
+					'healthy',
+					'idle',
+					'hanging',
+					'waiting_for_input',
+					'error_loop',
+				]),
+				cpuPercent: nullable(Type.Number()),
+				memoryBytes: nullable(whole),
+				processes: nullable(whole),
+				quietMs: whole,
+				outputBytes: whole,
+				commandClass: nullable(text),
+				overdue: nullable(Type.Enum(['no_output', 'total'])),
+			}),
+			{ description: 'How its last attempt looked from outside, oldest first; at most 20' },
+		),
+	),
 	spec: Type.Unknown(),
 	variables,
 	target: Type.Object({
@@ -192,6 +225,14 @@ export const robot = Type.Object({
 	lastSeenAt: nullable(at),
 	createdAt: at,
 	info: anything,
+	metrics: nullable(
+		Type.Object({
+			cpuPercent: nullable(Type.Number()),
+			memoryPercent: nullable(Type.Number()),
+			diskPercent: nullable(Type.Number()),
+		}),
+	),
+	health: nullable(Type.Object({ level: Type.Enum([...healthLevels]), reasons: Type.Array(text) })),
 	agentVersion: nullable(text),
 	clone: nullable(
 		Type.Object(
@@ -207,6 +248,11 @@ export const robot = Type.Object({
 	),
 });
 true satisfies Same<Static<typeof robot>, Robot>;
+
+export const ping = Type.Object({ robotId: text, name: text, ms: Type.Number() });
+true satisfies Same<Static<typeof ping>, PingAnswer>;
+
+export const broadcast = Type.Object({ told: whole });
 
 export const queueStats = Type.Object({
 	total: whole,

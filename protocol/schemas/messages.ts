@@ -7,6 +7,7 @@ import { type Static, Type } from 'typebox';
 import { limits } from '../limits';
 import type {
 	Control,
+	Facts,
 	Heartbeat,
 	Hello,
 	InputAck,
@@ -120,6 +121,25 @@ export const statusUpdate = Type.Object({
 	...attemptRef,
 	progress: Type.Optional(Type.Number({ minimum: 0, maximum: 100 })),
 	message: Type.Optional(longText),
+	health: Type.Optional(
+		Type.Object({
+			state: Type.Enum([
+				'starting',
+				'healthy',
+				'idle',
+				'hanging',
+				'waiting_for_input',
+				'error_loop',
+			]),
+			cpu_percent: Type.Union([Type.Number(), Type.Null()]),
+			memory_bytes: Type.Union([whole, Type.Null()]),
+			processes: Type.Union([whole, Type.Null()]),
+			quiet_ms: whole,
+			output_bytes: whole,
+			command_class: Type.Optional(shortText),
+			overdue: Type.Optional(Type.Enum(['no_output', 'total'])),
+		}),
+	),
 });
 true satisfies Same<Static<typeof statusUpdate>, StatusUpdate>;
 
@@ -150,8 +170,15 @@ export const control = Type.Object({
 	action: Type.Enum(['ping', 'pong', 'pause', 'resume', 'shutdown', 'refresh', 'note', 'goodbye']),
 	text: Type.Optional(longText),
 	reconnect_within_ms: Type.Optional(whole),
+	at_once: Type.Optional(Type.Boolean()),
 });
 true satisfies Same<Static<typeof control>, Control>;
+
+export const facts = Type.Object({
+	capabilities: hello.properties.capabilities,
+	info: hello.properties.info,
+});
+true satisfies Same<Static<typeof facts>, Facts>;
 
 export const robotError = Type.Object({
 	code: shortText,
@@ -169,6 +196,7 @@ export const robotMessages = {
 	status_update: statusUpdate,
 	input_ack: inputAck,
 	prompt,
+	facts,
 	control,
 	error: robotError,
 } as const satisfies Record<keyof RobotMessages, unknown>;

@@ -2,9 +2,11 @@
 import { type Static, Type } from 'typebox';
 import { limits } from '../limits';
 import type {
+	BroadcastRequest,
 	EnrolRequest,
 	KeyRequest,
 	ScheduleRequest,
+	ShutdownRequest,
 	SubscriptionRequest,
 	TokenRequest,
 	WaitRequest,
@@ -136,6 +138,31 @@ export const keyRequest = Type.Object(
 	strict,
 );
 true satisfies Same<Static<typeof keyRequest>, KeyRequest>;
+
+export const broadcastRequest = Type.Object(
+	{
+		action: Type.Optional(
+			Type.Enum(['note', 'refresh'], {
+				description:
+					'note (default) goes into their logs; with refresh they look at their machines again.',
+			}),
+		),
+		text: Type.Optional(Type.String({ description: 'Of a note.', minLength: 1, maxLength: 1_000 })),
+		labels: Type.Optional(labels('Only robots that carry all of these.')),
+	},
+	strict,
+);
+true satisfies Same<Static<typeof broadcastRequest>, BroadcastRequest>;
+
+export const shutdownRequest = Type.Object(
+	{
+		atOnce: Type.Optional(
+			Type.Boolean({ description: 'Running jobs get no time to end. Default false.' }),
+		),
+	},
+	strict,
+);
+true satisfies Same<Static<typeof shutdownRequest>, ShutdownRequest>;
 
 const base64url = (description: string, minLength: number, maxLength: number) =>
 	Type.String({

@@ -191,6 +191,12 @@ export const submit = Type.Object(
 				description: 'What a robot does with the job while it has no link. Default continue.',
 			}),
 		),
+		onHang: Type.Optional(
+			Type.Enum(['report', 'stop'], {
+				description:
+					'What a robot does when the job neither prints nor computes any more. Default report.',
+			}),
+		),
 		idempotent: Type.Optional(
 			Type.Boolean({
 				description: 'The work may safely run more than once: any failure is worth another try.',

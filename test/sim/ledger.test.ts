@@ -9,6 +9,7 @@ const policy: Policy = {
 	retry: retryDefaults,
 	onLoss: { waitMs: 1_000, then: 'unknown' },
 	onDisconnect: 'continue',
+	onHang: 'report',
 	idempotent: false,
 };
 

@@ -135,9 +135,8 @@ export class Robot {
 				features: [],
 				slots: this.options.slots,
 				labels: this.options.labels,
-				capabilities: [],
 			},
-			info: () => ({}),
+			facts: { now: { capabilities: [], info: {} }, refresh: async () => undefined },
 			vitals: { read: async () => ({ cpu_percent: 0, memory_percent: 0 }) } as VitalSigns,
 			heartbeatMs: this.options.heartbeatMs,
 			crew: {

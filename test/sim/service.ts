@@ -405,6 +405,8 @@ function loose(session: RobotSession): RobotSession {
 		prompt: (message) => session.prompt(message),
 		output: (frame) => session.output(frame),
 		heartbeat: (metrics) => session.heartbeat(metrics),
+		facts: (facts, answers) => session.facts(facts, answers),
+		pong: (answers) => session.pong(answers),
 		takesNoMore: () => session.takesNoMore(),
 		closed: () => session.closed(),
 	};
@@ -422,6 +424,7 @@ export function looseSink(sink: RobotSink): RobotSink {
 		takesInput: sink.takesInput,
 		input: (message) => sink.input(message),
 		resize: (message) => sink.resize(message),
+		control: (order) => sink.control(order),
 		refuse: (problem) => sink.refuse(problem),
 		ping: (then) => sink.ping(then),
 		close: (code, reason) => sink.close(code, reason),

@@ -1,5 +1,6 @@
 /** A real engine on a real SQLite store in this thread, with robots that are played by the test. */
 import type {
+	Control,
 	HeldAttempt,
 	Hello,
 	InputMessage,
@@ -178,6 +179,8 @@ export class PlayedRobot {
 	takesInput = true;
 	readonly inputs: InputMessage[] = [];
 	readonly resizes: Resize[] = [];
+	/** What it was told to do, and how each is named in an answer. */
+	readonly orders: (Control & { id: string })[] = [];
 	readonly refusals: Problem[] = [];
 	closedWith: number | undefined;
 	/** Pings; false = it is gone, and the service does not know it yet. */
@@ -232,6 +235,11 @@ export class PlayedRobot {
 					takesInput: this.takesInput,
 					input: (input) => void this.inputs.push(input),
 					resize: (resize) => void this.resizes.push(resize),
+					control: (order) => {
+						const id = `order-${this.orders.length + 1}`;
+						this.orders.push({ ...order, id });
+						return id;
+					},
 					refuse: (problem) => void this.refusals.push(problem),
 					ping: (then) => {
 						if (this.answers) then();

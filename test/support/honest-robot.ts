@@ -85,6 +85,7 @@ export class HonestRobot {
 			takesInput: false,
 			input: () => undefined,
 			resize: () => undefined,
+			control: () => '',
 			refuse: (problem) => void this.refusals.push(problem),
 			ping: (then) => hear(then),
 			close: () => {

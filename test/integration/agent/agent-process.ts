@@ -7,7 +7,7 @@ import { build } from 'esbuild';
 
 const root = resolve(__dirname, '../../..');
 /** One bundle a test process; never agent/dist, which belongs to the build. */
-const bundle = join(tmpdir(), `robot-fleet-agent-test-${process.pid}`, 'agent.js');
+export const agentBundle = join(tmpdir(), `robot-fleet-agent-test-${process.pid}`, 'agent.js');
 
 export async function bundleAgent(): Promise<void> {
 	await build({
@@ -16,13 +16,13 @@ export async function bundleAgent(): Promise<void> {
 		platform: 'node',
 		target: 'node22',
 		format: 'cjs',
-		outfile: bundle,
+		outfile: agentBundle,
 		logLevel: 'error',
 	});
 }
 
 export function removeBundle(): void {
-	rmSync(join(bundle, '..'), { recursive: true, force: true });
+	rmSync(join(agentBundle, '..'), { recursive: true, force: true });
 }
 
 export function newDataFolder(): string {
@@ -39,7 +39,7 @@ export class AgentProcess {
 
 	constructor(args: readonly string[], env: Record<string, string> = {}) {
 		const { SERVER_URL, API_KEY, HEARTBEAT_INTERVAL, LOG_LEVEL, ...clean } = process.env;
-		this.child = spawn(process.execPath, [bundle, ...args], {
+		this.child = spawn(process.execPath, [agentBundle, ...args], {
 			env: { ...clean, ...env },
 			stdio: ['ignore', 'pipe', 'pipe'],
 		});

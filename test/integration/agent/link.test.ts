@@ -53,9 +53,8 @@ test('a silent service is left when three heartbeats are over, not at the beat a
 			features: [],
 			slots: 1,
 			labels: {},
-			capabilities: [],
 		},
-		info: () => ({}),
+		facts: { now: { capabilities: [], info: {} }, refresh: async () => undefined },
 		// The real ones take real time, which a beat on a virtual clock does not have.
 		vitals: { read: async () => ({}) } as unknown as VitalSigns,
 		heartbeatMs: undefined,

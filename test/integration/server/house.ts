@@ -248,9 +248,11 @@ export class RawLink implements AsyncDisposable {
 		return message;
 	}
 
-	say(type: string, payload: unknown): string {
+	/** `answers` = the id of what it answers. */
+	say(type: string, payload: unknown, answers?: string): string {
 		const id = `m${++this.#id}`;
-		this.socket.send(JSON.stringify({ type, id, timestamp: '2026-01-01T00:00:00Z', payload }));
+		const timestamp = '2026-01-01T00:00:00Z';
+		this.socket.send(JSON.stringify({ type, id, timestamp, payload, correlation_id: answers }));
 		return id;
 	}
 
@@ -302,6 +304,8 @@ export function fakeSession(robotId = 'robot-1'): {
 			prompt: tell('prompt'),
 			output: tell('output'),
 			heartbeat: tell('heartbeat'),
+			facts: tell('facts'),
+			pong: tell('pong'),
 			takesNoMore: tell('takesNoMore'),
 			closed: tell('closed'),
 		},

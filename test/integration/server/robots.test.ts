@@ -266,6 +266,21 @@ test('messages reach the session as they are, fields of newer agents included', 
 	expect((await link.next('control')).payload).toEqual({ action: 'pong' });
 });
 
+test('an order has an id, and what the robot says to it names that id', async () => {
+	const { robot, engine, fake, sink } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	await link.register(robot);
+	const id = sink().control({ action: 'ping' });
+	expect(await link.next('control')).toMatchObject({ id, payload: { action: 'ping' } });
+	link.say('control', { action: 'pong' }, id);
+	expect(await fake.wait('pong')).toBe(id);
+	link.say('facts', { capabilities: ['tool:git'], info: { cpus: 2 } }, id);
+	expect(await fake.wait('facts')).toMatchObject({ capabilities: ['tool:git'] });
+	link.say('facts', { capabilities: 'all' });
+	expect((await link.next('error')).payload.code).toBe('bad-message');
+});
+
 test('what the engine says before registration is over comes after robot_registered', async () => {
 	const { robot, engine, fake } = setup();
 	await using house = await openHouse({

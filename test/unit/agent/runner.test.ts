@@ -6,10 +6,15 @@ import { systemClock } from '../../../agent/clock';
 import type { Executor } from '../../../agent/executors/executor';
 import { Journal } from '../../../agent/journal';
 import type { Line } from '../../../agent/link';
-import { Runner } from '../../../agent/runner';
+import { Runner, type RunnerParts } from '../../../agent/runner';
 import { Spool } from '../../../agent/spool';
 import { Window } from '../../../agent/window';
-import type { JobAssignment, JobResultMessage, RobotMessages } from '../../../protocol';
+import type {
+	AttemptHealth,
+	JobAssignment,
+	JobResultMessage,
+	RobotMessages,
+} from '../../../protocol';
 import { limits } from '../../../protocol';
 import { temporaryFolder } from './temporary-folder';
 
@@ -54,7 +59,7 @@ const assignment = (): JobAssignment => ({
 });
 
 async function withRunner(
-	parts: { run: Executor['run']; spool?: Spool },
+	parts: { run: Executor['run']; spool?: Spool; watching?: RunnerParts['watching'] },
 	body: (runner: Runner, ear: Ear, journal: Journal) => Promise<void>,
 ): Promise<void> {
 	const journal = Journal.open(join(folder(), 'journal.db'), systemClock);
@@ -63,6 +68,7 @@ async function withRunner(
 		journal,
 		spool: parts.spool ?? newSpool(),
 		clock: systemClock,
+		watching: parts.watching,
 		log: silent,
 		executors: new Map([['command', executor]]),
 		slots: 1,
@@ -110,6 +116,69 @@ test('a handler that throws ends in a result that says nobody can know, and its 
 		ear.said.splice(0);
 		take(runner, assignment());
 		expect(await ear.until('job_result')).toMatchObject({ state: 'completed' });
+	});
+});
+
+describe('a job that hangs', () => {
+	const health: AttemptHealth = {
+		state: 'hanging',
+		cpu_percent: 0,
+		memory_bytes: 1,
+		processes: 1,
+		quiet_ms: 31_000,
+		output_bytes: 0,
+	};
+	/** Sees it hang as soon as it runs. */
+	const watching: RunnerParts['watching'] = {
+		begin: (_assignment, _mark, tell) => ({
+			heard: () => undefined,
+			started: () => tell(health),
+			end: () => undefined,
+		}),
+	};
+	/** Runs until it is stopped. */
+	const run: Executor['run'] = async (_spec, { started, signal }) => {
+		started(1, null);
+		if (!signal.aborted) await new Promise((stop) => signal.addEventListener('abort', stop));
+		return { ...done, end: 'stopped', exitCode: null };
+	};
+
+	test('is reported, and runs on', async () => {
+		await withRunner({ run, watching }, async (runner, ear) => {
+			const job = assignment();
+			take(runner, job);
+			expect(await ear.until('status_update')).toMatchObject({ job_id: job.job_id, health });
+			expect(runner.status.active_jobs).toEqual([job.job_id]);
+			runner.hurry();
+			expect(await ear.until('job_result')).toMatchObject({ cause: 'signal' });
+		});
+	});
+
+	test('is stopped when it wants that, and says why', async () => {
+		await withRunner({ run, watching }, async (runner, ear) => {
+			take(runner, { ...assignment(), on_hang: 'stop' });
+			const result = await ear.until('job_result');
+			expect(result).toMatchObject({ state: 'timeout', cause: 'silence_timeout' });
+			expect(result.result.error!.message).toContain('neither printed nor computed');
+		});
+	});
+
+	test('without a line it is told on the next one', async () => {
+		await withRunner({ run, watching }, async (runner, ear) => {
+			runner.detach(0, 15_000);
+			const job = assignment();
+			take(runner, job);
+			await systemClock.sleep(0);
+			const verdict = { job_id: job.job_id, epoch: 1, act: 'continue' } as const;
+			while (runner.held[0]?.state !== 'running') await systemClock.sleep(1);
+			runner.attach(ear, {
+				verdicts: [{ ...verdict, output: { stdout: 0, stderr: 0 } }],
+				limits: {},
+			} as unknown as Parameters<Runner['attach']>[1]);
+			expect(await ear.until('status_update')).toMatchObject({ health });
+			runner.hurry();
+			await ear.until('job_result');
+		});
 	});
 });
 

@@ -26,6 +26,7 @@ const policy = (more: Partial<Policy> = {}): Policy => ({
 	retry: retryDefaults,
 	onLoss: { waitMs: 300_000, then: 'unknown' },
 	onDisconnect: 'continue',
+	onHang: 'report',
 	idempotent: false,
 	...more,
 });

@@ -12,6 +12,7 @@ const policyWith = (timeouts: Partial<Policy['timeouts']> = {}): Policy => ({
 	retry: retryDefaults,
 	onLoss: lossDefaults,
 	onDisconnect: 'continue',
+	onHang: 'report',
 	idempotent: false,
 });
 const at = 1_700_000_000_000;

@@ -84,6 +84,7 @@ test('labels of a token stay, whatever the robot claims', async () => {
 		takesInput: false,
 		input() {},
 		resize() {},
+		control: () => '',
 		refuse() {},
 		ping() {},
 		close() {},

@@ -275,6 +275,8 @@ function robot(
 		lastSeenAt: null,
 		createdAt: 0,
 		info: {},
+		metrics: null,
+		health: null,
 		agentVersion: null,
 		clone: null,
 	};

@@ -1,0 +1,80 @@
+/** Does the steps of a plan, in order. Stops at the first that fails, with one sentence: the next try goes on. */
+import type { Machine, Owner } from './machine';
+import { sentenceOf, type Step } from './plan';
+
+export class StepFailed extends Error {
+	override readonly name = 'StepFailed';
+}
+
+export interface Applied {
+	/** Files that are not what they were. */
+	changed: boolean;
+	/** What could not be done, and need not be. */
+	remarks: string[];
+}
+
+export function apply(steps: readonly Step[], machine: Machine): Applied {
+	const applied: Applied = { changed: false, remarks: [] };
+	for (const step of steps) {
+		try {
+			perform(step, machine, applied);
+		} catch (error) {
+			if (error instanceof StepFailed) throw error;
+			throw new StepFailed(`Could not ${sentenceOf(step)}: ${(error as Error).message}.`, {
+				cause: error,
+			});
+		}
+	}
+	return applied;
+}
+
+function perform(step: Step, machine: Machine, applied: Applied): void {
+	switch (step.do) {
+		case 'make-user': {
+			if (machine.account(step.name) !== undefined) return;
+			const { code, said } = machine.run([
+				'useradd',
+				'--system',
+				'--user-group',
+				'--no-create-home',
+				'--home-dir',
+				step.home,
+				'--shell',
+				'/usr/sbin/nologin',
+				step.name,
+			]);
+			if (code !== 0) throw new StepFailed(`Could not ${sentenceOf(step)}: ${said}.`);
+			return;
+		}
+		case 'folder':
+			machine.folder(step.path, step.mode, ownerOf(step.owner, machine));
+			return;
+		case 'write': {
+			const { path, text, mode, owner, encoding } = step;
+			const bytes =
+				encoding === undefined ? Buffer.from(text) : Buffer.from(`\ufeff${text}`, encoding);
+			if (machine.write(path, bytes, mode, ownerOf(owner, machine))) applied.changed = true;
+			return;
+		}
+		case 'remove':
+			return machine.remove(step.path, step.folder);
+		case 'purge':
+			return machine.purge(step.path);
+		case 'run': {
+			if (step.ifChanged && !applied.changed) return;
+			const { code, said } = machine.run(step.command);
+			if (code === 0) return;
+			if (step.orElse === undefined) {
+				throw new StepFailed(`Could not ${sentenceOf(step)}: ${said}.`);
+			}
+			if (step.orElse !== '') applied.remarks.push(step.orElse);
+		}
+	}
+}
+
+function ownerOf(name: string | undefined, machine: Machine): Owner | undefined {
+	if (name === undefined) return undefined;
+	const owner = machine.account(name);
+	if (owner === undefined) throw new Error(`there is no user ${name}`);
+	return owner;
+}

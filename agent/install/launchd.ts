@@ -1,0 +1,41 @@
+/** The property list for launchd. */
+import { posix } from 'node:path';
+import type { InstallOrder } from './plan';
+import { escapeXml } from './xml';
+
+export const launchdLabel = 'dev.robot-fleet.agent';
+
+export function launchdFile(order: InstallOrder): string {
+	const { scope, account, program, places, data, stopGraceMs } = order;
+	const entries: [string, string][] = [
+		['Label', text(launchdLabel)],
+		['ProgramArguments', array([...program, '--config', places.settings])],
+		['WorkingDirectory', text(data)],
+		['RunAtLoad', '<true/>'],
+		// Who was asked to stop (exit code 0) stays down; whatever else ended it, it comes back.
+		['KeepAlive', '<dict><key>SuccessfulExit</key><false/></dict>'],
+		// Otherwise launchd ends, with the agent, whatever jobs are running.
+		['AbandonProcessGroup', '<true/>'],
+		['ExitTimeOut', `<integer>${Math.ceil(stopGraceMs / 1_000) + 30}</integer>`],
+		['StandardErrorPath', text(posix.join(data, 'agent.log'))],
+	];
+	if (scope === 'system' && account !== undefined) entries.push(['UserName', text(account.name)]);
+	return [
+		'<?xml version="1.0" encoding="UTF-8"?>',
+		'<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">',
+		'<plist version="1.0">',
+		'<dict>',
+		...entries.flatMap(([key, value]) => [`\t<key>${key}</key>`, `\t${value}`]),
+		'</dict>',
+		'</plist>',
+		'',
+	].join('\n');
+}
+
+function array(words: readonly string[]): string {
+	return `<array>${words.map(text).join('')}</array>`;
+}
+
+function text(value: string): string {
+	return `<string>${escapeXml(value)}</string>`;
+}

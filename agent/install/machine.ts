@@ -1,0 +1,184 @@
+/** What an installation touches of this machine, and finds out about it before. */
+import { execFileSync } from 'node:child_process';
+import {
+	chmodSync,
+	chownSync,
+	existsSync,
+	lstatSync,
+	mkdirSync,
+	readFileSync,
+	renameSync,
+	rmdirSync,
+	rmSync,
+	statSync,
+	writeFileSync,
+} from 'node:fs';
+import { homedir, userInfo } from 'node:os';
+import { dirname, join, parse } from 'node:path';
+
+export interface Owner {
+	uid: number;
+	gid: number;
+	home: string;
+}
+
+export interface Ran {
+	code: number;
+	/** What it said last, in one line. */
+	said: string;
+}
+
+export class Machine {
+	readonly platform: NodeJS.Platform = process.platform;
+	readonly env: Readonly<Record<string, string | undefined>>;
+
+	constructor(env: Readonly<Record<string, string | undefined>> = process.env) {
+		this.env = env;
+	}
+
+	get home(): string {
+		return this.env.HOME || this.env.USERPROFILE || homedir();
+	}
+
+	get uid(): number {
+		return process.getuid?.() ?? 0;
+	}
+
+	get user(): string {
+		try {
+			return userInfo().username;
+		} catch {
+			return String(this.uid); // a number without an entry, as in many containers
+		}
+	}
+
+	/** Whether the whole machine may be changed. */
+	get isAdministrator(): boolean {
+		if (this.platform === 'win32') return this.run(['net', 'session']).code === 0;
+		return this.uid === 0;
+	}
+
+	/** Whether systemd runs this machine (`system`), or this person's session. */
+	hasSystemd(scope: 'system' | 'user'): boolean {
+		if (scope === 'system') return existsSync('/run/systemd/system');
+		return this.run(['systemctl', '--user', 'show-environment']).code === 0;
+	}
+
+	run([program, ...args]: readonly string[]): Ran {
+		try {
+			execFileSync(program!, args, {
+				env: this.env as NodeJS.ProcessEnv,
+				stdio: ['ignore', 'ignore', 'pipe'],
+				encoding: 'utf8',
+				timeout: 120_000,
+				windowsHide: true,
+			});
+			return { code: 0, said: '' };
+		} catch (error) {
+			const { status, stderr, message } = error as Error & {
+				status?: number | null;
+				stderr?: string;
+			};
+			const lines = (stderr || message).trim().split('\n');
+			return { code: status ?? 127, said: lines.at(-1)!.slice(0, 300) };
+		}
+	}
+
+	/** Of a user of this machine; undefined when there is none of this name. */
+	account(name: string): Owner | undefined {
+		if (this.platform === 'win32') return undefined;
+		const entry = this.#entry(name);
+		if (entry === undefined) return undefined;
+		return { uid: Number(entry[2]), gid: Number(entry[3]), home: entry[5] ?? '' };
+	}
+
+	#entry(name: string): string[] | undefined {
+		const ask = (command: string, args: string[]) => {
+			try {
+				return execFileSync(command, args, {
+					env: this.env as NodeJS.ProcessEnv,
+					stdio: ['ignore', 'pipe', 'ignore'],
+					encoding: 'utf8',
+				}).trim();
+			} catch {
+				return undefined; // there is none, or no such command
+			}
+		};
+		if (this.platform === 'darwin') {
+			const number = (flag: string) => ask('id', [flag, name]);
+			const uid = number('-u');
+			return uid === undefined ? undefined : [name, '', uid, number('-g') ?? uid];
+		}
+		return ask('getent', ['passwd', name])?.split(':');
+	}
+
+	read(path: string): string | undefined {
+		try {
+			return readFileSync(path, 'utf8');
+		} catch (error) {
+			if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+			throw error;
+		}
+	}
+
+	has(path: string): boolean {
+		return existsSync(path);
+	}
+
+	/** True when it was not there, or was another one. */
+	folder(path: string, mode: number, owner?: Owner): boolean {
+		const isNew = mkdirSync(path, { recursive: true, mode }) !== undefined;
+		if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+		if (this.platform !== 'win32' && (isNew || owner !== undefined)) chmodSync(path, mode);
+		return isNew;
+	}
+
+	/** Whole or not at all, and never readable by others for a moment. True when it changed. */
+	write(path: string, bytes: Buffer, mode: number, owner?: Owner): boolean {
+		const same = existsSync(path) && readFileSync(path).equals(bytes);
+		if (!same) {
+			const partial = `${path}.new`;
+			rmSync(partial, { force: true });
+			writeFileSync(partial, bytes, { mode });
+			renameSync(partial, path);
+		}
+		if (this.platform !== 'win32') chmodSync(path, mode);
+		if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+		return !same;
+	}
+
+	/** A file; with `folder` what it stands in, too, when nothing else does. */
+	remove(path: string, folder = false): void {
+		rmSync(path, { force: true });
+		if (!folder) return;
+		try {
+			rmdirSync(dirname(path));
+		} catch {
+			// Others are in it, or it is gone already.
+		}
+	}
+
+	purge(path: string): void {
+		rmSync(path, { recursive: true, force: true });
+	}
+
+	/** Whether this is a folder that an agent made, and not something that a slip of the pen would destroy. */
+	isDataFolder(path: string): boolean {
+		if (!existsSync(path) || parse(path).root === path || path === this.home) return false;
+		if (!lstatSync(path).isDirectory()) return false;
+		return existsSync(join(path, 'identity.json')) || existsSync(join(path, 'journal.db'));
+	}
+
+	/**
+	 * The first folder or file on the way that other users may not enter or read: Node of a version manager
+	 * often lies in somebody's home.
+	 */
+	closedToOthers(path: string): string | undefined {
+		if (this.platform === 'win32') return undefined;
+		const { root } = parse(path);
+		for (let at = path, bits = 0o004; ; at = dirname(at), bits = 0o001) {
+			if ((statSync(at).mode & bits) === 0) return at;
+			if (at === root) return undefined;
+		}
+	}
+}

@@ -1,0 +1,75 @@
+/** The unit for systemd. */
+import type { InstallOrder } from './plan';
+
+export const unitName = 'robot-fleet-agent.service';
+
+/**
+ * Jobs are children of the agent and inherit whatever is taken away here. So by default nothing is but what
+ * comes with a user of its own: a job that may not call sudo or write outside of /home is a surprise at three
+ * in the morning. `--harden` takes more.
+ */
+const hardening = [
+	'NoNewPrivileges=yes',
+	'ProtectSystem=full',
+	'PrivateTmp=yes',
+	'ProtectControlGroups=yes',
+	'ProtectKernelModules=yes',
+	'ProtectKernelTunables=yes',
+	'ProtectKernelLogs=yes',
+	'ProtectClock=yes',
+	'RestrictSUIDSGID=yes',
+	'LockPersonality=yes',
+	'RestrictRealtime=yes',
+];
+
+export function systemdUnit(order: InstallOrder): string {
+	const { scope, account, places, program, data, stopGraceMs, harden } = order;
+	const command = [...program, '--config', places.settings].map(word).join(' ');
+	const lines = [
+		'# Made by: robot-fleet-agent install. It is written anew by the next one;',
+		`# changes of your own belong to: systemctl ${scope === 'user' ? '--user ' : ''}edit robot-fleet-agent`,
+		'[Unit]',
+		'Description=Robot Fleet agent',
+		...(scope === 'system' ? ['Wants=network-online.target', 'After=network-online.target'] : []),
+		'# However often it fails, it is started again.',
+		'StartLimitIntervalSec=0',
+		'',
+		'[Service]',
+		'Type=exec',
+		...(scope === 'system' && account !== undefined ? [`User=${account.name}`] : []),
+		`WorkingDirectory=${path(data)}`,
+		`EnvironmentFile=-${path(places.secrets!)}`,
+		`ExecStart=${command}`,
+		'Restart=always',
+		'RestartSec=5',
+		'# Asked to stop (0) is asked to stay down. Wrong settings (2) and a robot that was removed (3) do not',
+		'# mend by trying again.',
+		'RestartPreventExitStatus=0 2 3',
+		'# Only the agent is stopped: what jobs still run is its own business, and survives an update.',
+		'KillMode=process',
+		`TimeoutStopSec=${Math.ceil(stopGraceMs / 1_000) + 30}`,
+		'# A job that eats all memory ends; the agent that must tell of it does not end with it.',
+		'OOMPolicy=continue',
+		...(harden ? ['# --harden: of the agent and of all its jobs.', ...hardening] : []),
+		...(harden ? [`ReadWritePaths=${path(data)}`] : []),
+		'',
+		'[Install]',
+		`WantedBy=${scope === 'user' ? 'default.target' : 'multi-user.target'}`,
+	];
+	return `${lines.join('\n')}\n`;
+}
+
+/** One word of a command line: `%` and `$` mean something to systemd, and so do quotes. */
+function word(text: string): string {
+	const escaped = text
+		.replaceAll('\\', '\\\\')
+		.replaceAll('"', '\\"')
+		.replaceAll('%', '%%')
+		.replaceAll('$', '$$$$');
+	return /^[\w@+=:,./-]+$/.test(text) ? text : `"${escaped}"`;
+}
+
+/** A path that stands alone: taken as it is to the end of the line. */
+function path(text: string): string {
+	return text.replaceAll('%', '%%');
+}

@@ -1,0 +1,122 @@
+/**
+ * Judges one attempt by what can be seen from outside: what it prints, and the processor time of its whole
+ * tree. Pure: time and pulses come in.
+ *
+ *   starting ──> healthy   it printed within the last ten seconds
+ *                idle      silent, but it computes; or silent for less than the grace
+ *                hanging   silent and at rest for longer than that
+ *                waiting_for_input   at rest behind something that reads like a question
+ *                error_loop          it prints the same error again and again
+ */
+import type { AttemptHealth } from '../../protocol';
+import type { ClassLimits, CommandClass } from '../../kinds/command-class';
+import type { Pulse } from '../drivers/pulse';
+
+/** Printed within this time: healthy. */
+const recentMs = 10_000;
+/** Neither printed nor computed for so long: hanging. */
+export const idleGraceMs = 30_000;
+/** Less than this is a timer that ticks, not work. */
+const busyPercent = 1;
+/** Of the last lines so many are the same error. */
+const lastLines = 40;
+const sameLines = 20;
+/** A flood is sampled: all of it would cost what the job costs. */
+const sampleBytes = 4_096;
+const maxLineLength = 400;
+
+const errorWords =
+	/error|fail|exception|refused|denied|timed? ?out|unreachable|cannot|fatal|panic/i;
+const question =
+	/(password|passphrase|passwort|username|login|pin|otp|token)[^:\n]{0,40}: ?$|[[(](y|yes)\/(n|no)[\])]\s*[:?]? ?$|\?\s*$|(press|hit|enter|type|continue|choose|select)\b[^\n]{0,60}[:.…>] ?$/i;
+
+export class Watch {
+	readonly #class: CommandClass | null;
+	readonly #limits: ClassLimits | undefined;
+	readonly #startedAt: number;
+	#outputAt: number | undefined;
+	#outputBytes = 0;
+	#busyAt: number;
+	#lookedAt: number;
+	#cpuMs: ReadonlyMap<number, number> | undefined;
+	#lines: string[] = [];
+	#line = '';
+
+	constructor(commandClass: CommandClass | null, limits: ClassLimits | undefined, now: number) {
+		this.#class = commandClass;
+		this.#limits = limits;
+		this.#startedAt = this.#busyAt = this.#lookedAt = now;
+	}
+
+	heard(chunk: Uint8Array, now: number): void {
+		this.#outputAt = now;
+		this.#outputBytes += chunk.length;
+		const skipped = chunk.length > sampleBytes;
+		const sample = Buffer.from(skipped ? chunk.subarray(-sampleBytes) : chunk).toString('latin1');
+		const lines = ((skipped ? '' : this.#line) + sample).split(/\r?\n|\r/);
+		this.#line = lines.pop()!.slice(-maxLineLength);
+		// Counters and times differ in every line of a loop.
+		for (const line of lines) this.#lines.push(line.slice(0, maxLineLength).replace(/\d+/g, '#'));
+		this.#lines = this.#lines.slice(-lastLines);
+	}
+
+	/** `pulse` undefined = nobody can tell on this machine. */
+	look(pulse: Pulse | undefined, now: number): AttemptHealth {
+		const cpu = this.#cpuPercent(pulse, now);
+		if (cpu === null || cpu >= busyPercent) this.#busyAt = now;
+		this.#lookedAt = now;
+		const quietMs = now - (this.#outputAt ?? this.#startedAt);
+		const overdue = this.#overdue(quietMs, now);
+		return {
+			state: this.#state(quietMs, now),
+			cpu_percent: cpu,
+			memory_bytes: pulse?.memoryBytes ?? null,
+			processes: pulse?.processes ?? null,
+			quiet_ms: Math.round(quietMs),
+			output_bytes: this.#outputBytes,
+			...(this.#class === null ? {} : { command_class: this.#class }),
+			...(overdue === undefined ? {} : { overdue }),
+		};
+	}
+
+	#state(quietMs: number, now: number): AttemptHealth['state'] {
+		const restMs = now - this.#busyAt;
+		if (this.#inErrorLoop() && quietMs < idleGraceMs) return 'error_loop';
+		if (this.#outputAt !== undefined && quietMs < recentMs) {
+			// What asked a question and rests has said all it will.
+			return restMs > 0 && this.#asks() ? 'waiting_for_input' : 'healthy';
+		}
+		if (this.#asks() && restMs > 0) return 'waiting_for_input';
+		if (this.#outputAt === undefined && now - this.#startedAt < recentMs) return 'starting';
+		return quietMs > idleGraceMs && restMs > idleGraceMs ? 'hanging' : 'idle';
+	}
+
+	#asks(): boolean {
+		return this.#line.trim() !== '' && question.test(this.#line);
+	}
+
+	#inErrorLoop(): boolean {
+		const counts = new Map<string, number>();
+		for (const line of this.#lines) counts.set(line, (counts.get(line) ?? 0) + 1);
+		return [...counts].some(([line, count]) => count >= sameLines && errorWords.test(line));
+	}
+
+	#overdue(quietMs: number, now: number): AttemptHealth['overdue'] {
+		if (this.#limits === undefined) return undefined;
+		if (now - this.#startedAt > this.#limits.totalMs) return 'total';
+		return quietMs > this.#limits.noOutputMs ? 'no_output' : undefined;
+	}
+
+	/** Of one processor, since the last look; null at the first, and where nobody can tell. */
+	#cpuPercent(pulse: Pulse | undefined, now: number): number | null {
+		if (pulse === undefined) return null;
+		const before = this.#cpuMs ?? new Map<number, number>();
+		this.#cpuMs = pulse.cpuMs;
+		const passedMs = now - this.#lookedAt;
+		if (passedMs <= 0) return null;
+		let usedMs = 0;
+		// One by one: what an ended process used must not hide what the others do.
+		for (const [pid, ms] of pulse.cpuMs) usedMs += Math.max(0, ms - (before.get(pid) ?? 0));
+		return Math.round((usedMs / passedMs) * 1_000) / 10;
+	}
+}

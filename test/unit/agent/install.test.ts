@@ -1,0 +1,512 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { apply, StepFailed } from '../../../agent/install/apply';
+import { Machine } from '../../../agent/install/machine';
+import {
+	type InstallOrder,
+	installPlan,
+	placesOf,
+	sentenceOf,
+	type Step,
+	uninstallPlan,
+} from '../../../agent/install/plan';
+import { install, uninstall } from '../../../agent/install/verbs';
+import { readConfig } from '../../../agent/config';
+import { temporaryFolder } from './temporary-folder';
+
+const freshFolder = temporaryFolder();
+
+const orderOf = (more: Partial<InstallOrder> = {}): InstallOrder => {
+	const manager = more.manager ?? 'systemd';
+	const scope = more.scope ?? 'system';
+	return {
+		manager,
+		scope,
+		places: placesOf(manager, scope, { home: '/home/ada', env: {} }),
+		program: ['/usr/bin/node', '/usr/lib/node_modules/robot-fleet-agent/dist/agent.js'],
+		account: { name: 'robot-fleet-agent', exists: false },
+		settings: { server: 'https://fleet.example:8765', slots: '2' },
+		token: 'rf1.id.secret.-',
+		data: '/var/lib/robot-fleet-agent',
+		stopGraceMs: 10_000,
+		harden: false,
+		uid: 501,
+		...more,
+	};
+};
+
+const written = (steps: Step[], ending: string) => {
+	const found = steps.find((step) => step.do === 'write' && step.path.endsWith(ending));
+	if (found?.do !== 'write') throw new Error(`nothing is written to …${ending}`);
+	return found;
+};
+const commands = (steps: Step[]) =>
+	steps.flatMap((step) => (step.do === 'run' ? [step.command.join(' ')] : []));
+
+describe('for systemd', () => {
+	test('the unit stops only the agent, starts it again for ever, and runs it as its own user', () => {
+		const { text, mode } = written(installPlan(orderOf()), '.service');
+		const lines = text.split('\n');
+		expect(mode).toBe(0o644);
+		for (const line of [
+			'User=robot-fleet-agent',
+			'KillMode=process',
+			'Restart=always',
+			'StartLimitIntervalSec=0',
+			'RestartPreventExitStatus=0 2 3',
+			'OOMPolicy=continue',
+			'TimeoutStopSec=40',
+			'WantedBy=multi-user.target',
+			'EnvironmentFile=-/etc/robot-fleet-agent/environment',
+			'ExecStart=/usr/bin/node /usr/lib/node_modules/robot-fleet-agent/dist/agent.js --config /etc/robot-fleet-agent/agent.json',
+		]) {
+			expect(lines).toContain(line);
+		}
+		expect(text).not.toContain('rf1.');
+	});
+
+	test('jobs keep their rights by default, and lose them with --harden', () => {
+		expect(written(installPlan(orderOf()), '.service').text).not.toMatch(
+			/NoNewPrivileges|ProtectSystem|PrivateTmp/,
+		);
+		const hard = written(installPlan(orderOf({ harden: true })), '.service').text;
+		expect(hard).toMatch(/^NoNewPrivileges=yes$/m);
+		expect(hard).toMatch(/^ProtectSystem=full$/m);
+		// V8 writes code and runs it.
+		expect(hard).not.toContain('MemoryDenyWriteExecute');
+	});
+
+	test('the token stands only in a file that its owner alone may read', () => {
+		const steps = installPlan(orderOf());
+		const holding = steps.filter((step) => JSON.stringify(step).includes('rf1.'));
+		expect(holding).toEqual([
+			{
+				do: 'write',
+				path: '/etc/robot-fleet-agent/environment',
+				text: 'API_KEY=rf1.id.secret.-\n',
+				mode: 0o600,
+			},
+		]);
+		expect(steps.map(sentenceOf).join()).not.toContain('rf1.');
+	});
+
+	test('who installs again without a token keeps the one that is there', () => {
+		const steps = installPlan(orderOf({ token: undefined }));
+		expect(steps.some((step) => 'path' in step && step.path.endsWith('environment'))).toBe(false);
+	});
+
+	test('a user of its own is made once, before anything belongs to it', () => {
+		const steps = installPlan(orderOf());
+		expect(steps[0]).toEqual({
+			do: 'make-user',
+			name: 'robot-fleet-agent',
+			home: '/var/lib/robot-fleet-agent',
+		});
+		const again = installPlan(orderOf({ account: { name: 'robot-fleet-agent', exists: true } }));
+		expect(again.some((step) => step.do === 'make-user')).toBe(false);
+	});
+
+	test('a user unit needs no user, and lives in the home of its owner', () => {
+		const steps = installPlan(
+			orderOf({ scope: 'user', account: undefined, data: '/home/ada/.robot-fleet-agent' }),
+		);
+		const unit = written(steps, '.service');
+		expect(unit.path).toBe('/home/ada/.config/systemd/user/robot-fleet-agent.service');
+		expect(unit.text).not.toMatch(/^User=/m);
+		expect(unit.text).toMatch(/^WantedBy=default.target$/m);
+		expect(commands(steps)).toContain('systemctl --user enable robot-fleet-agent.service');
+		expect(commands(steps)).toContain('loginctl enable-linger');
+	});
+
+	const verify = existsSync('/usr/bin/systemd-analyze') ? test : test.skip;
+	verify.each([
+		['as it is', { odd: false, harden: false }],
+		['hardened', { odd: false, harden: true }],
+		['with blanks, dollars and percents in its paths', { odd: true, harden: false }],
+	])('systemd itself finds nothing wrong with the unit, %s', (_, { odd, harden }) => {
+		const folder = freshFolder();
+		// What the unit names has to be there.
+		const home = join(folder, odd ? 'a b%c' : 'plain');
+		mkdirSync(home);
+		const script = join(home, odd ? 'agent $1 "x".js' : 'agent.js');
+		writeFileSync(script, '');
+		const order = orderOf({
+			data: home,
+			harden,
+			program: [process.execPath, script],
+			account: { name: 'root', exists: true },
+			places: { ...orderOf().places, settings: join(home, 'agent.json') },
+		});
+		const unit = join(folder, 'robot-fleet-agent.service');
+		writeFileSync(unit, written(installPlan(order), '.service').text);
+		const { stderr, status } = spawnSync('systemd-analyze', ['verify', '--man=no', unit], {
+			encoding: 'utf8',
+		});
+		// It also grumbles about the other units of this machine.
+		expect(stderr.split('\n').filter((line) => line.includes('robot-fleet-agent'))).toEqual([]);
+		expect(status).toBe(0);
+	});
+});
+
+describe('for launchd', () => {
+	test('the property list keeps it alive, and leaves its jobs alone when it stops', () => {
+		const steps = installPlan(
+			orderOf({ manager: 'launchd', account: { name: 'ada', exists: true } }),
+		);
+		const { path, text } = written(steps, '.plist');
+		expect(path).toBe('/Library/LaunchDaemons/dev.robot-fleet.agent.plist');
+		const value = (key: string) => new RegExp(`<key>${key}</key>\\s*(\\S.*)`).exec(text)?.[1];
+		expect(value('KeepAlive')).toBe('<dict><key>SuccessfulExit</key><false/></dict>');
+		expect(value('AbandonProcessGroup')).toBe('<true/>');
+		expect(value('UserName')).toBe('<string>ada</string>');
+		expect(value('ExitTimeOut')).toBe('<integer>40</integer>');
+		expect(text).not.toContain('rf1.');
+		expect(commands(steps)).toEqual([
+			'launchctl bootout system/dev.robot-fleet.agent',
+			`launchctl bootstrap system ${path}`,
+		]);
+	});
+
+	test('the token is in the settings, which only the user of the agent may read', () => {
+		const steps = installPlan(
+			orderOf({ manager: 'launchd', account: { name: 'ada', exists: true } }),
+		);
+		expect(written(steps, 'agent.json')).toMatchObject({ mode: 0o600, owner: 'ada' });
+		expect(JSON.parse(written(steps, 'agent.json').text)).toMatchObject({
+			token: 'rf1.id.secret.-',
+			server: 'https://fleet.example:8765',
+		});
+	});
+
+	test('what means something in XML is written so that it means nothing', () => {
+		const { text } = written(
+			installPlan(orderOf({ manager: 'launchd', data: '/Users/a&b/<data>' })),
+			'.plist',
+		);
+		expect(text).toContain('<string>/Users/a&amp;b/&lt;data&gt;</string>');
+	});
+});
+
+describe('for Windows', () => {
+	const steps = installPlan(
+		orderOf({
+			manager: 'task-scheduler',
+			account: undefined,
+			program: ['C:\\Program Files\\nodejs\\node.exe', 'C:\\Program Files\\agent\\agent.js'],
+			data: 'C:\\ProgramData\\robot-fleet-agent\\data',
+		}),
+	);
+
+	test('the task starts with the machine, comes back whatever ended it, and is never ended for its age', () => {
+		const { text, encoding } = written(steps, 'task.xml');
+		expect(encoding).toBe('utf16le');
+		expect(text).toContain('<BootTrigger>');
+		expect(text).toContain('<Interval>PT5M</Interval>');
+		expect(text).toContain('<MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>');
+		expect(text).toContain('<ExecutionTimeLimit>PT0S</ExecutionTimeLimit>');
+		expect(text).toContain('<UserId>S-1-5-19</UserId>');
+		expect(text).toContain('<Command>C:\\Program Files\\nodejs\\node.exe</Command>');
+		expect(text).toContain(
+			'<Arguments>&quot;C:\\Program Files\\agent\\agent.js&quot; --config C:\\ProgramData\\robot-fleet-agent\\agent.json</Arguments>',
+		);
+	});
+
+	test('its folder is closed to other users before the token is in it', () => {
+		const closed = steps.findIndex((step) => step.do === 'run' && step.command[0] === 'icacls');
+		const secret = steps.findIndex((step) => JSON.stringify(step).includes('rf1.'));
+		expect(closed).toBeGreaterThan(-1);
+		expect(secret).toBeGreaterThan(closed);
+	});
+
+	test('for one user it needs no administrator and starts when they log in', () => {
+		const own = installPlan(
+			orderOf({ manager: 'task-scheduler', scope: 'user', account: undefined }),
+		);
+		expect(written(own, 'task.xml').text).toContain('<LogonTrigger>');
+		expect(commands(own).some((line) => line.startsWith('icacls'))).toBe(false);
+	});
+});
+
+test('uninstalling keeps the data folder, and takes it and the user made for it only when told to', () => {
+	const base = {
+		manager: 'systemd',
+		scope: 'system',
+		places: orderOf().places,
+		data: '/var/lib/robot-fleet-agent',
+		madeUser: 'robot-fleet-agent',
+		uid: 0,
+	} as const;
+	const keeps = uninstallPlan({ ...base, purge: false });
+	expect(keeps.some((step) => step.do === 'purge')).toBe(false);
+	expect(commands(keeps)[0]).toBe('systemctl disable --now robot-fleet-agent.service');
+	expect(commands(keeps).some((line) => line.includes('userdel'))).toBe(false);
+	const purges = uninstallPlan({ ...base, purge: true });
+	expect(purges).toContainEqual({ do: 'purge', path: '/var/lib/robot-fleet-agent' });
+	expect(commands(purges)).toContain('userdel robot-fleet-agent');
+	// While the unit is there another try goes on: it is the last file to go.
+	const files = keeps.flatMap((step) => (step.do === 'remove' ? [step.path] : []));
+	expect(files.at(-1)).toBe(orderOf().places.service);
+});
+
+/** A machine whose service manager writes down what it is told; all files are real, below one folder. */
+function machineWith(programs: Record<string, string>, more: Record<string, string> = {}) {
+	const folder = freshFolder();
+	const bin = join(folder, 'bin');
+	mkdirSync(bin);
+	const calls = join(folder, 'calls');
+	writeFileSync(calls, '');
+	for (const [name, body] of Object.entries(programs)) {
+		writeFileSync(join(bin, name), `#!/bin/sh\necho "${name} $*" >> "$CALLS"\n${body}\n`);
+		chmodSync(join(bin, name), 0o755);
+	}
+	const home = join(folder, 'home');
+	mkdirSync(home);
+	const machine = new Machine({
+		PATH: `${bin}:/usr/bin:/bin`,
+		HOME: home,
+		CALLS: calls,
+		...more,
+	});
+	return {
+		machine,
+		home,
+		calls: () => readFileSync(calls, 'utf8').trim().split('\n').filter(Boolean),
+		forget: () => writeFileSync(calls, ''),
+	};
+}
+
+function said() {
+	const lines = { out: '', err: '' };
+	return {
+		lines,
+		terminal: {
+			out: (text: string) => void (lines.out += text),
+			err: (text: string) => void (lines.err += text),
+		},
+	};
+}
+
+const onLinux = process.platform === 'linux' ? describe : describe.skip;
+
+onLinux('on this machine', () => {
+	const unit = '.config/systemd/user/robot-fleet-agent.service';
+	const settings = '.config/robot-fleet-agent/agent.json';
+	const secrets = '.config/robot-fleet-agent/environment';
+
+	function installing(
+		{ machine }: { machine: Machine },
+		flags: Record<string, unknown> = {},
+		env: Record<string, string> = {},
+	) {
+		const configured = readConfig(
+			{ server: 'http://127.0.0.1:8765', slots: '2', ...flags },
+			env,
+			() => '',
+		);
+		if (!configured.ok) throw new Error(configured.mistakes.join());
+		const { lines, terminal } = said();
+		const code = install({
+			flags: { user: true, ...flags },
+			config: configured.config,
+			said: configured.said,
+			program: [process.execPath, '/opt/agent.js'],
+			machine,
+			terminal,
+		});
+		return { code, ...lines };
+	}
+
+	const servant = { systemctl: 'exit 0', loginctl: 'exit 1' };
+
+	test('installing writes unit, settings and token, starts it, and says where to look', () => {
+		const here = machineWith(servant);
+		const { code, out, err } = installing(here, { token: 'rf1.a.b.-', name: 'r1' });
+		expect({ code, err }).toEqual({ code: 0, err: expect.stringContaining('enable-linger') });
+		expect(out).toContain('robot-fleet-agent status');
+		expect(out).not.toContain('rf1.');
+		expect(JSON.parse(readFileSync(join(here.home, settings), 'utf8'))).toEqual({
+			server: 'http://127.0.0.1:8765',
+			name: 'r1',
+			slots: '2',
+			data: join(here.home, '.robot-fleet-agent'),
+		});
+		expect(readFileSync(join(here.home, secrets), 'utf8')).toBe('API_KEY=rf1.a.b.-\n');
+		expect(statSync(join(here.home, secrets)).mode & 0o777).toBe(0o600);
+		expect(here.calls()).toEqual([
+			'systemctl --user show-environment',
+			'systemctl --user daemon-reload',
+			'systemctl --user enable robot-fleet-agent.service',
+			'systemctl --user restart robot-fleet-agent.service',
+			'systemctl --user start robot-fleet-agent.service',
+			'loginctl enable-linger',
+		]);
+	});
+
+	test('what it writes the agent reads back as the same settings', () => {
+		const here = machineWith(servant);
+		const flags = { token: 'rf1.a.b.-', label: ['os=linux', 'site=b'], capability: ['gpu'] };
+		installing(here, flags, { HEARTBEAT_INTERVAL: '7' });
+		const read = readConfig({ config: join(here.home, settings) }, {}, (path) =>
+			readFileSync(path, 'utf8'),
+		);
+		expect(read).toMatchObject({
+			ok: true,
+			config: {
+				server: 'http://127.0.0.1:8765',
+				labels: { os: 'linux', site: 'b' },
+				capabilities: ['gpu'],
+				slots: 2,
+				heartbeatMs: 7_000,
+				token: undefined,
+			},
+		});
+	});
+
+	test('installing again with the same settings restarts nothing; with others it does', () => {
+		const here = machineWith(servant);
+		installing(here, { token: 'rf1.a.b.-' });
+		here.forget();
+		expect(installing(here).code).toBe(0);
+		expect(here.calls().some((call) => call.includes(' restart '))).toBe(false);
+		expect(readFileSync(join(here.home, secrets), 'utf8')).toBe('API_KEY=rf1.a.b.-\n');
+		here.forget();
+		expect(installing(here, { slots: '3' }).code).toBe(0);
+		expect(here.calls().some((call) => call.includes(' restart '))).toBe(true);
+	});
+
+	test('a dry run shows the files and commands, hides the token, and touches nothing', () => {
+		const here = machineWith(servant);
+		const { code, out } = installing(here, { token: 'rf1.a.b.-', dryRun: true });
+		expect(code).toBe(0);
+		expect(out).toContain(`write ${join(here.home, unit)}`);
+		expect(out).toContain('| KillMode=process');
+		expect(out).toContain('systemctl --user enable robot-fleet-agent.service');
+		expect(out).not.toContain('rf1.');
+		expect(existsSync(join(here.home, '.config'))).toBe(false);
+		expect(here.calls()).toEqual([]);
+	});
+
+	test('without systemd it is one sentence, and nothing is touched', () => {
+		const here = machineWith({ systemctl: 'exit 1' });
+		const { code, err } = installing(here, { token: 'rf1.a.b.-' });
+		expect(code).toBe(2);
+		expect(err.trim().split('\n')).toEqual([expect.stringMatching(/^No systemd serves/)]);
+		expect(existsSync(join(here.home, '.config'))).toBe(false);
+	});
+
+	test('a new robot without a token is told where to get one', () => {
+		const { code, err } = installing(machineWith(servant));
+		expect(code).toBe(2);
+		expect(err).toContain('robot-fleet token create');
+	});
+
+	test('a step that fails is one sentence with the command, and the next try goes on', () => {
+		const broken = machineWith({ systemctl: 'test "$2" != enable || { echo no >&2; exit 1; }' });
+		const { code, err } = installing(broken, { token: 'rf1.a.b.-' });
+		expect(code).toBe(1);
+		expect(err).toBe(
+			'Could not start it with the machine: systemctl --user enable robot-fleet-agent.service: no.\n',
+		);
+		writeFileSync(join(broken.home, '../bin/systemctl'), '#!/bin/sh\nexit 0\n');
+		expect(installing(broken).code).toBe(0);
+	});
+
+	function uninstalling({ machine }: { machine: Machine }, flags: Record<string, unknown> = {}) {
+		const { lines, terminal } = said();
+		const code = uninstall({ flags: { user: true, ...flags }, machine, terminal });
+		return { code, ...lines };
+	}
+
+	test('uninstalling removes what installing made, keeps the data, and is harmless when repeated', () => {
+		const here = machineWith(servant);
+		installing(here, { token: 'rf1.a.b.-' });
+		const data = join(here.home, '.robot-fleet-agent');
+		writeFileSync(join(data, 'identity.json'), '{}');
+		expect(uninstalling(here)).toMatchObject({ code: 0, err: '' });
+		for (const file of [unit, settings, secrets]) {
+			expect(existsSync(join(here.home, file))).toBe(false);
+		}
+		expect(existsSync(join(data, 'identity.json'))).toBe(true);
+		const again = uninstalling(here);
+		expect(again).toEqual({
+			code: 0,
+			out: 'not installed; there is nothing to remove\n',
+			err: '',
+		});
+	});
+
+	test('a purge is shown first, and done only with --yes', () => {
+		const here = machineWith(servant);
+		installing(here, { token: 'rf1.a.b.-' });
+		const data = join(here.home, '.robot-fleet-agent');
+		writeFileSync(join(data, 'identity.json'), '{}');
+		const asked = uninstalling(here, { purge: true });
+		expect(asked.code).toBe(2);
+		expect(asked.out).toContain(`remove ${data} with all that is in it`);
+		expect(asked.err).toContain('--yes');
+		expect(existsSync(join(here.home, unit))).toBe(true);
+		expect(uninstalling(here, { purge: true, yes: true }).code).toBe(0);
+		expect(existsSync(data)).toBe(false);
+	});
+
+	test('a purge never removes a folder that no agent made', () => {
+		const here = machineWith(servant);
+		installing(here, { token: 'rf1.a.b.-', data: here.home });
+		const { code, err } = uninstalling(here, { purge: true, yes: true });
+		expect(code).toBe(2);
+		expect(err).toContain('does not look like the data folder');
+		expect(existsSync(join(here.home, unit))).toBe(true);
+	});
+});
+
+onLinux('files for the whole machine', () => {
+	const asRoot = process.getuid?.() === 0 ? test : test.skip;
+
+	asRoot('belong to the user that the agent runs as, and to nobody else', () => {
+		const folder = freshFolder();
+		const { machine } = machineWith({ systemctl: 'exit 0' });
+		const places = {
+			service: join(folder, 'systemd/robot-fleet-agent.service'),
+			settings: join(folder, 'etc/agent.json'),
+			secrets: join(folder, 'etc/environment'),
+			data: join(folder, 'data'),
+		};
+		apply(
+			installPlan(
+				orderOf({ places, data: places.data, account: { name: 'nobody', exists: true } }),
+			),
+			machine,
+		);
+		const nobody = Number(execFileSync('id', ['-u', 'nobody'], { encoding: 'utf8' }));
+		const shown = (path: string) => {
+			const { mode, uid } = statSync(path);
+			return [(mode & 0o777).toString(8), uid];
+		};
+		expect(shown(places.data)).toEqual(['700', nobody]);
+		expect(shown(places.settings)).toEqual(['600', nobody]);
+		expect(shown(places.secrets)).toEqual(['600', 0]);
+		expect(shown(places.service)).toEqual(['644', 0]);
+	});
+
+	test('a user that cannot be made ends it before anything is written', () => {
+		const folder = freshFolder();
+		const { machine } = machineWith({ useradd: 'echo "useradd: no room" >&2; exit 1' });
+		const data = join(folder, 'data');
+		const account = { name: 'nobody-has-this-name', exists: false };
+		expect(() => apply(installPlan(orderOf({ data, account })), machine)).toThrow(StepFailed);
+		expect(existsSync(data)).toBe(false);
+	});
+
+	test('a Node in somebody’s closed home is found out before anything is made', () => {
+		const folder = freshFolder();
+		const home = join(folder, 'closed');
+		mkdirSync(join(home, 'node/bin'), { recursive: true });
+		writeFileSync(join(home, 'node/bin/node'), '', { mode: 0o755 });
+		chmodSync(folder, 0o755);
+		chmodSync(home, 0o700);
+		expect(new Machine({}).closedToOthers(join(home, 'node/bin/node'))).toBe(home);
+		chmodSync(home, 0o755);
+		expect(new Machine({}).closedToOthers(join(home, 'node/bin/node'))).not.toBe(home);
+	});
+});
