@@ -151,7 +151,7 @@ describe('an upgrade', () => {
 	const copies = () =>
 		readdirSync(folder)
 			.filter((name) => name.includes('before'))
-			.sort();
+			.sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
 	beforeEach(() => (folder = makeFolder()));
 	afterEach(() => rmSync(folder, { recursive: true }));
 
