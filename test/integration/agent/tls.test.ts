@@ -256,7 +256,7 @@ describe('an identity that is in use, or belongs, elsewhere', () => {
 			await anew.untilPrinted(/enrolling anew/);
 			hub.refuseHello = undefined;
 			await hub.until('another identity', () => identity().privateKey !== before.privateKey);
-			expect(hub.enrolments).toBe(2);
+			await hub.until('a second enrolment', () => hub.enrolments === 2);
 		},
 	);
 
