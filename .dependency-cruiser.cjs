@@ -2,7 +2,7 @@
  * Who may import whom; type imports count. The picture is in docs/architecture.md.
  *
  *   protocol ← kinds ← dispatcher/core ← store ← engine ← server ← dispatcher/{startup,main,embed}
- *   protocol ← kinds ← agent/drivers ← agent/executors ← agent
+ *   protocol ← kinds ← agent/drivers ← agent/keeper ← agent/executors ← agent
  *   protocol ← client ← nodes, dispatcher/cli
  */
 const room = (name, path, may) => ({
@@ -39,11 +39,16 @@ module.exports = {
 			'dispatcher/package.json',
 		]),
 		room('drivers', 'agent/drivers/', ['protocol/', 'kinds/', 'agent/clock']),
+		room('keeper', 'agent/keeper/', [
+			'protocol/',
+			'agent/drivers/',
+			'agent/(clock|echo|spool|tail)',
+		]),
 		room('executors', 'agent/executors/', [
 			'protocol/',
 			'kinds/',
-			'agent/drivers/',
-			'agent/(clock|tail)',
+			'agent/(drivers|keeper)/',
+			'agent/(clock|spool|tail)',
 		]),
 		room('agent', 'agent/', ['protocol/', 'kinds/']),
 		room('dispatcher', 'dispatcher/', ['protocol/', 'kinds/', 'client/']),

@@ -4,7 +4,7 @@
  *   dist/                 n8n-nodes-robot-fleet: nodes and credentials by tsc, icons and codex copied
  *   dist/embedded/        the whole service as one file, for n8n to host
  *   dispatcher/dist/      robot-fleet
- *   agent/dist/           robot-fleet-agent
+ *   agent/dist/           robot-fleet-agent, and the keeper of its jobs as a file of its own
  *
  * Each target is built beside and renamed into place, so that a program that runs from `dist` never
  * sees half of it.
@@ -58,8 +58,11 @@ const embedded = () =>
 	bundle('dispatcher/embed.ts', 'dist/embedded/service.js', { minify: true, keepNames: true });
 const service = () => program('dispatcher/main.ts', 'dispatcher/dist/robot-fleet.js');
 const agent = () => program('agent/main.ts', 'agent/dist/agent.js');
+/** Terminals are native code, which an installation may do without. */
+const keeper = () =>
+	bundle('agent/keeper/main.ts', 'agent/dist/keeper.js', { external: ['@lydell/node-pty'] });
 
 /** All that runs without n8n: what the tests of whole programs need. */
-exports.programs = parallel(service, agent, embedded);
-exports.build = series(clean, parallel(nodes, assets, embedded, service, agent));
+exports.programs = parallel(service, agent, keeper, embedded);
+exports.build = series(clean, parallel(nodes, assets, embedded, service, agent, keeper));
 exports.default = exports.build;

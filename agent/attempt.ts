@@ -14,6 +14,7 @@ import {
 	type JobAssignment,
 	type JobResultMessage,
 	limits,
+	type OutputLengths,
 	type ResultAck,
 	type Variables,
 	type Verdict,
@@ -27,13 +28,15 @@ import type { ExitRecord, Journal, Trace } from './journal';
 import type { Line } from './link';
 import type { Log } from './log';
 import { Outflow } from './outflow';
-import type { AttemptSpool, Spool } from './spool';
+import type { AttemptSpool, Spool, SpoolState } from './spool';
 import { Tail } from './tail';
 import type { Watched, Watching } from './watcher/watching';
 import type { Window } from './window';
 
 /** When the disk refuses the exit record: it is kept in memory and tried again. */
 const journalRetryMs = 5_000;
+/** Looked at in one go. */
+const lookBytes = 64 * 1024;
 
 export interface AttemptTools {
 	journal: Journal;
@@ -78,6 +81,13 @@ export class Attempt {
 	#resultTaken = false;
 	#resultTicks = 0;
 	#lastOutputAt = 0;
+	/** Somebody else writes the spool, or did. */
+	#outputKept = false;
+	/** How far what was written has been looked at, and the looking. */
+	readonly #seen: OutputLengths = { stdout: 0, stderr: 0 };
+	#looked: Promise<void> = Promise.resolve();
+	#looksBehind = false;
+	#executor: Executor | undefined;
 
 	/** With `exit` for one that has ended in an earlier life of this agent. */
 	constructor(
@@ -126,7 +136,10 @@ export class Attempt {
 	 */
 	async run(executor: Executor): Promise<boolean> {
 		const { job_id, epoch } = this.assignment;
-		await this.#journal.start(this.assignment, this.#trace.mark, this.#startedAt);
+		this.#executor = executor;
+		await executor.prepare?.();
+		const { mark, birth } = this.#trace;
+		await this.#journal.start(this.assignment, mark, this.#startedAt, birth);
 		if (this.#revoked) {
 			await this.#journal.never(job_id, epoch);
 			return false;
@@ -137,17 +150,15 @@ export class Attempt {
 		return true;
 	}
 
-	/** For an attempt of an earlier life of this agent: it has its exit record, or nobody knows. */
+	/**
+	 * For an attempt of an earlier life of this agent: it has its exit record, or somebody kept it while we
+	 * were away, or nobody knows.
+	 */
 	async resume(executor: Executor | undefined): Promise<void> {
+		this.#executor = executor;
 		this.#phase = this.#exit === null ? 'running' : 'ended';
-		if (this.#exit !== null) return;
-		await this.#recallTails();
-		await this.#finish(
-			lostSight(
-				'The agent ended while the job ran, so nobody can know how far it came; what was left of it has been stopped.',
-				await this.#cleanUp(executor),
-			),
-		);
+		if (this.#exit !== null) return this.#settled();
+		await this.#finish((await this.#rejoin(executor)) ?? (await this.#giveUp(executor)));
 	}
 
 	/** Only the first reason counts. */
@@ -242,13 +253,41 @@ export class Attempt {
 	}
 
 	async #execute(executor: Executor): Promise<Outcome> {
-		const done = new AbortController();
-		this.#watchTime(done.signal);
-		this.#watched = this.#watching?.begin(this.assignment, this.#trace.mark, (health) =>
-			this.#look(health),
-		);
+		this.#watch();
+		return await this.#timed(executor, 0, executor.run(this.assignment.spec, this.#context()));
+	}
+
+	/** Undefined when nobody kept it. */
+	async #rejoin(executor: Executor | undefined): Promise<Outcome | undefined> {
 		try {
-			return await executor.run(this.assignment.spec, this.#context());
+			this.#watch();
+			const rejoined = await executor?.rejoin?.(this.assignment.spec, this.#context(), this.#trace);
+			if (rejoined === undefined) {
+				this.#watched?.end();
+				return undefined;
+			}
+			this.#log.info(this.#names(), 'job taken up again');
+			return await this.#timed(executor!, rejoined.ageMs, rejoined.outcome);
+		} catch (error) {
+			this.#watched?.end();
+			this.#log.error({ err: error, ...this.#names() }, 'job cannot be taken up again');
+			return undefined;
+		}
+	}
+
+	async #giveUp(executor: Executor | undefined): Promise<Outcome> {
+		this.#outputKept = true;
+		return lostSight(
+			'The agent ended while the job ran and nobody kept it, so nobody can know how far it came; what was left of it has been stopped.',
+			await this.#cleanUp(executor),
+		);
+	}
+
+	async #timed(executor: Executor, ageMs: number, outcome: Promise<Outcome>): Promise<Outcome> {
+		const done = new AbortController();
+		this.#watchTime(ageMs, done.signal);
+		try {
+			return await outcome;
 		} catch (error) {
 			this.#log.error({ err: error, ...this.#names() }, 'executor failed');
 			// It may have started, so this is no `infrastructure`: that would be run again.
@@ -282,26 +321,34 @@ export class Attempt {
 		return {
 			jobId: job_id,
 			attempt,
+			epoch,
 			mark: this.#trace.mark,
 			variables: variables as Variables,
 			signal: this.#stop.signal,
 			hurry: this.#hurry.signal,
-			output: async (stream, printed) => {
-				const chunk = this.interaction.pass(stream, printed);
+			output: async (stream, chunk) => {
+				this.interaction.saw(stream, chunk);
 				this.#lastOutputAt = this.#clock.monotonic();
 				this.#watched?.heard(chunk);
 				this.#tails[stream].push(chunk);
 				await this.#spool.append(stream, chunk);
 				this.#outflow.grew(chunk.length);
 			},
-			report: (step) => this.interaction.report(step),
+			outputKept: (state) => this.#outputIs(state),
 			takesInput: (port) => this.interaction.open(port),
+			report: (step) => this.interaction.report(step),
 			started: (pid, birth) => {
 				this.#watched?.started(pid);
 				this.#journal.noteProcess(job_id, epoch, pid, birth);
 			},
 			sleep: (ms, signal) => this.#clock.sleep(ms, signal),
 		};
+	}
+
+	#watch(): void {
+		this.#watched = this.#watching?.begin(this.assignment, this.#trace.mark, (health) =>
+			this.#look(health),
+		);
 	}
 
 	#look(health: AttemptHealth): void {
@@ -313,12 +360,55 @@ export class Attempt {
 		}
 	}
 
+	/** The keeper has written so much: it is looked at for markers and questions, and sent on. */
+	#outputIs(state: Partial<SpoolState>): void {
+		const before = total(this.#spool.lengths);
+		this.#outputKept = true;
+		this.#spool.follow(state);
+		const more = total(this.#spool.lengths) - before;
+		if (more <= 0) return;
+		this.#lastOutputAt = this.#clock.monotonic();
+		this.#outflow.grew(more);
+		if (this.#looksBehind) return;
+		this.#looksBehind = true;
+		this.#looked = this.#lookAtOutput();
+	}
+
+	/** From where the last look ended, a piece at a time: a flood waits on disk, not in memory. */
+	async #lookAtOutput(): Promise<void> {
+		try {
+			for (let behind = true; behind;) {
+				behind = false;
+				for (const stream of streams) {
+					const from = this.#seen[stream];
+					const length = this.#spool.lengths[stream] - from;
+					if (length <= 0) continue;
+					const { offset, data } = await this.#spool.read(
+						stream,
+						from,
+						Math.min(length, lookBytes),
+					);
+					this.#seen[stream] = offset + data.length;
+					// A hole at the end, so far.
+					if (data.length === 0) continue;
+					this.#watched?.heard(data);
+					this.interaction.saw(stream, data);
+					behind = true;
+				}
+			}
+		} catch (error) {
+			this.#log.error({ err: error, ...this.#names() }, 'output cannot be read from the spool');
+		} finally {
+			this.#looksBehind = false;
+		}
+	}
+
 	/** Limits run on the monotonic clock of this machine, from the start of the work. */
-	#watchTime(done: AbortSignal): void {
+	#watchTime(ageMs: number, done: AbortSignal): void {
 		const { run_ms, silence_ms, grace_ms } = this.assignment.timeouts;
 		this.#lastOutputAt = this.#clock.monotonic();
 		if (run_ms !== undefined && run_ms !== null) {
-			void this.#clock.sleep(run_ms, done).then((over) => {
+			void this.#clock.sleep(Math.max(0, run_ms - ageMs), done).then((over) => {
 				if (over) this.stop({ why: 'run_timeout', graceMs: grace_ms });
 			});
 		}
@@ -336,11 +426,17 @@ export class Attempt {
 		}
 	}
 
-	async #recallTails(): Promise<void> {
+	/** Of streams that somebody else wrote, and that are not among `known`. */
+	async #recallTails(known: Partial<Record<Stream, Buffer>> = {}): Promise<void> {
 		try {
 			for (const stream of streams) {
 				const tail = this.#tails[stream];
 				const length = this.#spool.lengths[stream];
+				if (known[stream] !== undefined) {
+					tail.push(known[stream]);
+					tail.total = length;
+					continue;
+				}
 				const from = Math.max(0, length - limits.maxTailBytes);
 				for (let at = from; at < length;) {
 					const { offset, data } = await this.#spool.read(stream, at, length - at);
@@ -363,8 +459,13 @@ export class Attempt {
 			// It ran, whatever the disk says of its output: the end must be told, and never as a refusal.
 			this.#log.error({ err: error, ...this.#names() }, 'spool cannot be closed');
 		}
+		await this.#looked;
 		const told = this.interaction.end();
-		const exit = this.#exitRecord(outcome, told, await this.#digests());
+		if (this.#outputKept) {
+			if (outcome.kept === undefined) this.#spool.recollect();
+			await this.#recallTails(outcome.kept?.tails);
+		}
+		const exit = this.#exitRecord(outcome, told, outcome.kept ?? (await this.#digests()));
 		const { job_id, epoch } = this.assignment;
 		for (;;) {
 			try {
@@ -378,8 +479,14 @@ export class Attempt {
 		}
 		this.#exit = exit;
 		this.#phase = 'ended';
+		this.#settled();
 		this.#log.info({ ...this.#names(), state: exit.state, cause: exit.cause }, 'job ended');
 		this.tellResult();
+	}
+
+	#settled(): void {
+		const { job_id, epoch } = this.assignment;
+		this.#executor?.settled?.({ jobId: job_id, epoch });
 	}
 
 	/** Of what there is to deliver; without one the service takes a stream as it comes. */
@@ -393,13 +500,13 @@ export class Attempt {
 				this.#log.error({ err: error, ...this.#names() }, 'output cannot be read from the spool');
 			}
 		}
-		return Object.keys(sha256).length > 0 ? { sha256 } : {};
+		return { sha256 };
 	}
 
 	#exitRecord(
 		outcome: Outcome,
 		told: ReturnType<Interaction['end']>,
-		digests: Pick<ExitRecord, 'sha256'>,
+		{ sha256 = {} }: Pick<ExitRecord, 'sha256'>,
 	): ExitRecord {
 		const end = outcome.end === 'stopped' ? endOf(this.#stop.signal.reason as Stop) : undefined;
 		const holes: ExitRecord['holes'] = {};
@@ -413,7 +520,7 @@ export class Attempt {
 			cause: end?.cause ?? outcome.cause,
 			output: this.#spool.lengths,
 			...(cut ? { holes } : {}),
-			...digests,
+			...(Object.keys(sha256).length > 0 ? { sha256 } : {}),
 			result: {
 				exit_code: outcome.exitCode,
 				signal: outcome.signal,
@@ -421,7 +528,10 @@ export class Attempt {
 				stderr: this.#tails.stderr.text,
 				truncated: this.#tails.stdout.cut || this.#tails.stderr.cut || cut,
 				outputs: { ...told.outputs, ...outcome.outputs },
-				duration_ms: Math.max(0, Math.round(this.#clock.now() - this.#startedAt)),
+				duration_ms: Math.max(
+					0,
+					Math.round(outcome.kept?.ranMs ?? this.#clock.now() - this.#startedAt),
+				),
 				error: end === undefined ? outcome.error : { type: end.cause, message: end.message },
 				process_gone: outcome.processGone,
 				...(told.logs.length > 0 ? { logs: told.logs } : {}),
@@ -433,6 +543,10 @@ export class Attempt {
 		const { job_id, attempt, epoch } = this.assignment;
 		return { job: job_id, attempt, epoch };
 	}
+}
+
+function total({ stdout, stderr }: OutputLengths): number {
+	return stdout + stderr;
 }
 
 interface End {

@@ -29,6 +29,7 @@ const withSettings = (command: Command): Command =>
 		.option('--ca <file>', 'certificate of the authority that vouches for the service')
 		.option('--insecure', 'allow plain http to another machine')
 		.option('--stop-grace <seconds>', 'how long running jobs may go on after SIGTERM (default: 10)')
+		.option('--leave-jobs', 'SIGTERM ends the agent at once, running jobs go on without it')
 		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default: 64)')
 		.option('--reserve <MiB>', 'free disk that output leaves alone (default: 16)')
 		.option('--facts-interval <minutes>', 'how often to look at the machine again (default: 60)')
@@ -37,8 +38,12 @@ const withSettings = (command: Command): Command =>
 const sources = `
 A setting is taken from its flag, else from the environment (SERVER_URL, API_KEY,
 HEARTBEAT_INTERVAL, LOG_LEVEL, and ROBOT_FLEET_AGENT_NAME, _LABELS, _CAPABILITIES, _SLOTS,
-_DATA, _CONFIG, _FINGERPRINT, _CA, _INSECURE, _STOP_GRACE, _MAX_OUTPUT, _RESERVE, _FACTS_INTERVAL), else from
-the --config file.`;
+_DATA, _CONFIG, _FINGERPRINT, _CA, _INSECURE, _STOP_GRACE, _LEAVE_JOBS, _MAX_OUTPUT, _RESERVE, _FACTS_INTERVAL),
+else from the --config file.
+
+Jobs are kept by a small process of their own and outlive the agent: started again, after a
+crash too, it takes them up. To restart it for an update, use --leave-jobs, or send SIGUSR2:
+  $ kill -USR2 $(pgrep -f robot-fleet-agent.*--server)`;
 
 export function readCommandLine(argv: readonly string[]): Asked {
 	let asked: Asked = { verb: 'nothing', code: 0 };

@@ -33,6 +33,8 @@ export interface AgentConfig {
 	/** Longest time between two heartbeats; the service may ask for more of them. */
 	readonly heartbeatMs: number | undefined;
 	readonly stopGraceMs: number;
+	/** SIGTERM ends the agent at once; jobs go on under their keeper. */
+	readonly leaveJobs: boolean;
 	/** Output kept of one job until the service has it. */
 	readonly maxOutputBytes: number;
 	/** Free disk that output leaves alone. */
@@ -56,6 +58,7 @@ export interface Flags {
 	fingerprint?: string;
 	ca?: string;
 	stopGrace?: string;
+	leaveJobs?: boolean;
 	maxOutput?: string;
 	reserve?: string;
 	factsInterval?: string;
@@ -101,6 +104,7 @@ const settings = {
 	ca: { file: 'ca', flag: '--ca', env: 'ROBOT_FLEET_AGENT_CA' },
 	heartbeat: { file: 'heartbeatInterval', env: 'HEARTBEAT_INTERVAL' },
 	stopGrace: { file: 'stopGrace', flag: '--stop-grace', env: 'ROBOT_FLEET_AGENT_STOP_GRACE' },
+	leaveJobs: { file: 'leaveJobs', flag: '--leave-jobs', env: 'ROBOT_FLEET_AGENT_LEAVE_JOBS' },
 	maxOutput: { file: 'maxOutput', flag: '--max-output', env: 'ROBOT_FLEET_AGENT_MAX_OUTPUT' },
 	reserve: { file: 'reserve', flag: '--reserve', env: 'ROBOT_FLEET_AGENT_RESERVE' },
 	factsInterval: {
@@ -171,6 +175,7 @@ export function readConfig(
 	};
 
 	const insecure = readSwitch(pick('insecure', flags.insecure), mistakes);
+	const leaveJobs = readSwitch(pick('leaveJobs', flags.leaveJobs), mistakes);
 	const server = readServer(pick('server', flags.server), insecure, mistakes);
 	const fingerprint = readFingerprint(pick('fingerprint', flags.fingerprint), mistakes);
 	const proxy = server === undefined ? undefined : readProxy(server, env, mistakes);
@@ -231,6 +236,7 @@ export function readConfig(
 			proxy,
 			heartbeatMs: heartbeatS === undefined ? undefined : heartbeatS * 1_000,
 			stopGraceMs: (stopGraceS ?? 10) * 1_000,
+			leaveJobs,
 			maxOutputBytes: bytesOf(maxOutputMiB) ?? limits.maxOutputBytes,
 			reserveBytes: bytesOf(reserveMiB) ?? reserveBytes,
 			factsEveryMs: (factsMinutes ?? 60) * 60_000,

@@ -19,7 +19,6 @@ import {
 } from '../protocol';
 import type { Stream } from '../protocol/frames';
 import type { Clock } from './clock';
-import { EchoGuard } from './echo';
 import type { InputPort, Stop } from './executors/executor';
 import type { Line } from './link';
 import { Markers } from './markers';
@@ -43,7 +42,6 @@ export class Interaction {
 	readonly #over = new AbortController();
 	readonly #markers: Markers;
 	readonly #lastLine = new LastLine();
-	readonly #echo = new EchoGuard();
 	#line: Line | undefined;
 	#port: InputPort | undefined;
 	#have = 0;
@@ -77,13 +75,6 @@ export class Interaction {
 	/** Monotonic. */
 	get typedAt(): number {
 		return this.#typedAt;
-	}
-
-	/** Everything the program prints passes here; answers with what may be kept of it. */
-	pass(stream: Stream, chunk: Uint8Array): Uint8Array {
-		const kept = this.#echo.pass(stream, chunk);
-		this.saw(stream, kept);
-		return kept;
 	}
 
 	/** The program printed this. */
@@ -145,7 +136,6 @@ export class Interaction {
 		this.#markers.finish();
 		if (this.#statusUntold) this.#tellStatus();
 		this.#over.abort();
-		this.#echo.forget();
 		return { outputs: this.#markers.outputs, logs: this.#markers.logs };
 	}
 
@@ -153,13 +143,13 @@ export class Interaction {
 		const port = this.#port;
 		if (port === undefined || this.#over.signal.aborted) return;
 		if (offset === this.#have && this.#state === 'open') {
-			if (this.#prompt?.hidden) this.#echo.typed(data);
+			const secret = this.#prompt?.hidden ?? false;
 			// A word that is still being typed is no answer yet. Before it is written: the program may be quick.
 			if (eof || data.includes(10) || data.includes(13)) {
 				this.#ask(undefined);
 				this.#lastLine.restart();
 			}
-			if (data.length > 0) this.#have = await port.write(offset, data);
+			if (data.length > 0) this.#have = await port.write(offset, data, secret);
 			if (this.#have < offset + data.length) this.#state = 'closed';
 			else if (eof) {
 				await port.end(this.#have);

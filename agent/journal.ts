@@ -37,7 +37,7 @@ export interface Trace {
 	mark: string;
 	/** Null when the agent died before it could write it down. */
 	pid: number | null;
-	/** Tells the process from a later one with the same pid. */
+	/** Tells the process from a later one with the same pid; while there is no pid, the machine's boot. */
 	birth: string | null;
 }
 
@@ -112,8 +112,8 @@ export class Journal {
 		this.#statements = {
 			fate: db.prepare('select fate from attempts where job_id = ? and epoch = ?'),
 			start: db.prepare(
-				`insert into attempts (job_id, epoch, fate, started_at, assignment, mark, start_digest)
-				values (?, ?, 'running', ?, ?, ?, ?)`,
+				`insert into attempts (job_id, epoch, fate, started_at, assignment, mark, birth, start_digest)
+				values (?, ?, 'running', ?, ?, ?, ?, ?)`,
 			),
 			trace: db.prepare(
 				`update attempts set pid = ?, birth = ? where job_id = ? and epoch = ? and fate = 'running'`,
@@ -199,12 +199,17 @@ export class Journal {
 	}
 
 	/** Resolves when it is on disk. Only then may the program be called, or the service be told. */
-	start(assignment: JobAssignment, mark: string, startedAt: number): Promise<void> {
+	start(
+		assignment: JobAssignment,
+		mark: string,
+		startedAt: number,
+		boot: string | null = null,
+	): Promise<void> {
 		const { job_id, epoch } = assignment;
 		const text = JSON.stringify(assignment);
 		const digest = digestOf(job_id, epoch, startedAt, text, mark);
 		return this.#write(() =>
-			this.#statements.start.run(job_id, epoch, startedAt, text, mark, digest),
+			this.#statements.start.run(job_id, epoch, startedAt, text, mark, boot, digest),
 		);
 	}
 

@@ -144,6 +144,21 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	const { latestWord } = await import('./trust');
 	const { wireFeatures } = await import('../protocol');
 	const { Window } = await import('./window');
+	const { Keeper } = await import('./keeper/keeper');
+	const { currentBoot } = await import('./drivers/process');
+
+	const keeper = new Keeper({
+		folder: `${config.data}/keeper`,
+		// A named pipe of Windows has other owners and rights: jobs are children of the agent there.
+		program: process.platform === 'win32' ? undefined : `${__dirname}/keeper.js`,
+		spool: {
+			folder: `${config.data}/spool`,
+			maxBytes: config.maxOutputBytes,
+			reserveBytes: config.reserveBytes,
+		},
+		clock,
+		log,
+	});
 	const { Watching } = await import('./watcher/watching');
 	const { ConditionFile } = await import('./condition');
 
@@ -153,6 +168,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		commandExecutor({
 			env: process.env,
 			secretEnvNames,
+			keeper,
 		}) as import('./executors/executor').Executor,
 	);
 
@@ -167,6 +183,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		log,
 		executors,
 		slots: config.slots,
+		boot: currentBoot(),
 		onChange: () => condition.touch(),
 		onShutdown: (atOnce) => {
 			stop('the service asked for it');
@@ -238,27 +255,36 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	const canRejoin = (why: 'refused' | 'elsewhere'): boolean =>
 		(why === 'refused' ? config.token !== undefined : tokenIsNew) && !everLive && !rejoined;
 
-	const stop = (why: string): void => {
+	const stop = (why: string, leaveJobs = false): void => {
 		if (stopping.signal.aborted) {
 			log.warn({ why }, 'asked again, stopping at once');
 			runner.hurry();
 			return;
 		}
-		log.info({ why, graceMs: config.stopGraceMs }, 'stopping');
+		const leave = leaveJobs && keeper.outlivesUs;
+		log.info({ why, leave, graceMs: config.stopGraceMs }, 'stopping');
 		stopping.abort();
 		void (async () => {
-			await runner.drain(config.stopGraceMs);
-			await runner.delivered(2_000);
+			if (leave) runner.leave();
+			else {
+				await runner.drain(config.stopGraceMs);
+				await runner.delivered(2_000);
+			}
 			await link?.close();
 			drained.resolve();
 		})();
 	};
 	const drained = Promise.withResolvers<void>();
-	for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(name, () => stop(name));
+	for (const name of ['SIGINT', 'SIGHUP'] as const) process.on(name, () => stop(name));
+	process.on('SIGTERM', () => stop('SIGTERM', config.leaveJobs));
+	if (process.platform !== 'win32') process.on('SIGUSR2', () => stop('SIGUSR2', true));
 	// Whoever read our one line may be gone; that must not end the agent.
 	process.stdout.on('error', () => undefined);
 
 	runner.resume();
+	void keeper.sweep(
+		journal.held().map(({ assignment: { job_id, epoch } }) => ({ jobId: job_id, epoch })),
+	);
 	condition.touch();
 	void facts.keepFresh(config.factsEveryMs, clock, stopping.signal);
 	const join = async (token: string): Promise<void> => {
@@ -289,11 +315,13 @@ async function run(flags: import('./config').Flags): Promise<number> {
 			condition.disconnected(error.message);
 			// Nobody will ever take the results, but nothing shall run without an owner either.
 			await runner.drain(0);
+			await keeper.close();
 			journal.close();
 			return 3;
 		} else throw error;
 	}
 	await drained.promise;
+	await keeper.close();
 	condition.ended();
 	journal.close();
 	return 0;

@@ -24,6 +24,8 @@ import type { Crew, Line } from './link';
 export interface RunnerParts extends AttemptTools {
 	slots: number;
 	executors: ReadonlyMap<string, Executor>;
+	/** This running of the machine, if it can be told from others. */
+	boot?: string | null;
 	/** Something came, went or became otherwise. */
 	onChange?(): void;
 	/** The service asked this robot to stop. */
@@ -145,6 +147,12 @@ export class Runner implements Crew {
 		await ended;
 	}
 
+	/** Takes nothing new and says so; what runs goes on without this agent. */
+	leave(): void {
+		this.#stopping = true;
+		this.#line?.send('control', { action: 'goodbye', text: 'the agent leaves, its jobs go on' });
+	}
+
 	/** No time left: kills what runs. `drain` resolves soon after. */
 	hurry(): void {
 		for (const attempt of this.#unended()) {
@@ -185,7 +193,8 @@ export class Runner implements Crew {
 			freeSlots: slots - this.#unended().length,
 		});
 		if (refusal !== undefined) return this.#refuse(assignment, refusal);
-		const trace = { mark: randomBytes(16).toString('hex'), pid: null, birth: null };
+		const mark = randomBytes(16).toString('hex');
+		const trace = { mark, pid: null, birth: this.#parts.boot ?? null };
 		const attempt = new Attempt(assignment, trace, clock.now(), this.#parts);
 		this.#attempts.set(keyOf(assignment), attempt);
 		if (this.#line !== undefined) {

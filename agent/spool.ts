@@ -8,6 +8,9 @@
  * loses pieces from its middle while it prints, so the disk it uses is bounded; where the disk has no
  * room, nothing is written until there is some. Offsets stay true: whatever is not here is a hole. The
  * pipe is never blocked for lack of room. Knows nothing of frames or acknowledgements.
+ *
+ * One writer a stream: the agent, or the keeper that holds the program. Who reads what another one writes
+ * follows what that one says of it.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
@@ -39,6 +42,17 @@ export interface SpoolRecord {
 	output: OutputLengths;
 	holes?: Partial<Record<Stream, Hole[]>>;
 }
+
+/** What a writer has made of one stream. */
+export interface StreamState {
+	length: number;
+	/** Files: first byte and length of each. */
+	pieces: [start: number, length: number][];
+	/** Holes that are not of the limit. */
+	lost: Hole[];
+}
+
+export type SpoolState = Record<Stream, StreamState>;
 
 export interface SpoolPiece {
 	/** Where the data begins: what was asked for, or the end of the hole it lies in. */
@@ -126,6 +140,35 @@ export class AttemptSpool {
 	/** More was produced than is kept: the middle is going. */
 	get overflows(): boolean {
 		return this.#streams.stdout.length + this.#streams.stderr.length > this.#limits.maxBytes;
+	}
+
+	/** For those who read what this one writes. */
+	stateOf(stream: Stream): StreamState {
+		const { length, pieces, lost } = this.#streams[stream];
+		return { length, pieces: pieces.map((piece) => [piece.start, piece.length]), lost };
+	}
+
+	/** Somebody else writes, and says how far that is. Do not append any more. */
+	follow(state: Partial<SpoolState>): void {
+		for (const stream of streams) {
+			const said = state[stream];
+			if (said === undefined) continue;
+			const spool = this.#streams[stream];
+			spool.length = said.length;
+			spool.pieces = said.pieces.map(([start, length]) => ({ start, length }));
+			spool.lost = said.lost;
+			spool.hash = undefined;
+		}
+	}
+
+	/** Who wrote it is gone, and may not have said everything: looks at what lies there. */
+	recollect(): void {
+		for (const stream of streams) this.#streams[stream].pieces = [];
+		this.#recall({
+			output: this.lengths,
+			holes: { stdout: this.#streams.stdout.lost, stderr: this.#streams.stderr.lost },
+			mayBeMore: true,
+		});
 	}
 
 	/** What is not here of a stream, in order. */
@@ -293,7 +336,7 @@ export class AttemptSpool {
 	}
 
 	/** What an earlier life of the agent left. */
-	#recall(record: SpoolRecord | undefined): void {
+	#recall(record: (SpoolRecord & { mayBeMore?: boolean }) | undefined): void {
 		const pattern = new RegExp(`^${this.#name}\\.(stdout|stderr)\\.(\\d+)$`);
 		for (const file of readdirSync(this.#folder)) {
 			const [, stream, start] = pattern.exec(file) ?? [];
@@ -305,7 +348,9 @@ export class AttemptSpool {
 			const spool = this.#streams[stream];
 			spool.pieces.sort((a, b) => a.start - b.start);
 			const last = spool.pieces.at(-1);
-			spool.length = record?.output[stream] ?? (last ? last.start + last.length : 0);
+			const end = last ? last.start + last.length : 0;
+			spool.length = record?.output[stream] ?? end;
+			if (record?.mayBeMore) spool.length = Math.max(spool.length, end);
 			if (spool.length > 0) spool.hash = undefined;
 		}
 		for (const stream of streams) {
@@ -316,7 +361,10 @@ export class AttemptSpool {
 			for (const { from, to } of between(asHoles(there), spool.length)) {
 				for (const part of between(this.holes(stream), to)) {
 					const hole = { from: Math.max(from, part.from), to: part.to };
-					spool.lost = withHole(spool.lost, { ...hole, reason: record ? 'damaged' : 'disk-full' });
+					spool.lost = withHole(spool.lost, {
+						...hole,
+						reason: record && !record.mayBeMore ? 'damaged' : 'disk-full',
+					});
 				}
 			}
 		}

@@ -21,6 +21,11 @@ export class Tail {
 		this.#used += last.length;
 	}
 
+	/** What is remembered. */
+	get bytes(): Buffer {
+		return this.#kept;
+	}
+
 	/** Never begins inside a character; what is not UTF-8 shows as U+FFFD. */
 	get text(): string {
 		return lastText(this.#kept, this.#maxBytes);

@@ -31,9 +31,12 @@ export interface RunningProgram {
 	pid: number;
 	stdin: Writable | null;
 	stdout: Readable;
-	stderr: Readable;
+	/** None in a terminal. */
+	stderr?: Readable;
 	/** The program itself ended; its own children and its pipes may live on. */
 	exit: Promise<ExitStatus>;
+	/** Of one in a terminal. */
+	resize?(size: { columns: number; rows: number }): void;
 }
 
 /** The program was never called. The message is one sentence for people. */
@@ -155,11 +158,13 @@ export function groupOf(trace: { pid: number | null; birth: string | null }): nu
 /** Tells a process from every other that ever had or will have its number. Linux only, else null. */
 export function birthOf(pid: number): string | null {
 	const ticks = hasProc ? readStat(pid)?.startTicks : undefined;
-	return ticks === undefined ? null : `${bootOf()}:${ticks}`;
+	return ticks === undefined ? null : `${currentBoot()}:${ticks}`;
 }
 
 let boot: string | undefined;
-function bootOf(): string {
+/** Tells this running of the machine from all others; null where it cannot be told. */
+export function currentBoot(): string | null {
+	if (!hasProc) return null;
 	return (boot ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
 }
 

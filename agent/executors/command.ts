@@ -1,58 +1,85 @@
 /**
- * Runs a `command`: one program without a shell, or one line of shell text. Output goes out as it
- * comes; an exit code other than 0 is a failure like any other, 75 too (the service knows which ones
+ * Runs a `command`: one program without a shell, or one line of shell text. A keeper holds it, reads what
+ * it prints and knows how it ended; so it goes on when this agent ends, and another one finds it again. An
+ * exit code other than 0 is a failure like any other, 75 too (the service knows which ones
  * are worth a retry). What the program leaves running in the background is left alone, and said
  * (`processGone` false), unless the job is stopped: then the whole pack goes.
  */
 import { homedir } from 'node:os';
-import type { Readable, Writable } from 'node:stream';
 import { type CommandSpec, fillSpec, variableEnvName } from '../../kinds/command';
-import type { Stream } from '../../protocol/frames';
+import { streams } from '../../protocol/frames';
 import {
-	birthOf,
+	currentBoot,
 	groupExists,
 	groupOf,
 	mayLive,
 	type Pack,
 	type Program,
-	type RunningProgram,
 	signalPack,
 	SpawnFailure,
-	startProgram,
 } from '../drivers/process';
+import { type Keeper, KeeperGone, type Ward } from '../keeper/keeper';
+import type { End } from '../keeper/words';
 import type { Executor, InputPort, Outcome, RunContext, Stop } from './executor';
 
-/** A background child may hold the pipe for ever: this long a silence after the exit ends reading. */
-const quietPipeMs = 500;
-/** …and this long in all. */
-const maxDrainMs = 5_000;
 /** How long a kill may take to show. */
 const killShowsMs = 5_000;
+/** Of a terminal, until somebody looks at it. */
+const firstSize = { columns: 80, rows: 24 };
 
 export interface CommandHost {
 	/** The environment a program starts from. Read at every start. */
 	env: Readonly<Record<string, string | undefined>>;
 	/** Names that never reach a program: the agent's own secrets. */
 	secretEnvNames: readonly string[];
+	keeper: Keeper;
+	/** False = interactive programs get plain pipes. */
+	terminals?: boolean;
 }
 
 export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
+	const { keeper } = host;
 	return {
 		kind: 'command',
+
+		prepare: () => keeper.ready(),
 
 		async run(spec, context) {
 			if (context.signal.aborted) return stopped({ exitCode: null, signal: null, gone: true });
 			const filled = fillSpec(spec, context.variables);
-			let program: RunningProgram;
+			const { jobId, epoch } = context;
+			let ward: Ward;
 			try {
-				program = await startProgram(programOf(filled, context, host));
+				const program = programOf(filled, context, host);
+				const interactive = filled.interactive ?? false;
+				const terminal = interactive && host.terminals !== false ? firstSize : undefined;
+				const { stdin } = filled;
+				ward = await keeper.start({ jobId, epoch, program, stdin, terminal, interactive });
 			} catch (error) {
 				if (!(error instanceof SpawnFailure)) throw error;
 				return failed('spawn_error', error.message, { gone: true });
 			}
-			context.started(program.pid, birthOf(program.pid));
-			return await follow(program, filled, context);
+			return await follow(ward, filled, context, keeper);
 		},
+
+		async rejoin(spec, context, trace) {
+			const ward = await keeper.find(context);
+			if (ward !== undefined) {
+				return { ageMs: ward.ageMs, outcome: follow(ward, spec, context, keeper) };
+			}
+			const end = keeper.lastEnd(context);
+			if (end === undefined) {
+				const sameBoot = trace.birth !== null && trace.birth === currentBoot();
+				if (!sameBoot || trace.pid !== null || !keeper.neverStarted(context)) return undefined;
+				const message = 'The agent ended before it called the program, so nothing has started.';
+				const outcome = failed('infrastructure', message, { gone: true });
+				return { ageMs: 0, outcome: Promise.resolve(outcome) };
+			}
+			const pack: Pack = { mark: context.mark, group: null };
+			return { ageMs: end.ranMs, outcome: outcomeOf(end, pack, context) };
+		},
+
+		settled: (attempt) => keeper.settled(attempt),
 
 		async cleanUp(trace, graceMs, context) {
 			const pack: Pack = { mark: trace.mark, group: groupOf(trace) };
@@ -63,47 +90,54 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 	};
 }
 
+/** Rejects with `KeeperGone` when nobody can know how it ended. */
 async function follow(
-	program: RunningProgram,
+	ward: Ward,
 	spec: CommandSpec,
 	context: RunContext,
+	keeper: Keeper,
 ): Promise<Outcome> {
-	const pack: Pack = { mark: context.mark, group: program.pid };
-	if (program.stdin !== null) {
-		// A program that does not read its input closes the pipe; that is its right.
-		program.stdin.on('error', () => undefined);
-		if (spec.interactive) {
-			program.stdin.write(spec.stdin ?? '');
-			context.takesInput(pipeInput(program.stdin));
-		} else program.stdin.end(spec.stdin ?? '');
-	}
-	const pipes = new Pipes(program, context);
+	const pack: Pack = { mark: context.mark, group: ward.pid };
+	context.started(ward.pid, ward.birth);
+	ward.follow((state) => context.outputKept(state));
+	if (spec.interactive) context.takesInput(portOf(ward));
+	try {
+		const ending = new AbortController();
+		const exited = ward.exited.finally(() => ending.abort());
+		const first = await Promise.race([exited, aborted(context.signal, ending.signal)]);
+		if (first !== 'aborted') return await outcomeOf(await ward.ended, pack, context);
 
-	const ending = new AbortController();
-	const exit = program.exit.finally(() => ending.abort());
-	const first = await Promise.race([exit, aborted(context.signal, ending.signal)]);
-	if (first === 'aborted') {
 		const { graceMs } = context.signal.reason as Stop;
 		const gone = await endPack(pack, graceMs, context);
-		if (!gone) pipes.close();
-		const status = gone ? await exit : { code: null, signal: null };
-		await pipes.finish(context.sleep);
-		return stopped({ exitCode: status.code, signal: status.signal, gone });
+		if (!gone) ward.giveUp();
+		const end = await ward.ended;
+		context.outputKept(end.output);
+		return { ...stopped({ exitCode: end.code, signal: end.signal, gone }), kept: keptOf(end) };
+	} catch (error) {
+		const end = error instanceof KeeperGone ? keeper.lastEnd(context) : undefined;
+		if (end === undefined) throw error;
+		// It had ended, and the keeper wrote that down before it was killed.
+		return await outcomeOf(end, pack, context);
 	}
+}
 
-	await pipes.finish(context.sleep);
-	const gone = !groupExists(program.pid) || !(await mayLive(pack, context.sleep));
-	if (first.signal !== null) {
-		return failed('signal', `The command was ended by ${first.signal}.`, {
-			gone,
-			signal: first.signal,
-		});
+/** What the end of a program means when nobody stopped it. */
+async function outcomeOf(end: End, pack: Pack, context: RunContext): Promise<Outcome> {
+	context.outputKept(end.output);
+	if (end.code === null && end.signal === null) {
+		throw new Error('it could not be ended, and nobody looks after it any more');
 	}
-	if (first.code !== 0) {
-		return failed('exit_code', `The command ended with exit code ${first.code}.`, {
-			gone,
-			exitCode: first.code,
-		});
+	const kept = keptOf(end);
+	const mayBeLeft = pack.group === null || groupExists(pack.group);
+	const gone = !mayBeLeft || !(await mayLive(pack, context.sleep));
+	if (end.signal !== null) {
+		const facts = { gone, signal: end.signal };
+		return { ...failed('signal', `The command was ended by ${end.signal}.`, facts), kept };
+	}
+	if (end.code !== 0) {
+		const facts = { gone, exitCode: end.code };
+		const message = `The command ended with exit code ${end.code}.`;
+		return { ...failed('exit_code', message, facts), kept };
 	}
 	return {
 		end: 'done',
@@ -113,7 +147,27 @@ async function follow(
 		outputs: {},
 		error: null,
 		processGone: gone,
+		kept,
 	};
+}
+
+function portOf(ward: Ward): InputPort {
+	return {
+		have: ward.typed,
+		terminal: ward.terminal,
+		write: (offset, data, secret) => ward.input(offset, data, secret),
+		end: async (offset) => void (await ward.endInput(offset)),
+		resize: (size) => ward.resize(size),
+	};
+}
+
+function keptOf({ ranMs, sha256, tails = {} }: End): Outcome['kept'] {
+	const bytes: NonNullable<Outcome['kept']>['tails'] = {};
+	for (const stream of streams) {
+		const text = tails[stream];
+		if (text !== undefined) bytes[stream] = Buffer.from(text, 'base64');
+	}
+	return { ranMs, sha256, tails: bytes };
 }
 
 function programOf(spec: CommandSpec, context: RunContext, host: CommandHost): Program {
@@ -137,79 +191,6 @@ function programOf(spec: CommandSpec, context: RunContext, host: CommandHost): P
 		env,
 		stdin: spec.stdin !== undefined || spec.interactive === true,
 	};
-}
-
-/** A pipe takes bytes at the speed at which the program reads. */
-function pipeInput(stdin: Writable): InputPort {
-	let have = 0;
-	return {
-		have,
-		terminal: false,
-		async write(_offset, data) {
-			if (!stdin.writable) return have;
-			const taken = await new Promise<boolean>((done) =>
-				stdin.write(data, (error) => done(error === null || error === undefined)),
-			);
-			if (taken) have += data.length;
-			return have;
-		},
-		async end() {
-			stdin.end();
-		},
-		resize: () => undefined,
-	};
-}
-
-/** Reads both pipes of a program into the spool, at the speed of the spool. */
-class Pipes {
-	readonly #program: RunningProgram;
-	readonly #atEnd: Promise<unknown>;
-	#chunks = 0;
-	#writing = 0;
-
-	constructor(program: RunningProgram, context: RunContext) {
-		this.#program = program;
-		this.#atEnd = Promise.all([
-			this.#drain(program.stdout, 'stdout', context),
-			this.#drain(program.stderr, 'stderr', context),
-		]);
-	}
-
-	/** After the exit the pipes are normally at their end. If somebody else holds them, waits a little. */
-	async finish(sleep: RunContext['sleep']): Promise<void> {
-		const done = new AbortController();
-		const finished = this.#atEnd.then(() => done.abort());
-		let left = maxDrainMs;
-		let seen = -1;
-		while (left > 0 && seen !== this.#chunks) {
-			seen = this.#chunks;
-			if (!(await sleep(quietPipeMs, done.signal))) break;
-			// A slow disk is no silence, and its time is not held against the pipe.
-			if (this.#writing > 0) seen = -1;
-			else left -= quietPipeMs;
-		}
-		if (!done.signal.aborted) this.close();
-		await finished;
-	}
-
-	/** What was read is kept; who still writes gets SIGPIPE. */
-	close(): void {
-		this.#program.stdout.destroy();
-		this.#program.stderr.destroy();
-	}
-
-	async #drain(pipe: Readable, stream: Stream, context: RunContext): Promise<void> {
-		try {
-			for await (const chunk of pipe) {
-				this.#chunks++;
-				this.#writing++;
-				await context.output(stream, chunk as Buffer);
-				this.#writing--;
-			}
-		} catch {
-			// A pipe closed under us ends like one that is empty; what was read has been kept.
-		}
-	}
 }
 
 /** Polite, then not. True when nothing of the pack lives any more. */
@@ -275,7 +256,7 @@ function stopped(facts: {
 }
 
 function failed(
-	cause: 'spawn_error' | 'exit_code' | 'signal',
+	cause: 'spawn_error' | 'exit_code' | 'signal' | 'infrastructure',
 	message: string,
 	facts: { gone: boolean; exitCode?: number | null; signal?: string | null },
 ): Outcome {

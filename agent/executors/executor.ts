@@ -6,6 +6,7 @@
 import type { Cause } from '../../protocol/states';
 import type { Stream } from '../../protocol/frames';
 import type { Variables } from '../../protocol/job';
+import type { SpoolState } from '../spool';
 
 /** Why an attempt shall stop. Travels as the reason of `RunContext.signal`. */
 export interface Stop {
@@ -34,8 +35,11 @@ export interface InputPort {
 	readonly have: number;
 	/** A real terminal; else a plain pipe. */
 	readonly terminal: boolean;
-	/** Resolves with what has been taken in all; less than was given = the program reads no more. */
-	write(offset: number, data: Uint8Array): Promise<number>;
+	/**
+	 * Resolves with what has been taken in all; less than was given = the program reads no more. A secret
+	 * that the program prints back is not kept.
+	 */
+	write(offset: number, data: Uint8Array, secret: boolean): Promise<number>;
 	/** Nothing comes behind this offset. */
 	end(offset: number): Promise<void>;
 	/** Without a terminal it means nothing. */
@@ -46,6 +50,8 @@ export interface InputPort {
 export interface RunContext {
 	readonly jobId: string;
 	readonly attempt: number;
+	/** With the job's id, the name of this attempt on this robot. */
+	readonly epoch: number;
 	/** Unguessable; put into the environment of every process, so that left-overs can be found. */
 	readonly mark: string;
 	readonly variables: Variables;
@@ -55,6 +61,8 @@ export interface RunContext {
 	readonly hurry: AbortSignal;
 	/** Keeps the bytes; await it before reading more, that is the back-pressure. */
 	output(stream: Stream, chunk: Uint8Array): Promise<void>;
+	/** Somebody else writes the output into the spool, and it is so far. Never mixed with `output`. */
+	outputKept(state: Partial<SpoolState>): void;
 	/** A live hint for people; never awaited, may be dropped. */
 	report(step: { progress?: number; message?: string }): void;
 	/** The work has a process now; remembered so that a later agent can find it. */
@@ -76,19 +84,40 @@ export interface Outcome {
 	error: { type: string; message: string } | null;
 	/** True only after looking. */
 	processGone: boolean;
+	/** What is known of work that somebody else kept, perhaps while this agent was not there. */
+	kept?: {
+		ranMs: number;
+		sha256: Partial<Record<Stream, string>>;
+		/** The last bytes of streams that are not in the spool. */
+		tails: Partial<Record<Stream, Buffer>>;
+	};
 }
 
 /** How to find what an attempt started, after the agent that started it is gone. */
 export interface Trace {
 	mark: string;
 	pid: number | null;
+	/** Of the process; of the machine's boot while there is no pid. */
 	birth: string | null;
+}
+
+/** Work that an earlier agent began and that goes on. */
+export interface Rejoined {
+	/** How long it has been running. */
+	ageMs: number;
+	outcome: Promise<Outcome>;
 }
 
 export interface Executor<Spec = unknown> {
 	readonly kind: string;
+	/** Makes ready what every job needs; before that nothing has been promised. Never rejects. */
+	prepare?(): Promise<void>;
 	/** Never rejects for what the work itself does. */
 	run(spec: Spec, context: RunContext): Promise<Outcome>;
+	/** Takes up what an earlier agent began, if somebody kept it or knows how it ended, or that it did not begin. */
+	rejoin?(spec: Spec, context: RunContext, trace: Trace): Promise<Rejoined | undefined>;
+	/** The end is on disk: whoever kept it may forget it. Harmless for what nobody kept. */
+	settled?(attempt: { jobId: string; epoch: number }): void;
 	/** Ends whatever an earlier agent left behind; says whether that is verified. */
 	cleanUp(
 		trace: Trace,

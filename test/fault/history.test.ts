@@ -198,6 +198,15 @@ const plants: [law: string, what: string, plant: (histories: Histories) => void]
 		'a start of an attempt that counts as not started',
 		(all) => Object.assign(first(all).attempts[0]!, { outcome: 'not-started', cause: null }),
 	],
+	[
+		'I4',
+		'a start that its robot denies',
+		(all) => {
+			const cause = 'infrastructure';
+			Object.assign(first(all).attempts[0]!, { outcome: 'failed', cause });
+			Object.assign(all.agents[0]!, { state: 'failed', cause });
+		},
+	],
 	['I5', 'an epoch that does not rise', (all) => void (first(all).attempts[1]!.epoch = 10)],
 	['I5', 'an epoch that does not rise in the file', (all) => void (all.attemptRows[1]!.epoch = 9)],
 	['I5', 'a missing attempt', (all) => void first(all).attempts.shift()],
@@ -211,6 +220,15 @@ const plants: [law: string, what: string, plant: (histories: Histories) => void]
 		'I8',
 		'a process that was reported gone and writes on',
 		({ commands }) => void commands.splice(1, 2, commands[2]!, commands[1]!),
+	],
+	[
+		'I6',
+		'a robot that does not know although its commands were kept',
+		(all) => {
+			all.kept = true;
+			Object.assign(first(all).attempts[0]!, { outcome: 'failed', cause: 'unknown' });
+			Object.assign(all.agents[0]!, { state: 'failed', cause: 'unknown' });
+		},
 	],
 	['I6', 'a completed job that came to no end', ({ commands }) => void commands.pop()],
 	['I6', 'another exit code than the command wrote', (all) => void (all.commands[1]!.code = 3)],

@@ -1,6 +1,6 @@
 /** One service, and robots when a test wants them, in a folder that is gone after a good end. */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,6 +18,7 @@ export class OneService {
 	readonly service: ServiceProgram;
 	readonly #bundles: Bundles;
 	readonly #others: { kill(): Promise<void> }[] = [];
+	readonly #agents: AgentProgram[] = [];
 
 	private constructor(
 		folder: string,
@@ -48,6 +49,7 @@ export class OneService {
 			good = true;
 		} finally {
 			await Promise.all([house.service, ...house.#others].map((program) => program.kill()));
+			for (const agent of house.#agents) agent.killKeeper();
 			undo?.();
 			if (good) rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
 			else process.stderr.write(`everything is kept in ${folder}\n`);
@@ -117,6 +119,7 @@ export class OneService {
 		const data = join(this.folder, name);
 		const agent = new AgentProgram(this.#bundles, server, { name, data, slots, env });
 		this.#others.push(agent);
+		this.#agents.push(agent);
 		agent.start(token);
 		await agent.connected();
 		return agent;
@@ -125,6 +128,7 @@ export class OneService {
 	/** Kills every robot: their folders can be taken away. */
 	async agentsGone(): Promise<void> {
 		await Promise.all(this.#others.map((program) => program.kill()));
+		for (const agent of this.#agents) agent.killKeeper();
 	}
 
 	get bundle(): string {
@@ -155,6 +159,10 @@ export class OneService {
 		const rival = new ServiceProgram(this.#bundles, this.service.data, await quietPort());
 		this.#others.push(rival);
 		return rival;
+	}
+
+	files(name: string): string[] {
+		return readdirSync(join(this.folder, name));
 	}
 
 	read(name: string): string {

@@ -275,6 +275,17 @@ class SimAttemptSpool implements Pick<AttemptSpool, keyof AttemptSpool> {
 		this.#folder.files.set(name, { data, synced: known?.synced ?? 0 });
 	}
 
+	/** In a simulated world the agent writes: the real keeper is tried in test/fault. */
+	follow(): never {
+		throw new Error('nobody else writes here');
+	}
+
+	stateOf(): never {
+		return this.follow();
+	}
+
+	recollect(): void {}
+
 	async read(stream: Stream, offset: number, maxBytes: number): Promise<SpoolPiece> {
 		if (this.#removed) return { offset, data: none };
 		const data = this.#file(stream).subarray(offset, offset + maxBytes);

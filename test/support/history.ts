@@ -94,6 +94,8 @@ export interface Histories {
 	robots: Map<string, string>;
 	/** Names of robots that lost a journal: what it held they cannot know. */
 	forgetful?: ReadonlySet<string>;
+	/** Robots were killed, but never what keeps their commands: then no robot may be unsure. */
+	kept?: boolean;
 	/** The key that a stored job was submitted with. */
 	keyOf(job: Job): string | undefined;
 	/** What the command of this job prints in this attempt when it comes to its end. */
@@ -320,6 +322,12 @@ function resultAsRecorded(
 		);
 		for (const { state, cause, robot } of said) {
 			const late = attempt.lateResult !== null;
+			if (histories.kept && cause === 'unknown') {
+				breaks('I6', job.jobId, `${named}: ${robot} does not know, though all was kept`);
+			}
+			if (cause === 'infrastructure' && starts.length > 0) {
+				breaks('I4', job.jobId, `${named}: ${robot} says it never started, but it did`);
+			}
 			if (attempt.result === null && histories.forgetful?.has(robot)) continue;
 			if (late || (state === attempt.outcome && cause === attempt.cause)) continue;
 			breaks(

@@ -3,7 +3,16 @@
  * does not do: they are killed, and started again over the same folder and port.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import {
+	closeSync,
+	copyFileSync,
+	existsSync,
+	mkdirSync,
+	openSync,
+	readdirSync,
+	readFileSync,
+	readlinkSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { FleetClient } from '../../client';
@@ -33,9 +42,11 @@ export function builtPrograms(folder: string): Bundles {
 		copyFileSync(from, to);
 		return to;
 	};
+	const agent = copy(process.env.ROBOT_FLEET_AGENT_JS, 'agent/dist/agent.js');
+	copy(process.env.ROBOT_FLEET_KEEPER_JS, 'agent/dist/keeper.js');
 	return {
 		service: copy(process.env.ROBOT_FLEET_SERVICE_JS, 'dispatcher/dist/robot-fleet.js'),
-		agent: copy(process.env.ROBOT_FLEET_AGENT_JS, 'agent/dist/agent.js'),
+		agent,
 	};
 }
 
@@ -225,6 +236,28 @@ export class AgentProgram extends Program {
 	/** The token is given once: later lives have to be the same robot without it. */
 	start(token?: string): void {
 		this.launch(token === undefined ? this.#args : [...this.#args, '--token', token]);
+	}
+
+	/** The process that holds its jobs, while there is one. */
+	get keeper(): number | undefined {
+		return readdirSync('/proc')
+			.map(Number)
+			.find((pid) => {
+				if (!Number.isInteger(pid)) return false;
+				try {
+					return (
+						readlinkSync(`/proc/${pid}/cwd`) === join(this.data, 'keeper') &&
+						readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('keeper.js')
+					);
+				} catch {
+					return false;
+				}
+			});
+	}
+
+	/** Its jobs have nobody then who would know how they end. */
+	killKeeper(): void {
+		if (this.keeper !== undefined) process.kill(this.keeper, 'SIGKILL');
 	}
 
 	/** Resolves with the robot's id. */

@@ -12,6 +12,7 @@ import { openFolder } from '../../agent/data-folder';
 import { enrol } from '../../agent/enrol';
 import { commandExecutor } from '../../agent/executors/command';
 import type { Executor } from '../../agent/executors/executor';
+import { Keeper } from '../../agent/keeper/keeper';
 import { VitalSigns } from '../../agent/facts';
 import { Link } from '../../agent/link';
 import { Runner } from '../../agent/runner';
@@ -54,7 +55,7 @@ export class WholeHouse implements AsyncDisposable {
 	/** A robot that dials `url`, which is the service or something before it. */
 	async robot(
 		name: string,
-		{ url = this.service.url, maxBytes = 64 * 1024 * 1024 } = {},
+		{ url = this.service.url, maxBytes = 64 * 1024 * 1024, terminals = false } = {},
 	): Promise<void> {
 		const clock = { ...systemClock, chance: () => 0 };
 		const data = join(this.folder, name);
@@ -65,7 +66,19 @@ export class WholeHouse implements AsyncDisposable {
 		const stopping = new AbortController();
 		const server = this.service.url;
 		await enrol({ server, token, name, identity, clock, log: silent, signal: stopping.signal });
-		const executor = commandExecutor({ env: process.env, secretEnvNames: [] });
+		const keeper = new Keeper({
+			folder: join(data, 'keeper'),
+			program: undefined,
+			spool: { folder: join(data, 'spool'), maxBytes, reserveBytes: 0 },
+			clock,
+			log: silent,
+		});
+		const executor = commandExecutor({
+			env: process.env,
+			secretEnvNames: [],
+			keeper,
+			terminals,
+		});
 		const runner = new Runner({
 			journal,
 			spool,
@@ -104,6 +117,7 @@ export class WholeHouse implements AsyncDisposable {
 			await runner.drain(0);
 			await link.close();
 			await ran;
+			await keeper.close();
 			journal.close();
 		});
 		await live.promise;

@@ -11,12 +11,13 @@ export const agentBundle = join(tmpdir(), `robot-fleet-agent-test-${process.pid}
 
 export async function bundleAgent(): Promise<void> {
 	await build({
-		entryPoints: [join(root, 'agent/main.ts')],
+		entryPoints: { agent: join(root, 'agent/main.ts'), keeper: join(root, 'agent/keeper/main.ts') },
 		bundle: true,
 		platform: 'node',
 		target: 'node22',
 		format: 'cjs',
-		outfile: agentBundle,
+		outdir: join(agentBundle, '..'),
+		external: ['@lydell/node-pty'],
 		logLevel: 'error',
 	});
 }

@@ -1,5 +1,13 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+	existsSync,
+	readdirSync,
+	readFileSync,
+	readlinkSync,
+	rmSync,
+	statSync,
+	writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { protocolRange } from '../../../protocol';
 import { type HubAttempt, ScriptedHub } from '../../support/scripted-hub';
@@ -352,18 +360,19 @@ describe('promises', () => {
 		await hub.until('an empty spool', () => readdirSync(join(data, 'spool')).length === 0);
 	});
 
-	test('an agent killed in the middle says unknown and leaves no process behind', async () => {
+	test('a job outlives the kill of its agent, can be stopped by the next one, and leaves nothing behind', async () => {
 		const first = await connect();
 		const job = hub.assign(stubbornTree);
 		const pids = await untilTree(job);
 		await first.kill();
 		expect(pids.filter(lives)).toEqual(pids);
 		await connect();
+		expect(hub.hellos[1]!.attempts).toMatchObject([{ state: 'running' }]);
+		hub.cancel(job);
 		const result = await hub.untilComplete(job);
 		expect(result).toMatchObject({
-			state: 'failed',
-			cause: 'unknown',
-			result: { exit_code: null, process_gone: true },
+			state: 'cancelled',
+			result: { signal: 'SIGKILL', process_gone: true },
 		});
 		expect(result.result.stdout).toContain(`parent ${pids[0]}`);
 		expect(pids.filter(lives)).toEqual([]);
@@ -371,6 +380,22 @@ describe('promises', () => {
 		expect(await hub.untilResult(hub.assign({ command: 'true' }))).toMatchObject({
 			state: 'completed',
 		});
+	});
+
+	test('time goes on while there is no agent: a job that ran too long meanwhile is stopped', async () => {
+		const first = await connect();
+		const job = hub.assign(
+			{ shell: 'echo up; sleep 60' },
+			{ timeouts: { run_ms: 1_500, grace_ms: 500 } },
+		);
+		await hub.until('the job to be up', () => job.output.stdout.length > 0);
+		await first.kill();
+		const untilBack = hub.nextRobot();
+		start();
+		await untilBack();
+		const result = await hub.untilResult(job);
+		expect(result).toMatchObject({ state: 'timeout', cause: 'run_timeout' });
+		expect(result.result.duration_ms).toBeGreaterThanOrEqual(1_500);
 	});
 
 	test('a command goes on while the line is away, unless the job says stop', async () => {
@@ -528,6 +553,41 @@ describe('stopping', () => {
 			cause: 'signal',
 			result: { process_gone: true },
 		});
+	});
+
+	test.each([
+		['SIGUSR2', []],
+		['SIGTERM', ['--leave-jobs']],
+	] as const)('%s %s ends the agent and leaves its jobs to the next one', async (signal, flags) => {
+		const agent = await connect(['--stop-grace', '60', ...flags]);
+		const job = hub.assign({
+			shell: `echo up; until [ -e ${data}/go ]; do sleep 0.05; done; echo whole; exit 7`,
+		});
+		await hub.until('the job to be up', () => job.output.stdout.length > 0);
+		agent.signal(signal);
+		expect(await agent.exit).toBe(0);
+		expect(job.result).toBeUndefined();
+		writeFileSync(join(data, 'go'), '');
+		await connect();
+		const result = await hub.untilComplete(job);
+		expect(result.result).toMatchObject({ exit_code: 7, stdout: 'up\nwhole\n' });
+	});
+
+	test('an agent that has nothing running leaves no keeper behind', async () => {
+		const agent = await connect();
+		await hub.untilResult(hub.assign({ command: 'true' }));
+		const keepers = (): string[] =>
+			readdirSync('/proc').filter((pid) => {
+				try {
+					return readlinkSync(`/proc/${pid}/cwd`) === join(data, 'keeper');
+				} catch {
+					return false;
+				}
+			});
+		expect(keepers()).toHaveLength(1);
+		agent.signal('SIGTERM');
+		expect(await agent.exit).toBe(0);
+		await hub.until('the keeper to be gone', () => keepers().length === 0);
 	});
 
 	test('a second signal does not wait', async () => {

@@ -194,3 +194,25 @@ test('attaching to a job that has ended prints it all and gives its exit code', 
 	expect(await late.code).toBe(1);
 	expect(late.err).toContain('[not-interactive]');
 });
+
+test('in a real terminal the program sees the window, a secret is not echoed, and Ctrl+D ends the input', async () => {
+	await house.robot('bert', { terminals: true });
+	const shell =
+		'test -t 0 && stty size; read -p "Name? " n; read -s -p "Password: " p; echo; cat; exit 9';
+	const { jobId } = await house.client.submit({
+		kind: 'command',
+		spec: { command: 'bash', args: ['-c', shell], interactive: true },
+		target: { robot: 'bert' },
+	});
+	const call = new Call(['attach', jobId]);
+	await call.prints('Name? ');
+	call.keys.press('Ada\r');
+	await call.prints('Password: ');
+	call.keys.press('s3cr3t-in-a-terminal\r');
+	call.keys.press('last words\r');
+	await call.prints('last words\r\nlast words');
+	call.keys.press('\x04');
+	expect(await call.code).toBe(9);
+	expect(call.out).not.toContain('s3cr3t');
+	expect(call.out).toContain('Name? Ada\r\n');
+});

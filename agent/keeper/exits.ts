@@ -1,0 +1,116 @@
+/**
+ * One small file for each attempt that a keeper started, made before the program is called: a
+ * second start finds it and is refused, whichever keeper is asked. How the attempt ended is written into
+ * it before anybody is told, so it outlives the keeper. Room for that is taken when the file is made: a
+ * disk that runs full later does not take it away.
+ */
+import { createHash } from 'node:crypto';
+import {
+	closeSync,
+	existsSync,
+	ftruncateSync,
+	mkdirSync,
+	openSync,
+	readdirSync,
+	readFileSync,
+	rmSync,
+	writeSync,
+} from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { End } from './words';
+
+const roomBytes = 4_096;
+const empty = Buffer.alloc(roomBytes, ' ');
+
+/** This attempt was started once, by this keeper or an earlier one. */
+export class StartedBefore extends Error {
+	override readonly name = 'StartedBefore';
+}
+
+export class ExitFiles {
+	readonly #folder: string;
+
+	constructor(folder: string) {
+		this.#folder = folder;
+		mkdirSync(folder, { recursive: true, mode: 0o700 });
+	}
+
+	/** Throws `StartedBefore`, or what the disk says. Without the file the program may not be called. */
+	begin(key: string): void {
+		let file: number;
+		try {
+			file = openSync(this.#pathOf(key), 'wx', 0o600);
+		} catch (error) {
+			if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+			throw new StartedBefore('This attempt has been started before.', { cause: error });
+		}
+		try {
+			writeSync(file, empty);
+		} catch {
+			// No room for its end: then that is in memory only, until it is taken.
+		} finally {
+			closeSync(file);
+		}
+	}
+
+	/** As long as the machine runs: whether the program may have been called. */
+	has(key: string): boolean {
+		return existsSync(this.#pathOf(key));
+	}
+
+	/** False when the disk refuses it: then only the keeper knows. */
+	end(key: string, end: End): boolean {
+		const text = JSON.stringify(end);
+		const line = Buffer.from(`${JSON.stringify({ digest: digestOf(text), end })}\n`);
+		try {
+			const file = openSync(this.#pathOf(key), 'r+');
+			try {
+				for (let at = 0; at < line.length;) at += writeSync(file, line, at, line.length - at, at);
+				ftruncateSync(file, Math.max(line.length, roomBytes));
+			} finally {
+				closeSync(file);
+			}
+			return true;
+		} catch {
+			return false;
+		}
+	}
+
+	/** Resolves when a power cut does not take it any more, as far as the disk can be trusted. */
+	async sync(key: string): Promise<void> {
+		try {
+			await using file = await open(this.#pathOf(key), 'r+');
+			await file.sync();
+		} catch {
+			// There is none: the disk had no room for it.
+		}
+	}
+
+	/** How it ended, if that was written down and is as it was written. */
+	read(key: string): End | undefined {
+		try {
+			const [line = ''] = readFileSync(this.#pathOf(key), 'utf8').split('\n', 1);
+			const { digest, end } = JSON.parse(line) as { digest: string; end: End };
+			return digest === digestOf(JSON.stringify(end)) ? end : undefined;
+		} catch {
+			return undefined;
+		}
+	}
+
+	remove(key: string): void {
+		rmSync(this.#pathOf(key), { force: true });
+	}
+
+	get keys(): string[] {
+		return readdirSync(this.#folder);
+	}
+
+	#pathOf(key: string): string {
+		return join(this.#folder, key);
+	}
+}
+
+function digestOf(text: string): string {
+	return createHash('sha256').update(text).digest('base64url');
+}

@@ -1,0 +1,13 @@
+/** The keeper as a program: a file of its own, so that it is small. The agent starts it in its folder. */
+import { systemClock } from '../clock';
+import { keepPrograms } from './process';
+
+const complain = (text: string): void => void process.stderr.write(`${text}\n`);
+
+keepPrograms(systemClock, complain).then(
+	() => process.exit(0),
+	(error: Error) => {
+		complain(error.stack ?? error.message);
+		process.exit(1);
+	},
+);

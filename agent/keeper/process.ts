@@ -1,0 +1,48 @@
+/**
+ * The keeper's process: parent of every program that the agent runs, so that they and what they print
+ * outlive it. Started by the agent with a small heap, in a folder of its own; ends when nobody needs it. Polite
+ * signals are not for it: whoever stops a whole group of processes still wants to know how they ended.
+ */
+import { readFileSync, statSync } from 'node:fs';
+import type { Clock } from '../clock';
+import { Desk } from './desk';
+import { Door } from './door';
+import { ExitFiles } from './exits';
+import { Keep } from './keep';
+import { places } from './places';
+
+/** How often it looks whether anybody needs it. */
+const lookMs = 10_000;
+
+/** Resolves when it is not needed any more. */
+export async function keepPrograms(clock: Clock, complain: (text: string) => void): Promise<void> {
+	for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(name, () => undefined);
+	// Who relies on this process shall not suffer for an error that nobody foresaw.
+	process.on('uncaughtException', (error) => complain(error.stack ?? error.message));
+	const keep = new Keep(new ExitFiles(places.exits), clock);
+	const leaving = new AbortController();
+	const door = new Door({
+		keep,
+		desk: new Desk(keep, clock),
+		secret: readFileSync(places.secret, 'utf8'),
+		clock,
+		onLeave: () => keep.isEmpty && leaving.abort(),
+		complain,
+	});
+	await door.listen(places.socket);
+	const door0 = inodeOf(places.socket);
+	process.stdout.on('error', () => undefined);
+	process.stdout.write('ready\n');
+	let needless = 0;
+	while (needless < 2) {
+		if (!(await clock.sleep(lookMs, leaving.signal))) return;
+		// Without its socket nobody will ever come and take what it holds.
+		const reachable = inodeOf(places.socket) === door0;
+		const needed = door.isVisited || keep.isBusy || (reachable && !keep.isEmpty);
+		needless = needed ? 0 : needless + 1;
+	}
+}
+
+function inodeOf(path: string): number | undefined {
+	return statSync(path, { throwIfNoEntry: false })?.ino;
+}

@@ -1,0 +1,359 @@
+/** The keeper's words, its files and its door, and what it does with one program. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { PassThrough, Writable } from 'node:stream';
+import fc from 'fast-check';
+import { systemClock } from '../../../agent/clock';
+import { Desk } from '../../../agent/keeper/desk';
+import { Door } from '../../../agent/keeper/door';
+import { ExitFiles, StartedBefore } from '../../../agent/keeper/exits';
+import { Input } from '../../../agent/keeper/input';
+import { Keep } from '../../../agent/keeper/keep';
+import { type End, type KeeperWord, Lines, type Order } from '../../../agent/keeper/words';
+import type { AttemptSpool } from '../../../agent/spool';
+import { temporaryFolder } from './temporary-folder';
+
+const folder = temporaryFolder();
+const key = 'job-1';
+const none = { length: 0, pieces: [], lost: [] };
+const end: End = {
+	code: 3,
+	signal: null,
+	ranMs: 12,
+	output: { stdout: none, stderr: none },
+	sha256: {},
+};
+const orderOf = (shell: string): Order => ({
+	jobId: 'job',
+	epoch: 1,
+	program: { run: { shell }, cwd: '/', env: { PATH: process.env.PATH! }, stdin: false },
+	spool: { folder: join(folder(), 'spool'), maxBytes: 1_000_000, reserveBytes: 0 },
+});
+
+/** What is kept of a program that ran to its end. */
+async function kept(keep: Keep, order: Order): Promise<End> {
+	const ended = new Promise<End>((resolve) => {
+		keep.listener = {
+			output: () => undefined,
+			exited: () => undefined,
+			ended: (_, e) => resolve(e),
+		};
+	});
+	await keep.start(order);
+	return await ended;
+}
+
+describe('words', () => {
+	test('however lines are cut into pieces, each is heard once and whole', () => {
+		fc.assert(
+			fc.property(
+				fc.array(fc.string().map((text) => text.replaceAll('\n', ' '))),
+				fc.array(fc.nat(40)),
+				(lines, cuts) => {
+					const heard: string[] = [];
+					const reader = new Lines(10_000, (line) => heard.push(line));
+					let text = lines.map((line) => `${line}\n`).join('');
+					for (const cut of cuts) {
+						expect(reader.push(text.slice(0, cut))).toBe(true);
+						text = text.slice(cut);
+					}
+					reader.push(text);
+					expect(heard).toEqual(lines);
+				},
+			),
+		);
+	});
+
+	test('a line that never ends is not gathered for ever', () => {
+		const reader = new Lines(10, () => undefined);
+		expect(reader.push('12345')).toBe(true);
+		expect(reader.push('678901')).toBe(false);
+	});
+});
+
+describe('input', () => {
+	test('pieces said twice, late or too early are typed once and in order', async () => {
+		const piece = fc.record({ from: fc.nat(30), length: fc.nat(12) });
+		await fc.assert(
+			fc.asyncProperty(fc.array(piece, { maxLength: 40 }), async (pieces) => {
+				const typed = randomBytes(42);
+				const pipe = new PassThrough();
+				const input = new Input(pipe);
+				let have = 0;
+				for (const { from, length } of pieces) {
+					const taken = await input.take(from, typed.subarray(from, from + length));
+					if (from === have) have += length;
+					expect(taken).toBe(have);
+				}
+				pipe.end();
+				expect(Buffer.concat(await pipe.toArray()).equals(typed.subarray(0, have))).toBe(true);
+			}),
+		);
+	});
+
+	test('what a program refused to read does not count as typed', async () => {
+		const broken = new Writable({ write: (_chunk, _encoding, done) => done(new Error('EPIPE')) });
+		const input = new Input(broken);
+		expect(await input.take(0, Buffer.from('x'))).toBe(0);
+		expect(await input.take(0, Buffer.from('x'))).toBe(0);
+	});
+
+	test('nothing is typed behind the end', async () => {
+		const pipe = new PassThrough();
+		const input = new Input(pipe);
+		await input.take(0, Buffer.from('a'));
+		expect(input.end(0)).toBe(1);
+		await input.take(1, Buffer.from('b'));
+		expect(input.end(2)).toBe(2);
+		expect(await input.take(2, Buffer.from('c'))).toBe(2);
+		expect(Buffer.concat(await pipe.toArray()).toString()).toBe('ab');
+	});
+});
+
+describe('files of ends', () => {
+	test('an attempt begins once, whoever asks again', () => {
+		new ExitFiles(folder()).begin(key);
+		expect(() => new ExitFiles(folder()).begin(key)).toThrow(StartedBefore);
+	});
+
+	test('an end is read back by another keeper, and one that is damaged by nobody', () => {
+		const files = new ExitFiles(folder());
+		files.begin(key);
+		expect(files.read(key)).toBeUndefined();
+		expect(files.end(key, end)).toBe(true);
+		expect(new ExitFiles(folder()).read(key)).toEqual(end);
+		const path = join(folder(), key);
+		writeFileSync(path, readFileSync(path, 'utf8').replace('"code":3', '"code":0'));
+		expect(files.read(key)).toBeUndefined();
+		expect(files.has(key)).toBe(true);
+	});
+
+	test('its room is taken at the start, so the disk may be full at the end', () => {
+		const files = new ExitFiles(folder());
+		files.begin(key);
+		const before = statSync(join(folder(), key));
+		files.end(key, end);
+		const after = statSync(join(folder(), key));
+		expect([after.size, after.blocks]).toEqual([before.size, before.blocks]);
+	});
+});
+
+describe('a program', () => {
+	test('is started once, and its end is written down before it is told', async () => {
+		const files = new ExitFiles(join(folder(), 'ends'));
+		const keep = new Keep(files, systemClock);
+		const order = orderOf('echo out; echo err >&2; exit 3');
+		const told = await kept(keep, order);
+		expect(told).toMatchObject({
+			code: 3,
+			output: { stdout: { length: 4 }, stderr: { length: 4 } },
+		});
+		expect(files.read(key)).toEqual(told);
+		await expect(keep.start(order)).rejects.toThrow(StartedBefore);
+		keep.take(key);
+		expect([keep.isEmpty, files.keys]).toEqual([true, []]);
+	});
+
+	test('that could not be called leaves nothing behind', async () => {
+		const files = new ExitFiles(join(folder(), 'ends'));
+		const keep = new Keep(files, systemClock);
+		const order = orderOf('');
+		order.program.run = { command: 'no-such-program', args: [] };
+		await expect(keep.start(order)).rejects.toThrow('This robot has no program');
+		expect([keep.isEmpty, files.keys]).toEqual([true, []]);
+	});
+
+	test('waits for a slow disk instead of filling memory', async () => {
+		let taken = 0;
+		const gate = Promise.withResolvers<void>();
+		const first = Promise.withResolvers<void>();
+		const spool: Partial<AttemptSpool> = {
+			async append(stream, chunk) {
+				if (stream === 'stderr') return;
+				taken += chunk.length;
+				first.resolve();
+				await gate.promise;
+			},
+			close: async () => undefined,
+			digest: async () => undefined,
+			stateOf: () => none,
+		};
+		const files = new ExitFiles(join(folder(), 'ends'));
+		const keep = new Keep(files, systemClock, () => spool as AttemptSpool);
+		const ended = kept(keep, orderOf('head -c 5000000 /dev/zero; echo finished >&2'));
+		await first.promise;
+		// Whole turns of the event loop: an eager reader would have taken far more by now.
+		for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+		expect(taken).toBeLessThan(1_000_000);
+		gate.resolve();
+		expect(await ended).toMatchObject({ code: 0 });
+		expect(taken).toBe(5_000_000);
+	});
+
+	test('whose output found no room still says its end and its last words', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const order = orderOf('echo last words; exit 9');
+		order.spool.reserveBytes = Number.MAX_SAFE_INTEGER;
+		const { code, output, tails } = await kept(keep, order);
+		expect(code).toBe(9);
+		expect(output.stdout.lost).toEqual([{ from: 0, to: 11, reason: 'disk-full' }]);
+		expect(Buffer.from(tails!.stdout!, 'base64').toString()).toBe('last words\n');
+	});
+});
+
+describe('a terminal', () => {
+	const size = { columns: 91, rows: 27 };
+	const told = (keep: Keep) => {
+		let wake = (): void => undefined;
+		const ended = Promise.withResolvers<End>();
+		keep.listener = {
+			output: () => wake(),
+			exited: () => undefined,
+			ended: (_, one) => ended.resolve(one),
+		};
+		/** Resolves when so much is in the spool. */
+		const printed = async (pattern: RegExp): Promise<string> => {
+			for (;;) {
+				const text = readFileSync(join(folder(), 'spool', 'job-1.stdout.0'), {
+					encoding: 'utf8',
+					flag: 'a+',
+				});
+				if (pattern.test(text)) return text;
+				await new Promise<void>((resolve) => (wake = resolve));
+			}
+		};
+		return { printed, ended: ended.promise };
+	};
+
+	test('has a size that can change, echoes, and ends its input with Ctrl+D', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const order = {
+			...orderOf('test -t 0 && test -t 1 && stty size; read x; stty size; cat; exit 4'),
+			interactive: true, terminal: size,
+		};
+		mkdirSync(order.spool.folder);
+		const { printed, ended } = told(keep);
+		expect(await keep.start(order)).toMatchObject({ terminal: true, note: undefined });
+		await printed(/27 91/);
+		keep.resize(key, { columns: 132, rows: 43 });
+		expect(await keep.input(key, 0, Buffer.from('one\n'), false)).toBe(4);
+		expect(await keep.input(key, 0, Buffer.from('one\n'), false)).toBe(4);
+		await printed(/43 132/);
+		await keep.input(key, 4, Buffer.from('two\n'), false);
+		await printed(/two\r\ntwo\r\n/);
+		keep.endInput(key, 8);
+		expect(await ended).toMatchObject({ code: 4, signal: null });
+		expect(await printed(/./)).toBe('27 91\r\none\r\n43 132\r\ntwo\r\ntwo\r\n');
+	});
+
+	test('says what ended its program, and why one cannot be started', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		expect(await kept(keep, { ...orderOf('kill -SEGV $$'), interactive: true, terminal: size })).toMatchObject({
+			code: null,
+			signal: 'SIGSEGV',
+		});
+		const order = { ...orderOf(''), epoch: 2, interactive: true, terminal: size };
+		order.program.run = { command: 'no-such-program', args: [] };
+		await expect(keep.start(order)).rejects.toThrow('no program "no-such-program"');
+		order.program.cwd = '/no/such/folder';
+		await expect(keep.start(order)).rejects.toThrow('The folder "/no/such/folder"');
+	});
+});
+
+describe('news', () => {
+	test('of a flood are told in a few words, and none while the agent does not listen', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const desk = new Desk(keep, systemClock);
+		const words: KeeperWord[] = [];
+		let listens = true;
+		const ended = Promise.withResolvers<void>();
+		desk.attach((word) => {
+			words.push(word);
+			if (word.say === 'output') listens = false;
+			if (word.say === 'ended') ended.resolve();
+			return listens;
+		});
+		desk.hear({ say: 'start', order: orderOf('for i in $(seq 400); do echo $i; done') });
+		await ended.promise;
+		expect(words.filter(({ say }) => say === 'output').length).toBeLessThanOrEqual(1);
+		expect(words.at(-1)).toMatchObject({
+			say: 'ended',
+			end: { output: { stdout: { length: 1492 } } },
+		});
+	});
+});
+
+describe('the door', () => {
+	const secret = 'the secret of this folder';
+
+	async function open(): Promise<{ path: string; complaints: string[]; keep: Keep }> {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const desk = new Desk(keep, systemClock);
+		const complaints: string[] = [];
+		const path = join(folder(), 'socket');
+		const door = new Door({
+			keep,
+			desk,
+			secret,
+			clock: systemClock,
+			onLeave: () => undefined,
+			complain: (text) => complaints.push(text),
+		});
+		await door.listen(path);
+		doors.push(door);
+		return { path, complaints, keep };
+	}
+	const doors: Door[] = [];
+	afterEach(async () => {
+		for (const door of doors.splice(0)) await door.close();
+	});
+
+	/** Says lines; resolves with what was answered until the other side hung up, or the first word. */
+	function visit(path: string, ...lines: string[]): { heard: Promise<string>; leave(): void } {
+		const socket = connect(path).setEncoding('utf8');
+		socket.on('error', () => undefined);
+		socket.write(lines.map((line) => `${line}\n`).join(''));
+		const heard = new Promise<string>((resolve) => {
+			socket.once('data', (text: unknown) => resolve(text as string));
+			socket.once('close', () => resolve(''));
+		});
+		return { heard, leave: () => socket.destroy() };
+	}
+	const hello = (said: string): string =>
+		JSON.stringify({ say: 'hello', version: 1, secret: said });
+
+	test('is open to its owner only', async () => {
+		const { path } = await open();
+		expect(statSync(path).mode & 0o777).toBe(0o600);
+	});
+
+	test.each([
+		['a wrong secret', hello('the secret of that folder')],
+		['a secret of another length', hello('x')],
+		['an order before the secret', JSON.stringify({ say: 'start', order: {} })],
+		['junk', '{'],
+		['no end of a line', 'x'.repeat(5_000)],
+	])('hangs up on %s, and starts nothing', async (_, line) => {
+		const { path, complaints, keep } = await open();
+		expect(await visit(path, line).heard).toBe('');
+		expect(complaints).toHaveLength(1);
+		expect(keep.isEmpty).toBe(true);
+	});
+
+	test('hears one agent at a time: the next is welcomed when the line of the one before has ended', async () => {
+		const { path } = await open();
+		const first = visit(path, hello(secret));
+		expect(JSON.parse(await first.heard)).toMatchObject({ say: 'welcome', held: [] });
+		const second = visit(path, hello(secret));
+		let welcomed = false;
+		void second.heard.then(() => (welcomed = true));
+		// Somebody who comes later and is answered shows that the door is not just slow.
+		expect(await visit(path, hello('x')).heard).toBe('');
+		expect(welcomed).toBe(false);
+		first.leave();
+		expect(JSON.parse(await second.heard)).toMatchObject({ say: 'welcome' });
+		second.leave();
+	});
+});
