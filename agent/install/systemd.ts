@@ -24,7 +24,8 @@ const hardening = [
 
 export function systemdUnit(order: InstallOrder): string {
 	const { scope, account, places, program, data, stopGraceMs, harden } = order;
-	const command = [...program, '--config', places.settings].map(word).join(' ');
+	// With KillMode=process below: a restart, for an update say, is nothing that jobs notice.
+	const command = [...program, '--config', places.settings, '--leave-jobs'].map(word).join(' ');
 	const lines = [
 		'# Made by: robot-fleet-agent install. It is written anew by the next one;',
 		`# changes of your own belong to: systemctl ${scope === 'user' ? '--user ' : ''}edit robot-fleet-agent`,

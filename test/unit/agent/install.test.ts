@@ -59,7 +59,7 @@ describe('for systemd', () => {
 			'TimeoutStopSec=40',
 			'WantedBy=multi-user.target',
 			'EnvironmentFile=-/etc/robot-fleet-agent/environment',
-			'ExecStart=/usr/bin/node /usr/lib/node_modules/robot-fleet-agent/dist/agent.js --config /etc/robot-fleet-agent/agent.json',
+			'ExecStart=/usr/bin/node /usr/lib/node_modules/robot-fleet-agent/dist/agent.js --config /etc/robot-fleet-agent/agent.json --leave-jobs',
 		]) {
 			expect(lines).toContain(line);
 		}
