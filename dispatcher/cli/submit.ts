@@ -37,6 +37,7 @@ export interface SubmitFlags {
 	dedupe?: true | number;
 	interactive?: boolean;
 	attach?: boolean;
+	delay?: number;
 	wait?: boolean;
 	json?: boolean;
 	data?: string;
@@ -69,6 +70,7 @@ export function addSubmit(
 		.option('--env <name=value>', 'an environment variable (repeatable)', pairOf)
 		.option('--cwd <folder>', 'folder on the robot to run in')
 		.option('--timeout <duration>', 'longest run: 30s, 15m, 2h', durationOf)
+		.option('--delay <duration>', 'start it no sooner than after: 10m, 2h', durationOf)
 		.option('--idempotency-key <key>', 'the same key with the same command is the same job')
 		.option('--share <key>', 'share the robots fairly with jobs of other keys')
 		.option(
@@ -93,7 +95,7 @@ export function addSubmit(
 		.action(async (words: string[], flags: SubmitFlags) => {
 			const address = addressOf(terminal, flags.data);
 			const client = new FleetClient(httpSend(address));
-			const answer = await client.submit(jobOf(words, flags));
+			const answer = await client.submit(jobOf(words, flags, terminal.now()));
 			if (flags.attach) return exit(await attach(terminal, address, answer.jobId));
 			if (!flags.wait) {
 				terminal.out(flags.json ? json(answer) : `${answer.jobId}\n`);
@@ -111,7 +113,7 @@ export function addSubmit(
 		});
 }
 
-export function jobOf(words: string[], flags: SubmitFlags): Submit {
+export function jobOf(words: string[], flags: SubmitFlags, now: number): Submit {
 	const spec = {
 		...(flags.shell ? { shell: words.join(' ') } : { command: words[0]!, args: words.slice(1) }),
 		...(flags.env && { env: flags.env }),
@@ -132,6 +134,7 @@ export function jobOf(words: string[], flags: SubmitFlags): Submit {
 		...(flags.priority !== undefined && { priority: priorityOf(flags.priority) }),
 		...(flags.var && { variables: flags.var }),
 		...(flags.timeout !== undefined && { timeouts: { runMs: flags.timeout } }),
+		...(flags.delay !== undefined && { notBefore: now + flags.delay }),
 		...(flags.idempotencyKey !== undefined && { idempotencyKey: flags.idempotencyKey }),
 		...(flags.share !== undefined && { shareKey: flags.share }),
 		...(flags.dedupe !== undefined && {

@@ -133,34 +133,43 @@ test('doctor names the command that mends each ✗ and exits 1', async () => {
 });
 
 test('words after -- become a command, or shell text when asked', () => {
-	expect(jobOf(['uname', '-a'], {})).toEqual({
+	expect(jobOf(['uname', '-a'], {}, 0)).toEqual({
 		kind: 'command',
 		spec: { command: 'uname', args: ['-a'] },
 	});
 	expect(
-		jobOf(['df -h |', 'tail'], {
-			shell: true,
-			label: { os: 'linux' },
-			priority: '3',
-			timeout: 1000,
-			var: { a: 'b' },
-			idempotencyKey: 'k',
-			share: 'team-a',
-			dedupe: 5,
-		}),
+		jobOf(
+			['df -h |', 'tail'],
+			{
+				shell: true,
+				label: { os: 'linux' },
+				priority: '3',
+				timeout: 1000,
+				delay: 5_000,
+				var: { a: 'b' },
+				idempotencyKey: 'k',
+				share: 'team-a',
+				dedupe: 5,
+			},
+			1_000,
+		),
 	).toEqual({
 		kind: 'command',
 		spec: { shell: 'df -h | tail' },
 		target: { labels: { os: 'linux' } },
 		priority: 3,
 		timeouts: { runMs: 1000 },
+		notBefore: 6_000,
 		variables: { a: 'b' },
 		idempotencyKey: 'k',
 		shareKey: 'team-a',
 		dedupe: { windowMs: 5 },
 	});
-	expect(jobOf(['uptime'], { all: true, robot: 'a' }).target).toEqual({ robot: 'a', mode: 'all' });
-	expect(jobOf(['uptime'], { count: 3 }).target).toEqual({ mode: { count: 3 } });
+	expect(jobOf(['uptime'], { all: true, robot: 'a' }, 0).target).toEqual({
+		robot: 'a',
+		mode: 'all',
+	});
+	expect(jobOf(['uptime'], { count: 3 }, 0).target).toEqual({ mode: { count: 3 } });
 });
 
 test('our exit code is the command’s', () => {
