@@ -87,6 +87,7 @@ export class OneService {
 		} finally {
 			over = true;
 			await Promise.all([house.service, ...house.#others].map((program) => program.kill()));
+			for (const agent of house.#agents) agent.killKeeper();
 			await alive.catch(() => undefined);
 			if (good) rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
 			else process.stderr.write(`everything is kept in ${folder}\n`);
@@ -104,6 +105,7 @@ export class OneService {
 		const server = this.service.url;
 		const agent = new AgentProgram(this.#bundles, server, { name, data, slots, env });
 		this.#others.push(agent);
+		this.#agents.push(agent);
 		agent.start(token);
 		await agent.connected();
 	}
