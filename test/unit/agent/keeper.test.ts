@@ -231,7 +231,8 @@ describe('a terminal', () => {
 		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
 		const order = {
 			...orderOf('test -t 0 && test -t 1 && stty size; read x; stty size; cat; exit 4'),
-			interactive: true, terminal: size,
+			interactive: true,
+			terminal: size,
 		};
 		mkdirSync(order.spool.folder);
 		const { printed, ended } = told(keep);
@@ -250,7 +251,9 @@ describe('a terminal', () => {
 
 	test('says what ended its program, and why one cannot be started', async () => {
 		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
-		expect(await kept(keep, { ...orderOf('kill -SEGV $$'), interactive: true, terminal: size })).toMatchObject({
+		expect(
+			await kept(keep, { ...orderOf('kill -SEGV $$'), interactive: true, terminal: size }),
+		).toMatchObject({
 			code: null,
 			signal: 'SIGSEGV',
 		});
