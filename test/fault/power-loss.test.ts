@@ -227,10 +227,13 @@ async function cutPower(
 	broken: string[],
 ): Promise<{ loose: number; jobs: number }> {
 	const draw = new Draw(seed);
-	// Half of them just when something was said: then it counts.
-	const moments = Array.from({ length: images }, () =>
-		draw.chance(0.5) ? draw.whole(1, lines) : draw.pick(said).at,
-	).sort((a, b) => a - b);
+	const writes = walCalls.filter(({ name }) => name !== 'fsync' && name !== 'fdatasync');
+	// In turn: just when something was said, so that it counts; when something lay unsynced, so that there
+	// is something to lose; at any moment.
+	const moments = Array.from({ length: images }, (_, i) => {
+		if (i % 5 === 4) return draw.whole(1, lines);
+		return i % 2 === 0 ? draw.pick(said).at : draw.pick(writes).from;
+	}).sort((a, b) => a - b);
 	const cached = { db: new CachedFile(db), wal: new CachedFile(walCalls) };
 	const sum = { loose: 0, jobs: 0 };
 	for (const [n, moment] of moments.entries()) {
