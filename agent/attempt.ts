@@ -27,6 +27,7 @@ import { Interaction } from './interaction';
 import type { ExitRecord, Journal, Trace } from './journal';
 import type { Line } from './link';
 import type { Log } from './log';
+import { Onlooker } from './onlooker';
 import { Outflow } from './outflow';
 import type { AttemptSpool, Spool, SpoolState } from './spool';
 import { Tail } from './tail';
@@ -35,8 +36,6 @@ import type { Window } from './window';
 
 /** When the disk refuses the exit record: it is kept in memory and tried again. */
 const journalRetryMs = 5_000;
-/** Looked at in one go. */
-const lookBytes = 64 * 1024;
 
 export interface AttemptTools {
 	journal: Journal;
@@ -68,6 +67,7 @@ export class Attempt {
 	#unsaid: AttemptHealth | undefined;
 	readonly #spool: AttemptSpool;
 	readonly #outflow: Outflow;
+	readonly #onlooker: Onlooker;
 	readonly #tails = {
 		stdout: new Tail(limits.maxTailBytes),
 		stderr: new Tail(limits.maxTailBytes),
@@ -83,10 +83,6 @@ export class Attempt {
 	#lastOutputAt = 0;
 	/** Somebody else writes the spool, or did. */
 	#outputKept = false;
-	/** How far what was written has been looked at, and the looking. */
-	readonly #seen: OutputLengths = { stdout: 0, stderr: 0 };
-	#looked: Promise<void> = Promise.resolve();
-	#looksBehind = false;
 	#executor: Executor | undefined;
 
 	/** With `exit` for one that has ended in an earlier life of this agent. */
@@ -108,6 +104,7 @@ export class Attempt {
 		this.#exit = exit;
 		this.#spool = tools.spool.open(assignment.job_id, assignment.epoch, exit ?? undefined);
 		this.#outflow = new Outflow(assignment.job_id, assignment.epoch, this.#spool, tools);
+		this.#onlooker = new Onlooker(this.#spool, (stream, chunk) => this.#saw(stream, chunk));
 		this.interaction = new Interaction({
 			ref: this.ref,
 			timeouts: assignment.timeouts,
@@ -327,9 +324,8 @@ export class Attempt {
 			signal: this.#stop.signal,
 			hurry: this.#hurry.signal,
 			output: async (stream, chunk) => {
-				this.interaction.saw(stream, chunk);
 				this.#lastOutputAt = this.#clock.monotonic();
-				this.#watched?.heard(chunk);
+				this.#saw(stream, chunk);
 				this.#tails[stream].push(chunk);
 				await this.#spool.append(stream, chunk);
 				this.#outflow.grew(chunk.length);
@@ -347,11 +343,16 @@ export class Attempt {
 
 	#watch(): void {
 		this.#watched = this.#watching?.begin(this.assignment, this.#trace.mark, (health) =>
-			this.#look(health),
+			this.#healthIs(health),
 		);
 	}
 
-	#look(health: AttemptHealth): void {
+	#saw(stream: Stream, chunk: Uint8Array): void {
+		this.#watched?.heard(stream, chunk);
+		this.interaction.saw(stream, chunk);
+	}
+
+	#healthIs(health: AttemptHealth): void {
 		if (this.#line === undefined) this.#unsaid = health;
 		else this.#line.send('status_update', { ...this.ref, health });
 		const { on_hang, timeouts } = this.assignment;
@@ -369,37 +370,14 @@ export class Attempt {
 		if (more <= 0) return;
 		this.#lastOutputAt = this.#clock.monotonic();
 		this.#outflow.grew(more);
-		if (this.#looksBehind) return;
-		this.#looksBehind = true;
-		this.#looked = this.#lookAtOutput();
+		void this.#look();
 	}
 
-	/** From where the last look ended, a piece at a time: a flood waits on disk, not in memory. */
-	async #lookAtOutput(): Promise<void> {
+	async #look(): Promise<void> {
 		try {
-			for (let behind = true; behind;) {
-				behind = false;
-				for (const stream of streams) {
-					const from = this.#seen[stream];
-					const length = this.#spool.lengths[stream] - from;
-					if (length <= 0) continue;
-					const { offset, data } = await this.#spool.read(
-						stream,
-						from,
-						Math.min(length, lookBytes),
-					);
-					this.#seen[stream] = offset + data.length;
-					// A hole at the end, so far.
-					if (data.length === 0) continue;
-					this.#watched?.heard(data);
-					this.interaction.saw(stream, data);
-					behind = true;
-				}
-			}
+			await this.#onlooker.look();
 		} catch (error) {
 			this.#log.error({ err: error, ...this.#names() }, 'output cannot be read from the spool');
-		} finally {
-			this.#looksBehind = false;
 		}
 	}
 
@@ -459,7 +437,7 @@ export class Attempt {
 			// It ran, whatever the disk says of its output: the end must be told, and never as a refusal.
 			this.#log.error({ err: error, ...this.#names() }, 'spool cannot be closed');
 		}
-		await this.#looked;
+		if (this.#outputKept) await this.#look();
 		const told = this.interaction.end();
 		if (this.#outputKept) {
 			if (outcome.kept === undefined) this.#spool.recollect();

@@ -44,6 +44,11 @@ export function questionIn(line: string): Question | undefined {
 	return { kind: 'question', text: shown, hidden: false, quietMs: perhapsMs };
 }
 
+/** A shell at rest. No question: whoever opened it knows that it waits. */
+export function isShellPrompt(line: string): boolean {
+	return shell.test(line.trim());
+}
+
 /** Follows the output of a program and knows its last line as a person would see it. */
 export class LastLine {
 	#bytes: Record<Stream, Buffer> = { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) };

@@ -5,12 +5,14 @@
  *   starting ──> healthy   it printed within the last ten seconds
  *                idle      silent, but it computes; or silent for less than the grace
  *                hanging   silent and at rest for longer than that
- *                waiting_for_input   at rest behind something that reads like a question
+ *                waiting_for_input   at rest behind a question (prompts.ts); interactive: behind a shell's prompt too
  *                error_loop          it prints the same error again and again
  */
 import type { AttemptHealth } from '../../protocol';
 import type { ClassLimits, CommandClass } from '../../kinds/command-class';
+import type { Stream } from '../../protocol/frames';
 import type { Pulse } from '../drivers/pulse';
+import { isShellPrompt, LastLine, questionIn } from '../prompts';
 
 /** Printed within this time: healthy. */
 const recentMs = 10_000;
@@ -27,8 +29,6 @@ const maxLineLength = 400;
 
 const errorWords =
 	/error|fail|exception|refused|denied|timed? ?out|unreachable|cannot|fatal|panic/i;
-const question =
-	/(password|passphrase|passwort|username|login|pin|otp|token)[^:\n]{0,40}: ?$|[[(](y|yes)\/(n|no)[\])]\s*[:?]? ?$|\?\s*$|(press|hit|enter|type|continue|choose|select)\b[^\n]{0,60}[:.…>] ?$/i;
 
 export class Watch {
 	readonly #class: CommandClass | null;
@@ -41,15 +41,24 @@ export class Watch {
 	#cpuMs: ReadonlyMap<number, number> | undefined;
 	#lines: string[] = [];
 	#line = '';
+	readonly #lastLine = new LastLine();
+	readonly #interactive: boolean;
 
-	constructor(commandClass: CommandClass | null, limits: ClassLimits | undefined, now: number) {
+	constructor(
+		commandClass: CommandClass | null,
+		limits: ClassLimits | undefined,
+		now: number,
+		interactive = false,
+	) {
+		this.#interactive = interactive;
 		this.#class = commandClass;
 		this.#limits = limits;
 		this.#startedAt = this.#busyAt = this.#lookedAt = now;
 	}
 
-	heard(chunk: Uint8Array, now: number): void {
+	heard(stream: Stream, chunk: Uint8Array, now: number): void {
 		this.#outputAt = now;
+		this.#lastLine.push(stream, chunk);
 		this.#outputBytes += chunk.length;
 		const skipped = chunk.length > sampleBytes;
 		const sample = Buffer.from(skipped ? chunk.subarray(-sampleBytes) : chunk).toString('latin1');
@@ -92,7 +101,8 @@ export class Watch {
 	}
 
 	#asks(): boolean {
-		return this.#line.trim() !== '' && question.test(this.#line);
+		const { text } = this.#lastLine;
+		return questionIn(text) !== undefined || (this.#interactive && isShellPrompt(text));
 	}
 
 	#inErrorLoop(): boolean {

@@ -7,13 +7,14 @@ import { commandClasses, commandClassOf } from '../../kinds/command-class';
 import type { CommandSpec } from '../../kinds/command';
 import type { Clock } from '../clock';
 import { type Pulse, pulsesOf, type Tree } from '../drivers/pulse';
+import type { Stream } from '../../protocol/frames';
 import { Watch } from './watch';
 
 const everyMs = 5_000;
 
 /** What an attempt says to its watch. */
 export interface Watched {
-	heard(chunk: Uint8Array): void;
+	heard(stream: Stream, chunk: Uint8Array): void;
 	started(pid: number): void;
 	/** Harmless when called twice. */
 	end(): void;
@@ -45,12 +46,13 @@ export class Watching {
 	): Watched {
 		const commandClass = kind === 'command' ? commandClassOf(spec as CommandSpec) : null;
 		const limits = commandClass === null ? undefined : commandClasses[commandClass];
-		const watch = new Watch(commandClass, limits, this.#clock.monotonic());
+		const { interactive = false } = kind === 'command' ? (spec as CommandSpec) : {};
+		const watch = new Watch(commandClass, limits, this.#clock.monotonic(), interactive);
 		const entry: Entry = { watch, tree: { mark, group: null }, told: '', tell };
 		this.#entries.add(entry);
 		if (!this.#looking) void this.#lookWhileAnybodyRuns();
 		return {
-			heard: (chunk) => watch.heard(chunk, this.#clock.monotonic()),
+			heard: (stream, chunk) => watch.heard(stream, chunk, this.#clock.monotonic()),
 			started: (pid) => (entry.tree.group = pid),
 			end: () => void this.#entries.delete(entry),
 		};

@@ -111,7 +111,7 @@ onLinux('a real process', () => {
 		const { looks, states, child, watched } = watch('yes');
 		for (let n = 0; n < 10; n++) {
 			const chunk = await new Promise<Buffer>((resolve) => child.stdout!.once('data', resolve));
-			watched.heard(chunk);
+			watched.heard('stdout', chunk);
 			await looks(1);
 		}
 		expect(states()).toEqual(['healthy']);
@@ -124,7 +124,7 @@ describe('by what it prints', () => {
 	function after(text: string, ms: number) {
 		const watch = new Watch(null, undefined, 0);
 		watch.look(atRest, 0);
-		watch.heard(Buffer.from(text), 1_000);
+		watch.heard('stdout', Buffer.from(text), 1_000);
 		return watch.look(atRest, 1_000 + ms).state;
 	}
 
@@ -189,7 +189,7 @@ describe('by what sort of command it is', () => {
 			overdue: 'no_output',
 			command_class: 'info',
 		});
-		watch.heard(Buffer.from('at last\n'), 12_000);
+		watch.heard('stdout', Buffer.from('at last\n'), 12_000);
 		expect(watch.look(undefined, 13_000).overdue).toBeUndefined();
 		expect(watch.look(undefined, 31_000).overdue).toBe('total');
 	});

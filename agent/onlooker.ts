@@ -1,0 +1,51 @@
+/**
+ * Reads what somebody else writes into the spool, for those who watch the output: in order, each byte once,
+ * a piece at a time, so that a flood waits on disk and not in memory. From the beginning, in a later life of
+ * the agent too: what it learned before was in memory.
+ */
+import type { OutputLengths } from '../protocol';
+import { type Stream, streams } from '../protocol/frames';
+import type { AttemptSpool } from './spool';
+
+const pieceBytes = 64 * 1024;
+
+export class Onlooker {
+	readonly #spool: Pick<AttemptSpool, 'lengths' | 'read'>;
+	readonly #saw: (stream: Stream, chunk: Uint8Array) => void;
+	readonly #seen: OutputLengths = { stdout: 0, stderr: 0 };
+	#looking: Promise<void> | undefined;
+
+	constructor(
+		spool: Pick<AttemptSpool, 'lengths' | 'read'>,
+		saw: (stream: Stream, chunk: Uint8Array) => void,
+	) {
+		this.#spool = spool;
+		this.#saw = saw;
+	}
+
+	/** There is more. Resolves when all there is by then was seen; rejects when it cannot be read. */
+	look(): Promise<void> {
+		return (this.#looking ??= this.#look());
+	}
+
+	async #look(): Promise<void> {
+		try {
+			for (let behind = true; behind;) {
+				behind = false;
+				for (const stream of streams) {
+					const from = this.#seen[stream];
+					const length = Math.min(pieceBytes, this.#spool.lengths[stream] - from);
+					if (length <= 0) continue;
+					const { offset, data } = await this.#spool.read(stream, from, length);
+					const seen = offset + data.length;
+					this.#seen[stream] = seen;
+					// Nothing of it: it fell into a hole, or the disk does not give it yet.
+					if (data.length > 0) this.#saw(stream, data);
+					behind ||= seen > from;
+				}
+			}
+		} finally {
+			this.#looking = undefined;
+		}
+	}
+}
