@@ -110,6 +110,7 @@ export class Attempt {
 			timeouts: assignment.timeouts,
 			clock: tools.clock,
 			stop: (stop) => this.stop(stop),
+			caughtUp: () => this.#look(),
 		});
 	}
 
@@ -366,11 +367,12 @@ export class Attempt {
 		const before = total(this.#spool.lengths);
 		this.#outputKept = true;
 		this.#spool.follow(state);
+		// What an earlier life of this agent has sent on is looked at again: its watchers are gone.
+		void this.#look();
 		const more = total(this.#spool.lengths) - before;
 		if (more <= 0) return;
 		this.#lastOutputAt = this.#clock.monotonic();
 		this.#outflow.grew(more);
-		void this.#look();
 	}
 
 	async #look(): Promise<void> {

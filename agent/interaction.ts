@@ -34,6 +34,8 @@ export interface InteractionParts {
 	clock: Clock;
 	/** Nobody answers. */
 	stop(stop: Stop): void;
+	/** Resolves when what was printed by now has been seen. */
+	caughtUp(): Promise<void>;
 }
 
 export class Interaction {
@@ -142,8 +144,10 @@ export class Interaction {
 	async #type(offset: number, data: Buffer, eof: boolean): Promise<void> {
 		const port = this.#port;
 		if (port === undefined || this.#over.signal.aborted) return;
+		await this.#parts.caughtUp();
 		if (offset === this.#have && this.#state === 'open') {
-			const secret = this.#prompt?.hidden ?? false;
+			// Whoever knows the program may be quicker than the silence that makes a line a question.
+			const secret = (this.#prompt ?? questionIn(this.#lastLine.text))?.hidden ?? false;
 			// A word that is still being typed is no answer yet. Before it is written: the program may be quick.
 			if (eof || data.includes(10) || data.includes(13)) {
 				this.#ask(undefined);

@@ -13,7 +13,8 @@ export class Onlooker {
 	readonly #spool: Pick<AttemptSpool, 'lengths' | 'read'>;
 	readonly #saw: (stream: Stream, chunk: Uint8Array) => void;
 	readonly #seen: OutputLengths = { stdout: 0, stderr: 0 };
-	#looking: Promise<void> | undefined;
+	#isLooking = false;
+	#looked: Promise<void> = Promise.resolve();
 
 	constructor(
 		spool: Pick<AttemptSpool, 'lengths' | 'read'>,
@@ -25,7 +26,11 @@ export class Onlooker {
 
 	/** There is more. Resolves when all there is by then was seen; rejects when it cannot be read. */
 	look(): Promise<void> {
-		return (this.#looking ??= this.#look());
+		if (!this.#isLooking) {
+			this.#isLooking = true;
+			this.#looked = this.#look();
+		}
+		return this.#looked;
 	}
 
 	async #look(): Promise<void> {
@@ -45,7 +50,7 @@ export class Onlooker {
 				}
 			}
 		} finally {
-			this.#looking = undefined;
+			this.#isLooking = false;
 		}
 	}
 }

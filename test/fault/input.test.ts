@@ -149,3 +149,55 @@ test('typing goes on through kill -9 of the service, and a typed secret is in no
 		{ env: { LOG_LEVEL: 'debug' } },
 	);
 });
+
+test.each([
+	['a pipe', false],
+	['a real terminal', true],
+])(
+	'at %s a question outlives kill -9 of the agent: it is asked again, its answer is typed once, and nothing that was told before is forgotten',
+	async (_, terminals) => {
+		const secret = 'battery-staple-2049';
+		await OneService.use(
+			async (house) => {
+				const { client } = house.service;
+				const agent = await house.agent('anna', { LOG_LEVEL: 'trace' });
+				const script = `echo '::fleet:output {"before":1}'; echo '::fleet:progress 30 half'
+					test -t 0 && kind=terminal || kind=pipe
+					printf "Password: "; read -r p; echo
+					echo "::fleet:output {\\"kind\\":\\"$kind\\",\\"digest\\":\\"$(printf %s "$p" | sha256sum | cut -c1-64)\\"}"`;
+				const { jobId } = await client.submit({
+					kind: 'command',
+					spec: { command: 'bash', args: ['-c', script], interactive: true },
+				});
+				const asked = () =>
+					eventually('the prompt', async () => {
+						const { waitingFor, progress } = await client.job(jobId);
+						return progress === 30 ? (waitingFor ?? undefined) : undefined;
+					});
+				expect(await asked()).toMatchObject({ hidden: true, text: 'Password:', offset: 0 });
+				await agent.kill();
+				await eventually(
+					'the service to miss it',
+					async () => !(await client.robot('anna')).connected,
+				);
+				agent.start();
+				await agent.connected();
+				expect(await asked()).toMatchObject({ hidden: true, text: 'Password:', offset: 0 });
+				await client.input(jobId, { text: `${secret}\n`, from: 0 });
+				await client.input(jobId, { text: `${secret}\n`, from: 0 }).catch(() => undefined);
+				const job = await eventually('the end', async () => {
+					const read = await client.job(jobId);
+					return isFinal(read.state) && read.output.complete && read;
+				});
+				expect(job).toMatchObject({ state: 'completed', attempt: 1 });
+				expect(job.result!.outputs).toEqual({
+					before: 1,
+					kind: terminals ? 'terminal' : 'pipe',
+					digest: createHash('sha256').update(secret).digest('hex'),
+				});
+				expect(filesWith(secret, house.folder)).toEqual([]);
+			},
+			{ env: { LOG_LEVEL: 'debug' }, terminals },
+		);
+	},
+);

@@ -1,8 +1,8 @@
 /** One service, and robots when a test wants them, in a folder that is gone after a good end. */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
 	AgentProgram,
@@ -34,10 +34,18 @@ export class OneService {
 	/** Runs `body` with a service that is ready; ends every process whatever happens. */
 	static async use(
 		body: (house: OneService) => Promise<void>,
-		options: { env?: Record<string, string>; prepare?(data: string): () => void } = {},
+		options: {
+			env?: Record<string, string>;
+			prepare?(data: string): () => void;
+			/** Agents find what native code makes of terminals, as an installation does. */
+			terminals?: boolean;
+		} = {},
 	): Promise<void> {
 		const folder = mkdtempSync(join(tmpdir(), 'robot-fleet-fault-'));
 		const bundles = builtPrograms(folder);
+		if (options.terminals) {
+			symlinkSync(resolve('node_modules'), join(folder, 'programs', 'node_modules'));
+		}
 		const house = new OneService(folder, bundles, await quietPort(), options.env);
 		let good = false;
 		let undo: (() => void) | undefined;

@@ -63,6 +63,15 @@ test('what comes in the same breath as the end of a look is seen by the next one
 	await spool.remove();
 });
 
+test('a look that finds nothing is not the last one', async () => {
+	const { spool, seen, onlooker } = watched();
+	await onlooker.look();
+	await spool.append('stderr', Buffer.from('now'));
+	await onlooker.look();
+	expect(seen.stderr).toBe('now');
+	await spool.remove();
+});
+
 test('a hole is passed over, and what lies behind it is seen', async () => {
 	const { spool, seen, onlooker } = watched(1_600);
 	const line = 'x'.repeat(99);
