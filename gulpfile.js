@@ -32,8 +32,8 @@ const bundle = (entry, outfile, extra = {}) =>
 	});
 
 /** A program: its first line makes it runnable, and says nothing clever on an old Node. */
-async function program(entry, outfile) {
-	await bundle(entry, outfile, { banner: { js: '#!/usr/bin/env node' } });
+async function program(entry, outfile, extra = {}) {
+	await bundle(entry, outfile, { banner: { js: '#!/usr/bin/env node' }, ...extra });
 	await chmod(outfile, 0o755);
 }
 
@@ -57,7 +57,9 @@ const assets = () =>
 const embedded = () =>
 	bundle('dispatcher/embed.ts', 'dist/embedded/service.js', { minify: true, keepNames: true });
 const service = () => program('dispatcher/main.ts', 'dispatcher/dist/robot-fleet.js');
-const agent = () => program('agent/main.ts', 'agent/dist/agent.js');
+/** Its text stays in the memory of every idle agent: without what only people read, names excepted. */
+const agent = () =>
+	program('agent/main.ts', 'agent/dist/agent.js', { minifyWhitespace: true, minifySyntax: true });
 /** Terminals are native code, which an installation may do without. */
 const keeper = () =>
 	bundle('agent/keeper/main.ts', 'agent/dist/keeper.js', { external: ['@lydell/node-pty'] });

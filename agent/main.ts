@@ -36,6 +36,10 @@ const terminal = {
 };
 
 async function main(): Promise<number> {
+	// What a flooding job prints passes in short-lived buffers, whose memory is given back when the young
+	// generation is collected: kept small, it is collected often, and a collection is short. First of all,
+	// since what grows while the modules are loaded stays large.
+	setFlagsFromString('--semi-space-growth-factor=1');
 	checkNode(process.versions.node);
 	const { readCommandLine } = await import('./command-line');
 	const asked = readCommandLine(process.argv.slice(2));
@@ -102,9 +106,6 @@ async function configure(flags: import('./config').Flags) {
 }
 
 async function run(flags: import('./config').Flags): Promise<number> {
-	// What a flooding job prints passes in short-lived buffers, whose memory is given back when the young
-	// generation is collected: kept small, it is collected often, and a collection is short.
-	setFlagsFromString('--semi-space-growth-factor=1');
 	const { secretEnvNames } = await import('./config');
 	const { config } = await configure(flags);
 
