@@ -26,6 +26,7 @@ import { redisVersion } from './servers/redis';
 import { backlog } from './workloads/backlog';
 import { idleFleet } from './workloads/idle-fleet';
 import { peers } from './workloads/peers';
+import { realAgent } from './workloads/real-agent';
 import { reconnectStorm } from './workloads/reconnect-storm';
 import type { Bench, Outcome } from './workloads/workload';
 
@@ -66,11 +67,18 @@ async function run(options: Options): Promise<void> {
 	const bench: Bench = { sizes, calibration: before, chance: seededChance(Date.now()), say };
 	const outcomes: Outcome[] = [];
 	const measured: Record<string, unknown> = {};
+	const failures: string[] = [];
 	const measure = async (name: string, work: () => Promise<Outcome>) => {
 		say(name);
-		const outcome = await work();
-		outcomes.push(outcome);
-		measured[name] = outcome.measured;
+		try {
+			const outcome = await work();
+			outcomes.push(outcome);
+			measured[name] = outcome.measured;
+		} catch (error) {
+			// What was measured before it took half an hour: it is written down, and so is this.
+			console.error((error as Error).stack);
+			failures.push(`${name} failed: ${(error as Error).message}`);
+		}
 	};
 	if (needsPeers) {
 		const which = { w1: only.has('w1'), w3: only.has('w3') };
@@ -83,12 +91,13 @@ async function run(options: Options): Promise<void> {
 	if (only.has('w4')) await measure('W4', () => idleFleet(bench));
 	if (only.has('w5')) await measure('W5', () => reconnectStorm(bench));
 	if (only.has('w6')) await measure('W6', () => backlog(bench));
+	if (only.has('w8')) await measure('W8', () => realAgent(bench));
 	const after = await calibrate();
 
 	const settings = settingsOf(options);
 	const report: Report = {
 		at: new Date().toISOString(),
-		...validity(options, load, before, after),
+		...validity(options, load, before, after, failures),
 		tookMs: performance.now() - began,
 		settings,
 		settingsHash: createHash('sha256').update(JSON.stringify(settings)).digest('hex').slice(0, 12),
@@ -106,10 +115,17 @@ async function run(options: Options): Promise<void> {
 }
 
 /** Whether anything may be concluded from the run. */
-function validity(options: Options, load: number, before: Calibration, after: Calibration) {
+function validity(
+	options: Options,
+	load: number,
+	before: Calibration,
+	after: Calibration,
+	failures: readonly string[],
+) {
 	const loadAfter = loadavg()[0]!;
 	const moved = drift(before, after);
 	const warnings = [
+		...failures,
 		...(options.whole ? [] : ['It is not the whole bench in full size.']),
 		...(load > maxLoad
 			? [`The machine was busy before it: load ${short(load)}, at most ${maxLoad} is asked.`]

@@ -5,6 +5,8 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { FleetClient } from '../../../client';
+import { httpSend } from '../../../dispatcher/cli/transport';
 import { bulkSize, inParallel } from '../contenders/contender';
 import { noop } from '../contenders/robot-fleet';
 import { newFolder } from '../machine/folder';
@@ -50,7 +52,7 @@ export async function backlog({ sizes, say }: Bench): Promise<Outcome> {
 	for (const length of sizes.backlogs) {
 		const from = performance.now();
 		const missing = length - queued;
-		await load(service, missing);
+		await load(service, missing, await otherKey(service));
 		const loadedPerSecond = (missing / (performance.now() - from)) * 1_000;
 		await sleep(2_000);
 		const level = await measure(service, length);
@@ -128,17 +130,29 @@ async function take(service: RunningService, robots: number, count: number) {
 	return taken;
 }
 
-async function load(service: RunningService, count: number): Promise<void> {
+/** Behind a million of its own, a key could submit nothing more: what lies there is of another one. */
+async function load(
+	service: RunningService,
+	count: number,
+	client = service.client,
+): Promise<void> {
 	let left = count;
 	await inParallel(
 		Math.ceil(count / bulkSize),
 		async () => {
 			const size = Math.min(bulkSize, left);
 			left -= size;
-			await service.client.submitMany(Array.from({ length: size }, () => noop()));
+			const answers = await client.submitMany(Array.from({ length: size }, () => noop()));
+			const refused = answers.find((answer) => 'error' in answer);
+			if (refused) throw new Error(`a job was refused: ${JSON.stringify(refused)}`);
 		},
 		loaders,
 	);
+}
+
+async function otherKey({ client, url }: RunningService): Promise<FleetClient> {
+	const { key } = await client.createKey({ name: 'backlog', scopes: ['submit'] });
+	return new FleetClient(httpSend({ url, key }));
 }
 
 async function timed(call: () => Promise<unknown>): Promise<number> {

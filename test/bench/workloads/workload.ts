@@ -19,6 +19,8 @@ export interface Sizes {
 	holding: number;
 	/** Queued jobs of W6, from few to many. */
 	backlogs: readonly number[];
+	/** Real commands of a round of W8; at most what one call takes. */
+	commands: number;
 }
 
 export interface Bench {
