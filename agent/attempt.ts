@@ -85,13 +85,13 @@ export class Attempt {
 	#outputKept = false;
 	#executor: Executor | undefined;
 
-	/** With `exit` for one that has ended in an earlier life of this agent. */
+	/** With `exit` for one of an earlier life of this agent: null when it had not ended by then. */
 	constructor(
 		assignment: JobAssignment,
 		trace: Trace,
 		startedAt: number,
 		tools: AttemptTools,
-		exit: ExitRecord | null = null,
+		exit?: ExitRecord | null,
 	) {
 		this.assignment = assignment;
 		this.#trace = trace;
@@ -101,8 +101,9 @@ export class Attempt {
 		this.#log = tools.log;
 		this.#ballast = tools.ballast;
 		this.#watching = tools.watching;
-		this.#exit = exit;
-		this.#spool = tools.spool.open(assignment.job_id, assignment.epoch, exit ?? undefined);
+		this.#exit = exit ?? null;
+		const known = exit === undefined ? 'new' : (exit ?? undefined);
+		this.#spool = tools.spool.open(assignment.job_id, assignment.epoch, known);
 		this.#outflow = new Outflow(assignment.job_id, assignment.epoch, this.#spool, tools);
 		this.#onlooker = new Onlooker(this.#spool, (stream, chunk) => this.#saw(stream, chunk));
 		this.interaction = new Interaction({

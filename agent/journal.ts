@@ -14,10 +14,21 @@
  * not as it was written is put aside and told, never acted on; and since a robot that has lost records
  * can no longer prove that it did not start something, its journal gets a new id.
  *
- * Writes of one turn of the event loop share one commit. Knows no protocol and no process.
+ * Writes of one turn of the event loop share one commit, and commits that come while the disk syncs share
+ * the next sync. SQLite writes the log and we sync it, on a thread of Node's: a disk takes its time, and
+ * nothing else shall wait for it. Knows no protocol and no process.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+	closeSync,
+	copyFileSync,
+	existsSync,
+	fdatasync,
+	fdatasyncSync,
+	openSync,
+	readFileSync,
+	writeFileSync,
+} from 'node:fs';
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import type { Hole, JobAssignment, JobResultMessage, Stream } from '../protocol';
 import { walDamage } from '../protocol/wal';
@@ -86,26 +97,49 @@ const withDigests = `
 
 type Row = Record<string, SQLOutputValue>;
 
+interface Waiting {
+	resolve: () => void;
+	reject: (error: Error) => void;
+}
+
 export class Journal {
 	/** Made with the file; another one means that this robot has lost its memory. */
 	readonly id: string;
 	/** What was found to be damaged when it was opened, as sentences for the owner. */
 	readonly damage: readonly string[];
+	/**
+	 * The disk failed to sync: what was written since the last time it did may be gone, and no later sync
+	 * would tell. Nothing is promised from then on; what was, is found again by the next start.
+	 */
+	onBroken: ((error: Error) => void) | undefined;
 	readonly #db: DatabaseSync;
+	/** SQLite's log, where a commit goes first. */
+	readonly #log: number;
 	readonly #clock: Clock;
 	readonly #statements: Record<
 		'fate' | 'start' | 'trace' | 'end' | 'over' | 'never',
 		StatementSync
 	>;
-	#waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
+	#waiting: Waiting[] = [];
+	/** Their writes are committed, and not yet synced. */
+	#unsynced: Waiting[] = [];
+	#syncing = false;
+	#broken: Error | undefined;
 	#commitPlanned = false;
 	#lazyPlanned = false;
 	/** Ends the wait of a lazy write: a closed journal keeps no timer, and no process, alive. */
 	readonly #closing = new AbortController();
 	#closed = false;
 
-	private constructor(db: DatabaseSync, id: string, damage: readonly string[], clock: Clock) {
+	private constructor(
+		db: DatabaseSync,
+		log: number,
+		id: string,
+		damage: readonly string[],
+		clock: Clock,
+	) {
 		this.#db = db;
+		this.#log = log;
 		this.id = id;
 		this.damage = damage;
 		this.#clock = clock;
@@ -162,7 +196,10 @@ export class Journal {
 				(select rowid from attempts where fate in ('over', 'never') order by rowid desc limit ?)`,
 			).run(keptTombstones);
 			const row = db.prepare(`select value from meta where key = 'journal_id'`).get()!;
-			return new Journal(db, String(row.value), damage, clock);
+			// From here on a commit writes the log, and `#sync` syncs it. SQLite still syncs where its order on
+			// disk matters: the head of a log that begins anew, and both files around a checkpoint.
+			db.exec('pragma synchronous = normal');
+			return new Journal(db, openSync(`${path}-wal`, 'r+'), String(row.value), damage, clock);
 		} catch (error) {
 			if (db?.isOpen) db.close();
 			if (error instanceof JournalUnusable) throw error;
@@ -241,6 +278,17 @@ export class Journal {
 		this.#commit();
 		this.#closed = true;
 		this.#closing.abort();
+		const those = this.#unsynced;
+		this.#unsynced = [];
+		try {
+			if (this.#broken !== undefined) throw this.#broken;
+			fdatasyncSync(this.#log);
+			for (const { resolve } of those) resolve();
+		} catch (error) {
+			for (const { reject } of those) reject(error as Error);
+		}
+		// A sync under way has the handle until it is done.
+		if (!this.#syncing) closeSync(this.#log);
 		this.#db.close();
 	}
 
@@ -279,6 +327,7 @@ export class Journal {
 
 	#begin(): void {
 		if (this.#closed) throw new Error('the journal is closed');
+		if (this.#broken !== undefined) throw this.#broken;
 		if (!this.#db.isTransaction) this.#db.exec('begin immediate');
 	}
 
@@ -293,7 +342,31 @@ export class Journal {
 			for (const { reject } of waiting) reject(error as Error);
 			return;
 		}
-		for (const { resolve } of waiting) resolve();
+		this.#unsynced.push(...waiting);
+		this.#sync();
+	}
+
+	#sync(): void {
+		if (this.#syncing || this.#closed || this.#unsynced.length === 0) return;
+		const those = this.#unsynced;
+		this.#unsynced = [];
+		this.#syncing = true;
+		fdatasync(this.#log, (error) => {
+			this.#syncing = false;
+			if (this.#closed) closeSync(this.#log);
+			if (error !== null) this.#break(error, those);
+			else for (const { resolve } of those) resolve();
+			this.#sync();
+		});
+	}
+
+	#break(error: Error, those: readonly Waiting[]): void {
+		this.#broken = new Error(`the disk failed to sync the journal (${error.message})`);
+		const lost = [...those, ...this.#unsynced, ...this.#waiting];
+		this.#unsynced = [];
+		this.#waiting = [];
+		for (const { reject } of lost) reject(this.#broken);
+		this.onBroken?.(this.#broken);
 	}
 }
 

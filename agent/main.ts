@@ -125,6 +125,14 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	});
 	if (!folder.ok) throw new Quit(2, folder.sentence);
 	const { journal, identity, spool, ballast } = folder;
+	journal.onBroken = ({ message }) => {
+		// Programs have their keeper, and the next start reads from the disk what is really there.
+		log.fatal({ reason: message }, 'the journal cannot be trusted any more');
+		process.stderr.write(
+			`The agent ends, because ${message}; look at the disk of ${config.data}, and start it again.\n`,
+		);
+		process.exit(1);
+	};
 	for (const sentence of journal.damage)
 		log.error({ copy: `${config.data}/journal.db.damaged` }, sentence);
 	if (identity.membership === undefined && config.token === undefined) {
@@ -167,7 +175,8 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	executors.set(
 		'command',
 		commandExecutor({
-			env: process.env,
+			// As it is now: each look into `process.env` itself is a call into the system.
+			env: { ...process.env },
 			secretEnvNames,
 			keeper,
 		}) as import('./executors/executor').Executor,

@@ -79,8 +79,8 @@ export class Spool {
 		};
 	}
 
-	/** What is already there is kept and goes on where it ended. */
-	open(jobId: string, epoch: number, record?: SpoolRecord): AttemptSpool {
+	/** What is already there is kept and goes on where it ended; nobody looks for anything of a new one. */
+	open(jobId: string, epoch: number, record?: SpoolRecord | 'new'): AttemptSpool {
 		return new AttemptSpool(this.#folder, `${jobId}-${epoch}`, this.#limits, record);
 	}
 
@@ -123,13 +123,18 @@ export class AttemptSpool {
 	readonly #streams = { stdout: new StreamSpool(), stderr: new StreamSpool() };
 	#removed = false;
 
-	constructor(folder: string, name: string, limits: Required<SpoolLimits>, record?: SpoolRecord) {
+	constructor(
+		folder: string,
+		name: string,
+		limits: Required<SpoolLimits>,
+		record?: SpoolRecord | 'new',
+	) {
 		this.#folder = folder;
 		this.#name = name;
 		this.#limits = limits;
 		// So small that little more than the limit lies on disk, so large that files are few.
 		this.#pieceBytes = Math.max(1, Math.floor(limits.maxBytes / 16));
-		this.#recall(record);
+		if (record !== 'new') this.#recall(record);
 	}
 
 	/** Bytes that were produced, by stream. */

@@ -8,7 +8,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { Readable, Writable } from 'node:stream';
 
@@ -209,9 +209,18 @@ function count(): Living[] {
 	return found;
 }
 
+/** Longer than any; the kernel hands it out in one piece. */
+const statBytes = Buffer.alloc(4_096);
+
 function readStat(pid: number): { state: string; group: number; startTicks: string } | undefined {
 	try {
-		const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+		const file = openSync(`/proc/${pid}/stat`, 'r');
+		let text: string;
+		try {
+			text = statBytes.toString('latin1', 0, readSync(file, statBytes));
+		} finally {
+			closeSync(file);
+		}
 		// The name stands in brackets and may hold anything, brackets too.
 		const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
 		return { state: fields[0]!, group: Number(fields[2]), startTicks: fields[19]! };

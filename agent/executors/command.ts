@@ -28,7 +28,7 @@ const killShowsMs = 5_000;
 const firstSize = { columns: 80, rows: 24 };
 
 export interface CommandHost {
-	/** The environment a program starts from. Read at every start. */
+	/** The environment a program starts from. */
 	env: Readonly<Record<string, string | undefined>>;
 	/** Names that never reach a program: the agent's own secrets. */
 	secretEnvNames: readonly string[];

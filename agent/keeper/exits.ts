@@ -8,12 +8,11 @@ import { createHash } from 'node:crypto';
 import {
 	closeSync,
 	existsSync,
-	ftruncateSync,
 	mkdirSync,
 	openSync,
 	readdirSync,
 	readFileSync,
-	rmSync,
+	unlinkSync,
 	writeSync,
 } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -67,7 +66,6 @@ export class ExitFiles {
 			const file = openSync(this.#pathOf(key), 'r+');
 			try {
 				for (let at = 0; at < line.length;) at += writeSync(file, line, at, line.length - at, at);
-				ftruncateSync(file, Math.max(line.length, roomBytes));
 			} finally {
 				closeSync(file);
 			}
@@ -99,7 +97,11 @@ export class ExitFiles {
 	}
 
 	remove(key: string): void {
-		rmSync(this.#pathOf(key), { force: true });
+		try {
+			unlinkSync(this.#pathOf(key));
+		} catch {
+			// It is gone already.
+		}
 	}
 
 	get keys(): string[] {

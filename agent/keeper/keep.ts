@@ -25,6 +25,7 @@ import { type End, type Held, keyOf, type Order, type Started, type TerminalSize
 
 export interface KeepListener {
 	output(key: string, stream: Stream): void;
+	/** Not called when its output ends with it: then only `ended` is. */
 	exited(key: string, status: ExitStatus): void;
 	ended(key: string, end: End): void;
 }
@@ -53,7 +54,7 @@ export class Keep {
 	readonly #starting = new Set<Promise<unknown>>();
 	listener: KeepListener | undefined;
 
-	constructor(exits: ExitFiles, clock: Clock, openSpool = spoolOf) {
+	constructor(exits: ExitFiles, clock: Clock, openSpool = spools()) {
 		this.#exits = exits;
 		this.#clock = clock;
 		this.#openSpool = openSpool;
@@ -201,8 +202,10 @@ export class Keep {
 		const status = await Promise.race([program.exit, ward.givenUp.promise]);
 		const ranMs = this.#clock.monotonic() - ward.startedAt;
 		ward.exited = status;
-		this.listener?.exited(key, status);
-		await pipes.finish((ms, signal) => this.#clock.sleep(ms, signal));
+		await pipes.finish(
+			(ms, signal) => this.#clock.sleep(ms, signal),
+			() => this.listener?.exited(key, status),
+		);
 		ward.echo.forget();
 		await spool.close();
 		const end: End = { ...status, ranMs, output: stateOf(spool), sha256: {} };
@@ -218,8 +221,14 @@ export class Keep {
 	}
 }
 
-function spoolOf({ jobId, epoch, spool: { folder, ...kept } }: Order): AttemptSpool {
-	return new Spool(folder, kept).open(jobId, epoch);
+/** An agent asks for the same one with every job. */
+function spools(): (order: Order) => AttemptSpool {
+	let last: { asked: string; spool: Spool } | undefined;
+	return ({ jobId, epoch, spool: { folder, ...kept } }) => {
+		const asked = JSON.stringify([folder, kept]);
+		if (last?.asked !== asked) last = { asked, spool: new Spool(folder, kept) };
+		return last.spool.open(jobId, epoch, 'new');
+	};
 }
 
 function stateOf(spool: AttemptSpool): SpoolState {

@@ -28,13 +28,17 @@ export class Pipes {
 		this.#atEnd = Promise.all(drains);
 	}
 
-	/** After the exit the pipes are normally at their end. If somebody else holds them, waits a little. */
-	async finish(sleep: Sleep): Promise<void> {
+	/**
+	 * After the exit the pipes are normally at their end. If somebody else holds them, says so and waits a
+	 * little.
+	 */
+	async finish(sleep: Sleep, lingers: () => void): Promise<void> {
 		let ended = false;
 		const finished = this.#atEnd.then(() => (ended = true));
 		// The usual case needs no timer.
 		await Promise.race([finished, new Promise((turn) => setImmediate(turn))]);
 		if (ended) return;
+		lingers();
 		const done = new AbortController();
 		void finished.then(() => done.abort());
 		let left = maxDrainMs;

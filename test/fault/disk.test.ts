@@ -1,5 +1,5 @@
 /** A disk that is full, and a disk that fails, under the real service with a real robot. */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type FleetClient } from '../../client';
 import { type Job, Problem } from '../../protocol';
@@ -185,6 +185,53 @@ tampered(
 				service.data,
 			);
 			expect(integrity.code).toBe(0);
+		});
+	},
+);
+
+tampered(
+	'an agent whose disk fails to sync promises nothing more, says so and ends; started again it ends every job once',
+	async () => {
+		await OneService.use(async (house) => {
+			const { client } = house.service;
+			const agent = await house.agent('anna', {}, 4);
+			const seen = join(house.folder, 'seen');
+			// Which attempt ran, written by the program itself.
+			const mark = {
+				kind: 'command',
+				spec: {
+					shell: 'echo "$ROBOT_FLEET_JOB_ID $ROBOT_FLEET_ATTEMPT" >> "$SEEN"',
+					env: { SEEN: seen },
+				},
+				idempotent: true,
+			};
+			const ids: string[] = [];
+			for (let round = 0; round < rounds; round++) {
+				const { jobId: first } = await client.submit(mark);
+				await eventually('the first to end', isState(client, first, 'completed'));
+				const logged = agent.logged().length;
+				// Counted for each thread that syncs.
+				const bad = await Tampering.of(agent.pid!, `fdatasync:error=EIO:when=${1 + (round % 3)}+`);
+				for (let i = 0; i < 40 && agent.lives; i++) {
+					const { jobId } = await client.submit(mark);
+					ids.push(jobId);
+					// It may be the one that the agent dies with.
+					if (i % 4 === 3) await client.job(jobId, 2_000);
+				}
+				await eventually('the agent to end', () => !agent.lives);
+				expect(await agent.exit).toBe(1);
+				await bad.stop();
+				expect(agent.logged().slice(logged)).toMatch(
+					/^The agent ends, because the disk failed to sync the journal \(EIO.*\); look at the disk of .*$/m,
+				);
+				agent.start();
+				await agent.connected();
+				for (const id of ids) await eventually(`${id} to end`, isState(client, id, 'completed'));
+			}
+			const attempts = readFileSync(seen, 'utf8').trim().split('\n');
+			expect(new Set(attempts).size).toBe(attempts.length);
+			for (const id of ids) expect(attempts.some((line) => line.startsWith(id))).toBe(true);
+			expect(await agent.stop()).toBe(0);
 		});
 	},
 );

@@ -61,6 +61,8 @@ export class JournalFile {
 export class SimJournal implements Pick<Journal, keyof Journal> {
 	readonly id: string;
 	readonly damage = [];
+	/** Never called: what these disks cannot write they refuse. */
+	onBroken = undefined;
 	readonly #file: JournalFile;
 	readonly #kernel: Kernel;
 	readonly #owner: Process;
@@ -224,9 +226,10 @@ export class SimSpool implements Pick<Spool, keyof Spool> {
 		this.#folder = folder;
 	}
 
-	open(jobId: string, epoch: number, record?: SpoolRecord): AttemptSpool {
+	open(jobId: string, epoch: number, record?: SpoolRecord | 'new'): AttemptSpool {
 		const key = keyOf(jobId, epoch);
-		return new SimAttemptSpool(this.#folder, key, record) as unknown as AttemptSpool;
+		const known = record === 'new' ? undefined : record;
+		return new SimAttemptSpool(this.#folder, key, known) as unknown as AttemptSpool;
 	}
 
 	sweep(held: readonly { jobId: string; epoch: number }[]): void {
