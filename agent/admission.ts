@@ -2,7 +2,7 @@
  * May this robot take this job, now? Answers with the refusal, or with nothing. `permanent` means
  * that asking again cannot help: the robot does not know the kind, or the job makes no sense.
  */
-import { Check } from 'typebox/value';
+import { Check } from 'typebox/schema';
 import { kinds } from '../kinds';
 import type { JobAssignment, JobRejected, Variables } from '../protocol';
 import type { Executor } from './executors/executor';
