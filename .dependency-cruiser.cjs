@@ -58,7 +58,7 @@ module.exports = {
 			severity: 'error',
 			comment: 'What n8n loads is plain constants and types: no schemas, no node: modules.',
 			from: { path: '^(nodes|credentials|client)/' },
-			to: { path: '^(protocol/(schemas|frames)|kinds)' },
+			to: { path: '^(protocol/(schemas|frames|poll)|kinds)' },
 		},
 		{
 			name: 'nodes-know-only-n8n-workflow',
@@ -66,7 +66,7 @@ module.exports = {
 			comment: 'n8n installs the package without dependencies.',
 			from: {
 				path: '^(nodes|credentials|client|protocol/[^/]+$)',
-				pathNot: 'nodes/shared/embedded|protocol/frames',
+				pathNot: 'nodes/shared/embedded|protocol/(frames|poll)',
 			},
 			to: { dependencyTypes: ['npm', 'npm-dev', 'npm-peer', 'core'], pathNot: 'n8n-workflow' },
 		},

@@ -28,6 +28,10 @@ const withSettings = (command: Command): Command =>
 		.option('--fingerprint <sha256>', 'certificate of the service to trust from now on, or "none"')
 		.option('--ca <file>', 'certificate of the authority that vouches for the service')
 		.option('--insecure', 'allow plain http to another machine')
+		.option(
+			'--transport <way>',
+			'auto, websocket, or poll: plain requests where no WebSocket comes through (default: auto)',
+		)
 		.option('--stop-grace <seconds>', 'how long running jobs may go on after SIGTERM (default: 10)')
 		.option('--leave-jobs', 'SIGTERM ends the agent at once, running jobs go on without it')
 		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default: 64)')
@@ -37,7 +41,7 @@ const withSettings = (command: Command): Command =>
 
 const sources = `
 A setting is taken from its flag, else from the environment (SERVER_URL, API_KEY,
-HEARTBEAT_INTERVAL, LOG_LEVEL, and ROBOT_FLEET_AGENT_NAME, _LABELS, _CAPABILITIES, _SLOTS,
+HEARTBEAT_INTERVAL, LOG_LEVEL, ROBOT_FLEET_TRANSPORT, and ROBOT_FLEET_AGENT_NAME, _LABELS, _CAPABILITIES, _SLOTS,
 _DATA, _CONFIG, _FINGERPRINT, _CA, _INSECURE, _STOP_GRACE, _LEAVE_JOBS, _MAX_OUTPUT, _RESERVE, _FACTS_INTERVAL),
 else from the --config file.
 

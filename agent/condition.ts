@@ -5,6 +5,7 @@
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Transport } from '../protocol';
 import type { Clock } from './clock';
 import { birthOf } from './drivers/process';
 
@@ -17,6 +18,8 @@ export interface Condition {
 	version: string;
 	server: string;
 	connected: boolean;
+	/** How, as of the last time; absent before the first. */
+	transport?: Transport;
 	/** Since when it is, or is not. */
 	since: number;
 	robotId: string | null;
@@ -65,8 +68,8 @@ export class ConditionFile {
 		};
 	}
 
-	connected(name: string, robotId: string): void {
-		this.#change({ connected: true, since: this.#clock.now(), name, robotId });
+	connected(name: string, robotId: string, transport: Transport): void {
+		this.#change({ connected: true, since: this.#clock.now(), name, robotId, transport });
 	}
 
 	/** Harmless when it was not connected. */

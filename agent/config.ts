@@ -13,6 +13,10 @@ import { fingerprintIn } from './trust';
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
+export const wantedTransports = ['auto', 'websocket', 'poll'] as const;
+/** What the owner of the machine wants; `auto` = WebSocket, and polling where there is none. */
+export type WantedTransport = (typeof wantedTransports)[number];
+
 export interface AgentConfig {
 	/** http or https, without a trailing slash. */
 	readonly server: string;
@@ -30,6 +34,7 @@ export interface AgentConfig {
 	readonly ca: string | undefined;
 	/** Through which the service is reached, as HTTPS_PROXY and NO_PROXY say. */
 	readonly proxy: string | undefined;
+	readonly transport: WantedTransport;
 	/** Longest time between two heartbeats; the service may ask for more of them. */
 	readonly heartbeatMs: number | undefined;
 	readonly stopGraceMs: number;
@@ -57,6 +62,7 @@ export interface Flags {
 	insecure?: boolean;
 	fingerprint?: string;
 	ca?: string;
+	transport?: string;
 	stopGrace?: string;
 	leaveJobs?: boolean;
 	maxOutput?: string;
@@ -102,6 +108,7 @@ const settings = {
 		env: 'ROBOT_FLEET_AGENT_FINGERPRINT',
 	},
 	ca: { file: 'ca', flag: '--ca', env: 'ROBOT_FLEET_AGENT_CA' },
+	transport: { file: 'transport', flag: '--transport', env: 'ROBOT_FLEET_TRANSPORT' },
 	heartbeat: { file: 'heartbeatInterval', env: 'HEARTBEAT_INTERVAL' },
 	stopGrace: { file: 'stopGrace', flag: '--stop-grace', env: 'ROBOT_FLEET_AGENT_STOP_GRACE' },
 	leaveJobs: { file: 'leaveJobs', flag: '--leave-jobs', env: 'ROBOT_FLEET_AGENT_LEAVE_JOBS' },
@@ -180,6 +187,7 @@ export function readConfig(
 	const fingerprint = readFingerprint(pick('fingerprint', flags.fingerprint), mistakes);
 	const proxy = server === undefined ? undefined : readProxy(server, env, mistakes);
 	const ca = readCa(pick('ca', flags.ca), readFile, mistakes);
+	const transport = readTransport(pick('transport', flags.transport), mistakes);
 	const token = text('token', flags.token, 1_000);
 	const name = text('name', flags.name, maxNameLength);
 	const labels = readLabels(pick('labels', flags.label), mistakes);
@@ -234,6 +242,7 @@ export function readConfig(
 			fingerprint,
 			ca,
 			proxy,
+			transport,
 			heartbeatMs: heartbeatS === undefined ? undefined : heartbeatS * 1_000,
 			stopGraceMs: (stopGraceS ?? 10) * 1_000,
 			leaveJobs,
@@ -409,6 +418,14 @@ function readCapabilities({ value, source }: Picked, mistakes: string[]): string
 		}
 	}
 	return [...capabilities];
+}
+
+function readTransport({ value, source }: Picked, mistakes: string[]): WantedTransport {
+	if (value === undefined) return 'auto';
+	const transport = wantedTransports.find((known) => known === value);
+	if (transport !== undefined) return transport;
+	mistakes.push(`${source} must be one of ${wantedTransports.join(', ')}.`);
+	return 'auto';
 }
 
 function readLogLevel({ value, source }: Picked, mistakes: string[]): LogLevel {

@@ -1,5 +1,6 @@
 /**
- * The one WebSocket to the service: dialled, proved, kept alive, dialled again for ever.
+ * The one WebSocket to the service, carried by polls where there is no other way (dial.ts): dialled, proved,
+ * kept alive, dialled again for ever.
  *
  *   dialling ── connected ──> greeted (hello sent) ── robot_registered ──> live ── closed ──┐
  *      ^──────────────── 1 s doubling to 60 s, full jitter; 30 s after a refusal ───────────┘
@@ -26,14 +27,17 @@ import {
 	rangeText,
 	type RobotMessages,
 	type RobotRegistered,
+	type Transport,
 } from '../protocol';
 import { encodeOutput, type OutputFrame, outputHeaderBytes } from '../protocol/frames';
 import { backoffMs, type Clock } from './clock';
+import type { WantedTransport } from './config';
+import { type Barrier, dial, type Dialled, Transports } from './dial';
 import type { VitalSigns } from './facts';
 import { type HubMessage, readHubMessage } from './hub-messages';
 import type { Identity } from './identity';
 import type { Log } from './log';
-import { NotTrusted, type Trust, TrustingAgent } from './trust';
+import { NotTrusted, type Trust } from './trust';
 
 /** Larger ones are allowed, but win nothing, and each is in memory three times. */
 const maxFrameBytes = 64 * 1024;
@@ -86,7 +90,9 @@ export interface LinkParts {
 	crew: Crew;
 	clock: Clock;
 	log: Log;
-	onLive(name: string, robotId: string): void;
+	/** How to reach the service; absent = auto. */
+	transport?: WantedTransport;
+	onLive(name: string, robotId: string, transport: Transport): void;
 	/** There is no line, for this reason; said again with every try that fails. */
 	onLost?(reason: string): void;
 	/** What keeps the robot away is for its owner to mend. Said at each try. */
@@ -99,17 +105,6 @@ export interface LinkParts {
 	/** Opens the socket; over the real network unless another one is handed in. */
 	dial?(url: string): WebSocket;
 }
-
-const dialOut = (url: string, trust: Trust | undefined): WebSocket =>
-	new WebSocket(url, {
-		perMessageDeflate: false,
-		maxPayload: limits.maxControlFrameBytes,
-		handshakeTimeout: limits.authenticateMs,
-		followRedirects: false,
-		...(url.startsWith('wss:') && {
-			agent: new TrustingAgent(trust ?? { pin: undefined, ca: undefined }),
-		}),
-	});
 
 /** The service does not take this robot as it is. The message is one sentence for the owner. */
 export class LinkRefused extends Error {
@@ -165,18 +160,21 @@ export class Link {
 	async run(): Promise<void> {
 		const { clock, log } = this.#parts;
 		const { signal } = this.#ending;
+		const transports = new Transports(this.#parts.transport ?? 'auto', clock);
 		let failures = 0;
 		let returnWithinMs: number | undefined;
 		try {
 			await pRetry(
 				async () => {
-					const session = new Session(this.#parts);
+					const transport = transports.next();
+					const session = new Session(this.#parts, transport);
 					this.#session = session;
 					if (signal.aborted) session.close();
 					try {
 						await session.closed;
 					} finally {
 						this.#session = undefined;
+						transports.ended(transport, session);
 						if (session.wasLive) failures = 0;
 						returnWithinMs = session.returnWithinMs;
 					}
@@ -236,6 +234,8 @@ class Session implements Line {
 	maxOutputBytes = maxFrameBytes - outputHeaderBytes;
 	features: readonly string[] = [];
 	readonly #parts: LinkParts;
+	readonly #transport: Transport;
+	readonly #dialled: Dialled;
 	readonly #socket: WebSocket;
 	readonly #over = new AbortController();
 	#stage: 'dialling' | 'greeted' | 'live' = 'dialling';
@@ -249,12 +249,17 @@ class Session implements Line {
 	#takesFacts = false;
 	/** The service speaks more than we know. */
 	#newer = false;
+	#heard = false;
 
-	constructor(parts: LinkParts) {
+	constructor(parts: LinkParts, transport: Transport) {
 		this.#parts = parts;
+		this.#transport = transport;
 		this.#heardAt = parts.clock.monotonic();
 		const url = parts.server.replace(/^http/, 'ws') + paths.robotLink;
-		this.#socket = parts.dial ? parts.dial(url) : dialOut(url, parts.trust);
+		this.#dialled = parts.dial
+			? { socket: parts.dial(url), barrier: () => 0 }
+			: dial(transport, parts);
+		this.#socket = this.#dialled.socket;
 		this.closed = new Promise((_, reject) => {
 			this.#socket.once('close', (code, reason) => {
 				this.#end();
@@ -274,6 +279,15 @@ class Session implements Line {
 
 	get wasLive(): boolean {
 		return this.#stage === 'live';
+	}
+
+	/** The service has spoken. */
+	get heard(): boolean {
+		return this.#heard;
+	}
+
+	get barrier(): Barrier {
+		return this.#dialled.barrier();
 	}
 
 	/** Set by a service that said goodbye: it will be back, and wants its robots spread over this time. */
@@ -381,6 +395,7 @@ class Session implements Line {
 	}
 
 	#greet(connected: Connected): void {
+		this.#heard = true;
 		const { identity, self, crew, facts, canRejoin } = this.#parts;
 		const membership = identity.membership!;
 		if (connected.hub_id !== membership.hubId) {
@@ -420,7 +435,7 @@ class Session implements Line {
 		this.maxOutputBytes = Math.max(1, maxFrame - outputHeaderBytes);
 		this.features = registered.features ?? [];
 		crew.attach(this, registered);
-		onLive(registered.name, registered.robot_id);
+		onLive(registered.name, registered.robot_id, this.#transport);
 		// It may have been found since hello.
 		this.tellFacts();
 		void this.#keepAlive();

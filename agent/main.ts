@@ -249,11 +249,14 @@ async function run(flags: import('./config').Flags): Promise<number> {
 				if (said !== sentence) process.stderr.write(`${said}\n`);
 				sentence = said;
 			},
-			onLive(name, robotId) {
+			transport: config.transport,
+			onLive(name, robotId, transport) {
 				everLive = true;
 				identity.trusts(vouched);
-				condition.connected(name, robotId);
-				log.info({ name, robotId, server: config.server }, 'connected');
+				condition.connected(name, robotId, transport);
+				log.info({ name, robotId, server: config.server, transport }, 'connected');
+				if (transport === 'poll' && config.transport === 'auto')
+					log.warn('no WebSocket comes through to the service, so this line is carried by polling');
 				process.stdout.write(`connected as ${name} (${robotId})\n`);
 			},
 			onLost: (reason) => condition.disconnected(reason),

@@ -57,13 +57,13 @@ export function latestWord(
 	};
 }
 
-/** Connections for one request each, checked before it is written. */
+/** Connections that are checked before anything is written; for one request each, unless they are kept. */
 export class TrustingAgent extends Agent {
 	readonly #trust: Trust;
 
-	constructor(trust: Trust) {
+	constructor(trust: Trust, { keepAlive = false } = {}) {
 		// A resumed session would show no certificate to check.
-		super({ keepAlive: false, maxCachedSessions: 0 });
+		super({ keepAlive, maxCachedSessions: 0 });
 		this.#trust = trust;
 	}
 

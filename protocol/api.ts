@@ -159,6 +159,13 @@ export const calls = {
 		scope: null,
 		summary: 'The robots’ WebSocket; the robot proves its key in the first message',
 	},
+	robotPoll: {
+		method: 'POST',
+		path: '/robots/link/poll',
+		scope: null,
+		summary:
+			'The bytes of that WebSocket in requests and answers, where no WebSocket comes through',
+	},
 	robotPause: {
 		method: 'POST',
 		path: '/robots/{id}/pause',

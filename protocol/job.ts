@@ -275,6 +275,10 @@ export interface TimelineEntry {
 export const robotStatuses = ['online', 'busy', 'paused', 'suspect', 'offline'] as const;
 export type RobotStatus = (typeof robotStatuses)[number];
 
+/** How a robot's line is carried: as a WebSocket, or, where none comes through, by requests (poll.ts). */
+export const transports = ['websocket', 'poll'] as const;
+export type Transport = (typeof transports)[number];
+
 export interface Robot {
 	robotId: string;
 	name: string;
@@ -296,6 +300,8 @@ export interface Robot {
 	/** What these figures mean; null while it is away. */
 	health: RobotHealth | null;
 	agentVersion: string | null;
+	/** How it is connected; null while it is away. */
+	transport: Transport | null;
 	/** Somebody else came with its key; null = nobody did. */
 	clone: Clone | null;
 }

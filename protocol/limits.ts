@@ -13,6 +13,12 @@ export const limits = {
 	reconnectMinMs: 1_000,
 	reconnectMaxMs: 60_000,
 	authenticateMs: 10_000,
+	/** Of a line that polls (poll.ts): bytes of one piece, fewer than what gateways let through by default. */
+	pollPieceBytes: 256 * 1024,
+	/** How long the service keeps an answer back; gateways seldom wait longer than 30 s. */
+	pollWaitMs: 25_000,
+	/** A robot whose waiting request broke off comes with another one within this time, or it is gone. */
+	pollReturnMs: 2_000,
 	maxBodyBytes: 10 * 1024 * 1024,
 	maxControlFrameBytes: 1024 * 1024,
 	maxOutputFrameBytes: 256 * 1024,
@@ -77,5 +83,6 @@ export const limits = {
 export const paths = {
 	api: '/api/v1',
 	robotLink: '/api/v1/robots/link',
+	robotPoll: '/api/v1/robots/link/poll',
 	robotEnrol: '/api/v1/robots/enrol',
 } as const;

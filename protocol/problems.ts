@@ -191,6 +191,11 @@ export const problems = {
 		retry: false,
 		text: '{matched} jobs match by now, not {expect}; look again with a preview and send its count as "expect".',
 	},
+	'no-such-line': {
+		status: 410,
+		retry: false,
+		text: 'This line of a robot is over, or was opened at another service; the robot dials anew.',
+	},
 	'no-such-dead-letter': {
 		status: 404,
 		retry: false,

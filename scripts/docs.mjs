@@ -96,6 +96,12 @@ function wire() {
 	);
 	return `# The robots’ protocol\n\n${made}\n${intro}\n\nOne WebSocket at \`${protocol.paths.robotLink}\`, protocol version ${protocol.limits.protocolVersion}. Enrollment: \`POST ${protocol.paths.robotEnrol}\`.
 
+## Where no WebSocket comes through
+
+\`POST ${protocol.paths.robotPoll}\`, at the same doors.
+
+${headOf('protocol/poll.ts')}
+
 ## Output frames
 
 ${headOf('protocol/frames.ts')}

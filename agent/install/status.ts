@@ -71,7 +71,7 @@ function text(
 			[
 				'connected',
 				connected
-					? `yes, for ${ago(now - agent.since)}`
+					? `yes, for ${ago(now - agent.since)}${agent.transport === 'poll' ? ', by polling' : ''}`
 					: `no, since ${new Date(running ? agent.since : agent.at).toISOString()}`,
 			],
 			['server', agent.server],

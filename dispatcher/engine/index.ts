@@ -55,6 +55,7 @@ import type {
 	TimelineEntry,
 	TokenRecord,
 	TokenRequest,
+	Transport,
 	Verdict,
 	Wait,
 	WaitingFor,
@@ -102,6 +103,8 @@ export interface RobotSink {
 	resultAck(ack: ResultAck): void;
 	outputAck(ack: OutputAck): void;
 	outputCredit(credit: OutputCredit): void;
+	/** How it reaches the robot; for people. */
+	readonly transport: Transport;
 	/** Both sides know how input travels; else nothing is typed. */
 	readonly takesInput: boolean;
 	input(input: InputMessage): void;

@@ -133,6 +133,7 @@ export function robotView(entry: RobotEntry, monotonic: number, now: number): Ro
 		metrics,
 		health: metrics && healthOf(metrics),
 		agentVersion: stored.agentVersion,
+		transport: session?.sink.transport ?? null,
 		clone: cloneView(stored.clone),
 	};
 }

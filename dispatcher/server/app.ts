@@ -93,7 +93,20 @@ export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyI
 	});
 	app.addContentTypeParser('*', (_request, _payload, done) => done(new Problem('bad-body')));
 
-	for (const [name, door] of Object.entries(doors)) addDoor(app, house, name as CallName, door);
+	for (const [name, door] of Object.entries(doors)) {
+		const { bytes } = door;
+		if (bytes === undefined) addDoor(app, house, name as CallName, door);
+		else {
+			void app.register(async (part) => {
+				part.addContentTypeParser(
+					'application/octet-stream',
+					{ parseAs: 'buffer', bodyLimit: bytes },
+					(_request, body, done) => done(null, body),
+				);
+				addDoor(part, house, name as CallName, door);
+			});
+		}
+	}
 	return app;
 }
 
@@ -109,6 +122,7 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 		url: routeOf(path),
 		onRequest: (request, _reply, done) => {
 			if (scope !== null) request.caller = callerOf(house, request, scope);
+			door.admit?.(request);
 			done();
 		},
 		handler: async (request, reply) => {
@@ -120,6 +134,8 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				if (value === undefined && door.bodyOptional) value = {};
 				if (value === undefined) throw new Problem('bad-body');
 				body.parse(value);
+			} else if (door.bytes !== undefined) {
+				if (!Buffer.isBuffer(value)) throw new Problem('bad-message', { reason: 'send bytes' });
 			} else if (value !== undefined) {
 				noBody.parse(value);
 			}

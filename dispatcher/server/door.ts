@@ -55,6 +55,10 @@ export interface Door<Q extends TSchema = TSchema, B extends TSchema = TSchema> 
 	query?: Q;
 	/** Absent = the call takes no body (an empty object is let pass). */
 	body?: B;
+	/** The body is bytes (application/octet-stream), at most so many, and so is the answer. */
+	bytes?: number;
+	/** Looks at a request before its body is read; throws to refuse it. */
+	admit?(request: FastifyRequest): void;
 	/** What OpenAPI shows when the body's own schema says less than the call takes. */
 	bodyShown?: object;
 	/** True = no body at all means `{}`. */

@@ -65,7 +65,7 @@ export interface Server {
 	close(): Promise<void>;
 }
 
-const robotsCalls = ['robotEnrol', 'robotLink'] as const satisfies CallName[];
+const robotsCalls = ['robotEnrol', 'robotLink', 'robotPoll'] as const satisfies CallName[];
 /** How long answers that are under way may take. */
 const politeMs = 1_000;
 /**
@@ -113,8 +113,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 		pin: pinNow,
 		waiting: new Map(),
 	};
-	const doors = allDoors(options.version);
 	const door = new RobotsDoor(house, options.heartbeatMs);
+	const doors = allDoors(options.version, door.polls.door);
 	const apps: FastifyInstance[] = [];
 
 	const open = async (names: readonly CallName[], gate: HostGate, at: Listen) => {
@@ -162,7 +162,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 	}
 }
 
-function allDoors(version: string): Record<CallName, Door> {
+function allDoors(version: string, robotPoll: Door): Record<CallName, Door> {
 	const doors: Record<CallName, Door> = {
 		...jobDoors,
 		...bulkDoors,
@@ -170,6 +170,7 @@ function allDoors(version: string): Record<CallName, Door> {
 		...facadeDoors,
 		...operationsDoors,
 		...serviceDoors,
+		robotPoll,
 		openapi: door({ answer: Type.Object({}), run: () => document }),
 	};
 	// Made once: it never changes while the service runs.

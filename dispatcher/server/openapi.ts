@@ -59,6 +59,7 @@ function operationOf(name: CallName, door: Door): Json {
 				content: json(plain(door.bodyShown ?? door.body)),
 			},
 		}),
+		...(door.bytes !== undefined && { requestBody: { required: true, content: bytes } }),
 		responses: { ...answerOf(name, door), default: { $ref: '#/components/responses/Problem' } },
 	};
 }
@@ -101,9 +102,12 @@ function answerOf(name: CallName, door: Door): Json {
 		};
 	}
 	if (name === 'robotLink') return { 101: { description: 'The socket is open' } };
+	if (door.bytes !== undefined) return { 200: { description: 'Bytes', content: bytes } };
 	if (!door.answer) return { 204: { description: 'Done' } };
 	return { [door.status ?? 200]: { description: 'Done', content: json(plain(door.answer)) } };
 }
+
+const bytes: Json = { 'application/octet-stream': { schema: {} } };
 
 const json = (schema: unknown): Json => ({ 'application/json': { schema } });
 

@@ -33,6 +33,7 @@ import {
 	type RobotMessages,
 	type RobotRegistered,
 	sharedFeatures,
+	type Transport,
 	wireFeatures,
 } from '../../protocol';
 import { kinds } from '../../kinds';
@@ -43,6 +44,7 @@ import { failPoint } from '../store/fail-points';
 import { problemOf } from './app';
 import type { House } from './door';
 import { proves } from './fleet-doors';
+import { PolledSocket } from './poll-lines';
 
 const validators = Object.fromEntries(
 	Object.entries(robots.robotMessages).map(([type, schema]) => [
@@ -408,6 +410,10 @@ export class RobotLink implements RobotSink {
 
 	outputCredit(credit: OutputCredit): void {
 		this.#sayOrKeep('output_credit', credit);
+	}
+
+	get transport(): Transport {
+		return this.#wire instanceof PolledSocket ? 'poll' : 'websocket';
 	}
 
 	get takesInput(): boolean {

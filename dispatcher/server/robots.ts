@@ -1,5 +1,6 @@
 /**
- * The robots' door: WebSockets on /api/v1/robots/link, and one sweep over all of them.
+ * The robots' door: WebSockets on /api/v1/robots/link, those that are carried by requests (poll-lines.ts)
+ * among them, and one sweep over all of them.
  *
  * Who has not proved a key holds a seat for 10 s at most, and there are few such seats; who finds none
  * waits in line (seats.ts). One interval serves all sockets: it pings the quiet ones and ends those
@@ -11,7 +12,8 @@ import { WebSocketServer } from 'ws';
 import { limits, paths, Problem } from '../../protocol';
 import type { HostGate } from './app';
 import type { House } from './door';
-import { isLoopback } from './host-gate';
+import { isLoopback, robotsGate } from './host-gate';
+import { PollLines } from './poll-lines';
 import { type LinkKeeper, RobotLink, RobotSocket } from './robot-link';
 import { type Guest, Seats } from './seats';
 
@@ -49,11 +51,16 @@ export class RobotsDoor implements LinkKeeper {
 		perTurn: 32,
 	});
 	readonly #over = new AbortController();
+	/** Where robots come in that no WebSocket reaches. */
+	readonly polls: PollLines;
 
 	constructor(house: House, heartbeatMs: number = limits.heartbeatMs) {
 		this.#house = house;
 		this.#heartbeatMs = heartbeatMs;
 		this.#sweepMs = Math.min(sweepMs, heartbeatMs / 10);
+		this.polls = new PollLines(house.clock);
+		// The request that carries it has passed the gate of its own listener.
+		this.attach(this.polls.handshakes, robotsGate);
 		void this.#sweepUntilClosed();
 	}
 
@@ -119,6 +126,7 @@ export class RobotsDoor implements LinkKeeper {
 	/** After the goodbyes had their time. */
 	terminate(): void {
 		for (const link of this.#links.keys()) link.terminate();
+		this.polls.close();
 	}
 
 	get open(): number {
@@ -172,6 +180,7 @@ export class RobotsDoor implements LinkKeeper {
 
 	#sweep(now: number, ping: boolean): void {
 		this.#seats.sweep(now);
+		this.polls.sweep(now);
 		for (const [link, address] of this.#links) {
 			if (address !== null) {
 				if (now - link.openedAt > limits.authenticateMs) link.terminate();

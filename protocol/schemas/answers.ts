@@ -13,6 +13,7 @@ import {
 	type QueueStats,
 	type Robot,
 	type TimelineEntry,
+	transports,
 } from '../job';
 import type {
 	EnrolAnswer,
@@ -234,6 +235,7 @@ export const robot = Type.Object({
 	),
 	health: nullable(Type.Object({ level: Type.Enum([...healthLevels]), reasons: Type.Array(text) })),
 	agentVersion: nullable(text),
+	transport: nullable(Type.Enum([...transports])),
 	clone: nullable(
 		Type.Object(
 			{

@@ -421,6 +421,7 @@ export function looseSink(sink: RobotSink): RobotSink {
 		resultAck: (message) => sink.resultAck(message),
 		outputAck: (message) => sink.outputAck(message),
 		outputCredit: (message) => sink.outputCredit(message),
+		transport: sink.transport,
 		takesInput: sink.takesInput,
 		input: (message) => sink.input(message),
 		resize: (message) => sink.resize(message),

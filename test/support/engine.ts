@@ -232,6 +232,7 @@ export class PlayedRobot {
 					resultAck: (ack) => void this.acks.push(ack),
 					outputAck: (ack) => void this.outputAcks.push(ack),
 					outputCredit: ({ window }) => void this.credits.push(window),
+					transport: 'websocket',
 					takesInput: this.takesInput,
 					input: (input) => void this.inputs.push(input),
 					resize: (resize) => void this.resizes.push(resize),

@@ -82,6 +82,7 @@ export class HonestRobot {
 			resultAck: (ack) => hear(() => this.#taken(ack)),
 			outputAck: () => undefined,
 			outputCredit: () => undefined,
+			transport: 'websocket',
 			takesInput: false,
 			input: () => undefined,
 			resize: () => undefined,

@@ -226,8 +226,10 @@ export class RawLink implements AsyncDisposable {
 	#wake: () => void = () => undefined;
 	#id = 0;
 
-	constructor(url: string, headers: Record<string, string> = {}) {
-		this.socket = new WebSocket(`${url.replace(/^http/, 'ws')}/api/v1/robots/link`, { headers });
+	/** `socket`: one that was opened in another way. */
+	constructor(url: string, headers: Record<string, string> = {}, socket?: WebSocket) {
+		this.socket =
+			socket ?? new WebSocket(`${url.replace(/^http/, 'ws')}/api/v1/robots/link`, { headers });
 		this.socket.on('error', () => undefined);
 		this.socket.on('message', (data) => {
 			this.#heard.push(JSON.parse(String(data)));

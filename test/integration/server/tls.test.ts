@@ -134,7 +134,7 @@ describe('a door for robots of other machines', () => {
 				if (status !== 404) open.push(`${name} ${method}`);
 			}
 		}
-		expect(open.sort()).toEqual(['robotEnrol POST', 'robotLink GET']);
+		expect(open.sort()).toEqual(['robotEnrol POST', 'robotLink GET', 'robotPoll POST']);
 	}, 60_000);
 });
 

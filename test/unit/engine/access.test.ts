@@ -81,6 +81,7 @@ test('labels of a token stay, whatever the robot claims', async () => {
 		resultAck() {},
 		outputAck() {},
 		outputCredit() {},
+		transport: 'websocket' as const,
 		takesInput: false,
 		input() {},
 		resize() {},

@@ -278,6 +278,7 @@ function robot(
 		metrics: null,
 		health: null,
 		agentVersion: null,
+		transport: null,
 		clone: null,
 	};
 }

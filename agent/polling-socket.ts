@@ -1,0 +1,205 @@
+/**
+ * The robot's end of a line that polls (protocol/poll.ts): a socket made of requests. One of them waits at the
+ * service for what it has to say, another one brings what we say. A request that fails is repeated as it
+ * stands, for the offsets in it make that harmless; when none gets through for a while, or the service does
+ * not know the line, the socket is cut, and whoever uses it dials anew.
+ */
+import { randomBytes } from 'node:crypto';
+import http from 'node:http';
+import https from 'node:https';
+import { limits, paths, Problem } from '../protocol';
+import {
+	CarriedStream,
+	decodePoll,
+	encodePoll,
+	type Piece,
+	type PollBody,
+	pollHeadBytes,
+} from '../protocol/poll';
+import type { Clock } from './clock';
+import type { Log } from './log';
+import { NotTrusted, type Trust, TrustingAgent } from './trust';
+
+/** How much longer than asked for an answer may be on its way. */
+const slackMs = 10_000;
+/** Fails for so long = cut. */
+const patienceMs = 10_000;
+/** Before a repetition; the first comes at once, within `pollReturnMs`. */
+const pausesMs = [0, 200, 500, 1_000, 2_000] as const;
+/** Somebody on the way ends a waiting request earlier than asked: from then on it asks for less, but not less than this. */
+const leastWaitMs = 1_000;
+const maxAnswerBytes = pollHeadBytes + limits.pollPieceBytes;
+
+/** The line is over; repeating a request cannot help. */
+class LineOver extends Error {}
+
+export interface PollingParts {
+	server: string;
+	trust?: Trust;
+	clock: Clock;
+	log: Log;
+}
+
+export class PollingSocket extends CarriedStream {
+	readonly #parts: PollingParts;
+	readonly #agent: http.Agent;
+	/** Nobody can guess it: who knows it could speak on this line. */
+	readonly #name = randomBytes(32).toString('base64url');
+	readonly #cut = new AbortController();
+	#stage: 'new' | 'opening' | 'open' = 'new';
+	#speaking = false;
+	/** For how long a waiting request may wait. */
+	#waitMs: number = limits.pollWaitMs;
+
+	constructor(parts: PollingParts) {
+		super();
+		this.#parts = parts;
+		const { server, trust } = parts;
+		this.#agent = server.startsWith('https:')
+			? new TrustingAgent(trust ?? { pin: undefined, ca: undefined }, { keepAlive: true })
+			: new http.Agent({ keepAlive: true });
+	}
+
+	override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+		this.#cut.abort();
+		this.#agent.destroy();
+		super._destroy(error, done);
+	}
+
+	protected override said(): void {
+		if (this.#stage === 'open') void this.#speak();
+		else if (this.#stage === 'new') void this.#live();
+	}
+
+	/** From the first request to the last word of the service. */
+	async #live(): Promise<void> {
+		this.#stage = 'opening';
+		try {
+			// Not repeated: whoever dials has pauses of his own.
+			await this.#exchange({ opens: true, waitMs: limits.authenticateMs, ...this.#next() });
+			this.#stage = 'open';
+			void this.#speak();
+			while (!this.over && !this.destroyed) {
+				await this.#untilDone(() => this.#listen());
+				await this.room();
+			}
+		} catch (error) {
+			this.destroy(error as Error);
+		}
+	}
+
+	/** Brings all there is to say; one at a time. */
+	async #speak(): Promise<void> {
+		if (this.#speaking) return;
+		this.#speaking = true;
+		try {
+			while (this.hasNews && !this.destroyed) {
+				await this.#untilDone(() => this.#exchange({ opens: false, waitMs: 0, ...this.#next() }));
+			}
+		} catch (error) {
+			this.destroy(error as Error);
+		} finally {
+			this.#speaking = false;
+		}
+	}
+
+	async #listen(): Promise<void> {
+		const { clock } = this.#parts;
+		const from = clock.monotonic();
+		try {
+			await this.#exchange({ opens: false, waitMs: this.#waitMs, ...this.silence });
+		} catch (error) {
+			const waitedMs = clock.monotonic() - from;
+			// One that broke off at once says nothing of how long it might have waited.
+			if (waitedMs >= leastWaitMs && waitedMs < this.#waitMs) {
+				this.#waitMs = Math.max(leastWaitMs, Math.floor(0.7 * waitedMs));
+			}
+			throw error;
+		}
+	}
+
+	#next(): Piece {
+		return this.piece(limits.pollPieceBytes);
+	}
+
+	/** Repeats it until it works, the line is over, or patience is. */
+	async #untilDone(request: () => Promise<void>): Promise<void> {
+		const { clock, log } = this.#parts;
+		let failedAt: number | undefined;
+		for (let failures = 0; !this.destroyed; failures += 1) {
+			const from = clock.monotonic();
+			try {
+				return await request();
+			} catch (error) {
+				if (this.destroyed || error instanceof LineOver || error instanceof NotTrusted) throw error;
+				const now = clock.monotonic();
+				// A request that waited for long before it broke was no failure until then.
+				failedAt ??= from + slackMs < now ? now : from;
+				if (now - failedAt > patienceMs) throw error;
+				log.debug({ reason: (error as Error).message, failures }, 'a poll is repeated');
+				await clock.sleep(pausesMs[Math.min(failures, pausesMs.length - 1)]!, this.#cut.signal);
+			}
+		}
+	}
+
+	async #exchange(body: Omit<PollBody, 'have'>): Promise<void> {
+		const { status, bytes } = await this.#post(
+			encodePoll({ ...body, have: this.have }),
+			body.waitMs + slackMs,
+		);
+		const answer = status === 200 ? decodePoll(bytes) : undefined;
+		if (answer === undefined) throw whyNot(status, bytes);
+		if (!this.arrived(answer.have)) throw new LineOver('the service mixes up its lines');
+		this.receive(answer);
+	}
+
+	#post(body: Buffer, patience: number): Promise<{ status: number; bytes: Buffer }> {
+		const { server } = this.#parts;
+		return new Promise((resolve, reject) => {
+			const request = (server.startsWith('https:') ? https : http).request(
+				server + paths.robotPoll,
+				{
+					method: 'POST',
+					agent: this.#agent,
+					headers: {
+						authorization: `Bearer ${this.#name}`,
+						'content-type': 'application/octet-stream',
+						'content-length': body.length,
+					},
+					timeout: patience,
+					signal: this.#cut.signal,
+				},
+			);
+			request.on('timeout', () => request.destroy(new Error('no answer came in time')));
+			request.on('error', reject);
+			request.on('response', (response) => {
+				const parts: Buffer[] = [];
+				let length = 0;
+				response.on('data', (part: Buffer) => {
+					parts.push(part);
+					length += part.length;
+					if (length > maxAnswerBytes) response.destroy(new Error('the answer does not end'));
+				});
+				response.on('error', reject);
+				response.on('end', () =>
+					resolve({ status: response.statusCode!, bytes: Buffer.concat(parts) }),
+				);
+			});
+			request.end(body);
+		});
+	}
+}
+
+/** A refusal of the service in its own words, or something that somebody on the way has said. */
+function whyNot(status: number, bytes: Buffer): Error {
+	let problem: Problem | undefined;
+	try {
+		problem = Problem.fromBody(JSON.parse(bytes.toString('utf8')));
+	} catch {
+		// A page of some gateway.
+	}
+	if (problem === undefined) {
+		return new Error(`a poll was answered ${status}, which is no answer of a Robot Fleet service`);
+	}
+	return problem.retry ? problem : new LineOver(problem.message, { cause: problem });
+}

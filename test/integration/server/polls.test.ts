@@ -1,0 +1,275 @@
+/** The robots' door for those that no WebSocket reaches, over real requests. */
+import { randomBytes } from 'node:crypto';
+import { systemClock as agentClock } from '../../../agent/clock';
+import { dial } from '../../../agent/dial';
+import type { Engine, RobotSink } from '../../../dispatcher/engine';
+import { paths } from '../../../protocol';
+import { decodePoll, encodePoll, type PollBody } from '../../../protocol/poll';
+import { FakeClock } from '../../support/fake-clock';
+import { fakeSession, type House, helloOf, makeRobot, openHouse, RawLink, within } from './house';
+
+const quiet = () => undefined;
+const log = { debug: quiet, info: quiet, warn: quiet, error: quiet };
+
+function setup() {
+	const robot = makeRobot();
+	const fake = fakeSession();
+	const sinks: RobotSink[] = [];
+	const engine: Partial<Engine> = {
+		robotKey: async () => robot.publicKey,
+		connect: async (_hello, sink) => {
+			sinks.push(sink);
+			return fake.session;
+		},
+	};
+	return { robot, fake, engine, sinks };
+}
+
+const polled = (url: string) =>
+	new RawLink(url, {}, dial('poll', { server: url, clock: agentClock, log }).socket);
+
+const someName = () => randomBytes(32).toString('base64url');
+const bodyOf = (more: Partial<PollBody> = {}) =>
+	encodePoll({
+		opens: false,
+		ends: false,
+		waitMs: 0,
+		from: 0,
+		have: 0,
+		data: Buffer.alloc(0),
+		...more,
+	});
+const handshake = Buffer.from(
+	[
+		`GET ${paths.robotLink} HTTP/1.1`,
+		'Host: 127.0.0.1',
+		'Connection: Upgrade',
+		'Upgrade: websocket',
+		'Sec-WebSocket-Version: 13',
+		'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==',
+		'',
+		'',
+	].join('\r\n'),
+);
+const opening = bodyOf({ opens: true, waitMs: 10_000, data: handshake });
+
+/** One request of a line, as it goes over the wire. */
+async function poll(house: House, name: string, body: Buffer, more: RequestInit = {}) {
+	const answer = await fetch(house.server.url + paths.robotPoll, {
+		method: 'POST',
+		headers: { authorization: `Bearer ${name}`, 'content-type': 'application/octet-stream' },
+		body: new Uint8Array(body),
+		...more,
+	});
+	const bytes = Buffer.from(await answer.arrayBuffer());
+	const said = answer.status === 200 ? decodePoll(bytes) : undefined;
+	const code = said ? undefined : JSON.parse(bytes.toString()).error?.code;
+	return { status: answer.status, said, code };
+}
+
+test('a robot that polls says and hears what it would on a socket, close codes included', async () => {
+	const { robot, engine, fake, sinks } = setup();
+	await using house = await openHouse(engine);
+	await using link = polled(house.server.url);
+	await link.register(robot);
+	const [sink] = sinks;
+	expect(sink!.transport).toBe('poll');
+	link.say('job_accepted', {
+		job_id: 'job-1',
+		attempt: 1,
+		epoch: 7,
+		token: 't',
+		started_at: 'now',
+	});
+	await fake.wait('accepted');
+	for (let have = 0; have < 200; have += 1) {
+		sink!.outputAck({ job_id: 'job-1', epoch: 7, stream: 'stdout', have });
+	}
+	for (let have = 0; have < 200; have += 1) {
+		expect((await link.next('output_ack')).payload.have).toBe(have);
+	}
+	sink!.close(4001, 'this robot was removed');
+	expect(await within('the close', link.closed)).toEqual({
+		code: 4001,
+		reason: 'this robot was removed',
+	});
+	await fake.wait('closed');
+});
+
+test('the agent ends its line with a code of its own, and the session is over at once', async () => {
+	const { robot, engine, fake } = setup();
+	await using house = await openHouse(engine);
+	await using link = polled(house.server.url);
+	await link.register(robot);
+	link.socket.close(1001, 'the agent is stopping');
+	await fake.wait('closed');
+	expect((await within('the close', link.closed)).code).toBe(1001);
+});
+
+test('a robot that is silent for three heartbeats is let go, one that answers pings is kept', async () => {
+	const { robot, engine, fake } = setup();
+	await using house = await openHouse(engine, { heartbeatMs: 200 });
+	await using link = polled(house.server.url);
+	await link.register(robot);
+	for (let pings = 0; pings < 5; pings += 1) {
+		await within('a ping', new Promise((resolve) => link.socket.once('ping', resolve)));
+	}
+	expect(fake.told).toEqual([]);
+	// It hears nothing any more, so it answers no ping either.
+	link.socket.pause();
+	await fake.wait('closed');
+});
+
+test('stopping says goodbye with 1001, and does not wait for requests that wait', async () => {
+	const { robot, engine } = setup();
+	await using house = await openHouse(engine);
+	await using link = polled(house.server.url);
+	await link.register(robot);
+	await within('the end of the service', house.server.close(), 1_500);
+	expect((await within('the close', link.closed)).code).toBe(1001);
+});
+
+test('a wrong key ends with 4001', async () => {
+	const { engine } = setup();
+	await using house = await openHouse(engine);
+	await using link = polled(house.server.url);
+	const { payload } = await link.next('connected');
+	link.say('hello', helloOf(makeRobot(), payload.nonce));
+	expect((await link.next('error')).payload.code).toBe('bad-proof');
+	expect((await within('the close', link.closed)).code).toBe(4001);
+});
+
+test('a line that nobody knows is over, and only who opens one may bring a handshake, and no more', async () => {
+	const { engine } = setup();
+	await using house = await openHouse(engine);
+	const much = Buffer.alloc(100_000);
+	expect(await poll(house, someName(), bodyOf())).toMatchObject({
+		status: 410,
+		code: 'no-such-line',
+	});
+	expect(await poll(house, someName(), bodyOf({ opens: true, data: much }))).toMatchObject({
+		status: 410,
+	});
+	expect(await poll(house, someName(), Buffer.from('<html>'))).toMatchObject({
+		code: 'bad-message',
+	});
+	for (const name of ['', 'short', `${someName()}x`]) {
+		expect(await poll(house, name, opening)).toMatchObject({ status: 400, code: 'bad-message' });
+	}
+	const json = { 'content-type': 'application/json', authorization: `Bearer ${someName()}` };
+	expect(await poll(house, '', Buffer.from('{}'), { headers: json })).toMatchObject({
+		status: 400,
+	});
+	// Whoever tries another request on a line has no answer but its end.
+	const other = bodyOf({
+		opens: true,
+		waitMs: 10_000,
+		data: Buffer.from('GET /api/v1/me HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'),
+	});
+	expect(await poll(house, someName(), other)).toMatchObject({ status: 410 });
+	const page = { headers: { ...json, origin: 'https://evil.com' } };
+	expect(await poll(house, '', opening, page)).toMatchObject({ status: 403 });
+});
+
+test('a request that opens and comes twice opens one line; what was answered is answered again until it is acknowledged', async () => {
+	const { engine } = setup();
+	await using house = await openHouse(engine);
+	const name = someName();
+	const first = await poll(house, name, opening);
+	const again = await poll(house, name, opening);
+	const text = first.said!.data.toString('latin1');
+	expect(text).toMatch(/^HTTP\/1\.1 101 /);
+	expect(again.said!.data.toString('latin1').startsWith(text)).toBe(true);
+	expect([first.said!.have, again.said!.have]).toEqual([handshake.length, handshake.length]);
+	// An acknowledgement of what was never said: it means another line.
+	expect(await poll(house, name, bodyOf({ have: 1_000_000 }))).toMatchObject({ status: 410 });
+});
+
+/** Opens a line, and hears all that a stranger is told; gives its length. */
+async function greeted(house: House, name: string): Promise<number> {
+	let heard = Buffer.alloc(0);
+	let body = opening;
+	while (!heard.includes('"type":"connected"')) {
+		const { said } = await poll(house, name, body);
+		heard = Buffer.concat([heard, said!.data]);
+		body = bodyOf({ have: heard.length, from: handshake.length, waitMs: 25_000 });
+	}
+	return heard.length;
+}
+
+/** Something that comes after all that was sent before, through the same event loop. */
+async function answersAll(house: House): Promise<void> {
+	for (let i = 0; i < 20; i += 1) await (await fetch(`${house.server.url}/healthz`)).text();
+}
+
+test('a newer request that waits takes the place of an older one', async () => {
+	const { engine } = setup();
+	await using house = await openHouse(engine);
+	const name = someName();
+	const have = await greeted(house, name);
+	const waiting = bodyOf({ have, from: handshake.length, waitMs: 25_000 });
+	const older = poll(house, name, waiting);
+	await answersAll(house);
+	const broken = new AbortController();
+	const newer = poll(house, name, waiting, { signal: broken.signal }).catch(() => 'broken');
+	expect((await within('the older one', older)).said!.data).toHaveLength(0);
+	broken.abort();
+	expect(await newer).toBe('broken');
+});
+
+test('a robot whose waiting request breaks off has two seconds to ask again; then it is gone', async () => {
+	const { engine } = setup();
+	const clock = new FakeClock();
+	await using house = await openHouse(engine, { clock });
+	const name = someName();
+	const have = await greeted(house, name);
+	const asking = bodyOf({ have, from: handshake.length, waitMs: 25_000 });
+	const breaksOff = async () => {
+		const broken = new AbortController();
+		const waiting = poll(house, name, asking, { signal: broken.signal }).catch(() => 'broken');
+		await answersAll(house);
+		broken.abort();
+		expect(await waiting).toBe('broken');
+		await answersAll(house);
+	};
+	const word = bodyOf({ have, from: handshake.length });
+	for (let times = 0; times < 3; times += 1) {
+		await breaksOff();
+		await clock.advance(1_500);
+		expect((await poll(house, name, word)).status).toBe(200);
+	}
+	await breaksOff();
+	await clock.advance(3_100);
+	expect((await poll(house, name, word)).status).toBe(410);
+});
+
+test('a robot that is killed is known to be gone soon, without any clock', async () => {
+	const { robot, engine, fake } = setup();
+	await using house = await openHouse(engine);
+	await using link = polled(house.server.url);
+	await link.register(robot);
+	link.socket.terminate();
+	await fake.wait('closed');
+});
+
+test('strangers who poll hold seats as all others do, and lose them when they prove nothing', async () => {
+	const { engine } = setup();
+	const clock = new FakeClock();
+	await using house = await openHouse(engine, { clock });
+	const names = Array.from({ length: 257 }, someName);
+	const seated = await Promise.all(
+		names.slice(0, 256).map(async (name) => (await poll(house, name, opening)).status),
+	);
+	expect(new Set(seated)).toEqual(new Set([200]));
+	const late = poll(house, names[256]!, opening);
+	await answersAll(house);
+	await clock.advance(9_500);
+	// Its time in line is over; it is told so in the answer to its handshake.
+	expect((await within('an answer', late)).said!.data.toString('latin1')).toMatch(
+		/^HTTP\/1\.1 429 /,
+	);
+	await clock.advance(5_000);
+	for (const name of names) {
+		expect((await poll(house, name, bodyOf({ from: handshake.length }))).status).toBe(410);
+	}
+});
