@@ -18,6 +18,8 @@ const gather = (value: string, before: string[] = []): string[] => [...before, v
 const withSettings = (command: Command): Command =>
 	command
 		.option('--server <url>', 'address of the service (SERVER_URL)')
+		.option('--listen <host:port>', 'wait to be dialled by the service, instead of --server')
+		.option('--hub <sha256>', 'the service that may dial it, as robot-fleet doctor says it')
 		.option('--token <token>', 'enrollment token, needed once (API_KEY)')
 		.option('--name <name>', 'name to ask for; default: the host name')
 		.option('--label <key=value>', 'label of this robot; may be repeated', gather)
@@ -42,7 +44,8 @@ const withSettings = (command: Command): Command =>
 const sources = `
 A setting is taken from its flag, else from the environment (SERVER_URL, API_KEY,
 HEARTBEAT_INTERVAL, LOG_LEVEL, ROBOT_FLEET_TRANSPORT, and ROBOT_FLEET_AGENT_NAME, _LABELS, _CAPABILITIES, _SLOTS,
-_DATA, _CONFIG, _FINGERPRINT, _CA, _INSECURE, _STOP_GRACE, _LEAVE_JOBS, _MAX_OUTPUT, _RESERVE, _FACTS_INTERVAL),
+_DATA, _CONFIG, _FINGERPRINT, _CA, _INSECURE, _STOP_GRACE, _LEAVE_JOBS, _MAX_OUTPUT, _RESERVE, _FACTS_INTERVAL;
+ROBOT_FLEET_LISTEN, ROBOT_FLEET_HUB),
 else from the --config file.
 
 Jobs are kept by a small process of their own and outlive the agent: started again, after a
@@ -60,7 +63,10 @@ export function readCommandLine(argv: readonly string[]): Asked {
 Example:
   $ robot-fleet-agent --server http://127.0.0.1:8765 --token rf1.… --label os=linux --slots 2
   $ robot-fleet-agent --server https://fleet.example.com:8766 --token rf1.…
+  $ robot-fleet-agent --listen 0.0.0.0:9765 --hub 4f0c…
 
+With --listen the service dials: it must be told where, and the fingerprint that the agent prints; the
+agent must be told the fingerprint of the service, once. No token is needed.
 A token carries the fingerprint of the service's certificate where no authority vouches for it; the
 robot trusts that one, and no other, until --fingerprint or a new token says otherwise.
 HTTPS_PROXY and NO_PROXY are honoured.

@@ -7,6 +7,7 @@ import { X509Certificate } from 'node:crypto';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { limits } from '../protocol';
+import { settingsOf } from './constellation-file';
 import { proxyFor } from './proxy';
 import { fingerprintIn } from './trust';
 
@@ -18,8 +19,12 @@ export const wantedTransports = ['auto', 'websocket', 'poll'] as const;
 export type WantedTransport = (typeof wantedTransports)[number];
 
 export interface AgentConfig {
-	/** http or https, without a trailing slash. */
+	/** http or https, without a trailing slash; empty where it listens. */
 	readonly server: string;
+	/** Where it waits to be dialled; absent = it dials. */
+	readonly listen: Listen | undefined;
+	/** Fingerprint of the service that may dial it; absent = the one that did before. */
+	readonly hub: string | undefined;
 	/** Enrollment token; needed once. */
 	readonly token: string | undefined;
 	readonly name: string | undefined;
@@ -49,9 +54,18 @@ export interface AgentConfig {
 	readonly logLevel: LogLevel;
 }
 
+export interface Listen {
+	readonly host: string;
+	readonly port: number;
+	/** Off on loopback, and where the owner says so. */
+	readonly tls: boolean;
+}
+
 /** What the command line may say, as commander hands it over. */
 export interface Flags {
 	server?: string;
+	listen?: string;
+	hub?: string;
 	token?: string;
 	name?: string;
 	label?: string[];
@@ -91,6 +105,8 @@ interface Setting {
 
 const settings = {
 	server: { file: 'server', flag: '--server', env: 'SERVER_URL' },
+	listen: { file: 'listen', flag: '--listen', env: 'ROBOT_FLEET_LISTEN' },
+	hub: { file: 'hub', flag: '--hub', env: 'ROBOT_FLEET_HUB' },
 	token: { file: 'token', flag: '--token', env: 'API_KEY' },
 	name: { file: 'name', flag: '--name', env: 'ROBOT_FLEET_AGENT_NAME' },
 	labels: { file: 'labels', flag: '--label', env: 'ROBOT_FLEET_AGENT_LABELS' },
@@ -137,7 +153,10 @@ export function readConfig(
 	readFile: Read,
 ): Configured {
 	const mistakes: string[] = [];
-	const file = readConfigFile(flags.config ?? env.ROBOT_FLEET_AGENT_CONFIG, readFile, mistakes);
+	const path = flags.config ?? env.ROBOT_FLEET_AGENT_CONFIG;
+	const called = flags.name ?? (env[settings.name.env] || undefined);
+	const dials = (flags.server ?? env[settings.server.env] ?? '') !== '';
+	const file = readConfigFile(path, { name: called, dials }, readFile, mistakes);
 
 	/** The strongest source that says anything, with the name its author knows it by. */
 	const said: Record<string, unknown> = {};
@@ -183,9 +202,12 @@ export function readConfig(
 
 	const insecure = readSwitch(pick('insecure', flags.insecure), mistakes);
 	const leaveJobs = readSwitch(pick('leaveJobs', flags.leaveJobs), mistakes);
-	const server = readServer(pick('server', flags.server), insecure, mistakes);
+	const listen = readListen(pick('listen', flags.listen), insecure, mistakes);
+	const hub = readHub(pick('hub', flags.hub), mistakes);
+	const server = readServer(pick('server', flags.server), listen, insecure, mistakes);
 	const fingerprint = readFingerprint(pick('fingerprint', flags.fingerprint), mistakes);
-	const proxy = server === undefined ? undefined : readProxy(server, env, mistakes);
+	const proxy =
+		server === undefined || server === '' ? undefined : readProxy(server, env, mistakes);
 	const ca = readCa(pick('ca', flags.ca), readFile, mistakes);
 	const transport = readTransport(pick('transport', flags.transport), mistakes);
 	const token = text('token', flags.token, 1_000);
@@ -232,6 +254,8 @@ export function readConfig(
 		said,
 		config: Object.freeze({
 			server: server!,
+			listen: listen || undefined,
+			hub,
 			token,
 			name,
 			labels,
@@ -265,6 +289,7 @@ function bytesOf(mebibytes: number | undefined): number | undefined {
 
 function readConfigFile(
 	path: string | undefined,
+	machine: Parameters<typeof settingsOf>[1],
 	readFile: Read,
 	mistakes: string[],
 ): Record<string, unknown> {
@@ -281,13 +306,14 @@ function readConfigFile(
 		return {};
 	}
 	const known: string[] = Object.values(settings).map((setting) => setting.file);
-	for (const key of Object.keys(parsed)) {
+	const found = settingsOf(parsed as Record<string, unknown>, machine, mistakes);
+	for (const key of Object.keys(found)) {
 		if (known.includes(key)) continue;
 		mistakes.push(
 			`"${key}" in the config file is not a setting; known ones are ${known.join(', ')}.`,
 		);
 	}
-	return parsed as Record<string, unknown>;
+	return found;
 }
 
 interface Picked {
@@ -295,11 +321,48 @@ interface Picked {
 	source: string;
 }
 
-function readServer(
+/** False = it was said, and wrong. */
+function readListen(
 	{ value, source }: Picked,
 	insecure: boolean,
 	mistakes: string[],
+): Listen | false | undefined {
+	if (value === undefined) return undefined;
+	const [, host, digits] =
+		/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/.exec(String(value)) ?? [];
+	const port = Number(digits);
+	if (host === undefined || port > 65_535) {
+		mistakes.push(`${source} must be HOST:PORT, such as 0.0.0.0:9765.`);
+		return false;
+	}
+	const tls = !isLoopback(host) && !insecure;
+	return { host: host.replace(/^\[|\]$/g, ''), port, tls };
+}
+
+function readHub({ value, source }: Picked, mistakes: string[]): string | undefined {
+	if (value === undefined) return undefined;
+	const hub = typeof value === 'string' ? fingerprintIn(value) : undefined;
+	if (hub === undefined) {
+		mistakes.push(
+			`${source} must be the fingerprint of the service that may dial this robot (64 hex digits, as robot-fleet doctor says it).`,
+		);
+	}
+	return hub;
+}
+
+function readServer(
+	{ value, source }: Picked,
+	listen: Listen | false | undefined,
+	insecure: boolean,
+	mistakes: string[],
 ): string | undefined {
+	if (listen !== undefined) {
+		if (value === undefined) return '';
+		mistakes.push(
+			`${source} and --listen (ROBOT_FLEET_LISTEN) are two ways; leave one of them out.`,
+		);
+		return undefined;
+	}
 	if (value === undefined) {
 		mistakes.push('--server (or SERVER_URL) is missing; example: --server http://127.0.0.1:8765.');
 		return undefined;

@@ -62,6 +62,9 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 		protocol: shape({ min: isCount, max: isCount }),
 		nonce: isText,
 		features: optional(listOf(isText)),
+		dialled: optional(
+			shape({ robot_id: isText, name: isText, hub_key: isText, signature: isText }),
+		),
 	},
 	robot_registered: {
 		robot_id: isText,

@@ -20,6 +20,7 @@ import {
 	writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { fingerprintOf, type OwnCertificate, ownCertificate } from './own-certificate';
 
 interface IdentityFile {
 	/** PKCS8 DER, base64url. */
@@ -32,6 +33,8 @@ interface IdentityFile {
 	pin?: string;
 	/** The last token that was of use here; not its secret. */
 	tokenId?: string;
+	/** Fingerprint of the service that this robot lets dial it. */
+	hub?: string;
 }
 
 /** What the operator's last word on the service was. */
@@ -49,17 +52,20 @@ export class Identity {
 	#key: KeyObject;
 	#membership: Membership | undefined;
 	#vouched: Vouched;
+	#hub: string | undefined;
 
 	private constructor(
 		path: string,
 		key: KeyObject,
 		membership: Membership | undefined,
 		vouched: Vouched = {},
+		hub?: string,
 	) {
 		this.#path = path;
 		this.#key = key;
 		this.#membership = membership;
 		this.#vouched = vouched;
+		this.#hub = hub;
 	}
 
 	/** Reads DIR/identity.json, or makes a key and writes it. Throws when the file is damaged. */
@@ -80,9 +86,9 @@ export class Identity {
 			format: 'der',
 			type: 'pkcs8',
 		});
-		const { robotId, hubId, name, pin, tokenId } = file;
+		const { robotId, hubId, name, pin, tokenId, hub } = file;
 		const membership = robotId && hubId && name ? { robotId, hubId, name } : undefined;
-		return new Identity(path, key, membership, { pin, tokenId });
+		return new Identity(path, key, membership, { pin, tokenId }, hub);
 	}
 
 	/** Absent until the robot is enrolled. */
@@ -97,6 +103,32 @@ export class Identity {
 	/** SPKI DER, base64url. */
 	get publicKey(): string {
 		return createPublicKey(this.#key).export({ format: 'der', type: 'spki' }).toString('base64url');
+	}
+
+	/** Of the public key: how others know this robot before it has a name. */
+	get fingerprint(): string {
+		return fingerprintOf(createPublicKey(this.#key).export({ format: 'der', type: 'spki' }));
+	}
+
+	/** What a listening agent shows. */
+	get certificate(): OwnCertificate {
+		return ownCertificate(this.#key);
+	}
+
+	/** The service that may dial this robot; absent until one has. */
+	get hub(): string | undefined {
+		return this.#hub;
+	}
+
+	/** The service that dialled proved to be the right one, and said who we are. */
+	belongs(membership: Membership, hub: string): void {
+		const { robotId, hubId, name } = this.#membership ?? {};
+		const same =
+			robotId === membership.robotId && hubId === membership.hubId && name === membership.name;
+		if (same && hub === this.#hub) return;
+		this.#membership = membership;
+		this.#hub = hub;
+		this.#write();
 	}
 
 	/** base64url. */
@@ -123,6 +155,7 @@ export class Identity {
 		this.#key = newKey();
 		this.#membership = undefined;
 		this.#vouched = {};
+		this.#hub = undefined;
 		this.#write();
 	}
 
@@ -131,6 +164,7 @@ export class Identity {
 			privateKey: this.#key.export({ format: 'der', type: 'pkcs8' }).toString('base64url'),
 			...this.#membership,
 			...this.#vouched,
+			...(this.#hub !== undefined && { hub: this.#hub }),
 		};
 		// Whole or not at all: a half-written key would be a robot that has lost itself.
 		const partial = `${this.#path}.new`;

@@ -104,6 +104,10 @@ export interface LinkParts {
 	canRejoin(why: 'refused' | 'elsewhere'): boolean;
 	/** Opens the socket; over the real network unless another one is handed in. */
 	dial?(url: string): WebSocket;
+	/** Where the service has dialled: says what is wrong with it before anything is said to it. */
+	vouch?(connected: Connected, session: Session): Promise<string | undefined>;
+	/** What the owner reads by close code, where it is not what a robot that dials is told. */
+	refusals?: Readonly<Record<number, string>>;
 }
 
 /** The service does not take this robot as it is. The message is one sentence for the owner. */
@@ -228,7 +232,7 @@ export class Link {
 }
 
 /** One socket, from dialling to its end. */
-class Session implements Line {
+export class Session implements Line {
 	/** Always rejects in the end: with the reason why there is no line any more. */
 	readonly closed: Promise<never>;
 	maxOutputBytes = maxFrameBytes - outputHeaderBytes;
@@ -238,7 +242,7 @@ class Session implements Line {
 	readonly #dialled: Dialled;
 	readonly #socket: WebSocket;
 	readonly #over = new AbortController();
-	#stage: 'dialling' | 'greeted' | 'live' = 'dialling';
+	#stage: 'dialling' | 'judging' | 'greeted' | 'live' = 'dialling';
 	#heartbeatMs: number = limits.heartbeatMs;
 	#heardAt: number;
 	#reason: string | undefined;
@@ -341,7 +345,7 @@ class Session implements Line {
 	#whyClosed(code: number, reason: string): Error {
 		if (this.#refusal !== undefined) return this.#refusal;
 		const said = reason.replace(/[^\x20-\x7e]/g, '?').slice(0, 200);
-		const refusal = refusalOf(code, this.#parts);
+		const refusal = this.#parts.refusals?.[code] ?? refusalOf(code, this.#parts);
 		if (refusal !== undefined) {
 			const elsewhere = code === closeCodes.badMachine || code === closeCodes.tooMany;
 			const final = code === closeCodes.badKey || (elsewhere && this.#parts.canRejoin('elsewhere'));
@@ -373,7 +377,8 @@ class Session implements Line {
 			this.#reason ??= this.#stage === 'live' ? undefined : `the service says: ${text}`;
 			this.#parts.log.warn({ code, text }, 'the service reports an error');
 		} else if (message.type === 'connected' && this.#stage === 'dialling') {
-			this.#greet(message.payload);
+			if (this.#parts.vouch === undefined) this.#greet(message.payload);
+			else void this.#judge(message.payload);
 		} else if (message.type === 'robot_registered' && this.#stage === 'greeted') {
 			this.#goLive(message.payload);
 		} else if (this.#stage === 'live') {
@@ -394,9 +399,24 @@ class Session implements Line {
 		this.send('error', { code, text, retry: false, details: {} }, answers);
 	}
 
+	async #judge(connected: Connected): Promise<void> {
+		this.#stage = 'judging';
+		let wrong: string | undefined;
+		try {
+			wrong = await this.#parts.vouch!(connected, this);
+		} catch (error) {
+			// Its identity cannot be written, perhaps.
+			return this.cut((error as Error).message);
+		}
+		if (this.#over.signal.aborted) return;
+		if (wrong === undefined) return this.#greet(connected);
+		this.#refusal = new LinkRefused(wrong);
+		this.#socket.close(closeCodes.notYours, 'another service is trusted here');
+	}
+
 	#greet(connected: Connected): void {
 		this.#heard = true;
-		const { identity, self, crew, facts, canRejoin } = this.#parts;
+		const { identity, self, crew, facts, canRejoin, vouch } = this.#parts;
 		const membership = identity.membership!;
 		if (connected.hub_id !== membership.hubId) {
 			const message =
@@ -423,6 +443,7 @@ class Session implements Line {
 			protocol_range: protocolRange,
 			signature: identity.sign(helloProof(membership.hubId, membership.robotId, connected.nonce)),
 			attempts: crew.held,
+			...(vouch && { public_key: identity.publicKey }),
 		});
 	}
 

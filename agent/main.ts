@@ -135,7 +135,17 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	};
 	for (const sentence of journal.damage)
 		log.error({ copy: `${config.data}/journal.db.damaged` }, sentence);
-	if (identity.membership === undefined && config.token === undefined) {
+	const { listen } = config;
+	const hub = config.hub ?? identity.hub;
+	if (listen && hub === undefined) {
+		const { deviceLines } = await import('./device-lines');
+		terminal.out(deviceLines(config, identity.fingerprint, listen.port));
+		throw new Quit(
+			2,
+			`No service is trusted here yet; start this agent once with --hub FINGERPRINT, which "robot-fleet doctor" says on the service’s machine.`,
+		);
+	}
+	if (!listen && identity.membership === undefined && config.token === undefined) {
 		throw new Quit(
 			2,
 			`This robot is not enrolled yet (nothing in ${config.data}); start it once with --token TOKEN, made by: robot-fleet token create.`,
@@ -205,7 +215,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		clock,
 		{
 			version: agentVersion,
-			server: config.server,
+			server: listen ? `listens on ${listen.host}:${listen.port}` : config.server,
 			robotId: identity.membership?.robotId ?? null,
 			name: identity.membership?.name ?? null,
 		},
@@ -223,45 +233,46 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	const { vouched, isNew: tokenIsNew } = latestWord(config, identity.vouched);
 	const trust = { pin: vouched.pin, ca: config.ca, proxy: config.proxy };
 	let sentence = '';
-	const newLink = (): InstanceType<typeof Link> =>
-		new Link({
-			server: config.server,
-			identity,
-			trust,
-			self: {
-				version: agentVersion,
-				journal_id: journal.id,
-				boot_id: bootId,
-				machine_id: machineId(),
-				features: [...wireFeatures, ...[...executors.keys()].map((kind) => `kind:${kind}`)],
-				slots: config.slots,
-				labels: { ...config.labels },
-			},
-			facts,
-			vitals: new VitalSigns(config.data),
-			heartbeatMs: config.heartbeatMs,
-			crew: runner,
-			clock,
-			log,
-			canRejoin,
-			onRefused(said) {
-				// The log repeats it; a person reads it once.
-				if (said !== sentence) process.stderr.write(`${said}\n`);
-				sentence = said;
-			},
-			transport: config.transport,
-			onLive(name, robotId, transport) {
-				everLive = true;
-				identity.trusts(vouched);
-				condition.connected(name, robotId, transport);
-				log.info({ name, robotId, server: config.server, transport }, 'connected');
-				if (transport === 'poll' && config.transport === 'auto')
-					log.warn('no WebSocket comes through to the service, so this line is carried by polling');
-				process.stdout.write(`connected as ${name} (${robotId})\n`);
-			},
-			onLost: (reason) => condition.disconnected(reason),
-		});
-	let link: InstanceType<typeof Link> | undefined;
+	const parts = {
+		identity,
+		self: {
+			version: agentVersion,
+			journal_id: journal.id,
+			boot_id: bootId,
+			machine_id: machineId(),
+			features: [...wireFeatures, ...[...executors.keys()].map((kind) => `kind:${kind}`)],
+			slots: config.slots,
+			labels: { ...config.labels },
+		},
+		facts,
+		vitals: new VitalSigns(config.data),
+		heartbeatMs: config.heartbeatMs,
+		crew: runner,
+		clock,
+		log,
+		onRefused(said: string) {
+			// The log repeats it; a person reads it once.
+			if (said !== sentence) process.stderr.write(`${said}\n`);
+			sentence = said;
+		},
+		onLive(name: string, robotId: string, transport: import('../protocol').Transport) {
+			everLive = true;
+			if (!listen) identity.trusts(vouched);
+			condition.connected(name, robotId, transport);
+			log.info(
+				{ name, robotId, ...(!listen && { server: config.server }), transport },
+				'connected',
+			);
+			if (transport === 'poll' && config.transport === 'auto')
+				log.warn('no WebSocket comes through to the service, so this line is carried by polling');
+			process.stdout.write(`connected as ${name} (${robotId})\n`);
+		},
+		onLost: (reason: string) => condition.disconnected(reason),
+	};
+	const newLink = () =>
+		new Link({ ...parts, server: config.server, trust, canRejoin, transport: config.transport });
+	let link:
+		InstanceType<typeof Link> | InstanceType<typeof import('./listen').Listening> | undefined;
 	let everLive = false;
 	let rejoined = false;
 	// A robot removed while it was here stays removed, whatever token is still lying around.
@@ -307,8 +318,25 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	};
 
 	try {
-		if (identity.membership === undefined) await join(config.token!);
-		while (!stopping.signal.aborted) {
+		if (listen) {
+			const { Listening } = await import('./listen');
+			const { deviceLines } = await import('./device-lines');
+			const listening = new Listening({ ...parts, ...listen, hub: hub! });
+			link = listening;
+			let url: string;
+			try {
+				url = await listening.open();
+			} catch (error) {
+				throw new Quit(
+					2,
+					`Cannot listen on ${listen.host}:${listen.port} (${(error as Error).message}); choose another address with --listen.`,
+				);
+			}
+			process.stdout.write(deviceLines(config, identity.fingerprint, Number(new URL(url).port)));
+			process.stdout.write(`listening on ${url}\n`);
+			await listening.run();
+		} else if (identity.membership === undefined) await join(config.token!);
+		while (!listen && !stopping.signal.aborted) {
 			link = newLink();
 			try {
 				await link.run();

@@ -28,6 +28,7 @@ import {
 	type ReleaseAnswer,
 	type ReleaseRequest,
 	type Robot,
+	type RobotRequest,
 	type Schedule,
 	type ScheduleRequest,
 	type Scope,
@@ -211,6 +212,16 @@ export class FleetClient {
 
 	disconnectRobot(robot: string): Promise<Robot> {
 		return this.#call('robotDisconnect', { id: robot });
+	}
+
+	/** Registers a device, or changes the one of this name; it need not be there. */
+	registerRobot(request: RobotRequest): Promise<Robot> {
+		return this.#call('robotRegister', { body: request });
+	}
+
+	/** Dials a registered device now; answers when the first try is over. */
+	connectRobot(robot: string): Promise<Robot> {
+		return this.#call('robotConnect', { id: robot });
 	}
 
 	shutdownRobot(robot: string, atOnce = false): Promise<Robot> {

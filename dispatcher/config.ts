@@ -6,7 +6,16 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { limits, Problem } from '../protocol';
+import {
+	type Constellation,
+	constellationDefaults,
+	constellationFields,
+	constellationVariables,
+	limits,
+	Problem,
+	readConstellation,
+	tellMistake,
+} from '../protocol';
 
 /**
  * - `leave`  robots carry on, the queue stays
@@ -51,6 +60,12 @@ export interface Config {
 		/** How long it may wait for them. */
 		readonly graceMs: number;
 	};
+	/** The devices of a constellation file; absent = the settings name none. */
+	readonly constellation: Constellation | undefined;
+	/** Before a robot that is dialled is tried again for the first time. */
+	readonly reconnectDelayMs: number;
+	/** Right, but perhaps not what was meant. */
+	readonly warnings: readonly string[];
 	/** Output kept of one job. */
 	readonly maxOutputBytes: number;
 	readonly logLevel: string;
@@ -158,9 +173,22 @@ const settings = {
 
 type Values = { [K in keyof typeof settings]: (typeof settings)[K]['default'] };
 
-export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
+/** Throws `bad-config` with all mistakes. */
+export function readConfig(sources: Sources): Config {
+	const checked = checkConfig(sources);
+	if ('config' in checked) return checked.config;
+	throw new Problem('bad-config', { mistakes: checked.mistakes.join('; ') });
+}
+
+/** The settings, or everything that is wrong with them, one sentence each. */
+export function checkConfig({
+	flags = {},
+	env = {},
+	file,
+}: Sources): { config: Config } | { mistakes: string[] } {
 	const mistakes: string[] = [];
-	const fromFile = file === undefined ? {} : readFile(file, mistakes);
+	const whole = file === undefined ? {} : readFile(file, mistakes);
+	const { fromFile, constellation, warnings } = takeConstellation(whole, env, mistakes);
 	for (const name of Object.keys(fromFile)) {
 		if (!Object.hasOwn(settings, name)) {
 			mistakes.push(
@@ -199,10 +227,10 @@ export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
 	if ((cert === undefined) !== (key === undefined)) {
 		mistakes.push('--tls-cert and --tls-key belong together: give both, or neither');
 	}
-	if (mistakes.length > 0) throw new Problem('bad-config', { mistakes: mistakes.join('; ') });
+	if (mistakes.length > 0) return { mistakes };
 
 	const dataFolder = values.data || join(homedir(), '.robot-fleet');
-	return freeze({
+	const config: Config = {
 		dataFolder,
 		server: {
 			host: values.host,
@@ -228,10 +256,64 @@ export function readConfig({ flags = {}, env = {}, file }: Sources): Config {
 			n8nUrl: values.n8nUrl,
 		},
 		stop: { jobs: values.onStop, graceMs: values.stopGrace * 1000 },
+		constellation,
+		reconnectDelayMs:
+			(constellation?.reconnectDelay ?? constellationDefaults.reconnectDelay) * 1000,
+		warnings,
 		maxOutputBytes: Math.round(values.maxOutput * 2 ** 20),
 		logLevel: values.logLevel,
-		shown: { ...nullsFor(values), data: dataFolder },
-	});
+		shown: { ...nullsFor(values), ...constellationShown(constellation), data: dataFolder },
+	};
+	return { config: freeze(config) };
+}
+
+/**
+ * A file that names devices is a constellation file, in which settings of the service may stand, too; each
+ * of its fields may be said by a variable instead. Its heartbeat is that of the service.
+ */
+function takeConstellation(
+	whole: Record<string, unknown>,
+	env: NonNullable<Sources['env']>,
+	mistakes: string[],
+): { fromFile: Record<string, unknown>; constellation?: Constellation; warnings: string[] } {
+	const fromFile = { ...whole };
+	const theirs: Record<string, unknown> = {};
+	const names: Record<string, string> = {};
+	for (const field of constellationFields) {
+		const variable = constellationVariables[field];
+		const said = env[variable] ?? '';
+		if (Object.hasOwn(whole, field)) theirs[field] = whole[field];
+		delete fromFile[field];
+		if (said === '') continue;
+		names[field] = variable;
+		theirs[field] = field === 'devices' ? listIn(said, variable, mistakes) : said;
+	}
+	if (Object.keys(theirs).length === 0) return { fromFile, warnings: [] };
+	const { constellation, mistakes: wrong, warnings } = readConstellation(theirs, names);
+	mistakes.push(...wrong.map(tellMistake));
+	if (!constellation) return { fromFile, warnings };
+	const { heartbeatInterval } = constellation;
+	if (heartbeatInterval !== null && !Object.hasOwn(fromFile, 'heartbeatInterval')) {
+		fromFile['heartbeatInterval'] = heartbeatInterval;
+	}
+	return { fromFile, constellation, warnings };
+}
+
+function listIn(text: string, variable: string, mistakes: string[]): unknown {
+	try {
+		return JSON.parse(text);
+	} catch {
+		mistakes.push(`${variable} is not valid JSON, it must be a list of devices`);
+		return undefined;
+	}
+}
+
+function constellationShown(constellation: Constellation | undefined): Config['shown'] {
+	return {
+		constellation: constellation?.constellationId ?? null,
+		maxConcurrentTasks: constellation?.maxConcurrentTasks ?? null,
+		devices: constellation?.devices.length ?? null,
+	};
 }
 
 /** Whatever is absent is shown as null: an operator should see that the setting exists. */

@@ -109,8 +109,12 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 			fatal: (error) => void closeAll().finally(() => options.onFatal(error)),
 		});
 		undo.push(() => engine.stop());
+		for (const note of config.warnings)
+			log.warn('the settings may not be what was meant', { note });
 		steps.begin('keys');
 		await ensureKeys(engine, folder, options.embedded ?? false);
+		await engine.hubKey();
+		await engine.settleConstellation(config.constellation);
 		steps.begin('listen');
 		const { certificate: files, ...listen } = config.server;
 		const server = await startServer({
@@ -123,6 +127,11 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 			log,
 			version,
 			settings: config.shown,
+			dialling: {
+				reconnectDelayMs: config.reconnectDelayMs,
+				insecure: config.server.insecure,
+				chance: systemChance,
+			},
 			takeBackup: () =>
 				backupOfRunning(store, {
 					dataFolder: folder,

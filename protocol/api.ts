@@ -147,6 +147,19 @@ export const calls = {
 		scope: 'read',
 		summary: 'One robot, by id or name',
 	},
+	robotRegister: {
+		method: 'POST',
+		path: '/robots',
+		scope: 'operate',
+		summary:
+			'Register a device, or change it: one that dials the service, or (serverUrl) one that is dialled; it need not be there',
+	},
+	robotConnect: {
+		method: 'POST',
+		path: '/robots/{id}/connect',
+		scope: 'operate',
+		summary: 'Dial a registered device now; answers with how that went',
+	},
 	robotEnrol: {
 		method: 'POST',
 		path: '/robots/enrol',
@@ -207,7 +220,8 @@ export const calls = {
 		method: 'POST',
 		path: '/robots/{id}/disconnect',
 		scope: 'operate',
-		summary: 'End the robot’s connection; it carries on and dials again by itself',
+		summary:
+			'End the robot’s connection; it carries on and dials again by itself, or waits to be dialled',
 	},
 	robotShutdown: {
 		method: 'POST',

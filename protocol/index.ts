@@ -1,6 +1,8 @@
 /** The words that cross a process, as plain constants and types. Schemas: protocol/schemas. */
 export * from './api';
 export * from './bulk';
+export * from './constellation';
+export * from './devices';
 export * from './job';
 export * from './limits';
 export * from './messages';

@@ -3,6 +3,7 @@
  * durations in milliseconds (`…Ms`). protocol/schemas/ holds the same shapes as schemas, and the
  * compiler holds the two equal.
  */
+import type { Device } from './devices';
 import type { Hole, Stream } from './output';
 import type { Cause, JobState, Priority } from './states';
 
@@ -304,6 +305,8 @@ export interface Robot {
 	transport: Transport | null;
 	/** Somebody else came with its key; null = nobody did. */
 	clone: Clone | null;
+	/** It was registered as a device. */
+	device?: Device;
 }
 
 /** Its data folder was copied, or has moved: the newcomer was turned away and told to enroll anew. */

@@ -46,7 +46,24 @@ export interface Connected {
 	features?: string[];
 	/** To be signed: see `helloProof`. base64url. */
 	nonce: string;
+	/** Only where the hub has dialled. */
+	dialled?: Dialled;
 }
+
+/**
+ * A hub that dials a robot says whom it means and proves who it is: the robot, which answered the upgrade with a nonce
+ * of its own (header `nonceHeader`), trusts one key and says nothing before this is right.
+ */
+export interface Dialled {
+	robot_id: string;
+	name: string;
+	/** Ed25519, SPKI, base64url of the DER. */
+	hub_key: string;
+	/** Over `dialProof(…)`, base64url. */
+	signature: string;
+}
+
+export const nonceHeader = 'robot-fleet-nonce';
 
 /** One attempt the robot still knows of. */
 export interface HeldAttempt extends AttemptRef {
@@ -71,6 +88,8 @@ export interface Hello {
 	machine_id?: string;
 	/** Ed25519 over `helloProof(…)`, base64url. */
 	signature: string;
+	/** Said to a hub that has dialled, which knows only its fingerprint: Ed25519, SPKI, base64url of the DER. */
+	public_key?: string;
 	slots: number;
 	labels: Record<string, string>;
 	capabilities: string[];
@@ -81,6 +100,16 @@ export interface Hello {
 /** The bytes a robot signs to prove its key: bound to this hub, this robot and this connection. */
 export function helloProof(hubId: string, robotId: string, nonce: string): string {
 	return `robot-fleet hello v1\n${hubId}\n${robotId}\n${nonce}`;
+}
+
+/** The bytes a hub signs to prove itself to a robot that it has dialled: good for this robot, and this connection. */
+export function dialProof(
+	hubId: string,
+	robotId: string,
+	robotFingerprint: string,
+	nonce: string,
+): string {
+	return `robot-fleet dial v1\n${hubId}\n${robotId}\n${robotFingerprint}\n${nonce}`;
 }
 
 /** The bytes a robot signs when it enrolls: proves that it holds the key it registers. */

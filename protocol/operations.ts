@@ -37,6 +37,8 @@ export interface ServiceStatus {
 	startedAt: number;
 	/** Version of the store's shape. */
 	schema: number;
+	/** Of the key by which robots that are dialled know the service (`robot-fleet-agent --hub`). */
+	hubFingerprint: string;
 	/** Attempts that are with robots now. */
 	attempts: number;
 	/** Robots connected now. */

@@ -52,6 +52,11 @@ export const problems = {
 		retry: false,
 		text: 'No other machine has come with the identity of {name}; start its agent there first.',
 	},
+	'wrong-key': {
+		status: 401,
+		retry: false,
+		text: 'Who answers for {name} has the key {found}, not {expected}; compare with what its agent prints, and register that fingerprint if it is right.',
+	},
 	'bad-host': {
 		status: 403,
 		retry: false,
@@ -134,6 +139,26 @@ export const problems = {
 	},
 
 	// What is not there, or not so
+	'robot-taken': {
+		status: 409,
+		retry: false,
+		text: 'There is a robot called {name} with another key; choose another name, or remove it first: robot-fleet robots remove {name}.',
+	},
+	'not-dialled': {
+		status: 409,
+		retry: false,
+		text: 'The robot {robot} is not dialled, its agent dials the service; start it there, or register {robot} with a serverUrl.',
+	},
+	'no-fingerprint': {
+		status: 409,
+		retry: false,
+		text: 'Nobody could know who answers for {robot}; start its agent with --listen, and register the fingerprint that it prints.',
+	},
+	'address-refused': {
+		status: 403,
+		retry: false,
+		text: '{origin} lies inside a private network; only the --config file of the service, or a key with the scope admin, may have it dialled.',
+	},
 	'no-such-route': { status: 404, retry: false, text: 'Nothing answers {method} {path}.' },
 	'no-such-job': { status: 404, retry: false, text: 'No job has the id {id}.' },
 	'no-such-robot': { status: 404, retry: false, text: 'No robot has the id or name {id}.' },

@@ -76,7 +76,13 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 	const { token: saidToken, data: saidData, ...settings } = said;
 	const data = saidData === undefined ? places.data : config.data;
 	const token = typeof saidToken === 'string' ? saidToken : undefined;
-	if (token === undefined && !machine.isDataFolder(data) && !isInstalled(machine, places)) {
+	const needsToken = config.listen === undefined;
+	if (
+		needsToken &&
+		token === undefined &&
+		!machine.isDataFolder(data) &&
+		!isInstalled(machine, places)
+	) {
 		throw new NotHere(
 			'A new robot needs a token: add --token TOKEN, made by: robot-fleet token create.',
 		);

@@ -160,6 +160,7 @@ async function askService(
 	try {
 		const status = await client.service();
 		const robots = await client.robots();
+		findings.push(...dialFindings(robots));
 		const oldest = Math.min(...robots.map((robot) => robot.createdAt), terminal.now());
 		findings.push(...serviceFindings(status, oldest, terminal.now()));
 	} catch (error) {
@@ -177,6 +178,26 @@ async function askService(
 		};
 	});
 	return true;
+}
+
+/** Robots that the service dials: who cannot be reached, and why. */
+export function dialFindings(robots: Robot[]): Finding[] {
+	const dialled = robots.filter(({ device }) => device?.dial);
+	if (dialled.length === 0) return [];
+	const away = dialled.filter(
+		({ connected, device }) => !connected && device!.dial!.state !== 'off',
+	);
+	const [first] = away;
+	return [
+		{
+			check: 'dialled robots',
+			ok: away.length === 0,
+			text: `${dialled.length - away.length} of ${dialled.length} as they should be${
+				first ? `; ${first.name}: ${first.device!.dial!.reason ?? 'it is being dialled'}` : ''
+			}`,
+			mend: `robot-fleet robots connect ${first?.name ?? 'NAME'} (robot-fleet robots show says more)`,
+		},
+	];
 }
 
 const dayMs = 86_400_000;
@@ -220,6 +241,11 @@ export function serviceFindings(status: ServiceStatus, since: number, now: numbe
 			mend: 'robot-fleet purge',
 		},
 	];
+	findings.push({
+		check: 'hub key',
+		ok: true,
+		text: `agents that listen are told --hub ${status.hubFingerprint}`,
+	});
 	findings.push(...doorFindings(status.doors, now));
 	if (restored) {
 		findings.push({

@@ -13,6 +13,7 @@ import {
 	type TokenCreated,
 } from '../../protocol';
 import { type Child, childCount, childrenOf, childTable } from './children';
+import { addDevices } from './devices';
 import {
 	addDeadLetters,
 	addJobChanges,
@@ -148,6 +149,7 @@ export function addFleet(program: Command, terminal: Terminal): void {
 	sub(robots, 'show <robot>', 'show one robot, by name or id', 'show build-01').action(
 		async (robot: string, flags: Flags) => tell(flags, await client(flags).robot(robot), robotCard),
 	);
+	addDevices(robots, { client, tell, sub });
 	const oneRobot = ({ name, status }: Robot) => `${name} is ${status}\n`;
 	sub(robots, 'pause <robot>', 'give a robot no new jobs', 'pause build-01').action(
 		async (robot: string, flags: Flags) =>
@@ -209,7 +211,7 @@ export function addFleet(program: Command, terminal: Terminal): void {
 	sub(
 		robots,
 		'disconnect <robot>',
-		'end the connection of a robot; it dials again by itself',
+		'end the connection of a robot; it dials again by itself, or waits to be dialled',
 		'disconnect build-01',
 	).action(async (robot: string, flags: Flags) =>
 		tell(flags, await client(flags).disconnectRobot(robot), oneRobot),
@@ -483,13 +485,20 @@ function robotTable(robots: Robot[]): string {
 		['NAME', 'STATUS', 'SLOTS', 'LABELS', 'CAPABILITIES', 'LAST SEEN', 'ID'],
 		robots.map((robot) => [
 			robot.name,
-			robot.clone ? `${robot.status}, clone seen` : robot.status,
+			statusOf(robot),
 			`${robot.held}/${robot.slots}`,
 			pairs(robot.labels),
 			robot.capabilities.join(','),
 			when(robot.lastSeenAt),
 			robot.robotId,
 		]),
+	);
+}
+
+function statusOf({ status, connected, clone, device }: Robot): string {
+	const dial = connected ? null : device?.dial;
+	return [status, ...(dial ? [`dial ${dial.state}`] : []), ...(clone ? ['clone seen'] : [])].join(
+		', ',
 	);
 }
 

@@ -5,6 +5,7 @@
 import { Command, CommanderError } from 'commander';
 import { Problem } from '../../protocol';
 import { addAttach } from './attach';
+import { addConstellation } from './constellation';
 import { addDoctor } from './doctor';
 import { addFleet } from './fleet';
 import { addSubmit } from './submit';
@@ -95,7 +96,10 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--insecure', 'allow other addresses than loopback without TLS')
 		.option('--public-url <url>', 'how others reach the service')
 		.option('--data <folder>', 'data folder (default ~/.robot-fleet)')
-		.option('--config <file>', 'settings as one JSON object, e.g. {"port": 8765}')
+		.option(
+			'--config <file>',
+			'settings and devices as one JSON object; see: robot-fleet config sample',
+		)
 		.option('--n8n-url <url>', 'the n8n that may be called back')
 		.option('--default-job-timeout <seconds>', 'longest run when a job does not say (default 3600)')
 		.option('--dispatch-interval <seconds>', 'safety sweep (default 5)')
@@ -122,6 +126,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 	addSubmit(program, world, exit);
 	addAttach(program, world, exit);
 	addFleet(program, world);
+	addConstellation(program, world, exit);
 	addUpkeep(program, world);
 	addDoctor(program, world, exit);
 	// Subcommands copy the settings of their parent when they are made, but not these two.

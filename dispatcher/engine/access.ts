@@ -19,6 +19,7 @@ import {
 import type { StoredKey, StoredToken } from '../store/store';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
+import { fingerprintOfKey } from './hub-key';
 import type { Caller } from './index';
 import { cloneOf } from './clones';
 import { robotView } from './views';
@@ -148,6 +149,20 @@ export class Access {
 		const { clock, turns, fleet, lanes, ids, hubId, log } = this.#context;
 		const [, id, secret] = /^rf1\.([0-9a-f]+)\.([\w-]+)\./.exec(token) ?? [];
 		if (id === undefined) throw new Problem('bad-token');
+		const awaited = this.#awaited(wanted, publicKey);
+		if (awaited) {
+			const at = clock.now();
+			const robot = { ...awaited.stored, publicKey, tokenId: id };
+			const asked = { hash: hash(secret!), at, robot, awaited: true };
+			const taken = await turns.deed('enrolRobot', asked);
+			if (taken && taken.robotId === robot.id && taken.lockedLabels !== null) {
+				const { lockedLabels } = taken;
+				lanes.putRobot(fleet.put({ ...awaited.stored, publicKey, tokenId: id, lockedLabels }));
+				log.info('registered robot enrolled', { robotId: robot.id, name: robot.name, tokenId: id });
+				return { robotId: robot.id, name: robot.name, hubId };
+			}
+			// Another one was faster, or the token is not good: it is judged like any other.
+		}
 		const name = this.#freeName(wanted ?? 'robot');
 		const robot = {
 			id: ids.next(),
@@ -243,6 +258,21 @@ export class Access {
 	view(entry: RobotEntry): Robot {
 		const { clock } = this.#context;
 		return robotView(entry, clock.monotonic(), clock.now());
+	}
+
+	/** No robot is called so, and none is about to be. */
+	isFree(name: string): boolean {
+		return this.#freeName(name) === name;
+	}
+
+	/** A robot that was registered under this name, and whose agent has not come yet. */
+	#awaited(name: string | undefined, publicKey: string): RobotEntry | undefined {
+		for (const entry of this.#context.fleet.all()) {
+			if (entry.stored.name !== name || entry.stored.publicKey !== '' || !entry.device) continue;
+			const { fingerprint } = entry.device.stored;
+			if (fingerprint === null || fingerprint === fingerprintOfKey(publicKey)) return entry;
+		}
+		return undefined;
 	}
 
 	#freeName(wanted: string): string {

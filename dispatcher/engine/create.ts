@@ -16,6 +16,7 @@ import type { Chance, Clock } from './clock';
 import type { Context, Log, Settings } from './context';
 import { DeadLetters } from './dead-letters';
 import { Duties } from './duties';
+import { Devices } from './devices';
 import { Edits } from './edits';
 import { Fleet } from './fleet';
 import { type Entropy, Ids } from './ids';
@@ -115,6 +116,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const lookout = new Lookout(context, jobs, assigning);
 	const sessions = new Sessions(context, attempts, outputFlow, inputs);
 	const access = new Access(context);
+	const devices = new Devices(context, access);
 	const orders = new Orders(context, access);
 	const waits = new Waits(context, parts.callbacks);
 	const schedules = new Schedules(context);
@@ -135,6 +137,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const startedAt = clock.now();
 
 	await access.load();
+	await devices.load();
 	await restored.load();
 	await loadHolds(context);
 	for (const queue of await store.read('queues', null)) lanes.doubt(queue);
@@ -194,10 +197,24 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		drainRobot: (robot, waitMs, by, signal) => orders.drain(robot, waitMs, by, signal),
 		pingRobot: (robot) => orders.ping(robot),
 		refreshRobot: (robot) => orders.refresh(robot),
-		disconnectRobot: (robot, by) => orders.disconnect(robot, by),
+		disconnectRobot: async (robot, by) => {
+			devices.leaveAlone(robot);
+			return orders.disconnect(robot, by);
+		},
+		registerRobot: (request, by) => devices.register(request, by),
+		connectRobot: (robot, by) => devices.connect(robot, by),
+		settleConstellation: (constellation) => devices.settle(constellation),
+		hubKey: () => devices.hubKey(),
+		dialling: devices,
 		shutdownRobot: (robot, atOnce, by) => orders.shutdown(robot, atOnce, by),
 		broadcast: async (request, by) => ({ told: orders.broadcast(request, by) }),
-		removeRobot: (robot, by) => access.removeRobot(robot, by),
+		removeRobot: async (robot, by) => {
+			const { robotId, device } = access.find(robot);
+			await access.removeRobot(robotId, by);
+			if (!device) return;
+			await devices.forget(robotId);
+			turns.nudge();
+		},
 		allowMove: (robot, by) => access.allowMove(robot, by),
 		enrol: (token, publicKey, name) => access.enrol(token, publicKey, name),
 		robotKey: (robotId) => access.robotKey(robotId),
@@ -242,6 +259,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 				readiness: engine.readiness,
 				startedAt,
 				schema: store.schema,
+				hubFingerprint: (await devices.hubKey()).fingerprint,
 				attempts: [...fleet.lives()].length,
 				robots: [...fleet.all()].filter((entry) => entry.session).length,
 				disk: {

@@ -1,12 +1,13 @@
 /**
  * The robots and what they hold, as memory. Liveness belongs to a session and lives only here; a hold
  * belongs to an attempt and lives in the store, of which `held` is the copy. A slot is counted from
- * holds, never kept as a number of its own.
+ * holds, never kept as a number of its own; so is the room of a constellation.
  */
 import type { AttemptRef, Priority, WaitingFor } from '../../protocol';
 import type { Terms } from '../core/matching';
 import type { Policy } from '../core/retry';
 import type { RobotSink } from './index';
+import type { KnownDevice } from './devices';
 import type { StoredRobot } from '../store/store';
 
 /** The live attempt of a job: holds a slot of its robot until it is settled. */
@@ -72,6 +73,10 @@ export interface Session {
 
 export interface RobotEntry extends Terms {
 	stored: StoredRobot;
+	/** What it was registered with, if it was. */
+	device?: KnownDevice;
+	/** The constellation whose limit it shares. */
+	group?: Group;
 	labels: Record<string, string>;
 	capabilities: string[];
 	session: Session | undefined;
@@ -86,6 +91,15 @@ export interface RobotEntry extends Terms {
 	freeing: number;
 }
 
+/** Robots that together run so many jobs at most. */
+export interface Group {
+	readonly name: string;
+	limit: number;
+	readonly members: Set<RobotEntry>;
+	/** Whether there was room at the last look: members are looked at anew when that changes. */
+	open: boolean;
+}
+
 /** An empty map of its own for each of thousands of idle robots would be a tenth of what they cost. */
 const nothing: ReadonlyMap<string, Live> = new Map();
 
@@ -94,6 +108,7 @@ export class Fleet {
 	readonly #lives = new Map<string, Live>();
 	/** Robots that could take a job now, longest unused first. */
 	readonly #free = new Set<RobotEntry>();
+	readonly #groups = new Map<string, Group>();
 	#assigning = true;
 
 	/** While it is false nobody counts as free: nothing is given away. */
@@ -107,9 +122,8 @@ export class Fleet {
 	}
 
 	put(stored: StoredRobot): RobotEntry {
-		const labels = { ...parse(stored.labels), ...parse(stored.lockedLabels) };
-		const capabilities = JSON.parse(stored.capabilities) as string[];
 		let entry = this.#robots.get(stored.id);
+		const { labels, capabilities } = termsOf(stored, entry?.device);
 		if (entry) Object.assign(entry, { stored, labels, capabilities });
 		else {
 			entry = {
@@ -128,6 +142,39 @@ export class Fleet {
 		}
 		this.review(entry);
 		return entry;
+	}
+
+	/** It was registered as this device, or (undefined) is none any more. */
+	putDevice(entry: RobotEntry, device: KnownDevice | undefined): void {
+		if (device) entry.device = device;
+		else delete entry.device;
+		Object.assign(entry, termsOf(entry.stored, device));
+		const group = this.#groups.get(device?.constellationId ?? '');
+		if (group !== entry.group) {
+			this.#leaveGroup(entry);
+			if (group) entry.group = group;
+			group?.members.add(entry);
+		}
+		this.review(entry);
+	}
+
+	/** The robots of this constellation run so many jobs at most, all together. Name it before them. */
+	limit(name: string, limit: number): void {
+		const group = this.#groups.get(name);
+		if (group) group.limit = limit;
+		else this.#groups.set(name, { name, limit, members: new Set(), open: true });
+	}
+
+	/** How many more jobs the constellation may run. */
+	room({ limit, members }: Group): number {
+		let used = 0;
+		for (const { held, reserved, freeing } of members) used += held.size + reserved - freeing;
+		return limit - used;
+	}
+
+	#leaveGroup(entry: RobotEntry): void {
+		entry.group?.members.delete(entry);
+		delete entry.group;
 	}
 
 	get(robotId: string): RobotEntry | undefined {
@@ -151,13 +198,18 @@ export class Fleet {
 		if (!entry) return;
 		this.#robots.delete(robotId);
 		this.#free.delete(entry);
+		const { group } = entry;
+		this.#leaveGroup(entry);
+		// What it held counts no more.
+		const [other] = group?.members ?? [];
+		if (other) this.review(other);
 	}
 
 	/** Slots an assign may still take in this turn. */
 	available(entry: RobotEntry): number {
-		return this.#assigning && this.isOpen(entry)
-			? entry.stored.slots - entry.held.size - entry.reserved + entry.freeing
-			: 0;
+		if (!this.#assigning || !this.isOpen(entry)) return 0;
+		const own = entry.stored.slots - entry.held.size - entry.reserved + entry.freeing;
+		return entry.group ? Math.min(own, this.room(entry.group)) : own;
 	}
 
 	/** Whether the robot is there and takes work. */
@@ -178,6 +230,15 @@ export class Fleet {
 
 	/** Puts the robot among the free ones, at the end, or takes it out. Call after any change of its slots. */
 	review(entry: RobotEntry): void {
+		const { group } = entry;
+		if (group && group.open !== this.room(group) > 0) {
+			group.open = !group.open;
+			for (const member of group.members) if (member !== entry) this.#review(member);
+		}
+		this.#review(entry);
+	}
+
+	#review(entry: RobotEntry): void {
 		if (this.available(entry) <= 0) this.#free.delete(entry);
 		else if (!this.#free.has(entry)) this.#free.add(entry);
 	}
@@ -232,6 +293,17 @@ export class Fleet {
 		}
 		this.review(entry);
 	}
+}
+
+/** What it says of itself, and, stronger, what is said of it. */
+function termsOf(
+	stored: StoredRobot,
+	device: KnownDevice | undefined,
+): Pick<RobotEntry, 'labels' | 'capabilities'> {
+	const labels = { ...parse(stored.labels), ...device?.labels, ...parse(stored.lockedLabels) };
+	const capabilities = JSON.parse(stored.capabilities) as string[];
+	if (!device || device.capabilities.length === 0) return { labels, capabilities };
+	return { labels, capabilities: [...new Set([...capabilities, ...device.capabilities])] };
 }
 
 function parse(json: string): Record<string, string> {

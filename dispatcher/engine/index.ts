@@ -9,6 +9,7 @@ import type {
 	BulkRequest,
 	BulkResult,
 	CancelJob,
+	Constellation,
 	Control,
 	DeadLetterGroup,
 	DeadLetterRequest,
@@ -43,6 +44,7 @@ import type {
 	ResultAck,
 	Revoke,
 	Robot,
+	RobotRequest,
 	Schedule,
 	ScheduleRequest,
 	Scope,
@@ -63,6 +65,8 @@ import type {
 } from '../../protocol';
 import type { OutputFrame, Stream } from '../../protocol/frames';
 import type { JobQuery } from '../store/store';
+import type { Dialling } from './devices';
+import type { HubKey } from './hub-key';
 
 /** Who asks: goes into the timeline as `key:NAME`, and scopes idempotency keys. */
 export interface Caller {
@@ -203,6 +207,16 @@ export interface Engine {
 	pingRobot(robot: string): Promise<PingAnswer>;
 	refreshRobot(robot: string): Promise<Robot>;
 	disconnectRobot(robot: string, by: Caller): Promise<Robot>;
+	/** Registers a device, or changes the one of this name; it need not be there. */
+	registerRobot(request: RobotRequest, by: Caller): Promise<Robot>;
+	/** Dials a registered device now; answers when the first try is over. */
+	connectRobot(robot: string, by: Caller): Promise<Robot>;
+	/** The devices of the settings, and none that earlier settings named. */
+	settleConstellation(constellation: Constellation | undefined): Promise<void>;
+	/** By which robots that are dialled know the service. */
+	hubKey(): Promise<HubKey>;
+	/** For whoever opens the sockets. */
+	readonly dialling: Dialling;
 	shutdownRobot(robot: string, atOnce: boolean, by: Caller): Promise<Robot>;
 	broadcast(request: BroadcastRequest, by: Caller): Promise<{ told: number }>;
 	removeRobot(robot: string, by: Caller): Promise<void>;

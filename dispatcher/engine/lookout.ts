@@ -172,6 +172,7 @@ export class Lookout {
 	}
 
 	#blocker(entry: RobotEntry, job: StoredJob, now: number): string {
+		const { fleet } = this.#context;
 		if (!entry.session) return 'is not connected';
 		if (entry.stored.paused) return 'is paused';
 		if (entry.session.stopping) return 'is stopping';
@@ -182,6 +183,9 @@ export class Lookout {
 				: 'refused or lost this job before';
 		}
 		if (entry.held.size >= entry.stored.slots) return 'is busy';
+		if (entry.group && fleet.room(entry.group) <= 0) {
+			return `waits for its constellation ${entry.group.name}, which runs ${entry.group.limit} jobs at most`;
+		}
 		return 'is free and about to take work';
 	}
 }

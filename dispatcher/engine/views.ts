@@ -22,6 +22,7 @@ import { policyOf } from '../core/retry';
 import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
 import { healthOf } from '../core/health';
 import { cloneOf } from './clones';
+import { deviceView } from './devices';
 import type { Live, RobotEntry } from './fleet';
 
 /** With the live attempt of the job, where it may have one. */
@@ -135,6 +136,7 @@ export function robotView(entry: RobotEntry, monotonic: number, now: number): Ro
 		agentVersion: stored.agentVersion,
 		transport: session?.sink.transport ?? null,
 		clone: cloneView(stored.clone),
+		...(entry.device && { device: deviceView(entry.device) }),
 	};
 }
 

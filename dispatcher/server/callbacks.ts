@@ -1,44 +1,17 @@
 /**
- * The one way out of the service: small POSTs to n8n. Whoever may submit may name a resume URL, so
- * this must not become a tool to reach what only this machine can reach: private addresses are
- * refused unless the operator listed the origin, a name is resolved once and that address is the
- * one dialled (no rebinding between check and use), and redirects are not followed.
+ * Small POSTs to n8n. Whoever may submit may name a resume URL, so this must not become a tool to reach
+ * what only this machine can reach: it keeps the rule of outbound.ts, and follows no redirects.
  */
-import { lookup } from 'node:dns/promises';
 import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
-import { BlockList, isIP } from 'node:net';
+import { isIP } from 'node:net';
 import { Problem } from '../../protocol';
 import type { Callbacks } from '../engine/waits';
+import { bare, isPlainlyInside, resolveOnce } from './outbound';
 
 /** The node answers a poke only after n8n has taken the execution up again. */
 const timeoutMs = 60_000;
 const maxAnswerBytes = 64 * 1024;
-
-const inner = new BlockList();
-for (const [net, bits] of [
-	['0.0.0.0', 8],
-	['10.0.0.0', 8],
-	['100.64.0.0', 10],
-	['127.0.0.0', 8],
-	['169.254.0.0', 16],
-	['172.16.0.0', 12],
-	['192.0.0.0', 24],
-	['192.168.0.0', 16],
-	['198.18.0.0', 15],
-	['224.0.0.0', 3],
-] as const) {
-	inner.addSubnet(net, bits, 'ipv4');
-}
-for (const [net, bits] of [
-	['::', 127],
-	['64:ff9b::', 96],
-	['fc00::', 7],
-	['fe80::', 10],
-	['ff00::', 8],
-] as const) {
-	inner.addSubnet(net, bits, 'ipv6');
-}
 
 export class CallbackDoor implements Callbacks {
 	readonly #origins: ReadonlySet<string>;
@@ -58,10 +31,9 @@ export class CallbackDoor implements Callbacks {
 				reason: 'must be an http:// or https:// address',
 			});
 		}
-		const { origin, hostname, protocol } = new URL(url);
-		const host = bare(hostname);
-		const inside =
-			host === 'localhost' || host.endsWith('.localhost') || (isIP(host) !== 0 && isPrivate(host));
+		const asked = new URL(url);
+		const { origin, protocol } = asked;
+		const inside = isPlainlyInside(asked);
 		const wrong = protocol !== 'http:' && protocol !== 'https:';
 		if (!wrong && (!inside || this.#origins.has(origin))) return undefined;
 		return new Problem('callback-refused', { origin });
@@ -70,8 +42,8 @@ export class CallbackDoor implements Callbacks {
 	async post(url: string, body: object): Promise<{ status: number; body: unknown }> {
 		const target = new URL(url);
 		const host = bare(target.hostname);
-		const { address, family } = await lookup(host);
-		if (isPrivate(address) && !this.#origins.has(target.origin)) {
+		const { address, family, inside } = await resolveOnce(target);
+		if (inside && !this.#origins.has(target.origin)) {
 			throw new Problem('callback-refused', { origin: target.origin });
 		}
 		const secure = target.protocol === 'https:';
@@ -117,17 +89,6 @@ export class CallbackDoor implements Callbacks {
 		this.#http.destroy();
 		this.#https.destroy();
 	}
-}
-
-export function isPrivate(address: string): boolean {
-	const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-	if (mapped !== undefined) return inner.check(mapped, 'ipv4');
-	return inner.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
-}
-
-/** `[::1]` → `::1`. */
-function bare(host: string): string {
-	return host.replace(/^\[|\]$/g, '');
 }
 
 function parsed(bytes: Buffer): unknown {

@@ -1,7 +1,7 @@
 /** The doors to robots, waits, schedules, subscriptions, tokens and keys. */
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { promisify } from 'node:util';
-import { enrolProof, Problem } from '../../protocol';
+import { deviceUrlMistake, enrolProof, Problem } from '../../protocol';
 import {
 	acknowledge,
 	answers,
@@ -9,6 +9,7 @@ import {
 	enrolRequest,
 	eventsQuery,
 	keyRequest,
+	robotRequest,
 	scheduleRequest,
 	shutdownRequest,
 	subscriptionRequest,
@@ -16,8 +17,10 @@ import {
 	waitQuery,
 	waitRequest,
 } from '../../protocol/schemas';
+import type { Caller } from '../engine';
 import { type Door, door } from './door';
 import { waitOf } from './job-doors';
+import { isPlainlyInside } from './outbound';
 
 const { listOf } = answers;
 const checkSignature = promisify(verify);
@@ -28,6 +31,19 @@ export const fleetDoors = {
 		run: async (_ask, { engine }) => ({ items: await engine.robots() }),
 	}),
 	robot: door({ answer: answers.robot, run: ({ id }, { engine }) => engine.robot(id) }),
+	robotRegister: door({
+		body: robotRequest,
+		answer: answers.robot,
+		status: 201,
+		run({ body, caller }, { engine }) {
+			if (body.serverUrl !== undefined) checkAddress(body.serverUrl, caller);
+			return engine.registerRobot(body, caller);
+		},
+	}),
+	robotConnect: door({
+		answer: answers.robot,
+		run: ({ id, caller }, { engine }) => engine.connectRobot(id, caller),
+	}),
 	robotEnrol: door({
 		body: enrolRequest,
 		answer: answers.enrolAnswer,
@@ -178,6 +194,16 @@ export const fleetDoors = {
 		run: ({ id, body }, { engine }) => engine.acknowledge(id, body.epoch, body.cursor),
 	}),
 } as const satisfies Record<string, Door>;
+
+/** What is plainly not allowed, said at once instead of when it is dialled. */
+function checkAddress(serverUrl: string, { scopes }: Caller): void {
+	const mistake = deviceUrlMistake(serverUrl);
+	if (mistake !== undefined) throw new Problem('bad-field', { path: 'serverUrl', reason: mistake });
+	const url = new URL(serverUrl);
+	if (isPlainlyInside(url) && !scopes.includes('admin')) {
+		throw new Problem('address-refused', { origin: `${url.protocol}//${url.host}` });
+	}
+}
 
 /** Whether `signature` over `text` was made with the private half of this Ed25519 key. */
 export async function proves(publicKey: string, text: string, signature: string): Promise<boolean> {

@@ -13,6 +13,7 @@ import type { Clock } from '../engine/clock';
 import type { Log } from '../engine/context';
 import { createApp, type HostGate } from './app';
 import { Certificate, type CertificateFiles } from './certificate';
+import { Dialler, type DiallerSettings } from './dialler';
 import { type Backup, type Door, door, type House } from './door';
 import { facadeDoors } from './facade-doors';
 import { fleetDoors } from './fleet-doors';
@@ -46,6 +47,8 @@ export interface ServerOptions {
 	/** What others call us; its host is accepted in the Host header. */
 	publicUrl?: string;
 	heartbeatMs?: number;
+	/** How robots are dialled that listen; absent = none are. */
+	dialling?: DiallerSettings;
 	takeBackup(): Promise<Backup>;
 	/** For `GET /config`; secrets already masked. */
 	settings: Record<string, unknown>;
@@ -115,6 +118,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 	};
 	const door = new RobotsDoor(house, options.heartbeatMs);
 	const doors = allDoors(options.version, door.polls.door);
+	const dialler = options.dialling && new Dialler(house, door, options.dialling);
 	const apps: FastifyInstance[] = [];
 
 	const open = async (names: readonly CallName[], gate: HostGate, at: Listen) => {
@@ -129,6 +133,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 	const shut = async () => {
 		certificate?.close();
 		for (const waiting of house.waiting.keys()) waiting.abort();
+		dialler?.close();
 		door.close();
 		const until = clock.monotonic() + goodbyeMs;
 		while (door.open > 0 && clock.monotonic() < until) await clock.sleep(10);
@@ -146,6 +151,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 		const gate = hostGateOf({ host: api.host, publicUrl, covers });
 		url = await open(Object.keys(calls) as CallName[], gate, api);
 		robotsUrl = robots && (await open(robotsCalls, robotsGate, robots));
+		dialler?.start();
 		let closing: Promise<void> | undefined;
 		return {
 			url,

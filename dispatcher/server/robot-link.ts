@@ -16,6 +16,7 @@ import {
 	type CancelJob,
 	closeCodes,
 	type Control,
+	type Dialled,
 	type Hello,
 	helloProof,
 	type HubMessages,
@@ -40,6 +41,7 @@ import { kinds } from '../../kinds';
 import { decodeOutput } from '../../protocol/frames';
 import { robots, validatorOf, type Validator } from '../../protocol/schemas';
 import type { RobotSession, RobotSink } from '../engine';
+import { fingerprintOfKey } from '../engine/hub-key';
 import { failPoint } from '../store/fail-points';
 import { problemOf } from './app';
 import type { House } from './door';
@@ -64,6 +66,20 @@ export interface LinkKeeper {
 	/** The robot has proved its key. */
 	proved(link: RobotLink): void;
 	closed(link: RobotLink): void;
+}
+
+/** The robot that the service has dialled: this one, or nobody. */
+export interface Expected {
+	readonly robotId: string;
+	readonly name: string;
+	/** SHA-256 of its public key. */
+	readonly fingerprint: string;
+	/** What the hub says for itself. */
+	readonly greeting: Dialled;
+	/** The robot has proved its key and is registered. */
+	live(): void;
+	/** It was turned away, for this. */
+	refused(problem: Problem): void;
 }
 
 /**
@@ -115,6 +131,7 @@ export class RobotLink implements RobotSink {
 	readonly #number: number;
 	readonly #house: House;
 	readonly #keeper: LinkKeeper;
+	readonly #expected: Expected | undefined;
 	readonly #heartbeatMs: number;
 	/** Good for one proof. */
 	#nonce = randomBytes(32).toString('base64url');
@@ -147,6 +164,7 @@ export class RobotLink implements RobotSink {
 		house: House,
 		heartbeatMs: number,
 		keeper: LinkKeeper,
+		expected?: Expected,
 	) {
 		this.#socket = socket;
 		this.#wire = wire;
@@ -155,6 +173,7 @@ export class RobotLink implements RobotSink {
 		this.#house = house;
 		this.#heartbeatMs = heartbeatMs;
 		this.#keeper = keeper;
+		this.#expected = expected;
 		this.openedAt = this.seenAt = house.clock.monotonic();
 		socket.serve(this);
 		this.#say('connected', {
@@ -162,6 +181,7 @@ export class RobotLink implements RobotSink {
 			protocol: protocolRange,
 			features: [...hubFeatures],
 			nonce: this.#nonce,
+			...(expected && { dialled: expected.greeting }),
 		});
 	}
 
@@ -331,23 +351,27 @@ export class RobotLink implements RobotSink {
 			this.#newer = theirs.max > protocolRange.max;
 			this.#features = sharedFeatures(hubFeatures, hello.features);
 			const { engine } = this.#house;
-			const key = await engine.robotKey(hello.robot_id);
+			const expected = this.#expected;
+			const key = expected ? keyOf(expected, hello) : await engine.robotKey(hello.robot_id);
 			const text = helloProof(engine.hubId, hello.robot_id, this.#nonce);
 			this.#nonce = '';
 			const check = this.#house.proves ?? proves;
 			if (!(await check(key, text, hello.signature))) throw new Problem('bad-proof');
 			if (this.#isClosed()) return;
+			if (expected) await engine.dialling.proved(expected.robotId, key);
 			const session = await engine.connect(hello, this, this.#number, this.#address);
 			// The socket may have closed while the engine opened the session.
 			if (this.#isClosed()) return session.closed();
 			this.#session = session;
 			this.#state = 'registered';
 			this.#keeper.proved(this);
+			expected?.live();
 			failPoint('link:registered');
 			this.#sayRegistered(session, protocol, id);
 		} catch (error) {
 			if (this.#isClosed()) return;
 			const problem = this.#refuse(error, id);
+			this.#expected?.refused(problem);
 			this.close(closeCodeOf(problem), problem.code);
 		}
 	}
@@ -499,6 +523,16 @@ export class RobotLink implements RobotSink {
 	}
 }
 
+/** The key that a robot which was dialled has to prove: that of the fingerprint that was registered. */
+function keyOf({ robotId, name, fingerprint }: Expected, hello: Hello): string {
+	const key = hello.public_key ?? '';
+	const found = fingerprintOfKey(key);
+	if (hello.robot_id !== robotId || found !== fingerprint) {
+		throw new Problem('wrong-key', { name, found, expected: fingerprint });
+	}
+	return key;
+}
+
 function envelopeOf(text: string): {
 	type: string;
 	id: string | undefined;
@@ -535,6 +569,7 @@ function metricsOf(payload: RobotMessages['heartbeat']): Record<string, number> 
 function closeCodeOf(problem: Problem): number {
 	switch (problem.code) {
 		case 'bad-proof':
+		case 'wrong-key':
 		case 'robot-revoked':
 			return closeCodes.badKey;
 		case 'protocol-version':

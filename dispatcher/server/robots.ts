@@ -14,7 +14,7 @@ import type { HostGate } from './app';
 import type { House } from './door';
 import { isLoopback, robotsGate } from './host-gate';
 import { PollLines } from './poll-lines';
-import { type LinkKeeper, RobotLink, RobotSocket } from './robot-link';
+import { type Expected, type LinkKeeper, RobotLink, RobotSocket } from './robot-link';
 import { type Guest, Seats } from './seats';
 
 /** Looked at so often, and at least ten times a heartbeat. */
@@ -39,6 +39,8 @@ export class RobotsDoor implements LinkKeeper {
 	});
 	/** All links, and of those not yet proved the address. */
 	readonly #links = new Map<RobotLink, string | null>();
+	/** Those that the service has dialled: they never had a seat. */
+	readonly #dialled = new WeakSet<RobotLink>();
 	/** Sockets there ever were. */
 	#opened = 0;
 	readonly #seats = new Seats({
@@ -114,6 +116,23 @@ export class RobotsDoor implements LinkKeeper {
 		if (!link) this.#seats.leave(address);
 	}
 
+	/** A socket that the service has dialled: from here on a robot's like any other. */
+	take(webSocket: RobotSocket, wire: Duplex, address: string, expected: Expected): void {
+		const number = ++this.#opened;
+		const link = new RobotLink(
+			webSocket,
+			wire,
+			number,
+			address,
+			this.#house,
+			this.#heartbeatMs,
+			this,
+			expected,
+		);
+		this.#dialled.add(link);
+		this.#links.set(link, address);
+	}
+
 	/** Says goodbye to all robots; they carry on and come back. Harmless when called twice. */
 	close(): void {
 		this.#over.abort();
@@ -147,7 +166,7 @@ export class RobotsDoor implements LinkKeeper {
 		const address = this.#links.get(link);
 		if (address === null || address === undefined) return;
 		this.#links.set(link, null);
-		this.#seats.leave(address);
+		if (!this.#dialled.has(link)) this.#seats.leave(address);
 	}
 
 	closed(link: RobotLink): void {

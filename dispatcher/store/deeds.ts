@@ -314,7 +314,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 
 		compactOutput: ({ maxBytes }) => outputs.compact(maxBytes),
 
-		enrolRobot: ({ hash, at, robot }) => {
+		enrolRobot: ({ hash, at, robot, awaited }) => {
 			const { tokenId } = robot;
 			const token = sql.get(
 				'SELECT labels FROM tokens WHERE id = ? AND hash = ? AND revoked_at IS NULL',
@@ -329,6 +329,12 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				tokenId,
 			);
 			if (known) return { robotId: known['id'] as string, lockedLabels: null };
+			const waits = () =>
+				sql.get(
+					"SELECT id FROM robots WHERE id = ? AND public_key = '' AND removed_at IS NULL",
+					robot.id,
+				);
+			if (awaited && !waits()) return null;
 			const used = sql.run(
 				'UPDATE tokens SET used = used + 1 WHERE id = ? AND used < uses AND expires_at > ?',
 				tokenId,
@@ -344,6 +350,14 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			const { columns, values } = named(change);
 			return sql.run(`UPDATE robots SET ${columns} WHERE id = ?`, ...values, id);
 		},
+
+		putDevice: ({ device, robot }) => {
+			if (robot) sql.put('robots', { ...robot } as unknown as Row);
+			sql.put('devices', { ...device } as unknown as Row);
+			return true;
+		},
+
+		dropDevice: ({ robotId }) => sql.run('DELETE FROM devices WHERE robot_id = ?', robotId),
 
 		robotsSeen: ({ ids, at }) => {
 			for (const id of ids) sql.run('UPDATE robots SET last_seen_at = ? WHERE id = ?', at, id);

@@ -476,4 +476,23 @@ export const migrations: readonly string[] = [
 	-- How the last attempt of a job looked from outside: a JSON array, the oldest first.
 	CREATE TABLE health (job_id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, entries TEXT NOT NULL) WITHOUT ROWID;
 	`,
+
+	`
+	-- Robots that were registered before their agents came. Until one came its robot has no public key ('').
+	CREATE TABLE devices (
+		robot_id TEXT PRIMARY KEY,
+		constellation TEXT,
+		-- 'file' = the settings of the service name it; 'api' = a caller did.
+		origin TEXT NOT NULL,
+		server_url TEXT,
+		fingerprint TEXT,
+		client_ids TEXT NOT NULL,
+		capabilities TEXT NOT NULL,
+		metadata TEXT NOT NULL,
+		auto_connect INTEGER NOT NULL,
+		max_retries INTEGER NOT NULL,
+		-- Its address may lie inside a private network.
+		inside INTEGER NOT NULL
+	) WITHOUT ROWID;
+	`,
 ];

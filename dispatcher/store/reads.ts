@@ -18,6 +18,7 @@ import type {
 	StoredEvent,
 	StoredJob,
 	StoredKey,
+	StoredDevice,
 	StoredRobot,
 	StoredSchedule,
 	StoredSubscription,
@@ -147,6 +148,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		output: (ask) => outputs.read(ask),
 
 		robots: () => sql.all<StoredRobot>(selectAll('robots')),
+		devices: () => sql.all<StoredDevice>(selectAll('devices')),
 		keys: () => sql.all<StoredKey>(selectAll('keys')),
 		tokens: () => sql.all<StoredToken>(selectAll('tokens')),
 		wait: ({ id }) => sql.all<StoredWait>(`${selectAll('waits')} WHERE id = ?`, id)[0],
@@ -183,6 +185,8 @@ const camel = (columns: string) =>
 const columns = {
 	robots:
 		'id name public_key token_id locked_labels labels capabilities slots info agent_version journal_id paused created_at last_seen_at removed_at machine clone',
+	devices:
+		'robot_id constellation origin server_url fingerprint client_ids capabilities metadata auto_connect max_retries inside',
 	keys: 'id hash name scopes created_at expires_at revoked_at last_used_at',
 	tokens: 'id hash uses used labels created_at expires_at revoked_at',
 	waits:

@@ -170,6 +170,21 @@ export interface StoredRobot {
 	clone: string | null;
 }
 
+/** What a robot was registered with. Lists and maps are JSON. */
+export interface StoredDevice {
+	robotId: string;
+	constellation: string | null;
+	origin: 'file' | 'api';
+	serverUrl: string | null;
+	fingerprint: string | null;
+	clientIds: string;
+	capabilities: string;
+	metadata: string;
+	autoConnect: number;
+	maxRetries: number;
+	inside: number;
+}
+
 export interface StoredKey {
 	id: string;
 	hash: string;
@@ -470,10 +485,16 @@ export interface Deeds {
 	/**
 	 * Counts a use of the token and puts the robot, or neither; its labels are those of the token. Null =
 	 * the token is not good. Who comes again with the same token and key is answered without a further
-	 * use: with its robot, and no labels.
+	 * use: with its robot, and no labels. `robot` may be one that was registered and waits for its key
+	 * (`awaited`); null, too, when it has got one meanwhile.
 	 */
 	enrolRobot: {
-		in: { hash: string; at: number; robot: StoredRobot & { tokenId: string } };
+		in: {
+			hash: string;
+			at: number;
+			robot: StoredRobot & { tokenId: string };
+			awaited?: boolean;
+		};
 		out: { robotId: string; lockedLabels: string | null } | null;
 	};
 	/** Changes only what is named: a hello and an operator may speak of one robot at the same moment. */
@@ -487,6 +508,7 @@ export interface Deeds {
 				| 'info'
 				| 'agentVersion'
 				| 'journalId'
+				| 'publicKey'
 				| 'lastSeenAt'
 				| 'paused'
 				| 'removedAt'
@@ -496,6 +518,10 @@ export interface Deeds {
 		>;
 		out: boolean;
 	};
+	/** Registers a device, with its robot when that is new. */
+	putDevice: { in: { device: StoredDevice; robot?: StoredRobot }; out: boolean };
+	/** Its robot goes on as any other. */
+	dropDevice: { in: { robotId: string }; out: boolean };
 	robotsSeen: { in: { ids: string[]; at: number }; out: boolean };
 	putKey: { in: StoredKey; out: boolean };
 	putToken: { in: StoredToken; out: boolean };
@@ -685,6 +711,7 @@ export interface Reads {
 		out: { count: number; next?: string };
 	};
 	robots: { in: null; out: StoredRobot[] };
+	devices: { in: null; out: StoredDevice[] };
 	keys: { in: null; out: StoredKey[] };
 	tokens: { in: null; out: StoredToken[] };
 	wait: { in: { id: string }; out: StoredWait | undefined };

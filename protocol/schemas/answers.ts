@@ -28,6 +28,7 @@ import type {
 } from '../services';
 import { holeReasons } from '../output';
 import { causes, finalStates } from '../states';
+import { device } from './devices';
 import { nullable, type Same } from './words';
 
 export { inputAnswer } from './input';
@@ -248,6 +249,7 @@ export const robot = Type.Object({
 			{ description: 'Somebody else came with the key of this robot, and was turned away' },
 		),
 	),
+	device: Type.Optional(device),
 });
 true satisfies Same<Static<typeof robot>, Robot>;
 

@@ -1,6 +1,7 @@
 /** The words of protocol/ as schemas: the source of validation, OpenAPI and JSON Schema. */
 export * as answers from './answers';
 export * from './bulk';
+export { robotRequest } from './devices';
 export * from './explain';
 export * from './facade';
 export { input } from './input';

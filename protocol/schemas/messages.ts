@@ -42,6 +42,7 @@ export const hello = Type.Object({
 	boot_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
 	machine_id: Type.Optional(Type.String({ minLength: 1, maxLength: limits.maxIdBytes })),
 	signature: shortText,
+	public_key: Type.Optional(shortText),
 	slots: Type.Integer({ minimum: 0, maximum: 10_000 }),
 	labels: Type.Record(Type.String(), shortText, { maxProperties: 256 }),
 	capabilities: Type.Array(shortText, { maxItems: 256 }),

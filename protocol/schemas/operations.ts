@@ -19,6 +19,7 @@ export const serviceStatus = Type.Object({
 	readiness: Type.String({ description: 'ready, or what keeps it from taking work' }),
 	startedAt: at,
 	schema: whole,
+	hubFingerprint: Type.String({ description: 'What listening agents are told with --hub' }),
 	attempts: whole,
 	robots: whole,
 	disk: Type.Object({

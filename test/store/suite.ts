@@ -862,6 +862,70 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			expect(await store.read('robots', null)).toMatchObject([{ id: 'r3', lockedLabels }]);
 		});
 
+		test('a registered robot gets the key of the first that enrolls as it, once, and no token is spent in vain', async () => {
+			const token = {
+				id: 't',
+				hash: 'h',
+				uses: 5,
+				used: 0,
+				labels: '{}',
+				createdAt: at,
+				expiresAt: at + 10,
+				revokedAt: null,
+			};
+			const robot = {
+				id: 'r1',
+				name: 'r1',
+				publicKey: '',
+				tokenId: null,
+				lockedLabels: '{}',
+				labels: '{}',
+				capabilities: '[]',
+				slots: 1,
+				info: '{}',
+				agentVersion: null,
+				journalId: null,
+				paused: 0,
+				createdAt: at,
+				lastSeenAt: null,
+				removedAt: null,
+				machine: null,
+				clone: null,
+			};
+			const device = {
+				robotId: 'r1',
+				constellation: 'c',
+				origin: 'file' as const,
+				serverUrl: null,
+				fingerprint: null,
+				clientIds: '[]',
+				capabilities: '["x"]',
+				metadata: '{}',
+				autoConnect: 1,
+				maxRetries: 5,
+				inside: 1,
+			};
+			await store.commit([
+				{ do: 'putToken', with: token },
+				{ do: 'putDevice', with: { device, robot } },
+				{ do: 'putDevice', with: { device: { ...device, maxRetries: 7 } } },
+			]);
+			expect(await store.read('devices', null)).toEqual([{ ...device, maxRetries: 7 }]);
+			const enrol = (publicKey: string) => ({
+				do: 'enrolRobot' as const,
+				with: { hash: 'h', at, robot: { ...robot, publicKey, tokenId: 't' }, awaited: true },
+			});
+			expect(await store.commit([enrol('one'), enrol('two')])).toEqual([
+				{ robotId: 'r1', lockedLabels: '{}' },
+				null,
+			]);
+			expect(await store.read('robots', null)).toMatchObject([{ id: 'r1', publicKey: 'one' }]);
+			expect(await store.read('tokens', null)).toMatchObject([{ used: 1 }]);
+			await store.commit([{ do: 'dropDevice', with: { robotId: 'r1' } }]);
+			expect(await store.read('devices', null)).toEqual([]);
+			expect(await store.read('robots', null)).toHaveLength(1);
+		});
+
 		test('an occurrence is written once, together with its event and the next time', async () => {
 			await store.commit([
 				{

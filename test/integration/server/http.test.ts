@@ -18,6 +18,7 @@ const bodies: Partial<Record<CallName, unknown>> = {
 	jobsBulk: { action: 'cancel', filter: { state: 'queued' } },
 	deadLettersReplay: { all: true },
 	deadLettersDismiss: { all: true },
+	robotRegister: { name: 'workshop' },
 	robotsBroadcast: { text: 'lunch' },
 	tokenCreate: {},
 	keyCreate: { name: 'k', scopes: ['read'] },

@@ -94,3 +94,51 @@ test('a config file that is no JSON object is one mistake', () => {
 		mistakes: [expect.stringContaining('JSON object')],
 	});
 });
+
+describe('the constellation file of the service', () => {
+	const devices = [
+		{ device_id: 'a', server_url: 'ws://192.168.1.9:8765', capabilities: ['x'] },
+		{ device_id: 'b', capabilities: ['y'] },
+		{ device_id: 'c', server_url: 'ws://127.0.0.1:9765' },
+	];
+	const file = { constellation_id: 'lab', heartbeat_interval: 30.0, devices };
+
+	test('tells the agent of the device by its name what it can do, and where it listens', () => {
+		expect(configOf({ config: 'f', name: 'a' }, {}, file)).toMatchObject({
+			name: 'a',
+			capabilities: ['x'],
+			heartbeatMs: 30_000,
+			listen: { host: '0.0.0.0', port: 8765, tls: true },
+			server: '',
+		});
+		expect(configOf({ config: 'f' }, { ROBOT_FLEET_AGENT_NAME: 'c' }, file).listen).toEqual({
+			host: '127.0.0.1',
+			port: 9765,
+			tls: false,
+		});
+		expect(configOf({ config: 'f', name: 'b', server }, {}, file)).toMatchObject({
+			server,
+			capabilities: ['y'],
+			listen: undefined,
+		});
+	});
+
+	test('is outdone by what its owner says', () => {
+		expect(configOf({ config: 'f', name: 'a', server }, {}, file).listen).toBeUndefined();
+		const own = { ...file, name: 'a', listen: '127.0.0.1:1', capabilities: ['z'], slots: 3 };
+		expect(configOf({ config: 'f' }, {}, own)).toMatchObject({
+			listen: { host: '127.0.0.1', port: 1 },
+			capabilities: ['z'],
+			slots: 3,
+		});
+	});
+
+	test('that is wrong, or does not know this device, is told', () => {
+		expect(mistakesOf({ config: 'f', name: 'd', server }, {}, file)).toEqual([
+			'The config file has no device "d" (there are: a, b, c); say which one this is with --name.',
+		]);
+		expect(mistakesOf({ config: 'f', server }, {}, { devices: [{ device_id: '' }] })[0]).toMatch(
+			/^devices\[0\]\.device_id is ""/,
+		);
+	});
+});

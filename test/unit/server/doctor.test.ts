@@ -1,6 +1,6 @@
 /** What doctor makes of what the service says of itself. */
-import { serviceFindings } from '../../../dispatcher/cli/doctor';
-import type { ServiceStatus } from '../../../protocol';
+import { dialFindings, serviceFindings } from '../../../dispatcher/cli/doctor';
+import type { Dial, Robot, ServiceStatus } from '../../../protocol';
 
 const dayMs = 86_400_000;
 const now = 1_800_000_000_000;
@@ -9,6 +9,7 @@ const well: ServiceStatus = {
 	readiness: 'ready',
 	startedAt: now - 1000,
 	schema: 2,
+	hubFingerprint: '4f'.repeat(32),
 	attempts: 0,
 	robots: 1,
 	disk: { level: 'ample', freeBytes: 5 * 2 ** 30, minFreeBytes: 2 ** 30, storeBytes: 2 ** 20 },
@@ -95,4 +96,20 @@ test('what robots dial is said, and by which fingerprint they know us', () => {
 
 test('a young fleet may be without a backup yet', () => {
 	expect(wrong({ lastBackup: null }, now - dayMs)).toEqual([]);
+});
+
+test('robots that are dialled and cannot be reached are told with the reason', () => {
+	const robot = (name: string, connected: boolean, dial: Partial<Dial> | null) =>
+		({ name, connected, device: { dial } }) as Robot;
+	expect(dialFindings([robot('dials', false, null)])).toEqual([]);
+	const fine = [robot('a', true, { state: 'connected' }), robot('b', false, { state: 'off' })];
+	expect(dialFindings(fine)).toMatchObject([{ ok: true, text: '2 of 2 as they should be' }]);
+	const reason = 'a:1: nothing listens there';
+	expect(dialFindings([...fine, robot('c', false, { state: 'failed', reason })])).toMatchObject([
+		{
+			ok: false,
+			text: `2 of 3 as they should be; c: ${reason}`,
+			mend: 'robot-fleet robots connect c (robot-fleet robots show says more)',
+		},
+	]);
 });

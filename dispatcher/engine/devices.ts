@@ -1,0 +1,373 @@
+/**
+ * Robots that were registered before their agents came: by the constellation file at each start, or by a call.
+ * What they are lies in the store; how dialling them goes only here. Who opens sockets is the server's
+ * dialler: it asks what is wanted, is told when that changes, and says how it fared.
+ */
+import {
+	type Constellation,
+	constellationDefaults,
+	type Device,
+	type Dial,
+	hexFingerprint,
+	Problem,
+	type Robot,
+	type RobotRequest,
+} from '../../protocol';
+import type { StoredDevice, StoredRobot } from '../store/store';
+import type { Access } from './access';
+import type { Context } from './context';
+import type { RobotEntry } from './fleet';
+import { fingerprintOfKey, type HubKey, hubKeyOf } from './hub-key';
+import type { Caller } from './index';
+
+/** A device in memory. */
+export interface KnownDevice {
+	readonly stored: StoredDevice;
+	readonly constellationId: string | null;
+	readonly capabilities: readonly string[];
+	/** Of its metadata, what can be a label. */
+	readonly labels: Readonly<Record<string, string>>;
+	/** Null = it is not dialled. */
+	dial: Dial | null;
+	/** It is to be connected. */
+	wanted: boolean;
+}
+
+/** A robot that is to be dialled. */
+export interface DialPlan {
+	readonly robotId: string;
+	readonly name: string;
+	readonly url: string;
+	readonly fingerprint: string | null;
+	readonly maxRetries: number;
+	/** An operator or admin named the address: it may lie inside a private network. */
+	readonly inside: boolean;
+}
+
+/** What the dialler needs of the engine. */
+export interface Dialling {
+	/** Undefined = it is not to be dialled (any more). */
+	plan(robotId: string): DialPlan | undefined;
+	plans(): DialPlan[];
+	/** Called whenever what is wanted of a robot has changed. */
+	onChange(tell: (robotId: string) => void): void;
+	fared(robotId: string, dial: Dial): void;
+	/** Its key has the fingerprint that was registered, and was proved. */
+	proved(robotId: string, publicKey: string): Promise<void>;
+}
+
+/** The settings of the service name it. */
+const settings: Caller = { keyId: 'config', name: 'config-file', scopes: ['admin'] };
+/** How long a call that connects waits for the outcome. */
+const answerMs = 15_000;
+const off: Dial = { state: 'off', reason: null, failures: 0, nextTryAt: null };
+
+export class Devices implements Dialling {
+	readonly #context: Context;
+	readonly #access: Access;
+	/** One after the other: of two that register the same name the second one finds the first. */
+	#last: Promise<unknown> = Promise.resolve();
+	#tell: (robotId: string) => void = () => undefined;
+	#hubKey: Promise<HubKey> | undefined;
+	/** Who waits for the outcome of a try. */
+	readonly #waiting = new Map<string, (() => void)[]>();
+
+	constructor(context: Context, access: Access) {
+		this.#context = context;
+		this.#access = access;
+	}
+
+	async load(): Promise<void> {
+		const { store, fleet, lanes, turns } = this.#context;
+		for (const stored of await store.read('devices', null)) {
+			const entry = fleet.get(stored.robotId);
+			// Its robot was removed, and we were gone before this was said of it too.
+			if (!entry) await turns.deed('dropDevice', { robotId: stored.robotId });
+			else {
+				fleet.putDevice(entry, knownOf(stored));
+				lanes.putRobot(entry);
+			}
+		}
+	}
+
+	hubKey(): Promise<HubKey> {
+		return (this.#hubKey ??= hubKeyOf(this.#context));
+	}
+
+	register(request: RobotRequest, by: Caller): Promise<Robot> {
+		return this.#inTurn(() => this.#register(request, by, 'api'));
+	}
+
+	/** The file as it is now: its devices, and none that an earlier one named. Call it once, at the start. */
+	async settle(constellation: Constellation | undefined): Promise<void> {
+		const { fleet, log } = this.#context;
+		if (constellation) fleet.limit(constellation.constellationId, constellation.maxConcurrentTasks);
+		const named = new Set(constellation?.devices.map(({ deviceId }) => deviceId));
+		for (const entry of [...fleet.all()]) {
+			if (entry.device?.stored.origin === 'file' && !named.has(entry.stored.name)) {
+				await this.#letGo(entry);
+			}
+		}
+		for (const { deviceId: name, serverUrl, fingerprint, ...rest } of constellation?.devices ??
+			[]) {
+			try {
+				await this.#inTurn(() =>
+					this.#register(
+						{
+							name,
+							...rest,
+							constellationId: constellation!.constellationId,
+							...(serverUrl !== null && { serverUrl }),
+							...(fingerprint !== null && { fingerprint }),
+						},
+						settings,
+						'file',
+					),
+				);
+			} catch (error) {
+				if (!(error instanceof Problem)) throw error;
+				log.error('a device of the config file was not registered', {
+					name,
+					reason: error.message,
+				});
+			}
+		}
+	}
+
+	/** Dials it now, whatever was before; answers with how the first try went. */
+	async connect(robot: string, by: Caller): Promise<Robot> {
+		const { clock, log } = this.#context;
+		const entry = this.#access.find(robot);
+		const { device, stored } = entry;
+		if (!device || device.stored.serverUrl === null) {
+			throw new Problem('not-dialled', { robot: stored.name });
+		}
+		if (device.stored.fingerprint === null) {
+			throw new Problem('no-fingerprint', { robot: stored.name });
+		}
+		if (!entry.session) {
+			device.wanted = true;
+			device.dial = { ...off, state: 'dialling' };
+			const over = new AbortController();
+			const waiting = this.#waiting.get(entry.robotId) ?? [];
+			this.#waiting.set(entry.robotId, [...waiting, () => over.abort()]);
+			log.info('robot is dialled', { robotId: entry.robotId, name: stored.name, by: by.name });
+			this.#tell(entry.robotId);
+			await clock.sleep(answerMs, over.signal);
+		}
+		return this.#access.view(entry);
+	}
+
+	/** A person ends the connection: it stays so until one connects it, or the service starts anew. */
+	leaveAlone(robot: string): void {
+		const entry = this.#access.find(robot);
+		if (!entry.device?.dial) return;
+		entry.device.wanted = false;
+		entry.device.dial = off;
+		this.#tell(entry.robotId);
+	}
+
+	/** Its robot was removed. */
+	async forget(robotId: string): Promise<void> {
+		this.#tell(robotId);
+		await this.#context.turns.deed('dropDevice', { robotId });
+	}
+
+	plan(robotId: string): DialPlan | undefined {
+		const entry = this.#context.fleet.get(robotId);
+		const { device, stored } = entry ?? {};
+		if (!device?.wanted || device.stored.serverUrl === null) return undefined;
+		const { serverUrl: url, fingerprint, maxRetries, inside } = device.stored;
+		return { robotId, name: stored!.name, url, fingerprint, maxRetries, inside: inside === 1 };
+	}
+
+	plans(): DialPlan[] {
+		return [...this.#context.fleet.all()].flatMap(({ robotId }) => this.plan(robotId) ?? []);
+	}
+
+	onChange(tell: (robotId: string) => void): void {
+		this.#tell = tell;
+	}
+
+	fared(robotId: string, dial: Dial): void {
+		const entry = this.#context.fleet.get(robotId);
+		if (!entry?.device?.dial) return;
+		const before = entry.device.dial.state;
+		entry.device.dial = dial;
+		const { state, reason, failures } = dial;
+		if (state === 'failed' && before !== state) {
+			const { name } = entry.stored;
+			this.#context.log.error('a robot is dialled no more', { robotId, name, reason, failures });
+		}
+		if (state === 'dialling') return;
+		for (const tell of this.#waiting.get(robotId) ?? []) tell();
+		this.#waiting.delete(robotId);
+	}
+
+	async proved(robotId: string, publicKey: string): Promise<void> {
+		const { fleet, turns } = this.#context;
+		const entry = fleet.get(robotId);
+		if (!entry) throw new Problem('robot-revoked');
+		if (entry.stored.publicKey === publicKey) return;
+		await turns.deed('changeRobot', { id: robotId, publicKey });
+		if (fleet.get(robotId) === entry) fleet.put({ ...entry.stored, publicKey });
+	}
+
+	async #register(request: RobotRequest, by: Caller, origin: 'file' | 'api'): Promise<Robot> {
+		const { fleet, lanes, turns, log } = this.#context;
+		const fingerprint = fingerprintIn(request);
+		const named = [...fleet.all()].filter(({ stored }) => stored.name === request.name);
+		if (named.length > 1) throw new Problem('ambiguous-robot', { robot: request.name });
+		const [known] = named;
+		const isAdmin = by.scopes.includes('admin');
+		if (known) await this.#keepKey(known, fingerprint, isAdmin);
+		const robot = known ? undefined : this.#newRobot(request.name);
+		const robotId = known?.robotId ?? robot!.id;
+		// A call changes what it names; the file says all there is.
+		const kept = origin === 'api' ? known?.device?.stored : undefined;
+		const listOr = (said: unknown, otherwise: string) =>
+			said === undefined ? otherwise : JSON.stringify(said);
+		const serverUrl = request.serverUrl ?? kept?.serverUrl ?? null;
+		const inside = isAdmin || (kept?.inside === 1 && kept.serverUrl === serverUrl);
+		const device: StoredDevice = {
+			robotId,
+			constellation: request.constellationId ?? kept?.constellation ?? null,
+			origin: known?.device?.stored.origin === 'file' ? 'file' : origin,
+			serverUrl,
+			fingerprint: fingerprint ?? keyOf(known) ?? kept?.fingerprint ?? null,
+			clientIds: listOr(request.clientIds, kept?.clientIds ?? '[]'),
+			capabilities: listOr(request.capabilities, kept?.capabilities ?? '[]'),
+			metadata: listOr(request.metadata, kept?.metadata ?? '{}'),
+			autoConnect: Number(request.autoConnect ?? kept?.autoConnect !== 0),
+			maxRetries: request.maxRetries ?? kept?.maxRetries ?? constellationDefaults.maxRetries,
+			inside: Number(inside),
+		};
+		const before = known?.device;
+		if (before && JSON.stringify(before.stored) === JSON.stringify(device)) {
+			fleet.putDevice(known!, before);
+			return this.#access.view(known!);
+		}
+		await turns.deed('putDevice', { device, ...(robot && { robot }) });
+		const entry = known ?? fleet.put(robot!);
+		const dialsTheSame = before !== undefined && dialText(before.stored) === dialText(device);
+		fleet.putDevice(entry, knownOf(device, dialsTheSame ? before : undefined));
+		lanes.putRobot(entry);
+		turns.nudge();
+		log.info('device registered', { robotId, name: request.name, origin, by: by.name });
+		if (!dialsTheSame) this.#tell(robotId);
+		return this.#access.view(entry);
+	}
+
+	/** A robot that has proved a key keeps it, unless an admin says that its device has got another one. */
+	async #keepKey(entry: RobotEntry, fingerprint: string | undefined, mayReplace: boolean) {
+		const { fleet, turns, log } = this.#context;
+		const key = keyOf(entry);
+		if (key === undefined || fingerprint === undefined || key === fingerprint) return;
+		const { name } = entry.stored;
+		if (!mayReplace || !entry.device) throw new Problem('robot-taken', { name });
+		const nobody = { publicKey: '', machine: null, clone: null };
+		await turns.deed('changeRobot', { id: entry.robotId, ...nobody });
+		fleet.put({ ...entry.stored, ...nobody });
+		entry.session?.sink.close(1001, 'this robot has another key from now on');
+		log.warn('a device has another key from now on', { robotId: entry.robotId, name, fingerprint });
+	}
+
+	#newRobot(name: string): StoredRobot {
+		const { ids, clock } = this.#context;
+		if (!this.#access.isFree(name)) throw new Problem('robot-taken', { name });
+		return {
+			id: ids.next(),
+			name,
+			publicKey: '',
+			tokenId: null,
+			lockedLabels: '{}',
+			labels: '{}',
+			capabilities: '[]',
+			slots: 1,
+			info: '{}',
+			agentVersion: null,
+			journalId: null,
+			paused: 0,
+			createdAt: clock.now(),
+			lastSeenAt: null,
+			removedAt: null,
+			machine: null,
+			clone: null,
+		};
+	}
+
+	/** The file names it no more: it is a robot like any other, or, if its agent never came, none. */
+	async #letGo(entry: RobotEntry): Promise<void> {
+		const { fleet, lanes, turns, log } = this.#context;
+		const { robotId, stored } = entry;
+		await turns.deed('dropDevice', { robotId });
+		fleet.putDevice(entry, undefined);
+		lanes.putRobot(entry);
+		this.#tell(robotId);
+		log.info('the config file names a device no more', { robotId, name: stored.name });
+		if (stored.publicKey === '') await this.#access.removeRobot(robotId, settings);
+	}
+
+	#inTurn<T>(deed: () => Promise<T>): Promise<T> {
+		const done = this.#last.then(deed);
+		this.#last = done.catch(() => undefined);
+		return done;
+	}
+}
+
+export function deviceView({ stored, dial }: KnownDevice): Device {
+	return {
+		constellationId: stored.constellation,
+		serverUrl: stored.serverUrl,
+		fingerprint: stored.fingerprint,
+		clientIds: JSON.parse(stored.clientIds) as string[],
+		metadata: JSON.parse(stored.metadata) as Record<string, unknown>,
+		autoConnect: stored.autoConnect === 1,
+		maxRetries: stored.maxRetries,
+		dial,
+	};
+}
+
+/** `before`: the same device, which is dialled as it was. */
+function knownOf(stored: StoredDevice, before?: KnownDevice): KnownDevice {
+	const wanted = before?.wanted ?? stored.autoConnect === 1;
+	const dial: Dial = before?.dial ?? { ...off, state: wanted ? 'waiting' : 'off' };
+	return {
+		stored,
+		constellationId: stored.constellation,
+		capabilities: JSON.parse(stored.capabilities) as string[],
+		labels: labelsOf(JSON.parse(stored.metadata) as Record<string, unknown>),
+		dial: stored.serverUrl === null ? null : dial,
+		wanted,
+	};
+}
+
+const isLabelName = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/;
+
+/** Jobs find a device by what its owner wrote down of it. */
+function labelsOf(metadata: Record<string, unknown>): Record<string, string> {
+	return Object.fromEntries(
+		Object.entries(metadata).flatMap(([name, value]) => {
+			const text = ['string', 'number', 'boolean'].includes(typeof value) ? String(value) : '';
+			return isLabelName.test(name) && text !== '' && text.length <= 256 ? [[name, text]] : [];
+		}),
+	);
+}
+
+/** What the dialler goes by. */
+function dialText({ serverUrl, fingerprint, autoConnect, maxRetries, inside }: StoredDevice) {
+	return JSON.stringify([serverUrl, fingerprint, autoConnect, maxRetries, inside]);
+}
+
+/** Fingerprint of the key that the robot has proved. */
+function keyOf(entry: RobotEntry | undefined): string | undefined {
+	return entry?.stored.publicKey ? fingerprintOfKey(entry.stored.publicKey) : undefined;
+}
+
+function fingerprintIn({ fingerprint }: RobotRequest): string | undefined {
+	if (fingerprint === undefined) return undefined;
+	const digits = hexFingerprint(fingerprint);
+	if (digits !== undefined) return digits;
+	const reason = 'must be the 64 hex digits that robot-fleet-agent --listen prints';
+	throw new Problem('bad-field', { path: 'fingerprint', reason });
+}
