@@ -5,6 +5,7 @@
 import { Check } from 'typebox/schema';
 import { kinds } from '../kinds';
 import type { JobAssignment, JobRejected, Variables } from '../protocol';
+import { capBeyond } from './caps';
 import type { Executor } from './executors/executor';
 import { wrongIn } from './hub-messages';
 
@@ -15,6 +16,8 @@ export interface House {
 	stopping: boolean;
 	paused: boolean;
 	freeSlots: number;
+	/** Why it can have no client now. */
+	noClient?: string | undefined;
 }
 
 export function refusalOf(assignment: JobAssignment, house: House): Refusal | undefined {
@@ -29,9 +32,14 @@ export function refusalOf(assignment: JobAssignment, house: House): Refusal | un
 	}
 	const problem = kind.check(assignment.spec, assignment.variables as Variables);
 	if (problem !== undefined) return never('invalid', problem.message);
+	const cap = capBeyond(assignment.caps);
+	if (cap !== undefined) {
+		return never('policy', `This robot cannot hold a job to a cap on ${cap}.`);
+	}
 	if (house.stopping) return notNow('stopping', 'The agent is being stopped.');
 	if (house.paused) return notNow('paused', 'The robot is paused.');
 	if (house.freeSlots <= 0) return notNow('no-slot', 'Every slot of the robot is taken.');
+	if (house.noClient !== undefined) return notNow('no-slot', house.noClient);
 	return undefined;
 }
 

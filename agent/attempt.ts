@@ -21,6 +21,7 @@ import {
 } from '../protocol';
 import { type Stream, streams } from '../protocol/frames';
 import type { Ballast } from './ballast';
+import type { ClientProfile } from './clients';
 import type { Clock } from './clock';
 import type { Executor, Outcome, RunContext, Stop } from './executors/executor';
 import { Interaction } from './interaction';
@@ -31,6 +32,7 @@ import { Onlooker } from './onlooker';
 import { Outflow } from './outflow';
 import type { AttemptSpool, Spool, SpoolState } from './spool';
 import { Tail } from './tail';
+import type { Excess } from './watcher/usage';
 import type { Watched, Watching } from './watcher/watching';
 import type { Window } from './window';
 
@@ -44,6 +46,8 @@ export interface AttemptTools {
 	ballast: Ballast;
 	window: Window;
 	clock: Clock;
+	/** Absent = there are none. */
+	clients?: readonly ClientProfile[];
 	/** Absent = nobody looks. */
 	watching?: Pick<Watching, 'begin'>;
 	log: Log;
@@ -61,6 +65,7 @@ export class Attempt {
 	readonly #clock: Clock;
 	readonly #log: Log;
 	readonly #ballast: Ballast;
+	readonly #client: ClientProfile | undefined;
 	readonly #watching: AttemptTools['watching'];
 	#watched: Watched | undefined;
 	/** Seen while there was no line. */
@@ -100,10 +105,12 @@ export class Attempt {
 		this.#clock = tools.clock;
 		this.#log = tools.log;
 		this.#ballast = tools.ballast;
+		this.#client = tools.clients?.find(({ name }) => name === assignment.client);
 		this.#watching = tools.watching;
 		this.#exit = exit ?? null;
+		const { job_id, epoch, caps } = assignment;
 		const known = exit === undefined ? 'new' : (exit ?? undefined);
-		this.#spool = tools.spool.open(assignment.job_id, assignment.epoch, known);
+		this.#spool = tools.spool.open(job_id, epoch, known, caps?.output_bytes);
 		this.#outflow = new Outflow(assignment.job_id, assignment.epoch, this.#spool, tools);
 		this.#onlooker = new Onlooker(this.#spool, (stream, chunk) => this.#saw(stream, chunk));
 		this.interaction = new Interaction({
@@ -316,13 +323,15 @@ export class Attempt {
 	}
 
 	#context(): RunContext {
-		const { job_id, attempt, epoch, variables } = this.assignment;
+		const { job_id, attempt, epoch, variables, caps } = this.assignment;
 		return {
 			jobId: job_id,
 			attempt,
 			epoch,
 			mark: this.#trace.mark,
 			variables: variables as Variables,
+			client: this.#client,
+			maxOutputBytes: caps?.output_bytes,
 			signal: this.#stop.signal,
 			hurry: this.#hurry.signal,
 			output: async (stream, chunk) => {
@@ -344,9 +353,20 @@ export class Attempt {
 	}
 
 	#watch(): void {
-		this.#watched = this.#watching?.begin(this.assignment, this.#trace.mark, (health) =>
-			this.#healthIs(health),
+		this.#watched = this.#watching?.begin(
+			this.assignment,
+			this.#trace.mark,
+			(health) => this.#healthIs(health),
+			(excess) => this.#exceeds(excess),
 		);
+	}
+
+	/** Stopped as a cancel stops it; what goes on taking gets no more time. */
+	#exceeds({ text, far }: Excess): void {
+		this.#log.warn({ ...this.#names(), text }, 'job uses more than it may');
+		this.stop({ why: 'cap', graceMs: this.assignment.timeouts.grace_ms, text });
+		const reason = this.#stop.signal.reason as Stop | undefined;
+		if (far && reason?.why === 'cap') this.hurry();
 	}
 
 	#saw(stream: Stream, chunk: Uint8Array): void {
@@ -532,7 +552,14 @@ function total({ stdout, stderr }: OutputLengths): number {
 
 interface End {
 	state: ExitRecord['state'];
-	cause: 'cancelled' | 'run_timeout' | 'silence_timeout' | 'deadline' | 'robot_lost' | 'signal';
+	cause:
+		| 'cancelled'
+		| 'run_timeout'
+		| 'silence_timeout'
+		| 'deadline'
+		| 'robot_lost'
+		| 'policy'
+		| 'signal';
 	message: string;
 }
 
@@ -585,6 +612,8 @@ function endOf(stop: Stop): End {
 				cause: 'silence_timeout',
 				message: 'The job neither printed nor computed any more and was stopped, as onHang says.',
 			};
+		case 'cap':
+			return { state: 'failed', cause: 'policy', message: `${stop.text}, and was stopped.` };
 		case 'deadline':
 			return {
 				state: 'timeout',

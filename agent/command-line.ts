@@ -24,7 +24,8 @@ const withSettings = (command: Command): Command =>
 		.option('--name <name>', 'name to ask for; default: the host name')
 		.option('--label <key=value>', 'label of this robot; may be repeated', gather)
 		.option('--capability <name>', 'capability of this robot; may be repeated', gather)
-		.option('--slots <number>', 'jobs at the same time (default: 1)')
+		.option('--client <name>', 'profile, session or emulator for one job; may be repeated', gather)
+		.option('--slots <number>', 'jobs at the same time (default: 1, or as many as clients)')
 		.option('--data <folder>', 'identity, journal and output (default: ~/.robot-fleet-agent)')
 		.option('--config <file>', 'settings as JSON')
 		.option('--fingerprint <sha256>', 'certificate of the service to trust from now on, or "none"')
@@ -45,8 +46,9 @@ const sources = `
 A setting is taken from its flag, else from the environment (SERVER_URL, API_KEY,
 HEARTBEAT_INTERVAL, LOG_LEVEL, ROBOT_FLEET_TRANSPORT, and ROBOT_FLEET_AGENT_NAME, _LABELS, _CAPABILITIES, _SLOTS,
 _DATA, _CONFIG, _FINGERPRINT, _CA, _INSECURE, _STOP_GRACE, _LEAVE_JOBS, _MAX_OUTPUT, _RESERVE, _FACTS_INTERVAL;
-ROBOT_FLEET_LISTEN, ROBOT_FLEET_HUB),
-else from the --config file.
+ROBOT_FLEET_LISTEN, ROBOT_FLEET_HUB, ROBOT_FLEET_CLIENTS),
+else from the --config file, where a client can have an environment of its own:
+  "clients": [{"name": "phone", "env": {"ANDROID_SERIAL": "emulator-5554"}}, "tablet"]
 
 Jobs are kept by a small process of their own and outlive the agent: started again, after a
 crash too, it takes them up. To restart it for an update, use --leave-jobs, or send SIGUSR2:

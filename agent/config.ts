@@ -7,6 +7,7 @@ import { X509Certificate } from 'node:crypto';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { limits } from '../protocol';
+import { type ClientProfile, readClients } from './clients';
 import { settingsOf } from './constellation-file';
 import { proxyFor } from './proxy';
 import { fingerprintIn } from './trust';
@@ -30,6 +31,8 @@ export interface AgentConfig {
 	readonly name: string | undefined;
 	readonly labels: Readonly<Record<string, string>>;
 	readonly capabilities: readonly string[];
+	/** Profiles, sessions, emulators; each does one job at a time. */
+	readonly clients: readonly ClientProfile[];
 	readonly slots: number;
 	readonly data: string;
 	readonly insecure: boolean;
@@ -70,6 +73,7 @@ export interface Flags {
 	name?: string;
 	label?: string[];
 	capability?: string[];
+	client?: string[];
 	slots?: string;
 	data?: string;
 	config?: string;
@@ -99,6 +103,8 @@ type Read = (path: string) => string;
 interface Setting {
 	/** Name in the config file, and of the flag in camelCase. */
 	file: string;
+	/** What the seeds call it there. */
+	seed?: string;
 	flag?: string;
 	env: string;
 }
@@ -114,6 +120,12 @@ const settings = {
 		file: 'capabilities',
 		flag: '--capability',
 		env: 'ROBOT_FLEET_AGENT_CAPABILITIES',
+	},
+	clients: {
+		file: 'clients',
+		seed: 'local_client_ids',
+		flag: '--client',
+		env: 'ROBOT_FLEET_CLIENTS',
 	},
 	slots: { file: 'slots', flag: '--slots', env: 'ROBOT_FLEET_AGENT_SLOTS' },
 	data: { file: 'data', flag: '--data', env: 'ROBOT_FLEET_AGENT_DATA' },
@@ -168,7 +180,7 @@ export function readConfig(
 				? [flag, setting.flag ?? setting.env]
 				: fromEnv !== undefined && fromEnv !== ''
 					? [fromEnv, setting.env]
-					: [file[setting.file], `"${setting.file}" in the config file`];
+					: inFile(setting, file);
 		if (value !== undefined) said[setting.file] = value;
 		return { value, source };
 	};
@@ -214,6 +226,8 @@ export function readConfig(
 	const name = text('name', flags.name, maxNameLength);
 	const labels = readLabels(pick('labels', flags.label), mistakes);
 	const capabilities = readCapabilities(pick('capabilities', flags.capability), mistakes);
+	const askedClients = pick('clients', flags.client);
+	const clients = readClients(askedClients.value, askedClients.source, mistakes);
 	const slots = number('slots', flags.slots, { min: 1, max: 256, whole: true, unit: '' });
 	const data = text('data', flags.data, 4_096);
 	const heartbeatS = number('heartbeat', undefined, {
@@ -260,7 +274,8 @@ export function readConfig(
 			name,
 			labels,
 			capabilities,
-			slots: slots ?? 1,
+			clients,
+			slots: slots ?? Math.max(1, clients.length),
 			data: resolve(data ?? defaultData()),
 			insecure,
 			fingerprint,
@@ -305,12 +320,12 @@ function readConfigFile(
 		mistakes.push(`--config ${path} must hold one JSON object.`);
 		return {};
 	}
-	const known: string[] = Object.values(settings).map((setting) => setting.file);
+	const known = Object.values(settings).flatMap(({ file, seed }: Setting) => [file, seed ?? file]);
 	const found = settingsOf(parsed as Record<string, unknown>, machine, mistakes);
 	for (const key of Object.keys(found)) {
 		if (known.includes(key)) continue;
 		mistakes.push(
-			`"${key}" in the config file is not a setting; known ones are ${known.join(', ')}.`,
+			`"${key}" in the config file is not a setting; known ones are ${[...new Set(known)].join(', ')}.`,
 		);
 	}
 	return found;
@@ -319,6 +334,11 @@ function readConfigFile(
 interface Picked {
 	value: unknown;
 	source: string;
+}
+
+function inFile({ file: name, seed = name }: Setting, file: Record<string, unknown>) {
+	const said = file[name] === undefined && file[seed] !== undefined ? seed : name;
+	return [file[said], `"${said}" in the config file`] as const;
 }
 
 /** False = it was said, and wrong. */

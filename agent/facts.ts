@@ -20,6 +20,7 @@ import {
 } from 'node:os';
 import { join } from 'node:path';
 import type { Facts } from '../protocol';
+import { capCapabilities } from './caps';
 import type { Clock } from './clock';
 import type { Log } from './log';
 import type { Survey } from './survey';
@@ -159,6 +160,7 @@ export function capabilitiesOf(found: Partial<Survey>, configured: readonly stri
 		Object.keys(names).map((name) => `${prefix}:${name}`);
 	const all = [
 		...configured,
+		...capCapabilities,
 		`os:${osWords[platform()] ?? platform()}`,
 		`arch:${arch()}`,
 		...of('shell', found.shells),
@@ -179,15 +181,23 @@ export interface Vitals {
 	cpu_percent: number;
 	memory_percent: number;
 	disk_percent?: number;
+	agent_busy_percent?: number;
+	keeper_missing?: boolean;
 }
+
+/** A shorter time tells nothing: who has just been started was busy all along. */
+const busyOverMs = 5_000;
 
 /** Remembers the CPU times of the last look: a percentage is always "since then". */
 export class VitalSigns {
 	readonly #folder: string;
+	readonly #keeperMissing: (() => boolean) | undefined;
 	#last = cpuTimes();
+	#lastLoop = performance.eventLoopUtilization();
 
-	constructor(folder: string) {
+	constructor(folder: string, keeperMissing?: () => boolean) {
 		this.#folder = folder;
+		this.#keeperMissing = keeperMissing;
 	}
 
 	async read(): Promise<Vitals> {
@@ -199,6 +209,17 @@ export class VitalSigns {
 			cpu_percent: total > 0 ? percent(1 - idle / total) : 0,
 			memory_percent: percent(1 - freemem() / totalmem()),
 		};
+		const loop = performance.eventLoopUtilization();
+		const { idle: restedMs, active: busyMs } = performance.eventLoopUtilization(
+			loop,
+			this.#lastLoop,
+		);
+		if (restedMs + busyMs >= busyOverMs) {
+			this.#lastLoop = loop;
+			vitals.agent_busy_percent = percent(busyMs / (restedMs + busyMs));
+		}
+		const keeperMissing = this.#keeperMissing?.();
+		if (keeperMissing !== undefined) vitals.keeper_missing = keeperMissing;
 		try {
 			const disk = await statfs(this.#folder);
 			// As `df` says it: what is kept back for root counts neither as used nor as free.

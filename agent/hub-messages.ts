@@ -134,8 +134,20 @@ const assignmentShape: Record<keyof Omit<JobAssignment, keyof AttemptRef | 'spec
 		input_ms: optional(isDuration),
 		grace_ms: isDuration,
 	}),
+	client: optional((value) => typeof value === 'string' && value.length <= 256),
 	on_disconnect: oneOf('continue', 'stop'),
+	caps: optional(
+		(value) => isRecord(value) && Object.values(value as object).every((cap) => isCount(cap)),
+	),
 	on_hang: optional(oneOf('report', 'stop')),
+	watch: optional(
+		shape({
+			class: optional(isText),
+			no_output_ms: optional(isDuration),
+			total_ms: optional(isDuration),
+			idle_ms: optional(isDuration),
+		}),
+	),
 };
 
 export function readHubMessage(text: string): Heard {

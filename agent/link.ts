@@ -81,7 +81,14 @@ export interface LinkParts {
 	/** What hello says besides identity and proof. */
 	self: Pick<
 		Hello,
-		'version' | 'journal_id' | 'boot_id' | 'machine_id' | 'features' | 'slots' | 'labels'
+		| 'version'
+		| 'journal_id'
+		| 'boot_id'
+		| 'machine_id'
+		| 'features'
+		| 'slots'
+		| 'clients'
+		| 'labels'
 	>;
 	facts: FactsSource;
 	vitals: VitalSigns;
@@ -254,6 +261,9 @@ export class Session implements Line {
 	/** The service speaks more than we know. */
 	#newer = false;
 	#heard = false;
+	/** When the heartbeats were sent that have no answer yet, and how long the last answer took. */
+	readonly #beatsAt: number[] = [];
+	#roundTripMs: number | undefined;
 
 	constructor(parts: LinkParts, transport: Transport) {
 		this.#parts = parts;
@@ -382,6 +392,7 @@ export class Session implements Line {
 		} else if (message.type === 'robot_registered' && this.#stage === 'greeted') {
 			this.#goLive(message.payload);
 		} else if (this.#stage === 'live') {
+			if (message.type === 'heartbeat') this.#answered();
 			const control = message.type === 'control' ? message.payload : undefined;
 			if (control?.action === 'refresh') void this.#refresh(message.id);
 			else if (control?.action === 'goodbye') {
@@ -489,7 +500,17 @@ export class Session implements Line {
 	}
 
 	async #beat(): Promise<void> {
-		const { vitals, crew } = this.#parts;
-		this.send('heartbeat', { ...crew.status, ...(await vitals.read()) });
+		const { vitals, crew, clock } = this.#parts;
+		const health = await vitals.read();
+		const trip = this.#roundTripMs === undefined ? {} : { round_trip_ms: this.#roundTripMs };
+		this.send('heartbeat', { ...crew.status, ...health, ...trip });
+		this.#beatsAt.push(clock.monotonic());
+	}
+
+	/** Each heartbeat has one answer, in their order. */
+	#answered(): void {
+		const sentAt = this.#beatsAt.shift();
+		if (sentAt === undefined) return;
+		this.#roundTripMs = Math.round((this.#parts.clock.monotonic() - sentAt) * 10) / 10;
 	}
 }

@@ -17,6 +17,7 @@ import {
 } from '../protocol';
 import { refusalOf } from './admission';
 import { Attempt, type AttemptTools } from './attempt';
+import { clientFor } from './clients';
 import type { Executor, Stop } from './executors/executor';
 import type { HubMessage } from './hub-messages';
 import type { Crew, Line } from './link';
@@ -68,7 +69,9 @@ export class Runner implements Crew {
 
 	get status(): { status: string; active_jobs: string[] } {
 		const active = this.#unended();
-		const busy = active.length >= this.#parts.slots;
+		const { slots, clients = [] } = this.#parts;
+		const busy =
+			active.length >= slots || 'none' in clientFor(undefined, clients, this.#takenClients());
 		return {
 			status: this.#stopping ? 'stopping' : this.#paused ? 'paused' : busy ? 'busy' : 'online',
 			active_jobs: active.map((attempt) => attempt.assignment.job_id),
@@ -170,29 +173,33 @@ export class Runner implements Crew {
 		}
 	}
 
-	#assign(assignment: JobAssignment): void {
-		const { journal, executors, slots, clock } = this.#parts;
-		const known = this.#attempts.get(keyOf(assignment));
+	#assign(asked: JobAssignment): void {
+		const { journal, executors, slots, clock, clients = [] } = this.#parts;
+		const known = this.#attempts.get(keyOf(asked));
 		if (known !== undefined) return this.#repeat(known);
-		switch (journal.fate(assignment.job_id, assignment.epoch)) {
+		switch (journal.fate(asked.job_id, asked.epoch)) {
 			case 'never':
-				return this.#reject(assignment, notStarted);
+				return this.#reject(asked, notStarted);
 			case 'over':
 				this.#line?.send('error', {
 					code: 'lease-lost',
 					text: 'This attempt is over here; its result was taken.',
 					retry: false,
-					details: { job_id: assignment.job_id, epoch: assignment.epoch },
+					details: { job_id: asked.job_id, epoch: asked.epoch },
 				});
 				return;
 		}
-		const refusal = refusalOf(assignment, {
+		const given = clientFor(asked.client, clients, this.#takenClients());
+		const refusal = refusalOf(asked, {
 			executors,
 			stopping: this.#stopping,
 			paused: this.#paused,
 			freeSlots: slots - this.#unended().length,
+			noClient: 'none' in given ? given.none : undefined,
 		});
-		if (refusal !== undefined) return this.#refuse(assignment, refusal);
+		if (refusal !== undefined) return this.#refuse(asked, refusal);
+		// Written down with it: an agent that is started again knows which of its clients are taken.
+		const assignment = 'client' in given ? { ...asked, client: given.client! } : asked;
 		const mark = randomBytes(16).toString('hex');
 		const trace = { mark, pid: null, birth: this.#parts.boot ?? null };
 		const attempt = new Attempt(assignment, trace, clock.now(), this.#parts);
@@ -298,6 +305,10 @@ export class Runner implements Crew {
 		for (const attempt of wanting) {
 			attempt.stop({ why: 'link-lost', graceMs: attempt.assignment.timeouts.grace_ms });
 		}
+	}
+
+	#takenClients(): Set<string> {
+		return new Set(this.#unended().flatMap(({ assignment: { client } }) => client ?? []));
 	}
 
 	#unended(): Attempt[] {

@@ -79,9 +79,18 @@ export class Spool {
 		};
 	}
 
-	/** What is already there is kept and goes on where it ended; nobody looks for anything of a new one. */
-	open(jobId: string, epoch: number, record?: SpoolRecord | 'new'): AttemptSpool {
-		return new AttemptSpool(this.#folder, `${jobId}-${epoch}`, this.#limits, record);
+	/**
+	 * What is already there is kept and goes on where it ended; nobody looks for anything of a new one. An
+	 * attempt may have less kept than others.
+	 */
+	open(
+		jobId: string,
+		epoch: number,
+		record?: SpoolRecord | 'new',
+		maxBytes = Infinity,
+	): AttemptSpool {
+		const limits = { ...this.#limits, maxBytes: Math.min(this.#limits.maxBytes, maxBytes) };
+		return new AttemptSpool(this.#folder, `${jobId}-${epoch}`, limits, record);
 	}
 
 	/** Deletes files of attempts that nobody holds: left by a crash between forgetting and deleting. */

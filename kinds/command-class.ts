@@ -2,6 +2,7 @@
  * What sort of command it is, as far as its name tells, and how long such commands are normally silent and
  * run. Longer is worth a word to people and no reason to end anything: that is for the limits of the job.
  */
+import type { CommandClass } from '../protocol';
 import type { CommandSpec } from './command';
 
 export interface ClassLimits {
@@ -22,8 +23,7 @@ export const commandClasses = {
 	packages: limitsOf(60, 600),
 	compile: limitsOf(120, 1_800),
 	interactive: limitsOf(300, 1_800),
-} as const satisfies Record<string, ClassLimits>;
-export type CommandClass = keyof typeof commandClasses;
+} as const satisfies Record<CommandClass, ClassLimits>;
 
 /** In this order: `docker build` compiles, another `docker` looks after services. */
 const programs: [CommandClass, RegExp][] = [

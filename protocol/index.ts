@@ -1,6 +1,7 @@
 /** The words that cross a process, as plain constants and types. Schemas: protocol/schemas. */
 export * from './api';
 export * from './bulk';
+export * from './caps';
 export * from './constellation';
 export * from './devices';
 export * from './job';
@@ -13,3 +14,4 @@ export * from './seed-names';
 export * from './services';
 export * from './states';
 export * from './version';
+export * from './watch';

@@ -3,9 +3,11 @@
  * durations in milliseconds (`…Ms`). protocol/schemas/ holds the same shapes as schemas, and the
  * compiler holds the two equal.
  */
+import type { Caps } from './caps';
 import type { Device } from './devices';
 import type { Hole, Stream } from './output';
 import type { Cause, JobState, Priority } from './states';
+import type { Watch } from './watch';
 
 /** Values handed to the work: `{{name}}` in args, cwd, env, stdin; ROBOT_FLEET_VAR_NAME always. */
 export type Variables = Record<string, string | number | boolean | null>;
@@ -18,6 +20,8 @@ export interface Target {
 	labels?: Record<string, string>;
 	/** Capabilities the robot must offer. */
 	capabilities?: string[];
+	/** The client of the robot that does it, by name. Default: any that is free, where a robot has some. */
+	client?: string;
 	/**
 	 * On how many of them. Default one. With `all` or a count the job becomes a parent: each robot chosen
 	 * gets a child of its own, and the parent ends after the last of them.
@@ -80,6 +84,10 @@ export interface Submit {
 	onDisconnect?: 'continue' | 'stop';
 	/** What a robot does when the job neither prints nor computes any more. Default report. */
 	onHang?: 'report' | 'stop';
+	/** What is normal for this job, where the sort of its command says otherwise. */
+	watch?: Watch;
+	/** What the job may use; a robot stops what is over. */
+	caps?: Caps;
 	/** The work may safely run more than once: any failure is worth another try. */
 	idempotent?: boolean;
 	/** The same key with the same request is the same job. */
@@ -159,6 +167,8 @@ export interface Job {
 	/** Number of the current or last attempt; 0 before the first. */
 	attempt: number;
 	robotId: string | null;
+	/** Which client of the robot does it, or did; null where it has none. */
+	client: string | null;
 	priority: Priority;
 	/** 0…100. */
 	progress: number;
@@ -190,6 +200,9 @@ export interface Job {
 	variables: Variables;
 	target: Target;
 	timeouts: Timeouts;
+	/** As it was submitted; absent = nothing was said. */
+	watch?: Watch;
+	caps?: Caps;
 	notBefore: number | null;
 	/** Output stored by now, in bytes from the first one on, and whether that is all there will be. */
 	output: {
@@ -248,6 +261,8 @@ export interface Children extends Record<JobState, number> {
 export interface Attempt {
 	number: number;
 	robotId: string;
+	/** Which client of the robot; null where it has none. */
+	client: string | null;
 	epoch: number;
 	state: 'dispatched' | 'running' | 'ended';
 	/** How the attempt ended: a final state, `refused`, `not-started` or `lost`. */
@@ -289,6 +304,8 @@ export interface Robot {
 	labels: Record<string, string>;
 	capabilities: string[];
 	slots: number;
+	/** Profiles, sessions, emulators: each does one job at a time. Empty = it has none. */
+	clients: RobotClient[];
 	/** Attempts that hold a slot now. */
 	held: number;
 	currentJobs: string[];
@@ -298,8 +315,10 @@ export interface Robot {
 	info: Record<string, unknown>;
 	/** How its machine feels, as of the last heartbeat; null while it is away. */
 	metrics: RobotMetrics | null;
-	/** What these figures mean; null while it is away. */
+	/** Machine, agent, line, jobs and tries together; null while it is away. */
 	health: RobotHealth | null;
+	/** How its last tries came out. */
+	record: RobotRecord;
 	agentVersion: string | null;
 	/** How it is connected; null while it is away. */
 	transport: Transport | null;
@@ -307,6 +326,12 @@ export interface Robot {
 	clone: Clone | null;
 	/** It was registered as a device. */
 	device?: Device;
+}
+
+/** A named client of a robot, and the job that has it. */
+export interface RobotClient {
+	name: string;
+	jobId: string | null;
 }
 
 /** Its data folder was copied, or has moved: the newcomer was turned away and told to enroll anew. */
@@ -320,11 +345,27 @@ export interface Clone {
 	times: number;
 }
 
-/** Shares in percent; null = the robot cannot tell. */
+/** By its last heartbeat. Shares in percent; null = the robot cannot tell. */
 export interface RobotMetrics {
 	cpuPercent: number | null;
 	memoryPercent: number | null;
 	diskPercent: number | null;
+	/** From a heartbeat to its answer, on the line that carries the work. */
+	roundTripMs: number | null;
+	/** Time in which the agent itself was at work, and could not hear. */
+	agentBusyPercent: number | null;
+	/** It cannot start the process that keeps jobs when the agent ends. */
+	keeperMissing: boolean | null;
+}
+
+/** How its last tries came out, at most 50 of those that came to an end of their own. */
+export interface RobotRecord {
+	completed: number;
+	failed: number;
+	/** Nobody can know how far they came. */
+	lost: number;
+	/** Completed ones of all three; null before the first. */
+	successPercent: number | null;
 }
 
 export const healthLevels = ['normal', 'warning', 'critical'] as const;

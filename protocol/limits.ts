@@ -44,6 +44,8 @@ export const limits = {
 	/** What a job may hand out by marker lines, as JSON. */
 	maxOutputsBytes: 256 * 1024,
 	maxIdBytes: 256,
+	/** Named clients of one robot. */
+	maxClients: 256,
 	maxSubmitBatch: 1_000,
 	maxListLimit: 1_000,
 	/** Children of one parent, and what their requests may weigh together. */

@@ -17,9 +17,11 @@
  * on every new line how far that is (`input_ack`). So a piece that is said again after a cut is typed once. Both sides
  * speak of input only when both have the feature `input`.
  */
+import type { WireCaps } from './caps';
 import type { OutputLengths, Stream } from './output';
 
 import type { ProtocolRange } from './version';
+import type { WireWatch } from './watch';
 
 export interface Envelope<T extends string = string, P = unknown> {
 	type: T;
@@ -91,6 +93,8 @@ export interface Hello {
 	/** Said to a hub that has dialled, which knows only its fingerprint: Ed25519, SPKI, base64url of the DER. */
 	public_key?: string;
 	slots: number;
+	/** Names of its clients; absent = it has none. Both sides speak of them with the feature `clients`. */
+	clients?: string[];
 	labels: Record<string, string>;
 	capabilities: string[];
 	info: Record<string, unknown>;
@@ -159,12 +163,20 @@ export interface Heartbeat {
 	cpu_percent?: number;
 	memory_percent?: number;
 	disk_percent?: number;
+	/** From the last heartbeat to the hub's answer. */
+	round_trip_ms?: number;
+	/** Time since the last heartbeat in which the agent itself was at work. */
+	agent_busy_percent?: number;
+	/** True = jobs do not outlive the agent, for it cannot start a keeper. */
+	keeper_missing?: boolean;
 }
 
 export interface JobAssignment extends AttemptRef {
 	kind: string;
 	spec: unknown;
 	variables: Record<string, unknown>;
+	/** Which client of the robot does it. A robot with clients that is told none takes any that is free. */
+	client?: string;
 	timeouts: {
 		/** Milliseconds; absent = no limit. */
 		run_ms?: number;
@@ -176,6 +188,10 @@ export interface JobAssignment extends AttemptRef {
 	on_disconnect: 'continue' | 'stop';
 	/** Absent = report. */
 	on_hang?: 'report' | 'stop';
+	/** What is normal for it; absent = as the sort of its command says. */
+	watch?: WireWatch;
+	/** What it may use; absent = no such limits. */
+	caps?: WireCaps;
 }
 
 export interface JobAccepted extends AttemptRef {

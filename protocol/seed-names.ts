@@ -6,6 +6,7 @@
 export const seedNames = {
 	jobId: 'job_id',
 	robotId: 'robot_id',
+	client: 'target_client_id',
 	cause: 'reason',
 	createdAt: 'created_at',
 	startedAt: 'started_at',

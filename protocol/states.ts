@@ -58,7 +58,7 @@ export const causes = {
 	deadline: 'The job did not end before `timeouts.deadlineAt`.',
 	robot_lost: 'The robot stayed away longer than `onLoss.waitMs`.',
 	refused: 'The robot refused the job.',
-	policy: 'No robot is left that may run this job.',
+	policy: 'No robot is left that may run this job, or it used more than its `caps` allow.',
 	denied: 'A person or a rule denied the job.',
 	dependency: 'A job that this one depends on did not complete.',
 	cancelled: 'Somebody cancelled the job.',

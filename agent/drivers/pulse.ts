@@ -16,6 +16,8 @@ export interface Pulse {
 	memoryBytes: number;
 	/** Processor time each has used, with that of its children that have ended. Milliseconds. */
 	cpuMs: ReadonlyMap<number, number>;
+	/** Those whose parent is none of them. */
+	roots: ReadonlySet<number>;
 }
 
 /** Linux counts in hundredths of a second on every machine that Node runs on. */
@@ -49,8 +51,29 @@ export function pulsesOf(trees: readonly Tree[]): Pulse[] | undefined {
 			processes: stats.length,
 			memoryBytes: stats.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0),
 			cpuMs: new Map(stats.map(({ pid, cpuMs }) => [pid, cpuMs])),
+			roots: new Set(stats.filter(({ parent }) => !found.has(parent)).map(({ pid }) => pid)),
 		};
 	});
+}
+
+/**
+ * Memory of these processes, of what they share a share each. Costs the kernel a walk over all of it, so it
+ * is for when it matters.
+ */
+export function sharedMemoryOf({ cpuMs }: Pulse): number {
+	let bytes = 0;
+	for (const pid of cpuMs.keys())
+		bytes += proportionalOf(pid) ?? statOf(String(pid))?.memoryBytes ?? 0;
+	return bytes;
+}
+
+function proportionalOf(pid: number): number | undefined {
+	try {
+		const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1');
+		return Number(/^Pss: +(\d+) kB/m.exec(text)![1]) * 1024;
+	} catch {
+		return undefined; // another user's, or gone
+	}
 }
 
 function statOf(entry: string): Stat | undefined {

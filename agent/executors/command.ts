@@ -54,7 +54,8 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 				const interactive = filled.interactive ?? false;
 				const terminal = interactive && host.terminals !== false ? firstSize : undefined;
 				const { stdin } = filled;
-				ward = await keeper.start({ jobId, epoch, program, stdin, terminal, interactive });
+				const order = { jobId, epoch, program, stdin, terminal, interactive };
+				ward = await keeper.start(order, context.maxOutputBytes);
 			} catch (error) {
 				if (!(error instanceof SpawnFailure)) throw error;
 				return failed('spawn_error', error.message, { gone: true });
@@ -175,13 +176,16 @@ function programOf(spec: CommandSpec, context: RunContext, host: CommandHost): P
 	for (const [name, value] of Object.entries(host.env)) {
 		if (value !== undefined && !host.secretEnvNames.includes(name)) env[name] = value;
 	}
-	Object.assign(env, spec.env);
+	// That of the agent's own surroundings, if it runs as a job itself, is not meant.
+	delete env.ROBOT_FLEET_CLIENT;
+	Object.assign(env, context.client?.env, spec.env);
 	for (const [name, value] of Object.entries(context.variables)) {
 		env[variableEnvName(name)] = String(value);
 	}
 	env.ROBOT_FLEET_JOB_ID = context.jobId;
 	env.ROBOT_FLEET_ATTEMPT = String(context.attempt);
 	env.ROBOT_FLEET_ATTEMPT_MARK = context.mark;
+	if (context.client !== undefined) env.ROBOT_FLEET_CLIENT = context.client.name;
 	return {
 		run:
 			spec.shell === undefined

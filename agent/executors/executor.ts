@@ -18,6 +18,8 @@ export interface Stop {
 		| 'input_timeout'
 		/** It neither prints nor computes, and the job wants no such thing. */
 		| 'hanging'
+		/** It uses more than it may. */
+		| 'cap'
 		| 'deadline'
 		/** The attempt has ended elsewhere. */
 		| 'over'
@@ -27,6 +29,8 @@ export interface Stop {
 		| 'agent-stop';
 	/** Politeness between the first signal and the kill. */
 	graceMs: number;
+	/** More about it, for people. */
+	text?: string;
 }
 
 /** Where what people type goes in, by byte offset behind whatever the spec itself says. */
@@ -55,6 +59,11 @@ export interface RunContext {
 	/** Unguessable; put into the environment of every process, so that left-overs can be found. */
 	readonly mark: string;
 	readonly variables: Variables;
+	/** The profile, session or emulator of the robot that it is for. */
+	readonly client?:
+		{ readonly name: string; readonly env: Readonly<Record<string, string>> } | undefined;
+	/** Output kept of this one; absent = as much as of any. */
+	readonly maxOutputBytes?: number | undefined;
 	/** Aborted with a `Stop` as reason. */
 	readonly signal: AbortSignal;
 	/** Aborted when there is no time left for politeness. */

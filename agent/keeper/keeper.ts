@@ -144,6 +144,7 @@ export class Keeper implements Ears {
 	#lastTurn = Promise.resolve();
 	#reached: Promise<void> | undefined;
 	#launchAt = -Infinity;
+	#launchFailed = false;
 	#idleSince: number | undefined;
 	#watching = false;
 	/** Somebody listens there and does not answer: what it may still do is unknown. */
@@ -164,11 +165,13 @@ export class Keeper implements Ears {
 	 * Rejects with `SpawnFailure` when it was surely not started, with `StartedBefore`, or with
 	 * `KeeperGone` when nobody can know.
 	 */
-	async start(order: Omit<Order, 'spool'>): Promise<Ward> {
+	async start(order: Omit<Order, 'spool'>, maxOutputBytes = Infinity): Promise<Ward> {
+		const { spool } = this.#parts;
+		const kept = { ...spool, maxBytes: Math.min(spool.maxBytes, maxOutputBytes) };
 		const wire = this.#wire ?? (this.#inside ??= this.#keepInside());
 		const started = Promise.withResolvers<Ward>();
 		this.#starting.set(keyOf(order), { wire, started });
-		wire.say({ say: 'start', order: { ...order, spool: this.#parts.spool } });
+		wire.say({ say: 'start', order: { ...order, spool: kept } });
 		return await started.promise;
 	}
 
@@ -217,6 +220,11 @@ export class Keeper implements Ears {
 	/** Everything that runs outlives this agent. */
 	get outlivesUs(): boolean {
 		return [...this.#wards.values()].every(({ wire }) => wire.apart);
+	}
+
+	/** There should be one, and there can be none. */
+	get isMissing(): boolean {
+		return this.#wire === undefined && (this.#mute || this.#launchFailed);
 	}
 
 	/** The agent ends; a keeper that holds nothing does too. */
@@ -328,8 +336,10 @@ export class Keeper implements Ears {
 		try {
 			await launch(folder, program, clock);
 			if ((await connect(folder, clock, this)) !== 'live') throw new Error('it cannot be reached');
+			this.#launchFailed = false;
 		} catch (error) {
 			this.#launchAt = now + relaunchMs;
+			this.#launchFailed = true;
 			const reason = (error as Error).message;
 			log.warn({ reason }, 'there can be no keeper, so jobs will not outlive this agent');
 		}

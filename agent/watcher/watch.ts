@@ -8,8 +8,8 @@
  *                waiting_for_input   at rest behind a question (prompts.ts); interactive: behind a shell's prompt too
  *                error_loop          it prints the same error again and again
  */
-import type { AttemptHealth } from '../../protocol';
-import type { ClassLimits, CommandClass } from '../../kinds/command-class';
+import type { AttemptHealth, CommandClass } from '../../protocol';
+import type { ClassLimits } from '../../kinds/command-class';
 import type { Stream } from '../../protocol/frames';
 import type { Pulse } from '../drivers/pulse';
 import { isShellPrompt, LastLine, questionIn } from '../prompts';
@@ -32,7 +32,8 @@ const errorWords =
 
 export class Watch {
 	readonly #class: CommandClass | null;
-	readonly #limits: ClassLimits | undefined;
+	readonly #limits: Partial<ClassLimits>;
+	readonly #idleMs: number;
 	readonly #startedAt: number;
 	#outputAt: number | undefined;
 	#outputBytes = 0;
@@ -46,11 +47,12 @@ export class Watch {
 
 	constructor(
 		commandClass: CommandClass | null,
-		limits: ClassLimits | undefined,
+		limits: Partial<ClassLimits>,
 		now: number,
-		interactive = false,
+		{ interactive = false, idleMs = idleGraceMs } = {},
 	) {
 		this.#interactive = interactive;
+		this.#idleMs = idleMs;
 		this.#class = commandClass;
 		this.#limits = limits;
 		this.#startedAt = this.#busyAt = this.#lookedAt = now;
@@ -97,7 +99,7 @@ export class Watch {
 		}
 		if (this.#asks() && restMs > 0) return 'waiting_for_input';
 		if (this.#outputAt === undefined && now - this.#startedAt < recentMs) return 'starting';
-		return quietMs > idleGraceMs && restMs > idleGraceMs ? 'hanging' : 'idle';
+		return quietMs > this.#idleMs && restMs > this.#idleMs ? 'hanging' : 'idle';
 	}
 
 	#asks(): boolean {
@@ -112,9 +114,9 @@ export class Watch {
 	}
 
 	#overdue(quietMs: number, now: number): AttemptHealth['overdue'] {
-		if (this.#limits === undefined) return undefined;
-		if (now - this.#startedAt > this.#limits.totalMs) return 'total';
-		return quietMs > this.#limits.noOutputMs ? 'no_output' : undefined;
+		const { totalMs = Infinity, noOutputMs = Infinity } = this.#limits;
+		if (now - this.#startedAt > totalMs) return 'total';
+		return quietMs > noOutputMs ? 'no_output' : undefined;
 	}
 
 	/** Of one processor, since the last look; null at the first, and where nobody can tell. */

@@ -1,16 +1,25 @@
 /**
  * Watches over all running attempts: one look at the machine for all of them, every few seconds, and none
- * when nothing runs. Tells what has changed, and nothing else.
+ * when nothing runs. Tells what has changed, and nothing else. Those that may not use all they want are looked
+ * at every second.
  */
-import type { AttemptHealth, JobAssignment } from '../../protocol';
-import { commandClasses, commandClassOf } from '../../kinds/command-class';
+import {
+	type AttemptHealth,
+	commandClassNames,
+	type JobAssignment,
+	type WireCaps,
+	type WireWatch,
+} from '../../protocol';
+import { type ClassLimits, commandClasses, commandClassOf } from '../../kinds/command-class';
 import type { CommandSpec } from '../../kinds/command';
 import type { Clock } from '../clock';
-import { type Pulse, pulsesOf, type Tree } from '../drivers/pulse';
+import { type Pulse, pulsesOf, sharedMemoryOf, type Tree } from '../drivers/pulse';
 import type { Stream } from '../../protocol/frames';
+import { type Excess, excessOf, Usage } from './usage';
 import { Watch } from './watch';
 
 const everyMs = 5_000;
+const cappedEveryMs = 1_000;
 
 /** What an attempt says to its watch. */
 export interface Watched {
@@ -25,32 +34,56 @@ interface Entry {
 	tree: { mark: string; group: number | null };
 	told: string;
 	tell(health: AttemptHealth): void;
+	cap: Cap | undefined;
+}
+
+interface Cap {
+	caps: WireCaps;
+	usage: Usage;
+	/** Told once, and again when it is far over. */
+	told: 'nothing' | 'over' | 'far';
+	tell(excess: Excess): void;
 }
 
 export class Watching {
 	readonly #clock: Clock;
 	readonly #pulses: (trees: readonly Tree[]) => Pulse[] | undefined;
 	readonly #entries = new Set<Entry>();
+	readonly #memoryOf: (pulse: Pulse) => number;
 	#looking = false;
+	#capping = false;
 
-	constructor(clock: Clock, pulses = pulsesOf) {
+	constructor(clock: Clock, pulses = pulsesOf, memoryOf = sharedMemoryOf) {
 		this.#clock = clock;
 		this.#pulses = pulses;
+		this.#memoryOf = memoryOf;
 	}
 
-	/** `tell` is called when the state changes, or the attempt is over what its class normally takes. */
+	/**
+	 * `tell` is called when the state changes, or the attempt is over what its class normally takes; `exceeds`
+	 * when it uses more than it may.
+	 */
 	begin(
-		{ kind, spec }: Pick<JobAssignment, 'kind' | 'spec'>,
+		{ kind, spec, watch: said = {}, caps }: Pick<JobAssignment, 'kind' | 'spec' | 'watch' | 'caps'>,
 		mark: string,
 		tell: (health: AttemptHealth) => void,
+		exceeds: (excess: Excess) => void = () => undefined,
 	): Watched {
-		const commandClass = kind === 'command' ? commandClassOf(spec as CommandSpec) : null;
-		const limits = commandClass === null ? undefined : commandClasses[commandClass];
-		const { interactive = false } = kind === 'command' ? (spec as CommandSpec) : {};
-		const watch = new Watch(commandClass, limits, this.#clock.monotonic(), interactive);
-		const entry: Entry = { watch, tree: { mark, group: null }, told: '', tell };
+		const byName = kind === 'command' ? commandClassOf(spec as CommandSpec) : null;
+		const commandClass = commandClassNames.find((name) => name === said.class) ?? byName;
+		const limits = limitsOf(commandClass === null ? {} : commandClasses[commandClass], said);
+		const { interactive } = kind === 'command' ? (spec as CommandSpec) : {};
+		const how = { interactive, idleMs: said.idle_ms };
+		const watch = new Watch(commandClass, limits, this.#clock.monotonic(), how);
+		const { output_bytes: _, ...used } = caps ?? {};
+		const cap: Cap | undefined =
+			Object.keys(used).length === 0
+				? undefined
+				: { caps: used, usage: new Usage(), told: 'nothing', tell: exceeds };
+		const entry: Entry = { watch, tree: { mark, group: null }, told: '', tell, cap };
 		this.#entries.add(entry);
 		if (!this.#looking) void this.#lookWhileAnybodyRuns();
+		if (cap && !this.#capping) void this.#holdWhileAnyIsCapped();
 		return {
 			heard: (stream, chunk) => watch.heard(stream, chunk, this.#clock.monotonic()),
 			started: (pid) => (entry.tree.group = pid),
@@ -67,6 +100,31 @@ export class Watching {
 		this.#looking = false;
 	}
 
+	async #holdWhileAnyIsCapped(): Promise<void> {
+		this.#capping = true;
+		while ([...this.#entries].some(({ cap }) => cap)) {
+			await this.#clock.sleep(cappedEveryMs);
+			this.hold();
+		}
+		this.#capping = false;
+	}
+
+	/** Those with caps to them, now. */
+	hold(): void {
+		const entries = [...this.#entries].filter(({ cap }) => cap);
+		if (entries.length === 0) return;
+		const pulses = this.#pulses(entries.map(({ tree }) => tree));
+		for (const [at, { cap }] of entries.entries()) {
+			const pulse = pulses?.[at];
+			if (pulse === undefined) continue;
+			const { caps, usage, told } = cap!;
+			const excess = excessOf(caps, usage.look(pulse), () => this.#memoryOf(pulse));
+			if (excess === undefined || told === 'far' || (told === 'over' && !excess.far)) continue;
+			cap!.told = excess.far ? 'far' : 'over';
+			cap!.tell(excess);
+		}
+	}
+
 	/** At all, now. */
 	look(): void {
 		const entries = [...this.#entries];
@@ -79,4 +137,15 @@ export class Watching {
 			entry.tell(health);
 		}
 	}
+}
+
+/** What the job says of itself counts more than what is normal for its like. */
+function limitsOf(
+	{ noOutputMs, totalMs }: Partial<ClassLimits>,
+	{ no_output_ms = noOutputMs, total_ms = totalMs }: WireWatch,
+): Partial<ClassLimits> {
+	return {
+		...(no_output_ms === undefined ? {} : { noOutputMs: no_output_ms }),
+		...(total_ms === undefined ? {} : { totalMs: total_ms }),
+	};
 }

@@ -7,6 +7,8 @@ import {
 	type JobHealth,
 	type QueueStats,
 	type Robot,
+	type RobotClient,
+	type RobotRecord,
 	type Schedule,
 	scopes,
 	type Scope,
@@ -495,29 +497,53 @@ function robotTable(robots: Robot[]): string {
 	);
 }
 
-function statusOf({ status, connected, clone, device }: Robot): string {
+function statusOf({ status, connected, clone, device, health }: Robot): string {
 	const dial = connected ? null : device?.dial;
-	return [status, ...(dial ? [`dial ${dial.state}`] : []), ...(clone ? ['clone seen'] : [])].join(
-		', ',
-	);
+	return [
+		status,
+		...(health && health.level !== 'normal' ? [health.level] : []),
+		...(dial ? [`dial ${dial.state}`] : []),
+		...(clone ? ['clone seen'] : []),
+	].join(', ');
 }
 
 /** One answer of the service waits no longer. */
 const drainWaitMs = 30_000;
 
-function robotCard({ createdAt, lastSeenAt, metrics, health, clone, ...rest }: Robot): string {
+function robotCard({
+	createdAt,
+	lastSeenAt,
+	metrics,
+	health,
+	clone,
+	clients,
+	record,
+	...rest
+}: Robot): string {
 	const share = (value: number | null | undefined) => (value == null ? null : `${value} %`);
 	return card({
 		...rest,
+		...(clients.length > 0 && { clients: clients.map(clientText).join(', ') }),
 		health: health && [health.level, ...health.reasons].join(': '),
 		cpu: share(metrics?.cpuPercent),
 		memory: share(metrics?.memoryPercent),
 		disk: share(metrics?.diskPercent),
+		agentBusy: share(metrics?.agentBusyPercent),
+		roundTrip: metrics?.roundTripMs == null ? null : `${metrics.roundTripMs} ms`,
+		lastTries: recordText(record),
 		lastSeenAt: when(lastSeenAt),
 		createdAt: when(createdAt),
 		...(clone && { clone: cloneText(rest.name, clone) }),
 	});
 }
+
+function recordText({ completed, failed, lost, successPercent }: RobotRecord): string {
+	if (successPercent === null) return 'none yet';
+	const gone = lost > 0 ? `, ${lost} lost` : '';
+	return `${successPercent} % of ${completed + failed + lost} completed, ${failed} failed${gone}`;
+}
+
+const clientText = ({ name, jobId }: RobotClient) => `${name} (${jobId ?? 'free'})`;
 
 function scheduleTable(schedules: Schedule[]): string {
 	return table(

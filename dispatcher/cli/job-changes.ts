@@ -39,6 +39,7 @@ interface Flags extends SelectionFlags {
 	toRobot?: string;
 	toLabel?: Record<string, string>;
 	toCapability?: string[];
+	toClient?: string;
 	reason?: string;
 }
 
@@ -161,7 +162,10 @@ export function addJobChanges(jobs: Command, kit: CommandKit): void {
 		),
 	).action((ids: string[], flags: Flags) => {
 		const target = targetOf(flags);
-		if (!target) throw new UsageMistake('Say where to: --to-robot, --to-label or --to-capability.');
+		if (!target)
+			throw new UsageMistake(
+				'Say where to: --to-robot, --to-label, --to-capability or --to-client.',
+			);
 		return run(
 			'retarget',
 			ids,
@@ -426,14 +430,16 @@ function withTarget(command: Command): Command {
 	return command
 		.option('--to-robot <name>', 'on this robot')
 		.option('--to-label <name=value>', 'where this label is set (repeatable)', pairOf)
-		.option('--to-capability <name>', 'where this is offered (repeatable)', listOf);
+		.option('--to-capability <name>', 'where this is offered (repeatable)', listOf)
+		.option('--to-client <name>', 'on this client of a robot');
 }
 
-function targetOf({ toRobot, toLabel, toCapability }: Flags): Target | undefined {
+function targetOf({ toRobot, toLabel, toCapability, toClient }: Flags): Target | undefined {
 	const target = {
 		...(toRobot !== undefined && { robot: toRobot }),
 		...(toLabel && { labels: toLabel }),
 		...(toCapability && { capabilities: toCapability }),
+		...(toClient !== undefined && { client: toClient }),
 	};
 	return Object.keys(target).length > 0 ? target : undefined;
 }

@@ -4,7 +4,13 @@
  */
 import { type Command, Option } from 'commander';
 import { FleetClient } from '../../client';
-import { type Priority, type Submit } from '../../protocol';
+import {
+	type Caps,
+	commandClassNames,
+	type Priority,
+	type Submit,
+	type Watch,
+} from '../../protocol';
 import { attach } from './attach';
 import { childrenOf, sayChildren } from './children';
 import { exitCodeOf, finalJob, follow, sayEnd } from './follow';
@@ -25,6 +31,7 @@ export interface SubmitFlags {
 	robot?: string;
 	label?: Record<string, string>;
 	capability?: string[];
+	client?: string;
 	all?: boolean;
 	count?: number;
 	priority?: string;
@@ -35,6 +42,8 @@ export interface SubmitFlags {
 	idempotencyKey?: string;
 	share?: string;
 	dedupe?: true | number;
+	watch?: Record<string, string>;
+	cap?: Record<string, string>;
 	interactive?: boolean;
 	attach?: boolean;
 	delay?: number;
@@ -57,6 +66,7 @@ export function addSubmit(
 		.option('--robot <name>', 'run on this robot, by name or id')
 		.option('--label <name=value>', 'run where this label is set (repeatable)', pairOf)
 		.option('--capability <name>', 'run where this is offered (repeatable)', listOf)
+		.option('--client <name>', 'run on this client of a robot: a profile, session or emulator')
 		.addOption(
 			new Option('--all', 'run on every robot that matches, not on one').conflicts('count'),
 		)
@@ -70,6 +80,16 @@ export function addSubmit(
 		.option('--env <name=value>', 'an environment variable (repeatable)', pairOf)
 		.option('--cwd <folder>', 'folder on the robot to run in')
 		.option('--timeout <duration>', 'longest run: 30s, 15m, 2h', durationOf)
+		.option(
+			'--watch <name=value>',
+			'what is normal for it: class=compile, silent=10m, total=1h, idle=1m (repeatable)',
+			pairOf,
+		)
+		.option(
+			'--cap <name=value>',
+			'what it may use: memory=512M, cpu=10m, processes=50, output=1M (repeatable)',
+			pairOf,
+		)
 		.option('--delay <duration>', 'start it no sooner than after: 10m, 2h', durationOf)
 		.option('--idempotency-key <key>', 'the same key with the same command is the same job')
 		.option('--share <key>', 'share the robots fairly with jobs of other keys')
@@ -124,6 +144,7 @@ export function jobOf(words: string[], flags: SubmitFlags, now: number): Submit 
 		...(flags.robot !== undefined && { robot: flags.robot }),
 		...(flags.label && { labels: flags.label }),
 		...(flags.capability && { capabilities: flags.capability }),
+		...(flags.client !== undefined && { client: flags.client }),
 		...(flags.all && { mode: 'all' as const }),
 		...(flags.count !== undefined && { mode: { count: flags.count } }),
 	};
@@ -134,6 +155,8 @@ export function jobOf(words: string[], flags: SubmitFlags, now: number): Submit 
 		...(flags.priority !== undefined && { priority: priorityOf(flags.priority) }),
 		...(flags.var && { variables: flags.var }),
 		...(flags.timeout !== undefined && { timeouts: { runMs: flags.timeout } }),
+		...(flags.watch && { watch: watchOf(flags.watch) }),
+		...(flags.cap && { caps: capsOf(flags.cap) }),
 		...(flags.delay !== undefined && { notBefore: now + flags.delay }),
 		...(flags.idempotencyKey !== undefined && { idempotencyKey: flags.idempotencyKey }),
 		...(flags.share !== undefined && { shareKey: flags.share }),
@@ -147,4 +170,60 @@ export function priorityOf(text: string, what = '--priority'): Priority | 0 | 1 
 	if (/^[0-3]$/.test(text)) return Number(text) as 0 | 1 | 2 | 3;
 	if (['critical', 'high', 'normal', 'low'].includes(text)) return text as Priority;
 	throw new UsageMistake(`${what} is "${text}", it must be critical, high, normal, low or 3…0.`);
+}
+
+function watchOf(said: Record<string, string>): Watch {
+	const readers: Record<string, (text: string) => Watch> = {
+		class: (text) => {
+			const known = commandClassNames.find((name) => name === text);
+			if (known) return { class: known };
+			const names = commandClassNames.join(', ');
+			throw new UsageMistake(`--watch class is "${text}", it must be one of ${names}.`);
+		},
+		silent: (text) => ({ noOutputMs: durationOf(text) }),
+		total: (text) => ({ totalMs: durationOf(text) }),
+		idle: (text) => ({ idleMs: durationOf(text) }),
+	};
+	return read('--watch', said, readers);
+}
+
+function capsOf(said: Record<string, string>): Caps {
+	const readers: Record<string, (text: string) => Caps> = {
+		memory: (text) => ({ memoryBytes: sizeOf(text) }),
+		cpu: (text) => ({ cpuSeconds: Math.ceil(durationOf(text) / 1000) }),
+		processes: (text) => ({ processes: wholeOf(text) }),
+		output: (text) => ({ outputBytes: sizeOf(text) }),
+	};
+	return read('--cap', said, readers);
+}
+
+/** `64K`, `512M`, `2G`. */
+function sizeOf(text: string): number {
+	const [, number, unit] = /^(\d+(?:\.\d+)?)([KMG])(?:iB|B)?$/i.exec(text) ?? [];
+	if (number === undefined) throw new Error('Write a number with a unit: 64K, 512M or 2G.');
+	const units: Record<string, number> = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+	return Math.round(Number(number) * units[unit!.toUpperCase()]!);
+}
+
+/** Each by its name, put together; a name that nobody knows is a mistake. */
+function read<T extends object>(
+	flag: string,
+	said: Record<string, string>,
+	readers: Record<string, (text: string) => T>,
+): T {
+	const found = {} as T;
+	for (const [name, text] of Object.entries(said)) {
+		const reader = Object.hasOwn(readers, name) ? readers[name]! : undefined;
+		if (!reader) {
+			const known = Object.keys(readers).join(', ');
+			throw new UsageMistake(`${flag} does not know "${name}"; it knows ${known}.`);
+		}
+		try {
+			Object.assign(found, reader(text));
+		} catch (error) {
+			if (error instanceof UsageMistake) throw error;
+			throw new UsageMistake(`${flag} ${name} is "${text}". ${(error as Error).message}`);
+		}
+	}
+	return found;
 }

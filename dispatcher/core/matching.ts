@@ -9,6 +9,8 @@ export interface Rule {
 	robot?: string;
 	labels: Record<string, string>;
 	capabilities: string[];
+	/** Which client of the robot; whether it is free is no rule, but looked at when the job is given away. */
+	client?: string;
 }
 
 /** What a rule is held against. */
@@ -16,6 +18,7 @@ export interface Terms {
 	robotId: string;
 	labels: Record<string, string>;
 	capabilities: readonly string[];
+	clients: readonly string[];
 }
 
 export function ruleOf(target: Target, robotId: string | undefined): Rule {
@@ -25,21 +28,37 @@ export function ruleOf(target: Target, robotId: string | undefined): Rule {
 			Object.entries(target.labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1)),
 		),
 		capabilities: [...new Set(target.capabilities ?? [])].sort(),
+		...(target.client === undefined ? {} : { client: target.client }),
 	};
+}
+
+/** The lane of those that ask for these besides. */
+export function laneWith(lane: string, capabilities: readonly string[]): string {
+	if (capabilities.length === 0) return lane;
+	const rule = laneRule(lane);
+	const all = new Set([...rule.capabilities, ...capabilities]);
+	return laneKey({ ...rule, capabilities: [...all].sort() });
 }
 
 /** Equal rules give equal keys, and a key gives its rule back. */
 export function laneKey(rule: Rule): string {
-	return JSON.stringify([rule.robot ?? '', rule.labels, rule.capabilities]);
+	const { robot = '', labels, capabilities, client } = rule;
+	return JSON.stringify([robot, labels, capabilities, ...(client === undefined ? [] : [client])]);
 }
 
 export function laneRule(key: string): Rule {
-	const [robot, labels, capabilities] = JSON.parse(key) as [
+	const [robot, labels, capabilities, client] = JSON.parse(key) as [
 		string,
 		Record<string, string>,
 		string[],
+		string?,
 	];
-	return { ...(robot ? { robot } : {}), labels, capabilities };
+	return {
+		...(robot ? { robot } : {}),
+		labels,
+		capabilities,
+		...(client === undefined ? {} : { client }),
+	};
 }
 
 /** Why this robot may not run it; `undefined` when it may. */
@@ -54,7 +73,10 @@ export function misfit(rule: Rule, robot: Terms): string | undefined {
 		}
 	}
 	const missing = rule.capabilities.find((wanted) => !robot.capabilities.includes(wanted));
-	return missing === undefined ? undefined : `lacks the capability ${missing}`;
+	if (missing !== undefined) return `lacks the capability ${missing}`;
+	return rule.client === undefined || robot.clients.includes(rule.client)
+		? undefined
+		: `has no client ${rule.client}`;
 }
 
 /** The rule in words, for people. */
@@ -63,6 +85,7 @@ export function describeRule(rule: Rule): string {
 		...(rule.robot === undefined ? [] : [`robot ${rule.robot}`]),
 		...Object.entries(rule.labels).map(([name, value]) => `label ${name}=${value}`),
 		...rule.capabilities.map((name) => `capability ${name}`),
+		...(rule.client === undefined ? [] : [`client ${rule.client}`]),
 	];
 	return parts.length === 0 ? 'any robot' : parts.join(', ');
 }

@@ -2,7 +2,7 @@
  * What becomes of a job when one of its attempts is over: its end, or another try later.
  * One layer decides, from the cause; nothing else in the house retries a job.
  */
-import type { Cause, FinalState, OnLoss, Retry, Timeouts } from '../../protocol';
+import type { Caps, Cause, FinalState, OnLoss, Retry, Timeouts, Watch } from '../../protocol';
 import { limits } from '../../protocol';
 
 /** Everything a job says about how it wants to be treated, defaults filled in. */
@@ -13,6 +13,8 @@ export interface Policy {
 	onDisconnect: 'continue' | 'stop';
 	onHang: 'report' | 'stop';
 	idempotent: boolean;
+	watch?: Watch;
+	caps?: Caps;
 }
 
 export const retryDefaults: Required<Retry> = {
@@ -29,7 +31,7 @@ export const lossDefaults: Required<OnLoss> = { waitMs: limits.lossWaitMs, then:
 
 /** A policy as text: what is as usual is left out, since most jobs carry the same one. */
 export function policyText(policy: Policy): string {
-	const { timeouts, retry, onLoss, onDisconnect, onHang, idempotent } = policy;
+	const { timeouts, retry, onLoss, onDisconnect, onHang, idempotent, watch, caps } = policy;
 	const same = (a: object, b: object) => a === b || JSON.stringify(a) === JSON.stringify(b);
 	return JSON.stringify({
 		timeouts,
@@ -38,6 +40,8 @@ export function policyText(policy: Policy): string {
 		...(onDisconnect === 'continue' ? {} : { onDisconnect }),
 		...(onHang === 'report' ? {} : { onHang }),
 		...(idempotent ? { idempotent } : {}),
+		...(watch === undefined ? {} : { watch }),
+		...(caps === undefined ? {} : { caps }),
 	});
 }
 

@@ -173,6 +173,7 @@ export class Access {
 			labels: '{}',
 			capabilities: '[]',
 			slots: 1,
+			clients: '[]',
 			info: '{}',
 			agentVersion: null,
 			journalId: null,

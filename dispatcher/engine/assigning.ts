@@ -5,14 +5,14 @@
  *
  * Slots are reserved while the turn plans and become holds when it is committed.
  */
-import type { JobAssignment } from '../../protocol';
-import { limits } from '../../protocol';
+import type { JobAssignment, Watch, WireWatch } from '../../protocol';
+import { capsOnWire, limits } from '../../protocol';
 import { barred } from '../core/bars';
 import { type Policy, policyOf } from '../core/retry';
 import type { Asked, Head, NewAttempt, Queue } from '../store/store';
 import type { Clock } from './clock';
 import type { Context } from './context';
-import type { Live, RobotEntry } from './fleet';
+import { lessOne, type Live, type RobotEntry } from './fleet';
 import type { Lane, Window } from './lanes';
 import type { Turn } from './turns';
 
@@ -29,36 +29,49 @@ export class Assigning {
 	robotFor(lane: Lane): RobotEntry | undefined {
 		if (lane.queues.size > 0) return undefined;
 		const { fleet } = this.#context;
-		if (lane.rule.robot === undefined) return fleet.pick(lane.robots);
-		const pinned = lane.robots.has(lane.rule.robot) ? fleet.get(lane.rule.robot) : undefined;
-		return pinned && fleet.available(pinned) > 0 ? pinned : undefined;
+		const { robot, client } = lane.rule;
+		if (robot === undefined) return fleet.pick(lane.robots, client);
+		const pinned = lane.robots.has(robot) ? fleet.get(robot) : undefined;
+		return pinned && fleet.available(pinned) > 0 && fleet.hasClient(pinned, client)
+			? pinned
+			: undefined;
 	}
 
-	/** Reserves a slot and makes the attempt. */
-	reserve(turn: Turn, entry: RobotEntry, number: number): NewAttempt {
+	/** Reserves a slot, with the client that is wanted or any that is free, and makes the attempt. */
+	reserve(turn: Turn, entry: RobotEntry, number: number, wanted?: string): NewAttempt {
 		const { fleet, ids } = this.#context;
-		entry.reserved += 1;
-		fleet.lastInLine(entry);
-		turn.undo.push(() => this.unreserve(entry));
-		return {
+		const client = wanted ?? fleet.freeClients(entry)[0];
+		const attempt = {
 			number,
 			epoch: this.#context.nextEpoch(),
 			token: ids.token(),
 			robotId: entry.robotId,
+			...(client === undefined ? {} : { client }),
 			at: turn.now,
 		};
+		entry.reserved += 1;
+		if (client !== undefined) entry.promised = [...entry.promised, client];
+		fleet.lastInLine(entry);
+		turn.undo.push(() => this.unreserve(entry, attempt));
+		return attempt;
 	}
 
-	unreserve(entry: RobotEntry): void {
-		entry.reserved -= 1;
+	unreserve(entry: RobotEntry, attempt: NewAttempt): void {
+		this.#keep(entry, attempt);
 		this.#context.fleet.review(entry);
+	}
+
+	/** What was promised is taken, or not needed. */
+	#keep(entry: RobotEntry, { client }: NewAttempt): void {
+		entry.reserved -= 1;
+		entry.promised = lessOne(entry.promised, client);
 	}
 
 	/** The commit carried the assignment: it holds its slot, and the robot is told. */
 	assigned(entry: RobotEntry, attempt: NewAttempt, job: AssignedJob): void {
 		const { clock, fleet } = this.#context;
 		const policy = policyOf(job.policy);
-		entry.reserved -= 1;
+		this.#keep(entry, attempt);
 		const live: Live = {
 			jobId: job.id,
 			parentId: job.parentId,
@@ -67,6 +80,7 @@ export class Assigning {
 			epoch: attempt.epoch,
 			token: attempt.token,
 			robotId: entry.robotId,
+			client: attempt.client ?? null,
 			policy,
 			bars: job.bars,
 			tries: job.tries,
@@ -105,11 +119,15 @@ export class Assigning {
 		}
 	}
 
-	/** Where the job lies that the robot would get next. */
+	/** Where the job lies that the robot would get next. Who waits for a client that is taken stops nobody. */
 	bestFor(entry: RobotEntry, now: number): Place | undefined {
-		const { lanes } = this.#context;
+		const { lanes, fleet } = this.#context;
+		const free = fleet.freeClients(entry);
 		let best: Place | undefined;
 		for (const lane of lanes.waitingFor(entry.robotId)) {
+			const { client } = lane.rule;
+			// When all are taken nobody can say which one is free next.
+			if (client !== undefined && free.length > 0 && !free.includes(client)) continue;
 			for (const window of lane.queues.values()) {
 				const at = window.heads.findIndex(
 					(head) => !barred(head.bars, entry.robotId, now, lane.robots),
@@ -132,7 +150,7 @@ export class Assigning {
 			lanes.doubt(queue);
 			return;
 		}
-		const attempt = this.reserve(turn, entry, head.attempt + 1);
+		const attempt = this.reserve(turn, entry, head.attempt + 1, window.lane.rule.client);
 		turn.undo.push(() => lanes.doubt(queue));
 		turn.add('assign', { jobId: head.id, attempt, tell: !head.asked }, (answer) => {
 			const asked = answer === true ? head.asked : answer;
@@ -142,7 +160,7 @@ export class Assigning {
 				return;
 			}
 			// The job had moved on: the slot is for the next one.
-			this.unreserve(entry);
+			this.unreserve(entry, attempt);
 			turns.nudge();
 		});
 	}
@@ -164,7 +182,7 @@ export function endsAt({ timeouts }: Policy, clock: Clock): number | null {
 }
 
 function frame(live: Live, job: AssignedJob): JobAssignment {
-	const { timeouts } = live.policy;
+	const { timeouts, watch, caps } = live.policy;
 	return {
 		job_id: live.jobId,
 		attempt: live.number,
@@ -173,6 +191,7 @@ function frame(live: Live, job: AssignedJob): JobAssignment {
 		kind: job.kind,
 		spec: JSON.parse(job.spec),
 		variables: JSON.parse(job.variables) as Record<string, unknown>,
+		...(live.client === null ? {} : { client: live.client }),
 		timeouts: {
 			run_ms: timeouts.runMs,
 			...(timeouts.silenceMs === undefined ? {} : { silence_ms: timeouts.silenceMs }),
@@ -181,5 +200,16 @@ function frame(live: Live, job: AssignedJob): JobAssignment {
 		},
 		on_disconnect: live.policy.onDisconnect,
 		...(live.policy.onHang === 'report' ? {} : { on_hang: live.policy.onHang }),
+		...(watch === undefined ? {} : { watch: watchOnWire(watch) }),
+		...(caps === undefined ? {} : { caps: capsOnWire(caps) }),
+	};
+}
+
+function watchOnWire({ class: sort, noOutputMs, totalMs, idleMs }: Watch): WireWatch {
+	return {
+		...(sort === undefined ? {} : { class: sort }),
+		...(noOutputMs === undefined ? {} : { no_output_ms: noOutputMs }),
+		...(totalMs === undefined ? {} : { total_ms: totalMs }),
+		...(idleMs === undefined ? {} : { idle_ms: idleMs }),
 	};
 }

@@ -21,13 +21,14 @@ import type {
 import { causes, limits, streams } from '../../protocol';
 import { afterTry, type Bars, barsOf, noneLeft } from '../core/bars';
 import { deadLetterOf } from '../core/fingerprint';
+import { cameTo, withTry } from '../core/record';
 import { resultText } from '../core/result';
 import { afterAttempt, afterLoss, type Ending, isLoss, type Next } from '../core/retry';
 import { waitEndsAt } from '../core/waiting';
 import type { Deeds } from '../store/store';
 import type { Context } from './context';
 import { childEnds } from './family';
-import { type Live, refOf, type RobotEntry, type Session } from './fleet';
+import { lessOne, type Live, refOf, type RobotEntry, type Session } from './fleet';
 import { type Proof, provedInline } from './proof';
 import { refuseStranger } from './strangers';
 import type { Turn } from './turns';
@@ -124,7 +125,7 @@ export class Attempts {
 							{ to: 'failed', cause: 'policy' },
 							{
 								type: 'policy',
-								message: `${causes.policy} The last one said: ${message.message}`,
+								message: `No robot is left that may run this job. The last one said: ${message.message}`,
 							},
 						)
 					: this.#queued(live, turn);
@@ -227,7 +228,9 @@ export class Attempts {
 			.catch(() => undefined);
 	}
 
-	#noteHealth({ jobId, epoch }: Live, said: AttemptHealth): void {
+	#noteHealth(live: Live, said: AttemptHealth): void {
+		const { jobId, epoch } = live;
+		live.hangs = said.state === 'hanging';
 		const health: JobHealth = {
 			at: this.#context.clock.now(),
 			state: said.state,
@@ -352,7 +355,7 @@ export class Attempts {
 				const settle = decide(turn);
 				if (!settle) return done(false);
 				const entry = fleet.get(live.robotId);
-				this.#free(turn, entry);
+				this.#free(turn, entry, live.client);
 				const wish = {
 					jobId: live.jobId,
 					number: live.number,
@@ -362,7 +365,7 @@ export class Attempts {
 					...settle,
 				};
 				turn.add('settle', wish, (settled) => {
-					if (entry) entry.freeing -= 1;
+					if (entry) returned(entry, live.client);
 					fleet.release(live);
 					if (settled) this.#moved(live, settle);
 					done(settled);
@@ -373,20 +376,23 @@ export class Attempts {
 		});
 	}
 
-	/** The slot may be given away again in this very turn. */
-	#free(turn: Turn, entry: RobotEntry | undefined): void {
+	/** Slot and client may be given away again in this very turn. */
+	#free(turn: Turn, entry: RobotEntry | undefined, client: string | null): void {
 		if (!entry) return;
 		const { fleet } = this.#context;
 		entry.freeing += 1;
+		if (client !== null) entry.returning = [...entry.returning, client];
 		fleet.review(entry);
 		turn.undo.push(() => {
-			entry.freeing -= 1;
+			returned(entry, client);
 			fleet.review(entry);
 		});
 	}
 
-	#moved(live: Live, { next, bars }: Settlement): void {
-		const { backlog, lanes, turns, watchers } = this.#context;
+	#moved(live: Live, { next, bars, outcome, cause }: Settlement): void {
+		const { backlog, fleet, lanes, turns, watchers } = this.#context;
+		const robot = fleet.get(live.robotId);
+		if (robot) robot.recent = withTry(robot.recent, cameTo(outcome, cause));
 		watchers.attemptOver(live.jobId);
 		if ('cause' in next) {
 			watchers.ended(live.jobId);
@@ -567,6 +573,12 @@ export class Attempts {
 	#name(robotId: string): string {
 		return this.#context.fleet.get(robotId)?.stored.name ?? robotId;
 	}
+}
+
+/** What an attempt gave back is nothing of the turn any more. */
+function returned(entry: RobotEntry, client: string | null): void {
+	entry.freeing -= 1;
+	entry.returning = lessOne(entry.returning, client);
 }
 
 function fromWire({ result: wire, sha256 }: JobResultMessage): JobResult {

@@ -4,12 +4,14 @@
  */
 import {
 	canMove,
+	capabilitiesFor,
 	isFinal,
 	type Job,
 	type JobState,
 	Problem,
 	type SubmitAnswer,
 } from '../../protocol';
+import { laneWith } from '../core/matching';
 import { openOf } from '../core/parents';
 import { rank } from '../core/rank';
 import { policyOf } from '../core/retry';
@@ -139,11 +141,13 @@ export class Changes {
 				shareKey: job.shareKey,
 				spec: job.spec,
 				variables: job.variables,
-				...(home ?? {
-					lane: job.lane,
-					target: job.target,
-					children: job.children === null ? null : 0,
-				}),
+				...(home
+					? { ...home, lane: laneWith(home.lane, capabilitiesFor(policy.caps)) }
+					: {
+							lane: job.lane,
+							target: job.target,
+							children: job.children === null ? null : 0,
+						}),
 			},
 		};
 	}

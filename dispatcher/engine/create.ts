@@ -3,7 +3,8 @@
  * then every attempt that holds a slot, then the lanes, then what waits for time.
  */
 import { randomUUID } from 'node:crypto';
-import type { BackupRecord } from '../../protocol';
+import type { BackupRecord, JobHealth } from '../../protocol';
+import { recentByRobot } from '../core/record';
 import { policyOf } from '../core/retry';
 import type { Store } from '../store/store';
 import { Access } from './access';
@@ -140,6 +141,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	await devices.load();
 	await restored.load();
 	await loadHolds(context);
+	await loadRecords(context);
 	for (const queue of await store.read('queues', null)) lanes.doubt(queue);
 	await waits.load();
 	await schedules.load();
@@ -336,6 +338,7 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 			epoch: attempt.epoch,
 			token: attempt.token,
 			robotId: attempt.robotId,
+			client: attempt.client,
 			policy,
 			bars: job.bars,
 			tries: job.tries,
@@ -355,6 +358,23 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 			remindedAt: null,
 			revokedAt: null,
 			lossLeftMs: policy.onLoss.waitMs,
+			hangs: (JSON.parse(job.health ?? '[]') as JobHealth[]).at(-1)?.state === 'hanging',
 		});
+	}
+}
+
+/** Enough for 50 of each robot of a small fleet, and read in a few milliseconds. */
+const endedRead = 1_000;
+
+/** How the last tries of the robots came out, as far as the newest jobs tell. */
+async function loadRecords({ store, fleet }: Context): Promise<void> {
+	const lists = await Promise.all(
+		(['completed', 'failed', 'timeout'] as const).map((state) =>
+			store.read('ended', { state, limit: endedRead }),
+		),
+	);
+	for (const [robotId, recent] of recentByRobot(lists, endedRead)) {
+		const robot = fleet.get(robotId);
+		if (robot) robot.recent = recent;
 	}
 }

@@ -221,7 +221,7 @@ export class Devices implements Dialling {
 		const [known] = named;
 		const isAdmin = by.scopes.includes('admin');
 		if (known) await this.#keepKey(known, fingerprint, isAdmin);
-		const robot = known ? undefined : this.#newRobot(request.name);
+		const robot = known ? undefined : this.#newRobot(request.name, request.clientIds ?? []);
 		const robotId = known?.robotId ?? robot!.id;
 		// A call changes what it names; the file says all there is.
 		const kept = origin === 'api' ? known?.device?.stored : undefined;
@@ -272,7 +272,8 @@ export class Devices implements Dialling {
 		log.warn('a device has another key from now on', { robotId: entry.robotId, name, fingerprint });
 	}
 
-	#newRobot(name: string): StoredRobot {
+	/** With what is said of it until its agent says more. */
+	#newRobot(name: string, clients: readonly string[]): StoredRobot {
 		const { ids, clock } = this.#context;
 		if (!this.#access.isFree(name)) throw new Problem('robot-taken', { name });
 		return {
@@ -293,6 +294,7 @@ export class Devices implements Dialling {
 			removedAt: null,
 			machine: null,
 			clone: null,
+			clients: JSON.stringify(clients),
 		};
 	}
 

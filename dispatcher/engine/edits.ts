@@ -1,5 +1,6 @@
 /** Changes to a job that still waits: how urgent it is, whether it is held back, where it may run. */
-import { type Job, type JobChange, Problem } from '../../protocol';
+import { capabilitiesFor, type Job, type JobChange, Problem } from '../../protocol';
+import { laneWith } from '../core/matching';
 import { priorityOf } from '../core/rank';
 import { policyOf } from '../core/retry';
 import { type Change, changed } from '../core/waiting';
@@ -63,7 +64,11 @@ export class Edits {
 			this.#context.turns.push({
 				plan: (turn) => {
 					if (!turn.touch(job.id)) return 'later';
-					const to = changed(job, change, policyOf(job.policy), turn.now);
+					const policy = policyOf(job.policy);
+					const lane = change.target && laneWith(change.target.lane, capabilitiesFor(policy.caps));
+					const own =
+						lane === undefined ? change : { ...change, target: { ...change.target!, lane } };
+					const to = changed(job, own, policy, turn.now);
 					if (!to) resolve('same');
 					else {
 						this.#waiting.change(turn, job, to, `key:${by.name}`, (done) =>

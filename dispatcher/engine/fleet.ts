@@ -19,6 +19,8 @@ export interface Live {
 	readonly epoch: number;
 	readonly token: string;
 	readonly robotId: string;
+	/** Which client of the robot it has; null where it has none. */
+	readonly client: string | null;
 	readonly policy: Policy;
 	readonly bars: string | null;
 	/** Before this attempt. */
@@ -47,6 +49,8 @@ export interface Live {
 	revokedAt: number | null;
 	/** What its program asks, as its robot last said. */
 	waitingFor?: WaitingFor;
+	/** Its program neither prints nor computes any more, as its robot last said. */
+	hangs?: boolean;
 	/** Why it is given up; said again until the store has taken it. */
 	lostBecause?: string;
 	/** Time its robot may still stay away, or mute; counts down only while it does and we are ready. */
@@ -79,9 +83,12 @@ export interface RobotEntry extends Terms {
 	group?: Group;
 	labels: Record<string, string>;
 	capabilities: string[];
+	clients: readonly string[];
 	session: Session | undefined;
 	/** Monotonic instant at which the last session ended. */
 	awaySince: number;
+	/** How its last tries came out: see core/record. */
+	recent: string;
 	/** The highest number of a socket on which it said hello. */
 	newestSocket: number;
 	/** By job. Change it with `hold` and `release` only: all that hold nothing share one. */
@@ -89,6 +96,9 @@ export interface RobotEntry extends Terms {
 	/** Slots promised to assigns, and slots given back by results, of the turn being committed. */
 	reserved: number;
 	freeing: number;
+	/** The clients that go with them. */
+	promised: readonly string[];
+	returning: readonly string[];
 }
 
 /** Robots that together run so many jobs at most. */
@@ -102,6 +112,7 @@ export interface Group {
 
 /** An empty map of its own for each of thousands of idle robots would be a tenth of what they cost. */
 const nothing: ReadonlyMap<string, Live> = new Map();
+const nobody: readonly string[] = [];
 
 export class Fleet {
 	readonly #robots = new Map<string, RobotEntry>();
@@ -124,19 +135,24 @@ export class Fleet {
 	put(stored: StoredRobot): RobotEntry {
 		let entry = this.#robots.get(stored.id);
 		const { labels, capabilities } = termsOf(stored, entry?.device);
-		if (entry) Object.assign(entry, { stored, labels, capabilities });
+		const clients = stored.clients === '[]' ? nobody : (JSON.parse(stored.clients) as string[]);
+		if (entry) Object.assign(entry, { stored, labels, capabilities, clients });
 		else {
 			entry = {
 				robotId: stored.id,
 				stored,
 				labels,
 				capabilities,
+				clients,
 				session: undefined,
 				awaySince: 0,
+				recent: '',
 				newestSocket: 0,
 				held: nothing,
 				reserved: 0,
 				freeing: 0,
+				promised: nobody,
+				returning: nobody,
 			};
 			this.#robots.set(stored.id, entry);
 		}
@@ -205,11 +221,30 @@ export class Fleet {
 		if (other) this.review(other);
 	}
 
-	/** Slots an assign may still take in this turn. */
+	/** Assigns it may still get in this turn: each takes a slot, and a client where it has some. */
 	available(entry: RobotEntry): number {
 		if (!this.#assigning || !this.isOpen(entry)) return 0;
-		const own = entry.stored.slots - entry.held.size - entry.reserved + entry.freeing;
+		const slots = entry.stored.slots - entry.held.size - entry.reserved + entry.freeing;
+		const own =
+			entry.clients.length === 0 ? slots : Math.min(slots, this.freeClients(entry).length);
 		return entry.group ? Math.min(own, this.room(entry.group)) : own;
+	}
+
+	/** Its clients that no attempt has, nor gets in this turn; in the order it named them. */
+	freeClients({ clients, held, promised, returning }: RobotEntry): readonly string[] {
+		if (clients.length === 0) return nobody;
+		const taken = new Map<string, number>();
+		const count = (client: string | null, by: number) =>
+			client !== null && taken.set(client, (taken.get(client) ?? 0) + by);
+		for (const { client } of held.values()) count(client, 1);
+		for (const client of promised) count(client, 1);
+		for (const client of returning) count(client, -1);
+		return clients.filter((client) => (taken.get(client) ?? 0) <= 0);
+	}
+
+	/** Whether a job that wants this client, or just any, could have it. */
+	hasClient(entry: RobotEntry, client: string | undefined): boolean {
+		return client === undefined || this.freeClients(entry).includes(client);
 	}
 
 	/** Whether the robot is there and takes work. */
@@ -251,11 +286,11 @@ export class Fleet {
 	 * The least loaded of the free robots in `robots`: lowest share of used slots, then longest unused.
 	 * Stops at the first idle one.
 	 */
-	pick(robots: ReadonlySet<string>): RobotEntry | undefined {
+	pick(robots: ReadonlySet<string>, client?: string): RobotEntry | undefined {
 		let best: RobotEntry | undefined;
 		let bestLoad = Infinity;
 		for (const entry of this.#free) {
-			if (!robots.has(entry.robotId)) continue;
+			if (!robots.has(entry.robotId) || !this.hasClient(entry, client)) continue;
 			const load = this.load(entry);
 			if (load >= bestLoad) continue;
 			best = entry;
@@ -304,6 +339,25 @@ function termsOf(
 	const capabilities = JSON.parse(stored.capabilities) as string[];
 	if (!device || device.capabilities.length === 0) return { labels, capabilities };
 	return { labels, capabilities: [...new Set([...capabilities, ...device.capabilities])] };
+}
+
+/** The clients without one of that name. */
+export function lessOne(clients: readonly string[], client: string | null = null) {
+	const at = client === null ? -1 : clients.indexOf(client);
+	return at < 0 ? clients : clients.toSpliced(at, 1);
+}
+
+/** Who has a client, of the attempts that a robot holds. */
+export function holderOf({ held }: RobotEntry, client: string): Live | undefined {
+	for (const live of held.values()) if (live.client === client) return live;
+	return undefined;
+}
+
+/** Nothing more fits on it: every slot is held, or every client. */
+export function isFull(entry: RobotEntry): boolean {
+	const { held, stored, clients } = entry;
+	if (held.size >= stored.slots) return true;
+	return clients.length > 0 && clients.every((client) => holderOf(entry, client));
 }
 
 function parse(json: string): Record<string, string> {

@@ -1,6 +1,7 @@
 /** Jobs as they come in and as they are looked at. What changes one later is in changes.ts. */
 import { createHash } from 'node:crypto';
 import {
+	capabilitiesFor,
 	isFinal,
 	type Attempt,
 	type Job,
@@ -14,7 +15,7 @@ import {
 import type { Stream } from '../../protocol/frames';
 import { kinds } from '../../kinds';
 import { fanOutOf } from '../core/fan-out';
-import { laneKey, ruleOf } from '../core/matching';
+import { laneKey, laneWith, ruleOf } from '../core/matching';
 import { priorityOf, rank } from '../core/rank';
 import { type Policy, lossDefaults, retryDefaults } from '../core/retry';
 import type { NewJob, StoredJob } from '../store/store';
@@ -210,7 +211,7 @@ export class Jobs {
 				...startOf(policy, now, readyAt),
 				id: this.#context.ids.next(),
 				kind: submit.kind,
-				lane: place.lane,
+				lane: laneWith(place.lane, capabilitiesFor(submit.caps)),
 				rank: rank(readyAt, priority),
 				priority,
 				createdAt: now,
@@ -264,6 +265,8 @@ export class Jobs {
 			onDisconnect: submit.onDisconnect ?? 'continue',
 			onHang: submit.onHang ?? 'report',
 			idempotent: submit.idempotent ?? false,
+			...(submit.watch === undefined ? {} : { watch: submit.watch }),
+			...(submit.caps === undefined ? {} : { caps: submit.caps }),
 		};
 	}
 

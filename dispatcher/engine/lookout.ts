@@ -11,11 +11,12 @@ import {
 import { barred, barsOf } from '../core/bars';
 import { describeRule, laneRule, misfit } from '../core/matching';
 import { openOf, tellChildren } from '../core/parents';
+import { nearest } from '../core/nearest';
 import { before } from '../core/rank';
 import type { StoredJob } from '../store/store';
 import type { Assigning } from './assigning';
 import type { Context } from './context';
-import type { RobotEntry } from './fleet';
+import { holderOf, isFull, type RobotEntry } from './fleet';
 import type { Jobs } from './jobs';
 import { childrenView } from './views';
 
@@ -152,16 +153,30 @@ export class Lookout {
 		if (rule.robot !== undefined) {
 			const entry = fleet.get(rule.robot);
 			if (!entry) return 'The job is for a robot that was removed.';
-			return `The job waits for robot ${entry.stored.name}, which ${this.#blocker(entry, job, now)}.`;
+			const { name } = entry.stored;
+			const { client } = rule;
+			if (client !== undefined && !entry.clients.includes(client)) {
+				return `Robot ${name} announces no client ${client}${meant(client, entry.clients)}`;
+			}
+			const what = misfit(rule, entry) ?? this.#blocker(entry, job, now);
+			return this.#whyClient(entry, client) ?? `The job waits for robot ${name}, which ${what}.`;
 		}
 		const all = [...fleet.all()];
 		const fitting = all.filter((entry) => misfit(rule, entry) === undefined);
 		if (all.length === 0)
 			return 'No robot has been enrolled yet; make a token with: robot-fleet token create.';
-		if (fitting.length === 0) {
-			const nearest = misfit(rule, all[0]!);
-			return `None of the ${all.length} robots matches ${describeRule(rule)} (${all[0]!.stored.name} ${nearest}).`;
+		if (fitting.length === 0 && rule.client !== undefined) {
+			const announced = all.flatMap(({ clients }) => clients);
+			if (!announced.includes(rule.client)) {
+				return `No robot announces client ${rule.client}${meant(rule.client, announced)}`;
+			}
 		}
+		if (fitting.length === 0) {
+			const lacks = misfit(rule, all[0]!);
+			return `None of the ${all.length} robots matches ${describeRule(rule)} (${all[0]!.stored.name} ${lacks}).`;
+		}
+		const client = fitting.length === 1 ? this.#whyClient(fitting[0]!, rule.client) : undefined;
+		if (client !== undefined) return client;
 		const reasons = new Map<string, number>();
 		for (const entry of fitting) {
 			const reason = this.#blocker(entry, job, now);
@@ -169,6 +184,13 @@ export class Lookout {
 		}
 		const list = [...reasons].map(([reason, count]) => `${count} ${reason}`).join(', ');
 		return `${fitting.length} of ${all.length} robots match: ${list}.`;
+	}
+
+	/** Of a robot that takes work: who has the client that the job wants. */
+	#whyClient(entry: RobotEntry, client: string | undefined): string | undefined {
+		const holder = client === undefined ? undefined : holderOf(entry, client);
+		if (!holder || !this.#context.fleet.isOpen(entry)) return undefined;
+		return `The job waits: client ${client} of robot ${entry.stored.name} is busy with job ${holder.jobId}.`;
 	}
 
 	#blocker(entry: RobotEntry, job: StoredJob, now: number): string {
@@ -182,10 +204,23 @@ export class Lookout {
 				? 'has tried this job, which asks for another robot'
 				: 'refused or lost this job before';
 		}
-		if (entry.held.size >= entry.stored.slots) return 'is busy';
+		const { client } = laneRule(job.lane);
+		const holder = client === undefined ? undefined : holderOf(entry, client);
+		if (holder) return `has client ${client} busy with job ${holder.jobId}`;
+		if (isFull(entry)) return 'is busy';
 		if (entry.group && fleet.room(entry.group) <= 0) {
 			return `waits for its constellation ${entry.group.name}, which runs ${entry.group.limit} jobs at most`;
 		}
 		return 'is free and about to take work';
 	}
+}
+
+/** How a sentence about a client that nobody has goes on. */
+function meant(client: string, announced: readonly string[]): string {
+	const near = nearest(client, announced);
+	if (near !== undefined) return `; did you mean ${near}?`;
+	const known = [...new Set(announced)];
+	if (known.length === 0) return '; an agent announces one with: --client NAME.';
+	const more = known.length > 5 ? ` and ${known.length - 5} more` : '';
+	return `; there is ${known.slice(0, 5).join(', ')}${more}.`;
 }

@@ -3,9 +3,16 @@
  * chosen and each gets a child in the same commit; the commit that ends the last child ends the parent.
  * Nothing of a parent is kept in memory, so nothing is forgotten when the service dies.
  */
-import { type JobError, limits, Problem, type SubmitAnswer, type Target } from '../../protocol';
+import {
+	capabilitiesFor,
+	type JobError,
+	limits,
+	Problem,
+	type SubmitAnswer,
+	type Target,
+} from '../../protocol';
 import { chooseRobots, fanOutOf } from '../core/fan-out';
-import { describeRule, laneKey, laneRule, misfit, ruleOf } from '../core/matching';
+import { describeRule, laneKey, laneRule, laneWith, misfit, ruleOf } from '../core/matching';
 import { rank } from '../core/rank';
 import { policyOf } from '../core/retry';
 import type { AsRead, Deeds, StoredJob } from '../store/store';
@@ -110,12 +117,15 @@ export class Parents {
 		done: (started: boolean) => void = () => undefined,
 	): void {
 		const common = this.#inherited(parent, turn.now);
+		const { client } = laneRule(parent.lane);
+		const needed = capabilitiesFor(policyOf(parent.policy).caps);
 		const children = robots.map(({ robotId }) => {
 			const id = this.#context.ids.next();
-			const lane = laneKey(ruleOf({}, robotId));
+			const target = { robot: robotId, ...(client === undefined ? {} : { client }) };
+			const lane = laneWith(laneKey(ruleOf(target, robotId)), needed);
 			turn.touch(id);
 			const place = this.#placing.reserve(turn, { state: 'queued', lane });
-			return { id, cell: robotId, lane, target: JSON.stringify({ robot: robotId }), place };
+			return { id, cell: robotId, lane, target: JSON.stringify(target), place };
 		});
 		const wish = {
 			parentId: parent.id,
@@ -178,7 +188,7 @@ export class Parents {
 			matching.map((entry) => ({
 				robotId: entry.robotId,
 				open: fleet.isOpen(entry),
-				free: fleet.available(entry),
+				free: fleet.hasClient(entry, rule.client) ? fleet.available(entry) : 0,
 				load: fleet.load(entry),
 			})),
 		);

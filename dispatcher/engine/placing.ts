@@ -50,13 +50,14 @@ export class Placing {
 	/** A slot of a robot that is free for the job now; none when it has to wait. */
 	reserve(turn: Turn, job: Pick<NewJob, 'state' | 'lane'>): Place | undefined {
 		if (job.state !== 'queued') return undefined;
-		const robot = this.#assigning.robotFor(this.#context.lanes.get(job.lane));
-		return robot && { robot, attempt: this.#assigning.reserve(turn, robot, 1) };
+		const lane = this.#context.lanes.get(job.lane);
+		const robot = this.#assigning.robotFor(lane);
+		return robot && { robot, attempt: this.#assigning.reserve(turn, robot, 1, lane.rule.client) };
 	}
 
 	/** The job was not stored after all: its slot is for the next one. */
-	release({ robot }: Place): void {
-		this.#assigning.unreserve(robot);
+	release({ robot, attempt }: Place): void {
+		this.#assigning.unreserve(robot, attempt);
 		this.#context.turns.nudge();
 	}
 

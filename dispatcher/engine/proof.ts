@@ -15,6 +15,7 @@ import {
 	type WireHole,
 } from '../../protocol';
 import type { OutputFrame } from '../../protocol/frames';
+import { policyOf } from '../core/retry';
 import type { Deeds, StoredAttempt } from '../store/store';
 import type { Context } from './context';
 import type { Session } from './fleet';
@@ -120,6 +121,7 @@ export class Proof {
 			}
 			await this.#giveUp(entry, attempt, stream);
 		}
+		await this.#cut(attempt, told);
 		await turns.deed('closeOutput', { jobId, epoch });
 		this.#entries.get(session)?.delete(keyOf(entry));
 		session.sink.resultAck({
@@ -129,6 +131,20 @@ export class Proof {
 			complete: true,
 		});
 		watchers.hint('output', jobId);
+	}
+
+	/** A job may have less kept than others: what its robot let go of for that goes here too. */
+	async #cut({ jobId, number }: StoredAttempt, told: Told): Promise<void> {
+		const { store, turns } = this.#context;
+		const cuts = streams.flatMap((stream) =>
+			(told.holes[stream] ?? []).filter(isCut).map((hole) => ({ jobId, number, stream, hole })),
+		);
+		if (cuts.length === 0) return;
+		const job = await store.read('job', { id: jobId });
+		if (!job || policyOf(job.policy).caps?.outputBytes === undefined) return;
+		for (const { hole, ...name } of cuts) {
+			await turns.deed('markOutput', { ...name, hole: asHole(hole) });
+		}
 	}
 
 	/** True also when there is nothing to compare, or when we keep less than the robot does. */
@@ -221,6 +237,8 @@ function isWhole({ stdoutHave, stderrHave, stdoutLength, stderrLength }: StoredA
 		stderrHave >= stderrLength
 	);
 }
+
+const isCut = ({ reason }: WireHole) => reason === 'limit';
 
 function asHole({ from, to }: WireHole) {
 	return { from, to, reason: 'limit' } as const;

@@ -77,6 +77,7 @@ export class Sessions {
 			labels: JSON.stringify(hello.labels),
 			capabilities: JSON.stringify(hello.capabilities),
 			slots: hello.slots,
+			clients: JSON.stringify([...new Set(hello.clients)]),
 			info: JSON.stringify(hello.info),
 			agentVersion: hello.version,
 			// A robot without its memory is that until its losses are on disk: were the new journal known
@@ -92,10 +93,11 @@ export class Sessions {
 		this.#newest(entry, socket);
 		this.#atHome(entry, hello, address);
 		this.#displace(entry, hello, address);
-		const { labels, capabilities } = entry.stored;
+		const { labels, capabilities, clients } = entry.stored;
 		const robot = fleet.put({ ...entry.stored, ...said });
 		// Matching it with every lane anew would make a whole fleet's return expensive.
-		const changed = labels !== said.labels || capabilities !== said.capabilities;
+		const changed =
+			labels !== said.labels || capabilities !== said.capabilities || clients !== said.clients;
 		if (changed) this.#context.lanes.putRobot(robot);
 		const tellsFacts = hello.features.includes('facts');
 		const session = new OpenSession(this.#parts, robot, hello.boot_id, sink, tellsFacts);

@@ -17,17 +17,19 @@ import type {
 } from '../../protocol';
 import { streams } from '../../protocol';
 import { childrenOf, type Counted, progressOf } from '../core/parents';
+import { recordOf } from '../core/record';
 import { resultOf } from '../core/result';
 import { policyOf } from '../core/retry';
 import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
 import { healthOf } from '../core/health';
 import { cloneOf } from './clones';
 import { deviceView } from './devices';
-import type { Live, RobotEntry } from './fleet';
+import { holderOf, isFull, type Live, type RobotEntry } from './fleet';
 
 /** With the live attempt of the job, where it may have one. */
 export function jobView(job: StoredJob, live?: Live): Job {
 	const children = childrenView(job);
+	const { timeouts, watch, caps } = policyOf(job.policy);
 	return {
 		jobId: job.id,
 		kind: job.kind,
@@ -35,6 +37,7 @@ export function jobView(job: StoredJob, live?: Live): Job {
 		cause: job.cause,
 		attempt: job.attempt,
 		robotId: job.robotId,
+		client: job.client,
 		priority: job.priority,
 		progress: children ? progressOf(children) : job.progress,
 		message: job.message,
@@ -57,7 +60,9 @@ export function jobView(job: StoredJob, live?: Live): Job {
 		spec: JSON.parse(job.spec),
 		variables: JSON.parse(job.variables) as Variables,
 		target: JSON.parse(job.target) as Target,
-		timeouts: policyOf(job.policy).timeouts,
+		timeouts,
+		...(watch === undefined ? {} : { watch }),
+		...(caps === undefined ? {} : { caps }),
 		notBefore: job.readyAt > job.createdAt ? job.readyAt : null,
 		output: {
 			stdout: job.stdoutHave ?? 0,
@@ -78,6 +83,7 @@ export function attemptView(attempt: StoredAttempt): Attempt {
 	return {
 		number: attempt.number,
 		robotId: attempt.robotId,
+		client: attempt.client,
 		epoch: attempt.epoch,
 		state: attempt.state,
 		outcome: attempt.outcome,
@@ -109,6 +115,7 @@ const suspectMs = 30_000;
 export function robotView(entry: RobotEntry, monotonic: number, now: number): Robot {
 	const { stored, session, held } = entry;
 	const metrics = session ? metricsOf(session.metrics) : null;
+	const record = recordOf(entry.recent);
 	const silentMs = session ? monotonic - session.seenAt : Infinity;
 	return {
 		robotId: stored.id,
@@ -119,20 +126,33 @@ export function robotView(entry: RobotEntry, monotonic: number, now: number): Ro
 				? 'paused'
 				: silentMs > suspectMs
 					? 'suspect'
-					: held.size >= stored.slots
+					: isFull(entry)
 						? 'busy'
 						: 'online',
 		connected: session !== undefined,
 		labels: entry.labels,
 		capabilities: entry.capabilities,
 		slots: stored.slots,
+		clients: entry.clients.map((name) => ({
+			name,
+			jobId: holderOf(entry, name)?.jobId ?? null,
+		})),
 		held: held.size,
 		currentJobs: [...held.keys()],
 		lastSeenAt: session ? Math.round(now - silentMs) : stored.lastSeenAt,
 		createdAt: stored.createdAt,
 		info: JSON.parse(stored.info) as Record<string, unknown>,
 		metrics,
-		health: metrics && healthOf(metrics),
+		health:
+			metrics &&
+			healthOf({
+				metrics,
+				silentMs,
+				record,
+				jobs: held.size,
+				hanging: [...held.values()].filter(({ hangs }) => hangs).length,
+			}),
+		record,
 		agentVersion: stored.agentVersion,
 		transport: session?.sink.transport ?? null,
 		clone: cloneView(stored.clone),
@@ -153,6 +173,9 @@ function metricsOf(said: Record<string, number>): RobotMetrics {
 		cpuPercent: share('cpu_percent'),
 		memoryPercent: share('memory_percent'),
 		diskPercent: share('disk_percent'),
+		roundTripMs: share('round_trip_ms'),
+		agentBusyPercent: share('agent_busy_percent'),
+		keeperMissing: said['keeper_missing'] === undefined ? null : said['keeper_missing'] === 1,
 	};
 }
 

@@ -34,7 +34,7 @@ export const facadeDoors = {
 			const spec = pick(body, (name) => !besideNames.includes(name));
 			const mistake = beside.mistake(rest) ?? inPlace(specMistake(kind, spec, ''));
 			if (mistake) throw mistake;
-			const job = jobOf(kind, spec, rest as Static<typeof facadeExecute>, query.host_name);
+			const job = jobOf(kind, spec, rest as Static<typeof facadeExecute>, query);
 			const [answer] = await engine.submit([job], caller);
 			if (answer instanceof Problem) throw answer;
 			return { execution_id: answer!.jobId, status: pollStatus(answer!.state), message: starting };
@@ -56,14 +56,19 @@ function jobOf(
 	kind: string,
 	spec: unknown,
 	rest: Static<typeof facadeExecute>,
-	hostInQuery: string | undefined,
+	query: Static<typeof facadeQuery>,
 ): Submit {
-	const robot = rest.target?.robot ?? rest.host_name ?? hostInQuery;
-	const target = robot === undefined ? rest.target : { ...rest.target, robot };
+	const robot = rest.target?.robot ?? rest.host_name ?? query.host_name;
+	const client = rest.target?.client ?? rest.device_id ?? query.device_id;
+	const target = {
+		...rest.target,
+		...(robot !== undefined && { robot }),
+		...(client !== undefined && { client }),
+	};
 	return {
 		kind,
 		spec,
-		...(target && { target }),
+		...(Object.keys(target).length > 0 && { target }),
 		...(rest.variables && { variables: rest.variables }),
 		...(rest.priority !== undefined && { priority: rest.priority }),
 		...(rest.timeout !== undefined && { timeouts: { runMs: Math.round(rest.timeout * 1000) } }),

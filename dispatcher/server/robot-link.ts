@@ -559,9 +559,18 @@ function envelopeOf(text: string): {
 
 function metricsOf(payload: RobotMessages['heartbeat']): Record<string, number> {
 	const metrics: Record<string, number> = {};
-	for (const name of ['cpu_percent', 'memory_percent', 'disk_percent'] as const) {
+	for (const name of [
+		'cpu_percent',
+		'memory_percent',
+		'disk_percent',
+		'round_trip_ms',
+		'agent_busy_percent',
+	] as const) {
 		const value = payload[name];
 		if (value !== undefined) metrics[name] = value;
+	}
+	if (payload.keeper_missing !== undefined) {
+		metrics['keeper_missing'] = payload.keeper_missing ? 1 : 0;
 	}
 	return metrics;
 }

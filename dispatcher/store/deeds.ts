@@ -60,12 +60,13 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				);
 			}
 			const given = sql.run(
-				`UPDATE jobs SET was = state, state = 'dispatched', attempt = ?, epoch = ?, token = ?, robot_id = ?, assigned_at = ?,
+				`UPDATE jobs SET was = state, state = 'dispatched', attempt = ?, epoch = ?, token = ?, robot_id = ?, client = ?, assigned_at = ?,
 				 timeline = timeline || ?${attempt.number > 1 ? freshAttempt : ''} WHERE id = ? AND state = 'queued' AND attempt = ?`,
 				attempt.number,
 				attempt.epoch,
 				attempt.token,
 				attempt.robotId,
+				attempt.client ?? null,
 				attempt.at,
 				assignedLine(attempt),
 				jobId,
@@ -547,7 +548,7 @@ interface AttemptOutput extends OutputLengths {
 	stderr_length: number | null;
 }
 
-const attemptColumns = `number, epoch, token, robot_id, assigned_at, accepted_at, settled_at, outcome, outcome_cause,
+const attemptColumns = `number, epoch, token, robot_id, client, assigned_at, accepted_at, settled_at, outcome, outcome_cause,
 	stdout_have, stderr_have, stdout_length, stderr_length, result, late_result`;
 
 /** What an attempt looked like, at most. */

@@ -495,4 +495,11 @@ export const migrations: readonly string[] = [
 		inside INTEGER NOT NULL
 	) WITHOUT ROWID;
 	`,
+
+	`
+	-- The named clients of a robot, and which of them an attempt has.
+	ALTER TABLE robots ADD COLUMN clients TEXT NOT NULL DEFAULT '[]';
+	ALTER TABLE jobs ADD COLUMN client TEXT;
+	ALTER TABLE attempts ADD COLUMN client TEXT;
+	`,
 ];

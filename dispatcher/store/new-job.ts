@@ -8,7 +8,7 @@ export function writeJob(sql: Statements, job: NewJob, attempt: NewAttempt | und
 	const first = submittedLine(attempt ? 'queued' : job.state);
 	sql.run(
 		`INSERT INTO jobs (id, kind, state, lane, share_key, rank, priority, created_at, ready_at, due_at, parent_id, cell, children,
-		 timeline, attempt, epoch, token, robot_id, assigned_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		 timeline, attempt, epoch, token, robot_id, client, assigned_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		job.id,
 		job.kind,
 		attempt ? 'dispatched' : job.state,
@@ -27,6 +27,7 @@ export function writeJob(sql: Statements, job: NewJob, attempt: NewAttempt | und
 		attempt?.epoch ?? 0,
 		attempt?.token ?? null,
 		attempt?.robotId ?? null,
+		attempt?.client ?? null,
 		attempt?.at ?? null,
 	);
 	sql.run(

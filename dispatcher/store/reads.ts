@@ -1,6 +1,7 @@
 /** The questions in SQLite. Rows become what store.ts names in one SELECT per table, below. */
 import type { SQLInputValue } from 'node:sqlite';
 import { earlierJob } from './new-job';
+import type { Ended } from '../core/record';
 import type { Outputs } from './output';
 import { countedFamily, openChildren } from './parents';
 import { purgeOn } from './purge';
@@ -147,6 +148,14 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 
 		output: (ask) => outputs.read(ask),
 
+		ended: ({ state, limit }) =>
+			sql.all<Ended>(
+				`SELECT id, robot_id AS robotId, outcome, outcome_cause AS cause FROM jobs
+				 WHERE state = ? AND ${isEnded} ORDER BY id DESC LIMIT +?`,
+				state,
+				limit,
+			),
+
 		robots: () => sql.all<StoredRobot>(selectAll('robots')),
 		devices: () => sql.all<StoredDevice>(selectAll('devices')),
 		keys: () => sql.all<StoredKey>(selectAll('keys')),
@@ -184,7 +193,7 @@ const camel = (columns: string) =>
 
 const columns = {
 	robots:
-		'id name public_key token_id locked_labels labels capabilities slots info agent_version journal_id paused created_at last_seen_at removed_at machine clone',
+		'id name public_key token_id locked_labels labels capabilities slots info agent_version journal_id paused created_at last_seen_at removed_at machine clone clients',
 	devices:
 		'robot_id constellation origin server_url fingerprint client_ids capabilities metadata auto_connect max_retries inside',
 	keys: 'id hash name scopes created_at expires_at revoked_at last_used_at',
@@ -205,13 +214,14 @@ const selectJob = `SELECT ${camel(
 	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell children dead
 	 retried_as hold outcome created_by retry_of spec variables target policy`,
 )}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId,
+ CASE WHEN state IN ('pending','queued') THEN NULL ELSE client END AS client,
  CASE WHEN children IS NULL THEN NULL ELSE ${countedFamily} END AS family,
  (SELECT json_group_array(json_array(stream, start, stop, reason)) FROM output_holes h WHERE h.job_id = id AND h.number = attempt)
  AS outputHoles, (SELECT entries FROM health WHERE health.job_id = id AND health.epoch = jobs.epoch) AS health
  FROM jobs JOIN requests ON job_id = id`;
 
 const attemptColumns = camel(
-	`epoch token robot_id outcome assigned_at stdout_have stderr_have stdout_length stderr_length result late_result`,
+	`epoch token robot_id client outcome assigned_at stdout_have stderr_have stdout_length stderr_length result late_result`,
 );
 const renamed = 'outcome_cause AS cause, accepted_at AS startedAt, settled_at AS endedAt';
 

@@ -9,6 +9,7 @@
 import type { Cause, FinalState, JobState, Priority } from '../../protocol';
 import type { Hole, HoleReason, Stream } from '../../protocol';
 import type { ParentEndings } from '../core/parents';
+import type { Ended } from '../core/record';
 
 /** A job as it lies in the store. */
 export interface StoredJob {
@@ -26,6 +27,8 @@ export interface StoredJob {
 	/** Epoch of the live attempt, or of the last one; 0 before the first. */
 	epoch: number;
 	robotId: string | null;
+	/** Which client of the robot does it; null where it has none. */
+	client: string | null;
 	/** Attempts that count as tries (a proved non-start does not). */
 	tries: number;
 	losses: number;
@@ -110,6 +113,8 @@ export interface NewAttempt {
 	epoch: number;
 	token: string;
 	robotId: string;
+	/** Which client of the robot it takes; absent where it has none. */
+	client?: string;
 	at: number;
 }
 
@@ -119,7 +124,8 @@ export interface StoredAttempt {
 	epoch: number;
 	token: string;
 	robotId: string;
-	/** An attempt holds its slot until it is `ended`. */
+	client: string | null;
+	/** An attempt holds its slot, and its client, until it is `ended`. */
 	state: 'dispatched' | 'running' | 'ended';
 	outcome: string | null;
 	cause: Cause | null;
@@ -157,6 +163,8 @@ export interface StoredRobot {
 	labels: string;
 	capabilities: string;
 	slots: number;
+	/** Names of its clients. JSON. */
+	clients: string;
 	info: string;
 	agentVersion: string | null;
 	journalId: string | null;
@@ -505,6 +513,7 @@ export interface Deeds {
 				| 'labels'
 				| 'capabilities'
 				| 'slots'
+				| 'clients'
 				| 'info'
 				| 'agentVersion'
 				| 'journalId'
@@ -710,6 +719,8 @@ export interface Reads {
 		in: { state: Exclude<JobState, 'pending' | 'queued'>; after: string; scan: number };
 		out: { count: number; next?: string };
 	};
+	/** The newest jobs in a final state, newest first: whose the last try was, and how it came out. */
+	ended: { in: { state: FinalState; limit: number }; out: Ended[] };
 	robots: { in: null; out: StoredRobot[] };
 	devices: { in: null; out: StoredDevice[] };
 	keys: { in: null; out: StoredKey[] };

@@ -2,6 +2,7 @@
 import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
 import type { Priority, Submit, Target, Timeouts, Variables } from '../../protocol';
 import { BadParameter } from './refusals';
+import { readCaps, readWatch, watchFields, type WatchOptions } from './watch-fields';
 
 export const commandFields: INodeProperties[] = [
 	{
@@ -102,7 +103,16 @@ export const jobFields: INodeProperties[] = [
 		type: 'collection',
 		placeholder: 'Add option',
 		default: {},
-		options: [
+		options: byName([
+			{
+				displayName: 'Client',
+				name: 'client',
+				type: 'string',
+				default: '',
+				placeholder: 'e.g. emulator-5554',
+				description:
+					'Which client of the robot (a profile, session or emulator that its agent names) runs the command; any that is free when empty',
+			},
 			{
 				displayName: 'Environment Variables',
 				name: 'env',
@@ -177,16 +187,22 @@ export const jobFields: INodeProperties[] = [
 				placeholder: 'e.g. /var/tmp',
 				description: 'Where the command runs; the home folder of the agent when empty',
 			},
-		],
+			...watchFields,
+		]),
 	},
 ];
+
+function byName(fields: INodeProperties[]): INodeProperties[] {
+	return fields.sort((a, b) => a.displayName.localeCompare(b.displayName));
+}
 
 interface Pair {
 	name: string;
 	value: string;
 }
 
-interface Options {
+interface Options extends WatchOptions {
+	client?: string;
 	cwd?: string;
 	env?: { variable?: Pair[] };
 	stdin?: string;
@@ -207,10 +223,12 @@ export function readSubmit(
 	return {
 		kind: 'command',
 		spec: { ...readCommand(context, itemIndex), ...readSurroundings(options) },
-		...(target === undefined ? {} : { target }),
+		...readWhere(target, options),
 		priority: context.getNodeParameter('priority', itemIndex, 'normal') as Priority,
 		variables: readPairs(variables.variable, 'Variables') as Variables,
 		...(Object.keys(timeouts).length > 0 ? { timeouts } : {}),
+		...readWatch(options),
+		...readCaps(options),
 		...(options.maxAttempts ? { retry: { maxAttempts: options.maxAttempts } } : {}),
 	};
 }
@@ -238,6 +256,12 @@ function readSurroundings({ cwd, env, stdin }: Options) {
 		...(Object.keys(pairs).length > 0 ? { env: pairs } : {}),
 		...(stdin ? { stdin } : {}),
 	};
+}
+
+function readWhere(target: Target | undefined, { client }: Options): { target?: Target } {
+	const name = client?.trim();
+	if (name) return { target: { ...target, client: name } };
+	return target === undefined ? {} : { target };
 }
 
 function readTimeouts({ queueSeconds, runSeconds, silenceSeconds }: Options): Timeouts {

@@ -28,7 +28,9 @@ import type {
 } from '../services';
 import { holeReasons } from '../output';
 import { causes, finalStates } from '../states';
+import { caps } from './caps';
 import { device } from './devices';
+import { watch } from './watch';
 import { nullable, type Same } from './words';
 
 export { inputAnswer } from './input';
@@ -105,6 +107,7 @@ export const job = Type.Object({
 	cause: nullable(cause),
 	attempt: whole,
 	robotId: nullable(text),
+	client: nullable(text),
 	priority,
 	progress: whole,
 	message: nullable(text),
@@ -168,6 +171,7 @@ export const job = Type.Object({
 		robot: Type.Optional(text),
 		labels: Type.Optional(labels),
 		capabilities: Type.Optional(Type.Array(text)),
+		client: Type.Optional(text),
 		mode: Type.Optional(Type.Union([Type.Enum(['one', 'all']), Type.Object({ count: whole })])),
 	}),
 	timeouts: Type.Object({
@@ -178,6 +182,8 @@ export const job = Type.Object({
 		inputMs: Type.Optional(whole),
 		deadlineAt: Type.Optional(at),
 	}),
+	watch: Type.Optional(watch),
+	caps: Type.Optional(caps),
 	notBefore: nullable(at),
 	output: Type.Object({
 		stdout: whole,
@@ -192,6 +198,7 @@ true satisfies Same<Static<typeof job>, Job>;
 export const attempt = Type.Object({
 	number: whole,
 	robotId: text,
+	client: nullable(text),
 	epoch: whole,
 	state: Type.Enum(['dispatched', 'running', 'ended']),
 	outcome: nullable(text),
@@ -222,6 +229,9 @@ export const robot = Type.Object({
 	labels,
 	capabilities: Type.Array(text),
 	slots: whole,
+	clients: Type.Array(Type.Object({ name: text, jobId: nullable(text) }), {
+		description: 'Each does one job at a time; empty = it has none',
+	}),
 	held: whole,
 	currentJobs: Type.Array(text),
 	lastSeenAt: nullable(at),
@@ -232,9 +242,16 @@ export const robot = Type.Object({
 			cpuPercent: nullable(Type.Number()),
 			memoryPercent: nullable(Type.Number()),
 			diskPercent: nullable(Type.Number()),
+			roundTripMs: nullable(Type.Number()),
+			agentBusyPercent: nullable(Type.Number()),
+			keeperMissing: nullable(Type.Boolean()),
 		}),
 	),
 	health: nullable(Type.Object({ level: Type.Enum([...healthLevels]), reasons: Type.Array(text) })),
+	record: Type.Object(
+		{ completed: whole, failed: whole, lost: whole, successPercent: nullable(Type.Number()) },
+		{ description: 'Of its last tries that came to an end of their own; at most 50' },
+	),
 	agentVersion: nullable(text),
 	transport: nullable(Type.Enum([...transports])),
 	clone: nullable(

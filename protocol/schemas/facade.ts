@@ -5,7 +5,7 @@
 import { Type } from 'typebox';
 import { limits } from '../limits';
 import { priority, target, variables } from './submit';
-import { name, nullable, robotName, strict } from './words';
+import { clientName, name, nullable, robotName, strict } from './words';
 
 export const facadeExecute = Type.Object(
 	{
@@ -16,6 +16,9 @@ export const facadeExecute = Type.Object(
 			Type.Number({ description: 'Longest run. Seconds.', minimum: 0.001, maximum: 31_622_400 }),
 		),
 		host_name: Type.Optional(robotName('Id or name of the robot; the same as target.robot.')),
+		device_id: Type.Optional(
+			clientName('Name of a client of the robot; the same as target.client.'),
+		),
 		idempotency_key: Type.Optional(name('The same key with the same request is the same job.')),
 	},
 	strict,

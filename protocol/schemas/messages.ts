@@ -44,6 +44,11 @@ export const hello = Type.Object({
 	signature: shortText,
 	public_key: Type.Optional(shortText),
 	slots: Type.Integer({ minimum: 0, maximum: 10_000 }),
+	clients: Type.Optional(
+		Type.Array(Type.String({ minLength: 1, maxLength: limits.maxIdBytes }), {
+			maxItems: limits.maxClients,
+		}),
+	),
 	labels: Type.Record(Type.String(), shortText, { maxProperties: 256 }),
 	capabilities: Type.Array(shortText, { maxItems: 256 }),
 	info: Type.Record(Type.String(), Type.Unknown(), { maxProperties: 256 }),
@@ -64,6 +69,9 @@ export const heartbeat = Type.Object({
 	cpu_percent: Type.Optional(Type.Number()),
 	memory_percent: Type.Optional(Type.Number()),
 	disk_percent: Type.Optional(Type.Number()),
+	round_trip_ms: Type.Optional(Type.Number({ minimum: 0 })),
+	agent_busy_percent: Type.Optional(Type.Number()),
+	keeper_missing: Type.Optional(Type.Boolean()),
 });
 true satisfies Same<Static<typeof heartbeat>, Heartbeat>;
 

@@ -7,7 +7,7 @@ import { limits } from '../limits';
 import { Problem } from '../problems';
 import { selectionFields } from './bulk';
 import { type Validator, validatorOf } from './explain';
-import { count, robotName, strict } from './words';
+import { clientName, count, robotName, strict } from './words';
 
 /** Larger values are taken and shortened: a caller that is ready to wait longer loses nothing. */
 const waitMs = Type.Optional(
@@ -83,7 +83,10 @@ export const eventsQuery = Type.Object(
 );
 
 export const facadeQuery = Type.Object(
-	{ host_name: Type.Optional(robotName('Id or name of the robot')) },
+	{
+		host_name: Type.Optional(robotName('Id or name of the robot')),
+		device_id: Type.Optional(clientName('Name of a client of the robot')),
+	},
 	strict,
 );
 

@@ -3,7 +3,10 @@ import { type Static, Type } from 'typebox';
 import type { Submit } from '../job';
 import { limits } from '../limits';
 import { causes } from '../states';
+import { caps } from './caps';
+import { watch } from './watch';
 import {
+	clientName,
 	duration,
 	instant,
 	labels,
@@ -26,6 +29,11 @@ export const target = Type.Object(
 				description: 'Capabilities the robot must offer.',
 				maxItems: 64,
 			}),
+		),
+		client: Type.Optional(
+			clientName(
+				'The client of the robot that does it, by name. Default: any that is free, where a robot has some.',
+			),
 		),
 		mode: Type.Optional(
 			Type.Union(
@@ -197,6 +205,8 @@ export const submit = Type.Object(
 					'What a robot does when the job neither prints nor computes any more. Default report.',
 			}),
 		),
+		watch: Type.Optional(watch),
+		caps: Type.Optional(caps),
 		idempotent: Type.Optional(
 			Type.Boolean({
 				description: 'The work may safely run more than once: any failure is worth another try.',

@@ -60,6 +60,18 @@ export const word = (description: string, examples: string[] = []) =>
 			'may hold letters, digits and . _ : / @ = - only, and starts with a letter or digit',
 	});
 
+/** A client of a robot: its name stands in tables, sentences and an environment variable. */
+export const clientName = (description: string) =>
+	Type.String({
+		description,
+		examples: ['emulator-5554'],
+		minLength: 1,
+		maxLength: 128,
+		pattern: '^[A-Za-z0-9][A-Za-z0-9 ._:/@=+-]*$',
+		patternText:
+			'may hold letters, digits, spaces and . _ : / @ = + - only, and starts with a letter or digit',
+	});
+
 export const shareKey = (description: string) => name(description, ['team-a']);
 
 /** Far enough for every clock, small enough for a Date. */

@@ -86,6 +86,7 @@ function attempt(number: number, more: Partial<Attempt>): Attempt {
 	return {
 		number,
 		robotId: 'robot-1',
+		client: null,
 		epoch: number * 10,
 		state: 'ended',
 		outcome: 'completed',

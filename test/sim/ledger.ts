@@ -12,6 +12,7 @@ export interface LedgerAttempt {
 	number: number;
 	epoch: number;
 	robotId: string;
+	client?: string;
 	/** Places in the order of all deeds; `endedIn` is missing while the attempt holds its slot. */
 	assignedIn: number;
 	endedIn?: number;
@@ -129,9 +130,16 @@ export class Ledger {
 		if (attempt) this.#assign(job.id, attempt);
 	}
 
-	#assign(jobId: string, { number, epoch, robotId }: Deeds['assign']['in']['attempt']): void {
+	#assign(
+		jobId: string,
+		{ number, epoch, robotId, client }: Deeds['assign']['in']['attempt'],
+	): void {
 		const job = this.#job(jobId);
 		if (!job) return;
+		for (const hold of client === undefined ? [] : this.holds.values()) {
+			if (hold.robotId !== robotId || hold.client !== client) continue;
+			this.#breaks('clients', jobId, `client ${client} was given while ${hold.jobId} has it`);
+		}
 		const last = job.attempts.at(-1);
 		if (this.holds.has(jobId)) {
 			this.#breaks('I8', jobId, `attempt ${number} was assigned while ${last?.number} is live`);
@@ -152,6 +160,7 @@ export class Ledger {
 			number,
 			epoch,
 			robotId,
+			...(client === undefined ? {} : { client }),
 			assignedIn: this.#deeds,
 			assignedAt: now,
 			running: false,

@@ -136,6 +136,17 @@ export const mutants: Mutant[] = [
 		},
 	},
 	{
+		name: 'a client is given to whoever asks',
+		install: () =>
+			patched(
+				Fleet.prototype,
+				'freeClients',
+				() =>
+					({ clients }) =>
+						clients,
+			),
+	},
+	{
 		name: 'a revoke that was sent counts as proof that nothing was started',
 		...withSessions(
 			(session) => session,

@@ -129,13 +129,18 @@ export function planOf(seed: number): Plan {
 	const harmEndsAt = draw.scale(1_500, 25_000);
 	const robotCount = draw.pick([1, 1, 2, 2, 3, 4]);
 	const heartbeatMs = draw.pick([1_000, 3_000, 5_000, 15_000]);
-	const robots = Array.from({ length: robotCount }, (_, i): RobotOptions => ({
-		name: `robot-${i + 1}`,
-		slots: draw.pick([1, 1, 2, 3]),
-		labels: feature.has('labels') ? { site: draw.pick(['a', 'b']) } : {},
-		able: !(feature.has('unable') && i > 0 && draw.chance(0.5)),
-		heartbeatMs,
-	}));
+	const robots = Array.from({ length: robotCount }, (_, i): RobotOptions => {
+		const slots = draw.pick([1, 1, 2, 3]);
+		return {
+			name: `robot-${i + 1}`,
+			slots,
+			// Every second one: as many as slots, so that it takes as many jobs as without them.
+			clients: i % 2 === 0 ? [] : Array.from({ length: slots }, (_none, n) => `client-${n + 1}`),
+			labels: feature.has('labels') ? { site: draw.pick(['a', 'b']) } : {},
+			able: !(feature.has('unable') && i > 0 && draw.chance(0.5)),
+			heartbeatMs,
+		};
+	});
 	const jobCount = draw.whole(1, draw.pick([3, 6, 12]));
 	return {
 		seed,

@@ -26,6 +26,8 @@ export interface RobotOptions {
 	name: string;
 	slots: number;
 	labels: Record<string, string>;
+	/** As many as slots, or none. */
+	clients: readonly string[];
 	/** False = knows no kind of job. */
 	able: boolean;
 	heartbeatMs: number;
@@ -117,6 +119,7 @@ export class Robot {
 			clock,
 			log,
 			slots: this.options.slots,
+			clients: this.options.clients.map((client) => ({ name: client, env: {} })),
 			executors: this.options.able
 				? new Map([['command', this.children.executor(agent)]])
 				: new Map(),
@@ -134,6 +137,7 @@ export class Robot {
 				boot_id: randomUUID(),
 				features: [],
 				slots: this.options.slots,
+				clients: [...this.options.clients],
 				labels: this.options.labels,
 			},
 			facts: { now: { capabilities: [], info: {} }, refresh: async () => undefined },

@@ -832,6 +832,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 						labels: '{}',
 						capabilities: '[]',
 						slots: 1,
+						clients: '[]',
 						info: '{}',
 						agentVersion: null,
 						journalId: null,
@@ -891,6 +892,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				removedAt: null,
 				machine: null,
 				clone: null,
+				clients: '[]',
 			};
 			const device = {
 				robotId: 'r1',

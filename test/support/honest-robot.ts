@@ -47,15 +47,17 @@ export class HonestRobot {
 	readonly refusals: Problem[] = [];
 	readonly robotId: string;
 	readonly slots: number;
+	readonly clients: readonly string[];
 	readonly #engine: () => Engine;
 	#session: RobotSession | undefined;
 	#boots = 0;
 	#journals = 0;
 
-	constructor(engine: () => Engine, robotId: string, slots = 1) {
+	constructor(engine: () => Engine, robotId: string, slots = 1, clients: readonly string[] = []) {
 		this.#engine = engine;
 		this.robotId = robotId;
 		this.slots = slots;
+		this.clients = clients;
 	}
 
 	get connected(): boolean {
@@ -174,6 +176,7 @@ export class HonestRobot {
 			boot_id: `boot ${this.#boots}`,
 			signature: '',
 			slots: this.slots,
+			...(this.clients.length === 0 ? {} : { clients: [...this.clients] }),
 			labels: {},
 			capabilities: [],
 			info: {},
@@ -204,7 +207,9 @@ export class HonestRobot {
 			kept: false,
 			result: undefined,
 		});
-		if (this.of('starting', 'running').length > this.slots) {
+		const working = this.of('starting', 'running').map((one) => one.assignment.client);
+		const sharing = working.filter((client) => client !== undefined);
+		if (working.length > this.slots || new Set(sharing).size < sharing.length) {
 			const late = this.#entry(assignment)!;
 			late.phase = 'never';
 			this.#reject(assignment, 'no-slot');

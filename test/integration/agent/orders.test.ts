@@ -40,7 +40,9 @@ afterEach(async () => {
 
 const data = () => join(folder, 'data');
 
-async function connect(more: string[] = []): Promise<AgentProcess> {
+async function connect(more: string[] = [], { keeper = true } = {}): Promise<AgentProcess> {
+	// Where its log should be stands a folder.
+	if (!keeper) mkdirSync(join(data(), 'keeper/log'), { recursive: true });
 	const { token } = await house.client.createToken({});
 	const agent = new AgentProcess(
 		['--server', house.service.url, '--data', data(), '--token', token, '--name', 'r1', ...more],
@@ -161,7 +163,36 @@ test('its heartbeats tell how full processor, memory and disk are, as the system
 	);
 	expect(Math.abs(metrics!.diskPercent! - Number(/(\d+)%/.exec(df)![1]))).toBeLessThan(2);
 	expect(metrics!.cpuPercent).toBeGreaterThanOrEqual(0);
+	expect(metrics!.keeperMissing).toBe(false);
 	expect(health).not.toBeNull();
+});
+
+test('its heartbeats tell how long a round trip takes, and how busy the agent itself is', async () => {
+	await connect();
+	const told = until(
+		'a round trip and a look at the agent',
+		({ metrics }) => metrics?.roundTripMs != null && metrics.agentBusyPercent !== null,
+	);
+	let over = false;
+	const asking = (async () => {
+		while (!over) await house.client.refreshRobot('r1');
+	})();
+	const { metrics } = await told.finally(() => (over = true));
+	await asking;
+	expect(metrics!.roundTripMs).toBeGreaterThan(0);
+	expect(metrics!.roundTripMs).toBeLessThan(5_000);
+	expect(metrics!.agentBusyPercent).toBeGreaterThanOrEqual(0);
+	expect(metrics!.agentBusyPercent).toBeLessThanOrEqual(100);
+});
+
+test('an agent that can start no keeper says so, and its robot is not as it should be', async () => {
+	await connect([], { keeper: false });
+	const { jobId } = await house.client.submit({ kind: 'command', spec: { command: 'true' } });
+	expect((await house.client.job(jobId, 20_000)).state).toBe('completed');
+	await house.client.refreshRobot('r1');
+	const { health } = await until('the trouble', ({ metrics }) => metrics?.keeperMissing === true);
+	expect(health!.level).not.toBe('normal');
+	expect(health!.reasons.join(' ')).toContain('no keeper');
 });
 
 test('a drain ends when the job does, and a resumed robot works again', async () => {

@@ -23,6 +23,7 @@ export const jobOf = (more: Partial<Job> = {}): Job => ({
 	cause: null,
 	attempt: 0,
 	robotId: null,
+	client: null,
 	priority: 'normal',
 	progress: 0,
 	message: null,

@@ -140,7 +140,7 @@ describe('what is refused, and how', () => {
 		).toMatchObject({
 			status: 422,
 			code: 'unknown-field',
-			text: 'target.foo is not a field of this call; known fields are robot, labels, capabilities, mode.',
+			text: 'target.foo is not a field of this call; known fields are robot, labels, capabilities, client, mode.',
 		});
 	});
 	test('a wrong spec and an unknown kind are refused at the door', async () => {

@@ -43,6 +43,17 @@ test('what is appended is read back from any offset, each stream for itself', as
 	await spool.remove();
 });
 
+test('an attempt may have less kept than others, and never more', async () => {
+	const of = (kept: number) =>
+		new Spool(folder(), limits(1_600)).open(jobId, kept, undefined, kept);
+	const [less, more] = [of(800), of(3_200)];
+	for (const spool of [less, more]) await spool.append('stdout', randomBytes(10_000));
+	expect(less.holes('stdout')).toEqual([{ from: 100, to: 9_300, reason: 'limit' }]);
+	expect(more.holes('stdout')).toEqual([{ from: 200, to: 8_600, reason: 'limit' }]);
+	await less.remove();
+	await more.remove();
+});
+
 test('output survives its writer and goes on where it ended', async () => {
 	const before = open();
 	await before.append('stdout', Buffer.from('one'));

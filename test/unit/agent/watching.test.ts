@@ -5,7 +5,7 @@ import { type Pulse, pulsesOf } from '../../../agent/drivers/pulse';
 import { Watch } from '../../../agent/watcher/watch';
 import { Watching } from '../../../agent/watcher/watching';
 import { commandClasses, commandClassOf } from '../../../kinds/command-class';
-import type { AttemptHealth } from '../../../protocol';
+import type { AttemptHealth, WireWatch } from '../../../protocol';
 
 const onLinux = process.platform === 'linux' ? describe : describe.skip;
 
@@ -119,10 +119,15 @@ onLinux('a real process', () => {
 });
 
 describe('by what it prints', () => {
-	const atRest: Pulse = { processes: 1, memoryBytes: 1, cpuMs: new Map([[1, 0]]) };
+	const atRest: Pulse = {
+		processes: 1,
+		memoryBytes: 1,
+		cpuMs: new Map([[1, 0]]),
+		roots: new Set([1]),
+	};
 
 	function after(text: string, ms: number) {
-		const watch = new Watch(null, undefined, 0);
+		const watch = new Watch(null, {}, 0);
 		watch.look(atRest, 0);
 		watch.heard('stdout', Buffer.from(text), 1_000);
 		return watch.look(atRest, 1_000 + ms).state;
@@ -157,7 +162,7 @@ describe('by what it prints', () => {
 	});
 
 	test('where nobody can tell what a tree computes, nothing is said to hang', () => {
-		const watch = new Watch(null, undefined, 0);
+		const watch = new Watch(null, {}, 0);
 		expect(watch.look(undefined, 3_600_000)).toMatchObject({ state: 'idle', cpu_percent: null });
 	});
 });
@@ -192,5 +197,55 @@ describe('by what sort of command it is', () => {
 		watch.heard('stdout', Buffer.from('at last\n'), 12_000);
 		expect(watch.look(undefined, 13_000).overdue).toBeUndefined();
 		expect(watch.look(undefined, 31_000).overdue).toBe('total');
+	});
+
+	/** What is told of a silent command that rests, by the second at which it was. */
+	function toldOf(spec: object, watch: WireWatch | undefined, seconds: number) {
+		const clock = standingClock();
+		const atRest: Pulse = {
+			processes: 1,
+			memoryBytes: 1,
+			cpuMs: new Map([[1, 0]]),
+			roots: new Set([1]),
+		};
+		const watching = new Watching(clock, (trees) => trees.map(() => atRest));
+		const told: [number, string, string | undefined][] = [];
+		let second = 0;
+		const watched = watching.begin({ kind: 'command', spec, watch }, 'mark', (health) =>
+			told.push([second, health.state, health.overdue]),
+		);
+		for (; second <= seconds; second += 5) {
+			watching.look();
+			clock.pass(5_000);
+		}
+		watched.end();
+		return told;
+	}
+
+	test('what the job says of itself counts more than its class, and a class more than its name', () => {
+		const info = { command: 'uname' };
+		expect(toldOf(info, undefined, 40)).toContainEqual([15, 'idle', 'no_output']);
+		expect(toldOf(info, { no_output_ms: 20_000 }, 40)).toContainEqual([25, 'idle', 'no_output']);
+		expect(toldOf(info, { total_ms: 600_000, no_output_ms: 500_000 }, 60)).not.toContainEqual(
+			expect.arrayContaining(['total']),
+		);
+		const compiling = toldOf(info, { class: 'compile' }, 130);
+		expect(compiling.filter(([, , overdue]) => overdue)).toEqual([[125, 'hanging', 'no_output']]);
+		// Of a newer service: its name is all there is to go by.
+		expect(toldOf(info, { class: 'cooking' }, 40)).toContainEqual([15, 'idle', 'no_output']);
+		expect(toldOf({ command: './deploy.sh' }, { total_ms: 10_000 }, 20)).toContainEqual([
+			15,
+			'idle',
+			'total',
+		]);
+	});
+
+	test('how long a job may rest before it counts as hanging is its own to say', () => {
+		const spec = { command: './deploy.sh' };
+		const hangsAt = (watch?: WireWatch) =>
+			toldOf(spec, watch, 120).find(([, state]) => state === 'hanging')?.[0];
+		expect(hangsAt()).toBe(35);
+		expect(hangsAt({ idle_ms: 60_000 })).toBe(65);
+		expect(hangsAt({ idle_ms: 10_000 })).toBe(15);
 	});
 });

@@ -9,7 +9,8 @@ import {
 	canMove,
 	isFinal,
 } from '../../../protocol';
-import { laneKey, laneRule, misfit, ruleOf } from '../../../dispatcher/core/matching';
+import { describeRule, laneKey, laneRule, misfit, ruleOf } from '../../../dispatcher/core/matching';
+import { nearest } from '../../../dispatcher/core/nearest';
 import { priorityOf, rank, Shares } from '../../../dispatcher/core/rank';
 import { resultOf, resultText } from '../../../dispatcher/core/result';
 import {
@@ -115,7 +116,12 @@ test('equal wishes share a lane whatever order they were written in, and a lane 
 });
 
 test('a robot that does not fit is told apart by the rule that excludes it', () => {
-	const robot = { robotId: 'r', labels: { site: 'berlin' }, capabilities: ['docker'] };
+	const robot = {
+		robotId: 'r',
+		labels: { site: 'berlin' },
+		capabilities: ['docker'],
+		clients: ['a'],
+	};
 	expect(misfit(ruleOf({ labels: { site: 'berlin' } }, undefined), robot)).toBeUndefined();
 	expect(misfit(ruleOf({ labels: { site: 'rome' } }, undefined), robot)).toBe(
 		'has the label site=berlin, not site=rome',
@@ -127,6 +133,27 @@ test('a robot that does not fit is told apart by the rule that excludes it', () 
 		'lacks the capability gpu',
 	);
 	expect(misfit(ruleOf({}, 'another'), robot)).toBe('is another robot');
+	expect(misfit(ruleOf({ client: 'a' }, undefined), robot)).toBeUndefined();
+	expect(misfit(ruleOf({ client: 'b' }, 'r'), robot)).toBe('has no client b');
+});
+
+test('jobs for one client have a lane of their own, and those for any keep the lane they had', () => {
+	const one = ruleOf({ labels: { os: 'linux' }, client: 'a' }, 'r');
+	expect(laneRule(laneKey(one))).toEqual(one);
+	expect(laneKey(one)).not.toBe(laneKey(ruleOf({ labels: { os: 'linux' } }, 'r')));
+	// As it lies in the stores of before.
+	expect(laneKey(ruleOf({ labels: { os: 'linux' } }, 'r'))).toBe('["r",{"os":"linux"},[]]');
+	expect(describeRule(one)).toBe('robot r, label os=linux, client a');
+});
+
+test('a slip of the hand is recognized, another word is not', () => {
+	const known = ['phone', 'tablet', 'emulator-5554'];
+	expect(nearest('fone', known)).toBeUndefined();
+	expect(nearest('phnoe', ['phones', 'tablet'])).toBeUndefined();
+	expect(nearest('phoneX', known)).toBe('phone');
+	expect(nearest('Tablet', known)).toBe('tablet');
+	expect(nearest('emulator-5556', known)).toBe('emulator-5554');
+	expect(nearest('car', known)).toBeUndefined();
 });
 
 test('back-off doubles up to its limit, and jitter stays inside its share', () => {

@@ -10,6 +10,8 @@ import { type Ending, type Entry, HonestRobot } from '../../support/honest-robot
 
 const runs = 1_000;
 const robotNames = ['a', 'b'];
+/** Of the second robot. */
+const clientNames = ['x', 'y'];
 
 interface Model {
 	submitted: number;
@@ -34,7 +36,8 @@ class World {
 		const h = await house({ settings: { recoveryGraceMs: 0 } });
 		const robots = [];
 		for (const [i, name] of robotNames.entries()) {
-			robots.push(new HonestRobot(() => h.engine, await h.enrol(name), i + 1));
+			const clients = i === 1 ? clientNames : [];
+			robots.push(new HonestRobot(() => h.engine, await h.enrol(name), i + 1, clients));
 		}
 		return new World(h, robots);
 	}
@@ -67,6 +70,17 @@ class World {
 			const held = holds.filter(({ attempt }) => attempt.robotId === robot.robotId);
 			expect(view.held).toBe(held.length);
 			expect(view.held).toBeLessThanOrEqual(robot.slots);
+			// Each client has one attempt at most, and whoever has clients works with one.
+			const clients = held.map(({ attempt }) => attempt.client);
+			expect(new Set(clients).size).toBe(
+				robot.clients.length === 0 ? Math.min(1, held.length) : held.length,
+			);
+			for (const client of clients) expect([...robot.clients, null]).toContain(client);
+			if (robot.clients.length > 0) expect(clients).not.toContain(null);
+			for (const { name, jobId } of view.clients) {
+				const holder = held.find(({ attempt }) => attempt.client === name);
+				expect(jobId).toBe(holder?.job.id ?? null);
+			}
 		}
 		for (const id of this.jobIds) await this.#lawsOf(await engine.job(id));
 	}
@@ -180,7 +194,11 @@ const jobOf = fc.record(
 			{ waitMs: 2_000, then: 'retry' } as const,
 			{ waitMs: 2_000, then: 'fail' } as const,
 		),
-		target: fc.constantFrom(...robotNames.map((robot) => ({ robot }))),
+		target: fc.constantFrom(
+			...robotNames.map((robot) => ({ robot })),
+			...clientNames.map((client) => ({ client })),
+			{ robot: 'b', client: 'x' },
+		),
 		idempotent: fc.constant(false),
 	},
 	{ requiredKeys: [] },

@@ -1,6 +1,5 @@
-import type { JobAssignment } from '../../../protocol';
 import { settled } from '../../support/fake-clock';
-import { admin, house, type House } from '../../support/engine';
+import { admin, exit, house, type House, ref } from '../../support/engine';
 
 let h: House;
 beforeEach(async () => {
@@ -161,6 +160,9 @@ test('a robot shows how its machine feels while it is here, and nothing old when
 		cpuPercent: null,
 		memoryPercent: null,
 		diskPercent: null,
+		roundTripMs: null,
+		agentBusyPercent: null,
+		keeperMissing: null,
 	});
 	robot.session.heartbeat({ cpu_percent: 20, memory_percent: 96, disk_percent: 30 });
 	expect(await h.engine.robot('r1')).toMatchObject({
@@ -169,6 +171,56 @@ test('a robot shows how its machine feels while it is here, and nothing old when
 	});
 	robot.session.closed();
 	expect(await h.engine.robot('r1')).toMatchObject({ metrics: null, health: null });
+});
+
+test('line, agent, keeper, jobs and tries of a robot count for its health, each with its reason', async () => {
+	const robot = await h.robot('r1', { slots: 2 });
+	robot.session.heartbeat({ round_trip_ms: 1_200, agent_busy_percent: 95, keeper_missing: 1 });
+	await h.submit();
+	await h.submit();
+	await settled();
+	await robot.accept();
+	const hangs = { state: 'hanging', cpu_percent: 0, memory_bytes: 1, processes: 1 } as const;
+	robot.session.status({
+		...ref(robot.last),
+		health: { ...hangs, quiet_ms: 31_000, output_bytes: 0 },
+	});
+	expect((await h.engine.robot('r1')).health).toEqual({
+		level: 'warning',
+		reasons: [
+			'A round trip between agent and service takes 1200 ms.',
+			'The agent itself is busy for 95 % of the time.',
+			'Its agent can start no keeper, so jobs end when the agent does.',
+			'1 of its 2 jobs hang: neither output nor work for a while.',
+		],
+	});
+	await h.clock.advance(31_000);
+	expect(await h.engine.robot('r1')).toMatchObject({
+		status: 'suspect',
+		health: { level: 'critical' },
+	});
+});
+
+test('the last tries of a robot are counted by how they came out, and known after a restart', async () => {
+	const robot = await h.robot('r1');
+	const endings = [{}, exit(1), {}, { state: 'cancelled', cause: 'cancelled' } as const, exit(2)];
+	for (const ending of [...endings, ...endings]) {
+		await h.submit();
+		await settled();
+		await robot.end(ending);
+	}
+	await h.submit({ onLoss: { waitMs: 1_000, then: 'fail' } });
+	await settled();
+	await robot.accept();
+	await robot.vanish();
+	await robot.connect({ journal_id: 'another', boot_id: 'another' });
+	await settled();
+	const counted = { completed: 4, failed: 4, lost: 1, successPercent: 44.4 };
+	expect((await h.engine.robot('r1')).record).toEqual(counted);
+	await h.restart();
+	expect((await h.engine.robot('r1')).record).toEqual(counted);
+	expect((await h.robot('r2')).robotId).toBeDefined();
+	expect((await h.engine.robot('r2')).record.successPercent).toBeNull();
 });
 
 describe('how an attempt looks from outside', () => {
@@ -182,12 +234,6 @@ describe('how an attempt looks from outside', () => {
 		command_class: 'info',
 		overdue: 'no_output',
 	} as const;
-	const ref = ({ job_id, attempt, epoch, token }: JobAssignment) => ({
-		job_id,
-		attempt,
-		epoch,
-		token,
-	});
 
 	test('what its robot saw is kept with the job, oldest first, the last twenty of it', async () => {
 		const robot = await h.robot('r1');

@@ -1,0 +1,14 @@
+/** Which caps this robot can hold a job to. What a process tree uses is read from /proc, so: Linux. */
+import { capNames, type WireCaps } from '../protocol';
+
+const seesTrees = process.platform === 'linux';
+
+const held = Object.values(capNames).filter(({ wire }) => seesTrees || wire === 'output_bytes');
+
+/** What it tells the service, so that it is given no others. */
+export const capCapabilities: readonly string[] = held.map(({ capability }) => capability);
+
+/** A cap that it could only ignore, one of a newer service too. */
+export function capBeyond(caps: WireCaps = {}): string | undefined {
+	return Object.keys(caps).find((name) => !held.some(({ wire }) => wire === name));
+}
