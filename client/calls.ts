@@ -5,14 +5,19 @@
  */
 import {
 	type Attempt,
+	type BackfillAnswer,
+	type BackfillRequest,
 	type BroadcastRequest,
 	type BulkRequest,
 	type BulkResult,
+	type Calendar,
+	type CalendarRequest,
 	calls,
 	type CallName,
 	type DeadLetterGroup,
 	type DeadLetterRequest,
 	type FleetEvent,
+	type Forecast,
 	type InputAnswer,
 	type InputRequest,
 	type Job,
@@ -20,8 +25,11 @@ import {
 	type JobSelection,
 	type KeyRecord,
 	type KeyRequest,
+	type Occurrence,
 	paths,
 	type PingAnswer,
+	type Preview,
+	type PreviewRequest,
 	Problem,
 	type PurgeAnswer,
 	type QueueStats,
@@ -29,7 +37,9 @@ import {
 	type ReleaseRequest,
 	type Robot,
 	type RobotRequest,
+	type RunRequest,
 	type Schedule,
+	type ScheduleChange,
 	type ScheduleRequest,
 	type Scope,
 	type ServiceStatus,
@@ -41,6 +51,7 @@ import {
 	type TokenCreated,
 	type TokenRecord,
 	type TokenRequest,
+	type UpcomingRun,
 	type Wait,
 	type WaitRequest,
 } from '../protocol';
@@ -323,6 +334,11 @@ export class FleetClient {
 		return this.#call('schedulePut', { id: scheduleId, body: schedule });
 	}
 
+	/** Changes only the fields that are named; null = the default again. */
+	changeSchedule(scheduleId: string, change: ScheduleChange): Promise<Schedule> {
+		return this.#call('scheduleChange', { id: scheduleId, body: change });
+	}
+
 	removeSchedule(scheduleId: string): Promise<void> {
 		return this.#call('scheduleRemove', { id: scheduleId });
 	}
@@ -333,6 +349,65 @@ export class FleetClient {
 
 	resumeSchedule(scheduleId: string): Promise<Schedule> {
 		return this.#call('scheduleResume', { id: scheduleId });
+	}
+
+	pauseSchedules(): Promise<{ changed: number }> {
+		return this.#call('schedulesPause', {});
+	}
+
+	/** Those that were paused all together. */
+	resumeSchedules(): Promise<{ changed: number }> {
+		return this.#call('schedulesResume', {});
+	}
+
+	/** Runs it now, whatever is planned. */
+	runSchedule(scheduleId: string, request: RunRequest = {}): Promise<Occurrence> {
+		return this.#call('scheduleRun', { id: scheduleId, body: request });
+	}
+
+	/** Runs planned times of the past; a preview unless `expect` is given. */
+	backfill(scheduleId: string, request: BackfillRequest): Promise<BackfillAnswer> {
+		return this.#call('scheduleBackfill', { id: scheduleId, body: request });
+	}
+
+	/** What became of its planned times, newest first. */
+	occurrences(
+		scheduleId: string,
+		page: { limit?: number; cursor?: string } = {},
+	): Promise<Page<Occurrence>> {
+		return this.#call('scheduleOccurrences', { id: scheduleId, query: page });
+	}
+
+	async upcoming(limit?: number): Promise<UpcomingRun[]> {
+		const answer = await this.#call<{ items: UpcomingRun[] }>('schedulesUpcoming', {
+			query: { limit },
+		});
+		return answer.items;
+	}
+
+	forecast(days?: number): Promise<Forecast> {
+		return this.#call('schedulesForecast', { query: { days } });
+	}
+
+	/** The dates of a schedule that is not stored. */
+	previewSchedule(request: PreviewRequest): Promise<Preview> {
+		return this.#call('schedulePreview', { body: request });
+	}
+
+	async calendars(): Promise<Calendar[]> {
+		return (await this.#call<{ items: Calendar[] }>('calendars', {})).items;
+	}
+
+	calendar(name: string): Promise<Calendar> {
+		return this.#call('calendar', { id: name });
+	}
+
+	putCalendar(name: string, calendar: CalendarRequest): Promise<Calendar> {
+		return this.#call('calendarPut', { id: name, body: calendar });
+	}
+
+	removeCalendar(name: string): Promise<void> {
+		return this.#call('calendarRemove', { id: name });
 	}
 
 	/** Takes the subscription over: whoever held it before is refused from now on. */

@@ -10,6 +10,7 @@ export * from './messages';
 export * from './operations';
 export * from './output';
 export * from './problems';
+export * from './schedules';
 export * from './seed-names';
 export * from './services';
 export * from './states';

@@ -122,6 +122,11 @@ export const problems = {
 		text: '{path} uses {{{name}}}, but variables has no "{name}".',
 	},
 	'bad-cron': { status: 422, retry: false, text: 'The cron expression is wrong: {reason}.' },
+	'bad-calendar': {
+		status: 422,
+		retry: false,
+		text: 'The calendar cannot be read: line {line}: {reason}.',
+	},
 	'bad-timezone': {
 		status: 422,
 		retry: false,
@@ -164,6 +169,11 @@ export const problems = {
 	'no-such-robot': { status: 404, retry: false, text: 'No robot has the id or name {id}.' },
 	'no-such-wait': { status: 404, retry: false, text: 'No wait has the id {id}.' },
 	'no-such-schedule': { status: 404, retry: false, text: 'No schedule has the id {id}.' },
+	'no-such-calendar': {
+		status: 404,
+		retry: false,
+		text: 'No calendar is called {name}; put it first with: robot-fleet calendars put {name} FILE.',
+	},
 	'no-such-token': { status: 404, retry: false, text: 'No enrollment token has the id {id}.' },
 	'no-such-key': { status: 404, retry: false, text: 'No API key has the id {id}.' },
 	'no-such-subscription': {
@@ -210,6 +220,21 @@ export const problems = {
 		status: 409,
 		retry: false,
 		text: 'Job {id} was retried already, or is no dead letter any more.',
+	},
+	'already-fired': {
+		status: 409,
+		retry: false,
+		text: 'This planned time of the schedule was dealt with already.',
+	},
+	'schedule-busy': {
+		status: 409,
+		retry: false,
+		text: 'The schedule {id} still runs (job {jobId}); wait for its end, or run it beside with overlap = allow.',
+	},
+	'calendar-used': {
+		status: 409,
+		retry: false,
+		text: 'The schedule {id} keeps to the calendar {name}; take it out of its blackouts first.',
 	},
 	'bulk-grown': {
 		status: 409,

@@ -16,6 +16,9 @@ export const seedNames = {
 	slots: 'max_concurrent_jobs',
 	lastSeenAt: 'last_seen',
 	state: 'status',
+	cron: 'cron_expression',
+	nextRunAt: 'next_run',
+	lastRunAt: 'last_run',
 } as const;
 
 /** Job states as the seed's poll view says them: running, completed, error. */

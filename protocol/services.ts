@@ -1,6 +1,7 @@
 /** Bodies of the calls that are not about one job: waits, schedules, subscriptions, tokens, keys. */
 import type { Job, WaitingFor } from './job';
 import type { Scope } from './api';
+import type { ScheduleDue, ScheduleTurn } from './schedules';
 import type { Cause, FinalState } from './states';
 
 /** Registers a parked n8n execution: the service pokes `resumeUrl`, the node pulls the outcome. */
@@ -50,42 +51,12 @@ export interface PokeAnswer {
 	reason?: string;
 }
 
-export interface ScheduleRequest {
-	name?: string;
-	/** 5 fields, or 6 with seconds first. */
-	cron: string;
-	/** IANA name. Default UTC. */
-	timezone?: string;
-	enabled?: boolean;
-	/** Oldest missed occurrence that is still made up (only the last one is). Default 3,600,000; 0 = none. */
-	catchUpMs?: number;
-}
-
-export interface Schedule {
-	scheduleId: string;
-	name: string;
-	cron: string;
-	timezone: string;
-	enabled: boolean;
-	catchUpMs: number;
-	nextRunAt: number | null;
-	lastRunAt: number | null;
-	/** The next five, for people. */
-	upcoming: number[];
-	createdAt: number;
-}
-
-export interface ScheduleDue {
-	scheduleId: string;
-	plannedAt: number;
-	origin: 'planned' | 'manual' | 'backfill';
-	/** True when the service was away at the planned time. */
-	late: boolean;
-}
-
 export interface SubscriptionRequest {
 	/** One of the two: the occurrences of a schedule, or all events of a kind. */
-	filter: { scheduleId?: string; event?: 'job.late-result' | 'job.prompt' };
+	filter: {
+		scheduleId?: string;
+		event?: 'job.late-result' | 'job.prompt' | 'schedule.paused' | 'schedule.recovered';
+	};
 	/** Where a new subscription starts. Default now. An existing one goes on where it was. */
 	from?: 'now' | 'start';
 }
@@ -139,7 +110,14 @@ export interface PromptEvent {
 	data: PromptAsked;
 }
 
-export type FleetEvent = ScheduleDueEvent | LateResultEvent | PromptEvent;
+export interface ScheduleTurnEvent {
+	cursor: number;
+	at: number;
+	type: 'schedule.paused' | 'schedule.recovered';
+	data: ScheduleTurn;
+}
+
+export type FleetEvent = ScheduleDueEvent | ScheduleTurnEvent | LateResultEvent | PromptEvent;
 
 export interface TokenRequest {
 	/** How many robots may enroll with it. Default 1. */

@@ -19,6 +19,8 @@ const rows = {
 	23: 'full-spool',
 	24: 'input',
 	27: 'cancelled-trees',
+	37: 'schedules',
+	38: 'schedules',
 	39: 'identity',
 	40: 'identity',
 	42: 'identity',
@@ -46,7 +48,11 @@ if (proof) {
 
 /** A file may hold several proofs; their tests begin with the number of the row. */
 const only =
-	proof === 'identity' ? ['-t', `row ${values.row}`] : proof === 'hosts' ? ['-t', 'three'] : [];
+	proof === 'identity' || proof === 'schedules'
+		? ['-t', `row ${values.row}`]
+		: proof === 'hosts'
+			? ['-t', 'three']
+			: [];
 
 await runSteps([
 	{ name: 'build', command: ['gulp', 'programs'], quiet: true },

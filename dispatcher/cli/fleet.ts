@@ -9,7 +9,6 @@ import {
 	type Robot,
 	type RobotClient,
 	type RobotRecord,
-	type Schedule,
 	scopes,
 	type Scope,
 	type TokenCreated,
@@ -24,6 +23,7 @@ import {
 	withSelection,
 } from './job-changes';
 import { addJobInput } from './job-input';
+import { addSchedules } from './schedules';
 import { follow } from './follow';
 import {
 	addressOf,
@@ -253,39 +253,7 @@ export function addFleet(program: Command, terminal: Terminal): void {
 		},
 	);
 
-	const schedules = group(
-		'schedules',
-		'look at schedules, pause and remove them',
-		'robot-fleet schedules list',
-	);
-	sub(schedules, 'list', 'list schedules', 'list').action(async (flags: Flags) =>
-		tell(flags, await client(flags).schedules(), scheduleTable),
-	);
-	const scheduleCard = ({ upcoming, nextRunAt, lastRunAt, createdAt, ...rest }: Schedule) =>
-		card({
-			...rest,
-			lastRunAt: when(lastRunAt),
-			nextRunAt: when(nextRunAt),
-			upcoming: upcoming.map(when).join(', '),
-			createdAt: when(createdAt),
-		});
-	sub(schedules, 'show <id>', 'show one schedule with its next runs', 'show nightly').action(
-		async (id: string, flags: Flags) => tell(flags, await client(flags).schedule(id), scheduleCard),
-	);
-	sub(schedules, 'pause <id>', 'fire no more until resumed', 'pause nightly').action(
-		async (id: string, flags: Flags) =>
-			tell(flags, await client(flags).pauseSchedule(id), scheduleCard),
-	);
-	sub(schedules, 'resume <id>', 'fire again from now on', 'resume nightly').action(
-		async (id: string, flags: Flags) =>
-			tell(flags, await client(flags).resumeSchedule(id), scheduleCard),
-	);
-	sub(schedules, 'remove <id>', 'remove a schedule', 'remove nightly').action(
-		async (id: string, flags: Flags) => {
-			await client(flags).removeSchedule(id);
-			tell(flags, { removed: id }, () => `${id} is removed\n`);
-		},
-	);
+	addSchedules(program, kit);
 
 	const token = group(
 		'token',
@@ -544,18 +512,3 @@ function recordText({ completed, failed, lost, successPercent }: RobotRecord): s
 }
 
 const clientText = ({ name, jobId }: RobotClient) => `${name} (${jobId ?? 'free'})`;
-
-function scheduleTable(schedules: Schedule[]): string {
-	return table(
-		['ID', 'NAME', 'CRON', 'ZONE', 'ENABLED', 'NEXT', 'LAST'],
-		schedules.map((one) => [
-			one.scheduleId,
-			one.name,
-			one.cron,
-			one.timezone,
-			one.enabled ? 'yes' : 'no',
-			when(one.nextRunAt),
-			when(one.lastRunAt),
-		]),
-	);
-}

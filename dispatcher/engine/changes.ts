@@ -54,6 +54,14 @@ export class Changes {
 		return jobView(await this.#cancel(jobId, { by: `key:${by.name}`, how: `by ${by.name}` }));
 	}
 
+	/** A new run of a schedule takes the place of this one. */
+	async giveWay(jobId: string, scheduleId: string): Promise<void> {
+		await this.#cancel(jobId, {
+			by: `schedule:${scheduleId}`,
+			how: 'for the next run of its schedule',
+		});
+	}
+
 	/** Children whose parent was cancelled, and the service died before they were. */
 	async resume(): Promise<void> {
 		const withParent = { by: 'dispatcher', how: 'with its parent' };

@@ -12,6 +12,7 @@ import { Assigning, endsAt } from './assigning';
 import { Attempts } from './attempts';
 import { Backlog, bytesOf } from './backlog';
 import { Bulk } from './bulk';
+import { Calendars } from './calendars';
 import { Changes } from './changes';
 import type { Chance, Clock } from './clock';
 import type { Context, Log, Settings } from './context';
@@ -25,6 +26,7 @@ import type { Engine } from './index';
 import { type Disk, Intake } from './intake';
 import { Inputs } from './input';
 import { Jobs } from './jobs';
+import { Occurrences } from './occurrences';
 import { Orders } from './orders';
 import { OutputFlow } from './output-flow';
 import { Lanes } from './lanes';
@@ -35,8 +37,10 @@ import { Placing } from './placing';
 import { Proof } from './proof';
 import { Purge } from './purge';
 import { RestoredJobs } from './restored';
+import { ScheduleBook } from './schedule-book';
 import { Schedules } from './schedules';
 import { Sessions } from './sessions';
+import { Subscriptions } from './subscriptions';
 import { Turns } from './turns';
 import { WaitingJobs } from './waiting';
 import { type Callbacks, Waits } from './waits';
@@ -120,7 +124,11 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const devices = new Devices(context, access);
 	const orders = new Orders(context, access);
 	const waits = new Waits(context, parts.callbacks);
-	const schedules = new Schedules(context);
+	const book = new ScheduleBook(context);
+	const calendars = new Calendars(context, book);
+	const occurrences = new Occurrences(context, book, calendars, jobs, changes, intake);
+	const schedules = new Schedules(context, book, calendars, occurrences, jobs);
+	const subscriptions = new Subscriptions(context);
 	const restored = new RestoredJobs(context, sessions);
 	const outputRetention = new OutputRetention(context);
 	const duties = new Duties(
@@ -129,7 +137,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		waiting,
 		parents,
 		waits,
-		schedules,
+		occurrences,
 		access,
 		intake,
 		outputRetention,
@@ -144,7 +152,9 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	await loadRecords(context);
 	for (const queue of await store.read('queues', null)) lanes.doubt(queue);
 	await waits.load();
-	await schedules.load();
+	await calendars.load();
+	await book.load();
+	await occurrences.load();
 	await changes.resume();
 	duties.start();
 	purge.start();
@@ -237,13 +247,32 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 
 		schedules: () => schedules.all(),
 		schedule: (id) => schedules.one(id),
-		putSchedule: (id, schedule, by) => schedules.put(id, schedule, by),
+		putSchedule: async (id, schedule, by) => schedules.put(id, schedule, by),
+		changeSchedule: (id, change, by) => schedules.change(id, change, by),
 		removeSchedule: (id) => schedules.remove(id),
-		pauseSchedule: (id) => schedules.pause(id),
+		pauseSchedule: (id, by) => schedules.pause(id, by),
 		resumeSchedule: (id) => schedules.resume(id),
-		subscribe: (key, subscription, by) => schedules.subscribe(key, subscription, by),
-		events: (key, holder, waitMs, signal) => schedules.events(key, holder, waitMs, signal),
-		acknowledge: (key, holder, cursor) => schedules.acknowledge(key, holder, cursor),
+		pauseSchedules: () => schedules.pauseAll(),
+		resumeSchedules: () => schedules.resumeAll(),
+		runSchedule: async (id, request) => {
+			intake.check();
+			return schedules.run(id, request);
+		},
+		backfill: async (id, request) => {
+			if (request.expect !== undefined) intake.check();
+			return schedules.backfill(id, request);
+		},
+		occurrences: (id, page) => schedules.occurrences(id, page),
+		upcoming: (limit) => schedules.upcoming(limit),
+		forecast: (days) => schedules.forecast(days),
+		previewSchedule: async (request) => schedules.preview(request),
+		calendars: async () => calendars.all(),
+		calendar: async (name) => calendars.one(name),
+		putCalendar: (name, calendar, by) => calendars.put(name, calendar, by),
+		removeCalendar: (name) => calendars.remove(name),
+		subscribe: (key, subscription, by) => subscriptions.subscribe(key, subscription, by),
+		events: (key, holder, waitMs, signal) => subscriptions.events(key, holder, waitMs, signal),
+		acknowledge: (key, holder, cursor) => subscriptions.acknowledge(key, holder, cursor),
 
 		drain: async (by) => intake.drain(by.name),
 		takeWork: async (by) => intake.resume(by.name),

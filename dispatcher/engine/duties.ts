@@ -15,9 +15,9 @@ import type { Attempts } from './attempts';
 import type { Context } from './context';
 import { type Live, refOf } from './fleet';
 import type { Intake } from './intake';
+import type { Occurrences } from './occurrences';
 import type { OutputRetention } from './output-retention';
 import type { Parents } from './parents';
-import type { Schedules } from './schedules';
 import type { WaitingJobs } from './waiting';
 import type { Waits } from './waits';
 
@@ -36,7 +36,7 @@ export class Duties {
 	readonly #parents: Parents;
 	readonly #waiting: WaitingJobs;
 	readonly #waits: Waits;
-	readonly #schedules: Schedules;
+	readonly #occurrences: Occurrences;
 	readonly #access: Access;
 	readonly #intake: Intake;
 	readonly #outputRetention: OutputRetention;
@@ -59,7 +59,7 @@ export class Duties {
 		waiting: WaitingJobs,
 		parents: Parents,
 		waits: Waits,
-		schedules: Schedules,
+		occurrences: Occurrences,
 		access: Access,
 		intake: Intake,
 		outputRetention: OutputRetention,
@@ -72,7 +72,7 @@ export class Duties {
 		this.#parents = parents;
 		this.#waiting = waiting;
 		this.#waits = waits;
-		this.#schedules = schedules;
+		this.#occurrences = occurrences;
 	}
 
 	start(): void {
@@ -121,7 +121,7 @@ export class Duties {
 		this.#lives();
 		await this.#ripen(now);
 		this.dueAt(await this.#waits.look(now));
-		this.dueAt(await this.#schedules.look(now));
+		this.dueAt(await this.#occurrences.look(now));
 		if (clock.monotonic() - this.#notedAt >= noteMs) {
 			this.#notedAt = clock.monotonic();
 			await this.#access.noteUsed();

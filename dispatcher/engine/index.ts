@@ -4,10 +4,14 @@
  */
 import type {
 	Attempt,
+	BackfillAnswer,
+	BackfillRequest,
 	BackupRecord,
 	BroadcastRequest,
 	BulkRequest,
 	BulkResult,
+	Calendar,
+	CalendarRequest,
 	CancelJob,
 	Constellation,
 	Control,
@@ -16,6 +20,7 @@ import type {
 	EnrolAnswer,
 	Facts,
 	FleetEvent,
+	Forecast,
 	Hello,
 	Hole,
 	InputAck,
@@ -31,9 +36,12 @@ import type {
 	JobState,
 	KeyRecord,
 	KeyRequest,
+	Occurrence,
 	OutputAck,
 	OutputCredit,
 	PingAnswer,
+	Preview,
+	PreviewRequest,
 	Problem,
 	PromptMessage,
 	PurgeAnswer,
@@ -45,7 +53,9 @@ import type {
 	Revoke,
 	Robot,
 	RobotRequest,
+	RunRequest,
 	Schedule,
+	ScheduleChange,
 	ScheduleRequest,
 	Scope,
 	ServiceStatus,
@@ -58,6 +68,7 @@ import type {
 	TokenRecord,
 	TokenRequest,
 	Transport,
+	UpcomingRun,
 	Verdict,
 	Wait,
 	WaitingFor,
@@ -262,9 +273,34 @@ export interface Engine {
 	schedules(): Promise<Schedule[]>;
 	schedule(scheduleId: string): Promise<Schedule>;
 	putSchedule(scheduleId: string, schedule: ScheduleRequest, by: Caller): Promise<Schedule>;
+	/** Changes only the fields that are named; null = the default again. */
+	changeSchedule(scheduleId: string, change: ScheduleChange, by: Caller): Promise<Schedule>;
 	removeSchedule(scheduleId: string, by: Caller): Promise<void>;
 	pauseSchedule(scheduleId: string, by: Caller): Promise<Schedule>;
 	resumeSchedule(scheduleId: string, by: Caller): Promise<Schedule>;
+	/** All that are active. */
+	pauseSchedules(): Promise<{ changed: number }>;
+	/** Those that `pauseSchedules` paused. */
+	resumeSchedules(): Promise<{ changed: number }>;
+	/** Runs it now, whatever is planned. */
+	runSchedule(scheduleId: string, request: RunRequest): Promise<Occurrence>;
+	/** Runs planned times of the past; a preview unless `expect` is given. */
+	backfill(scheduleId: string, request: BackfillRequest): Promise<BackfillAnswer>;
+	/** What became of its planned times, newest first. */
+	occurrences(
+		scheduleId: string,
+		page: { limit: number; cursor?: string },
+	): Promise<{ items: Occurrence[]; cursor?: string }>;
+	/** The next runs of all schedules together. */
+	upcoming(limit: number): Promise<UpcomingRun[]>;
+	/** What is planned, and where it will not fit. */
+	forecast(days: number): Promise<Forecast>;
+	/** What a schedule would do; nothing is stored. */
+	previewSchedule(request: PreviewRequest): Promise<Preview>;
+	calendars(): Promise<Calendar[]>;
+	calendar(name: string): Promise<Calendar>;
+	putCalendar(name: string, calendar: CalendarRequest, by: Caller): Promise<Calendar>;
+	removeCalendar(name: string): Promise<void>;
 	subscribe(
 		key: string,
 		subscription: SubscriptionRequest,

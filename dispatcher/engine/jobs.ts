@@ -194,6 +194,18 @@ export class Jobs {
 		});
 	}
 
+	/** A job of a schedule: a job of its own, however alike they are. */
+	scheduled({ dedupe: _, ...submit }: Submit, scheduleId: string): Prepared | Problem {
+		try {
+			const by = { keyId: '', name: scheduleId, scopes: [] };
+			const prepared = this.#prepare(submit, by, this.#context.clock.now());
+			return { ...prepared, job: { ...prepared.job, createdBy: `schedule:${scheduleId}` } };
+		} catch (error) {
+			if (error instanceof Problem) return error;
+			throw error;
+		}
+	}
+
 	#prepare(submit: Submit, by: Caller, now: number): Prepared {
 		const kind = kinds.get(submit.kind);
 		if (!kind) {

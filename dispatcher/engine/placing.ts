@@ -105,6 +105,7 @@ export function earlierAnswer(
 	earlier: NonNullable<Deeds['insertJob']['out']>,
 	{ job, idempotency }: Prepared,
 ): SubmitAnswer | Problem {
+	if (earlier === 'fired') return new Problem('already-fired');
 	if (earlier === 'passed') return new Problem('already-retried', { id: job.retryOf });
 	if ('sameAs' in earlier) return new Problem('duplicate-job', { jobId: earlier.sameAs });
 	const { duplicateOf: jobId, sameRequest, state } = earlier;

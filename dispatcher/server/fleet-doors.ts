@@ -1,4 +1,4 @@
-/** The doors to robots, waits, schedules, subscriptions, tokens and keys. */
+/** The doors to robots, waits, subscriptions, tokens and keys. */
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { promisify } from 'node:util';
 import { deviceUrlMistake, enrolProof, Problem } from '../../protocol';
@@ -10,7 +10,6 @@ import {
 	eventsQuery,
 	keyRequest,
 	robotRequest,
-	scheduleRequest,
 	shutdownRequest,
 	subscriptionRequest,
 	tokenRequest,
@@ -156,26 +155,6 @@ export const fleetDoors = {
 	}),
 	waitClose: door({ run: ({ id }, { engine }) => engine.closeWait(id) }),
 	waitDeliver: door({ run: ({ id }, { engine }) => engine.deliverWait(id) }),
-
-	schedules: door({
-		answer: listOf(answers.schedule),
-		run: async (_ask, { engine }) => ({ items: await engine.schedules() }),
-	}),
-	schedule: door({ answer: answers.schedule, run: ({ id }, { engine }) => engine.schedule(id) }),
-	schedulePut: door({
-		body: scheduleRequest,
-		answer: answers.schedule,
-		run: ({ id, body, caller }, { engine }) => engine.putSchedule(id, body, caller),
-	}),
-	scheduleRemove: door({ run: ({ id, caller }, { engine }) => engine.removeSchedule(id, caller) }),
-	schedulePause: door({
-		answer: answers.schedule,
-		run: ({ id, caller }, { engine }) => engine.pauseSchedule(id, caller),
-	}),
-	scheduleResume: door({
-		answer: answers.schedule,
-		run: ({ id, caller }, { engine }) => engine.resumeSchedule(id, caller),
-	}),
 
 	subscriptionPut: door({
 		body: subscriptionRequest,

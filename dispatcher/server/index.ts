@@ -17,6 +17,7 @@ import { Dialler, type DiallerSettings } from './dialler';
 import { type Backup, type Door, door, type House } from './door';
 import { facadeDoors } from './facade-doors';
 import { fleetDoors } from './fleet-doors';
+import { scheduleDoors } from './schedule-doors';
 import { hostGateOf, isLoopback, robotsGate } from './host-gate';
 import { bulkDoors } from './bulk-doors';
 import { jobDoors } from './job-doors';
@@ -173,6 +174,7 @@ function allDoors(version: string, robotPoll: Door): Record<CallName, Door> {
 		...jobDoors,
 		...bulkDoors,
 		...fleetDoors,
+		...scheduleDoors,
 		...facadeDoors,
 		...operationsDoors,
 		...serviceDoors,

@@ -8,6 +8,7 @@ import { earlierJob, writeJob } from './new-job';
 import type { Outputs } from './output';
 import { settleParent, startParent } from './parents';
 import { purgeOn } from './purge';
+import { schedulesOn } from './schedules';
 import { asItWas, asRead, type Row, snake, type Statements } from './statements';
 import { assignedLine, moveLine } from './timeline';
 import type { Asked, DeedName, Deeds, StoredEvent } from './store';
@@ -17,8 +18,10 @@ type InsertJob = Deeds['insertJob']['in'];
 export type DeedsOfStore = { [N in DeedName]: (input: Deeds[N]['in']) => Deeds[N]['out'] };
 
 export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
+	const schedules = schedulesOn(sql, record);
 	return {
-		insertJob: ({ job, attempt, idempotency, dedupe, only }) => {
+		insertJob: ({ job, attempt, idempotency, dedupe, only, occurrence }) => {
+			if (occurrence && !schedules.deal(occurrence)) return 'fired';
 			if (idempotency) {
 				const taken = sql.run(
 					'INSERT OR IGNORE INTO idempotency (scope, key, hash, job_id) VALUES (?,?,?,?)',
@@ -392,32 +395,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			);
 		},
 
-		putSchedule: (schedule) => {
-			sql.put('schedules', schedule as unknown as Row);
-			return true;
-		},
-
-		removeSchedule: ({ id }) => sql.run('DELETE FROM schedules WHERE id = ?', id),
-
-		fire: ({ scheduleId, origin, plannedAt, at, state, nextRunAt, event }) => {
-			const fresh = sql.run(
-				'INSERT OR IGNORE INTO occurrences (schedule_id, origin, planned_at, at, state) VALUES (?,?,?,?,?)',
-				scheduleId,
-				origin,
-				plannedAt,
-				at,
-				state,
-			);
-			sql.run(
-				`UPDATE schedules SET next_run_at = ?, last_run_at = CASE WHEN ? THEN ? ELSE last_run_at END WHERE id = ?`,
-				nextRunAt,
-				fresh && state === 'fired' ? 1 : 0,
-				plannedAt,
-				scheduleId,
-			);
-			if (fresh && event) record({ at, ...event, subject: scheduleId });
-			return fresh;
-		},
+		...schedules.deeds,
 
 		takeSubscription: ({ key, filter, subject, fromStart, createdBy }) => {
 			const row = sql.get(

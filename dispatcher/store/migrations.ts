@@ -5,7 +5,15 @@
  * The state rules are written into the schema too: a bug above this room ends in a refused
  * transaction, not in a lie on disk.
  */
-import { finalStates, jobStates, moves, priorities } from '../../protocol';
+import {
+	finalStates,
+	jobStates,
+	moves,
+	occurrenceStates,
+	origins,
+	priorities,
+	scheduleStates,
+} from '../../protocol';
 
 const list = (values: readonly string[]) => values.map((value) => `'${value}'`).join(',');
 const illegal = Object.entries(moves)
@@ -501,5 +509,59 @@ export const migrations: readonly string[] = [
 	ALTER TABLE robots ADD COLUMN clients TEXT NOT NULL DEFAULT '[]';
 	ALTER TABLE jobs ADD COLUMN client TEXT;
 	ALTER TABLE attempts ADD COLUMN client TEXT;
+	`,
+
+	// A schedule is one definition; an occurrence knows its job and how that ended.
+	`
+	ALTER TABLE schedules RENAME TO schedules_1;
+	ALTER TABLE occurrences RENAME TO occurrences_1;
+
+	CREATE TABLE schedules (
+		id TEXT PRIMARY KEY,
+		name TEXT NOT NULL,
+		definition TEXT NOT NULL,
+		state TEXT NOT NULL CHECK ${among('state', scheduleStates)},
+		reason TEXT,
+		anchor_at INTEGER NOT NULL,
+		resumed_at INTEGER NOT NULL,
+		next_run_at INTEGER,
+		last_run_at INTEGER,
+		created_by TEXT NOT NULL,
+		created_at INTEGER NOT NULL,
+		CHECK (state = 'active' OR next_run_at IS NULL)
+	) WITHOUT ROWID;
+	INSERT INTO schedules SELECT id, name, json_object('when', json_object('frequency', 'cron', 'cron', cron), 'timezone', timezone,
+		'catchUpMs', catch_up_ms), CASE WHEN enabled THEN 'active' ELSE 'paused' END, NULL, created_at, created_at,
+		CASE WHEN enabled THEN next_run_at END, last_run_at, created_by, created_at FROM schedules_1;
+	DROP TABLE schedules_1;
+
+	CREATE TABLE occurrences (
+		schedule_id TEXT NOT NULL,
+		origin TEXT NOT NULL CHECK ${among('origin', origins)},
+		planned_at INTEGER NOT NULL,
+		at INTEGER NOT NULL,
+		state TEXT NOT NULL CHECK ${among('state', occurrenceStates)},
+		reason TEXT,
+		job_id TEXT,
+		outcome TEXT,
+		ended_at INTEGER,
+		ran_ms INTEGER,
+		PRIMARY KEY (schedule_id, origin, planned_at)
+	) WITHOUT ROWID;
+	INSERT INTO occurrences SELECT schedule_id, origin, planned_at, at, CASE state WHEN 'fired' THEN 'ran' ELSE 'missed' END,
+		NULL, NULL, NULL, NULL, NULL FROM occurrences_1;
+	DROP TABLE occurrences_1;
+
+	CREATE INDEX occurrences_planned ON occurrences (schedule_id, planned_at);
+	CREATE INDEX occurrences_open ON occurrences (schedule_id) WHERE job_id IS NOT NULL AND outcome IS NULL;
+	CREATE INDEX occurrences_waiting ON occurrences (schedule_id, at, planned_at) WHERE state = 'waiting';
+	CREATE INDEX occurrences_ended ON occurrences (schedule_id, ended_at) WHERE outcome IS NOT NULL;
+
+	CREATE TABLE calendars (
+		name TEXT PRIMARY KEY,
+		entries TEXT NOT NULL,
+		created_by TEXT NOT NULL,
+		updated_at INTEGER NOT NULL
+	) WITHOUT ROWID;
 	`,
 ];

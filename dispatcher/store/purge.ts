@@ -14,6 +14,10 @@ const namedByWaits = `SELECT DISTINCT value AS id FROM waits, json_each(waits.jo
 const parentLives = `EXISTS (SELECT 1 FROM jobs p WHERE p.id = jobs.parent_id AND p.ended_at IS NULL)`;
 const mayGo = `ended_at < ? AND NOT ${parentLives}`;
 
+/** Not what still waits or runs; and a schedule of so many runs must be able to count them. */
+const maySlip = `state <> 'waiting' AND (job_id IS NULL OR outcome IS NOT NULL) AND NOT (state IN ('ran','made_up')
+ AND EXISTS (SELECT 1 FROM schedules s WHERE s.id = schedule_id AND json_extract(s.definition, '$.maxRuns') IS NOT NULL))`;
+
 /** Everything that goes with a job; its output is let go of by its own keeper, who misses the job. */
 const tablesOfJob = ['requests', 'attempts', 'health'] as const;
 
@@ -43,7 +47,7 @@ export function purgeOn(sql: Statements) {
 			),
 		occurrences: (before, limit, cursor) =>
 			sql.all(
-				`SELECT json_array(schedule_id, origin, planned_at) AS key, at < ? AS old FROM occurrences
+				`SELECT json_array(schedule_id, origin, planned_at) AS key, (at < ? AND ${maySlip}) AS old FROM occurrences
 				 WHERE (schedule_id, origin, planned_at) > (?, ?, ?)
 				 ORDER BY schedule_id, origin, planned_at LIMIT +?`,
 				before,
@@ -86,7 +90,7 @@ export function purgeOn(sql: Statements) {
 			),
 		occurrences: (key, before) =>
 			sql.run(
-				'DELETE FROM occurrences WHERE schedule_id = ? AND origin = ? AND planned_at = ? AND at < ?',
+				`DELETE FROM occurrences WHERE schedule_id = ? AND origin = ? AND planned_at = ? AND at < ? AND ${maySlip}`,
 				...(JSON.parse(key) as [string, string, number]),
 				before,
 			),

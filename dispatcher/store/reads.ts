@@ -6,7 +6,8 @@ import type { Outputs } from './output';
 import { countedFamily, openChildren } from './parents';
 import { purgeOn } from './purge';
 import { isEnded, isLive, scansOn } from './scans';
-import type { Statements } from './statements';
+import { scheduleReadsOn } from './schedules';
+import { camel, type Statements } from './statements';
 import { maxAskedLength } from './store';
 import { movesOf } from './timeline';
 import type {
@@ -21,7 +22,6 @@ import type {
 	StoredKey,
 	StoredDevice,
 	StoredRobot,
-	StoredSchedule,
 	StoredSubscription,
 	StoredToken,
 	StoredWait,
@@ -162,7 +162,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		tokens: () => sql.all<StoredToken>(selectAll('tokens')),
 		wait: ({ id }) => sql.all<StoredWait>(`${selectAll('waits')} WHERE id = ?`, id)[0],
 		liveWaits: () => sql.all<StoredWait>(`${selectAll('waits')} WHERE state IN ('open','due')`),
-		schedules: () => sql.all<StoredSchedule>(selectAll('schedules')),
+		...scheduleReadsOn(sql),
 		subscription: ({ key }) =>
 			sql.all<StoredSubscription>(`${selectAll('subscriptions')} WHERE key = ?`, key)[0],
 		events: ({ subject, after, limit }) =>
@@ -180,17 +180,6 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 	return reads;
 }
 
-/** Columns under the names the rest of the house uses. */
-const camel = (columns: string) =>
-	columns
-		.trim()
-		.split(/\s+/)
-		.map((name) => {
-			const alias = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
-			return alias === name ? name : `${name} AS ${alias}`;
-		})
-		.join(', ');
-
 const columns = {
 	robots:
 		'id name public_key token_id locked_labels labels capabilities slots info agent_version journal_id paused created_at last_seen_at removed_at machine clone clients',
@@ -200,8 +189,6 @@ const columns = {
 	tokens: 'id hash uses used labels created_at expires_at revoked_at',
 	waits:
 		'id job_ids until deadline_at resume_url execution_id node_id nonce state timed_out tries next_try_at last_error created_by created_at ended_at',
-	schedules:
-		'id name cron timezone enabled catch_up_ms next_run_at last_run_at created_by created_at',
 	subscriptions: 'key filter epoch cursor created_by',
 } as const;
 

@@ -60,3 +60,14 @@ export function asRead({ attempt, lane, rank, hold, dueAt }: AsRead): SQLInputVa
 export function snake(name: string): string {
 	return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
+
+/** Columns under the names the rest of the house uses. */
+export const camel = (columns: string) =>
+	columns
+		.trim()
+		.split(/\s+/)
+		.map((name) => {
+			const alias = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+			return alias === name ? name : `${name} AS ${alias}`;
+		})
+		.join(', ');

@@ -8,6 +8,7 @@
  */
 import type { Cause, FinalState, JobState, Priority } from '../../protocol';
 import type { Hole, HoleReason, Stream } from '../../protocol';
+import type { OccurrenceCounts, OccurrenceState, Origin, ScheduleState } from '../../protocol';
 import type { ParentEndings } from '../core/parents';
 import type { Ended } from '../core/record';
 
@@ -237,14 +238,68 @@ export interface StoredWait {
 export interface StoredSchedule {
 	id: string;
 	name: string;
-	cron: string;
-	timezone: string;
-	enabled: number;
-	catchUpMs: number;
+	/** A `Definition` of core/schedule. */
+	definition: string;
+	state: ScheduleState;
+	/** Who paused it, or why it ended. */
+	reason: string | null;
+	/** From where every n-th day, week or month is counted. */
+	anchorAt: number;
+	/** Failures before it do not count any more. */
+	resumedAt: number;
+	/** The next planned time; null when none will come. */
 	nextRunAt: number | null;
 	lastRunAt: number | null;
 	createdBy: string;
 	createdAt: number;
+}
+
+export interface StoredOccurrence {
+	scheduleId: string;
+	origin: Origin;
+	plannedAt: number;
+	/** When it was dealt with. */
+	at: number;
+	state: OccurrenceState;
+	reason: string | null;
+	jobId: string | null;
+	/** How its job ended; null while that is not known. */
+	outcome: FinalState | null;
+	endedAt: number | null;
+	/** How long its job ran. */
+	ranMs: number | null;
+}
+
+/**
+ * One planned time is dealt with, and where its schedule goes on. False, and no second row, when it was
+ * dealt with before; a row that waits may become anything else once.
+ */
+export interface NewOccurrence extends Pick<
+	StoredOccurrence,
+	'scheduleId' | 'origin' | 'plannedAt' | 'at' | 'state' | 'reason' | 'jobId'
+> {
+	/** It waits: this is what becomes of it. */
+	waited?: boolean;
+	/** The next planned time of its schedule; absent = that stays as it is. */
+	nextRunAt?: number | null;
+	/** With it the schedule has ended, and why. */
+	ended?: string;
+	/** Told to the schedule's consumers. */
+	event?: { type: string; data: string };
+}
+
+/** An occurrence whose job has no outcome on record yet, with that job. */
+export interface OpenOccurrence extends StoredOccurrence {
+	jobId: string;
+	job: Pick<StoredJob, 'state' | 'startedAt' | 'endedAt'> | null;
+}
+
+export interface StoredCalendar {
+	name: string;
+	/** `CalendarEntry[]` of core/blackout. */
+	entries: string;
+	createdBy: string;
+	updatedAt: number;
 }
 
 export interface StoredSubscription {
@@ -284,8 +339,10 @@ export interface Deeds {
 			dedupe?: { scope: string; hash: string; at: number; until: number };
 			/** Refused when the job it repeats is no dead letter any more, or was repeated before. */
 			only?: 'dead' | 'unretried';
+			/** Refused when this time of its schedule was dealt with before. */
+			occurrence?: NewOccurrence;
 		};
-		out: Earlier | { sameAs: string } | 'passed' | null;
+		out: Earlier | { sameAs: string } | 'passed' | 'fired' | null;
 	};
 	/**
 	 * queued → dispatched; the attempt before it moves to its own row. Answers what was asked for when
@@ -544,23 +601,27 @@ export interface Deeds {
 		out: boolean;
 	};
 	putSchedule: { in: StoredSchedule; out: boolean };
-	removeSchedule: { in: { id: string }; out: boolean };
+	/** What waits of it is skipped. */
+	removeSchedule: { in: { id: string; at: number }; out: boolean };
 	/**
-	 * Records one occurrence (unique on schedule, origin, planned time), its event, and the next time,
-	 * all at once: a schedule killed at any moment never fires one twice.
+	 * Deals with a planned time that submits no job (unique on schedule, origin, planned time), its event, and
+	 * the next time, all at once: a schedule killed at any moment never fires one twice.
 	 */
-	fire: {
-		in: {
-			scheduleId: string;
-			origin: string;
-			plannedAt: number;
-			at: number;
-			state: 'fired' | 'missed';
-			nextRunAt: number | null;
-			event?: { type: string; data: string };
+	fire: { in: NewOccurrence; out: boolean };
+	/** The job of an occurrence has ended. False when that was on record. */
+	occurrenceEnded: {
+		in: Pick<StoredOccurrence, 'scheduleId' | 'origin' | 'plannedAt'> & {
+			outcome: FinalState;
+			endedAt: number;
+			ranMs: number | null;
+			/** The schedule, if it is active, is paused with this reason. */
+			pause?: string;
+			event?: Omit<StoredEvent, 'cursor'>;
 		};
 		out: boolean;
 	};
+	putCalendar: { in: StoredCalendar; out: boolean };
+	removeCalendar: { in: { name: string }; out: boolean };
 	/** Creates a subscription at `cursor`, or takes it over with a new epoch. */
 	takeSubscription: {
 		in: { key: string; filter: string; subject: string; fromStart: boolean; createdBy: string };
@@ -728,6 +789,32 @@ export interface Reads {
 	wait: { in: { id: string }; out: StoredWait | undefined };
 	liveWaits: { in: null; out: StoredWait[] };
 	schedules: { in: null; out: StoredSchedule[] };
+	/** Newest planned times first; `before` = the last one of the page before. */
+	occurrences: {
+		in: {
+			scheduleId: string;
+			limit: number;
+			before?: Pick<StoredOccurrence, 'plannedAt' | 'origin'>;
+		};
+		out: StoredOccurrence[];
+	};
+	occurrence: {
+		in: Pick<StoredOccurrence, 'scheduleId' | 'origin' | 'plannedAt'>;
+		out: StoredOccurrence | undefined;
+	};
+	/** Of one schedule, or of all. */
+	openOccurrences: { in: { scheduleId: string | null }; out: OpenOccurrence[] };
+	/** In the order in which they run. */
+	waitingOccurrences: { in: { scheduleId: string | null }; out: StoredOccurrence[] };
+	/** Those with an outcome, the latest first. */
+	endedOccurrences: { in: { scheduleId: string; limit: number }; out: StoredOccurrence[] };
+	/** Planned times from `from` to before `to` that ran or will. */
+	ranBetween: { in: { scheduleId: string; from: number; to: number }; out: number[] };
+	/** Since `since`: a schedule of the same name before it does not count. */
+	occurrenceCounts: { in: { scheduleId: string; since: number }; out: OccurrenceCounts };
+	/** Planned runs that ran or wait. */
+	plannedRuns: { in: { scheduleId: string; since: number }; out: number };
+	calendars: { in: null; out: StoredCalendar[] };
 	subscription: { in: { key: string }; out: StoredSubscription | undefined };
 	events: { in: { subject: string; after: number; limit: number }; out: StoredEvent[] };
 	/** Looks at the next `limit` of a kind behind `cursor`: those that are old enough to be forgotten. */

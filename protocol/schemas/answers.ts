@@ -20,7 +20,6 @@ import type {
 	FleetEvent,
 	KeyRecord,
 	PingAnswer,
-	Schedule,
 	SubscriptionAnswer,
 	TokenCreated,
 	TokenRecord,
@@ -34,6 +33,16 @@ import { watch } from './watch';
 import { nullable, type Same } from './words';
 
 export { inputAnswer } from './input';
+export {
+	backfillAnswer,
+	calendar,
+	forecast,
+	occurrence,
+	preview,
+	schedule,
+	schedulesChanged,
+	upcomingRun,
+} from './schedules';
 export { purgeAnswer, releaseAnswer, serviceStatus } from './operations';
 
 const jobState = Type.Enum([
@@ -304,20 +313,6 @@ true satisfies Same<Static<typeof wait>, Wait>;
 
 export const waitCreated = Type.Object({ waitId: text, state: waitState });
 
-export const schedule = Type.Object({
-	scheduleId: text,
-	name: text,
-	cron: text,
-	timezone: text,
-	enabled: Type.Boolean(),
-	catchUpMs: whole,
-	nextRunAt: nullable(at),
-	lastRunAt: nullable(at),
-	upcoming: Type.Array(at),
-	createdAt: at,
-});
-true satisfies Same<Static<typeof schedule>, Schedule>;
-
 export const subscriptionAnswer = Type.Object({ epoch: whole, cursor: whole });
 true satisfies Same<Static<typeof subscriptionAnswer>, SubscriptionAnswer>;
 
@@ -331,7 +326,14 @@ export const fleetEvent = Type.Union([
 			plannedAt: at,
 			origin: Type.Enum(['planned', 'manual', 'backfill']),
 			late: Type.Boolean(),
+			jobId: Type.Optional(text),
 		}),
+	}),
+	Type.Object({
+		cursor: whole,
+		at,
+		type: Type.Enum(['schedule.paused', 'schedule.recovered']),
+		data: Type.Object({ scheduleId: text, failures: whole, jobId: nullable(text) }),
 	}),
 	Type.Object({
 		cursor: whole,

@@ -8,5 +8,15 @@ export { input } from './input';
 export * as robots from './messages';
 export { purgeRequest, releaseRequest } from './operations';
 export * from './queries';
+export {
+	backfillRequest,
+	calendarRequest,
+	forecastQuery,
+	previewRequest,
+	runRequest,
+	scheduleChange,
+	scheduleRequest,
+	upcomingQuery,
+} from './schedules';
 export * from './services';
 export * from './submit';

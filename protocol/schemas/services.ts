@@ -5,7 +5,6 @@ import type {
 	BroadcastRequest,
 	EnrolRequest,
 	KeyRequest,
-	ScheduleRequest,
 	ShutdownRequest,
 	SubscriptionRequest,
 	TokenRequest,
@@ -49,39 +48,13 @@ export const waitRequest = Type.Object(
 );
 true satisfies Same<Static<typeof waitRequest>, WaitRequest>;
 
-export const scheduleRequest = Type.Object(
-	{
-		name: Type.Optional(name('For people. Default: the id.')),
-		cron: Type.String({
-			description: '5 fields, or 6 with seconds first.',
-			minLength: 1,
-			maxLength: 256,
-			examples: ['0 6 * * 1-5'],
-		}),
-		timezone: Type.Optional(
-			Type.String({
-				description: 'IANA name. Default UTC.',
-				minLength: 1,
-				maxLength: 64,
-				examples: ['Europe/Berlin'],
-			}),
-		),
-		enabled: Type.Optional(Type.Boolean({ description: 'Default true.' })),
-		catchUpMs: Type.Optional(
-			duration('Oldest missed occurrence that is still made up. Default 3,600,000; 0 = none.'),
-		),
-	},
-	strict,
-);
-true satisfies Same<Static<typeof scheduleRequest>, ScheduleRequest>;
-
 export const subscriptionRequest = Type.Object(
 	{
 		filter: Type.Object(
 			{
 				scheduleId: Type.Optional(id('The schedule whose occurrences are wanted')),
 				event: Type.Optional(
-					Type.Enum(['job.late-result', 'job.prompt'], {
+					Type.Enum(['job.late-result', 'job.prompt', 'schedule.paused', 'schedule.recovered'], {
 						description: 'The kind of event wanted, whatever job it is about.',
 					}),
 				),

@@ -4,7 +4,7 @@
  * moment it is taken. Instants are true time, so a clock that jumps cannot hide anything.
  */
 import { policyOf, type Policy } from '../../dispatcher/core/retry';
-import type { Deed, DeedAnswer, Deeds } from '../../dispatcher/store/store';
+import type { Deed, DeedAnswer, Deeds, NewOccurrence } from '../../dispatcher/store/store';
 import { canMove, isFinal, type JobState, limits } from '../../protocol';
 import type { Violation } from '../support/history';
 
@@ -80,7 +80,9 @@ export class Ledger {
 	#take(deed: Deed, answer: DeedAnswer): void {
 		switch (deed.do) {
 			case 'insertJob':
-				if (answer === null) this.#insert(deed.with);
+				if (answer !== null) return;
+				this.#insert(deed.with);
+				if (deed.with.occurrence) this.#fire(deed.with.occurrence);
 				return;
 			case 'assign':
 				if (answer !== null) this.#assign(deed.with.jobId, deed.with.attempt);
@@ -264,8 +266,9 @@ export class Ledger {
 		job.cancelledAt = this.#hooks.now();
 	}
 
-	#fire({ scheduleId, origin, plannedAt, state }: Deeds['fire']['in']): void {
-		const key = `${scheduleId}/${origin}/${plannedAt}`;
+	#fire({ scheduleId, origin, plannedAt, state, waited }: NewOccurrence): void {
+		// Of those that waited it is known by now: once more, and that is the last time.
+		const key = `${scheduleId}/${origin}/${plannedAt}/${waited ?? false}`;
 		if (this.#fired.has(key)) this.#breaks('I14', scheduleId, `${plannedAt} fired twice`);
 		this.#fired.add(key);
 		this.#hooks.note({ store: 'fire', scheduleId, plannedAt, state });

@@ -88,6 +88,32 @@ test('a store of a newer version is refused with both versions named', async () 
 	rmSync(folder, { recursive: true });
 });
 
+test('cron schedules of before go on with their next time, and what has fired stays on record', () => {
+	const db = new DatabaseSync(':memory:');
+	const before = migrations.findIndex((step) => step.includes('schedules_1'));
+	for (const step of migrations.slice(0, before)) db.exec(step);
+	db.exec(`PRAGMA user_version = ${before};
+		INSERT INTO schedules VALUES ('s', 'nightly', '0 6 * * *', 'Europe/Berlin', 1, 0, 500, 400, 'key:me', 100);
+		INSERT INTO schedules VALUES ('p', 'p', '* * * * *', 'UTC', 0, 3600000, NULL, NULL, 'key:me', 100);
+		INSERT INTO occurrences VALUES ('s', 'planned', 400, 401, 'fired'), ('s', 'planned', 300, 301, 'missed')`);
+	const store = new SqliteStore({ file: ':memory:', db });
+	expect(store.read('schedules', null)).toMatchObject([
+		{ id: 'p', state: 'paused', nextRunAt: null },
+		{ id: 's', name: 'nightly', state: 'active', nextRunAt: 500, lastRunAt: 400, anchorAt: 100 },
+	]);
+	const [, { definition }] = store.read('schedules', null) as [object, { definition: string }];
+	expect(JSON.parse(definition)).toEqual({
+		when: { frequency: 'cron', cron: '0 6 * * *' },
+		timezone: 'Europe/Berlin',
+		catchUpMs: 0,
+	});
+	expect(store.read('occurrences', { scheduleId: 's', limit: 9 })).toMatchObject([
+		{ plannedAt: 400, state: 'ran', jobId: null },
+		{ plannedAt: 300, state: 'missed' },
+	]);
+	store.close();
+});
+
 test('SQLite versions that can lose pages are told from those that cannot', () => {
 	const verdicts = ['3.50.4', '3.51.2', '3.51.3', '3.52.0', '3.53.0', '3.53.4', '3.60.0'].map(
 		sqliteIsSafe,

@@ -7,6 +7,7 @@ import type {
 	JobQuery,
 	NewAttempt,
 	NewJob,
+	NewOccurrence,
 	Scan,
 	Store,
 } from '../../dispatcher/store/store';
@@ -49,6 +50,16 @@ const attempt = (number = 1, epoch = 10 + number): NewAttempt => ({
 	token: `token-${epoch}`,
 	robotId: 'robot',
 	at,
+});
+const occurrence = (more: Partial<NewOccurrence> = {}): NewOccurrence => ({
+	scheduleId: 's',
+	origin: 'planned',
+	plannedAt: at,
+	at,
+	state: 'ran',
+	reason: null,
+	jobId: null,
+	...more,
 });
 const settle = (
 	jobId: string,
@@ -935,10 +946,11 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					with: {
 						id: 's',
 						name: 's',
-						cron: '* * * * *',
-						timezone: 'UTC',
-						enabled: 1,
-						catchUpMs: 0,
+						definition: '{}',
+						state: 'active',
+						reason: null,
+						anchorAt: at,
+						resumedAt: at,
 						nextRunAt: at,
 						lastRunAt: null,
 						createdBy: '',
@@ -948,21 +960,96 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			]);
 			const fire = {
 				do: 'fire' as const,
-				with: {
-					scheduleId: 's',
-					origin: 'planned',
-					plannedAt: at,
-					at,
-					state: 'fired' as const,
-					nextRunAt: at + 60_000,
-					event: { type: 'schedule.due', data: '{}' },
-				},
+				with: occurrence({ event: { type: 'schedule.due', data: '{}' }, nextRunAt: at + 60_000 }),
 			};
 			expect(await store.commit([fire, fire])).toEqual([true, false]);
 			expect(await store.read('events', { subject: 's', after: 0, limit: 10 })).toHaveLength(1);
 			expect((await store.read('schedules', null))[0]).toMatchObject({
 				nextRunAt: at + 60_000,
 				lastRunAt: at,
+			});
+		});
+
+		test('the job of an occurrence is inserted with it or not at all', async () => {
+			const insertFor = (id: string) => ({
+				do: 'insertJob' as const,
+				with: { job: job(id), occurrence: occurrence({ jobId: id }) },
+			});
+			expect(await store.commit([insertFor('a'), insertFor('b')])).toEqual([null, 'fired']);
+			expect(await store.read('job', { id: 'b' })).toBeUndefined();
+			expect(await store.read('openOccurrences', { scheduleId: 's' })).toMatchObject([
+				{ jobId: 'a', job: { state: 'queued', endedAt: null } },
+			]);
+		});
+
+		test('an occurrence that waits becomes something else once', async () => {
+			const turn = (more: Partial<NewOccurrence>) => ({
+				do: 'fire' as const,
+				with: occurrence(more),
+			});
+			const answers = await store.commit([
+				turn({ state: 'waiting' }),
+				turn({ state: 'skipped', waited: true }),
+				turn({ state: 'ran', waited: true }),
+			]);
+			expect(answers).toEqual([true, true, false]);
+			expect(await store.read('occurrences', { scheduleId: 's', limit: 9 })).toMatchObject([
+				{ state: 'skipped' },
+			]);
+			expect(await store.read('waitingOccurrences', { scheduleId: null })).toEqual([]);
+		});
+
+		test('how an occurrence ended is on record once, and may pause its schedule with its event', async () => {
+			await store.commit([
+				{
+					do: 'putSchedule',
+					with: {
+						id: 's',
+						name: 's',
+						definition: '{}',
+						state: 'active',
+						reason: null,
+						anchorAt: at,
+						resumedAt: at,
+						nextRunAt: at,
+						lastRunAt: null,
+						createdBy: '',
+						createdAt: at,
+					},
+				},
+				{
+					do: 'insertJob',
+					with: { job: job('a'), occurrence: occurrence({ jobId: 'a' }) },
+				},
+			]);
+			const end = {
+				do: 'occurrenceEnded' as const,
+				with: {
+					scheduleId: 's',
+					origin: 'planned' as const,
+					plannedAt: at,
+					outcome: 'failed' as const,
+					endedAt: at + 5,
+					ranMs: 5,
+					pause: 'it failed',
+					event: { at, type: 'schedule.paused', subject: 'schedule.paused', data: '{}' },
+				},
+			};
+			expect(await store.commit([end, end])).toEqual([true, false]);
+			expect(await store.read('schedules', null)).toMatchObject([
+				{ state: 'paused', reason: 'it failed', nextRunAt: null },
+			]);
+			const events = { subject: 'schedule.paused', after: 0, limit: 9 };
+			expect(await store.read('events', events)).toHaveLength(1);
+			expect(await store.read('openOccurrences', { scheduleId: null })).toEqual([]);
+			expect(await store.read('occurrenceCounts', { scheduleId: 's', since: 0 })).toEqual({
+				runs: 1,
+				succeeded: 0,
+				failed: 1,
+				running: 0,
+				waiting: 0,
+				skipped: 0,
+				missed: 0,
 			});
 		});
 

@@ -20,7 +20,6 @@ import {
 	retryDefaults,
 	type Policy,
 } from '../../../dispatcher/core/retry';
-import { checkCron, lastRun, nextRuns } from '../../../dispatcher/core/schedule';
 
 const policy = (more: Partial<Policy> = {}): Policy => ({
 	timeouts: { startMs: 30_000, runMs: 3_600_000 },
@@ -209,27 +208,6 @@ test('three losses are enough', () => {
 		'pending',
 		'failed',
 	]);
-});
-
-test("the seed's two cron examples mean nine o'clock on weekdays", () => {
-	for (const cron of ['0 9 * * 1-5', '0 0 9 * * 1-5']) {
-		const runs = nextRuns(cron, 'Europe/Berlin', Date.UTC(2026, 5, 5, 12), 3);
-		expect(runs.map((at) => new Date(at).toUTCString().slice(0, 22))).toEqual([
-			'Mon, 08 Jun 2026 07:00',
-			'Tue, 09 Jun 2026 07:00',
-			'Wed, 10 Jun 2026 07:00',
-		]);
-	}
-});
-
-test('the last missed run is found, and none when none was due', () => {
-	const noon = Date.UTC(2026, 0, 1, 12);
-	expect(lastRun('*/10 * * * *', 'UTC', noon, noon + 25 * 60_000)).toBe(noon + 20 * 60_000);
-	expect(lastRun('*/10 * * * *', 'UTC', noon, noon + 5 * 60_000)).toBeUndefined();
-});
-
-test('an expression that can never come due is refused', () => {
-	expect(() => checkCron('0 0 30 2 *', 'UTC')).toThrow(/cron/);
 });
 
 test('a result written as text is read back whole, and an ordinary one is short', () => {

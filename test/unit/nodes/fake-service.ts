@@ -220,7 +220,7 @@ export class FakeService {
 	onGrace: ((signal?: AbortSignal) => Promise<void> | void) | undefined;
 
 	#putSchedule(scheduleId: string, request: ScheduleRequest): Schedule {
-		if (request.cron.split(' ').length < 5) {
+		if (request.cron!.split(' ').length < 5) {
 			throw new Problem('bad-cron', { reason: `"${request.cron}" has too few fields` });
 		}
 		this.schedules.set(scheduleId, request);

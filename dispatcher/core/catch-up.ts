@@ -1,0 +1,49 @@
+/**
+ * Which of the planned times that are due are run, and which were missed. What is up to a minute late is
+ * in time. Of those that came due together, `last` and `none` run the newest only, `all` the newest so many;
+ * nothing older than it may be is run.
+ */
+import type { Definition } from './schedule';
+
+/** So late is still in time. */
+export const graceMs = 60_000;
+
+export interface Due {
+	/** The planned time. */
+	at: number;
+	/** With its jitter. */
+	dueAt: number;
+}
+
+export interface Dealt<D> {
+	run: D[];
+	missed: D[];
+}
+
+/** `due`: what has come due by `now`, oldest first. Every one of them is in exactly one of the answer's lists. */
+export function dealWith<D extends Due>(
+	due: readonly D[],
+	now: number,
+	{ missed, catchUpMs, catchUpMax }: Pick<Definition, 'missed' | 'catchUpMs' | 'catchUpMax'>,
+): Dealt<D> {
+	const oldest = missed === 'none' ? graceMs : Math.max(graceMs, catchUpMs);
+	const most = missed === 'all' ? Math.max(1, catchUpMax) : 1;
+	const young = due.filter(({ dueAt }) => now - dueAt <= oldest);
+	const run = young.slice(-most);
+	const chosen = new Set(run);
+	return { run, missed: due.filter((one) => !chosen.has(one)) };
+}
+
+/** The same for the same run, however often it is asked: 0 ≤ jitter ≤ `jitterMs`. */
+export function jitterOf(scheduleId: string, plannedAt: number, jitterMs: number): number {
+	if (jitterMs === 0) return 0;
+	// FNV-1a, and a last stir: neighbours in time must not be neighbours in jitter.
+	let hash = 0x811c9dc5;
+	for (const character of `${scheduleId} ${plannedAt}`) {
+		hash = Math.imul(hash ^ character.codePointAt(0)!, 0x01000193);
+	}
+	hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
+	hash = Math.imul(hash ^ (hash >>> 12), 0x297a2d39);
+	hash = (hash ^ (hash >>> 15)) >>> 0;
+	return Math.floor((hash / 2 ** 32) * (jitterMs + 1));
+}

@@ -1,0 +1,76 @@
+/**
+ * Where planned runs will not fit. Of runs that may only go to the robots of one set, no more can run at a
+ * time than those robots have slots; runs for a part of the set count with it.
+ */
+
+/** One planned run. */
+export interface ForecastRun {
+	at: number;
+	runMs: number;
+	scheduleId: string;
+	/** Robots that match, by id. */
+	robots: readonly string[];
+	/** So many at once. */
+	slots: number;
+	/** In words. */
+	target: string;
+}
+
+export interface ForecastClash {
+	from: number;
+	to: number;
+	target: string;
+	needs: number;
+	has: number;
+	scheduleIds: string[];
+}
+
+export function clashesOf(
+	runs: readonly ForecastRun[],
+	slotsOf: (robotId: string) => number,
+	max: number,
+): ForecastClash[] {
+	const sets = new Map<string, { robots: ReadonlySet<string>; target: string }>();
+	for (const { robots, target } of runs) {
+		const key = [...robots].sort().join(' ');
+		if (!sets.has(key)) sets.set(key, { robots: new Set(robots), target });
+	}
+	const clashes = [...sets.values()].flatMap(({ robots, target }) => {
+		const has = [...robots].reduce((sum, id) => sum + slotsOf(id), 0);
+		const inside = runs.filter((run) => run.robots.every((id) => robots.has(id)));
+		return tooMany(inside, has).map((clash) => ({ ...clash, target, has }));
+	});
+	return clashes.sort((a, b) => a.from - b.from).slice(0, max);
+}
+
+/** Stretches in which more slots are wanted than there are, each with its worst moment. */
+function tooMany(
+	runs: readonly ForecastRun[],
+	has: number,
+): Omit<ForecastClash, 'target' | 'has'>[] {
+	// What ends makes room for what begins at that moment.
+	const steps = runs
+		.flatMap((run) => [
+			{ at: run.at, by: run.slots, run },
+			{ at: run.at + run.runMs, by: -run.slots, run },
+		])
+		.sort((a, b) => a.at - b.at || a.by - b.by);
+	const found: Omit<ForecastClash, 'target' | 'has'>[] = [];
+	const live = new Set<ForecastRun>();
+	let needs = 0;
+	let open: { from: number; needs: number; ids: Set<string> } | undefined;
+	for (const { at, by, run } of steps) {
+		needs += by;
+		if (by > 0) live.add(run);
+		else live.delete(run);
+		if (needs > has) {
+			open ??= { from: at, needs, ids: new Set() };
+			open.needs = Math.max(open.needs, needs);
+			for (const { scheduleId } of live) open.ids.add(scheduleId);
+		} else if (open) {
+			found.push({ from: open.from, to: at, needs: open.needs, scheduleIds: [...open.ids].sort() });
+			open = undefined;
+		}
+	}
+	return found;
+}

@@ -1,0 +1,106 @@
+/** Calendars that say when nothing runs; schedules name them. */
+import { type Calendar, type CalendarRequest, Problem } from '../../protocol';
+import { blackoutAt, type CalendarEntry, nextSpans } from '../core/blackout';
+import { entriesOfIcal } from '../core/ical';
+import type { StoredCalendar } from '../store/store';
+import type { Context } from './context';
+import type { Caller } from './index';
+import type { ScheduleBook } from './schedule-book';
+
+const shownSpans = 5;
+
+export class Calendars {
+	readonly #context: Context;
+	readonly #book: ScheduleBook;
+	readonly #calendars = new Map<string, { stored: StoredCalendar; entries: CalendarEntry[] }>();
+
+	constructor(context: Context, book: ScheduleBook) {
+		this.#context = context;
+		this.#book = book;
+	}
+
+	async load(): Promise<void> {
+		for (const stored of await this.#context.store.read('calendars', null)) this.#remember(stored);
+	}
+
+	all(): Calendar[] {
+		return [...this.#calendars.keys()].map((name) => this.one(name));
+	}
+
+	one(name: string): Calendar {
+		const { stored, entries } = this.#find(name);
+		return {
+			name,
+			entries: entries.length,
+			usedBy: this.#usedBy(name),
+			next: nextSpans(entries, 'UTC', this.#context.clock.now(), shownSpans),
+			updatedAt: stored.updatedAt,
+		};
+	}
+
+	async put(name: string, { ical, spans }: CalendarRequest, by: Caller): Promise<Calendar> {
+		if ((ical === undefined) === (spans === undefined)) {
+			throw new Problem('bad-field', { path: 'ical', reason: 'give either ical or spans' });
+		}
+		const backwards = spans?.findIndex(({ from, to }) => to <= from) ?? -1;
+		if (backwards >= 0) {
+			throw new Problem('bad-field', {
+				path: `spans[${backwards}].to`,
+				reason: 'must be later than from',
+			});
+		}
+		const entries =
+			ical === undefined
+				? spans!.map(({ from, to, text = null }) => ({ from, to, zone: 'UTC', text }))
+				: entriesOfIcal(ical);
+		const stored = {
+			name,
+			entries: JSON.stringify(entries),
+			createdBy: `key:${by.name}`,
+			updatedAt: this.#context.clock.now(),
+		};
+		await this.#context.turns.deed('putCalendar', stored);
+		this.#remember(stored);
+		return this.one(name);
+	}
+
+	async remove(name: string): Promise<void> {
+		this.#find(name);
+		const [id] = this.#usedBy(name);
+		if (id !== undefined) throw new Problem('calendar-used', { id, name });
+		await this.#context.turns.deed('removeCalendar', { name });
+		this.#calendars.delete(name);
+	}
+
+	/** Throws `no-such-calendar` unless all of them are there. */
+	check(names: readonly string[]): void {
+		for (const name of names) this.#find(name);
+	}
+
+	/** The one of these calendars that forbids this instant, with its reason. */
+	forbids(names: readonly string[], zone: string, at: number): string | null {
+		for (const name of names) {
+			const entry = blackoutAt(this.#calendars.get(name)?.entries ?? [], zone, at);
+			if (entry) return entry.text === null ? name : `${name}: ${entry.text}`;
+		}
+		return null;
+	}
+
+	#usedBy(name: string): string[] {
+		return this.#book
+			.all()
+			.filter(({ definition }) => definition.blackouts.includes(name))
+			.map(({ stored }) => stored.id);
+	}
+
+	#remember(stored: StoredCalendar): void {
+		const entries = JSON.parse(stored.entries) as CalendarEntry[];
+		this.#calendars.set(stored.name, { stored, entries });
+	}
+
+	#find(name: string) {
+		const found = this.#calendars.get(name);
+		if (!found) throw new Problem('no-such-calendar', { name });
+		return found;
+	}
+}

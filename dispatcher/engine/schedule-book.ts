@@ -1,0 +1,89 @@
+/**
+ * The schedules as the store has them, each with its rule ready to be asked. All that is done to one
+ * schedule is done in its line, one thing after the other: whether a run overlaps another is decided
+ * while nobody else decides.
+ */
+import { Problem } from '../../protocol';
+import { jitterOf } from '../core/catch-up';
+import { Recurrence } from '../core/recurrence';
+import { type Definition, definitionOf, timingOf } from '../core/schedule';
+import type { StoredSchedule } from '../store/store';
+import type { Context } from './context';
+
+export interface Entry {
+	readonly stored: StoredSchedule;
+	readonly definition: Definition;
+	readonly recurrence: Recurrence;
+}
+
+export class ScheduleBook {
+	readonly #context: Context;
+	readonly #entries = new Map<string, Entry>();
+	readonly #lines = new Map<string, Promise<unknown>>();
+
+	constructor(context: Context) {
+		this.#context = context;
+	}
+
+	async load(): Promise<void> {
+		for (const stored of await this.#context.store.read('schedules', null)) this.remember(stored);
+	}
+
+	all(): Entry[] {
+		return [...this.#entries.values()];
+	}
+
+	peek(id: string): Entry | undefined {
+		return this.#entries.get(id);
+	}
+
+	/** Throws `no-such-schedule`. */
+	find(id: string): Entry {
+		const entry = this.#entries.get(id);
+		if (!entry) throw new Problem('no-such-schedule', { id });
+		return entry;
+	}
+
+	async put(stored: StoredSchedule): Promise<Entry> {
+		await this.#context.turns.deed('putSchedule', stored);
+		return this.remember(stored);
+	}
+
+	/** A commit has carried it. */
+	remember(stored: StoredSchedule): Entry {
+		const known = this.#entries.get(stored.id);
+		const same =
+			known?.stored.definition === stored.definition && known.stored.anchorAt === stored.anchorAt;
+		const definition = same ? known.definition : definitionOf(stored.definition);
+		const recurrence = same
+			? known.recurrence
+			: new Recurrence(timingOf(definition, stored.anchorAt));
+		const entry = { stored, definition, recurrence };
+		this.#entries.set(stored.id, entry);
+		this.#context.dueAt(this.dueAt(entry));
+		return entry;
+	}
+
+	forget(id: string): void {
+		this.#entries.delete(id);
+	}
+
+	/** When the next planned time runs, its jitter included; null when none will. */
+	dueAt({ stored: { id, state, nextRunAt }, definition }: Entry): number | null {
+		if (state !== 'active' || nextRunAt === null) return null;
+		return nextRunAt + jitterOf(id, nextRunAt, definition.jitterMs);
+	}
+
+	/** Does this when all that was asked for before, for this schedule, is done. */
+	inLine<T>(id: string, work: () => Promise<T>): Promise<T> {
+		const before = this.#lines.get(id) ?? Promise.resolve();
+		const done = before.then(work, work);
+		const settled = done
+			.catch(() => undefined)
+			.then(() => {
+				if (this.#lines.get(id) === settled) this.#lines.delete(id);
+			});
+		this.#lines.set(id, settled);
+		return done;
+	}
+}

@@ -1,0 +1,147 @@
+/** A schedule, from the command line to the exit code of a real program, with no n8n anywhere. */
+import type { Occurrence, Schedule } from '../../../protocol';
+import { runProgram } from '../../../dispatcher/cli/program';
+import { systemClock } from '../../../dispatcher/engine/clock';
+import { WholeHouse } from '../../support/whole-house';
+
+jest.setTimeout(60_000);
+
+let house: WholeHouse;
+
+beforeAll(async () => {
+	house = await WholeHouse.open();
+	await house.robot('kiosk-1');
+});
+afterAll(() => house[Symbol.asyncDispose]());
+
+/** What a user types, and what is printed. */
+async function cli(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+	const said = { out: '', err: '' };
+	const { url, key } = house.address;
+	const code = await runProgram(args, {
+		version: '0.0.0',
+		env: { ROBOT_FLEET_URL: url, ROBOT_FLEET_KEY: key },
+		out: (text) => void (said.out += String(text)),
+		err: (text) => void (said.err += String(text)),
+		now: () => Date.now(),
+		sleep: (ms) => systemClock.sleep(ms),
+		nodeIsTooOld: () => false,
+		sqliteIsSafe: () => true,
+		upkeep: {} as never,
+		serve: async () => 0,
+	});
+	return { code, ...said };
+}
+const json = async <T>(...args: string[]) => JSON.parse((await cli(...args, '--json')).out) as T;
+
+async function until<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
+	for (const end = performance.now() + 20_000; performance.now() < end;) {
+		const found = await look();
+		if (found !== undefined) return found;
+		await systemClock.sleep(50);
+	}
+	throw new Error(`waited 20 s for ${what}`);
+}
+
+test('a schedule runs a real program on a real robot, and tells how each run ended', async () => {
+	const added = await cli(
+		'schedules',
+		'add',
+		'tick',
+		...[
+			'--every',
+			'1s',
+			'--robot',
+			'kiosk-1',
+			'--max-runs',
+			'2',
+			'--var',
+			'site=berlin',
+			'--shell',
+		],
+		...['--', 'echo "at $ROBOT_FLEET_VAR_SITE"'],
+	);
+	expect(added).toMatchObject({ code: 0, err: '' });
+	expect(added.out).toMatch(/state +active/);
+	const ended = await until('the end of the schedule', async () => {
+		const one = await json<Schedule>('schedules', 'show', 'tick');
+		return one.counts.succeeded === 2 ? one : undefined;
+	});
+	expect(ended).toMatchObject({ state: 'ended', reason: 'it has run 2 times' });
+	const { items } = await json<{ items: Occurrence[] }>('schedules', 'occurrences', 'tick');
+	expect(items.map(({ state, outcome }) => [state, outcome])).toEqual([
+		['ran', 'completed'],
+		['ran', 'completed'],
+	]);
+	const { bytes } = await house.output(items[0]!.jobId!);
+	expect(bytes.toString()).toBe('at berlin\n');
+	expect((await cli('schedules', 'occurrences', 'tick')).out).toContain('completed');
+});
+
+test('run now, upcoming, forecast, backfill and preview answer a person at the keyboard', async () => {
+	const nightly = ['--daily', '02:30', '--zone', 'Europe/Berlin', '--', 'true'];
+	const preview = await cli('schedules', 'add', 'nightly', '--preview', ...nightly);
+	expect(preview.out).toContain('T02:30:00+01:00');
+	expect(preview.out).toContain('the clock is set forward from 02:00:00 to 03:00:00');
+	await cli('schedules', 'add', 'nightly', ...nightly);
+	expect(await cli('schedules', 'add', 'nightly', ...nightly)).toMatchObject({ code: 2 });
+	expect((await cli('schedules', 'update', 'nightly', '--daily', '3:30')).out).toContain('03:30');
+	const ran = await cli('schedules', 'run', 'nightly');
+	const job = await house.client.job(ran.out.trim(), 20_000);
+	expect(job).toMatchObject({ state: 'completed', createdBy: 'schedule:nightly' });
+	expect((await cli('schedules', 'upcoming')).out).toContain('T03:30:00');
+	expect((await cli('schedules', 'forecast')).out).toContain('everything fits');
+	const past = await cli('schedules', 'backfill', 'nightly', '--from', '3d');
+	expect(past.out).toContain('3 runs; run them with --yes');
+	const filled = await cli('schedules', 'backfill', 'nightly', '--from', '3d', '--yes');
+	expect(filled.out).toBe('3 runs started\n');
+	await until('the backfill', async () => {
+		const { items } = await house.client.occurrences('nightly');
+		const done = items.filter((one) => one.origin === 'backfill' && one.outcome === 'completed');
+		return done.length === 3 ? done : undefined;
+	});
+	expect((await cli('schedules', 'pause', '--all')).out).toBe('1 schedule paused\n');
+	expect((await cli('schedules', 'resume', '--all')).out).toBe('1 schedule resumed\n');
+	expect((await cli('schedules', 'list')).out).toContain('nightly');
+	expect((await cli('schedules', 'remove', 'nightly')).out).toBe('nightly is removed\n');
+});
+
+test("the record has the seed's names for those who ask", async () => {
+	const job = {
+		kind: 'command',
+		spec: { command: 'true' },
+		target: { robot: 'kiosk-1' },
+		variables: { siteName: 'a' },
+	};
+	const timezone = 'Europe/Berlin';
+	await house.client.putSchedule('seed', { cron: '0 9 * * 1-5', timezone, job });
+	const answer = await fetch(`${house.address.url}/api/v1/schedules/seed?names=seed`, {
+		headers: { authorization: `Bearer ${house.address.key}` },
+	});
+	expect(await answer.json()).toMatchObject({
+		schedule_id: 'seed',
+		frequency: 'cron',
+		cron_expression: '0 9 * * 1-5',
+		timezone,
+		enabled: true,
+		next_run: expect.stringMatching(/T0[78]:00:00/),
+		last_run: null,
+		variables: { siteName: 'a' },
+		robot_id: 'kiosk-1',
+	});
+	await house.client.removeSchedule('seed');
+});
+
+test('mistakes are told in one sentence each', async () => {
+	const add = (...args: string[]) => cli('schedules', 'add', 'x', ...args);
+	expect((await add('--', 'true')).err).toContain('Say when');
+	expect((await add('--daily', '02:30')).err).toContain('Say what');
+	expect((await add('--daily', '02:30', '--every', '1s', '--', 'true')).err).toContain('only one');
+	expect((await add('--daily', '25:00', '--', 'true')).err).toContain('when.times: "25:00"');
+	expect((await add('--cron', '* * *', '--', 'true')).err).toContain('[bad-cron]');
+	const body = { cron: '* * * * *', job: { kind: 'command', spec: { comand: 'true' } } };
+	await expect(house.client.putSchedule('x', body)).rejects.toMatchObject({
+		code: 'unknown-field',
+		message: expect.stringContaining('job.spec.comand'),
+	});
+});
