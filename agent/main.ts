@@ -180,6 +180,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	});
 	const { Watching } = await import('./watcher/watching');
 	const { ConditionFile } = await import('./condition');
+	const { Rest } = await import('./rest');
 
 	const executors = new Map<string, import('./executors/executor').Executor>();
 	executors.set(
@@ -205,12 +206,16 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		slots: config.slots,
 		clients: config.clients,
 		boot: currentBoot(),
-		onChange: () => condition.touch(),
+		onChange: () => {
+			condition.touch();
+			if (runner.status.active_jobs.length > 0) rest.stir();
+		},
 		onShutdown: (atOnce) => {
 			stop('the service asked for it');
 			if (atOnce) runner.hurry();
 		},
 	});
+	const rest = new Rest(clock, () => runner.status.active_jobs.length === 0);
 	const condition = new ConditionFile(
 		config.data,
 		clock,
@@ -261,6 +266,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 			everLive = true;
 			if (!listen) identity.trusts(vouched);
 			condition.connected(name, robotId, transport);
+			rest.stir();
 			log.info(
 				{ name, robotId, ...(!listen && { server: config.server }), transport },
 				'connected',
