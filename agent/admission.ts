@@ -3,7 +3,8 @@
  * that asking again cannot help: the robot does not know the kind, or the job makes no sense.
  */
 import { Check } from 'typebox/schema';
-import { kinds } from '../kinds';
+import { kinds, wishesOf } from '../kinds';
+import { needsWorkspace } from '../kinds/files';
 import type { JobAssignment, JobRejected, Variables } from '../protocol';
 import { capBeyond } from './caps';
 import type { Executor } from './executors/executor';
@@ -16,6 +17,8 @@ export interface House {
 	stopping: boolean;
 	paused: boolean;
 	freeSlots: number;
+	/** Files can be placed and collected here. */
+	files: boolean;
 	/** Why it can have no client now. */
 	noClient?: string | undefined;
 }
@@ -32,6 +35,9 @@ export function refusalOf(assignment: JobAssignment, house: House): Refusal | un
 	}
 	const problem = kind.check(assignment.spec, assignment.variables as Variables);
 	if (problem !== undefined) return never('invalid', problem.message);
+	if (!house.files && needsWorkspace(wishesOf(assignment.kind, assignment.spec))) {
+		return never('unsupported-kind', 'This agent can neither place files nor collect them.');
+	}
 	const cap = capBeyond(assignment.caps);
 	if (cap !== undefined) {
 		return never('policy', `This robot cannot hold a job to a cap on ${cap}.`);

@@ -4,6 +4,10 @@
  *   starting ── journalled ──> running ── exit journalled ──> ended ── result and output taken ──> (forgotten)
  *       └── revoked: journalled never to start ──> (dropped)
  *
+ * With files it is running from when they are fetched until they are sent, and each of these is journalled too:
+ *
+ *   fetching ── all placed ──> placed (the program is called) ── found and described ──> sending ──> ended
+ *
  * Nothing is told before it is on disk, and everything is told again on every new line until it is
  * taken. Knows which limits a job has; knows no slots and no other attempt.
  */
@@ -20,12 +24,16 @@ import {
 	type Verdict,
 } from '../protocol';
 import { type Stream, streams } from '../protocol/frames';
+import { wishesOf } from '../kinds';
+import { needsWorkspace } from '../kinds/files';
+import { AttemptFiles } from './attempt-files';
 import type { Ballast } from './ballast';
 import type { ClientProfile } from './clients';
 import type { Clock } from './clock';
+import type { Found } from './drivers/collect';
 import type { Executor, Outcome, RunContext, Stop } from './executors/executor';
 import { Interaction } from './interaction';
-import type { ExitRecord, Journal, Trace } from './journal';
+import type { ExitRecord, FilesRecord, Journal, Trace } from './journal';
 import type { Line } from './link';
 import type { Log } from './log';
 import { Onlooker } from './onlooker';
@@ -35,6 +43,7 @@ import { Tail } from './tail';
 import type { Excess } from './watcher/usage';
 import type { Watched, Watching } from './watcher/watching';
 import type { Window } from './window';
+import type { Workspaces } from './workspaces';
 
 /** When the disk refuses the exit record: it is kept in memory and tried again. */
 const journalRetryMs = 5_000;
@@ -42,6 +51,8 @@ const journalRetryMs = 5_000;
 export interface AttemptTools {
 	journal: Journal;
 	spool: Spool;
+	/** Absent = jobs have no files here. */
+	workspaces?: Workspaces;
 	/** Room for the exit record when the disk is full. */
 	ballast: Ballast;
 	window: Window;
@@ -59,6 +70,8 @@ export class Attempt {
 	readonly assignment: JobAssignment;
 	/** What people and the program say to each other. */
 	readonly interaction: Interaction;
+	/** Absent when it brings none along and takes none home. */
+	readonly files: AttemptFiles | undefined;
 	readonly #trace: Trace;
 	readonly #startedAt: number;
 	readonly #journal: Journal;
@@ -79,6 +92,10 @@ export class Attempt {
 	};
 	readonly #stop = new AbortController();
 	readonly #hurry = new AbortController();
+	/** Ends the sending of files. */
+	readonly #unwanted = new AbortController();
+	/** As an earlier life of this agent left them. */
+	readonly #filesBefore: FilesRecord | null;
 	#phase: Phase = 'starting';
 	#exit: ExitRecord | null = null;
 	#line: Line | undefined;
@@ -97,6 +114,7 @@ export class Attempt {
 		startedAt: number,
 		tools: AttemptTools,
 		exit?: ExitRecord | null,
+		files: FilesRecord | null = null,
 	) {
 		this.assignment = assignment;
 		this.#trace = trace;
@@ -108,8 +126,10 @@ export class Attempt {
 		this.#client = tools.clients?.find(({ name }) => name === assignment.client);
 		this.#watching = tools.watching;
 		this.#exit = exit ?? null;
+		this.#filesBefore = files;
 		const { job_id, epoch, caps } = assignment;
-		const known = exit === undefined ? 'new' : (exit ?? undefined);
+		const before = exit ?? (files?.stage === 'sending' ? files.exit : undefined);
+		const known = exit === undefined ? 'new' : before;
 		this.#spool = tools.spool.open(job_id, epoch, known, caps?.output_bytes);
 		this.#outflow = new Outflow(assignment.job_id, assignment.epoch, this.#spool, tools);
 		this.#onlooker = new Onlooker(this.#spool, (stream, chunk) => this.#saw(stream, chunk));
@@ -120,6 +140,7 @@ export class Attempt {
 			stop: (stop) => this.stop(stop),
 			caughtUp: () => this.#look(),
 		});
+		this.files = this.#filesOf(tools.workspaces);
 	}
 
 	get phase(): Phase {
@@ -145,14 +166,15 @@ export class Attempt {
 		this.#executor = executor;
 		await executor.prepare?.();
 		const { mark, birth } = this.#trace;
-		await this.#journal.start(this.assignment, mark, this.#startedAt, birth);
+		const files = this.files && { stage: 'fetching' as const };
+		await this.#journal.start(this.assignment, mark, this.#startedAt, birth, files);
 		if (this.#revoked) {
 			await this.#journal.never(job_id, epoch);
 			return false;
 		}
 		this.#phase = 'running';
 		this.tellAccepted();
-		await this.#finish(await this.#execute(executor));
+		await this.#begin(executor);
 		return true;
 	}
 
@@ -164,12 +186,25 @@ export class Attempt {
 		this.#executor = executor;
 		this.#phase = this.#exit === null ? 'running' : 'ended';
 		if (this.#exit !== null) return this.#settled();
+		if (this.#filesBefore?.stage === 'sending') {
+			this.#settled();
+			const { exit, found } = this.#filesBefore;
+			return this.#deliver(exit, found);
+		}
+		if (this.#filesBefore?.stage === 'fetching' && executor !== undefined) {
+			// Journalled before the program was called: it was not.
+			await executor.prepare?.();
+			return this.#begin(executor);
+		}
 		await this.#finish((await this.#rejoin(executor)) ?? (await this.#giveUp(executor)));
 	}
 
 	/** Only the first reason counts. */
 	stop(stop: Stop): void {
-		if (this.#phase !== 'ended') this.#stop.abort(stop);
+		if (this.#phase === 'ended') return;
+		this.#stop.abort(stop);
+		// Of what has run to its end only the sending is left, and that goes on in another life of this agent.
+		if (endsSending.has(stop.why)) this.#unwanted.abort(stop);
 	}
 
 	/** No time left for politeness. */
@@ -200,6 +235,7 @@ export class Attempt {
 		}
 		this.#unsaid = undefined;
 		this.interaction.attach(line);
+		this.files?.attach(line);
 		if (this.#phase === 'ended') this.tellResult();
 		else this.#outflow.pump();
 		return false;
@@ -208,6 +244,7 @@ export class Attempt {
 	detach(): void {
 		this.#line = undefined;
 		this.interaction.detach();
+		this.files?.detach();
 		this.#outflow.detach();
 	}
 
@@ -245,6 +282,7 @@ export class Attempt {
 	/** With every heartbeat: what was not answered for a whole one is said again. */
 	tick(): void {
 		this.#outflow.tick();
+		this.files?.tick();
 		if (this.#exit === null || this.#line === undefined) return;
 		// Taken, and output is on its way: the service says when it has all of it.
 		if (this.#resultTaken && !this.#outflow.settled) this.#resultTicks = 0;
@@ -256,6 +294,13 @@ export class Attempt {
 		this.detach();
 		this.#journal.forget(this.assignment.job_id, this.assignment.epoch);
 		await this.#spool.remove();
+		await this.files?.remove();
+	}
+
+	async #begin(executor: Executor): Promise<void> {
+		const failed = await this.#place();
+		if (failed === undefined) await this.#finish(await this.#execute(executor));
+		else await this.#finish(failed, false);
 	}
 
 	async #execute(executor: Executor): Promise<Outcome> {
@@ -330,6 +375,7 @@ export class Attempt {
 			epoch,
 			mark: this.#trace.mark,
 			variables: variables as Variables,
+			...(this.files && { workspace: this.files.folder }),
 			client: this.#client,
 			maxOutputBytes: caps?.output_bytes,
 			signal: this.#stop.signal,
@@ -452,7 +498,8 @@ export class Attempt {
 		}
 	}
 
-	async #finish(outcome: Outcome): Promise<void> {
+	/** `began` = there may be something to take home. */
+	async #finish(outcome: Outcome, began = true): Promise<void> {
 		try {
 			await this.#spool.sync();
 			await this.#spool.close();
@@ -468,21 +515,87 @@ export class Attempt {
 		}
 		const exit = this.#exitRecord(outcome, told, outcome.kept ?? (await this.#digests()));
 		const { job_id, epoch } = this.assignment;
+		const { aborted, reason } = this.#unwanted.signal;
+		const wanted = !aborted || (reason as Stop).why === 'agent-stop';
+		if (!began || !wanted || this.files?.takesHome !== true) return this.#ended(exit);
+		const found = await this.files.collect();
+		await this.#written(() =>
+			this.#journal.noteFiles(job_id, epoch, { stage: 'sending', exit, found }),
+		);
+		this.#settled();
+		await this.#deliver(exit, found);
+	}
+
+	/** What it takes home goes before its result, unless nobody wants it any more. */
+	async #deliver(exit: ExitRecord, found: Found[]): Promise<void> {
+		const { signal } = this.#unwanted;
+		const files = await this.files!.send(found, signal);
+		if (signal.aborted && (signal.reason as Stop).why === 'agent-stop') {
+			// The journal knows what is left; another life of this agent sends it.
+			this.#phase = 'ended';
+			return;
+		}
+		await this.#ended({ ...exit, result: { ...exit.result, files } });
+	}
+
+	async #ended(exit: ExitRecord): Promise<void> {
+		const { job_id, epoch } = this.assignment;
+		await this.#written(() => this.#journal.end(job_id, epoch, exit));
+		this.#exit = exit;
+		this.#phase = 'ended';
+		this.#settled();
+		this.#log.info({ ...this.#names(), state: exit.state, cause: exit.cause }, 'job ended');
+		this.tellResult();
+	}
+
+	/** The end must be on disk, however long that takes. */
+	async #written(write: () => Promise<void>): Promise<void> {
 		for (;;) {
 			try {
-				await this.#journal.end(job_id, epoch, exit);
-				break;
+				return await write();
 			} catch (error) {
 				this.#log.error({ err: error, ...this.#names() }, 'exit record cannot be journalled');
 				this.#ballast.release();
 				await this.#clock.sleep(journalRetryMs);
 			}
 		}
-		this.#exit = exit;
-		this.#phase = 'ended';
-		this.#settled();
-		this.#log.info({ ...this.#names(), state: exit.state, cause: exit.cause }, 'job ended');
-		this.tellResult();
+	}
+
+	#filesOf(workspaces: Workspaces | undefined): AttemptFiles | undefined {
+		const { kind, spec, job_id, epoch } = this.assignment;
+		const wishes = wishesOf(kind, spec);
+		if (workspaces === undefined || !needsWorkspace(wishes)) return undefined;
+		return new AttemptFiles({
+			ref: this.ref,
+			wishes,
+			workspace: workspaces.of(job_id, epoch),
+			clock: this.#clock,
+			report: (message) => this.interaction.report({ message }),
+		});
+	}
+
+	/** Its files are in their places, and on record as such: the program may be called. Else how it ended. */
+	async #place(): Promise<Outcome | undefined> {
+		if (this.files === undefined) return undefined;
+		const { job_id, epoch } = this.assignment;
+		const { signal } = this.#stop;
+		const reason = await this.files.fetch(signal);
+		if (signal.aborted) {
+			const { why } = signal.reason as Stop;
+			// Nobody wanted it to end: another robot may take it.
+			return why === 'agent-stop'
+				? notBegun('The agent on the robot was stopped before it called the program.')
+				: undefined;
+		}
+		if (reason !== undefined) return notBegun(reason);
+		try {
+			await this.#journal.noteFiles(job_id, epoch, { stage: 'placed' });
+			return undefined;
+		} catch (error) {
+			return notBegun(
+				`The journal of the robot cannot be written (${(error as Error).message}), so nothing was started.`,
+			);
+		}
 	}
 
 	#settled(): void {
@@ -561,6 +674,27 @@ interface End {
 		| 'policy'
 		| 'signal';
 	message: string;
+}
+
+/** Why files are not sent to their end. Time that a program may take is none of theirs. */
+const endsSending: ReadonlySet<Stop['why']> = new Set([
+	'cancelled',
+	'over',
+	'deadline',
+	'agent-stop',
+]);
+
+/** The program was surely not called. */
+function notBegun(message: string): Outcome {
+	return {
+		end: 'failed',
+		cause: 'infrastructure',
+		exitCode: null,
+		signal: null,
+		outputs: {},
+		error: { type: 'infrastructure', message },
+		processGone: true,
+	};
 }
 
 /** It started, and nobody can know how it ended. */

@@ -9,9 +9,17 @@ import type { Clock } from './clock';
 import { Identity } from './identity';
 import { Journal, JournalUnusable } from './journal';
 import { Spool, type SpoolLimits } from './spool';
+import { Workspaces } from './workspaces';
 
 export type Opened =
-	| { ok: true; journal: Journal; identity: Identity; spool: Spool; ballast: Ballast }
+	| {
+			ok: true;
+			journal: Journal;
+			identity: Identity;
+			spool: Spool;
+			workspaces: Workspaces;
+			ballast: Ballast;
+	  }
 	| { ok: false; sentence: string };
 
 /** For one exit record with both tails, its page and its log. */
@@ -27,6 +35,7 @@ export function openFolder(folder: string, clock: Clock, limits: SpoolLimits): O
 			journal,
 			identity: Identity.open(folder),
 			spool: new Spool(join(folder, 'spool'), limits),
+			workspaces: new Workspaces(join(folder, 'work'), limits.reserveBytes),
 			ballast: new Ballast(join(folder, 'ballast'), ballastBytes),
 		};
 	} catch (error) {

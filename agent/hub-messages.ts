@@ -113,6 +113,10 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 		eof: optional((value) => typeof value === 'boolean'),
 	},
 	resize: { ...attempt, attempt: isCount, token: isText, cols: isSide, rows: isSide },
+	file_info: { ...attempt, transfer: isCount, bytes: isCount, sha256: isText },
+	file_want: { ...attempt, transfer: isCount, have: isCount, again: optional(isSwitch) },
+	file_kept: { ...attempt, transfer: isCount, file_id: isText },
+	file_refused: { ...attempt, transfer: isCount, code: isText, text: isText, retry: isSwitch },
 	control: {
 		action: isText,
 		reconnect_within_ms: optional(isDuration),

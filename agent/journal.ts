@@ -30,7 +30,7 @@ import {
 	writeFileSync,
 } from 'node:fs';
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
-import type { Hole, JobAssignment, JobResultMessage, Stream } from '../protocol';
+import type { Hole, JobAssignment, JobResultMessage, Stream, WireCollectedFile } from '../protocol';
 import { walDamage } from '../protocol/wal';
 import type { Clock } from './clock';
 
@@ -41,6 +41,14 @@ export type ExitRecord = Pick<
 	JobResultMessage,
 	'state' | 'cause' | 'result' | 'output' | 'sha256'
 > & { holes?: Partial<Record<Stream, Hole[]>> };
+
+/**
+ * How far the files of an attempt are. `fetching` = the program was surely not called yet; `sending` = it has
+ * ended like this, and what it leaves is on its way. Those are told by number: their places in the list.
+ */
+export type FilesRecord =
+	| { stage: 'fetching' | 'placed' }
+	| { stage: 'sending'; exit: ExitRecord; found: (WireCollectedFile & { mode: number })[] };
 
 /** How to find what an attempt started, after the agent was gone. */
 export interface Trace {
@@ -58,6 +66,8 @@ export interface HeldRecord {
 	trace: Trace;
 	/** Null while it runs, or if nobody knows how it ended. */
 	exit: ExitRecord | null;
+	/** Null for one without files. */
+	files: FilesRecord | null;
 }
 
 /** The data folder cannot be used; the message is one sentence for the owner. */
@@ -65,7 +75,7 @@ export class JournalUnusable extends Error {
 	override readonly name = 'JournalUnusable';
 }
 
-const schemaVersion = 2;
+const schemaVersion = 3;
 const keptTombstones = 10_000;
 /** How long a write that nobody waits for may stay uncommitted. */
 const lazyMs = 1_000;
@@ -95,6 +105,12 @@ const withDigests = `
 	pragma user_version = 2;
 `;
 
+const withFiles = `
+	alter table attempts add column files text;
+	alter table attempts add column files_digest text;
+	pragma user_version = 3;
+`;
+
 type Row = Record<string, SQLOutputValue>;
 
 interface Waiting {
@@ -117,7 +133,7 @@ export class Journal {
 	readonly #log: number;
 	readonly #clock: Clock;
 	readonly #statements: Record<
-		'fate' | 'start' | 'trace' | 'end' | 'over' | 'never',
+		'fate' | 'start' | 'trace' | 'files' | 'end' | 'over' | 'never',
 		StatementSync
 	>;
 	#waiting: Waiting[] = [];
@@ -146,18 +162,21 @@ export class Journal {
 		this.#statements = {
 			fate: db.prepare('select fate from attempts where job_id = ? and epoch = ?'),
 			start: db.prepare(
-				`insert into attempts (job_id, epoch, fate, started_at, assignment, mark, birth, start_digest)
-				values (?, ?, 'running', ?, ?, ?, ?, ?)`,
+				`insert into attempts (job_id, epoch, fate, started_at, assignment, mark, birth, start_digest, files, files_digest)
+				values (?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)`,
 			),
 			trace: db.prepare(
 				`update attempts set pid = ?, birth = ? where job_id = ? and epoch = ? and fate = 'running'`,
 			),
+			files: db.prepare(
+				`update attempts set files = ?, files_digest = ? where job_id = ? and epoch = ? and fate = 'running'`,
+			),
 			end: db.prepare(
-				`update attempts set fate = 'ended', exit_record = ?, exit_digest = ?
+				`update attempts set fate = 'ended', exit_record = ?, exit_digest = ?, files = null
 				where job_id = ? and epoch = ? and fate = 'running'`,
 			),
 			over: db.prepare(
-				`update attempts set fate = 'over', assignment = null, mark = null, exit_record = null
+				`update attempts set fate = 'over', assignment = null, mark = null, exit_record = null, files = null
 				where job_id = ? and epoch = ? and fate = 'ended'`,
 			),
 			never: db.prepare(
@@ -190,6 +209,7 @@ export class Journal {
 				db.exec('commit');
 			}
 			if (version < 2) db.exec(`begin immediate; ${withDigests}; commit`);
+			if (version < 3) db.exec(`begin immediate; ${withFiles}; commit`);
 			const damage = mend(db, path, log);
 			db.prepare(
 				`delete from attempts where fate in ('over', 'never') and rowid not in
@@ -227,6 +247,7 @@ export class Journal {
 				birth: row.birth === null ? null : String(row.birth),
 			},
 			exit: row.exit_record === null ? null : (JSON.parse(String(row.exit_record)) as ExitRecord),
+			files: this.#filesIn(row),
 		}));
 	}
 
@@ -241,12 +262,29 @@ export class Journal {
 		mark: string,
 		startedAt: number,
 		boot: string | null = null,
+		files: FilesRecord | null = null,
 	): Promise<void> {
 		const { job_id, epoch } = assignment;
 		const text = JSON.stringify(assignment);
 		const digest = digestOf(job_id, epoch, startedAt, text, mark);
 		return this.#write(() =>
-			this.#statements.start.run(job_id, epoch, startedAt, text, mark, boot, digest),
+			this.#statements.start.run(
+				job_id,
+				epoch,
+				startedAt,
+				text,
+				mark,
+				boot,
+				digest,
+				...filesText(job_id, epoch, files),
+			),
+		);
+	}
+
+	/** Resolves when it is on disk. Only then may the program be called, or a file be sent. */
+	noteFiles(jobId: string, epoch: number, files: FilesRecord): Promise<void> {
+		return this.#write(() =>
+			this.#statements.files.run(...filesText(jobId, epoch, files), jobId, epoch),
 		);
 	}
 
@@ -290,6 +328,13 @@ export class Journal {
 		// A sync under way has the handle until it is done.
 		if (!this.#syncing) closeSync(this.#log);
 		this.#db.close();
+	}
+
+	/** What is damaged counts for nothing; nor is there proof in an old word when newer ones were lost. */
+	#filesIn({ job_id, epoch, files, files_digest }: Row): FilesRecord | null {
+		if (files == null || differs(files_digest, job_id, epoch, files)) return null;
+		const record = JSON.parse(String(files)) as FilesRecord;
+		return record.stage === 'fetching' && this.damage.length > 0 ? { stage: 'placed' } : record;
 	}
 
 	async #write(statement: () => unknown): Promise<void> {
@@ -417,6 +462,16 @@ function differs(
 	...parts: (SQLOutputValue | undefined)[]
 ): boolean {
 	return digest != null && digest !== digestOf(...parts);
+}
+
+function filesText(
+	jobId: string,
+	epoch: number,
+	files: FilesRecord | null,
+): [string | null, string | null] {
+	if (files === null) return [null, null];
+	const text = JSON.stringify(files);
+	return [text, digestOf(jobId, epoch, text)];
 }
 
 function digestOf(...parts: (SQLOutputValue | undefined)[]): string {

@@ -29,7 +29,14 @@ import {
 	type RobotRegistered,
 	type Transport,
 } from '../protocol';
-import { encodeOutput, type OutputFrame, outputHeaderBytes } from '../protocol/frames';
+import {
+	decodeFile,
+	encodeFile,
+	encodeOutput,
+	type FileFrame,
+	type OutputFrame,
+	outputHeaderBytes,
+} from '../protocol/frames';
 import { backoffMs, type Clock } from './clock';
 import type { WantedTransport } from './config';
 import { type Barrier, dial, type Dialled, Transports } from './dial';
@@ -48,6 +55,7 @@ const closeWaitMs = 1_000;
 export interface Line {
 	send<T extends keyof RobotMessages>(type: T, payload: RobotMessages[T], answers?: string): void;
 	sendOutput(frame: OutputFrame): void;
+	sendFile(frame: FileFrame): void;
 	/** Most data bytes of one output frame. */
 	readonly maxOutputBytes: number;
 	/** What both sides can do. */
@@ -62,6 +70,7 @@ export interface Crew {
 	/** `silentMs`: how long nothing had been heard by then. */
 	detach(silentMs: number, heartbeatMs: number): void;
 	receive(message: HubMessage): void;
+	receiveFile(frame: FileFrame): void;
 	/** Once a heartbeat. */
 	tick(): void;
 }
@@ -335,6 +344,10 @@ export class Session implements Line {
 		if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(encodeOutput(frame));
 	}
 
+	sendFile(frame: FileFrame): void {
+		if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(encodeFile(frame));
+	}
+
 	close(): void {
 		this.#reason ??= 'the agent closed it';
 		this.#socket.close(closeCodes.goodbye, 'the agent is stopping');
@@ -370,8 +383,7 @@ export class Session implements Line {
 
 	#hear(data: RawData, isBinary: boolean): void {
 		this.#sign();
-		if (isBinary)
-			return this.#complain('bad-message', 'no binary frame is expected here', undefined);
+		if (isBinary) return this.#hearFile(data as Buffer);
 		const heard = readHubMessage(data.toString());
 		if (!heard.ok) {
 			// What a newer service says beyond the version we chose is not meant for us.
@@ -400,6 +412,14 @@ export class Session implements Line {
 				this.#returnWithinMs = Math.min(withinMs, limits.reconnectMaxMs);
 			} else this.#parts.crew.receive(message);
 		}
+	}
+
+	#hearFile(data: Buffer): void {
+		const frame = decodeFile(data);
+		if (frame === undefined || this.#stage !== 'live') {
+			return this.#complain('bad-message', 'this is not an intact frame of a file', undefined);
+		}
+		this.#parts.crew.receiveFile(frame);
 	}
 
 	#complain(

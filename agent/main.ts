@@ -124,7 +124,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		reserveBytes: config.reserveBytes,
 	});
 	if (!folder.ok) throw new Quit(2, folder.sentence);
-	const { journal, identity, spool, ballast } = folder;
+	const { journal, identity, spool, workspaces, ballast } = folder;
 	journal.onBroken = ({ message }) => {
 		// Programs have their keeper, and the next start reads from the disk what is really there.
 		log.fatal({ reason: message }, 'the journal cannot be trusted any more');
@@ -197,6 +197,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	const runner = new Runner({
 		journal,
 		spool,
+		workspaces,
 		ballast,
 		window: new Window(),
 		watching: new Watching(clock),

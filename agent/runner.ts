@@ -15,6 +15,7 @@ import {
 	type Revoke,
 	type RobotRegistered,
 } from '../protocol';
+import type { FileFrame } from '../protocol/frames';
 import { refusalOf } from './admission';
 import { Attempt, type AttemptTools } from './attempt';
 import { clientFor } from './clients';
@@ -48,13 +49,16 @@ export class Runner implements Crew {
 
 	/** Takes up what an earlier life of this agent left. Call once, before the first line. */
 	resume(): void {
-		const { journal, spool, executors, log } = this.#parts;
+		const { journal, spool, workspaces, executors, log } = this.#parts;
 		const records = journal.held();
 		spool.sweep(
 			records.map(({ assignment }) => ({ jobId: assignment.job_id, epoch: assignment.epoch })),
 		);
-		for (const { assignment, trace, startedAt, exit } of records) {
-			const attempt = new Attempt(assignment, trace, startedAt, this.#parts, exit);
+		workspaces?.sweep(
+			records.map(({ assignment }) => ({ jobId: assignment.job_id, epoch: assignment.epoch })),
+		);
+		for (const { assignment, trace, startedAt, exit, files } of records) {
+			const attempt = new Attempt(assignment, trace, startedAt, this.#parts, exit, files);
 			this.#attempts.set(keyOf(assignment), attempt);
 			if (exit === null) {
 				log.warn({ job: assignment.job_id }, 'job was running when the agent ended');
@@ -123,6 +127,11 @@ export class Runner implements Crew {
 				return this.#attempts.get(keyOf(message.payload))?.interaction.take(message.payload);
 			case 'resize':
 				return this.#attempts.get(keyOf(message.payload))?.interaction.resize(message.payload);
+			case 'file_info':
+			case 'file_want':
+			case 'file_kept':
+			case 'file_refused':
+				return this.#attempts.get(keyOf(message.payload))?.files?.hear(message);
 			case 'output_credit':
 				return this.#parts.window.credit(message.payload.window);
 			case 'control':
@@ -130,6 +139,11 @@ export class Runner implements Crew {
 			default:
 				return;
 		}
+	}
+
+	receiveFile(frame: FileFrame): void {
+		const { jobId: job_id, epoch } = frame;
+		this.#attempts.get(keyOf({ job_id, epoch }))?.files?.take(frame);
 	}
 
 	/**
@@ -195,6 +209,7 @@ export class Runner implements Crew {
 			stopping: this.#stopping,
 			paused: this.#paused,
 			freeSlots: slots - this.#unended().length,
+			files: this.#parts.workspaces !== undefined,
 			noClient: 'none' in given ? given.none : undefined,
 		});
 		if (refusal !== undefined) return this.#refuse(asked, refusal);
@@ -237,6 +252,8 @@ export class Runner implements Crew {
 		if (attempt === undefined) return this.#disown(named);
 		if (attempt.phase === 'ended') return attempt.tellResult();
 		const stop: Stop = { why: reason, graceMs: grace_ms };
+		// What the service counts includes the time in which files come and go; what we count does not.
+		if (reason === 'run_timeout' && attempt.files !== undefined) return;
 		attempt.stop(stop);
 	}
 

@@ -16,6 +16,8 @@ import {
 	type CallName,
 	type DeadLetterGroup,
 	type DeadLetterRequest,
+	type FileRecord,
+	type FileRequest,
 	type FleetEvent,
 	type Forecast,
 	type InputAnswer,
@@ -185,6 +187,23 @@ export class FleetClient {
 
 	dismiss(request: Omit<DeadLetterRequest, 'target'>, signal?: AbortSignal): Promise<BulkResult> {
 		return this.#call('deadLettersDismiss', { body: request, signal });
+	}
+
+	/** Announces a file; its bytes are sent from `have` on (`PUT /files/{id}/content?from=`). */
+	createFile(file: FileRequest): Promise<FileRecord> {
+		return this.#call('fileCreate', { body: file });
+	}
+
+	files(page: { job?: string; limit?: number; cursor?: string } = {}): Promise<Page<FileRecord>> {
+		return this.#call('files', { query: page });
+	}
+
+	file(fileId: string): Promise<FileRecord> {
+		return this.#call('file', { id: fileId });
+	}
+
+	removeFile(fileId: string): Promise<void> {
+		return this.#call('fileRemove', { id: fileId });
 	}
 
 	queueStats(): Promise<QueueStats> {

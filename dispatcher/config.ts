@@ -68,6 +68,11 @@ export interface Config {
 	readonly warnings: readonly string[];
 	/** Output kept of one job. */
 	readonly maxOutputBytes: number;
+	readonly files: {
+		/** Of one file, and of all together. */
+		readonly maxFileBytes: number;
+		readonly maxFilesBytes: number;
+	};
 	readonly logLevel: string;
 	/** For `GET /config` and people. */
 	readonly shown: Record<string, string | number | boolean | null>;
@@ -168,6 +173,8 @@ const settings = {
 		10,
 		amountOf('GiB', 1024 * 1024),
 	),
+	maxFile: setting('--max-file', ['ROBOT_FLEET_MAX_FILE'], limits.maxFileBytes, bytesOf),
+	maxFiles: setting('--max-files', ['ROBOT_FLEET_MAX_FILES'], limits.maxFilesBytes, bytesOf),
 	logLevel: setting('--log-level', ['LOG_LEVEL'], 'info', levelOf),
 };
 
@@ -261,6 +268,7 @@ export function checkConfig({
 			(constellation?.reconnectDelay ?? constellationDefaults.reconnectDelay) * 1000,
 		warnings,
 		maxOutputBytes: Math.round(values.maxOutput * 2 ** 20),
+		files: { maxFileBytes: values.maxFile, maxFilesBytes: values.maxFiles },
 		logLevel: values.logLevel,
 		shown: { ...nullsFor(values), ...constellationShown(constellation), data: dataFolder },
 	};

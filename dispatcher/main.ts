@@ -37,6 +37,7 @@ async function main(): Promise<void> {
 		out: (text) => void process.stdout.write(text),
 		err: (text) => void process.stderr.write(text),
 		now: () => systemClock.now(),
+		isTerminal: process.stderr.isTTY,
 		// Only who types opens it: standard input would keep the process alive.
 		get keyboard() {
 			return keyboardOf(process.stdin, process.stdout);

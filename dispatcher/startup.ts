@@ -26,6 +26,7 @@ import { startServer } from './server';
 import { CallbackDoor } from './server/callbacks';
 import { backupOfRunning, sweepCopies } from './backup/take';
 import { DataDisk } from './store/disk';
+import { FileShelf } from './store/shelf';
 import { openStore, StoreFull, StoreTaken } from './store/open';
 import { Reserve } from './store/reserve';
 import type { OpenStep } from './store/sqlite';
@@ -106,6 +107,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 			},
 			callbacks,
 			disk: new DataDisk(folder, storeIn(folder), reserveIn(folder)),
+			shelf: new FileShelf(join(folder, 'files')),
+			fileLimits: config.files,
 			fatal: (error) => void closeAll().finally(() => options.onFatal(error)),
 		});
 		undo.push(() => engine.stop());

@@ -7,6 +7,7 @@
  */
 import { Type, type Static } from 'typebox';
 import { limits, Problem, type Variables } from '../protocol';
+import { collectPatterns, placedFiles, wishMistake } from './files';
 import type { Kind } from './kind';
 
 const text = (description: string, examples: string[] = []) =>
@@ -34,7 +35,11 @@ export const commandSpec = Type.Object(
 				examples: ['df -h | tail -n +2'],
 			}),
 		),
-		cwd: Type.Optional(text('Folder to run in; default: the home of the agent’s user')),
+		cwd: Type.Optional(
+			text(
+				'Folder to run in; default: the workspace of the job if it has one, else the home of the agent’s user',
+			),
+		),
 		env: Type.Optional(
 			Type.Record(Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]*$' }), text('A value'), {
 				description: 'Added to the environment of the agent.',
@@ -49,6 +54,8 @@ export const commandSpec = Type.Object(
 					'Keep standard input open for POST /jobs/{id}/input, and notice when the program asks. Default no.',
 			}),
 		),
+		files: Type.Optional(placedFiles),
+		collect: Type.Optional(collectPatterns),
 	},
 	{ additionalProperties: false },
 );
@@ -86,6 +93,11 @@ export const command: Kind<CommandSpec> = {
 	name: 'command',
 	summary: 'A program with arguments, or a line of shell text.',
 	schema: commandSpec,
+
+	wishes: ({ files, collect }) => ({
+		...(files && { files }),
+		...(collect && { collect }),
+	}),
 
 	check(spec, variables) {
 		if ((spec.command === undefined) === (spec.shell === undefined)) {
@@ -138,6 +150,8 @@ export const command: Kind<CommandSpec> = {
 				return new Problem('bad-field', { path, reason: 'must not hold a NUL byte' });
 			}
 		}
+		const wish = wishMistake(spec);
+		if (wish) return wish;
 		const bytes = Buffer.byteLength([spec.shell, spec.command, ...(spec.args ?? [])].join(' '));
 		if (bytes > limits.maxCommandBytes) {
 			return new Problem('bad-field', {

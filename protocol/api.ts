@@ -409,6 +409,38 @@ export const calls = {
 		scope: 'submit',
 		summary: 'Acknowledge events up to a cursor',
 	},
+	fileCreate: {
+		method: 'POST',
+		path: '/files',
+		scope: 'submit',
+		summary: 'Announce a file; answers how much of it is here already',
+	},
+	fileUpload: {
+		method: 'POST',
+		path: '/files/upload',
+		scope: 'submit',
+		summary: 'Send a file in one go: its bytes as the body, its name in the query',
+	},
+	fileWrite: {
+		method: 'PUT',
+		path: '/files/{id}/content',
+		scope: 'submit',
+		summary: 'Send the next bytes of a file; what arrives before a cut is kept',
+	},
+	files: { method: 'GET', path: '/files', scope: 'read', summary: 'List files, newest first' },
+	file: { method: 'GET', path: '/files/{id}', scope: 'read', summary: 'One file' },
+	fileContent: {
+		method: 'GET',
+		path: '/files/{id}/content',
+		scope: 'read',
+		summary: 'The bytes of a file; Range and ETag (its SHA-256) are understood',
+	},
+	fileRemove: {
+		method: 'DELETE',
+		path: '/files/{id}',
+		scope: 'submit',
+		summary: 'Remove a file that no open job needs',
+	},
 	kinds: {
 		method: 'GET',
 		path: '/kinds',

@@ -16,6 +16,17 @@
  * A gap is what the robot does not have any more. The receiver takes such a frame when what it has
  * ends inside of the gap or at its edge: what is missing up to `offset` will never come. Data may then be
  * empty: the gap is the end of the stream.
+ *
+ * Files travel in frames of the same kind, both ways:
+ *
+ *     0  u8   3
+ *     1  3 B  0
+ *     4  u32  CRC-32 of everything else
+ *     8  u64  offset
+ *    16  u64  epoch
+ *    24  16 B job id (UUID)
+ *    40  u32  transfer
+ *    44       data
  */
 import { crc32 } from 'node:zlib';
 import { type HoleReason, holeReasons, type Stream, streams } from './output';
@@ -30,6 +41,16 @@ export interface OutputFrame {
 	data: Uint8Array;
 	/** Bytes from here to `offset` will never come. */
 	gap?: { from: number; reason: HoleReason };
+}
+
+/** Bytes of one file. */
+export interface FileFrame {
+	jobId: string;
+	epoch: number;
+	/** The robot's number for the file. */
+	transfer: number;
+	offset: number;
+	data: Uint8Array;
 }
 
 const plainHeaderBytes = 40;
@@ -66,13 +87,48 @@ export function decodeOutput(bytes: Buffer): OutputFrame | undefined {
 	if (stream === undefined || !Number.isSafeInteger(offset) || !Number.isSafeInteger(epoch)) {
 		return undefined;
 	}
-	const hex = bytes.toString('hex', 24, 40);
-	const jobId = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+	const jobId = jobIdIn(bytes);
 	const frame = { jobId, epoch, stream, offset, data: bytes.subarray(headerBytes) };
 	if (!behindGap) return frame;
 	const from = Number(bytes.readBigUInt64BE(40));
 	if (reason === undefined || !(from < offset)) return undefined;
 	return { ...frame, gap: { from, reason } };
+}
+
+export const fileHeaderBytes = 44;
+const fileKind = 3;
+
+export function encodeFile({ jobId, epoch, transfer, offset, data }: FileFrame): Buffer {
+	const bytes = Buffer.allocUnsafe(fileHeaderBytes + data.length);
+	bytes.writeUInt32BE(fileKind << 24, 0);
+	bytes.writeBigUInt64BE(BigInt(offset), 8);
+	bytes.writeBigUInt64BE(BigInt(epoch), 16);
+	bytes.write(jobId.replaceAll('-', ''), 24, 16, 'hex');
+	bytes.writeUInt32BE(transfer, 40);
+	bytes.set(data, fileHeaderBytes);
+	bytes.writeUInt32BE(checksum(bytes), 4);
+	return bytes;
+}
+
+/** Whether it is meant to be one. */
+export function isFileFrame(bytes: Uint8Array): boolean {
+	return bytes[0] === fileKind;
+}
+
+/** Gives `undefined` for anything that is not an intact frame of a file. */
+export function decodeFile(bytes: Buffer): FileFrame | undefined {
+	if (bytes.length < fileHeaderBytes || !isFileFrame(bytes)) return undefined;
+	if (checksum(bytes) !== bytes.readUInt32BE(4)) return undefined;
+	const offset = Number(bytes.readBigUInt64BE(8));
+	const epoch = Number(bytes.readBigUInt64BE(16));
+	if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(epoch)) return undefined;
+	const data = bytes.subarray(fileHeaderBytes);
+	return { jobId: jobIdIn(bytes), epoch, transfer: bytes.readUInt32BE(40), offset, data };
+}
+
+function jobIdIn(bytes: Buffer): string {
+	const hex = bytes.toString('hex', 24, 40);
+	return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
 function checksum(bytes: Buffer): number {

@@ -1,6 +1,7 @@
 /** The words that cross a process, as plain constants and types. Schemas: protocol/schemas. */
 export * from './api';
 export * from './bulk';
+export * from './files';
 export * from './caps';
 export * from './constellation';
 export * from './devices';

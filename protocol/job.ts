@@ -3,6 +3,7 @@
  * durations in milliseconds (`…Ms`). protocol/schemas/ holds the same shapes as schemas, and the
  * compiler holds the two equal.
  */
+import type { CollectedFile } from './files';
 import type { Caps } from './caps';
 import type { Device } from './devices';
 import type { Hole, Stream } from './output';
@@ -133,6 +134,8 @@ export interface JobResult {
 	processGone: boolean;
 	/** What the agent has to say about the run (a marker line it could not read, say); absent = nothing. */
 	logs?: string[];
+	/** What `spec.collect` found; absent = the job takes nothing home. */
+	files?: CollectedFile[];
 }
 
 export interface JobError {

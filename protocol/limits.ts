@@ -43,6 +43,20 @@ export const limits = {
 	inputMs: 300_000,
 	/** What a job may hand out by marker lines, as JSON. */
 	maxOutputsBytes: 256 * 1024,
+	/** Of one file at the service, and of all together. */
+	maxFileBytes: 1024 * 1024 * 1024,
+	maxFilesBytes: 10 * 1024 * 1024 * 1024,
+	/** How long a file is kept that no open job needs; and one that was never sent to its end. */
+	keepFilesMs: 7 * 86_400_000,
+	keepOpenFilesMs: 86_400_000,
+	/** A file travels in frames of so many bytes; so many may be asked for at once, or be under way unacknowledged. */
+	filePieceBytes: 64 * 1024,
+	fileWindowBytes: 256 * 1024,
+	maxPathBytes: 400,
+	/** Of one job: files it brings along, patterns of what it takes home, and files found by them. */
+	maxJobFiles: 100,
+	maxCollectPatterns: 100,
+	maxCollectedFiles: 500,
 	maxIdBytes: 256,
 	/** Named clients of one robot. */
 	maxClients: 256,

@@ -16,6 +16,11 @@
  * Input is addressed by byte offset too: the robot takes only what begins where the last piece ended, and says
  * on every new line how far that is (`input_ack`). So a piece that is said again after a cut is typed once. Both sides
  * speak of input only when both have the feature `input`.
+ *
+ * Files travel by byte offset in binary frames, both ways (feature `files`). What the job brings along the robot pulls,
+ * a window at a time: `file_read` → `file_info`, then frames. What it takes home the robot offers: `file_offer` →
+ * `file_want {have}` → frames, each acknowledged by another `file_want` → `file_kept`, or `file_refused`. After a cut the
+ * robot reads or offers again and goes on from what is there. `transfer` is the robot's number for one file of one attempt.
  */
 import type { WireCaps } from './caps';
 import type { OutputLengths, Stream } from './output';
@@ -213,6 +218,14 @@ export interface InlineOutput {
 	data_b64: string;
 }
 
+export interface WireCollectedFile {
+	path: string;
+	bytes: number;
+	sha256: string | null;
+	file_id?: string;
+	error?: string;
+}
+
 export interface WireResult {
 	exit_code: number | null;
 	signal: string | null;
@@ -225,6 +238,8 @@ export interface WireResult {
 	process_gone: boolean;
 	/** What the agent has to say about the run; absent = nothing. */
 	logs?: string[];
+	/** What the job takes home; absent = nothing was asked for. */
+	files?: WireCollectedFile[];
 }
 
 export interface JobResultMessage extends AttemptRef {
@@ -348,6 +363,62 @@ export interface PromptMessage extends AttemptRef {
 	prompt: WirePrompt | null;
 }
 
+/** Wants bytes of a file that the spec of the attempt names; `length` 0 = only what it is (`file_info`). */
+export interface FileRead extends AttemptRef {
+	transfer: number;
+	file_id: string;
+	from: number;
+	length: number;
+}
+
+export interface FileInfo {
+	job_id: string;
+	epoch: number;
+	transfer: number;
+	bytes: number;
+	sha256: string;
+}
+
+/** Has a file that the attempt takes home. The same path with the same digest, offered twice, is one file. */
+export interface FileOffer extends AttemptRef {
+	transfer: number;
+	/** In the workspace. */
+	path: string;
+	bytes: number;
+	sha256: string;
+	/** Permissions, 0 to 0o777. */
+	mode: number;
+}
+
+/** Answers an offer, and acknowledges what came. */
+export interface FileWant {
+	job_id: string;
+	epoch: number;
+	transfer: number;
+	/** Bytes that are here. */
+	have: number;
+	/** What was sent beyond these was not taken: begin again there. True in the answer to an offer. */
+	again?: boolean;
+}
+
+/** It is whole, on disk, and has its id. */
+export interface FileKept {
+	job_id: string;
+	epoch: number;
+	transfer: number;
+	file_id: string;
+}
+
+/** Neither read nor kept, for this reason; `retry` = perhaps later. */
+export interface FileRefused {
+	job_id: string;
+	epoch: number;
+	transfer: number;
+	code: string;
+	text: string;
+	retry: boolean;
+}
+
 export interface Control {
 	action: 'ping' | 'pong' | 'pause' | 'resume' | 'shutdown' | 'refresh' | 'note' | 'goodbye';
 	text?: string;
@@ -382,6 +453,10 @@ export interface HubMessages {
 	output_credit: OutputCredit;
 	input: InputMessage;
 	resize: Resize;
+	file_info: FileInfo;
+	file_want: FileWant;
+	file_kept: FileKept;
+	file_refused: FileRefused;
 	control: Control;
 	error: ErrorMessage;
 }
@@ -396,6 +471,8 @@ export interface RobotMessages {
 	input_ack: InputAck;
 	prompt: PromptMessage;
 	facts: Facts;
+	file_read: FileRead;
+	file_offer: FileOffer;
 	control: Control;
 	error: ErrorMessage;
 }

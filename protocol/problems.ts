@@ -137,6 +137,31 @@ export const problems = {
 		retry: false,
 		text: 'The body is larger than {maxBytes} bytes; send less at once.',
 	},
+	'bad-bytes': {
+		status: 415,
+		retry: false,
+		text: 'Send the bytes themselves, with Content-Type: application/octet-stream and a Content-Length.',
+	},
+	'file-too-large': {
+		status: 413,
+		retry: false,
+		text: 'The file has {bytes} bytes; one file may have {maxBytes}.',
+	},
+	'file-too-long': {
+		status: 422,
+		retry: false,
+		text: 'The body goes on behind byte {bytes}, where the file ends that was announced; announce it anew with its true length.',
+	},
+	'file-differs': {
+		status: 422,
+		retry: false,
+		text: 'The bytes that came have the SHA-256 {found}, not {wanted}; they were thrown away, send the file again from byte 0.',
+	},
+	'file-unusable': {
+		status: 422,
+		retry: false,
+		text: 'spec.files names the file {file}, which {reason}; send it first: robot-fleet files put PATH.',
+	},
 	'callback-refused': {
 		status: 422,
 		retry: false,
@@ -167,6 +192,41 @@ export const problems = {
 	'no-such-route': { status: 404, retry: false, text: 'Nothing answers {method} {path}.' },
 	'no-such-job': { status: 404, retry: false, text: 'No job has the id {id}.' },
 	'no-such-robot': { status: 404, retry: false, text: 'No robot has the id or name {id}.' },
+	'no-such-file': {
+		status: 404,
+		retry: false,
+		text: 'No file has the id {id}; files that no open job needs are kept for a week.',
+	},
+	'file-lost': {
+		status: 410,
+		retry: false,
+		text: 'The bytes of the file {id} are not here any more; send it again.',
+	},
+	'file-not-ready': {
+		status: 409,
+		retry: false,
+		text: 'Of the file {id} {have} of {bytes} bytes are here; send the rest first.',
+	},
+	'file-offset': {
+		status: 409,
+		retry: false,
+		text: 'Of this file {have} bytes are here; send the next ones with from={have}.',
+	},
+	'file-taken-over': {
+		status: 409,
+		retry: false,
+		text: 'Another call goes on with this file; ask for what is here: GET /files/{id}.',
+	},
+	'file-in-use': {
+		status: 409,
+		retry: false,
+		text: 'The job {jobId} needs the file {id}; remove it when that has ended, or cancel it.',
+	},
+	'bad-range': {
+		status: 416,
+		retry: false,
+		text: 'The file has {bytes} bytes; the range that was asked for lies outside of them.',
+	},
 	'no-such-wait': { status: 404, retry: false, text: 'No wait has the id {id}.' },
 	'no-such-schedule': { status: 404, retry: false, text: 'No schedule has the id {id}.' },
 	'no-such-calendar': {
@@ -341,6 +401,11 @@ export const problems = {
 		status: 503,
 		retry: true,
 		text: 'The disk of the service is nearly full; free some space, results are still taken.',
+	},
+	'files-full': {
+		status: 507,
+		retry: true,
+		text: 'Files may have {maxBytes} bytes in all, and this one does not fit any more; remove some: robot-fleet files list.',
 	},
 	draining: {
 		status: 503,

@@ -31,7 +31,7 @@ export function rangeText({ min, max }: ProtocolRange): string {
 }
 
 /** Abilities of the wire beyond its version; robots name the kinds they do as `kind:NAME` too. */
-export const wireFeatures = ['goodbye-within', 'facts', 'input', 'clients'] as const;
+export const wireFeatures = ['goodbye-within', 'facts', 'input', 'clients', 'files'] as const;
 
 /** Those that both sides have, in the order of the first. */
 export function sharedFeatures(ours: readonly string[], theirs: readonly string[]): string[] {

@@ -185,13 +185,14 @@ function programOf(spec: CommandSpec, context: RunContext, host: CommandHost): P
 	env.ROBOT_FLEET_JOB_ID = context.jobId;
 	env.ROBOT_FLEET_ATTEMPT = String(context.attempt);
 	env.ROBOT_FLEET_ATTEMPT_MARK = context.mark;
+	if (context.workspace !== undefined) env.ROBOT_FLEET_WORKSPACE = context.workspace;
 	if (context.client !== undefined) env.ROBOT_FLEET_CLIENT = context.client.name;
 	return {
 		run:
 			spec.shell === undefined
 				? { command: spec.command!, args: spec.args ?? [] }
 				: { shell: spec.shell },
-		cwd: spec.cwd ?? homedir(),
+		cwd: spec.cwd ?? context.workspace ?? homedir(),
 		env,
 		stdin: spec.stdin !== undefined || spec.interactive === true,
 	};

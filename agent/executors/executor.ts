@@ -59,6 +59,8 @@ export interface RunContext {
 	/** Unguessable; put into the environment of every process, so that left-overs can be found. */
 	readonly mark: string;
 	readonly variables: Variables;
+	/** Folder of its own, when it brings files along or takes some home. */
+	readonly workspace?: string;
 	/** The profile, session or emulator of the robot that it is for. */
 	readonly client?:
 		{ readonly name: string; readonly env: Readonly<Record<string, string>> } | undefined;

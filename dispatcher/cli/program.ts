@@ -7,6 +7,7 @@ import { Problem } from '../../protocol';
 import { addAttach } from './attach';
 import { addConstellation } from './constellation';
 import { addDoctor } from './doctor';
+import { addFiles } from './files';
 import { addFleet } from './fleet';
 import { addSubmit } from './submit';
 import { addUpkeep, type Upkeep } from './upkeep';
@@ -36,6 +37,8 @@ export interface ServeFlags {
 	maxOutput?: string;
 	keepOutputDays?: string;
 	keepOutput?: string;
+	maxFile?: string;
+	maxFiles?: string;
 	heartbeatInterval?: string;
 }
 
@@ -117,6 +120,8 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default 64)')
 		.option('--keep-output-days <days>', 'how long outputs are kept (default 7)')
 		.option('--keep-output <GiB>', 'outputs kept in all, the latest ones (default 10)')
+		.option('--max-file <size>', 'largest file that is taken (default 1GiB)')
+		.option('--max-files <size>', 'files kept in all (default 10GiB)')
 		.option('--log-level <level>', 'debug, info, warn, error (default info)')
 		.addHelpText(
 			'after',
@@ -126,6 +131,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 	addSubmit(program, world, exit);
 	addAttach(program, world, exit);
 	addFleet(program, world);
+	addFiles(program, world);
 	addConstellation(program, world, exit);
 	addUpkeep(program, world);
 	addDoctor(program, world, exit);

@@ -2,17 +2,21 @@
  * `robot-fleet submit … -- COMMAND ARG…`: one command as one job; with --wait it behaves like the
  * command itself: its output here, its exit code ours.
  */
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { basename, dirname, resolve, sep } from 'node:path';
 import { type Command, Option } from 'commander';
 import { FleetClient } from '../../client';
 import {
 	type Caps,
 	commandClassNames,
+	type Job,
 	type Priority,
 	type Submit,
 	type Watch,
 } from '../../protocol';
 import { attach } from './attach';
 import { childrenOf, sayChildren } from './children';
+import { getFile, putFile } from './files';
 import { exitCodeOf, finalJob, follow, sayEnd } from './follow';
 import {
 	addressOf,
@@ -20,11 +24,12 @@ import {
 	json,
 	listOf,
 	pairOf,
+	printable,
 	type Terminal,
 	UsageMistake,
 	wholeOf,
 } from './terminal';
-import { httpSend } from './transport';
+import { type Address, httpSend } from './transport';
 
 export interface SubmitFlags {
 	shell?: boolean;
@@ -47,6 +52,9 @@ export interface SubmitFlags {
 	interactive?: boolean;
 	attach?: boolean;
 	delay?: number;
+	file?: string[];
+	collect?: string[];
+	download?: string;
 	wait?: boolean;
 	json?: boolean;
 	data?: string;
@@ -98,6 +106,17 @@ export function addSubmit(
 			'refuse it when the same was submitted a short time ago (default 5m)',
 			durationOf,
 		)
+		.option(
+			'--file <local[:path]>',
+			'bring this file along, to that path of the workspace (repeatable)',
+			listOf,
+		)
+		.option(
+			'--collect <pattern>',
+			'take home what the job leaves in its workspace: out.json, report/**/*.html (repeatable)',
+			listOf,
+		)
+		.option('--download <folder>', 'with --wait: fetch what was taken home into this folder')
 		.option('--wait', 'print the output as it comes and exit with the exit code of the command')
 		.option('--interactive', 'keep its input open, to type into it: attach, jobs input')
 		.addOption(
@@ -110,12 +129,16 @@ export function addSubmit(
 		.option('--data <folder>', 'data folder of the service, to find its address and key')
 		.addHelpText(
 			'after',
-			"\nExample:\n  $ robot-fleet submit --label os=linux --wait -- uname -a\n  $ robot-fleet submit --shell --wait -- 'df -h | tail -n +2'\n  $ robot-fleet submit --all --label os=linux --wait -- uptime\n  $ robot-fleet submit --interactive --attach -- bash",
+			"\nExample:\n  $ robot-fleet submit --label os=linux --wait -- uname -a\n  $ robot-fleet submit --shell --wait -- 'df -h | tail -n +2'\n  $ robot-fleet submit --all --label os=linux --wait -- uptime\n  $ robot-fleet submit --interactive --attach -- bash\n  $ robot-fleet submit --file app.json:conf/app.json --collect 'report/**' --wait --download . -- ./make-report",
 		)
 		.action(async (words: string[], flags: SubmitFlags) => {
 			const address = addressOf(terminal, flags.data);
 			const client = new FleetClient(httpSend(address));
-			const answer = await client.submit(jobOf(words, flags, terminal.now()));
+			if (flags.download !== undefined && !flags.wait) {
+				throw new UsageMistake('--download needs --wait: only then there is something to fetch.');
+			}
+			const files = await broughtAlong(terminal, address, flags.file);
+			const answer = await client.submit(jobOf(words, flags, terminal.now(), files));
 			if (flags.attach) return exit(await attach(terminal, address, answer.jobId));
 			if (!flags.wait) {
 				terminal.out(flags.json ? json(answer) : `${answer.jobId}\n`);
@@ -129,16 +152,24 @@ export function addSubmit(
 				if (several) sayChildren(terminal, await childrenOf(client, job.jobId));
 				sayEnd(terminal, job);
 			}
+			if (flags.download !== undefined) await takeHome(terminal, address, job, flags.download);
 			exit(exitCodeOf(job));
 		});
 }
 
-export function jobOf(words: string[], flags: SubmitFlags, now: number): Submit {
+export function jobOf(
+	words: string[],
+	flags: SubmitFlags,
+	now: number,
+	files: { file: string; path: string; mode?: string }[] = [],
+): Submit {
 	const spec = {
 		...(flags.shell ? { shell: words.join(' ') } : { command: words[0]!, args: words.slice(1) }),
 		...(flags.env && { env: flags.env }),
 		...(flags.cwd !== undefined && { cwd: flags.cwd }),
 		...(flags.interactive && { interactive: true }),
+		...(files.length > 0 && { files }),
+		...(flags.collect && { collect: flags.collect }),
 	};
 	const target = {
 		...(flags.robot !== undefined && { robot: flags.robot }),
@@ -164,6 +195,46 @@ export function jobOf(words: string[], flags: SubmitFlags, now: number): Submit 
 			dedupe: flags.dedupe === true ? true : { windowMs: flags.dedupe },
 		}),
 	};
+}
+
+/** `LOCAL` or `LOCAL:PATH`; sends what is not there yet. Whoever may run it here may run it there. */
+async function broughtAlong(
+	terminal: Terminal,
+	address: Address,
+	wanted: string[] = [],
+): Promise<{ file: string; path: string; mode?: string }[]> {
+	const files = [];
+	for (const word of wanted) {
+		const colon = existsSync(word) ? -1 : word.lastIndexOf(':');
+		const local = colon > 0 ? word.slice(0, colon) : word;
+		if (!existsSync(local)) throw new UsageMistake(`There is no file ${local}.`);
+		const path = colon > 0 ? word.slice(colon + 1) : basename(local);
+		const { fileId } = await putFile(terminal, address, local);
+		const runs = process.platform !== 'win32' && (statSync(local).mode & 0o100) !== 0;
+		files.push({ file: fileId, path, ...(runs && { mode: '0755' }) });
+	}
+	return files;
+}
+
+async function takeHome(
+	terminal: Terminal,
+	address: Address,
+	job: Job,
+	folder: string,
+): Promise<void> {
+	const client = new FleetClient(httpSend(address));
+	for (const { path, fileId, error } of job.result?.files ?? []) {
+		if (fileId === undefined) {
+			terminal.err(`${printable(path)}: ${printable(error ?? 'is not there')}\n`);
+			continue;
+		}
+		// The path comes from the robot: it is held against the folder here once more.
+		const to = resolve(folder, path);
+		if (!to.startsWith(resolve(folder) + sep)) throw new UsageMistake(`${path} leads out.`);
+		mkdirSync(dirname(to), { recursive: true });
+		await getFile(terminal, address, await client.file(fileId), to);
+		terminal.err(`${printable(path)} is here.\n`);
+	}
 }
 
 export function priorityOf(text: string, what = '--priority'): Priority | 0 | 1 | 2 | 3 {

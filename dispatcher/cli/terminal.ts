@@ -14,6 +14,8 @@ export interface Terminal {
 	out(text: string | Uint8Array): void;
 	err(text: string | Uint8Array): void;
 	now(): number;
+	/** A person reads what goes to `err`. */
+	isTerminal?: boolean;
 	/** For commands that type into jobs. */
 	keyboard?: Keyboard;
 	/** Keeps the process alive while it waits. */

@@ -3,7 +3,7 @@ import { X509Certificate } from 'node:crypto';
 import http from 'node:http';
 import https from 'node:https';
 import type { Send } from '../../client';
-import { Problem } from '../../protocol';
+import { type FileRecord, Problem } from '../../protocol';
 
 /** What the service may need beyond the time it was asked to wait. */
 const marginMs = 30_000;
@@ -41,9 +41,11 @@ export async function* download(
 	address: Address,
 	method: string,
 	path: string,
+	/** Begins there, where the service knows ranges. */
+	from = 0,
 ): AsyncGenerator<Uint8Array> {
-	const response = await open(address, path, { method, accept: '*/*' });
-	if (response.statusCode !== 200) {
+	const response = await open(address, path, { method, accept: '*/*', from });
+	if (response.statusCode !== (from > 0 ? 206 : 200)) {
 		const text = await textOf(response, address.url);
 		throw (
 			Problem.fromBody(parsed(text)) ??
@@ -58,6 +60,28 @@ export async function* download(
 	} finally {
 		response.destroy();
 	}
+}
+
+/** Sends bytes of a file; answers what is there then. */
+export async function uploadPiece(
+	address: Address,
+	path: string,
+	bytes: Uint8Array,
+): Promise<FileRecord> {
+	const response = await open(address, path, {
+		method: 'PUT',
+		accept: 'application/json',
+		bytes,
+		timeoutMs: marginMs,
+	});
+	const answer = parsed(await textOf(response, address.url));
+	if (response.statusCode !== 200) {
+		throw (
+			Problem.fromBody(answer) ??
+			new Problem('internal', { reference: `HTTP ${response.statusCode}` })
+		);
+	}
+	return answer as FileRecord;
 }
 
 /** What the service says before a body. */
@@ -133,6 +157,10 @@ interface OpenOptions {
 	method: string;
 	accept: string;
 	text?: string;
+	/** A body that is no JSON. */
+	bytes?: Uint8Array;
+	/** First byte wanted. */
+	from?: number;
 	signal?: AbortSignal;
 	timeoutMs?: number;
 	lastId?: string;
@@ -143,12 +171,17 @@ function open(
 	path: string,
 	options: OpenOptions,
 ): Promise<http.IncomingMessage> {
-	const { method, text, signal, timeoutMs, accept, lastId } = options;
+	const { method, text, bytes, from = 0, signal, timeoutMs, accept, lastId } = options;
 	return new Promise((resolve, reject) => {
 		const away = (reason: string) => reject(new Problem('service-away', { url, reason }));
 		const headers: http.OutgoingHttpHeaders = { accept };
 		if (key !== '') headers['authorization'] = `Bearer ${key}`;
 		if (lastId !== undefined) headers['last-event-id'] = lastId;
+		if (from > 0) headers['range'] = `bytes=${from}-`;
+		if (bytes !== undefined) {
+			headers['content-type'] = 'application/octet-stream';
+			headers['content-length'] = bytes.length;
+		}
 		if (text !== undefined) {
 			headers['content-type'] = 'application/json';
 			headers['content-length'] = Buffer.byteLength(text);
@@ -166,7 +199,7 @@ function open(
 			if (signal?.aborted) reject(error);
 			else away(reasonOf(error));
 		});
-		request.end(text);
+		request.end(bytes ?? text);
 	});
 }
 

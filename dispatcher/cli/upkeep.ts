@@ -50,7 +50,7 @@ export function addUpkeep(program: Command, terminal: Terminal & { upkeep: Upkee
 	command(
 		'backup <file>',
 		'copy everything into one file, while the service runs',
-		'Copies everything into one checked file: from the running service, or from the data folder when it is stopped. The file holds the API keys of the data folder: keep it as safe as those.',
+		'Copies everything but the files of jobs (the folder files/) into one checked file: from the running service, or from the data folder when it is stopped. The file holds the API keys of the data folder: keep it as safe as those.',
 		'backup /backups/robot-fleet.tar',
 	)
 		.option('--data <folder>', 'data folder of the service, running or stopped')

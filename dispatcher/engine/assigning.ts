@@ -7,6 +7,8 @@
  */
 import type { JobAssignment, Watch, WireWatch } from '../../protocol';
 import { capsOnWire, limits } from '../../protocol';
+import { wishesOf } from '../../kinds';
+import { needsWorkspace } from '../../kinds/files';
 import { barred } from '../core/bars';
 import { type Policy, policyOf } from '../core/retry';
 import type { Asked, Head, NewAttempt, Queue } from '../store/store';
@@ -103,7 +105,12 @@ export class Assigning {
 		};
 		fleet.hold(live);
 		// A robot that went away meanwhile does not know the attempt: its next hello proves that.
-		entry.session?.sink.assign(frame(live, job));
+		const { session } = entry;
+		if (session === undefined) return;
+		const assignment = frame(live, job);
+		if (session.takesFiles || !needsWorkspace(wishesOf(job.kind, assignment.spec))) {
+			session.sink.assign(assignment);
+		} else this.#context.cannot(live, withoutFiles);
 	}
 
 	/** Every free robot takes the best heads of the lanes it fits. */
@@ -174,6 +181,9 @@ interface Place {
 	rank: number;
 	shareKey: string;
 }
+
+const withoutFiles =
+	'The agent on this robot can neither place files nor collect them; update it: npm install -g robot-fleet-agent@latest.';
 
 /** The job's deadline on the monotonic clock. */
 export function endsAt({ timeouts }: Policy, clock: Clock): number | null {

@@ -7,6 +7,7 @@ import type {
 	AttemptRef,
 	CancelJob,
 	Cause,
+	CollectedFile,
 	JobAccepted,
 	JobError,
 	JobHealth,
@@ -17,6 +18,7 @@ import type {
 	OutputLengths,
 	ResultAck,
 	StatusUpdate,
+	WireCollectedFile,
 } from '../../protocol';
 import { causes, limits, streams } from '../../protocol';
 import { afterTry, type Bars, barsOf, noneLeft } from '../core/bars';
@@ -110,6 +112,19 @@ export class Attempts {
 		if (!live || live.state !== 'dispatched' || live.acceptance) return;
 		// Who has lost its memory has no proof to give.
 		if (live.lostBecause !== undefined) return;
+		this.#refused(live, message);
+	}
+
+	/** As if its robot had refused it for good. */
+	cannot(live: Live, message: string): void {
+		this.#refused(live, { reason: 'unsupported-kind', message, permanent: true }, 'dispatcher');
+	}
+
+	#refused(
+		live: Live,
+		message: Pick<JobRejected, 'reason' | 'message' | 'permanent'>,
+		by = 'robot',
+	): void {
 		const proved = message.reason === 'not-started';
 		this.#settle(live, (turn) => {
 			const permanent = message.permanent && !proved;
@@ -134,7 +149,7 @@ export class Attempts {
 				cause: proved ? null : 'refused',
 				result: null,
 				reason: proved ? 'not started' : `refused: ${message.message || message.reason}`,
-				by: 'robot',
+				by,
 				next,
 				countTry: false,
 				countLoss: false,
@@ -594,6 +609,17 @@ function fromWire({ result: wire, sha256 }: JobResultMessage): JobResult {
 		error: wire.error,
 		processGone: wire.process_gone,
 		...(wire.logs === undefined || wire.logs.length === 0 ? {} : { logs: wire.logs }),
+		...(wire.files === undefined ? {} : { files: wire.files.map(collectedOf) }),
+	};
+}
+
+function collectedOf({ path, bytes, sha256, file_id, error }: WireCollectedFile): CollectedFile {
+	return {
+		path,
+		bytes,
+		sha256,
+		...(file_id === undefined ? {} : { fileId: file_id }),
+		...(error === undefined ? {} : { error }),
 	};
 }
 

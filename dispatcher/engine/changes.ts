@@ -21,7 +21,7 @@ import type { Attempts } from './attempts';
 import type { Context } from './context';
 import type { Live } from './fleet';
 import type { Caller } from './index';
-import type { Home, Jobs } from './jobs';
+import { filesOf, type Home, type Jobs } from './jobs';
 import type { Parents } from './parents';
 import { type Prepared, startOf } from './placing';
 import type { Turn } from './turns';
@@ -157,6 +157,7 @@ export class Changes {
 							children: job.children === null ? null : 0,
 						}),
 			},
+			...filesOf(job.kind, JSON.parse(job.spec)),
 		};
 	}
 

@@ -2,7 +2,7 @@
 import type { Store } from '../store/store';
 import type { Backlog } from './backlog';
 import type { Chance, Clock } from './clock';
-import type { Fleet } from './fleet';
+import type { Fleet, Live } from './fleet';
 import type { Ids } from './ids';
 import type { Lanes } from './lanes';
 import type { Turns } from './turns';
@@ -67,6 +67,8 @@ export interface Context {
 	seenEpoch(epoch: number): void;
 	/** Only what robots must be able to say is written. */
 	diskFull(): boolean;
+	/** Its robot cannot do what the job asks for, and was not told of it. */
+	cannot(live: Live, message: string): void;
 	/** A job may come due at this instant: look then. */
 	dueAt(at: number | null): void;
 }

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type { BackupRecord, JobHealth } from '../../protocol';
 import { recentByRobot } from '../core/record';
 import { policyOf } from '../core/retry';
+import type { FileShelf } from '../store/shelf';
 import type { Store } from '../store/store';
 import { Access } from './access';
 import { Assigning, endsAt } from './assigning';
@@ -20,6 +21,7 @@ import { DeadLetters } from './dead-letters';
 import { Duties } from './duties';
 import { Devices } from './devices';
 import { Edits } from './edits';
+import { type FileLimits, Files } from './files';
 import { Fleet } from './fleet';
 import { type Entropy, Ids } from './ids';
 import type { Engine } from './index';
@@ -57,6 +59,9 @@ export interface EngineParts {
 	/** The way out to n8n. */
 	callbacks: Callbacks;
 	disk: Disk;
+	/** Where the bytes of files lie; absent = there are none. */
+	shelf?: FileShelf;
+	fileLimits?: FileLimits;
 	/** The store is broken: nothing may be promised any more, the process must end. */
 	fatal(error: Error): void;
 }
@@ -102,6 +107,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		},
 		dueAt: (at) => duties.dueAt(at),
 		diskFull: () => intake.level === 'full',
+		cannot: (live, message) => attempts.cannot(live, message),
 	};
 	const backlog = new Backlog(context);
 	const intake = new Intake(context, parts.disk);
@@ -119,7 +125,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const bulk = new Bulk(context, jobs, changes, edits);
 	const deadLetters = new DeadLetters(context, jobs, changes);
 	const lookout = new Lookout(context, jobs, assigning);
-	const sessions = new Sessions(context, attempts, outputFlow, inputs);
+	const files = new Files(context, attempts, parts.shelf, parts.fileLimits);
+	const sessions = new Sessions(context, attempts, outputFlow, inputs, files);
 	const access = new Access(context);
 	const devices = new Devices(context, access);
 	const orders = new Orders(context, access);
@@ -141,6 +148,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		access,
 		intake,
 		outputRetention,
+		files,
 	);
 	const purge = new Purge(context);
 	const startedAt = clock.now();
@@ -158,6 +166,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	await changes.resume();
 	duties.start();
 	purge.start();
+	files.start();
 	turns.nudge();
 	backlog.start();
 	intake.look();
@@ -199,6 +208,13 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		input: (id, input, signal) => inputs.type(id, input, signal),
 		asks: (id, known, signal) => inputs.asks(id, known, signal),
 		purgeOutput: () => outputRetention.purgeOutput(),
+		createFile: (request, by) => files.create(request, by),
+		uploadFile: (name, bytes, body, by) => files.upload(name, bytes, body, by),
+		writeFile: (id, from, body) => files.write(id, from, body),
+		files: (page) => files.list(page),
+		file: (id) => files.file(id),
+		fileBytes: (id, from, to) => files.bytes(id, from, to),
+		removeFile: (id, by) => files.remove(id, by),
 		queueStats: () => lookout.queueStats(),
 		peek: (robot) => lookout.peek(robot),
 
@@ -316,6 +332,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			readiness = 'stopping';
 			await duties.stop();
 			await purge.stop();
+			await files.stop();
 			backlog.stop();
 			await access.noteUsed().catch(() => undefined);
 			for (const entry of fleet.all()) entry.session?.sink.close(1001, 'the service stops');

@@ -13,6 +13,7 @@ import type { StoredJob } from '../store/store';
 import type { Access } from './access';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
+import type { Files } from './files';
 import { type Live, refOf } from './fleet';
 import type { Intake } from './intake';
 import type { Occurrences } from './occurrences';
@@ -40,6 +41,7 @@ export class Duties {
 	readonly #access: Access;
 	readonly #intake: Intake;
 	readonly #outputRetention: OutputRetention;
+	readonly #files: Files;
 	readonly #stop = new AbortController();
 	/** Ends the sleep early; absent while awake, when a lower `#nextAt` is enough. */
 	#wake: AbortController | undefined;
@@ -63,7 +65,9 @@ export class Duties {
 		access: Access,
 		intake: Intake,
 		outputRetention: OutputRetention,
+		files: Files,
 	) {
+		this.#files = files;
 		this.#intake = intake;
 		this.#outputRetention = outputRetention;
 		this.#access = access;
@@ -128,6 +132,7 @@ export class Duties {
 			await this.#sweepDuplicates(now);
 		}
 		await this.#outputRetention.look();
+		this.#files.look();
 		// The safety sweep: a job that was refused "for now", or anything a hint was lost for.
 		const mono = clock.monotonic();
 		if (lanes.waiting.size > 0 && fleet.free.size > 0 && mono - this.#sweptAt >= settings.sweepMs) {

@@ -71,6 +71,8 @@ export interface Session {
 	metrics: Record<string, number>;
 	/** It says what it finds out about its machine. */
 	readonly tellsFacts: boolean;
+	/** It can place files and collect them. */
+	readonly takesFiles: boolean;
 	/** By id of the message that was sent: whoever waits for its answer. Absent when nobody does. */
 	waiting?: Map<string, (how: 'answered' | 'gone') => void>;
 }

@@ -19,6 +19,14 @@ import type {
 	DeadLetterRequest,
 	EnrolAnswer,
 	Facts,
+	FileInfo,
+	FileKept,
+	FileOffer,
+	FileRead,
+	FileRecord,
+	FileRefused,
+	FileRequest,
+	FileWant,
 	FleetEvent,
 	Forecast,
 	Hello,
@@ -74,7 +82,7 @@ import type {
 	WaitingFor,
 	WaitRequest,
 } from '../../protocol';
-import type { OutputFrame, Stream } from '../../protocol/frames';
+import type { FileFrame, OutputFrame, Stream } from '../../protocol/frames';
 import type { JobQuery } from '../store/store';
 import type { Dialling } from './devices';
 import type { HubKey } from './hub-key';
@@ -110,6 +118,13 @@ export interface OutputChunk {
 	complete: boolean;
 }
 
+/** Bytes of a file as somebody sends them. */
+export interface Incoming {
+	pieces: AsyncIterable<Uint8Array>;
+	/** Somebody else goes on with the file: `pieces` ends, or throws, soon. */
+	cut(): void;
+}
+
 /** What the engine says to one connected robot. Calls never block and never throw. */
 export interface RobotSink {
 	assign(assignment: JobAssignment): void;
@@ -124,6 +139,12 @@ export interface RobotSink {
 	readonly takesInput: boolean;
 	input(input: InputMessage): void;
 	resize(resize: Resize): void;
+	fileInfo(info: FileInfo): void;
+	fileWant(want: FileWant): void;
+	fileKept(kept: FileKept): void;
+	fileRefused(refused: FileRefused): void;
+	/** Resolves when it has left, or never will: one piece at a time is on its way. */
+	fileBytes(frame: FileFrame): Promise<void>;
 	/** Answers the id by which the robot names what it answers. */
 	control(order: Control): string;
 	/** What it said counts for nothing. */
@@ -148,6 +169,9 @@ export interface RobotSession {
 	inputAck(message: InputAck): void;
 	prompt(message: PromptMessage): void;
 	output(frame: OutputFrame): void;
+	fileRead(message: FileRead): void;
+	fileOffer(message: FileOffer): void;
+	fileBytes(frame: FileFrame): void;
 	heartbeat(metrics: Record<string, number>): void;
 	/** What it found out about its machine, perhaps because it was asked to look (`answers`). */
 	facts(facts: Facts, answers?: string): void;
@@ -204,6 +228,21 @@ export interface Engine {
 	asks(jobId: string, known: WaitingFor | null, signal: AbortSignal): Promise<WaitingFor | null>;
 	/** Removes the output of jobs that is to be kept no longer. Done by itself once a minute. */
 	purgeOutput(): Promise<{ jobs: number; bytes: number }>;
+	/** Announces a file; one that is here already, or on its way from the same caller, is answered instead. */
+	createFile(file: FileRequest, by: Caller): Promise<FileRecord>;
+	/** A file in one go, of so many bytes. */
+	uploadFile(name: string, bytes: number, body: Incoming, by: Caller): Promise<FileRecord>;
+	/** The next bytes of a file. What came before a cut is kept. */
+	writeFile(fileId: string, from: number, body: Incoming): Promise<FileRecord>;
+	files(page: {
+		jobId?: string;
+		limit: number;
+		cursor?: string;
+	}): Promise<{ items: FileRecord[]; cursor?: string }>;
+	file(fileId: string): Promise<FileRecord>;
+	/** Bytes `from` ≤ offset < `to` of a file that is whole. */
+	fileBytes(fileId: string, from: number, to: number): Promise<AsyncIterable<Uint8Array>>;
+	removeFile(fileId: string, by: Caller): Promise<void>;
 	queueStats(): Promise<QueueStats>;
 	/** The next job `robot` (any robot, when absent) would get. */
 	peek(robot?: string): Promise<Job | null>;

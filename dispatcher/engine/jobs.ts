@@ -13,7 +13,7 @@ import {
 	type TimelineEntry,
 } from '../../protocol';
 import type { Stream } from '../../protocol/frames';
-import { kinds } from '../../kinds';
+import { kinds, wishesOf } from '../../kinds';
 import { fanOutOf } from '../core/fan-out';
 import { laneKey, laneWith, ruleOf } from '../core/matching';
 import { priorityOf, rank } from '../core/rank';
@@ -247,6 +247,7 @@ export class Jobs {
 						},
 					}),
 			...(submit.dedupe ? { dedupe: dedupeOf(submit, by, now) } : {}),
+			...filesOf(submit.kind, submit.spec),
 		};
 	}
 
@@ -294,6 +295,12 @@ export class Jobs {
 		if (!job) throw new Problem('no-such-job', { id: jobId });
 		return job;
 	}
+}
+
+/** What the job needs of files until it has ended. */
+export function filesOf(kind: string, spec: unknown): Pick<Prepared, 'files'> {
+	const { files = [] } = wishesOf(kind, spec);
+	return files.length === 0 ? {} : { files: [...new Set(files.map(({ file }) => file))] };
 }
 
 /** The request without its key: the same wish gives the same hash, in whatever order it was written. */

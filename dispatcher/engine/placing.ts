@@ -2,7 +2,7 @@
  * Where a new job goes: to a robot that is free for it, in the same commit, or into its queue. The
  * slot is reserved while the turn plans and becomes a hold when it is committed.
  */
-import { Problem, type SubmitAnswer } from '../../protocol';
+import { type FileState, Problem, type SubmitAnswer } from '../../protocol';
 import { policyText, type Policy } from '../core/retry';
 import {
 	type Asked,
@@ -107,11 +107,18 @@ export function earlierAnswer(
 ): SubmitAnswer | Problem {
 	if (earlier === 'fired') return new Problem('already-fired');
 	if (earlier === 'passed') return new Problem('already-retried', { id: job.retryOf });
+	if ('noFile' in earlier) return unusableFile(earlier);
 	if ('sameAs' in earlier) return new Problem('duplicate-job', { jobId: earlier.sameAs });
 	const { duplicateOf: jobId, sameRequest, state } = earlier;
 	return sameRequest
 		? { jobId, state, duplicate: true }
 		: new Problem('key-conflict', { key: idempotency!.key, jobId });
+}
+
+function unusableFile({ noFile: file, have }: { noFile: string; have: FileState | null }): Problem {
+	const reasons = { open: 'is not whole yet', lost: 'has lost its bytes', ready: 'is busy' };
+	const reason = have === null ? 'is not known here (any more)' : reasons[have];
+	return new Problem('file-unusable', { file, reason });
 }
 
 /** What a new job asks for. */

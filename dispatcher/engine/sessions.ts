@@ -5,6 +5,8 @@
  */
 import type {
 	Facts,
+	FileOffer,
+	FileRead,
 	Hello,
 	HeldAttempt,
 	InputAck,
@@ -17,11 +19,12 @@ import type {
 	VerdictAct,
 } from '../../protocol';
 import { isFinal, limits, Problem } from '../../protocol';
-import type { OutputFrame } from '../../protocol/frames';
+import type { FileFrame, OutputFrame } from '../../protocol/frames';
 import type { StoredAttempt } from '../store/store';
 import type { Attempts } from './attempts';
 import { noteClone } from './clones';
 import type { Context } from './context';
+import type { Files } from './files';
 import type { Live, RobotEntry, Session } from './fleet';
 import type { RobotSession, RobotSink } from './index';
 import type { Inputs } from './input';
@@ -35,10 +38,16 @@ export class Sessions {
 	readonly #reported = new Map<string, HeldAttempt[]>();
 	readonly #knownHere = new WeakSet<HeldAttempt>();
 
-	constructor(context: Context, attempts: Attempts, outputFlow: OutputFlow, inputs: Inputs) {
+	constructor(
+		context: Context,
+		attempts: Attempts,
+		outputFlow: OutputFlow,
+		inputs: Inputs,
+		files: Files,
+	) {
 		this.#context = context;
 		this.#attempts = attempts;
-		this.#parts = { context, attempts, outputFlow, inputs };
+		this.#parts = { context, attempts, outputFlow, inputs, files };
 	}
 
 	/** An attempt of this job that a robot holds and the store has never heard of. */
@@ -99,8 +108,7 @@ export class Sessions {
 		const changed =
 			labels !== said.labels || capabilities !== said.capabilities || clients !== said.clients;
 		if (changed) this.#context.lanes.putRobot(robot);
-		const tellsFacts = hello.features.includes('facts');
-		const session = new OpenSession(this.#parts, robot, hello.boot_id, sink, tellsFacts);
+		const session = new OpenSession(this.#parts, robot, hello, sink);
 		robot.session = session;
 		const { verdicts, losses } = this.#compare(robot, hello, known, lastWords, forgot);
 		session.verdicts = verdicts;
@@ -293,12 +301,18 @@ interface SessionParts {
 	attempts: Attempts;
 	outputFlow: OutputFlow;
 	inputs: Inputs;
+	files: Files;
 }
 
-function leave(entry: RobotEntry, session: Session, { context, outputFlow }: SessionParts): void {
+function leave(
+	entry: RobotEntry,
+	session: Session,
+	{ context, outputFlow, files }: SessionParts,
+): void {
 	entry.session = undefined;
 	entry.awaySince = context.clock.monotonic();
 	outputFlow.forget(session);
+	files.forget(session);
 	for (const tell of session.waiting?.values() ?? []) tell('gone');
 }
 
@@ -313,6 +327,7 @@ class OpenSession implements Session, RobotSession {
 	readonly bootId: string;
 	readonly sink: RobotSink;
 	readonly tellsFacts: boolean;
+	readonly takesFiles: boolean;
 	declare waiting?: Session['waiting'];
 	verdicts = noVerdicts;
 	metrics = noMetrics;
@@ -324,15 +339,15 @@ class OpenSession implements Session, RobotSession {
 	constructor(
 		parts: SessionParts,
 		robot: RobotEntry,
-		bootId: string,
+		{ boot_id, features }: Hello,
 		sink: RobotSink,
-		tellsFacts: boolean,
 	) {
 		this.#parts = parts;
 		this.#robot = robot;
-		this.bootId = bootId;
+		this.bootId = boot_id;
 		this.sink = sink;
-		this.tellsFacts = tellsFacts;
+		this.tellsFacts = features.includes('facts');
+		this.takesFiles = features.includes('files');
 		this.seenAt = parts.context.clock.monotonic();
 	}
 
@@ -376,6 +391,18 @@ class OpenSession implements Session, RobotSession {
 		const { context, outputFlow } = this.#parts;
 		// On a full disk the room is for results; the robot keeps its output and sends it again.
 		if (this.#isCurrent() && !context.diskFull()) outputFlow.take(this.robotId, this, frame);
+	}
+
+	fileRead(message: FileRead): void {
+		if (this.#isCurrent()) this.#parts.files.read(this.robotId, this, message);
+	}
+
+	fileOffer(message: FileOffer): void {
+		if (this.#isCurrent()) this.#parts.files.offer(this.robotId, this, message);
+	}
+
+	fileBytes(frame: FileFrame): void {
+		if (this.#isCurrent()) this.#parts.files.frame(this, frame);
 	}
 
 	heartbeat(metrics: Record<string, number>): void {

@@ -91,7 +91,12 @@ export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyI
 			done(new Problem('bad-json', { reason: reasonOf(error) }));
 		}
 	});
-	app.addContentTypeParser('*', (_request, _payload, done) => done(new Problem('bad-body')));
+	// Bytes come as a stream, and only where they are wanted; whoever wants none is not to be kept waiting by them.
+	app.addContentTypeParser('*', (request, payload, done) =>
+		(request.routeOptions.config as { stream?: boolean }).stream === true
+			? done(null, payload)
+			: done(new Problem('bad-body')),
+	);
 
 	for (const [name, door] of Object.entries(doors)) {
 		const { bytes } = door;
@@ -120,6 +125,7 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 	app.route({
 		method,
 		url: routeOf(path),
+		config: { stream: door.stream ?? false },
 		onRequest: (request, _reply, done) => {
 			if (scope !== null) request.caller = callerOf(house, request, scope);
 			door.admit?.(request);
@@ -136,7 +142,7 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				body.parse(value);
 			} else if (door.bytes !== undefined) {
 				if (!Buffer.isBuffer(value)) throw new Problem('bad-message', { reason: 'send bytes' });
-			} else if (value !== undefined) {
+			} else if (value !== undefined && !door.stream) {
 				noBody.parse(value);
 			}
 			let waits: AbortSignal | undefined;

@@ -63,6 +63,8 @@ export interface Door<Q extends TSchema = TSchema, B extends TSchema = TSchema> 
 	bodyShown?: object;
 	/** True = no body at all means `{}`. */
 	bodyOptional?: boolean;
+	/** The body is bytes as they come: `body` of the ask is a stream, or undefined when there are none. */
+	stream?: boolean;
 	/** Shape of the answer, for OpenAPI; absent = 204 without a body, or bytes. */
 	answer?: TSchema;
 	/** Default 200, or 204 when the answer is `undefined`. */

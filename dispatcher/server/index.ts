@@ -16,6 +16,7 @@ import { Certificate, type CertificateFiles } from './certificate';
 import { Dialler, type DiallerSettings } from './dialler';
 import { type Backup, type Door, door, type House } from './door';
 import { facadeDoors } from './facade-doors';
+import { fileDoors } from './file-doors';
 import { fleetDoors } from './fleet-doors';
 import { scheduleDoors } from './schedule-doors';
 import { hostGateOf, isLoopback, robotsGate } from './host-gate';
@@ -176,6 +177,7 @@ function allDoors(version: string, robotPoll: Door): Record<CallName, Door> {
 		...fleetDoors,
 		...scheduleDoors,
 		...facadeDoors,
+		...fileDoors,
 		...operationsDoors,
 		...serviceDoors,
 		robotPoll,

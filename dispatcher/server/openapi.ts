@@ -53,6 +53,7 @@ function operationOf(name: CallName, door: Door): Json {
 			? { security: [] }
 			: { security: [{ key: [] }], 'x-scope': call.scope }),
 		parameters: [...inPath, ...queryOf(door.query)],
+		...(door.stream && { requestBody: { required: true, content: bytes } }),
 		...(door.body && {
 			requestBody: {
 				required: !door.bodyOptional,
@@ -99,6 +100,17 @@ function answerOf(name: CallName, door: Door): Json {
 	if (name === 'backupCreate') {
 		return {
 			200: { description: 'A tar file, its manifest last', content: { 'application/x-tar': {} } },
+		};
+	}
+	if (name === 'fileContent') {
+		return {
+			200: {
+				description: 'All of it',
+				headers: { ETag: { schema: { type: 'string' } } },
+				content: bytes,
+			},
+			206: { description: 'The range that was asked for', content: bytes },
+			304: { description: 'It is what If-None-Match says' },
 		};
 	}
 	if (name === 'robotLink') return { 101: { description: 'The socket is open' } };

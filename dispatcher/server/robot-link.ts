@@ -16,6 +16,10 @@ import {
 	type CancelJob,
 	closeCodes,
 	type Control,
+	type FileInfo,
+	type FileKept,
+	type FileRefused,
+	type FileWant,
 	type Dialled,
 	type Hello,
 	helloProof,
@@ -38,7 +42,13 @@ import {
 	wireFeatures,
 } from '../../protocol';
 import { kinds } from '../../kinds';
-import { decodeOutput } from '../../protocol/frames';
+import {
+	decodeFile,
+	decodeOutput,
+	encodeFile,
+	type FileFrame,
+	isFileFrame,
+} from '../../protocol/frames';
 import { robots, validatorOf, type Validator } from '../../protocol/schemas';
 import type { RobotSession, RobotSink } from '../engine';
 import { fingerprintOfKey } from '../engine/hub-key';
@@ -234,7 +244,7 @@ export class RobotLink implements RobotSink {
 		this.alive();
 		let id: string | undefined;
 		try {
-			if (isBinary) return this.#takeOutput(data as Buffer);
+			if (isBinary) return this.#takeBytes(data as Buffer);
 			const { type, payload, id: given, answers } = envelopeOf((data as Buffer).toString('utf8'));
 			id = given;
 			const validator = Object.hasOwn(validators, type)
@@ -294,6 +304,10 @@ export class RobotLink implements RobotSink {
 				return session.prompt(payload as RobotMessages['prompt']);
 			case 'facts':
 				return session.facts(payload as RobotMessages['facts'], answers);
+			case 'file_read':
+				return session.fileRead(payload as RobotMessages['file_read']);
+			case 'file_offer':
+				return session.fileOffer(payload as RobotMessages['file_offer']);
 			case 'control':
 				return this.#control(payload as RobotMessages['control'], session, id, answers);
 			case 'error':
@@ -322,7 +336,7 @@ export class RobotLink implements RobotSink {
 		}
 	}
 
-	#takeOutput(data: Buffer): void {
+	#takeBytes(data: Buffer): void {
 		if (this.#state !== 'registered' || !this.#session) {
 			throw new Problem('bad-message', { reason: 'say hello first and wait for robot_registered' });
 		}
@@ -330,6 +344,12 @@ export class RobotLink implements RobotSink {
 			throw new Problem('bad-message', {
 				reason: `an output frame may have at most ${limits.maxOutputFrameBytes} bytes`,
 			});
+		}
+		if (isFileFrame(data)) {
+			const piece = decodeFile(data);
+			if (!piece)
+				throw new Problem('bad-message', { reason: 'this is not an intact frame of a file' });
+			return this.#session.fileBytes(piece);
 		}
 		const frame = decodeOutput(data);
 		if (!frame) throw new Problem('bad-message', { reason: 'this is not an intact output frame' });
@@ -450,6 +470,29 @@ export class RobotLink implements RobotSink {
 
 	resize(resize: Resize): void {
 		this.#sayOrKeep('resize', resize);
+	}
+
+	fileInfo(info: FileInfo): void {
+		this.#sayOrKeep('file_info', info);
+	}
+
+	fileWant(want: FileWant): void {
+		this.#sayOrKeep('file_want', want);
+	}
+
+	fileKept(kept: FileKept): void {
+		this.#sayOrKeep('file_kept', kept);
+	}
+
+	fileRefused(refused: FileRefused): void {
+		this.#sayOrKeep('file_refused', refused);
+	}
+
+	fileBytes(frame: FileFrame): Promise<void> {
+		return new Promise((resolve) => {
+			if (this.#socket.readyState !== this.#socket.OPEN) resolve();
+			else this.#socket.send(encodeFile(frame), { binary: true }, () => resolve());
+		});
 	}
 
 	control(order: Control): string {

@@ -4,6 +4,7 @@
  */
 import type { SQLInputValue } from 'node:sqlite';
 import type { OutputLengths } from '../../protocol';
+import { fileDeedsOn, holdFiles, unusable } from './files';
 import { earlierJob, writeJob } from './new-job';
 import type { Outputs } from './output';
 import { settleParent, startParent } from './parents';
@@ -20,7 +21,11 @@ export type DeedsOfStore = { [N in DeedName]: (input: Deeds[N]['in']) => Deeds[N
 export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 	const schedules = schedulesOn(sql, record);
 	return {
-		insertJob: ({ job, attempt, idempotency, dedupe, only, occurrence }) => {
+		...fileDeedsOn(sql),
+
+		insertJob: ({ job, attempt, idempotency, dedupe, only, occurrence, files = [] }) => {
+			const missing = unusable(sql, files);
+			if (missing) return (idempotency && earlierJob(sql, idempotency)) ?? missing;
 			if (occurrence && !schedules.deal(occurrence)) return 'fired';
 			if (idempotency) {
 				const taken = sql.run(
@@ -50,6 +55,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			}
 			if (job.retryOf !== null && !repeated(job, job.retryOf, only)) return 'passed';
 			writeJob(sql, job, attempt);
+			holdFiles(sql, job.id, files, job.createdAt);
 			return null;
 		},
 

@@ -564,4 +564,31 @@ export const migrations: readonly string[] = [
 		updated_at INTEGER NOT NULL
 	) WITHOUT ROWID;
 	`,
+
+	`
+	-- Files: what they are; their bytes lie in files/ beside the database.
+	CREATE TABLE files (
+		id TEXT PRIMARY KEY,
+		name TEXT NOT NULL,
+		-- Announced; none when they were lost.
+		bytes INTEGER NOT NULL,
+		sha256 TEXT CHECK (sha256 IS NOT NULL OR state = 'open'),
+		state TEXT NOT NULL CHECK (state IN ('open','ready','lost')),
+		created_at INTEGER NOT NULL,
+		created_by TEXT NOT NULL,
+		used_at INTEGER NOT NULL,
+		-- Of one that was collected from an attempt; null = somebody sent it.
+		job_id TEXT,
+		epoch INTEGER,
+		path TEXT,
+		mode INTEGER
+	) WITHOUT ROWID;
+	CREATE INDEX files_digest ON files (sha256);
+	CREATE INDEX files_age ON files (used_at);
+	CREATE INDEX files_job ON files (job_id, id) WHERE job_id IS NOT NULL;
+
+	-- Which files a job was submitted with. Until it has ended they stay.
+	CREATE TABLE job_files (file_id TEXT NOT NULL, job_id TEXT NOT NULL, PRIMARY KEY (file_id, job_id)) WITHOUT ROWID;
+	CREATE INDEX job_files_job ON job_files (job_id);
+	`,
 ];

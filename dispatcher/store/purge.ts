@@ -19,7 +19,7 @@ const maySlip = `state <> 'waiting' AND (job_id IS NULL OR outcome IS NOT NULL) 
  AND EXISTS (SELECT 1 FROM schedules s WHERE s.id = schedule_id AND json_extract(s.definition, '$.maxRuns') IS NOT NULL))`;
 
 /** Everything that goes with a job; its output is let go of by its own keeper, who misses the job. */
-const tablesOfJob = ['requests', 'attempts', 'health'] as const;
+const tablesOfJob = ['requests', 'attempts', 'health', 'job_files'] as const;
 
 export function purgeOn(sql: Statements) {
 	const looks: Record<

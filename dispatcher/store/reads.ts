@@ -1,5 +1,6 @@
 /** The questions in SQLite. Rows become what store.ts names in one SELECT per table, below. */
 import type { SQLInputValue } from 'node:sqlite';
+import { fileReadsOn } from './files';
 import { earlierJob } from './new-job';
 import type { Ended } from '../core/record';
 import type { Outputs } from './output';
@@ -33,6 +34,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 	const purge = purgeOn(sql);
 	const reads: ReadsOfStore = {
 		...scansOn(sql),
+		...fileReadsOn(sql),
 
 		heads: ({ lane, shareKey, limit }) =>
 			sql

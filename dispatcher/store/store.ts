@@ -6,7 +6,7 @@
  *
  * Instants are epoch milliseconds. JSON columns travel as text, so that the store never parses them.
  */
-import type { Cause, FinalState, JobState, Priority } from '../../protocol';
+import type { Cause, FileState, FinalState, JobState, Priority } from '../../protocol';
 import type { Hole, HoleReason, Stream } from '../../protocol';
 import type { OccurrenceCounts, OccurrenceState, Origin, ScheduleState } from '../../protocol';
 import type { ParentEndings } from '../core/parents';
@@ -310,6 +310,24 @@ export interface StoredSubscription {
 	createdBy: string;
 }
 
+/** What a file is; its bytes are on the shelf. */
+export interface StoredFile {
+	id: string;
+	name: string;
+	bytes: number;
+	sha256: string | null;
+	state: FileState;
+	createdAt: number;
+	createdBy: string;
+	/** When it was made or sent, or a job was submitted with it. */
+	usedAt: number;
+	/** The attempt that it was collected from; null = somebody sent it. */
+	jobId: string | null;
+	epoch: number | null;
+	path: string | null;
+	mode: number | null;
+}
+
 export interface StoredEvent {
 	cursor: number;
 	at: number;
@@ -341,8 +359,16 @@ export interface Deeds {
 			only?: 'dead' | 'unretried';
 			/** Refused when this time of its schedule was dealt with before. */
 			occurrence?: NewOccurrence;
+			/** Files that it needs until it has ended: refused when one of them is not ready. */
+			files?: readonly string[];
 		};
-		out: Earlier | { sameAs: string } | 'passed' | 'fired' | null;
+		out:
+			| Earlier
+			| { sameAs: string }
+			| { noFile: string; have: FileState | null }
+			| 'passed'
+			| 'fired'
+			| null;
 	};
 	/**
 	 * queued → dispatched; the attempt before it moves to its own row. Answers what was asked for when
@@ -630,6 +656,21 @@ export interface Deeds {
 	ackSubscription: { in: { key: string; epoch: number; cursor: number }; out: boolean };
 	/** Forgets what is older than `before`, is not in use, and is named by `keys`. Answers which were. */
 	purge: { in: { what: Purgeable; keys: string[]; before: number }; out: string[] };
+	/**
+	 * A file is about to come. The same one that is here, or on its way from the same sender, is answered
+	 * instead: for what was sent that is name, length and digest, for what was collected also attempt and path.
+	 * `full` = all together would have more than `maxBytes`.
+	 */
+	insertFile: { in: { file: StoredFile; maxBytes: number }; out: StoredFile | 'full' };
+	/** open → ready: its bytes are on disk. */
+	readyFile: { in: { id: string; sha256: string; at: number }; out: boolean };
+	/** ready → lost: its bytes are not there any more. */
+	loseFile: { in: { id: string }; out: boolean };
+	/** Only one that no open job needs, and that was used before, when that is said. */
+	removeFile: {
+		in: { id: string; usedBefore?: number };
+		out: 'removed' | 'kept' | { heldBy: string };
+	};
 	setMeta: { in: { key: string; value: string }; out: boolean };
 }
 export type DeedName = keyof Deeds;
@@ -828,6 +869,11 @@ export interface Reads {
 		in: { limit: number; cursor: string | null };
 		out: { count: number; cursor: string | null };
 	};
+	file: { in: { id: string }; out: StoredFile | undefined };
+	/** Newest first; those collected from one job, or all. */
+	files: { in: { jobId?: string; before?: string; limit: number }; out: StoredFile[] };
+	/** Files that no open job needs, not used since; open ones have a time of their own. */
+	oldFiles: { in: { usedBefore: number; openBefore: number; limit: number }; out: string[] };
 	meta: { in: { key: string }; out: string | undefined };
 }
 export type ReadName = keyof Reads;

@@ -114,6 +114,16 @@ export const jobFields: INodeProperties[] = [
 					'Which client of the robot (a profile, session or emulator that its agent names) runs the command; any that is free when empty',
 			},
 			{
+				displayName: 'Collect Files',
+				name: 'collect',
+				type: 'string',
+				typeOptions: { multipleValues: true, multipleValueButtonText: 'Add Pattern' },
+				default: [],
+				placeholder: 'e.g. report/**/*.html',
+				description:
+					'What the job leaves in its workspace and you want to keep, however it ends: listed in result.files, each with its file ID. With it the job runs in a folder of its own.',
+			},
+			{
 				displayName: 'Environment Variables',
 				name: 'env',
 				type: 'fixedCollection',
@@ -134,6 +144,38 @@ export const jobFields: INodeProperties[] = [
 								placeholder: 'e.g. LANG',
 							},
 							{ displayName: 'Value', name: 'value', type: 'string', default: '' },
+						],
+					},
+				],
+			},
+			{
+				displayName: 'Files',
+				name: 'files',
+				type: 'fixedCollection',
+				typeOptions: { multipleValues: true },
+				placeholder: 'Add File',
+				default: {},
+				description: 'Placed in the workspace of the job before it starts',
+				options: [
+					{
+						displayName: 'File',
+						name: 'file',
+						values: [
+							{
+								displayName: 'File ID',
+								name: 'file',
+								type: 'string',
+								default: '',
+								description: 'As POST /files or "robot-fleet files put" has answered it',
+							},
+							{
+								displayName: 'Path',
+								name: 'path',
+								type: 'string',
+								default: '',
+								placeholder: 'e.g. conf/app.json',
+								description: 'Where it is placed in the workspace',
+							},
 						],
 					},
 				],
@@ -205,6 +247,8 @@ interface Options extends WatchOptions {
 	client?: string;
 	cwd?: string;
 	env?: { variable?: Pair[] };
+	files?: { file?: { file: string; path: string }[] };
+	collect?: string | string[];
 	stdin?: string;
 	queueSeconds?: number;
 	runSeconds?: number;
@@ -249,13 +293,29 @@ function readCommand(context: IExecuteFunctions, itemIndex: number) {
 	return { command, args: (Array.isArray(args) ? args : [args]).map(String) };
 }
 
-function readSurroundings({ cwd, env, stdin }: Options) {
+function readSurroundings({ cwd, env, stdin, files, collect = [] }: Options) {
 	const pairs = readPairs(env?.variable, 'Environment Variables');
+	const patterns = [collect].flat().filter((pattern) => pattern.trim() !== '');
+	const placed = readFiles(files?.file);
 	return {
+		...(placed.length > 0 ? { files: placed } : {}),
+		...(patterns.length > 0 ? { collect: patterns } : {}),
 		...(cwd?.trim() ? { cwd: cwd.trim() } : {}),
 		...(Object.keys(pairs).length > 0 ? { env: pairs } : {}),
 		...(stdin ? { stdin } : {}),
 	};
+}
+
+function readFiles(files: { file: string; path: string }[] = []) {
+	return files.map(({ file, path }, index) => {
+		if (file.trim() === '' || path.trim() === '') {
+			throw new BadParameter(
+				`"Files" lacks an ID or a path in line ${index + 1}`,
+				'Give both: the ID of the file, and where it is placed',
+			);
+		}
+		return { file: file.trim(), path: path.trim() };
+	});
 }
 
 function readWhere(target: Target | undefined, { client }: Options): { target?: Target } {

@@ -4,6 +4,7 @@
  */
 import { type Static, type TSchema, Type } from 'typebox';
 import type { BulkResult, DeadLetterGroup } from '../bulk';
+import { type CollectedFile, type FileRecord, fileStates } from '../files';
 import {
 	type Attempt,
 	healthLevels,
@@ -87,6 +88,31 @@ const byState = {
 export const jobError = Type.Object({ type: text, message: text });
 true satisfies Same<Static<typeof jobError>, JobError>;
 
+const collectedFile = Type.Object({
+	path: text,
+	bytes: whole,
+	sha256: nullable(text),
+	fileId: Type.Optional(Type.String({ description: 'Read it at GET /files/{id}/content' })),
+	error: Type.Optional(Type.String({ description: 'Why it is not here' })),
+});
+true satisfies Same<Static<typeof collectedFile>, CollectedFile>;
+
+export const file = Type.Object({
+	fileId: text,
+	name: text,
+	bytes: whole,
+	sha256: nullable(text),
+	state: Type.Enum([...fileStates]),
+	have: Type.Integer({ description: 'Bytes that are here; the next ones are sent from there' }),
+	createdAt: at,
+	createdBy: text,
+	usedAt: at,
+	jobId: nullable(Type.String({ description: 'The job that it was collected from' })),
+	path: nullable(text),
+	mode: nullable(text),
+});
+true satisfies Same<Static<typeof file>, FileRecord>;
+
 export const jobResult = Type.Object({
 	exitCode: nullable(whole),
 	signal: nullable(text),
@@ -106,6 +132,7 @@ export const jobResult = Type.Object({
 		description: 'False when a process may still be alive on the robot',
 	}),
 	logs: Type.Optional(Type.Array(text)),
+	files: Type.Optional(Type.Array(collectedFile, { description: 'What spec.collect found' })),
 });
 true satisfies Same<Static<typeof jobResult>, JobResult>;
 

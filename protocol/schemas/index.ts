@@ -4,6 +4,7 @@ export * from './bulk';
 export { robotRequest } from './devices';
 export * from './explain';
 export * from './facade';
+export * from './files';
 export { input } from './input';
 export * as robots from './messages';
 export { purgeRequest, releaseRequest } from './operations';

@@ -8,6 +8,8 @@ import { limits } from '../limits';
 import type {
 	Control,
 	Facts,
+	FileOffer,
+	FileRead,
 	Heartbeat,
 	Hello,
 	InputAck,
@@ -98,7 +100,9 @@ const inlineOutput = Type.Optional(
 	Type.Object({ offset: whole, data_b64: Type.String({ maxLength: limits.maxInlineResultBytes }) }),
 );
 
-const sha256 = Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' }));
+const digest = Type.String({ pattern: '^[0-9a-f]{64}$' });
+const sha256 = Type.Optional(digest);
+const filePath = Type.String({ minLength: 1, maxLength: limits.maxPathBytes });
 const holes = Type.Optional(
 	Type.Array(Type.Object({ from: whole, to: whole, reason: shortText }), { maxItems: 256 }),
 );
@@ -118,6 +122,19 @@ export const jobResult = Type.Object({
 		error: Type.Union([Type.Object({ type: shortText, message: longText }), Type.Null()]),
 		process_gone: Type.Boolean(),
 		logs: Type.Optional(Type.Array(longText, { maxItems: 256 })),
+		files: Type.Optional(
+			Type.Array(
+				Type.Object({
+					path: filePath,
+					bytes: whole,
+					sha256: Type.Union([digest, Type.Null()]),
+					file_id: Type.Optional(shortText),
+					error: Type.Optional(Type.String({ maxLength: 1_000 })),
+				}),
+				// And a word about those that were too many.
+				{ maxItems: limits.maxCollectedFiles + limits.maxCollectPatterns + 1 },
+			),
+		),
 	}),
 	output: perStream,
 	holes: Type.Optional(Type.Object({ stdout: holes, stderr: holes })),
@@ -189,6 +206,27 @@ export const facts = Type.Object({
 });
 true satisfies Same<Static<typeof facts>, Facts>;
 
+const transfer = Type.Integer({ minimum: 0, maximum: 0xffff_ffff });
+
+export const fileRead = Type.Object({
+	...attemptRef,
+	transfer,
+	file_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
+	from: whole,
+	length: Type.Integer({ minimum: 0, maximum: limits.fileWindowBytes }),
+});
+true satisfies Same<Static<typeof fileRead>, FileRead>;
+
+export const fileOffer = Type.Object({
+	...attemptRef,
+	transfer,
+	path: filePath,
+	bytes: whole,
+	sha256: digest,
+	mode: Type.Integer({ minimum: 0, maximum: 0o777 }),
+});
+true satisfies Same<Static<typeof fileOffer>, FileOffer>;
+
 export const robotError = Type.Object({
 	code: shortText,
 	text: longText,
@@ -206,6 +244,8 @@ export const robotMessages = {
 	input_ack: inputAck,
 	prompt,
 	facts,
+	file_read: fileRead,
+	file_offer: fileOffer,
 	control,
 	error: robotError,
 } as const satisfies Record<keyof RobotMessages, unknown>;

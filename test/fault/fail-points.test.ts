@@ -28,6 +28,8 @@ const rare = new Set([
 	'purge',
 	'revokeToken',
 	'robotsSeen',
+	'loseFile',
+	'removeFile',
 ]);
 const deeds = Object.keys(deedsOn({} as never, {} as never)).filter((name) => !rare.has(name));
 const places = [

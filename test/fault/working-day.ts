@@ -31,6 +31,8 @@ interface Task {
 	more?: Partial<Submit>;
 	/** What is printed in all. */
 	prints?: string;
+	/** What it leaves in the file `left`, to be taken home. */
+	leaves?: string;
 }
 
 const tasks: Record<string, Task> = {
@@ -45,6 +47,7 @@ const tasks: Record<string, Task> = {
 		ends: ['completed'],
 		more: { retry: { initialDelayMs: 50, maxAttempts: 3 } },
 	},
+	generous: { shell: 'echo mine > left', ends: ['completed'], leaves: 'mine\n' },
 	broken: { shell: 'echo no >&2; exit 3', ends: ['failed'] },
 	hopeless: { shell: 'exit 4', ends: ['failed'] },
 	endless: { shell: 'sleep 300', ends: ['cancelled'] },
@@ -177,13 +180,14 @@ export class WorkingDay {
 	async check(): Promise<string[]> {
 		const wrong: string[] = [];
 		const { client, adminKey, url } = this.#house.service;
+		const authorization = `Bearer ${adminKey}`;
 		const all: Job[] = [];
 		for (let cursor: string | undefined; ;) {
 			const page = await client.jobs({ limit: 100, cursor });
 			all.push(...page.items);
 			if ((cursor = page.cursor) === undefined) break;
 		}
-		for (const [key, { ends, prints }] of Object.entries(tasks)) {
+		for (const [key, { ends, prints, leaves }] of Object.entries(tasks)) {
 			const jobId = this.#jobs.get(key)!;
 			const made = all.filter((job) => job.variables['key'] === key && job.parentId === null);
 			const own = made.filter((job) => job.retryOf === null);
@@ -194,9 +198,16 @@ export class WorkingDay {
 				({ to, from }) => isFinal(to) && to !== from,
 			);
 			if (finals.length !== 1) wrong.push(`${key} ended ${finals.length} times`);
+			if (leaves !== undefined && job.state === 'completed') {
+				const left = await client.files({ job: jobId });
+				if (left.items.length !== 1) wrong.push(`${key} left ${left.items.length} files`);
+				const at = `${url}/api/v1/files/${job.result?.files?.[0]?.fileId}/content`;
+				const answer = await fetch(at, { headers: { authorization } });
+				if ((await answer.text()) !== leaves) wrong.push(`${key} left something else`);
+			}
 			if (prints === undefined || job.state !== 'completed') continue;
 			const answer = await fetch(`${url}/api/v1/jobs/${jobId}/output`, {
-				headers: { authorization: `Bearer ${adminKey}` },
+				headers: { authorization },
 			});
 			if ((await answer.text()) !== prints) wrong.push(`${key} printed something else`);
 		}
@@ -224,11 +235,14 @@ export class WorkingDay {
 	}
 
 	async #submit(key: string): Promise<void> {
-		const { shell, more } = tasks[key]!;
+		const { shell, more, leaves } = tasks[key]!;
 		const { jobId } = await this.#insist((client) =>
 			client.submit({
 				kind: 'command',
-				spec: { shell: `${note}; ${shell}` },
+				spec: {
+					shell: `${note}; ${shell}`,
+					...(leaves !== undefined && { collect: ['left'] }),
+				},
 				variables: { key },
 				idempotencyKey: key,
 				...more,

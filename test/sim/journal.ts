@@ -4,7 +4,14 @@
  * survives everything; what was only written survives a kill, but no power cut.
  */
 import { createHash } from 'node:crypto';
-import type { ExitRecord, Fate, HeldRecord, Journal, Trace } from '../../agent/journal';
+import type {
+	ExitRecord,
+	Fate,
+	FilesRecord,
+	HeldRecord,
+	Journal,
+	Trace,
+} from '../../agent/journal';
 import type { AttemptSpool, Spool, SpoolPiece, SpoolRecord } from '../../agent/spool';
 import type { Hole, JobAssignment, OutputLengths } from '../../protocol';
 import { type Stream, streams } from '../../protocol/frames';
@@ -18,6 +25,7 @@ interface Row {
 	assignment: JobAssignment | null;
 	trace: Trace | null;
 	exit: ExitRecord | null;
+	files: FilesRecord | null;
 }
 
 type Write = (rows: Map<string, Row>) => void;
@@ -86,11 +94,12 @@ export class SimJournal implements Pick<Journal, keyof Journal> {
 	held(): HeldRecord[] {
 		return [...this.#view.values()]
 			.filter(({ fate }) => fate === 'running' || fate === 'ended')
-			.map(({ assignment, startedAt, trace, exit }) => ({
+			.map(({ assignment, startedAt, trace, exit, files }) => ({
 				assignment: assignment!,
 				startedAt,
 				trace: { ...trace! },
 				exit,
+				files,
 			}));
 	}
 
@@ -98,7 +107,13 @@ export class SimJournal implements Pick<Journal, keyof Journal> {
 		return this.#view.get(keyOf(jobId, epoch))?.fate;
 	}
 
-	start(assignment: JobAssignment, mark: string, startedAt: number): Promise<void> {
+	start(
+		assignment: JobAssignment,
+		mark: string,
+		startedAt: number,
+		_boot: string | null = null,
+		files: FilesRecord | null = null,
+	): Promise<void> {
 		const { job_id: jobId, epoch } = assignment;
 		return this.#write((rows) => {
 			if (rows.has(keyOf(jobId, epoch))) throw new Error('UNIQUE constraint failed');
@@ -111,6 +126,7 @@ export class SimJournal implements Pick<Journal, keyof Journal> {
 				assignment,
 				trace,
 				exit: null,
+				files,
 			});
 		});
 	}
@@ -121,11 +137,23 @@ export class SimJournal implements Pick<Journal, keyof Journal> {
 		);
 	}
 
+	noteFiles(jobId: string, epoch: number, files: FilesRecord): Promise<void> {
+		return this.#write((rows) => this.#update(rows, jobId, epoch, 'running', { files }));
+	}
+
 	never(jobId: string, epoch: number): Promise<void> {
 		const gone = { fate: 'never' as const, assignment: null, trace: null };
 		return this.#write((rows) => {
 			if (rows.has(keyOf(jobId, epoch))) this.#update(rows, jobId, epoch, 'running', gone);
-			else rows.set(keyOf(jobId, epoch), { jobId, epoch, startedAt: 0, exit: null, ...gone });
+			else
+				rows.set(keyOf(jobId, epoch), {
+					jobId,
+					epoch,
+					startedAt: 0,
+					exit: null,
+					files: null,
+					...gone,
+				});
 		});
 	}
 

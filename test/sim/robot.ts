@@ -162,6 +162,7 @@ export class Robot {
 					runner.detach(silentMs, heartbeatMs);
 				},
 				receive: (message) => runner.receive(message),
+				receiveFile: (frame) => runner.receiveFile(frame),
 				tick: () => runner.tick(),
 			},
 			clock,

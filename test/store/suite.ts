@@ -10,6 +10,7 @@ import type {
 	NewOccurrence,
 	Scan,
 	Store,
+	StoredFile,
 } from '../../dispatcher/store/store';
 
 export interface Bench {
@@ -1325,6 +1326,130 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			for (const state of ['queued', 'dispatched', 'pending'] as const) {
 				expect((await found({ state })).ids).toHaveLength(1);
 			}
+		});
+
+		describe('files', () => {
+			const file = (id: string, more: Partial<StoredFile> = {}): StoredFile => ({
+				id,
+				name: 'app.bin',
+				bytes: 10,
+				sha256: 'f'.repeat(64),
+				state: 'open',
+				createdAt: at,
+				createdBy: 'key:test',
+				usedAt: at,
+				jobId: null,
+				epoch: null,
+				path: null,
+				mode: null,
+				...more,
+			});
+			const put = async (one: StoredFile, maxBytes = 100) =>
+				(await store.commit([{ do: 'insertFile', with: { file: one, maxBytes } }]))[0];
+			const ready = (id: string) =>
+				store.commit([{ do: 'readyFile', with: { id, sha256: 'f'.repeat(64), at: at + 1 } }]);
+			const remove = async (id: string, usedBefore?: number) =>
+				(
+					await store.commit([
+						{ do: 'removeFile', with: { id, ...(usedBefore && { usedBefore }) } },
+					])
+				)[0];
+
+			test('the same file is one row: for who sends it, and once whole for everybody', async () => {
+				expect(await put(file('f1'))).toEqual(file('f1'));
+				expect(await put(file('f2', { usedAt: at + 5 }))).toEqual(file('f1', { usedAt: at + 5 }));
+				expect(await put(file('f3', { createdBy: 'key:other' }))).toMatchObject({ id: 'f3' });
+				await ready('f3');
+				expect(await put(file('f4'))).toMatchObject({ id: 'f3', state: 'ready' });
+				expect(await put(file('f5', { name: 'else' }))).toMatchObject({ id: 'f5' });
+				expect(await put(file('f6', { bytes: 99 }))).toBe('full');
+				expect((await store.read('files', { limit: 2 })).map(({ id }) => id)).toEqual(['f5', 'f3']);
+				expect((await store.read('files', { limit: 2, before: 'f3' })).map(({ id }) => id)).toEqual(
+					['f1'],
+				);
+			});
+
+			test('of one attempt a path with a digest is one file; of another attempt it is another', async () => {
+				const of = { jobId: 'a', epoch: 11, path: 'out', mode: 0o644 };
+				await put(file('f1', of));
+				expect(await put(file('f2', of))).toMatchObject({ id: 'f1' });
+				await ready('f1');
+				expect(await put(file('f3', of))).toMatchObject({ id: 'f1', state: 'ready' });
+				expect(await put(file('f4', { ...of, epoch: 12 }))).toMatchObject({ id: 'f4' });
+				expect(await put(file('f5'))).toMatchObject({ id: 'f5' });
+				expect((await store.read('files', { limit: 9, jobId: 'a' })).map(({ id }) => id)).toEqual([
+					'f4',
+					'f1',
+				]);
+			});
+
+			test('a job gets only files that are whole, and holds them until its end', async () => {
+				const insertWith = async (id: string, epoch: number, files: string[]) => {
+					const with_ = { job: job(id), attempt: attempt(1, epoch), files };
+					return (await store.commit([{ do: 'insertJob', with: with_ }]))[0];
+				};
+				await put(file('f1'));
+				expect(await insertWith('a', 11, ['f1'])).toEqual({ noFile: 'f1', have: 'open' });
+				expect(await insertWith('a', 11, ['none'])).toEqual({ noFile: 'none', have: null });
+				expect(await store.read('job', { id: 'a' })).toBeUndefined();
+				await ready('f1');
+				expect(await insertWith('a', 11, ['f1', 'f1'])).toBeNull();
+				expect(await remove('f1')).toEqual({ heldBy: 'a' });
+				const old = { usedBefore: at + 1_000, openBefore: at + 1_000, limit: 9 };
+				expect(await store.read('oldFiles', old)).toEqual([]);
+				await store.commit([{ do: 'settle', with: settle('a') }]);
+				expect(await store.read('oldFiles', old)).toEqual(['f1']);
+				expect(await remove('f1', at)).toBe('kept');
+				expect(await remove('f1')).toBe('removed');
+				expect(await remove('f1')).toBe('kept');
+			});
+
+			test('a file that a schedule names does not grow old, until the schedule has ended', async () => {
+				const schedule = {
+					id: 's',
+					name: 's',
+					definition: '{"job":{"spec":{"files":[{"file":"f1"}]}}}',
+					state: 'active' as const,
+					reason: null,
+					anchorAt: at,
+					resumedAt: at,
+					nextRunAt: null,
+					lastRunAt: null,
+					createdBy: '',
+					createdAt: at,
+				};
+				await put(file('f1'));
+				await put(file('f2', { name: 'unplanned' }));
+				await store.commit([{ do: 'putSchedule', with: schedule }]);
+				const old = { usedBefore: at + 1_000, openBefore: at + 1_000, limit: 9 };
+				expect(await store.read('oldFiles', old)).toEqual(['f2']);
+				expect(await remove('f1', at + 1_000)).toBe('kept');
+				await store.commit([{ do: 'putSchedule', with: { ...schedule, state: 'ended' } }]);
+				expect(await store.read('oldFiles', old)).toEqual(['f1', 'f2']);
+				expect(await remove('f1', at + 1_000)).toBe('removed');
+			});
+
+			test('a key that made a job names it, though its files have gone since', async () => {
+				await put(file('f1'));
+				await ready('f1');
+				const idempotency = { scope: 'k', key: 'once', hash: 'h' };
+				const wish = { attempt: attempt(), files: ['f1'], idempotency };
+				await store.commit([{ do: 'insertJob', with: { ...wish, job: job('a') } }]);
+				await store.commit([{ do: 'settle', with: settle('a') }]);
+				expect(await remove('f1')).toBe('removed');
+				const [again] = await store.commit([{ do: 'insertJob', with: { ...wish, job: job('b') } }]);
+				expect(again).toMatchObject({ duplicateOf: 'a', sameRequest: true });
+			});
+
+			test('what is lost is no file any more, and what is open cannot be lost', async () => {
+				await put(file('f1'));
+				const lose = { do: 'loseFile' as const, with: { id: 'f1' } };
+				expect(await store.commit([lose])).toEqual([false]);
+				await ready('f1');
+				expect(await store.commit([lose])).toEqual([true]);
+				expect(await store.read('file', { id: 'f1' })).toMatchObject({ state: 'lost', bytes: 0 });
+				expect(await put(file('f2'))).toMatchObject({ id: 'f2' });
+			});
 		});
 	});
 }

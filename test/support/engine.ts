@@ -1,6 +1,10 @@
 /** A real engine on a real SQLite store in this thread, with robots that are played by the test. */
 import type {
 	Control,
+	FileInfo,
+	FileKept,
+	FileRefused,
+	FileWant,
 	HeldAttempt,
 	Hello,
 	InputMessage,
@@ -15,6 +19,9 @@ import type {
 	WireResult,
 } from '../../protocol';
 import { limits, Problem, scopes } from '../../protocol';
+import type { FileFrame } from '../../protocol/frames';
+import type { FileShelf } from '../../dispatcher/store/shelf';
+import type { FileLimits } from '../../dispatcher/engine/files';
 import type { Caller, Engine, RobotSession } from '../../dispatcher/engine';
 import { createEngine } from '../../dispatcher/engine/create';
 import type { RetentionSettings, Settings } from '../../dispatcher/engine/context';
@@ -66,6 +73,8 @@ export interface HouseOptions {
 	clock?: FakeClock;
 	retention?: Partial<RetentionSettings>;
 	settings?: Partial<Settings>;
+	shelf?: FileShelf;
+	fileLimits?: FileLimits;
 	/** Output kept of one job. */
 	maxOutputBytes?: number;
 	maxWaitingJobs?: number;
@@ -106,6 +115,8 @@ export async function house(options: HouseOptions = {}): Promise<House> {
 				...options.settings,
 			},
 			disk: options.disk ?? ampleDisk,
+			shelf: options.shelf,
+			fileLimits: options.fileLimits,
 			callbacks: options.callbacks ?? {
 				check: () => undefined,
 				post: async () => ({ status: 200, body: { resumed: true } }),
@@ -179,6 +190,14 @@ export class PlayedRobot {
 	takesInput = true;
 	readonly inputs: InputMessage[] = [];
 	readonly resizes: Resize[] = [];
+	/** What was said and sent of files, in order. */
+	readonly files: {
+		info?: FileInfo;
+		want?: FileWant;
+		kept?: FileKept;
+		refused?: FileRefused;
+		bytes?: FileFrame;
+	}[] = [];
 	/** What it was told to do, and how each is named in an answer. */
 	readonly orders: (Control & { id: string })[] = [];
 	readonly refusals: Problem[] = [];
@@ -236,6 +255,11 @@ export class PlayedRobot {
 					takesInput: this.takesInput,
 					input: (input) => void this.inputs.push(input),
 					resize: (resize) => void this.resizes.push(resize),
+					fileInfo: (info) => void this.files.push({ info }),
+					fileWant: (want) => void this.files.push({ want }),
+					fileKept: (kept) => void this.files.push({ kept }),
+					fileRefused: (refused) => void this.files.push({ refused }),
+					fileBytes: async (bytes) => void this.files.push({ bytes }),
 					control: (order) => {
 						const id = `order-${this.orders.length + 1}`;
 						this.orders.push({ ...order, id });

@@ -61,7 +61,7 @@ export class WholeHouse implements AsyncDisposable {
 		const data = join(this.folder, name);
 		const opened = openFolder(data, clock, { maxBytes, reserveBytes: 0 });
 		if (!opened.ok) throw new Error(opened.sentence);
-		const { journal, identity, spool, ballast } = opened;
+		const { journal, identity, spool, workspaces, ballast } = opened;
 		const { token } = await this.client.createToken({});
 		const stopping = new AbortController();
 		const server = this.service.url;
@@ -82,6 +82,7 @@ export class WholeHouse implements AsyncDisposable {
 		const runner = new Runner({
 			journal,
 			spool,
+			workspaces,
 			ballast,
 			window: new Window(),
 			clock,

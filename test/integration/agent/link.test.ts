@@ -38,6 +38,7 @@ test('a silent service is left when three heartbeats are over, not at the beat a
 			left.resolve();
 		},
 		receive: quiet,
+		receiveFile: quiet,
 		tick: quiet,
 	};
 	const identity = Identity.open(folder);

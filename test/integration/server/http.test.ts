@@ -2,7 +2,15 @@ import http from 'node:http';
 import net from 'node:net';
 import { createApp } from '../../../dispatcher/server/app';
 import { systemClock } from '../../../dispatcher/engine/clock';
-import { type CallName, calls, type Hole, holeAt, Problem, scopes } from '../../../protocol';
+import {
+	type CallName,
+	calls,
+	type FileRecord,
+	type Hole,
+	holeAt,
+	Problem,
+	scopes,
+} from '../../../protocol';
 import { fakeEngine, type House, jobOf, openHouse, type Said, within } from './house';
 
 const pathOf = (name: CallName) => {
@@ -15,6 +23,7 @@ const bodies: Partial<Record<CallName, unknown>> = {
 	jobInput: { text: 'yes\n' },
 	jobStatus: { state: 'cancelled' },
 	jobChange: { priority: 'high' },
+	fileCreate: { name: 'a', bytes: 0, sha256: '0'.repeat(64) },
 	jobsBulk: { action: 'cancel', filter: { state: 'queued' } },
 	deadLettersReplay: { all: true },
 	deadLettersDismiss: { all: true },
@@ -32,9 +41,28 @@ const bodies: Partial<Record<CallName, unknown>> = {
 	subscriptionAck: { epoch: 1, cursor: 1 },
 	facadeExecute: { command: 'uname' },
 };
-const queries: Partial<Record<CallName, string>> = { subscriptionEvents: '?epoch=1' };
+const queries: Partial<Record<CallName, string>> = {
+	subscriptionEvents: '?epoch=1',
+	fileUpload: '?name=a',
+	fileWrite: '?from=0',
+};
 const ask = (house: House, name: CallName, key: string) =>
 	house.ask(calls[name].method, pathOf(name) + (queries[name] ?? ''), { key, body: bodies[name] });
+
+const aFile: FileRecord = {
+	fileId: 'x1',
+	name: 'a',
+	bytes: 0,
+	sha256: '0'.repeat(64),
+	state: 'ready',
+	have: 0,
+	createdAt: 0,
+	createdBy: 'key:test',
+	usedAt: 0,
+	jobId: null,
+	path: null,
+	mode: null,
+};
 
 describe('who may call what', () => {
 	let house: House;
@@ -48,6 +76,8 @@ describe('who may call what', () => {
 				have: 0,
 				complete: true,
 			}),
+			file: async () => aFile,
+			fileBytes: async () => (async function* () {})(),
 		});
 	});
 	afterAll(() => house.server.close());

@@ -64,6 +64,7 @@ test('what was started is held after a restart, with all that is needed to find 
 			startedAt: 5,
 			trace: { mark: 'mark', pid: 77, birth: 'boot:1' },
 			exit: null,
+			files: null,
 		},
 	]);
 });
@@ -77,6 +78,22 @@ test('an exit record is held until it is forgotten; then only the name is left',
 	journal.forget(job_id, 1);
 	expect(journal.held()).toEqual([]);
 	expect(journal.fate(job_id, 1)).toBe('over');
+});
+
+test('how far files are is held until the end, and what is damaged of it is no proof', async () => {
+	const before = open();
+	const { job_id } = assignment();
+	await before.start(assignment(), 'mark', 5, null, { stage: 'fetching' });
+	expect(before.held()[0]!.files).toEqual({ stage: 'fetching' });
+	await before.noteFiles(job_id, 1, { stage: 'sending', exit, found: [] });
+	before.close();
+	const after = open();
+	expect(after.held()[0]).toMatchObject({ exit: null, files: { stage: 'sending', exit } });
+	after.close();
+	const db = new DatabaseSync(join(folder(), 'journal.db'));
+	db.exec(`update attempts set files = '{"stage":"fetching"}'`);
+	db.close();
+	expect(open().held()[0]!.files).toBeNull();
 });
 
 test('never is remembered over a restart, also for an attempt that was journalled but not started', async () => {
@@ -138,7 +155,7 @@ test('a journal of a newer agent is refused with both versions named', async () 
 	const db = new DatabaseSync(join(folder(), 'journal.db'));
 	db.exec('pragma user_version = 99');
 	db.close();
-	expect(() => open()).toThrow(/schema 99, this one knows 2/);
+	expect(() => open()).toThrow(/schema 99, this one knows 3/);
 });
 
 /** Changes what lies in the file, as a disk does that forgets. */

@@ -26,6 +26,8 @@ class Wire implements Line {
 		for (const wake of this.#wake.splice(0)) wake();
 	}
 
+	sendFile(): void {}
+
 	async untilFrames(count: number): Promise<void> {
 		while (this.frames.length < count) {
 			await new Promise<void>((wake) => this.#wake.push(wake));

@@ -37,6 +37,8 @@ class Ear implements Line {
 
 	sendOutput(): void {}
 
+	sendFile(): void {}
+
 	async until<T extends keyof RobotMessages>(type: T): Promise<RobotMessages[T]> {
 		for (;;) {
 			const found = this.said.find((one) => one.type === type);

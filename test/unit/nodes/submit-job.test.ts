@@ -51,6 +51,8 @@ describe('Submit Job', () => {
 				cwd: '/tmp',
 				env: { variable: [{ name: 'LANG', value: 'C' }] },
 				stdin: 'hello',
+				files: { file: [{ file: ' f-1 ', path: 'conf/app.json' }] },
+				collect: ['report/**', ''],
 				queueSeconds: 60,
 				runSeconds: 1.5,
 				silenceSeconds: 10,
@@ -68,7 +70,14 @@ describe('Submit Job', () => {
 		});
 		expect(submitted()[0]).toEqual({
 			kind: 'command',
-			spec: { shell: 'df -h | tail -n +2', cwd: '/tmp', env: { LANG: 'C' }, stdin: 'hello' },
+			spec: {
+				shell: 'df -h | tail -n +2',
+				cwd: '/tmp',
+				env: { LANG: 'C' },
+				stdin: 'hello',
+				files: [{ file: 'f-1', path: 'conf/app.json' }],
+				collect: ['report/**'],
+			},
 			target: { labels: { site: 'berlin', os: 'linux' }, capabilities: ['gpu'], client: 'phone' },
 			priority: 'high',
 			variables: { build: '7' },

@@ -1,7 +1,14 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { holeReasons, streams } from '../../../protocol';
-import { decodeOutput, encodeOutput, type OutputFrame } from '../../../protocol/frames';
+import {
+	decodeFile,
+	decodeOutput,
+	encodeFile,
+	encodeOutput,
+	isFileFrame,
+	type OutputFrame,
+} from '../../../protocol/frames';
 
 const offset = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
 const frame = fc
@@ -65,4 +72,26 @@ test('whatever comes, the answer is a frame or nothing, never an exception', () 
 		}),
 		{ numRuns: 5_000 },
 	);
+});
+
+test('a frame of a file comes out as it went in, and nothing else is one', () => {
+	const frame = fc.record({
+		jobId: fc.uuid(),
+		epoch: fc.nat({ max: Number.MAX_SAFE_INTEGER }),
+		transfer: fc.nat({ max: 0xffff_ffff }),
+		offset: fc.nat({ max: Number.MAX_SAFE_INTEGER }),
+		data: fc.uint8Array({ maxLength: 100 }),
+	});
+	fc.assert(
+		fc.property(frame, fc.nat(), fc.integer({ min: 1, max: 255 }), (file, at, flip) => {
+			const bytes = encodeFile(file);
+			expect(isFileFrame(bytes)).toBe(true);
+			const { data, ...rest } = decodeFile(bytes)!;
+			expect({ ...rest, data: new Uint8Array(data) }).toEqual(file);
+			expect(decodeOutput(bytes)).toBeUndefined();
+			bytes[at % bytes.length]! ^= flip;
+			expect(decodeFile(bytes)).toBeUndefined();
+		}),
+	);
+	expect(decodeFile(Buffer.alloc(10, 3))).toBeUndefined();
 });

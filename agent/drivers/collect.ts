@@ -1,0 +1,143 @@
+/**
+ * Looks through the folder of a job that has ended for what it takes home. A link is never followed: not
+ * one that lies there, and not one that takes the place of a folder or file while we look. What is found and cannot
+ * be taken is told with its reason; nothing here ends the job otherwise than it has ended.
+ */
+import { createHash } from 'node:crypto';
+import { constants, type Dirent } from 'node:fs';
+import { type FileHandle, lstat, open, readdir, realpath } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isPlainPath, patternEnters, patternFinds, pathMistake } from '../../kinds/files';
+import { limits, type WireCollectedFile } from '../../protocol';
+
+/** Of one look: more are not worth the time. */
+const maxEntries = 200_000;
+const maxDepth = 64;
+const readBytes = 256 * 1024;
+
+export type Found = WireCollectedFile & { mode: number };
+
+/** In the order of their paths; those that cannot be had have an `error`. */
+export async function collect(folder: string, patterns: readonly string[]): Promise<Found[]> {
+	const found: Found[] = [];
+	const met = new Set<string>();
+	let entries = 0;
+	let unseen = false;
+	const look = async (inside: string, depth: number): Promise<void> => {
+		let names: Dirent[];
+		try {
+			names = await readdir(join(folder, inside), { withFileTypes: true });
+			if (!(await isInside(folder, inside))) return;
+		} catch (error) {
+			if (inside !== '' && found.length < limits.maxCollectedFiles) {
+				found.push(failed(inside, `cannot be looked into (${codeOf(error)})`));
+			}
+			return;
+		}
+		names.sort((a, b) => (a.name < b.name ? -1 : 1));
+		for (const entry of names) {
+			if (++entries > maxEntries) {
+				unseen = true;
+				return;
+			}
+			const path = inside === '' ? entry.name : `${inside}/${entry.name}`;
+			const finders = patterns.filter((pattern) => patternFinds(pattern, path));
+			if (entry.isDirectory()) {
+				if (depth >= maxDepth) unseen = true;
+				else if (patterns.some((pattern) => patternEnters(pattern, path))) {
+					await look(path, depth + 1);
+				}
+				continue;
+			}
+			for (const pattern of finders) met.add(pattern);
+			if (finders.length === 0) continue;
+			if (found.length >= limits.maxCollectedFiles) unseen = true;
+			else found.push(await described(folder, path));
+		}
+	};
+	await look('', 0);
+	for (const pattern of patterns) {
+		if (met.has(pattern)) continue;
+		// The message has a bound: a list of files and a word for each pattern.
+		found.push(failed(pattern, isPlainPath(pattern) ? 'is not there' : 'finds nothing'));
+	}
+	if (unseen) {
+		const most = `at most ${limits.maxCollectedFiles} files are taken, of the first ${maxEntries} entries`;
+		found.push(failed('**', `finds more than is looked at: ${most}`));
+	}
+	return found;
+}
+
+/** Opened so that nothing but a plain file inside the folder is read, whatever was put in its place. */
+export async function openInside(folder: string, path: string): Promise<FileHandle> {
+	// A pipe without a writer would keep us waiting; Windows knows neither of these.
+	const { O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = constants;
+	const file = await open(join(folder, path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+	try {
+		const stat = await file.stat();
+		if (!stat.isFile()) throw new NotTaken('is no plain file');
+		// A folder on the way may have become a link: then what was opened lies elsewhere.
+		const there = await lstat(join(await realpath(folder), path));
+		const inside = await isInside(folder, path);
+		if (!inside || there.ino !== stat.ino || there.dev !== stat.dev) {
+			throw new NotTaken('leads out of the workspace');
+		}
+		return file;
+	} catch (error) {
+		await file.close();
+		throw error;
+	}
+}
+
+/** What keeps a file from being taken, as the end of a sentence. */
+export class NotTaken extends Error {}
+
+async function isInside(folder: string, path: string): Promise<boolean> {
+	return (await realpath(join(folder, path))) === join(await realpath(folder), path);
+}
+
+/** Length, digest and permissions of a file as it is now. */
+export async function described(folder: string, path: string): Promise<Found> {
+	const mistake = pathMistake(path);
+	if (mistake !== undefined) return failed(path.slice(0, 200), mistake);
+	let file: FileHandle | undefined;
+	try {
+		file = await openInside(folder, path);
+		const { size, mode } = await file.stat();
+		if (size > limits.maxFileBytes) {
+			return failed(path, `has ${size} bytes; one file may have ${limits.maxFileBytes}`);
+		}
+		const hash = createHash('sha256');
+		const piece = Buffer.allocUnsafe(Math.min(readBytes, Math.max(1, size)));
+		let at = 0;
+		// As long as it was when we came: what still grows is not waited for.
+		while (at < size) {
+			const { bytesRead } = await file.read(piece, 0, Math.min(piece.length, size - at), at);
+			if (bytesRead === 0) break;
+			hash.update(piece.subarray(0, bytesRead));
+			at += bytesRead;
+		}
+		return { path, bytes: at, sha256: hash.digest('hex'), mode: mode & 0o777 };
+	} catch (error) {
+		return failed(path, error instanceof NotTaken ? error.message : reasonOf(error));
+	} finally {
+		await file?.close();
+	}
+}
+
+function failed(path: string, error: string): Found {
+	return { path, bytes: 0, sha256: null, mode: 0, error };
+}
+
+function reasonOf(error: unknown): string {
+	const code = codeOf(error);
+	if (code === 'ELOOP') return 'is a symbolic link, which is not followed';
+	if (code === 'EACCES' || code === 'EPERM') return 'may not be read by the agent';
+	if (code === 'ENOENT') return 'is not there any more';
+	return `cannot be read (${code})`;
+}
+
+function codeOf(error: unknown): string {
+	const { code, message } = error as NodeJS.ErrnoException;
+	return code ?? message;
+}
