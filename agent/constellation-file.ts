@@ -1,6 +1,6 @@
 /**
- * The constellation file of the service, read by an agent: the device of its name says what it can do and, if the
- * service dials it, where it listens. Settings of the agent may stand beside, and win.
+ * The constellation file of the service, read by an agent: the device of its name says what it can do, which
+ * clients it has and, if the service dials it, where it listens. Settings of the agent may stand beside, and win.
  */
 import { hostname } from 'node:os';
 import { constellationFields, readConstellation, tellMistake } from '../protocol';
@@ -31,11 +31,13 @@ export function settingsOf(
 		);
 		return own;
 	}
-	const { deviceId, capabilities, serverUrl } = device;
+	const { deviceId, capabilities, clientIds, serverUrl } = device;
+	const namesClients = own['clients'] !== undefined || own['local_client_ids'] !== undefined;
 	const listens = serverUrl !== null && !dials && own['server'] === undefined;
 	return {
 		name: deviceId,
 		...(capabilities.length > 0 && { capabilities }),
+		...(clientIds.length > 0 && !namesClients && { clients: [...new Set(clientIds)] }),
 		...(heartbeatInterval !== null && { heartbeatInterval }),
 		...(listens && { listen: listenAt(new URL(serverUrl)) }),
 		...own,

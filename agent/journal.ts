@@ -21,12 +21,12 @@
 import { createHash, randomUUID } from 'node:crypto';
 import {
 	closeSync,
-	copyFileSync,
 	existsSync,
 	fdatasync,
 	fdatasyncSync,
 	openSync,
 	readFileSync,
+	rmSync,
 	writeFileSync,
 } from 'node:fs';
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
@@ -441,7 +441,10 @@ function mend(db: DatabaseSync, path: string, log: Buffer): string[] {
 		}
 	}
 	if (found.length === 0) return found;
-	copyFileSync(path, `${path}.damaged`);
+	// Copied by SQLite, not by us: were the file opened and closed here a second time, the lock that this process has
+	// on it would be gone, and another agent could take the folder.
+	rmSync(`${path}.damaged`, { force: true });
+	db.prepare('vacuum into ?').run(`${path}.damaged`);
 	writeFileSync(`${path}-wal.damaged`, log);
 	db.exec('begin immediate');
 	for (const { rowid } of forgotten) db.prepare('delete from attempts where rowid = ?').run(rowid!);

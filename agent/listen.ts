@@ -19,6 +19,10 @@ import { fingerprintOf } from './own-certificate';
 
 /** Who has not proved to be the service yet; more are turned away. */
 const maxStrangers = 16;
+/** Of any kind, before there is an upgrade too; more are closed at once. */
+const maxConnections = 64;
+/** Whoever is late is looked for so often. */
+const lookMs = 1_000;
 const closeWaitMs = 1_000;
 
 export interface ListenParts extends Omit<LinkParts, 'server' | 'trust' | 'canRejoin' | 'dial'> {
@@ -61,8 +65,10 @@ export class Listening {
 					...identity.certificate,
 					minVersion: 'TLSv1.3',
 					handshakeTimeout: limits.authenticateMs,
+					connectionsCheckingInterval: lookMs,
 				})
-			: createServer();
+			: createServer({ connectionsCheckingInterval: lookMs });
+		server.maxConnections = maxConnections;
 		server.headersTimeout = limits.authenticateMs;
 		server.maxHeadersCount = 50;
 		server.on('request', (_request, response) => response.writeHead(404).end());
@@ -153,7 +159,7 @@ export class Listening {
 		nonce: string,
 		session: Session,
 	): Promise<string | undefined> {
-		const { identity, hub } = this.#parts;
+		const { identity, hub, tls } = this.#parts;
 		if (dialled === undefined) return 'Who has connected does not say who it is.';
 		const { robot_id: robotId, name, hub_key: key, signature } = dialled;
 		const publicKey = Buffer.from(key, 'base64url');
@@ -161,7 +167,7 @@ export class Listening {
 		if (found !== hub) {
 			return `Another service (${found}) has connected than the one that is trusted here (${hub}); if it is right, start this agent once with --hub ${found}.`;
 		}
-		const text = dialProof(hubId, robotId, identity.fingerprint, nonce);
+		const text = dialProof(hubId, robotId, identity.fingerprint, nonce, tls ? 'tls' : 'plain');
 		if (!proves(publicKey, text, signature)) {
 			return 'Who has connected cannot prove to be the service that is trusted here; is the fingerprint that is registered there that of this robot?';
 		}
@@ -174,6 +180,8 @@ export class Listening {
 			before.cut('the service has connected anew');
 			await before.closed.catch(() => undefined);
 		}
+		// It went meanwhile: nothing would ever take it off its place again.
+		if (!this.#strangers.has(session)) return 'The connection is gone.';
 		this.#strangers.delete(session);
 		this.#service = session;
 		identity.belongs({ robotId, hubId, name }, hub);

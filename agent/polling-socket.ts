@@ -22,6 +22,15 @@ import { NotTrusted, type Trust, TrustingAgent } from './trust';
 
 /** How much longer than asked for an answer may be on its way. */
 const slackMs = 10_000;
+/** How long a piece of ours may be on its way: the line may be slow. */
+const sendMs = 45_000;
+/** Pieces begin small, and grow while they go through quickly: not every line takes the largest ones. */
+const firstPieceBytes = 16 * 1024;
+const leastPieceBytes = 2 * 1024;
+const quickMs = 1_000;
+const slowMs = 5_000;
+/** Quick ones in a row after one that failed, before a larger one is tried. */
+const quickOnes = 16;
 /** Fails for so long = cut. */
 const patienceMs = 10_000;
 /** Before a repetition; the first comes at once, within `pollReturnMs`. */
@@ -50,6 +59,10 @@ export class PollingSocket extends CarriedStream {
 	#speaking = false;
 	/** For how long a waiting request may wait. */
 	#waitMs: number = limits.pollWaitMs;
+	/** How much of what is to be said goes into one request. */
+	#pieceBytes = firstPieceBytes;
+	/** Quick pieces that are wanted before the next larger one. */
+	#quickLeft = 0;
 
 	constructor(parts: PollingParts) {
 		super();
@@ -94,13 +107,42 @@ export class PollingSocket extends CarriedStream {
 		this.#speaking = true;
 		try {
 			while (this.hasNews && !this.destroyed) {
-				await this.#untilDone(() => this.#exchange({ opens: false, waitMs: 0, ...this.#next() }));
+				await this.#untilDone(() => this.#bring());
 			}
 		} catch (error) {
 			this.destroy(error as Error);
 		} finally {
 			this.#speaking = false;
 		}
+	}
+
+	/** Only whole pieces count: one that is too large for the line would never get through. */
+	async #bring(): Promise<void> {
+		const { clock } = this.#parts;
+		const from = clock.monotonic();
+		const piece = this.#next();
+		try {
+			await this.#exchange({ opens: false, waitMs: 0, ...piece });
+		} catch (error) {
+			this.#smaller(piece.data.length);
+			throw error;
+		}
+		const tookMs = clock.monotonic() - from;
+		if (tookMs > slowMs) this.#smaller(piece.data.length);
+		else if (tookMs < quickMs && piece.data.length === this.#pieceBytes) {
+			this.#quickLeft -= 1;
+			if (this.#quickLeft <= 0) {
+				this.#pieceBytes = Math.min(2 * this.#pieceBytes, limits.pollPieceBytes);
+			}
+		}
+	}
+
+	/** Than this one, which perhaps was too large. */
+	#smaller(bytes: number): void {
+		if (bytes <= leastPieceBytes) return;
+		this.#quickLeft = quickOnes;
+		const half = Math.max(leastPieceBytes, Math.floor(bytes / 2));
+		this.#pieceBytes = Math.min(this.#pieceBytes, half);
 	}
 
 	async #listen(): Promise<void> {
@@ -119,7 +161,7 @@ export class PollingSocket extends CarriedStream {
 	}
 
 	#next(): Piece {
-		return this.piece(limits.pollPieceBytes);
+		return this.piece(this.#pieceBytes);
 	}
 
 	/** Repeats it until it works, the line is over, or patience is. */
@@ -145,7 +187,7 @@ export class PollingSocket extends CarriedStream {
 	async #exchange(body: Omit<PollBody, 'have'>): Promise<void> {
 		const { status, bytes } = await this.#post(
 			encodePoll({ ...body, have: this.have }),
-			body.waitMs + slackMs,
+			body.data.length > 0 && body.waitMs === 0 ? sendMs : body.waitMs + slackMs,
 		);
 		const answer = status === 200 ? decodePoll(bytes) : undefined;
 		if (answer === undefined) throw whyNot(status, bytes);

@@ -114,13 +114,26 @@ export class ConstellationClient {
 		await this.#fleet.disconnectRobot(deviceId);
 	}
 
-	/** Disconnects the dialled devices that were registered from here. Harmless when called twice. */
+	/**
+	 * Disconnects the dialled devices that were registered from here; those that are gone meanwhile need no more.
+	 * One that cannot be disconnected keeps no other one connected: its problem is thrown at the end. Harmless when
+	 * called twice.
+	 */
 	async shutdown(): Promise<void> {
+		const failures: unknown[] = [];
 		for (const deviceId of [...this.#registered]) {
+			try {
+				const { device } = await this.#fleet.robot(deviceId);
+				if (device?.dial) await this.#fleet.disconnectRobot(deviceId);
+			} catch (error) {
+				if (!(error instanceof Problem && error.code === 'no-such-robot')) {
+					failures.push(error);
+					continue;
+				}
+			}
 			this.#registered.delete(deviceId);
-			const { device } = await this.#fleet.robot(deviceId);
-			if (device?.dial) await this.#fleet.disconnectRobot(deviceId);
 		}
+		if (failures.length > 0) throw failures[0];
 	}
 }
 

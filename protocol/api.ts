@@ -9,7 +9,7 @@ export const scopes = ['submit', 'read', 'cancel', 'operate', 'admin'] as const;
  * - `submit`  jobs, waits, schedules and subscriptions of one's own
  * - `read`    everything but secrets
  * - `cancel`  cancel, retry, change jobs that wait; dead letters
- * - `operate` robots: pause, resume, drain, remove; jobs that a restore holds back
+ * - `operate` robots: describe, pause, resume, drain, remove; jobs that a restore holds back
  * - `admin`   keys, tokens, backups, draining; has all others
  */
 export type Scope = (typeof scopes)[number];
@@ -152,7 +152,7 @@ export const calls = {
 		path: '/robots',
 		scope: 'operate',
 		summary:
-			'Register a device, or change it: one that dials the service, or (serverUrl) one that is dialled; it need not be there',
+			'Register a device, or change it: one that dials the service, or (serverUrl) one that is dialled; it need not be there. Its key, and the address of one that has not proved its key, only with the scope admin',
 	},
 	robotConnect: {
 		method: 'POST',

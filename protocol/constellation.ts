@@ -223,12 +223,19 @@ function readFingerprint(reader: Reader, path: string, value: unknown): string |
 
 function warningsOf({ devices }: Constellation): string[] {
 	if (devices.length === 0) return ['there are no devices: "devices" is missing or empty'];
-	return devices
+	const unknown = devices
 		.filter(({ serverUrl, fingerprint }) => serverUrl !== null && fingerprint === null)
 		.map(
 			({ deviceId }) =>
 				`${deviceId} has no fingerprint and is not dialled: start its agent with --listen, and add the fingerprint that it prints`,
 		);
+	const elsewhere = devices
+		.filter(({ serverUrl }) => serverUrl !== null && !/^\/*$/.test(new URL(serverUrl).pathname))
+		.map(
+			({ deviceId, serverUrl }) =>
+				`${deviceId}: the path in ${serverUrl} is not used: an agent that listens answers at a path of its own`,
+		);
+	return [...unknown, ...elsewhere];
 }
 
 /** One sentence a mistake. */

@@ -41,7 +41,7 @@ export interface Dial {
 /** Registers a device, or changes the one of this name in what is said. */
 export interface RobotRequest {
 	name: string;
-	/** Where its agent listens (ws:// or wss://); absent = it dials the service. */
+	/** Where its agent listens (ws:// or wss://), by host and port; absent = it dials the service. */
 	serverUrl?: string;
 	/** SHA-256 of its robot's public key, as its agent prints it. */
 	fingerprint?: string;

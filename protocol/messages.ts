@@ -111,14 +111,18 @@ export function helloProof(hubId: string, robotId: string, nonce: string): strin
 	return `robot-fleet hello v1\n${hubId}\n${robotId}\n${nonce}`;
 }
 
-/** The bytes a hub signs to prove itself to a robot that it has dialled: good for this robot, and this connection. */
+/**
+ * The bytes a hub signs to prove itself to a robot that it has dialled: good for this robot, this connection, and
+ * the way it was dialled. What was said in plain is of no use to somebody who passes it on over TLS.
+ */
 export function dialProof(
 	hubId: string,
 	robotId: string,
 	robotFingerprint: string,
 	nonce: string,
+	over: 'tls' | 'plain',
 ): string {
-	return `robot-fleet dial v1\n${hubId}\n${robotId}\n${robotFingerprint}\n${nonce}`;
+	return `robot-fleet dial v1\n${hubId}\n${robotId}\n${robotFingerprint}\n${nonce}\n${over}`;
 }
 
 /** The bytes a robot signs when it enrolls: proves that it holds the key it registers. */

@@ -174,6 +174,11 @@ export const problems = {
 		retry: false,
 		text: 'There is a robot called {name} with another key; choose another name, or remove it first: robot-fleet robots remove {name}.',
 	},
+	'key-taken': {
+		status: 409,
+		retry: false,
+		text: 'The device {name} is dialled by this fingerprint already, and one agent is one robot; remove {name} first (robot-fleet robots remove {name}), or compare the fingerprints.',
+	},
 	'not-dialled': {
 		status: 409,
 		retry: false,

@@ -153,7 +153,7 @@ export class Access {
 		if (awaited) {
 			const at = clock.now();
 			const robot = { ...awaited.stored, publicKey, tokenId: id };
-			const asked = { hash: hash(secret!), at, robot, awaited: true };
+			const asked = { hash: hash(secret!), at, robot, awaited: fingerprintOfKey(publicKey) };
 			const taken = await turns.deed('enrolRobot', asked);
 			if (taken && taken.robotId === robot.id && taken.lockedLabels !== null) {
 				const { lockedLabels } = taken;
@@ -215,6 +215,7 @@ export class Access {
 		const { turns, fleet, log } = this.#context;
 		const entry = this.find(robot);
 		await turns.deed('changeRobot', { id: entry.robotId, paused: paused ? 1 : 0 });
+		this.#stillThere(entry);
 		fleet.put({ ...entry.stored, paused: paused ? 1 : 0 });
 		turns.nudge();
 		log.info(paused ? 'robot paused' : 'robot resumed', { robotId: entry.robotId, by: by.name });
@@ -244,6 +245,7 @@ export class Access {
 			throw new Problem('not-moved', { name: stored.name });
 		}
 		await turns.deed('changeRobot', { id: robotId, machine, clone: null });
+		this.#stillThere(entry);
 		fleet.put({ ...entry.stored, machine, clone: null });
 		log.info('robot may move', { robotId, by: by.name });
 		return this.view(entry);
@@ -256,14 +258,22 @@ export class Access {
 		return found;
 	}
 
+	/** After a wait: who was removed meanwhile must not come back by being put. */
+	#stillThere(entry: RobotEntry): void {
+		if (this.#context.fleet.get(entry.robotId) === entry) return;
+		throw new Problem('no-such-robot', { id: entry.stored.name });
+	}
+
 	view(entry: RobotEntry): Robot {
 		const { clock } = this.#context;
 		return robotView(entry, clock.monotonic(), clock.now());
 	}
 
-	/** No robot is called so, and none is about to be. */
-	isFree(name: string): boolean {
-		return this.#freeName(name) === name;
+	/** No robot is called so, and none but the caller's will be until it says that it is done. */
+	promise(name: string): () => void {
+		if (this.#freeName(name) !== name) throw new Problem('robot-taken', { name });
+		this.#promised.add(name);
+		return () => void this.#promised.delete(name);
 	}
 
 	/** A robot that was registered under this name, and whose agent has not come yet. */

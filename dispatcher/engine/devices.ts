@@ -154,6 +154,9 @@ export class Devices implements Dialling {
 			log.info('robot is dialled', { robotId: entry.robotId, name: stored.name, by: by.name });
 			this.#tell(entry.robotId);
 			await clock.sleep(answerMs, over.signal);
+			if (this.#context.fleet.get(entry.robotId) !== entry) {
+				throw new Problem('no-such-robot', { id: robot });
+			}
 		}
 		return this.#access.view(entry);
 	}
@@ -170,6 +173,7 @@ export class Devices implements Dialling {
 	/** Its robot was removed. */
 	async forget(robotId: string): Promise<void> {
 		this.#tell(robotId);
+		this.#answer(robotId);
 		await this.#context.turns.deed('dropDevice', { robotId });
 	}
 
@@ -199,29 +203,70 @@ export class Devices implements Dialling {
 			const { name } = entry.stored;
 			this.#context.log.error('a robot is dialled no more', { robotId, name, reason, failures });
 		}
-		if (state === 'dialling') return;
+		if (state !== 'dialling') this.#answer(robotId);
+	}
+
+	/** Whoever has asked for a connection hears how it went. */
+	#answer(robotId: string): void {
 		for (const tell of this.#waiting.get(robotId) ?? []) tell();
 		this.#waiting.delete(robotId);
 	}
 
-	async proved(robotId: string, publicKey: string): Promise<void> {
+	proved(robotId: string, publicKey: string): Promise<void> {
+		// In turn: a key that is replaced just now must not come to be valid again.
+		return this.#inTurn(() => this.#proved(robotId, publicKey));
+	}
+
+	async #proved(robotId: string, publicKey: string): Promise<void> {
 		const { fleet, turns } = this.#context;
 		const entry = fleet.get(robotId);
 		if (!entry) throw new Problem('robot-revoked');
+		const found = fingerprintOfKey(publicKey);
+		const expected = entry.device?.stored.fingerprint ?? keyOf(entry);
+		if (expected === undefined) throw new Problem('robot-revoked');
+		if (found !== expected) {
+			throw new Problem('wrong-key', { name: entry.stored.name, found, expected });
+		}
 		if (entry.stored.publicKey === publicKey) return;
 		await turns.deed('changeRobot', { id: robotId, publicKey });
-		if (fleet.get(robotId) === entry) fleet.put({ ...entry.stored, publicKey });
+		if (fleet.get(robotId) !== entry) throw new Problem('robot-revoked');
+		fleet.put({ ...entry.stored, publicKey });
 	}
 
 	async #register(request: RobotRequest, by: Caller, origin: 'file' | 'api'): Promise<Robot> {
-		const { fleet, lanes, turns, log } = this.#context;
-		const fingerprint = fingerprintIn(request);
-		const named = [...fleet.all()].filter(({ stored }) => stored.name === request.name);
+		const named = [...this.#context.fleet.all()].filter(
+			({ stored }) => stored.name === request.name,
+		);
 		if (named.length > 1) throw new Problem('ambiguous-robot', { robot: request.name });
 		const [known] = named;
+		if (known) return this.#write(known, undefined, request, by, origin);
+		// Nobody else enrolls under the name meanwhile.
+		const release = this.#access.promise(request.name);
+		try {
+			const robot = this.#newRobot(request.name, request.clientIds ?? []);
+			return await this.#write(undefined, robot, request, by, origin);
+		} finally {
+			release();
+		}
+	}
+
+	/** Of a robot that is `known`, or a new one. */
+	async #write(
+		known: RobotEntry | undefined,
+		robot: StoredRobot | undefined,
+		request: RobotRequest,
+		by: Caller,
+		origin: 'file' | 'api',
+	): Promise<Robot> {
+		const { fleet, lanes, turns, log } = this.#context;
+		const fingerprint = fingerprintIn(request);
 		const isAdmin = by.scopes.includes('admin');
-		if (known) await this.#keepKey(known, fingerprint, isAdmin);
-		const robot = known ? undefined : this.#newRobot(request.name, request.clientIds ?? []);
+		const key = keyOf(known);
+		const replacesKey = key !== undefined && fingerprint !== undefined && key !== fingerprint;
+		if (replacesKey && !(isAdmin && known!.device)) {
+			throw new Problem('robot-taken', { name: request.name });
+		}
+		if (!isAdmin) mayBeSaidBy(known, fingerprint, request.serverUrl);
 		const robotId = known?.robotId ?? robot!.id;
 		// A call changes what it names; the file says all there is.
 		const kept = origin === 'api' ? known?.device?.stored : undefined;
@@ -234,7 +279,7 @@ export class Devices implements Dialling {
 			constellation: request.constellationId ?? kept?.constellation ?? null,
 			origin: known?.device?.stored.origin === 'file' ? 'file' : origin,
 			serverUrl,
-			fingerprint: fingerprint ?? keyOf(known) ?? kept?.fingerprint ?? null,
+			fingerprint: fingerprint ?? key ?? kept?.fingerprint ?? null,
 			clientIds: listOr(request.clientIds, kept?.clientIds ?? '[]'),
 			capabilities: listOr(request.capabilities, kept?.capabilities ?? '[]'),
 			metadata: listOr(request.metadata, kept?.metadata ?? '{}'),
@@ -243,11 +288,24 @@ export class Devices implements Dialling {
 			inside: Number(inside),
 		};
 		const before = known?.device;
-		if (before && JSON.stringify(before.stored) === JSON.stringify(device)) {
+		if (before && !replacesKey && JSON.stringify(before.stored) === JSON.stringify(device)) {
 			fleet.putDevice(known!, before);
 			return this.#access.view(known!);
 		}
-		await turns.deed('putDevice', { device, ...(robot && { robot }) });
+		this.#onlyOneDialled(device, origin, fingerprint !== undefined);
+		await turns.deed('putDevice', {
+			device,
+			...(robot && { robot }),
+			...(replacesKey && { forgetsKey: true }),
+		});
+		if (known && fleet.get(robotId) !== known) {
+			// It was removed meanwhile.
+			await turns.deed('dropDevice', { robotId });
+			throw new Problem('no-such-robot', { id: request.name });
+		}
+		// It has enrolled meanwhile, and what is said of it is judged by its key.
+		if (known && keyOf(known) !== key) return this.#register(request, by, origin);
+		if (replacesKey) this.#forgetKey(known!, fingerprint);
 		const entry = known ?? fleet.put(robot!);
 		const dialsTheSame = before !== undefined && dialText(before.stored) === dialText(device);
 		fleet.putDevice(entry, knownOf(device, dialsTheSame ? before : undefined));
@@ -258,24 +316,31 @@ export class Devices implements Dialling {
 		return this.#access.view(entry);
 	}
 
-	/** A robot that has proved a key keeps it, unless an admin says that its device has got another one. */
-	async #keepKey(entry: RobotEntry, fingerprint: string | undefined, mayReplace: boolean) {
-		const { fleet, turns, log } = this.#context;
-		const key = keyOf(entry);
-		if (key === undefined || fingerprint === undefined || key === fingerprint) return;
-		const { name } = entry.stored;
-		if (!mayReplace || !entry.device) throw new Problem('robot-taken', { name });
-		const nobody = { publicKey: '', machine: null, clone: null };
-		await turns.deed('changeRobot', { id: entry.robotId, ...nobody });
-		fleet.put({ ...entry.stored, ...nobody });
+	/** An admin has said that a device has got another key than the one it has proved; it is written down already. */
+	#forgetKey(entry: RobotEntry, fingerprint: string): void {
+		const { fleet, log } = this.#context;
+		const { robotId, stored } = entry;
+		fleet.put({ ...stored, publicKey: '', machine: null, clone: null });
 		entry.session?.sink.close(1001, 'this robot has another key from now on');
-		log.warn('a device has another key from now on', { robotId: entry.robotId, name, fingerprint });
+		log.warn('a device has another key from now on', { robotId, name: stored.name, fingerprint });
+	}
+
+	/** Two that are dialled by one key would take the one agent from each other for ever. */
+	#onlyOneDialled(device: StoredDevice, origin: 'file' | 'api', fingerprintSaid: boolean): void {
+		const { serverUrl, fingerprint, robotId } = device;
+		if (serverUrl === null || fingerprint === null) return;
+		for (const { stored, device: other } of this.#context.fleet.all()) {
+			if (!other || other.stored.robotId === robotId || other.stored.serverUrl === null) continue;
+			if (other.stored.fingerprint !== fingerprint) continue;
+			// The file itself names no key twice: the other one is about to hear of its new one.
+			if (origin === 'file' && fingerprintSaid && other.stored.origin === 'file') continue;
+			throw new Problem('key-taken', { name: stored.name });
+		}
 	}
 
 	/** With what is said of it until its agent says more. */
 	#newRobot(name: string, clients: readonly string[]): StoredRobot {
 		const { ids, clock } = this.#context;
-		if (!this.#access.isFree(name)) throw new Problem('robot-taken', { name });
 		return {
 			id: ids.next(),
 			name,
@@ -354,6 +419,23 @@ function labelsOf(metadata: Record<string, unknown>): Record<string, string> {
 			return isLabelName.test(name) && text !== '' && text.length <= 256 ? [[name, text]] : [];
 		}),
 	);
+}
+
+/**
+ * Which machine may get jobs is for admins: they make the tokens, and the same goes for keys and for addresses that are
+ * dialled. An operator describes devices, and may say the address anew of one that has proved its key.
+ */
+function mayBeSaidBy(
+	known: RobotEntry | undefined,
+	fingerprint: string | undefined,
+	serverUrl: string | undefined,
+): void {
+	const { stored: device } = known?.device ?? {};
+	const key = keyOf(known);
+	const expected = key ?? device?.fingerprint ?? undefined;
+	const pins = fingerprint !== undefined && fingerprint !== expected;
+	const dials = serverUrl !== undefined && serverUrl !== device?.serverUrl && key === undefined;
+	if (pins || dials) throw new Problem('no-scope', { scope: 'admin' });
 }
 
 /** What the dialler goes by. */

@@ -176,11 +176,21 @@ export class Fleet {
 		this.review(entry);
 	}
 
-	/** The robots of this constellation run so many jobs at most, all together. Name it before them. */
+	/** The robots of this constellation run so many jobs at most, all together; those that are here already, too. */
 	limit(name: string, limit: number): void {
-		const group = this.#groups.get(name);
-		if (group) group.limit = limit;
-		else this.#groups.set(name, { name, limit, members: new Set(), open: true });
+		let group = this.#groups.get(name);
+		if (!group) {
+			group = { name, limit, members: new Set(), open: true };
+			this.#groups.set(name, group);
+			for (const entry of this.#robots.values()) {
+				if (entry.device?.constellationId !== name) continue;
+				entry.group = group;
+				group.members.add(entry);
+			}
+		}
+		group.limit = limit;
+		group.open = this.room(group) > 0;
+		for (const member of group.members) this.#review(member);
 	}
 
 	/** How many more jobs the constellation may run. */

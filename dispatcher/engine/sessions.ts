@@ -77,6 +77,9 @@ export class Sessions {
 		const { fleet, turns, clock, log } = this.#context;
 		const entry = fleet.get(hello.robot_id);
 		if (!entry) throw new Problem('robot-revoked');
+		// Which it has proved; a device that is to have another key from now on has none yet.
+		const key = entry.stored.publicKey;
+		if (key === '') throw new Problem('bad-proof');
 		this.#newest(entry, socket);
 		this.#atHome(entry, hello, address);
 		this.#displace(entry, hello, address);
@@ -99,6 +102,7 @@ export class Sessions {
 		const lastWords = await this.#lastWords(known);
 		// From here to the end nothing is awaited: what is compared is what is.
 		if (!fleet.get(hello.robot_id)) throw new Problem('robot-revoked');
+		if (entry.stored.publicKey !== key) throw new Problem('bad-proof');
 		this.#newest(entry, socket);
 		this.#atHome(entry, hello, address);
 		this.#displace(entry, hello, address);

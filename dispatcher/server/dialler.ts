@@ -12,7 +12,7 @@
  * through starts the count anew.
  */
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import { connect as connectTls, TLSSocket } from 'node:tls';
 import {
 	closeCodes,
 	type Dial,
@@ -206,9 +206,9 @@ class Call {
 
 	#speak(wire: Socket, live: () => void, over: (reason: string) => void): void {
 		const url = new URL(this.#plan.url);
-		// TLS, where there is any, is spoken by the wire already.
-		const path = url.pathname.replace(/\/+$/, '') + paths.robotLink;
-		const socket = new RobotSocket(`ws://${url.hostname}:${portOf(url)}${path}`, {
+		// TLS, where there is any, is spoken by the wire already; and an agent answers at its own path, whatever
+		// path the address of another program may have had.
+		const socket = new RobotSocket(`ws://${url.hostname}:${portOf(url)}${paths.robotLink}`, {
 			createConnection: () => wire,
 			perMessageDeflate: false,
 			maxPayload: limits.maxControlFrameBytes,
@@ -256,7 +256,8 @@ class Call {
 		const fingerprint = this.#plan.fingerprint!;
 		try {
 			const { engine } = this.#house;
-			const greeting = await greetingOf(engine, robotId, name, fingerprint, nonce);
+			const over = wire instanceof TLSSocket ? 'tls' : 'plain';
+			const greeting = await greetingOf(engine, this.#plan, nonce, over);
 			if (socket.readyState !== socket.OPEN) return;
 			this.#door.take(socket, wire, new URL(url).host, {
 				robotId,
@@ -279,13 +280,12 @@ class Call {
 /** The service proves itself, to this robot, on this connection. */
 async function greetingOf(
 	engine: Engine,
-	robotId: string,
-	name: string,
-	fingerprint: string,
+	{ robotId, name, fingerprint }: DialPlan,
 	nonce: string,
+	over: 'tls' | 'plain',
 ): Promise<Dialled> {
 	const { publicKey, sign } = await engine.hubKey();
-	const signature = sign(dialProof(engine.hubId, robotId, fingerprint, nonce));
+	const signature = sign(dialProof(engine.hubId, robotId, fingerprint!, nonce, over));
 	return { robot_id: robotId, name, hub_key: publicKey, signature };
 }
 

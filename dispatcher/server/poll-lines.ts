@@ -4,7 +4,8 @@
  * same gate and line of seats, its WebSocket has the same link. Here is only what makes requests into
  * a connection, and ends one whose robot is gone.
  *
- * Nobody is known by his line before he has proved his key on it: what a stranger can have is a handshake.
+ * Nobody is known by his line before he has proved his key on it: what a stranger can have is a handshake. He brings
+ * it whole with the request that opens, so no line waits anywhere but in the line of seats.
  */
 import { createServer, type Server } from 'node:http';
 import type { Socket } from 'node:net';
@@ -14,14 +15,13 @@ import {
 	CarriedStream,
 	decodePoll,
 	encodePoll,
+	type Piece,
 	type PollBody,
 	pollHeadBytes,
 } from '../../protocol/poll';
 import type { Clock } from '../engine/clock';
 import { type Door, door } from './door';
 
-/** Lines on which no handshake was said yet; honest robots say it in the request that opens. */
-const maxSilent = 256;
 /** Of a request that opens: the handshake, however many headers it has. */
 const maxOpeningBytes = pollHeadBytes + 8 * 1024;
 
@@ -30,10 +30,13 @@ export class PolledSocket extends CarriedStream {
 	readonly remoteAddress: string | undefined;
 	/** A handshake was said on it: from then on others see to its end. */
 	asked = false;
+	/** The last look found it lost. */
+	doubted = false;
 	readonly #clock: Clock;
-	readonly #openedAt: number;
 	/** The request that waits is answered. */
 	#answer: (() => void) | undefined;
+	/** The request that brings something, and waits until it can be taken, is answered. */
+	#giveWay: (() => void) | undefined;
 	/** Over which it came, or the one before it. */
 	#wire: Socket | undefined;
 	/** When that closed, and nothing was heard since. */
@@ -47,7 +50,6 @@ export class PolledSocket extends CarriedStream {
 		super();
 		this.#clock = clock;
 		this.remoteAddress = remoteAddress;
-		this.#openedAt = clock.monotonic();
 	}
 
 	/** What is answered, now or when there is something to say; undefined when the line is over. */
@@ -57,8 +59,10 @@ export class PolledSocket extends CarriedStream {
 			this.destroy();
 			return undefined;
 		}
+		// What it brings is taken only when there is room, so that no number of requests fills our memory.
+		if (!(await this.#roomFor(body)))
+			return this.destroyed ? undefined : this.#answerOf(this.silence);
 		this.receive(body);
-		await this.room();
 		const waits = body.waitMs > 0;
 		if (waits) {
 			this.#watch(wire);
@@ -66,16 +70,15 @@ export class PolledSocket extends CarriedStream {
 			if (this.destroyed) return undefined;
 		}
 		const piece = waits ? this.piece(limits.pollPieceBytes) : this.silence;
-		const answer = encodePoll({ opens: false, waitMs: 0, have: this.have, ...piece });
+		const answer = this.#answerOf(piece);
 		this.#toldEnd ||= piece.ends;
 		// Both have said their last word: nobody comes to say that ours has arrived.
 		if (this.#toldEnd && this.over) this.arrived(this.total);
 		return answer;
 	}
 
-	/** Nobody will come any more. */
+	/** Nobody has come for a while, and nobody will. */
 	isLost(now: number): boolean {
-		if (!this.asked) return now - this.#openedAt > limits.authenticateMs;
 		if (this.writableEnded) this.#endedAt ??= now;
 		const since = Math.min(this.#brokenAt ?? Infinity, this.#endedAt ?? Infinity);
 		return now - since > limits.pollReturnMs;
@@ -85,10 +88,27 @@ export class PolledSocket extends CarriedStream {
 		super._destroy(error, done);
 		this.#wire?.off('close', this.#broke);
 		this.#answer?.();
+		this.#giveWay?.();
 	}
 
 	protected override said(): void {
 		this.#answer?.();
+	}
+
+	#answerOf(piece: Piece): Buffer {
+		return encodePoll({ opens: false, waitMs: 0, have: this.have, ...piece });
+	}
+
+	/** False: a newer request brings the same, or the line is over. At most one stands here. */
+	async #roomFor({ data, ends }: PollBody): Promise<boolean> {
+		if (data.length === 0 && !ends) return true;
+		this.#giveWay?.();
+		const older = Promise.withResolvers<false>();
+		const giveWay = (): void => older.resolve(false);
+		this.#giveWay = giveWay;
+		const goesOn = await Promise.race([this.room().then(() => true), older.promise]);
+		if (this.#giveWay === giveWay) this.#giveWay = undefined;
+		return goesOn && !this.destroyed;
 	}
 
 	/** Where a robot is killed its connections are closed, whether it waits on them just now or not. */
@@ -126,14 +146,15 @@ export class PollLines {
 	readonly #clock: Clock;
 	/** By the name that the robot made up. */
 	readonly #lines = new Map<string, PolledSocket>();
-	#silent = 0;
 
 	constructor(clock: Clock) {
 		this.#clock = clock;
 		// Lines are for WebSockets; everything else has doors of its own.
 		this.handshakes.on('request', ({ socket }) => socket.destroy());
 		this.handshakes.on('clientError', (_error, socket) => socket.destroy());
-		this.handshakes.on('upgrade', (_request, socket) => this.#asked(socket));
+		this.handshakes.on('upgrade', (_request, socket) => {
+			(socket as unknown as PolledSocket).asked = true;
+		});
 		this.door = door({
 			bytes: pollHeadBytes + limits.pollPieceBytes,
 			admit: (request) => this.#admit(request),
@@ -141,7 +162,8 @@ export class PollLines {
 				const said = decodePoll(body as Buffer);
 				if (!said) throw new Problem('bad-message', { reason: 'this is not the body of a poll' });
 				const name = nameIn(request);
-				const line = this.#lines.get(name) ?? (said.opens ? this.#open(name, request) : undefined);
+				const line =
+					this.#lines.get(name) ?? (said.opens ? this.#open(name, said, request) : undefined);
 				if (!line || line.destroyed) throw new Problem('no-such-line');
 				const answer = await line.exchange(said, request.raw.socket);
 				if (!answer) throw new Problem('no-such-line');
@@ -150,9 +172,16 @@ export class PollLines {
 		});
 	}
 
-	/** Ends lines whose robots are gone; call it now and then. */
+	/**
+	 * Ends lines whose robots are gone; call it now and then. When we ourselves did not run for a while they may have
+	 * come, and were not heard yet: only who is not there at the next look either is gone.
+	 */
 	sweep(now: number): void {
-		for (const line of this.#lines.values()) if (line.isLost(now)) line.destroy();
+		for (const line of this.#lines.values()) {
+			const lost = line.isLost(now);
+			if (lost && line.doubted) line.destroy();
+			line.doubted = lost;
+		}
 	}
 
 	/** Ends all of them. Harmless when called twice. */
@@ -167,28 +196,28 @@ export class PollLines {
 		if (!(bytes <= maxOpeningBytes)) throw new Problem('no-such-line');
 	}
 
-	#open(name: string, request: FastifyRequest): PolledSocket {
-		if (this.#silent >= maxSilent) {
-			throw new Problem('too-many', { what: 'lines without a handshake', retryMs: 10_000 });
+	#open(name: string, said: PollBody, request: FastifyRequest): PolledSocket {
+		if (!carriesHandshake(said)) {
+			throw new Problem('bad-message', {
+				reason: 'the request that opens a line carries a whole handshake, of 8 KiB at most',
+			});
 		}
 		const line = new PolledSocket(this.#clock, request.raw.socket.remoteAddress);
 		this.#lines.set(name, line);
-		this.#silent += 1;
 		line.on('error', () => undefined);
-		line.once('close', () => {
-			this.#lines.delete(name);
-			this.#asked(line);
-		});
+		line.once('close', () => this.#lines.delete(name));
 		this.handshakes.emit('connection', line as unknown as Socket);
+		// By then what it brought has been read: it stands in the line of seats, or is nothing that has a place there.
+		setImmediate(() => {
+			if (!line.asked) line.destroy();
+		});
 		return line;
 	}
+}
 
-	/** Harmless when called twice. */
-	#asked(socket: unknown): void {
-		const line = socket as PolledSocket;
-		if (!line.asked) this.#silent -= 1;
-		line.asked = true;
-	}
+function carriesHandshake({ from, data, ends }: PollBody): boolean {
+	if (from !== 0 || ends || data.length > maxOpeningBytes - pollHeadBytes) return false;
+	return /^GET [^\r\n]+\r\n[^]*\r\n\r\n/.test(data.toString('latin1'));
 }
 
 function nameIn({ headers }: FastifyRequest): string {

@@ -341,10 +341,13 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			if (known) return { robotId: known['id'] as string, lockedLabels: null };
 			const waits = () =>
 				sql.get(
-					"SELECT id FROM robots WHERE id = ? AND public_key = '' AND removed_at IS NULL",
+					`SELECT id FROM robots JOIN devices ON robot_id = id
+					WHERE id = ? AND public_key = '' AND removed_at IS NULL
+						AND (fingerprint IS NULL OR fingerprint = ?)`,
 					robot.id,
+					awaited!,
 				);
-			if (awaited && !waits()) return null;
+			if (awaited !== undefined && !waits()) return null;
 			const used = sql.run(
 				'UPDATE tokens SET used = used + 1 WHERE id = ? AND used < uses AND expires_at > ?',
 				tokenId,
@@ -361,8 +364,14 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			return sql.run(`UPDATE robots SET ${columns} WHERE id = ?`, ...values, id);
 		},
 
-		putDevice: ({ device, robot }) => {
+		putDevice: ({ device, robot, forgetsKey }) => {
 			if (robot) sql.put('robots', { ...robot } as unknown as Row);
+			if (forgetsKey) {
+				sql.run(
+					"UPDATE robots SET public_key = '', machine = NULL, clone = NULL WHERE id = ?",
+					device.robotId,
+				);
+			}
 			sql.put('devices', { ...device } as unknown as Row);
 			return true;
 		},

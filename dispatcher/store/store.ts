@@ -577,14 +577,15 @@ export interface Deeds {
 	 * Counts a use of the token and puts the robot, or neither; its labels are those of the token. Null =
 	 * the token is not good. Who comes again with the same token and key is answered without a further
 	 * use: with its robot, and no labels. `robot` may be one that was registered and waits for its key
-	 * (`awaited`); null, too, when it has got one meanwhile.
+	 * (`awaited`: the fingerprint of the one that comes); null, too, when it has got one meanwhile, or is
+	 * no device any more, or one of another key.
 	 */
 	enrolRobot: {
 		in: {
 			hash: string;
 			at: number;
 			robot: StoredRobot & { tokenId: string };
-			awaited?: boolean;
+			awaited?: string;
 		};
 		out: { robotId: string; lockedLabels: string | null } | null;
 	};
@@ -610,8 +611,14 @@ export interface Deeds {
 		>;
 		out: boolean;
 	};
-	/** Registers a device, with its robot when that is new. */
-	putDevice: { in: { device: StoredDevice; robot?: StoredRobot }; out: boolean };
+	/**
+	 * Registers a device, with its robot when that is new. `forgetsKey`: its robot has proved a key, and another
+	 * one counts from now on.
+	 */
+	putDevice: {
+		in: { device: StoredDevice; robot?: StoredRobot; forgetsKey?: boolean };
+		out: boolean;
+	};
 	/** Its robot goes on as any other. */
 	dropDevice: { in: { robotId: string }; out: boolean };
 	robotsSeen: { in: { ids: string[]; at: number }; out: boolean };

@@ -927,15 +927,24 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			expect(await store.read('devices', null)).toEqual([{ ...device, maxRetries: 7 }]);
 			const enrol = (publicKey: string) => ({
 				do: 'enrolRobot' as const,
-				with: { hash: 'h', at, robot: { ...robot, publicKey, tokenId: 't' }, awaited: true },
+				with: { hash: 'h', at, robot: { ...robot, publicKey, tokenId: 't' }, awaited: publicKey },
 			});
-			expect(await store.commit([enrol('one'), enrol('two')])).toEqual([
-				{ robotId: 'r1', lockedLabels: '{}' },
-				null,
-			]);
+			const pinned = { ...device, fingerprint: 'one' };
+			expect(
+				await store.commit([
+					{ do: 'putDevice', with: { device: pinned } },
+					enrol('two'),
+					enrol('one'),
+					enrol('one more'),
+				]),
+			).toEqual([true, null, { robotId: 'r1', lockedLabels: '{}' }, null]);
 			expect(await store.read('robots', null)).toMatchObject([{ id: 'r1', publicKey: 'one' }]);
 			expect(await store.read('tokens', null)).toMatchObject([{ used: 1 }]);
+			const other = { ...device, fingerprint: 'two' };
+			await store.commit([{ do: 'putDevice', with: { device: other, forgetsKey: true } }]);
+			expect(await store.read('robots', null)).toMatchObject([{ id: 'r1', publicKey: '' }]);
 			await store.commit([{ do: 'dropDevice', with: { robotId: 'r1' } }]);
+			expect(await store.commit([enrol('two')])).toEqual([null]);
 			expect(await store.read('devices', null)).toEqual([]);
 			expect(await store.read('robots', null)).toHaveLength(1);
 		});

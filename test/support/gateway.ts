@@ -27,6 +27,10 @@ export class Gateway {
 	asked = 0;
 	/** Answers polls itself with this status, as a gateway whose service is away. */
 	away: number | undefined;
+	/** Breaks off what is larger, as slow lines and small gateways do. */
+	maxBodyBytes = Infinity;
+	/** How often it did. */
+	brokeOff = 0;
 	readonly #server: Server;
 	readonly #target: URL;
 	readonly #secure: boolean;
@@ -45,6 +49,10 @@ export class Gateway {
 					request.resume();
 					return response.writeHead(this.away).end('<h1>Bad Gateway</h1>');
 				}
+			}
+			if (Number(request.headers['content-length'] ?? 0) > this.maxBodyBytes) {
+				this.brokeOff += 1;
+				return request.socket.destroy();
 			}
 			const passed = this.#pass(request, request.headers);
 			request.pipe(passed);

@@ -2,7 +2,7 @@
 import { generateKeyPairSync, randomUUID, sign } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -155,6 +155,17 @@ describe('a robot that listens', () => {
 			device: { constellationId: 'lab', dial: { state: 'connected', reason: null } },
 		});
 		await runs();
+	});
+
+	test('has the clients that the file says, before it came and when it is there', async () => {
+		const clients = { local_client_ids: ['work', 'home'] };
+		const path = join(folder, 'device.json');
+		writeFileSync(path, JSON.stringify(fileOf([{ device_id: 'r1', ...clients }])));
+		const robot = await listen(['--config', path]);
+		await restart(fileOf([deviceOf(robot, clients)]));
+		const named = [{ name: 'work' }, { name: 'home' }];
+		expect(await client.robot('r1')).toMatchObject({ clients: named });
+		expect(await connected()).toMatchObject({ clients: named, slots: 2 });
 	});
 
 	test('speaks TLS to other machines, by its own key', async () => {
@@ -353,6 +364,39 @@ describe('somebody else', () => {
 		await runs();
 	});
 
+	test('who passes on over TLS what the service said in plain, of this very robot, is refused', async () => {
+		const robot = await listen([], { at: '0.0.0.0:0' });
+		const stranger = await Stranger.connect(robot);
+		undo.push(() => stranger.socket.terminate());
+		const said = await saidTo(await impostor(stranger.nonce), robot.fingerprint);
+		stranger.say('connected', { protocol: { min: 1, max: 2 }, nonce: 'n', ...said });
+		expect(await stranger.closed).toBe(4003);
+		expect(stranger.heard).not.toContain('hello');
+	});
+
+	test('a crowd of connections is not held open, and leaves the service its place', async () => {
+		const robot = await listen();
+		const { url: serverUrl, fingerprint } = robot;
+		const { port } = new URL(serverUrl);
+		await client.registerRobot({ name: 'r1', serverUrl, fingerprint, autoConnect: false });
+		let closed = 0;
+		const crowd: Socket[] = [];
+		undo.push(() => crowd.forEach((socket) => socket.destroy()));
+		for (let i = 0; i < 80; i += 1) {
+			const socket = connect(Number(port), '127.0.0.1');
+			socket
+				.on('error', () => undefined)
+				.on('close', () => (closed += 1))
+				.resume();
+			crowd.push(socket);
+		}
+		await until('the end of those beyond 64', () => closed >= 16);
+		expect(closed).toBe(16);
+		// Who says nothing is looked for every second, and sent away after ten.
+		await until('the end of all that say nothing', () => closed === crowd.length);
+		expect(await client.connectRobot('r1')).toMatchObject({ connected: true });
+	});
+
 	test('a web page and a foreign path get no socket', async () => {
 		const robot = await listen();
 		const status = (path: string, headers: Record<string, string> = {}) =>
@@ -443,7 +487,7 @@ class Stranger {
 	}
 
 	static async connect(robot: Listening): Promise<Stranger> {
-		const socket = new WebSocket(robot.url + paths.robotLink);
+		const socket = new WebSocket(robot.url + paths.robotLink, { rejectUnauthorized: false });
 		const nonce = await new Promise<string>((resolve, reject) => {
 			socket.once('error', reject);
 			socket.once('upgrade', ({ headers }) => {
@@ -459,7 +503,7 @@ class Stranger {
 		const hub_key = this.#key.publicKey
 			.export({ format: 'der', type: 'spki' })
 			.toString('base64url');
-		const text = dialProof(randomUUID(), 'x', this.#robot.fingerprint, this.nonce);
+		const text = dialProof(randomUUID(), 'x', this.#robot.fingerprint, this.nonce, 'plain');
 		const signature = sign(null, Buffer.from(text), this.#key.privateKey).toString('base64url');
 		return { robot_id: 'x', name: 'x', hub_key, signature };
 	}
@@ -477,9 +521,9 @@ async function impostor(nonce?: string): Promise<Impostor> {
 }
 
 /** What the service says for itself to a robot that is registered at this address. */
-async function saidTo({ url, heard }: Impostor): Promise<Said> {
+async function saidTo({ url, heard }: Impostor, fingerprint = '12'.repeat(32)): Promise<Said> {
 	const name = 'decoy';
-	await client.registerRobot({ name, serverUrl: url, fingerprint: '12'.repeat(32), maxRetries: 0 });
+	await client.registerRobot({ name, serverUrl: url, fingerprint, maxRetries: 0 });
 	await until('an answer', (_, dial) => dial?.state === 'failed', name);
 	await client.removeRobot(name);
 	const { hub_id, dialled } = heard[0]!.payload;

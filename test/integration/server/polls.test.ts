@@ -1,8 +1,10 @@
 /** The robots' door for those that no WebSocket reaches, over real requests. */
 import { randomBytes } from 'node:crypto';
+import { Socket } from 'node:net';
 import { systemClock as agentClock } from '../../../agent/clock';
 import { dial } from '../../../agent/dial';
 import type { Engine, RobotSink } from '../../../dispatcher/engine';
+import { PolledSocket } from '../../../dispatcher/server/poll-lines';
 import { paths } from '../../../protocol';
 import { decodePoll, encodePoll, type PollBody } from '../../../protocol/poll';
 import { FakeClock } from '../../support/fake-clock';
@@ -239,8 +241,65 @@ test('a robot whose waiting request breaks off has two seconds to ask again; the
 		expect((await poll(house, name, word)).status).toBe(200);
 	}
 	await breaksOff();
-	await clock.advance(3_100);
+	await clock.advance(4_100);
 	expect((await poll(house, name, word)).status).toBe(410);
+});
+
+test('nobody is taken for gone because the service itself did not run for a while', async () => {
+	const { engine } = setup();
+	const clock = new FakeClock();
+	await using house = await openHouse(engine, { clock });
+	const name = someName();
+	const have = await greeted(house, name);
+	const broken = new AbortController();
+	const asking = bodyOf({ have, from: handshake.length, waitMs: 25_000 });
+	const waiting = poll(house, name, asking, { signal: broken.signal }).catch(() => 'broken');
+	await answersAll(house);
+	broken.abort();
+	expect(await waiting).toBe('broken');
+	await answersAll(house);
+	await clock.pause(5_000);
+	const word = bodyOf({ have, from: handshake.length });
+	expect((await poll(house, name, word)).status).toBe(200);
+	await clock.advance(1_500);
+	expect((await poll(house, name, word)).status).toBe(200);
+	// It proves nothing, so its seat has an end.
+	await clock.advance(5_000);
+	expect((await poll(house, name, word)).status).toBe(410);
+});
+
+test('who opens a line brings a whole handshake, or has none: nothing waits outside of the seats', async () => {
+	const { engine } = setup();
+	await using house = await openHouse(engine);
+	const opens = (data: Buffer | string) =>
+		poll(house, someName(), bodyOf({ opens: true, waitMs: 10_000, data: Buffer.from(data) }));
+	for (const data of ['', '\r\n\r\n', 'GET / HTTP/1.1\r\n', handshake.subarray(0, -2)]) {
+		expect(await opens(data)).toMatchObject({ status: 400, code: 'bad-message' });
+	}
+	const long = `GET / HTTP/1.1\r\nX: ${'x'.repeat(8_192)}\r\n\r\n`;
+	expect((await opens(long)).status).toBe(410);
+	// What is no handshake has no line, whatever it is answered.
+	const name = someName();
+	const data = Buffer.from('GET / HTTP/1.1\r\nA: b\r\n\r\n');
+	await poll(house, name, bodyOf({ opens: true, waitMs: 10_000, data }));
+	expect(await poll(house, name, bodyOf())).toMatchObject({ status: 410 });
+	expect((await poll(house, someName(), opening)).status).toBe(200);
+});
+
+test('what a line brings is taken when it is read; a newer request takes the place of one that waits for that', async () => {
+	const line = new PolledSocket(new FakeClock(), '127.0.0.1');
+	const wire = new Socket();
+	const data = Buffer.alloc(200_000);
+	const bring = async (from: number) =>
+		decodePoll((await line.exchange({ ...decodePoll(bodyOf({ from, data }))! }, wire))!)!.have;
+	expect(await bring(0)).toBe(data.length);
+	const older = bring(data.length);
+	const newer = bring(data.length);
+	expect(await within('the older one', older)).toBe(data.length);
+	expect(line.readableLength).toBe(data.length);
+	line.resume();
+	expect(await within('the newer one', newer)).toBe(2 * data.length);
+	line.destroy();
 });
 
 test('a robot that is killed is known to be gone soon, without any clock', async () => {

@@ -97,16 +97,23 @@ test('a config file that is no JSON object is one mistake', () => {
 
 describe('the constellation file of the service', () => {
 	const devices = [
-		{ device_id: 'a', server_url: 'ws://192.168.1.9:8765', capabilities: ['x'] },
+		{
+			device_id: 'a',
+			server_url: 'ws://192.168.1.9:8765',
+			capabilities: ['x'],
+			local_client_ids: ['client_1', 'client_2'],
+		},
 		{ device_id: 'b', capabilities: ['y'] },
 		{ device_id: 'c', server_url: 'ws://127.0.0.1:9765' },
 	];
 	const file = { constellation_id: 'lab', heartbeat_interval: 30.0, devices };
 
-	test('tells the agent of the device by its name what it can do, and where it listens', () => {
+	test('tells the agent of the device by its name what it can do, which clients it has, and where it listens', () => {
 		expect(configOf({ config: 'f', name: 'a' }, {}, file)).toMatchObject({
 			name: 'a',
 			capabilities: ['x'],
+			clients: [{ name: 'client_1' }, { name: 'client_2' }],
+			slots: 2,
 			heartbeatMs: 30_000,
 			listen: { host: '0.0.0.0', port: 8765, tls: true },
 			server: '',
@@ -131,6 +138,13 @@ describe('the constellation file of the service', () => {
 			capabilities: ['z'],
 			slots: 3,
 		});
+		for (const named of ['clients', 'local_client_ids']) {
+			expect(configOf({ config: 'f', name: 'a' }, {}, { ...file, [named]: ['own'] })).toMatchObject(
+				{
+					clients: [{ name: 'own' }],
+				},
+			);
+		}
 	});
 
 	test('that is wrong, or does not know this device, is told', () => {

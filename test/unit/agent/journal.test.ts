@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -186,6 +187,26 @@ test('an end that is not what was written is not told: the attempt ran, and nobo
 	expect(last.damage).toEqual([]);
 	expect(last.held().map((held) => held.exit?.cause)).toEqual(['unknown', null]);
 	expect(last.id).toBe(after.id);
+});
+
+test('a journal that was found damaged is locked like any other: no other agent gets its folder', async () => {
+	const before = open();
+	await before.start(assignment(1), 'mark', 5);
+	before.close();
+	corrupt(`update attempts set mark = 'nark' where epoch = 1`);
+	expect(open().damage).toHaveLength(1);
+	// In a process of its own: within one, SQLite knows its own files.
+	const asks = `
+		const db = new (require('node:sqlite').DatabaseSync)(process.argv[1]);
+		db.exec('pragma locking_mode = exclusive; pragma journal_mode = wal; begin immediate; commit;');
+	`;
+	const path = join(folder(), 'journal.db');
+	const other = spawnSync(process.execPath, ['-e', asks, path], { encoding: 'utf8' });
+	expect(other.stderr).toMatch(/database is locked/);
+	expect(other.status).not.toBe(0);
+	const copy = new DatabaseSync(`${path}.damaged`);
+	expect(copy.prepare('select mark from attempts').all()).toMatchObject([{ mark: 'nark' }]);
+	copy.close();
 });
 
 test('a start that is not what was written is forgotten, and the robot no longer claims to remember all', async () => {

@@ -25,7 +25,10 @@ function service() {
 			return { status: 201, body: robots.get(called!) };
 		}
 		if (path === '/api/v1/robots') return { status: 200, body: { items: [...robots.values()] } };
-		const robot = robots.get(name)!;
+		const robot = robots.get(name);
+		if (!robot) {
+			return { status: 404, body: { error: new Problem('no-such-robot', { id: name }).toBody() } };
+		}
 		if (verb === 'connect') robot.connected = true;
 		if (verb === 'disconnect') robot.connected = false;
 		return { status: 200, body: robot };
@@ -62,6 +65,15 @@ test('the file of the seed is taken unchanged, and its devices are registered', 
 	await client.shutdown();
 	await client.shutdown();
 	expect(await client.connectedDevices()).toEqual([]);
+});
+
+test('shutdown disconnects all that are left, whichever were removed meanwhile', async () => {
+	const { send, robots } = service();
+	const client = await createConstellationClient({ send, config: seedConstellation });
+	await client.connectDevice('linux_server');
+	robots.delete('windows_workstation');
+	await client.shutdown();
+	expect(robots.get('linux_server')!.connected).toBe(false);
 });
 
 test('a device that the service does not take is false, with the reason', async () => {

@@ -111,8 +111,28 @@ describe('a registered device', () => {
 		// An address that an admin named may lie inside; another one may not, because an operator says so.
 		await h.engine.registerRobot({ name: 'd', autoConnect: true }, operator);
 		expect(h.engine.dialling.plans()).toMatchObject([{ inside: true }]);
+		await h.engine.dialling.proved(made.robotId, 'the key');
 		await h.engine.registerRobot({ name: 'd', serverUrl: 'wss://a.test' }, operator);
 		expect(h.engine.dialling.plans()).toMatchObject([{ inside: false }]);
+	});
+
+	test('gets a key, or an address before it has proved one, from an admin only', async () => {
+		const code = (request: object) =>
+			h.engine.registerRobot({ name: 'd', ...request }, operator).then(
+				() => 'taken',
+				(error: { code: string }) => error.code,
+			);
+		expect(await code({ fingerprint })).toBe('no-scope');
+		expect(await code({ serverUrl: 'wss://a.test' })).toBe('no-scope');
+		expect(await names()).toEqual([]);
+		// An awaited one needs a token, which admins make.
+		expect(await code({ metadata: { a: 'b' }, autoConnect: false, maxRetries: 1 })).toBe('taken');
+		const request = { serverUrl: 'wss://a.test', fingerprint };
+		await h.engine.registerRobot({ name: 'd', ...request }, admin);
+		expect(await code({ fingerprint: 'ab'.repeat(32) })).toBe('no-scope');
+		expect(await code({ serverUrl: 'wss://b.test' })).toBe('no-scope');
+		expect(await code(request)).toBe('taken');
+		expect((await h.engine.robot('d')).device).toMatchObject(request);
 	});
 
 	test('that is removed is gone with its robot, after a restart too', async () => {
@@ -143,6 +163,72 @@ describe('a registered device', () => {
 		expect(await h.engine.robotKey(robotId)).toBe('new key');
 		await h.restart();
 		expect(await h.engine.robotKey(robotId)).toBe('new key');
+	});
+
+	test('whose key was replaced does not come to have the old one again, by a call that was under way', async () => {
+		const request = { name: 'd', serverUrl: url, fingerprint };
+		const { robotId } = await h.engine.registerRobot(request, admin);
+		await h.engine.dialling.proved(robotId, 'the key');
+		const other = { ...request, fingerprint: fingerprintOfKey('new key') };
+		const [, late] = await Promise.allSettled([
+			h.engine.registerRobot(other, admin),
+			h.engine.dialling.proved(robotId, 'the key'),
+		]);
+		expect(late).toMatchObject({ status: 'rejected', reason: { code: 'wrong-key' } });
+		const robot = playedBy(robotId);
+		await expect(robot.connect()).rejects.toMatchObject({ code: 'bad-proof' });
+		await h.restart();
+		expect(await h.engine.robotKey(robotId)).toBe('');
+		await h.engine.dialling.proved(robotId, 'new key');
+		await robot.connect();
+	});
+
+	test('has its name while it is written down, and does not come back when it is removed meanwhile', async () => {
+		const { token } = await h.engine.createToken({}, admin);
+		const registered = h.engine.registerRobot({ name: 'd' }, admin);
+		// By then its turn has begun.
+		await Promise.resolve();
+		const enrolled = await h.engine.enrol(token, 'its own', 'd');
+		expect([(await registered).name, enrolled.name]).toEqual(['d', 'd-2']);
+		const [gone, changed] = await Promise.allSettled([
+			h.engine.removeRobot('d', admin),
+			h.engine.registerRobot({ name: 'd', maxRetries: 1 }, admin),
+		]);
+		expect(gone.status).toBe('fulfilled');
+		expect(changed).toMatchObject({ status: 'rejected', reason: { code: 'no-such-robot' } });
+		const [, paused] = await Promise.allSettled([
+			h.engine.removeRobot('d-2', admin),
+			h.engine.pauseRobot('d-2', admin),
+		]);
+		expect(paused).toMatchObject({ status: 'rejected', reason: { code: 'no-such-robot' } });
+		expect(await names()).toEqual([]);
+		await h.restart();
+		expect(await names()).toEqual([]);
+		expect(await h.store.read('devices', null)).toEqual([]);
+	});
+
+	test('gets no other key than the one that is said of it while its agent enrolls', async () => {
+		const { robotId } = await h.engine.registerRobot({ name: 'd' }, admin);
+		const { token } = await h.engine.createToken({}, admin);
+		await Promise.all([
+			h.engine.enrol(token, 'another key', 'd'),
+			h.engine.registerRobot({ name: 'd', fingerprint }, admin),
+		]);
+		await h.restart();
+		expect((await h.engine.robot(robotId)).device).toMatchObject({ fingerprint });
+		expect(await h.engine.robotKey(robotId)).toBe('');
+	});
+
+	test('that is dialled by a key is the only one; another one that has it is told its name', async () => {
+		await h.engine.registerRobot({ name: 'a', serverUrl: url, fingerprint }, admin);
+		const b = { name: 'b', serverUrl: 'wss://192.168.1.101:8765', fingerprint };
+		await expect(h.engine.registerRobot(b, admin)).rejects.toMatchObject({
+			code: 'key-taken',
+			message: expect.stringMatching(/^The device a is dialled by this fingerprint already/),
+		});
+		expect(await names()).toEqual(['a']);
+		// One that dials the service by itself is not fought for.
+		await h.engine.registerRobot({ name: 'b', fingerprint }, admin);
 	});
 
 	test('has no key that anybody could prove before its agent came', async () => {
@@ -182,6 +268,27 @@ describe('the devices of the file', () => {
 		await h.restart();
 		await h.engine.settleConstellation(undefined);
 		expect(new Set(await names())).toEqual(new Set(['came', 'by-call']));
+	});
+
+	test('may be named anew, and may change their keys with each other', async () => {
+		const [one, two] = [fingerprint, 'ab'.repeat(32)];
+		const files = [
+			[device('a', { serverUrl: url, fingerprint: one })],
+			[device('b', { serverUrl: url, fingerprint: one })],
+			['one', 'two'].map((name, i) =>
+				device(name, { serverUrl: url, fingerprint: [one, two][i]! }),
+			),
+			['one', 'two'].map((name, i) =>
+				device(name, { serverUrl: url, fingerprint: [two, one][i]! }),
+			),
+		];
+		for (const devices of files) {
+			await h.restart();
+			await h.engine.settleConstellation(file(devices));
+			expect(h.engine.dialling.plans().map((plan) => [plan.name, plan.fingerprint])).toEqual(
+				devices.map((named) => [named.deviceId, named.fingerprint]),
+			);
+		}
 	});
 
 	test('whose name another robot has, with another key, are told of; the others are registered', async () => {
@@ -254,6 +361,21 @@ describe('max_concurrent_tasks', () => {
 		expect(await held()).toBe(2);
 	});
 
+	test('holds for devices that were registered by a call, after a restart too', async () => {
+		const limit = () => h.engine.settleConstellation(file([], { maxConcurrentTasks: 1 }));
+		await limit();
+		for (const name of ['a', 'b']) {
+			await h.engine.registerRobot({ name, constellationId: 'c' }, admin);
+			await enrol(name);
+		}
+		await h.restart();
+		await limit();
+		for (const { robotId } of await h.engine.robots()) await playedBy(robotId).connect();
+		await h.submit();
+		await h.submit();
+		expect(await held()).toBe(1);
+	});
+
 	test.each([1, 2, 3, 4, 5])(
 		'is kept in any history, and leaves no room unused (%i)',
 		async (seed) => {
@@ -297,7 +419,8 @@ describe('dialling', () => {
 	test('is wanted of what has an address and connects by itself, and is told when that changes', async () => {
 		const { robotId } = await h.engine.registerRobot(dialled, admin);
 		await h.engine.registerRobot({ name: 'dials' }, admin);
-		await h.engine.registerRobot({ ...dialled, name: 'by-hand', autoConnect: false }, admin);
+		const other = { serverUrl: url, fingerprint: 'cd'.repeat(32) };
+		await h.engine.registerRobot({ ...other, name: 'by-hand', autoConnect: false }, admin);
 		expect(h.engine.dialling.plans().map(({ name }) => name)).toEqual(['d']);
 		told.length = 0;
 		// The same again, and what does not concern dialling, disturbs nobody.
@@ -327,6 +450,16 @@ describe('dialling', () => {
 		expect((await asked).device!.dial!.state).toBe('dialling');
 	});
 
+	test('by hand of one that is removed meanwhile answers at once', async () => {
+		await h.engine.registerRobot(dialled, admin);
+		const asked = h.engine
+			.connectRobot('d', operator)
+			.catch((error: { code: string }) => error.code);
+		await settled();
+		await h.engine.removeRobot('d', admin);
+		expect(await asked).toBe('no-such-robot');
+	});
+
 	test('ends when a person disconnects, until one connects it or the service starts anew', async () => {
 		const { robotId } = await h.engine.registerRobot(dialled, admin);
 		await h.engine.disconnectRobot('d', operator);
@@ -349,7 +482,8 @@ describe('dialling', () => {
 	});
 
 	test('may reach private networks only for those whom an admin or the file has named', async () => {
-		await h.engine.registerRobot({ ...dialled, name: 'by-operator' }, operator);
+		await enrol('by-operator');
+		await h.engine.registerRobot({ name: 'by-operator', serverUrl: url }, operator);
 		await h.engine.registerRobot({ ...dialled, name: 'by-admin' }, admin);
 		const inside = h.engine.dialling.plans().map((plan) => [plan.name, plan.inside]);
 		expect(inside).toEqual([
