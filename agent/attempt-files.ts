@@ -75,9 +75,9 @@ export class AttemptFiles {
 		return this.#in.fetch(signal);
 	}
 
-	/** What there is to take home, with its digests. */
-	collect(): Promise<Found[]> {
-		return collect(this.folder, this.#parts.wishes.collect ?? []);
+	/** What there is to take home, with its digests; as far as it came when it is given up. */
+	collect(givenUp: AbortSignal): Promise<Found[]> {
+		return collect(this.folder, this.#parts.wishes.collect ?? [], givenUp);
 	}
 
 	get takesHome(): boolean {

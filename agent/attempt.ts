@@ -6,7 +6,7 @@
  *
  * With files it is running from when they are fetched until they are sent, and each of these is journalled too:
  *
- *   fetching ── all placed ──> placed (the program is called) ── found and described ──> sending ──> ended
+ *   fetching ── all placed ──> placed (the program is called) ── its end ──> sending (first looked through) ──> ended
  *
  * Nothing is told before it is on disk, and everything is told again on every new line until it is
  * taken. Knows which limits a job has; knows no slots and no other attempt.
@@ -518,20 +518,28 @@ export class Attempt {
 		const { aborted, reason } = this.#unwanted.signal;
 		const wanted = !aborted || (reason as Stop).why === 'agent-stop';
 		if (!began || !wanted || this.files?.takesHome !== true) return this.#ended(exit);
-		const found = await this.files.collect();
+		// Looking through them may take long: how the program ended is on disk before that.
 		await this.#written(() =>
-			this.#journal.noteFiles(job_id, epoch, { stage: 'sending', exit, found }),
+			this.#journal.noteFiles(job_id, epoch, { stage: 'sending', exit, found: null }),
 		);
 		this.#settled();
-		await this.#deliver(exit, found);
+		await this.#deliver(exit, null);
 	}
 
 	/** What it takes home goes before its result, unless nobody wants it any more. */
-	async #deliver(exit: ExitRecord, found: Found[]): Promise<void> {
+	async #deliver(exit: ExitRecord, known: Found[] | null): Promise<void> {
+		const { job_id, epoch } = this.assignment;
 		const { signal } = this.#unwanted;
-		const files = await this.files!.send(found, signal);
-		if (signal.aborted && (signal.reason as Stop).why === 'agent-stop') {
-			// The journal knows what is left; another life of this agent sends it.
+		// The journal knows what is left; another life of this agent looks again, or sends it.
+		const isLeft = () => signal.aborted && (signal.reason as Stop).why === 'agent-stop';
+		const found = known ?? (await this.files!.collect(signal));
+		if (known === null && !signal.aborted) {
+			await this.#written(() =>
+				this.#journal.noteFiles(job_id, epoch, { stage: 'sending', exit, found }),
+			);
+		}
+		const files = isLeft() ? [] : await this.files!.send(found, signal);
+		if (isLeft()) {
 			this.#phase = 'ended';
 			return;
 		}

@@ -101,17 +101,32 @@ export class FilesIn {
 		try {
 			await workspace.make();
 			for (const [number, wanted] of files.entries()) {
+				const twin = await this.#twinOf(number, wanted.path);
+				if (twin !== undefined) {
+					return `${twin} and ${wanted.path} are one name on the disk of the robot; give them names that differ in more than case.`;
+				}
 				// Placed in an earlier life: nothing else has been here since.
 				if (await workspace.has(wanted.path)) continue;
 				const failure = await this.#fetchOne(number, wanted, signal);
 				if (failure !== undefined) return failure;
 				if (signal.aborted) return undefined;
 			}
-			await workspace.placed();
+			await workspace.placed(files.map(({ path }) => path));
 			return undefined;
 		} catch (error) {
 			return `The files of the job cannot be placed in ${workspace.folder} (${(error as Error).message}).`;
 		}
+	}
+
+	/** An earlier file that lies where this one belongs: some disks do not tell "a" from "A". */
+	async #twinOf(number: number, path: string): Promise<string | undefined> {
+		const { files, workspace } = this.#parts;
+		const folded = foldedName(path);
+		for (const other of files.slice(0, number)) {
+			if (foldedName(other.path) !== folded) continue;
+			if (await workspace.isOne(other.path, path)) return other.path;
+		}
+		return undefined;
 	}
 
 	async #fetchOne(
@@ -236,6 +251,7 @@ export class FilesIn {
 		}
 		coming.hash.update(data);
 		coming.have += data.length;
+		coming.refusals = 0;
 		const { bytes } = coming.info!;
 		const { files, report } = this.#parts;
 		const which = files.length > 1 ? ` (${coming.number + 1} of ${files.length})` : '';
@@ -251,6 +267,10 @@ export class FilesIn {
 			? `The disk of the robot has no room for ${wanted.path} in ${folder}.`
 			: `${wanted.path} cannot be written in ${folder} (${message}).`;
 	}
+}
+
+function foldedName(path: string): string {
+	return path.normalize('NFC').toUpperCase().toLowerCase();
 }
 
 async function digestOf(file: FileHandle, size: number): Promise<Hash> {

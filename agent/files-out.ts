@@ -14,7 +14,7 @@ import {
 } from '../protocol';
 import { amounts } from './amounts';
 import type { Clock } from './clock';
-import { described, type Found, openInside } from './drivers/collect';
+import { described, type Found, openInside, reasonFor } from './drivers/collect';
 import type { Line } from './link';
 
 /** At once: with many small files one travels while the other is committed. */
@@ -47,6 +47,7 @@ interface Going {
 	/** It was found to be another one than was offered. */
 	changed: boolean;
 	pumping: boolean;
+	readonly givenUp: AbortSignal;
 	readonly arrival: PromiseWithResolvers<Arrival>;
 }
 
@@ -83,6 +84,8 @@ export class FilesOut {
 	want({ transfer, have, again }: FileWant): void {
 		const going = this.#going.get(transfer);
 		if (going === undefined || have > going.found.bytes) return;
+		// What moves may stumble as often again.
+		if (have > going.have) going.refusals = 0;
 		going.have = have;
 		if (again === true || going.sent < have) going.sent = have;
 		going.wanted = true;
@@ -112,7 +115,8 @@ export class FilesOut {
 		const work = async () => {
 			for (let i = next++; i < all.length; i = next++) {
 				if (answers[i]!.error !== undefined) continue;
-				answers[i] = await this.#sendOne(i, all[i]!, signal);
+				const { error, ...answer } = await this.#sendOne(i, all[i]!, signal);
+				answers[i] = error === undefined ? answer : { ...answer, error: reasonFor(error) };
 				this.#done += all[i]!.bytes;
 			}
 		};
@@ -145,6 +149,7 @@ export class FilesOut {
 			refusals: 0,
 			changed: false,
 			pumping: false,
+			givenUp: signal,
 			arrival: Promise.withResolvers<Arrival>(),
 		};
 		this.#going.set(number, going);
@@ -212,7 +217,7 @@ export class FilesOut {
 		if (going.changed) return going.arrival.resolve({ error });
 		going.changed = true;
 		going.wanted = false;
-		const found = await described(folder, path);
+		const found = await described(folder, path, going.givenUp);
 		if (found.error !== undefined) return going.arrival.resolve({ error: found.error });
 		try {
 			const before = going.file;

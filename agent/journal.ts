@@ -44,11 +44,12 @@ export type ExitRecord = Pick<
 
 /**
  * How far the files of an attempt are. `fetching` = the program was surely not called yet; `sending` = it has
- * ended like this, and what it leaves is on its way. Those are told by number: their places in the list.
+ * ended like this, and what it leaves is on its way. Those are told by number: their places in the list; null = it was
+ * not yet looked through.
  */
 export type FilesRecord =
 	| { stage: 'fetching' | 'placed' }
-	| { stage: 'sending'; exit: ExitRecord; found: (WireCollectedFile & { mode: number })[] };
+	| { stage: 'sending'; exit: ExitRecord; found: (WireCollectedFile & { mode: number })[] | null };
 
 /** How to find what an attempt started, after the agent was gone. */
 export interface Trace {

@@ -23,6 +23,7 @@ import {
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pathMistake } from '../kinds/files';
+import { placeOf } from './drivers/collect';
 
 export class Workspaces {
 	readonly #folder: string;
@@ -73,22 +74,31 @@ export class Workspace {
 	}
 
 	/** What is here of the file with this number, to be read and gone on with. */
-	incoming(number: number): Promise<FileHandle> {
-		return open(join(this.#incoming, String(number)), 'a+', 0o600);
+	async incoming(number: number): Promise<FileHandle> {
+		const path = join(this.#incoming, String(number));
+		// Killed on its way to its place it has the permissions that it is to have there.
+		await chmod(path, 0o600).catch(() => undefined);
+		return open(path, 'a+', 0o600);
 	}
 
-	/** Moves the file with this number to its place. Done before = harmless. */
+	/** Moves the file with this number to its place, its bytes on disk before its name is there. */
 	async place(number: number, path: string, mode: number): Promise<void> {
 		const mistake = pathMistake(path);
 		if (mistake !== undefined) throw new Error(`${JSON.stringify(path)} ${mistake}`);
 		const from = join(this.#incoming, String(number));
 		const to = join(this.folder, path);
 		await mkdir(dirname(to), { recursive: true, mode: 0o700 });
-		const inside = join(await realpath(this.folder), dirname(path));
+		const inside = join(await placeOf(this.folder), dirname(path));
 		if ((await realpath(dirname(to))) !== inside) {
 			throw new Error(`${JSON.stringify(path)} leads out of the workspace`);
 		}
-		await chmod(from, mode);
+		const file = await open(from, 'r+');
+		try {
+			await file.chmod(mode);
+			await file.sync();
+		} finally {
+			await file.close();
+		}
 		await rename(from, to);
 	}
 
@@ -97,8 +107,21 @@ export class Workspace {
 		return (await lstat(join(this.folder, path)).catch(() => undefined)) !== undefined;
 	}
 
-	/** Nothing more comes. */
-	async placed(): Promise<void> {
+	/** Whether both names lead to one file. */
+	async isOne(path: string, other: string): Promise<boolean> {
+		const [a, b] = await Promise.all(
+			[path, other].map((one) => lstat(join(this.folder, one)).catch(() => undefined)),
+		);
+		return a !== undefined && b !== undefined && a.ino === b.ino && a.dev === b.dev;
+	}
+
+	/** Nothing more comes: when this resolves, the names of these files are on disk. */
+	async placed(paths: readonly string[]): Promise<void> {
+		const folders = new Set([this.folder, dirname(this.folder)]);
+		for (const path of paths) {
+			for (let up = dirname(path); up !== '.'; up = dirname(up)) folders.add(join(this.folder, up));
+		}
+		for (const folder of folders) await syncFolder(folder);
 		await rm(this.#incoming, { recursive: true, force: true });
 	}
 
@@ -121,7 +144,20 @@ async function removeAll(folder: string): Promise<void> {
 	}
 }
 
+async function syncFolder(folder: string): Promise<void> {
+	// Windows cannot; there a name is on disk when the file is.
+	if (process.platform === 'win32') return;
+	const handle = await open(folder, 'r');
+	try {
+		await handle.sync();
+	} finally {
+		await handle.close();
+	}
+}
+
 async function loosen(folder: string): Promise<void> {
+	// A link may have taken its place: what it leads to is not ours.
+	if (!(await lstat(folder)).isDirectory()) return;
 	await chmod(folder, 0o700);
 	for (const entry of await readdir(folder, { withFileTypes: true })) {
 		if (entry.isDirectory()) await loosen(join(folder, entry.name));

@@ -46,6 +46,7 @@ export const limits = {
 	/** Of one file at the service, and of all together. */
 	maxFileBytes: 1024 * 1024 * 1024,
 	maxFilesBytes: 10 * 1024 * 1024 * 1024,
+	maxFiles: 100_000,
 	/** How long a file is kept that no open job needs; and one that was never sent to its end. */
 	keepFilesMs: 7 * 86_400_000,
 	keepOpenFilesMs: 86_400_000,
@@ -57,6 +58,8 @@ export const limits = {
 	maxJobFiles: 100,
 	maxCollectPatterns: 100,
 	maxCollectedFiles: 500,
+	/** Of one attempt: files on their way to the service at once. */
+	maxTransfers: 4,
 	maxIdBytes: 256,
 	/** Named clients of one robot. */
 	maxClients: 256,

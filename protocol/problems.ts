@@ -222,6 +222,11 @@ export const problems = {
 		retry: false,
 		text: 'Another call goes on with this file; ask for what is here: GET /files/{id}.',
 	},
+	'file-of-robot': {
+		status: 409,
+		retry: false,
+		text: 'The file {id} comes from the robot of the job {jobId}; nobody else can send it.',
+	},
 	'file-in-use': {
 		status: 409,
 		retry: false,
@@ -410,7 +415,7 @@ export const problems = {
 	'files-full': {
 		status: 507,
 		retry: true,
-		text: 'Files may have {maxBytes} bytes in all, and this one does not fit any more; remove some: robot-fleet files list.',
+		text: 'There may be {maxFiles} files of {maxBytes} bytes in all, and this one does not fit any more; remove some: robot-fleet files list.',
 	},
 	draining: {
 		status: 503,

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { constants, type Dirent } from 'node:fs';
 import { type FileHandle, lstat, open, readdir, realpath } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { isPlainPath, patternEnters, patternFinds, pathMistake } from '../../kinds/files';
 import { limits, type WireCollectedFile } from '../../protocol';
 
@@ -14,11 +14,20 @@ import { limits, type WireCollectedFile } from '../../protocol';
 const maxEntries = 200_000;
 const maxDepth = 64;
 const readBytes = 256 * 1024;
+/** What the digest is taken of; what the service takes it says itself. */
+const maxDigestedBytes = 16 * limits.maxFileBytes;
+/** Of a reason; a result with one that is longer would be refused as a whole. */
+const maxReasonLength = 500;
+const givenUp = 'The job was over before it was sent.';
 
 export type Found = WireCollectedFile & { mode: number };
 
-/** In the order of their paths; those that cannot be had have an `error`. */
-export async function collect(folder: string, patterns: readonly string[]): Promise<Found[]> {
+/** In the order of their paths; those that cannot be had have an `error`. With the signal the rest is not looked at. */
+export async function collect(
+	folder: string,
+	patterns: readonly string[],
+	signal: AbortSignal,
+): Promise<Found[]> {
 	const found: Found[] = [];
 	const met = new Set<string>();
 	let entries = 0;
@@ -36,6 +45,7 @@ export async function collect(folder: string, patterns: readonly string[]): Prom
 		}
 		names.sort((a, b) => (a.name < b.name ? -1 : 1));
 		for (const entry of names) {
+			if (signal.aborted) return;
 			if (++entries > maxEntries) {
 				unseen = true;
 				return;
@@ -52,10 +62,11 @@ export async function collect(folder: string, patterns: readonly string[]): Prom
 			for (const pattern of finders) met.add(pattern);
 			if (finders.length === 0) continue;
 			if (found.length >= limits.maxCollectedFiles) unseen = true;
-			else found.push(await described(folder, path));
+			else found.push(await described(folder, path, signal));
 		}
 	};
 	await look('', 0);
+	if (signal.aborted) return [...found, failed('**', givenUp)];
 	for (const pattern of patterns) {
 		if (met.has(pattern)) continue;
 		// The message has a bound: a list of files and a word for each pattern.
@@ -77,7 +88,7 @@ export async function openInside(folder: string, path: string): Promise<FileHand
 		const stat = await file.stat();
 		if (!stat.isFile()) throw new NotTaken('is no plain file');
 		// A folder on the way may have become a link: then what was opened lies elsewhere.
-		const there = await lstat(join(await realpath(folder), path));
+		const there = await lstat(join(await placeOf(folder), path));
 		const inside = await isInside(folder, path);
 		if (!inside || there.ino !== stat.ino || there.dev !== stat.dev) {
 			throw new NotTaken('leads out of the workspace');
@@ -93,25 +104,31 @@ export async function openInside(folder: string, path: string): Promise<FileHand
 export class NotTaken extends Error {}
 
 async function isInside(folder: string, path: string): Promise<boolean> {
-	return (await realpath(join(folder, path))) === join(await realpath(folder), path);
+	return (await realpath(join(folder, path))) === join(await placeOf(folder), path);
+}
+
+/** Where the workspace lies, whatever link has taken its place. */
+export async function placeOf(folder: string): Promise<string> {
+	return join(await realpath(dirname(folder)), basename(folder));
 }
 
 /** Length, digest and permissions of a file as it is now. */
-export async function described(folder: string, path: string): Promise<Found> {
+export async function described(folder: string, path: string, signal: AbortSignal): Promise<Found> {
 	const mistake = pathMistake(path);
-	if (mistake !== undefined) return failed(path.slice(0, 200), mistake);
+	if (mistake !== undefined) return failed(path, mistake);
 	let file: FileHandle | undefined;
 	try {
 		file = await openInside(folder, path);
 		const { size, mode } = await file.stat();
-		if (size > limits.maxFileBytes) {
-			return failed(path, `has ${size} bytes; one file may have ${limits.maxFileBytes}`);
+		if (size > maxDigestedBytes) {
+			return failed(path, `has ${size} bytes; no more than ${maxDigestedBytes} are looked through`);
 		}
 		const hash = createHash('sha256');
 		const piece = Buffer.allocUnsafe(Math.min(readBytes, Math.max(1, size)));
 		let at = 0;
 		// As long as it was when we came: what still grows is not waited for.
 		while (at < size) {
+			if (signal.aborted) return failed(path, givenUp);
 			const { bytesRead } = await file.read(piece, 0, Math.min(piece.length, size - at), at);
 			if (bytesRead === 0) break;
 			hash.update(piece.subarray(0, bytesRead));
@@ -126,7 +143,24 @@ export async function described(folder: string, path: string): Promise<Found> {
 }
 
 function failed(path: string, error: string): Found {
-	return { path, bytes: 0, sha256: null, mode: 0, error };
+	return { path: sayable(path), bytes: 0, sha256: null, mode: 0, error: reasonFor(error) };
+}
+
+/** A reason that fits into a result, whatever a disk or a service said. */
+export function reasonFor(error: string): string {
+	return error.length <= maxReasonLength ? error : `${error.slice(0, maxReasonLength - 1)}…`;
+}
+
+/** A name that fits into a result: any program may have chosen it. */
+function sayable(path: string): string {
+	// eslint-disable-next-line no-control-regex
+	let told = path.replace(/[\u0000-\u001f\u007f]/g, '?');
+	if (Buffer.byteLength(told) <= limits.maxPathBytes) return told;
+	// Half a character becomes a sign of its own.
+	told = Buffer.from(told)
+		.subarray(0, limits.maxPathBytes - 6)
+		.toString();
+	return `${told}…`;
 }
 
 function reasonOf(error: unknown): string {

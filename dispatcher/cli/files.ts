@@ -128,6 +128,7 @@ export async function putFile(
 				if (!again || ++failures >= tries) throw error;
 				await terminal.sleep(pauseMs);
 				record = await client.file(fileId);
+				if (record.have > have) failures = 0;
 			}
 			if (terminal.isTerminal && record.have - told >= bytes / 20) {
 				told = record.have;
@@ -147,9 +148,14 @@ export async function getFile(
 	file: FileRecord,
 	path: string,
 ): Promise<string> {
+	if (file.state === 'lost') throw new Problem('file-lost', { id: file.fileId });
 	const part = `${path}.part`;
+	let wrong = 0;
+	let had = 0;
 	for (let failures = 0; ;) {
 		let from = existsSync(part) ? (await stat(part)).size : 0;
+		if (from > had) failures = 0;
+		had = from;
 		if (from > file.bytes) {
 			await truncate(part, 0);
 			from = 0;
@@ -173,8 +179,12 @@ export async function getFile(
 		const found = await digestOf(part);
 		if (size === file.bytes && found === file.sha256) break;
 		// Cut off without a word: go on. What is whole and wrong begins anew, once.
-		if (size >= file.bytes) await truncate(part, 0);
-		if (++failures >= tries) {
+		if (size >= file.bytes) {
+			await truncate(part, 0);
+			wrong += 1;
+		}
+		if (size > from) failures = 0;
+		if (wrong > 1 || ++failures >= tries) {
 			throw new Problem('file-differs', { found, wanted: file.sha256 });
 		}
 	}

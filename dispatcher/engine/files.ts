@@ -23,6 +23,7 @@ import type { StoredFile } from '../store/store';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
 import type { Live, Session } from './fleet';
+import { FileRoom } from './file-room';
 import type { Caller, Incoming } from './index';
 
 const lookMs = 60_000;
@@ -33,6 +34,8 @@ const maxWaitingBytes = 32 * 1024 * 1024;
 const maxReads = 256;
 /** An acknowledgement so often, while more is coming. */
 const ackBytes = limits.fileWindowBytes / 4;
+/** When a robot that has too many files under way may offer another one. */
+const offerRetryMs = 1_000;
 /** Attempts whose wishes are remembered. */
 const keptWishes = 500;
 
@@ -69,6 +72,16 @@ interface Wishes {
 export interface FileLimits {
 	maxFileBytes: number;
 	maxFilesBytes: number;
+	/** Default: the one of limits. */
+	maxFiles?: number;
+}
+
+interface Opened {
+	/** As it was when we became its writer. */
+	file: StoredFile;
+	writer: ShelfWriter;
+	release: () => Promise<void>;
+	isOver: () => boolean;
 }
 
 export class Files {
@@ -80,6 +93,9 @@ export class Files {
 	readonly #transfers = new Map<string, Transfer>();
 	readonly #reading = new WeakMap<Session, { tail: Promise<void>; waiting: number }>();
 	readonly #wishes = new Map<number, Promise<Wishes>>();
+	/** Files under way, by the epoch of their attempt. */
+	readonly #underWay = new Map<number, number>();
+	readonly #room: FileRoom;
 	#waitingBytes = 0;
 	#lookedAt: number;
 	#sweeping: Promise<void> | undefined;
@@ -96,6 +112,7 @@ export class Files {
 		this.#attempts = attempts;
 		this.#kept = shelf;
 		this.#limits = fileLimits;
+		this.#room = new FileRoom(context, shelf);
 		this.#lookedAt = context.clock.monotonic();
 	}
 
@@ -152,6 +169,10 @@ export class Files {
 			}
 			if (old.length < sweepBatch) break;
 		}
+		for (const id of await store.read('leftFiles', { limit: sweepBatch })) {
+			if (this.#stopped) return;
+			if (await this.#discard(id)) removed += 1;
+		}
 		if (removed > 0) log.info('old files were removed', { files: removed });
 	}
 
@@ -177,7 +198,10 @@ export class Files {
 
 	/** Bytes from `from` on, which must be where those end that are here. */
 	async write(id: string, from: number, body: Incoming): Promise<FileRecord> {
-		return this.#append(await this.#find(id), from, body);
+		const file = await this.#find(id);
+		const { jobId } = file;
+		if (jobId !== null) throw new Problem('file-of-robot', { id, jobId });
+		return this.#append(file, from, body);
 	}
 
 	async list(page: {
@@ -290,15 +314,31 @@ export class Files {
 
 	/** Makes the row, or finds the one that is there. */
 	async #insert(file: StoredFile): Promise<StoredFile> {
-		const { settings, turns } = this.#context;
-		const { maxFileBytes, maxFilesBytes } = this.#limits;
+		const { maxFileBytes, maxFilesBytes: maxBytes, maxFiles = limits.maxFiles } = this.#limits;
 		const { bytes } = file;
 		if (bytes > maxFileBytes)
 			throw new Problem('file-too-large', { bytes, maxBytes: maxFileBytes });
-		const free = await this.#shelf.freeBytes();
-		if (free - bytes < settings.minFreeBytes) throw new Problem('store-full');
-		const stored = await turns.deed('insertFile', { file, maxBytes: maxFilesBytes });
-		if (stored === 'full') throw new Problem('files-full', { maxBytes: maxFilesBytes });
+		const shelf = this.#shelf;
+		const room = await this.#room.left();
+		const stored = await this.#context.turns.deed('insertFile', {
+			file,
+			maxFiles,
+			maxBytes,
+			// One that becomes another while it is sent is two for a moment.
+			maxOfAttempt: limits.maxCollectedFiles + limits.maxTransfers,
+			room,
+		});
+		if (stored === 'full') throw new Problem('files-full', { maxFiles, maxBytes });
+		if (stored === 'many') {
+			throw new Problem('too-many', { what: 'files of one attempt', retryMs: lookMs });
+		}
+		if (stored === 'no-room') throw new Problem('store-full');
+		if (stored.state === 'open') {
+			const missing = stored.bytes - ((await shelf.size(stored.id)) ?? 0);
+			// Of one that was known before, what is missing was left out of the room already.
+			if (missing > 0) await this.#room.mustHold(missing);
+			this.#room.misses(stored.id, missing);
+		}
 		return stored;
 	}
 
@@ -340,8 +380,11 @@ export class Files {
 			if (from === file.bytes) return this.#view(file);
 			throw new Problem('file-offset', { have: file.bytes });
 		}
-		const { writer, release, isOver } = await this.#open(file.id, () => body.cut());
+		const opened = await this.#open(file.id, () => body.cut());
+		const { writer, release, isOver } = opened;
 		try {
+			// Somebody else has brought it to its end while we waited.
+			if (opened.file.state === 'ready' && from === file.bytes) return this.#view(opened.file);
 			if (from !== writer.have) throw new Problem('file-offset', { have: writer.have });
 			try {
 				for await (const piece of body.pieces) {
@@ -349,6 +392,7 @@ export class Files {
 					if (writer.have + piece.length > file.bytes) {
 						throw new Problem('file-too-long', { bytes: file.bytes });
 					}
+					await this.#room.take(piece.length);
 					await writer.append(piece);
 				}
 			} catch (error) {
@@ -363,10 +407,7 @@ export class Files {
 	}
 
 	/** The only writer of this file; whoever wrote it before is cut off. */
-	async #open(
-		id: string,
-		cut: () => void,
-	): Promise<{ writer: ShelfWriter; release: () => Promise<void>; isOver: () => boolean }> {
+	async #open(id: string, cut: () => void): Promise<Opened> {
 		for (let before; (before = this.#writing.get(id)) !== undefined;) {
 			before.cut();
 			await before.over;
@@ -387,15 +428,17 @@ export class Files {
 			over.resolve();
 		};
 		try {
+			const file = await this.#find(id);
 			const writer = await this.#shelf.write(id);
 			const release = async () => {
 				try {
+					if (this.#room.knows(id)) this.#room.misses(id, file.bytes - writer.have);
 					await writer.close();
 				} finally {
 					leave();
 				}
 			};
-			return { writer, release, isOver: () => isOver };
+			return { file, writer, release, isOver: () => isOver };
 		} catch (error) {
 			leave();
 			throw error;
@@ -412,7 +455,13 @@ export class Files {
 		await writer.sync();
 		const at = this.#context.clock.now();
 		const done = await this.#context.turns.deed('readyFile', { id: file.id, sha256: found, at });
-		if (!done) throw new Problem('no-such-file', { id: file.id });
+		if (!done) {
+			const now = await this.#find(file.id);
+			this.#room.forget(file.id);
+			if (now.state === 'ready' && now.sha256 === found) return now;
+			throw new Problem('no-such-file', { id: file.id });
+		}
+		this.#room.forget(file.id);
 		return { ...file, state: 'ready', sha256: found, usedAt: at };
 	}
 
@@ -443,6 +492,31 @@ export class Files {
 	}
 
 	async #take(live: Live, session: Session, offer: FileOffer): Promise<void> {
+		const { epoch } = live;
+		const already = this.#underWay.get(epoch) ?? 0;
+		if (already >= limits.maxTransfers) {
+			throw new Problem('too-many', {
+				what: 'files under way from one attempt',
+				retryMs: offerRetryMs,
+			});
+		}
+		this.#underWay.set(epoch, already + 1);
+		let goesOn = false;
+		try {
+			goesOn = await this.#begun(live, session, offer);
+		} finally {
+			if (!goesOn) this.#oneLess(epoch);
+		}
+	}
+
+	#oneLess(epoch: number): void {
+		const left = this.#underWay.get(epoch)! - 1;
+		if (left > 0) this.#underWay.set(epoch, left);
+		else this.#underWay.delete(epoch);
+	}
+
+	/** True = its bytes are waited for. */
+	async #begun(live: Live, session: Session, offer: FileOffer): Promise<boolean> {
 		const { path, bytes, sha256, mode } = offer;
 		const { collect = [] } = (await this.#wishesOf(live)).wishes;
 		const reason =
@@ -469,15 +543,22 @@ export class Files {
 		const named = { job_id: live.jobId, epoch: live.epoch, transfer: offer.transfer };
 		if (file.state === 'ready') {
 			session.sink.fileKept({ ...named, file_id: file.id });
-			return;
+			return false;
 		}
 		const key = keyOf(live.jobId, live.epoch, offer.transfer);
 		const before = this.#transfers.get(key);
 		if (before) this.#drop(before);
-		const { writer, release } = await this.#open(file.id, () => {
+		// It has become another one on the robot: nobody sends the rest of what it was.
+		if (before && before.file.id !== file.id) await this.#discard(before.file.id);
+		const { writer, release, isOver } = await this.#open(file.id, () => {
 			const current = this.#transfers.get(key);
 			if (current?.file.id === file.id) this.#drop(current);
 		});
+		// What is there was read meanwhile: the robot may have gone, or offer it on another line.
+		if (isOver() || !this.#isCurrent(live, session)) {
+			await release();
+			return false;
+		}
 		const transfer: Transfer = {
 			session,
 			live,
@@ -497,6 +578,12 @@ export class Files {
 		session.sink.fileWant({ ...named, have: writer.have, again: true });
 		// Empty, or killed between the last byte and the commit.
 		if (writer.have === bytes) this.#begin(transfer);
+		return true;
+	}
+
+	#isCurrent(live: Live, session: Session): boolean {
+		const { fleet } = this.#context;
+		return fleet.live(live.jobId) === live && fleet.get(live.robotId)?.session === session;
 	}
 
 	#begin(transfer: Transfer): void {
@@ -518,7 +605,10 @@ export class Files {
 				const { offset, data } = transfer.waiting[0]!;
 				if (offset !== writer.have || writer.have + data.length > file.bytes) {
 					transfer.missed = true;
-				} else await writer.append(data);
+				} else {
+					await this.#room.take(data.length);
+					await writer.append(data);
+				}
 				transfer.waiting.shift();
 				transfer.bytes -= data.length;
 				this.#waitingBytes -= data.length;
@@ -532,8 +622,11 @@ export class Files {
 			session.sink.fileKept({ ...named, file_id: file.id });
 			this.#drop(transfer);
 		} catch (error) {
-			this.#refuse(session, named, this.#problemOf(error));
+			const problem = this.#problemOf(error);
 			this.#drop(transfer);
+			// The robot looks at it again, and what it offers then is a file of its own.
+			if (problem.code === 'file-differs') await this.#unlist(file.id);
+			this.#refuse(session, named, problem);
 		}
 	}
 
@@ -556,6 +649,7 @@ export class Files {
 	#drop(transfer: Transfer): void {
 		if (transfer.over) return;
 		transfer.over = true;
+		this.#oneLess(transfer.live.epoch);
 		const key = keyOf(transfer.live.jobId, transfer.live.epoch, transfer.number);
 		if (this.#transfers.get(key) === transfer) this.#transfers.delete(key);
 		void (async () => {
@@ -614,9 +708,33 @@ export class Files {
 		return new Problem('internal', { reference: 'files' }, error);
 	}
 
+	/** Its row is gone; its bytes go when nobody writes them any more. */
 	async #forget(id: string): Promise<void> {
-		this.#writing.get(id)?.cut();
+		this.#room.forget(id);
+		const writing = this.#writing.get(id);
+		writing?.cut();
+		await writing?.over;
 		await this.#kept?.remove(id);
+	}
+
+	/** Of a robot's file that nobody sends to its end. */
+	async #discard(id: string): Promise<boolean> {
+		const gone = await this.#context.turns.deed('removeFile', { id, onlyOpen: true });
+		if (gone === 'removed') await this.#forget(id);
+		return gone === 'removed';
+	}
+
+	/** The same for who still writes it: the bytes go after that. Never rejects. */
+	async #unlist(id: string): Promise<void> {
+		const { turns, log } = this.#context;
+		const failed = (error: unknown) =>
+			log.warn('a file that differs could not be removed', { fileId: id, error });
+		try {
+			if ((await turns.deed('removeFile', { id, onlyOpen: true })) !== 'removed') return;
+			void this.#forget(id).catch(failed);
+		} catch (error) {
+			failed(error);
+		}
 	}
 
 	async #sweep(shelf: FileShelf): Promise<void> {
@@ -634,7 +752,12 @@ export class Files {
 				...(before === undefined ? {} : { before }),
 			});
 			for (const { id, state, bytes } of page) {
-				if (state !== 'ready' || (await shelf.size(id)) === bytes) continue;
+				const size = (await shelf.size(id)) ?? 0;
+				if (state === 'open' && !this.#writing.has(id)) {
+					this.#room.misses(id, bytes - size);
+					if ((await store.read('file', { id }))?.state !== 'open') this.#room.forget(id);
+				}
+				if (state !== 'ready' || size === bytes) continue;
 				// It may just have been removed.
 				if (await turns.deed('loseFile', { id })) {
 					log.warn('the bytes of a file are gone', { fileId: id });

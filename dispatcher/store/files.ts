@@ -11,6 +11,9 @@ const select = `SELECT ${columns} FROM files`;
 /** A job that has not ended. */
 const user = `SELECT j.id FROM job_files l JOIN jobs j ON j.id = l.job_id WHERE l.file_id = ?1 AND j.ended_at IS NULL`;
 
+/** One of these needs the file. */
+const needed = `EXISTS (SELECT 1 FROM job_files l JOIN jobs j ON j.id = l.job_id WHERE l.file_id = files.id AND j.ended_at IS NULL)`;
+
 /** A schedule that still submits jobs names it; ids are unguessable, so what looks like one is one. */
 const planned = `EXISTS (SELECT 1 FROM schedules WHERE state <> 'ended' AND instr(definition, files.id) > 0)`;
 
@@ -42,7 +45,7 @@ export function holdFiles(
 
 export function fileDeedsOn(sql: Statements) {
 	return {
-		insertFile: ({ file, maxBytes }: Deeds['insertFile']['in']): Deeds['insertFile']['out'] => {
+		insertFile: ({ file, ...most }: Deeds['insertFile']['in']): Deeds['insertFile']['out'] => {
 			const known =
 				file.sha256 === null
 					? undefined
@@ -69,8 +72,18 @@ export function fileDeedsOn(sql: Statements) {
 				sql.run('UPDATE files SET used_at = max(used_at, ?) WHERE id = ?', file.usedAt, known.id);
 				return { ...known, usedAt: Math.max(known.usedAt, file.usedAt) };
 			}
-			const all = Number(sql.get('SELECT coalesce(sum(bytes), 0) AS bytes FROM files')!['bytes']);
-			if (all + file.bytes > maxBytes) return 'full';
+			if (file.jobId !== null) {
+				const ofAttempt = sql.get(
+					'SELECT count(*) AS files FROM files WHERE job_id = ? AND epoch = ?',
+					file.jobId,
+					file.epoch,
+				)!;
+				if (Number(ofAttempt['files']) >= most.maxOfAttempt) return 'many';
+			}
+			const all = sql.get('SELECT files, bytes FROM files_total')!;
+			if (Number(all['files']) >= most.maxFiles) return 'full';
+			if (Number(all['bytes']) + file.bytes > most.maxBytes) return 'full';
+			if (file.bytes > most.room) return 'no-room';
 			sql.put('files', { ...file });
 			return file;
 		},
@@ -86,13 +99,18 @@ export function fileDeedsOn(sql: Statements) {
 		loseFile: ({ id }: Deeds['loseFile']['in']): boolean =>
 			sql.run(`UPDATE files SET state = 'lost', bytes = 0 WHERE id = ? AND state = 'ready'`, id),
 
-		removeFile: ({ id, usedBefore }: Deeds['removeFile']['in']): Deeds['removeFile']['out'] => {
+		removeFile: ({
+			id,
+			usedBefore,
+			onlyOpen = false,
+		}: Deeds['removeFile']['in']): Deeds['removeFile']['out'] => {
 			const held = sql.get(user, id)?.['id'] as string | undefined;
 			if (held !== undefined) return { heldBy: held };
 			const gone = sql.run(
-				`DELETE FROM files WHERE id = ?1 AND (?2 IS NULL OR used_at < ?2 AND NOT ${planned})`,
+				`DELETE FROM files WHERE id = ?1 AND (?2 IS NULL OR used_at < ?2 AND NOT ${planned}) AND (?3 = 0 OR state = 'open')`,
 				id,
 				usedBefore ?? null,
+				Number(onlyOpen),
 			);
 			if (gone) sql.run('DELETE FROM job_files WHERE file_id = ?', id);
 			return gone ? 'removed' : 'kept';
@@ -120,11 +138,21 @@ export function fileReadsOn(sql: Statements) {
 		oldFiles: ({ usedBefore, openBefore, limit }: Reads['oldFiles']['in']) =>
 			sql
 				.all<{ id: string }>(
-					`SELECT id FROM files WHERE used_at < CASE state WHEN 'open' THEN ?1 ELSE ?2 END AND NOT EXISTS
-					 (SELECT 1 FROM job_files l JOIN jobs j ON j.id = l.job_id WHERE l.file_id = files.id AND j.ended_at IS NULL)
-					 AND NOT ${planned} ORDER BY used_at LIMIT +?3`,
+					`SELECT id, used_at FROM files WHERE state = 'open' AND used_at < ?1 AND NOT ${needed} AND NOT ${planned}
+					 UNION ALL
+					 SELECT id, used_at FROM files WHERE state <> 'open' AND used_at < ?2 AND NOT ${needed} AND NOT ${planned}
+					 ORDER BY used_at LIMIT +?3`,
 					openBefore,
 					usedBefore,
+					limit,
+				)
+				.map(({ id }) => id),
+
+		leftFiles: ({ limit }: Reads['leftFiles']['in']) =>
+			sql
+				.all<{ id: string }>(
+					`SELECT id FROM files WHERE state = 'open' AND job_id IS NOT NULL AND NOT EXISTS
+					 (SELECT 1 FROM jobs j WHERE j.id = files.job_id AND j.epoch = files.epoch AND j.outcome IS NULL) LIMIT +?`,
 					limit,
 				)
 				.map(({ id }) => id),

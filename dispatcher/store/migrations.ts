@@ -584,8 +584,23 @@ export const migrations: readonly string[] = [
 		mode INTEGER
 	) WITHOUT ROWID;
 	CREATE INDEX files_digest ON files (sha256);
-	CREATE INDEX files_age ON files (used_at);
+	CREATE INDEX files_age ON files (used_at) WHERE state <> 'open';
+	CREATE INDEX files_open ON files (used_at) WHERE state = 'open';
 	CREATE INDEX files_job ON files (job_id, id) WHERE job_id IS NOT NULL;
+	CREATE INDEX files_attempt ON files (job_id, epoch) WHERE job_id IS NOT NULL;
+
+	-- How many, and how long together: asked before each new one.
+	CREATE TABLE files_total (files INTEGER NOT NULL, bytes INTEGER NOT NULL);
+	INSERT INTO files_total VALUES (0, 0);
+	CREATE TRIGGER files_come AFTER INSERT ON files BEGIN
+		UPDATE files_total SET files = files + 1, bytes = bytes + NEW.bytes;
+	END;
+	CREATE TRIGGER files_change AFTER UPDATE OF bytes ON files BEGIN
+		UPDATE files_total SET bytes = bytes - OLD.bytes + NEW.bytes;
+	END;
+	CREATE TRIGGER files_go AFTER DELETE ON files BEGIN
+		UPDATE files_total SET files = files - 1, bytes = bytes - OLD.bytes;
+	END;
 
 	-- Which files a job was submitted with. Until it has ended they stay.
 	CREATE TABLE job_files (file_id TEXT NOT NULL, job_id TEXT NOT NULL, PRIMARY KEY (file_id, job_id)) WITHOUT ROWID;

@@ -666,16 +666,27 @@ export interface Deeds {
 	/**
 	 * A file is about to come. The same one that is here, or on its way from the same sender, is answered
 	 * instead: for what was sent that is name, length and digest, for what was collected also attempt and path.
-	 * `full` = all together would have more than `maxBytes`.
+	 * A new one must fit: `full` = all together would be more than `maxFiles` or have more than `maxBytes`;
+	 * `many` = its attempt has `maxOfAttempt` already; `no-room` = the disk has no `room` for it.
 	 */
-	insertFile: { in: { file: StoredFile; maxBytes: number }; out: StoredFile | 'full' };
+	insertFile: {
+		in: {
+			file: StoredFile;
+			maxFiles: number;
+			maxBytes: number;
+			maxOfAttempt: number;
+			/** Bytes. */
+			room: number;
+		};
+		out: StoredFile | 'full' | 'many' | 'no-room';
+	};
 	/** open → ready: its bytes are on disk. */
 	readyFile: { in: { id: string; sha256: string; at: number }; out: boolean };
 	/** ready → lost: its bytes are not there any more. */
 	loseFile: { in: { id: string }; out: boolean };
-	/** Only one that no open job needs, and that was used before, when that is said. */
+	/** Only one that no open job needs; when that is said, only if it was used before, or is still open. */
 	removeFile: {
-		in: { id: string; usedBefore?: number };
+		in: { id: string; usedBefore?: number; onlyOpen?: boolean };
 		out: 'removed' | 'kept' | { heldBy: string };
 	};
 	setMeta: { in: { key: string; value: string }; out: boolean };
@@ -881,6 +892,8 @@ export interface Reads {
 	files: { in: { jobId?: string; before?: string; limit: number }; out: StoredFile[] };
 	/** Files that no open job needs, not used since; open ones have a time of their own. */
 	oldFiles: { in: { usedBefore: number; openBefore: number; limit: number }; out: string[] };
+	/** Open ones of attempts that are over: nobody sends the rest. */
+	leftFiles: { in: { limit: number }; out: string[] };
 	meta: { in: { key: string }; out: string | undefined };
 }
 export type ReadName = keyof Reads;

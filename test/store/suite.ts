@@ -1353,8 +1353,10 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				mode: null,
 				...more,
 			});
-			const put = async (one: StoredFile, maxBytes = 100) =>
-				(await store.commit([{ do: 'insertFile', with: { file: one, maxBytes } }]))[0];
+			const put = async (one: StoredFile, most: Partial<Deeds['insertFile']['in']> = {}) => {
+				const limits = { maxFiles: 9, maxBytes: 100, maxOfAttempt: 9, room: 1_000, ...most };
+				return (await store.commit([{ do: 'insertFile', with: { file: one, ...limits } }]))[0];
+			};
 			const ready = (id: string) =>
 				store.commit([{ do: 'readyFile', with: { id, sha256: 'f'.repeat(64), at: at + 1 } }]);
 			const remove = async (id: string, usedBefore?: number) =>
@@ -1376,6 +1378,42 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				expect((await store.read('files', { limit: 2, before: 'f3' })).map(({ id }) => id)).toEqual(
 					['f1'],
 				);
+			});
+
+			test('a new file must fit, by number and by length, all the way; one that is known is always answered', async () => {
+				const none = { maxFiles: 1, maxBytes: 10, room: 9 };
+				expect(await put(file('f1'), none)).toBe('no-room');
+				expect(await put(file('f1'), { ...none, room: 10 })).toMatchObject({ id: 'f1' });
+				expect(await put(file('f2'), { ...none, room: -1 })).toMatchObject({ id: 'f1' });
+				expect(await put(file('f2', { name: 'b' }), { maxFiles: 1 })).toBe('full');
+				expect(await put(file('f2', { name: 'b' }), { maxBytes: 19 })).toBe('full');
+				expect(await put(file('f2', { name: 'b' }), { maxBytes: 20 })).toMatchObject({ id: 'f2' });
+				// What goes, or is lost, makes room.
+				await ready('f2');
+				await store.commit([{ do: 'loseFile', with: { id: 'f2' } }]);
+				expect(await put(file('f3', { name: 'c' }), { maxBytes: 20 })).toMatchObject({ id: 'f3' });
+				await remove('f1');
+				await remove('f2');
+				const one = { maxFiles: 2, maxBytes: 20 };
+				expect(await put(file('f4', { name: 'd' }), one)).toMatchObject({ id: 'f4' });
+				expect(await put(file('f5', { name: 'e' }), one)).toBe('full');
+			});
+
+			test('an attempt has so many files and no more, and what it left half-sent is found once it is over', async () => {
+				const of = { jobId: 'a', epoch: 11, path: 'out', mode: 0o644 };
+				await store.commit([{ do: 'insertJob', with: { job: job('a'), attempt: attempt(1, 11) } }]);
+				await put(file('f1', of));
+				await put(file('f2', { ...of, path: 'whole' }));
+				await ready('f2');
+				expect(await put(file('f3', { ...of, path: 'b' }), { maxOfAttempt: 2 })).toBe('many');
+				const left = () => store.read('leftFiles', { limit: 9 });
+				expect(await left()).toEqual([]);
+				await store.commit([{ do: 'settle', with: settle('a', { epoch: 11 }) }]);
+				expect(await left()).toEqual(['f1']);
+				const onlyOpen = (id: string) =>
+					store.commit([{ do: 'removeFile', with: { id, onlyOpen: true } }]);
+				expect(await onlyOpen('f2')).toEqual(['kept']);
+				expect(await onlyOpen('f1')).toEqual(['removed']);
 			});
 
 			test('of one attempt a path with a digest is one file; of another attempt it is another', async () => {

@@ -266,6 +266,11 @@ test('with curl or with the command line, an upload that was cut goes on; a down
 	writeFileSync(`${there}.part`, randomBytes(1_000_000));
 	await getFile(terminal, house.address, file, there);
 	expect(readFileSync(there).equals(data)).toBe(true);
+	// One that is gone is told at once, and nothing is fetched.
+	const lost: FileRecord = { ...file, state: 'lost', bytes: 0 };
+	await expect(getFile(terminal, house.address, lost, there)).rejects.toMatchObject({
+		code: 'file-lost',
+	});
 	const empty = join(house.folder, 'mine/empty');
 	writeFileSync(empty, '');
 	expect(await putFile(terminal, house.address, empty)).toMatchObject({ state: 'ready', bytes: 0 });

@@ -1,13 +1,26 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+	chmodSync,
+	existsSync,
+	mkdirSync,
+	renameSync,
+	statSync,
+	symlinkSync,
+	writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { collect, openInside } from '../../../agent/drivers/collect';
+import { collect as collectUntil, openInside } from '../../../agent/drivers/collect';
 import { Workspaces } from '../../../agent/workspaces';
 import { limits } from '../../../protocol';
+import { robots, validatorOf } from '../../../protocol/schemas';
+import { resultOf } from '../../support/engine';
 import { temporaryFolder } from './temporary-folder';
 
 const folder = temporaryFolder();
+const never = new AbortController().signal;
+const collect = (where: string, patterns: readonly string[], signal = never) =>
+	collectUntil(where, patterns, signal);
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
 
 function put(path: string, text: string, mode = 0o644): void {
@@ -74,6 +87,59 @@ test('of too many files the first are taken, and that it were more is said', asy
 	const found = await collect(folder(), ['f/*']);
 	expect(found.filter(({ error }) => error === undefined)).toHaveLength(limits.maxCollectedFiles);
 	expect(found.at(-1)!.error).toMatch(/finds more than is looked at/);
+});
+
+test('whatever names a program chose, the service takes what is told of them', async () => {
+	// Deeper than a path may be: built from the inside, and taken down again from the outside.
+	const depth = 18;
+	const long = 'x'.repeat(250);
+	const level = (at: number, name: string) => join(folder(), ...Array(at).fill('d'), name);
+	mkdirSync(join(folder(), ...Array(depth).fill('d')), { recursive: true });
+	put('tab\tname', '');
+	put(`${'y'.repeat(240)}/${'\u{1f600}'.repeat(60)}`, '');
+	for (let at = depth - 1; at >= 0; at -= 1) renameSync(level(at, 'd'), level(at, long));
+	try {
+		const found = await collect(folder(), ['**']);
+		expect(found.map(({ error }) => error)).toEqual(
+			expect.arrayContaining([
+				'must not hold control characters',
+				`is longer than ${limits.maxPathBytes} bytes`,
+				'cannot be looked into (ENAMETOOLONG)',
+			]),
+		);
+		for (const { path } of found) {
+			expect(Buffer.byteLength(path)).toBeLessThanOrEqual(limits.maxPathBytes);
+		}
+		const files = found.map(({ mode: _, ...told }) => told);
+		const job = { job_id: 'j', attempt: 1, epoch: 1, token: 't' };
+		const message = resultOf(job as Parameters<typeof resultOf>[0], { result: { files } });
+		const checked = validatorOf(robots.robotMessages.job_result, 'payload');
+		expect(checked.mistake(message)).toBeUndefined();
+	} finally {
+		for (let at = 0; at < depth; at += 1) renameSync(level(at, long), level(at, 'd'));
+	}
+});
+
+test('looking ends when nobody wants it any more: between two entries, and within a file', async () => {
+	for (let i = 0; i < 100; i += 1) put(`f/${i}`, 'text');
+	const stop = new AbortController();
+	const looking = collect(folder(), ['f/*', 'none'], stop.signal);
+	stop.abort();
+	const found = await looking;
+	expect(found.length).toBeLessThan(3);
+	expect(found.at(-1)).toMatchObject({ path: '**', error: expect.stringMatching(/over before/) });
+});
+
+test('a workspace that became a link is not looked into', async () => {
+	const work = join(folder(), 'work');
+	symlinkSync('/etc', work);
+	expect(await collect(work, ['passwd'])).toEqual([
+		expect.objectContaining({ path: 'passwd', error: 'is not there' }),
+	]);
+	await expect(openInside(work, 'passwd')).rejects.toThrow('leads out of the workspace');
+	const before = statSync('/etc').mode;
+	await new Workspaces(folder(), 0).of('work', 1).remove();
+	expect(statSync('/etc').mode).toBe(before);
 });
 
 test('a file is placed whole, in new folders, with its mode, and never outside', async () => {

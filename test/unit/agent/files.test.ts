@@ -1,6 +1,6 @@
 /** Both ways of files on the robot, with a service that is played word by word. */
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../../../agent/clock';
 import { amounts } from '../../../agent/amounts';
@@ -145,6 +145,33 @@ describe('in', () => {
 		expect(await old.files.fetch(never)).toMatch(/hands no files out/);
 	});
 
+	test('two files that are one name on that disk are told, and neither takes the place of the other', async () => {
+		const space = workspace();
+		const files = new FilesIn({
+			ref,
+			files: [
+				{ file: 'f-1', path: 'a/In' },
+				{ file: 'f-2', path: 'a/in' },
+			],
+			workspace: space,
+			report: () => undefined,
+		});
+		mkdirSync(join(space.folder, 'a'), { recursive: true });
+		writeFileSync(join(space.folder, 'a/In'), 'x');
+		linkSync(join(space.folder, 'a/In'), join(space.folder, 'a/in'));
+		expect(await files.fetch(never)).toMatch(/^a\/In and a\/in are one name on the disk/);
+	});
+
+	test('killed while a file went to its place, it goes on, whatever permissions that was to have', async () => {
+		const space = workspace();
+		await space.make();
+		writeFileSync(`${space.folder}.in/0`, data, { mode: 0o000 });
+		const { files, serve } = setup(space);
+		serve(data);
+		expect(await files.fetch(never)).toBeUndefined();
+		expect(readFileSync(join(space.folder, 'a/in')).equals(data)).toBe(true);
+	});
+
 	test('it waits for a line, goes on after a cut where it was, and ends when it is told to', async () => {
 		const { files, serve, reads, wire } = setup();
 		const stop = new AbortController();
@@ -181,7 +208,7 @@ describe('out', () => {
 		writeFileSync(join(work, 'a'), bytes);
 		const wire = new Wire();
 		const files = new FilesOut({ ref, folder: work, clock: systemClock });
-		const found = await collect(work, ['*']);
+		const found = await collect(work, ['*'], never);
 		return { wire, files, found, work };
 	}
 

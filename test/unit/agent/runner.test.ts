@@ -1,6 +1,8 @@
 /** What a robot tells of its attempts when something of its own goes wrong. */
 import { randomUUID } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { Ballast } from '../../../agent/ballast';
 import { systemClock } from '../../../agent/clock';
 import type { Executor } from '../../../agent/executors/executor';
@@ -8,6 +10,7 @@ import { Journal } from '../../../agent/journal';
 import type { Line } from '../../../agent/link';
 import { Runner, type RunnerParts } from '../../../agent/runner';
 import { Spool } from '../../../agent/spool';
+import { Workspaces } from '../../../agent/workspaces';
 import { Window } from '../../../agent/window';
 import type {
 	AttemptHealth,
@@ -26,7 +29,7 @@ const silent = { debug() {}, info() {}, warn() {}, error() {} };
 /** A live line that keeps what was said on it. */
 class Ear implements Line {
 	readonly maxOutputBytes = 100_000;
-	readonly features: readonly string[] = [];
+	features: readonly string[] = [];
 	readonly said: { type: keyof RobotMessages; payload: unknown }[] = [];
 	#wake: (() => void)[] = [];
 
@@ -61,7 +64,12 @@ const assignment = (): JobAssignment => ({
 });
 
 async function withRunner(
-	parts: { run: Executor['run']; spool?: Spool; watching?: RunnerParts['watching'] },
+	parts: {
+		run: Executor['run'];
+		spool?: Spool;
+		watching?: RunnerParts['watching'];
+		workspaces?: Workspaces;
+	},
 	body: (runner: Runner, ear: Ear, journal: Journal) => Promise<void>,
 ): Promise<void> {
 	const journal = Journal.open(join(folder(), 'journal.db'), systemClock);
@@ -71,6 +79,7 @@ async function withRunner(
 		spool: parts.spool ?? newSpool(),
 		clock: systemClock,
 		watching: parts.watching,
+		workspaces: parts.workspaces,
 		log: silent,
 		executors: new Map([['command', executor]]),
 		slots: 1,
@@ -118,6 +127,48 @@ test('a handler that throws ends in a result that says nobody can know, and its 
 		ear.said.splice(0);
 		take(runner, assignment());
 		expect(await ear.until('job_result')).toMatchObject({ state: 'completed' });
+	});
+});
+
+test('an agent that is stopped while files are looked through keeps the end on record; its next life looks again', async () => {
+	const workspaces = new Workspaces(join(folder(), 'work'), 0);
+	const job = { ...assignment(), spec: { command: 'true', collect: ['out'] } };
+	const place = workspaces.of(job.job_id, 1);
+	const leaving = Promise.withResolvers<void>();
+	const run: Executor['run'] = async () => {
+		writeFileSync(join(place.folder, 'out'), 'text');
+		leaving.resolve();
+		await turn();
+		return done;
+	};
+	await withRunner({ run, workspaces }, async (runner, ear, journal) => {
+		take(runner, job);
+		await leaving.promise;
+		runner.hurry();
+		await runner.drain(0);
+		expect(ear.said.some(({ type }) => type === 'job_result')).toBe(false);
+		expect(journal.held()).toMatchObject([
+			{ exit: null, files: { stage: 'sending', found: null, exit: { state: 'completed' } } },
+		]);
+	});
+	const again = async () => {
+		throw new Error('it was run twice');
+	};
+	await withRunner({ run: again, workspaces }, async (runner, ear) => {
+		runner.resume();
+		const verdict = { job_id: job.job_id, epoch: 1, act: 'send_result' };
+		const output = { stdout: 0, stderr: 0 };
+		const registered = { verdicts: [{ ...verdict, output }], limits: {} };
+		ear.features = ['files'];
+		runner.attach(ear, registered as never);
+		expect(await ear.until('file_offer')).toMatchObject({ path: 'out', bytes: 4 });
+		const { epoch, job_id } = job;
+		const kept = { job_id, epoch, transfer: 0, file_id: 'id' };
+		runner.receive({ type: 'file_kept', id: '1', payload: kept });
+		expect(await ear.until('job_result')).toMatchObject({
+			state: 'completed',
+			result: { files: [{ path: 'out', file_id: 'id' }] },
+		});
 	});
 });
 

@@ -22,12 +22,23 @@ const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest(
 const data = randomBytes(300_000);
 const wish = { name: 'app.bin', bytes: data.length, sha256: sha256(data) };
 
+/** A shelf on a disk with so much room. */
+class SmallDisk extends FileShelf {
+	free = 1e12;
+
+	override async freeBytes(): Promise<number> {
+		return this.free;
+	}
+}
+
 let folder: string;
 let h: House;
+let disk: SmallDisk;
 beforeEach(async () => {
 	folder = mkdtempSync(join(tmpdir(), 'rf-files-'));
+	disk = new SmallDisk(join(folder, 'files'));
 	h = await house({
-		shelf: new FileShelf(join(folder, 'files')),
+		shelf: disk,
 		fileLimits: { maxFileBytes: 1_000_000, maxFilesBytes: 2_000_000 },
 	});
 });
@@ -115,6 +126,31 @@ test('more than was announced is not taken, and more than fits is not announced'
 	await h.engine.createFile({ ...wish, name: 'b', bytes: 1_000_000 }, admin);
 	const full = await refusal(h.engine.createFile({ ...wish, name: 'c', bytes: 1_000_000 }, admin));
 	expect(full.code).toBe('files-full');
+});
+
+test('near a full disk nothing new begins, what is here is answered, and what is missing is judged by what it needs', async () => {
+	const least = 1_000;
+	const whole = await sent();
+	const { fileId } = await h.engine.createFile({ ...wish, name: 'open' }, admin);
+	await refusal(h.engine.writeFile(fileId, 0, bodyOf(data.subarray(0, 200_000), true)));
+	const name = (of: string, bytes = 1) => h.engine.createFile({ ...wish, name: of, bytes }, admin);
+	disk.free = least + 100_000;
+	expect(await h.engine.createFile(wish, admin)).toMatchObject({ fileId: whole.fileId });
+	expect(await name('open', data.length)).toMatchObject({ fileId, have: 200_000 });
+	// All that is left is for the rest of it, before and after a death of the service.
+	expect((await refusal(name('new'))).code).toBe('store-full');
+	await h.restart();
+	for (let tries = 0; tries < 2_000; tries += 1) await turn();
+	expect((await refusal(name('new'))).code).toBe('store-full');
+	disk.free -= 1;
+	expect((await refusal(name('open', data.length))).code).toBe('store-full');
+	const rest = () => h.engine.writeFile(fileId, 200_000, bodyOf(data.subarray(200_000)));
+	disk.free = least - 1;
+	expect((await refusal(rest())).code).toBe('store-full');
+	disk.free = 1e12;
+	expect(await rest()).toMatchObject({ state: 'ready' });
+	disk.free = least + 1;
+	expect(await name('new')).toMatchObject({ state: 'open' });
 });
 
 test('who comes later goes on; who sent before is cut off', async () => {
@@ -334,6 +370,93 @@ describe('over the robots’ line', () => {
 		expect(codes).toEqual({ 0: 'bad-field', 1: 'bad-field', 2: 'file-too-large', 3: undefined });
 		await frames(0, data.subarray(0, 3), 3);
 		expect((await next(4)).refused).toMatchObject({ transfer: 3, code: 'file-differs' });
+	});
+
+	test('an attempt has four files under way, its bytes come from its robot only, and what it leaves half-sent goes', async () => {
+		const jobId = await h.submit({ spec: { command: 'true', collect: ['*'] } });
+		await bert.accept();
+		const offer = (transfer: number) =>
+			bert.session.fileOffer({
+				...ref(),
+				transfer,
+				path: `f${transfer}`,
+				bytes: data.length,
+				sha256: wish.sha256,
+				mode: 0o644,
+			});
+		for (let i = 0; i < 5; i += 1) offer(i);
+		await until('the answers', () => bert.files.length === 5);
+		const refused = bert.files.flatMap((one) => one.refused ?? []);
+		expect(refused).toMatchObject([{ code: 'too-many', retry: true }]);
+		await frames(0, data);
+		await until('the id', () => bert.files.find((one) => one.kept)?.kept);
+		const before = bert.files.length;
+		offer(refused[0]!.transfer);
+		expect((await next(before)).want).toMatchObject({ have: 0 });
+		const { items } = await h.engine.files({ jobId, limit: 9 });
+		const open = items.filter(({ state }) => state === 'open');
+		expect(open).toHaveLength(4);
+		expect(await refusal(h.engine.writeFile(open[0]!.fileId, 0, bodyOf(data)))).toMatchObject({
+			code: 'file-of-robot',
+			status: 409,
+		});
+		await bert.end();
+		const count = async () => (await h.engine.files({ jobId, limit: 9 })).items.length;
+		for (let minutes = 0; minutes < 60 && (await count()) > 1; minutes += 1) {
+			await h.clock.advance(61_000);
+		}
+		expect((await h.engine.files({ jobId, limit: 9 })).items).toMatchObject([{ state: 'ready' }]);
+		await until('the bytes to go', () => readdirSync(join(folder, 'files')).length === 1);
+	});
+
+	test('what differs is forgotten before it is offered as what it is', async () => {
+		const jobId = await h.submit({ spec: { command: 'true', collect: ['*'] } });
+		await bert.accept();
+		const offer = { ...ref(), transfer: 0, path: 'a', bytes: 3, mode: 0o644 };
+		bert.session.fileOffer({ ...offer, sha256: sha256(data) });
+		await next(0);
+		await frames(0, data.subarray(0, 3));
+		expect((await next(1)).refused).toMatchObject({ code: 'file-differs' });
+		expect((await h.engine.files({ jobId, limit: 9 })).items).toEqual([]);
+		bert.session.fileOffer({ ...offer, sha256: sha256(data.subarray(0, 3)) });
+		await next(2);
+		await frames(0, data.subarray(0, 3));
+		expect((await next(3)).kept).toBeDefined();
+		await until('the bytes to go', () => readdirSync(join(folder, 'files')).length === 1);
+	});
+
+	test('a line that is lost while its file is opened leaves nobody who writes it', async () => {
+		const jobId = await h.submit({ spec: { command: 'true', collect: ['*'] } });
+		await bert.accept();
+		const offer = {
+			...ref(),
+			transfer: 0,
+			path: 'a',
+			bytes: data.length,
+			sha256: wish.sha256,
+			mode: 0o644,
+		};
+		const opening = Promise.withResolvers<void>();
+		const opened = Promise.withResolvers<void>();
+		const write = disk.write.bind(disk);
+		disk.write = async (id) => {
+			opening.resolve();
+			await opened.promise;
+			return write(id);
+		};
+		bert.session.fileOffer(offer);
+		await opening.promise;
+		await bert.vanish();
+		disk.write = write;
+		opened.resolve();
+		await bert.connect({ attempts: [heldAs('running', bert.last)] });
+		const { fileId } = (await h.engine.files({ jobId, limit: 9 })).items[0]!;
+		await until('its bytes', () => existsSync(join(folder, 'files', fileId)));
+		expect(bert.files).toEqual([]);
+		bert.session.fileOffer(offer);
+		expect((await next(0)).want).toMatchObject({ have: 0 });
+		await frames(0, data);
+		await until('the id', () => bert.files.find((one) => one.kept)?.kept);
 	});
 
 	test('a job does not wait for a robot that floods: what is too much is let fall', async () => {
