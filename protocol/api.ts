@@ -6,10 +6,10 @@
 
 export const scopes = ['submit', 'read', 'cancel', 'operate', 'admin'] as const;
 /**
- * - `submit`  jobs, waits, schedules and subscriptions of one's own
+ * - `submit`  jobs, waits, schedules and subscriptions of one's own; not schedules of other keys
  * - `read`    everything but secrets
  * - `cancel`  cancel, retry, change jobs that wait; dead letters
- * - `operate` robots: describe, pause, resume, drain, remove; jobs that a restore holds back
+ * - `operate` robots: describe, pause, resume, drain, remove; jobs that a restore holds back; schedules of all keys
  * - `admin`   keys, tokens, backups, draining; has all others
  */
 export type Scope = (typeof scopes)[number];
@@ -83,7 +83,8 @@ export const calls = {
 		method: 'POST',
 		path: '/jobs/release',
 		scope: 'operate',
-		summary: 'Let jobs go on that wait since the store was restored from a backup',
+		summary:
+			'Let jobs go on that wait since the store was restored from a backup; with all of them its schedules',
 	},
 	jobChange: {
 		method: 'PATCH',
@@ -322,19 +323,19 @@ export const calls = {
 		method: 'POST',
 		path: '/schedules/resume',
 		scope: 'operate',
-		summary: 'Resume those that were paused all together',
+		summary: 'Resume those that were paused all together, or by a restore',
 	},
 	schedulePut: {
 		method: 'PUT',
 		path: '/schedules/{id}',
 		scope: 'submit',
-		summary: 'Create or replace a schedule',
+		summary: 'Create a schedule, or replace one of this key (with operate: of any)',
 	},
 	scheduleChange: {
 		method: 'PATCH',
 		path: '/schedules/{id}',
 		scope: 'submit',
-		summary: 'Change some fields of a schedule; null = the default again',
+		summary: 'Change some fields of a schedule of this key; null = the default again',
 	},
 	scheduleRemove: {
 		method: 'DELETE',

@@ -94,6 +94,8 @@ export const limits = {
 	queueFullRetryMs: 5_000,
 	/** Jobs that one bulk call changes; the answer says where to go on. */
 	maxBulk: 10_000,
+	/** Of one calendar: spans or events, and dates that are left out of them. */
+	maxCalendarEntries: 2_000,
 	dedupeWindowMs: 300_000,
 	maxDedupeWindowMs: 86_400_000,
 } as const;

@@ -299,7 +299,12 @@ export const problems = {
 	'schedule-busy': {
 		status: 409,
 		retry: false,
-		text: 'The schedule {id} still runs (job {jobId}); wait for its end, or run it beside with overlap = allow.',
+		text: 'The schedule {id} still runs ({what}); wait for its end, or run it beside with overlap = allow.',
+	},
+	'not-your-schedule': {
+		status: 403,
+		retry: false,
+		text: 'The schedule {id} was made by {owner}; only that key, or one with the scope operate, may change or run it.',
 	},
 	'calendar-used': {
 		status: 409,

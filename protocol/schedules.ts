@@ -39,7 +39,10 @@ export interface When {
 	days?: number[];
 	/** Of monthly, instead of days: the 2nd Tuesday, the last Friday (week -1). */
 	nth?: NthWeekday;
-	/** Only every n-th hour (a divisor of 24), day, week (from Monday) or month, counted from `startAt`. Default 1. */
+	/**
+	 * Only every n-th hour (a divisor of 24), day (up to 366), week (from Monday, 53) or month (60), counted from
+	 * `startAt`. Default 1.
+	 */
 	every?: number;
 }
 
@@ -77,7 +80,10 @@ export interface ScheduleRequest {
 	endAt?: number;
 	/** So many runs, then it has ended. */
 	maxRuns?: number;
-	/** Each run up to so much later than planned: by an amount that is always the same for that run. Default 0. */
+	/**
+	 * Each run up to so much later than planned: by an amount that is always the same for that run, and less
+	 * than the time to the next one. Default 0.
+	 */
 	jitterMs?: number;
 	/** A time of day that the clock leaves out: on the first instant that is there again (default), or not. */
 	gap?: 'shift' | 'skip';
@@ -215,8 +221,9 @@ export interface RunRequest {
 export interface BackfillRequest {
 	/** The window of planned times: `from` ≤ planned < `to`. Not in the future. */
 	from: number;
-	to: number;
-	/** Also those that have run. Default: only those that did not. */
+	/** Default now, by the clock of the service. */
+	to?: number;
+	/** Also those that have run, but for what is under way. Default: only those that did not. */
 	all?: boolean;
 	/** How many the preview said; absent = a preview. */
 	expect?: number;
@@ -227,9 +234,9 @@ export interface BackfillRequest {
 export interface BackfillAnswer {
 	/** True = nothing was started. */
 	preview: boolean;
-	/** The planned times, oldest first. */
+	/** The planned times that it runs, oldest first. */
 	plannedAt: number[];
-	/** So many of them are new on record. */
+	/** So many of them were started, or wait. */
 	started: number;
 }
 

@@ -22,7 +22,7 @@ export interface Pulse {
 
 /** Linux counts in hundredths of a second on every machine that Node runs on. */
 const msPerTick = 10;
-const pageBytes = 4_096;
+const kernel = '/proc';
 
 interface Stat {
 	pid: number;
@@ -32,12 +32,13 @@ interface Stat {
 	memoryBytes: number;
 }
 
-/** In the order of `trees`. */
-export function pulsesOf(trees: readonly Tree[]): Pulse[] | undefined {
+/** In the order of `trees`. A look that could not see all is no look (undefined): who is not seen is not gone. */
+export function pulsesOf(trees: readonly Tree[], proc = kernel): Pulse[] | undefined {
 	if (process.platform !== 'linux') return undefined;
-	const all = readdirSync('/proc').flatMap((entry) => statOf(entry) ?? []);
+	const all = everyStat(proc);
+	if (all === undefined) return undefined;
 	const children = Map.groupBy(all, ({ parent }) => parent);
-	const marks = new Map(all.map(({ pid }) => [pid, markOf(pid)]));
+	const marks = new Map(all.map(({ pid }) => [pid, markOf(proc, pid)]));
 	return trees.map(({ mark, group }) => {
 		const found = new Map<number, Stat>();
 		const take = (stat: Stat): void => {
@@ -62,43 +63,85 @@ export function pulsesOf(trees: readonly Tree[]): Pulse[] | undefined {
  */
 export function sharedMemoryOf({ cpuMs }: Pulse): number {
 	let bytes = 0;
-	for (const pid of cpuMs.keys())
-		bytes += proportionalOf(pid) ?? statOf(String(pid))?.memoryBytes ?? 0;
+	for (const pid of cpuMs.keys()) bytes += proportionalOf(pid) ?? restingOf(pid);
 	return bytes;
 }
 
 function proportionalOf(pid: number): number | undefined {
 	try {
-		const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1');
+		const text = readFileSync(`${kernel}/${pid}/smaps_rollup`, 'latin1');
 		return Number(/^Pss: +(\d+) kB/m.exec(text)![1]) * 1024;
 	} catch {
 		return undefined; // another user's, or gone
 	}
 }
 
-function statOf(entry: string): Stat | undefined {
-	if (!/^\d+$/.test(entry)) return undefined;
+function restingOf(pid: number): number {
 	try {
-		const text = readFileSync(`/proc/${entry}/stat`, 'latin1');
-		// The name stands in brackets and may hold anything, brackets too.
-		const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-		if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
-		const number = (at: number) => Number(fields[at]);
-		return {
-			pid: Number(entry),
-			parent: number(1),
-			group: number(2),
-			cpuMs: (number(11) + number(12) + number(13) + number(14)) * msPerTick,
-			memoryBytes: number(21) * pageBytes,
-		};
+		return statOf(kernel, String(pid))?.memoryBytes ?? 0;
 	} catch {
-		return undefined; // it ended while we looked
+		return 0;
 	}
 }
 
-function markOf(pid: number): string | undefined {
+function everyStat(proc: string): Stat[] | undefined {
 	try {
-		const text = readFileSync(`/proc/${pid}/environ`, 'latin1');
+		return readdirSync(proc).flatMap((entry) => statOf(proc, entry) ?? []);
+	} catch {
+		return undefined; // no file can be opened just now (EMFILE), say
+	}
+}
+
+/** It ended while we looked, or is another user's that the kernel hides. */
+const notOurs = new Set(['ENOENT', 'ESRCH', 'EACCES', 'EPERM']);
+
+function statOf(proc: string, entry: string): Stat | undefined {
+	if (!/^\d+$/.test(entry)) return undefined;
+	let text: string;
+	try {
+		text = readFileSync(`${proc}/${entry}/stat`, 'latin1');
+	} catch (error) {
+		if (notOurs.has((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+		throw error;
+	}
+	const fields = fieldsOf(text);
+	if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
+	const number = (at: number) => Number(fields[at]);
+	return {
+		pid: Number(entry),
+		parent: number(1),
+		group: number(2),
+		cpuMs: (number(11) + number(12) + number(13) + number(14)) * msPerTick,
+		memoryBytes: number(21) * pageBytes(),
+	};
+}
+
+/** The name stands in brackets and may hold anything, brackets too. */
+const fieldsOf = (stat: string) => stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+
+let pageBytesHere: number | undefined;
+
+function pageBytes(): number {
+	if (pageBytesHere !== undefined) return pageBytesHere;
+	const own = (name: string) => readFileSync(`${kernel}/self/${name}`, 'latin1');
+	return (pageBytesHere = pageBytesOf(own('stat'), own('status')));
+}
+
+/**
+ * The size of a page on this kernel (4, 16 or 64 KiB), which nothing tells outright: what a process has in
+ * memory, in pages by one file and in kB by another.
+ */
+export function pageBytesOf(stat: string, status: string): number {
+	const pages = Number(fieldsOf(stat)[21]);
+	const bytes = Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) * 1024;
+	// The two were not read in one moment.
+	const found = 2 ** Math.round(Math.log2(bytes / pages));
+	return Number.isFinite(found) && found >= 4_096 ? found : 4_096;
+}
+
+function markOf(proc: string, pid: number): string | undefined {
+	try {
+		const text = readFileSync(`${proc}/${pid}/environ`, 'latin1');
 		return /(?:^|\0)ROBOT_FLEET_ATTEMPT_MARK=([^\0]*)\0/.exec(text)?.[1];
 	} catch {
 		return undefined; // another user's, or gone

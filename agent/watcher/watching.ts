@@ -53,7 +53,11 @@ export class Watching {
 	#looking = false;
 	#capping = false;
 
-	constructor(clock: Clock, pulses = pulsesOf, memoryOf = sharedMemoryOf) {
+	constructor(
+		clock: Clock,
+		pulses = (trees: readonly Tree[]) => pulsesOf(trees),
+		memoryOf = sharedMemoryOf,
+	) {
 		this.#clock = clock;
 		this.#pulses = pulses;
 		this.#memoryOf = memoryOf;

@@ -46,7 +46,7 @@ interface Flags {
 	data?: string;
 }
 
-export function addFleet(program: Command, terminal: Terminal): void {
+export function addFleet(program: Command, terminal: Terminal, exit: (code: number) => void): void {
 	const client = (flags: Flags) => clientOf(terminal, flags.data);
 	/** One value: JSON for machines, or the text made for people. */
 	const tell = <T>(flags: Flags, value: T, text: (value: T) => string) =>
@@ -253,7 +253,7 @@ export function addFleet(program: Command, terminal: Terminal): void {
 		},
 	);
 
-	addSchedules(program, kit);
+	addSchedules(program, kit, exit);
 
 	const token = group(
 		'token',

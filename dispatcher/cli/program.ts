@@ -130,7 +130,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.action(async (flags: ServeFlags) => exit(await world.serve(flags)));
 	addSubmit(program, world, exit);
 	addAttach(program, world, exit);
-	addFleet(program, world);
+	addFleet(program, world, exit);
 	addFiles(program, world);
 	addConstellation(program, world, exit);
 	addUpkeep(program, world);

@@ -18,6 +18,7 @@ import {
 	type When,
 } from '../../protocol';
 import type { CommandKit } from './job-changes';
+import { jobFlag, jobOver } from './schedule-job';
 import { jobOf, type SubmitFlags } from './submit';
 import {
 	card,
@@ -27,6 +28,7 @@ import {
 	listOf,
 	pairOf,
 	plural,
+	printable,
 	table,
 	UsageMistake,
 	when,
@@ -69,7 +71,11 @@ interface ScheduleFlags extends Flags, Omit<SubmitFlags, 'json' | 'data'> {
 	clear?: string[];
 }
 
-export function addSchedules(program: Command, { terminal, client, group, sub }: CommandKit): void {
+export function addSchedules(
+	program: Command,
+	{ terminal, client, group, sub }: CommandKit,
+	exit: (code: number) => void,
+): void {
 	const tell = <T>(flags: Flags, value: T, text: (value: T) => string) =>
 		terminal.out(flags.json ? json(value) : text(value));
 	const schedules = group(
@@ -98,7 +104,7 @@ export function addSchedules(program: Command, { terminal, client, group, sub }:
 		)
 		.action(async (id: string, words: string[], flags: ScheduleFlags) => {
 			const service = client(flags);
-			const request = requestOf(words, flags, terminal.now());
+			const request = requestOf(flags, terminal.now(), templateOf(words, flags, terminal.now()));
 			if (flags.preview) {
 				const preview = await service.previewSchedule({ schedule: request });
 				tell(flags, preview, previewText);
@@ -124,20 +130,32 @@ export function addSchedules(program: Command, { terminal, client, group, sub }:
 		),
 	)
 		.option('--clear <field>', 'the default again, by its name in the API (repeatable)', listOf)
-		.addHelpText('after', '  $ robot-fleet schedules update nightly --clear endAt --clear maxRuns')
+		.addHelpText(
+			'after',
+			'  $ robot-fleet schedules update nightly --robot kiosk-2\n  $ robot-fleet schedules update nightly -- backup.sh --full\n  $ robot-fleet schedules update nightly --clear endAt --clear maxRuns',
+		)
 		.action(async (id: string, words: string[], flags: ScheduleFlags) => {
+			const service = client(flags);
+			const now = terminal.now();
+			let job = templateOf(words, flags, now);
+			if (flags.job === undefined && (words.length > 0 || jobFlag(flags) !== undefined)) {
+				job = jobOver((await service.schedule(id)).job, words, flags, now);
+			}
 			const change: ScheduleChange = {
-				...requestOf(words, flags, terminal.now(), true),
+				...requestOf(flags, now, job, true),
 				...Object.fromEntries((flags.clear ?? []).map((field) => [field, null])),
 			};
-			tell(flags, await client(flags).changeSchedule(id, change), scheduleCard);
+			tell(flags, await service.changeSchedule(id, change), scheduleCard);
 		});
 	for (const [verb, summary] of [
 		['pause', 'fire no more until resumed'],
 		['resume', 'fire again from now on'],
 	] as const) {
 		sub(schedules, `${verb} [id]`, summary, `${verb} nightly`)
-			.option('--all', verb === 'pause' ? 'all that are active' : 'all that --all had paused')
+			.option(
+				'--all',
+				verb === 'pause' ? 'all that are active' : 'all that --all, or a restore, had paused',
+			)
 			.action(async (id: string | undefined, flags: Flags & { all?: boolean }) => {
 				const service = client(flags);
 				if ((id === undefined) === !flags.all) {
@@ -166,9 +184,12 @@ export function addSchedules(program: Command, { terminal, client, group, sub }:
 		.action(async (id: string, flags: Flags & { overlap?: ScheduleRequest['overlap'] }) => {
 			const { overlap } = flags;
 			const ran = await client(flags).runSchedule(id, overlap === undefined ? {} : { overlap });
-			tell(flags, ran, ({ jobId, state, reason }) =>
-				jobId === null ? `${state}${reason === null ? '' : `: ${reason}`}\n` : `${jobId}\n`,
-			);
+			const { jobId, state, reason } = ran;
+			const text = `${state}${reason === null ? '' : `: ${printable(reason)}`}\n`;
+			const leftOut = state === 'refused' || state === 'skipped';
+			if (leftOut) exit(1);
+			if (leftOut && !flags.json) terminal.err(text);
+			else tell(flags, ran, () => (jobId === null ? text : `${jobId}\n`));
 		});
 	sub(
 		schedules,
@@ -195,7 +216,7 @@ export function addSchedules(program: Command, { terminal, client, group, sub }:
 				const now = terminal.now();
 				const window = {
 					from: instantOf(flags.from, now),
-					to: flags.to === undefined ? now : instantOf(flags.to, now),
+					...(flags.to !== undefined && { to: instantOf(flags.to, now) }),
 					...(flags.allTimes && { all: true }),
 					...(flags.atOnce && { overlap: 'allow' as const }),
 				};
@@ -211,7 +232,10 @@ export function addSchedules(program: Command, { terminal, client, group, sub }:
 					);
 					return;
 				}
-				const done = await service.backfill(id, { ...window, expect: seen.plannedAt.length });
+				// Those that were seen, and none that came due since.
+				const to = window.to ?? (seen.plannedAt.at(-1) ?? window.from) + 1;
+				const expect = seen.plannedAt.length;
+				const done = await service.backfill(id, { ...window, to, expect });
 				tell(flags, done, ({ started }) => `${plural(started, 'run')} started\n`);
 			},
 		);
@@ -357,6 +381,7 @@ function withDefinition(command: Command): Command {
 		.option('--robot <name>', 'run on this robot, by name or id')
 		.option('--label <name=value>', 'run where this label is set (repeatable)', pairOf)
 		.option('--capability <name>', 'run where this is offered (repeatable)', listOf)
+		.option('--client <name>', 'run on this client of a robot: a profile, session or emulator')
 		.addOption(
 			new Option('--all', 'run on every robot that matches, not on one').conflicts('count'),
 		)
@@ -365,14 +390,24 @@ function withDefinition(command: Command): Command {
 		.option('--var <name=value>', 'a variable (repeatable)', pairOf)
 		.option('--env <name=value>', 'an environment variable (repeatable)', pairOf)
 		.option('--cwd <folder>', 'folder on the robot to run in')
-		.option('--timeout <duration>', 'longest run: 30s, 15m, 2h', durationOf);
+		.option('--timeout <duration>', 'longest run: 30s, 15m, 2h', durationOf)
+		.option(
+			'--watch <name=value>',
+			'what is normal for it: class=compile, silent=10m, total=1h, idle=1m (repeatable)',
+			pairOf,
+		)
+		.option(
+			'--cap <name=value>',
+			'what it may use: memory=512M, cpu=10m, processes=50, output=1M (repeatable)',
+			pairOf,
+		);
 }
 
 /** What was said; of a change only that. */
 function requestOf(
-	words: string[],
 	flags: ScheduleFlags,
 	now: number,
+	job: Submit | undefined,
 	change = false,
 ): ScheduleRequest {
 	const due = whenOf(flags, now);
@@ -382,7 +417,6 @@ function requestOf(
 		);
 	}
 	const { zone, start, end, name, blackout } = flags;
-	const job = templateOf(words, flags, now);
 	if (!job && !change) {
 		throw new UsageMistake('Say what: a command behind --, or --job FILE.');
 	}
@@ -436,6 +470,10 @@ function templateOf(words: string[], flags: ScheduleFlags, now: number): Submit 
 		return words.length === 0 ? undefined : jobOf(words, rest, now);
 	}
 	if (words.length > 0) throw new UsageMistake('Give a command or --job, not both.');
+	const flag = jobFlag(flags);
+	if (flag !== undefined) {
+		throw new UsageMistake(`--${flag} goes with a command; with --job write it into the file.`);
+	}
 	try {
 		return JSON.parse(textOf(flags.job)) as Submit;
 	} catch (error) {

@@ -37,9 +37,12 @@ export function blackoutAt(
 	zone: string,
 	at: number,
 ): CalendarEntry | undefined {
+	// Of thousands of entries most are in one zone.
+	let shown: { zone: string; wall: number } | undefined;
 	return entries.find((entry) => {
-		const wall = at + zoneOf(entry.zone ?? zone).offsetAt(at);
-		return beginningAt(entry, wall) !== undefined;
+		const name = entry.zone ?? zone;
+		if (shown?.zone !== name) shown = { zone: name, wall: at + zoneOf(name).offsetAt(at) };
+		return beginningAt(entry, shown.wall) !== undefined;
 	});
 }
 
@@ -82,38 +85,68 @@ export function beginnings(
 	const found: number[] = [];
 	const firstDay = Math.floor(first / dayMs);
 	const time = first - firstDay * dayMs;
-	const last = Math.min(to, again?.until ?? (again ? Infinity : first));
-	for (let day = Math.max(firstDay, Math.floor((from - time) / dayMs)); ; day += 1) {
-		const begin = day * dayMs + time;
-		if (begin > last || found.length >= count) return found;
-		if (begin < from) continue;
-		const falls = day === firstDay ? true : again !== undefined && isAgain(again, firstDay, day);
-		if (falls && !except.includes(begin)) found.push(begin);
+	const last = Math.min(to, again?.until ?? Infinity);
+	const take = (begin: number) => {
+		if (begin >= from && begin <= last && !except.includes(begin)) found.push(begin);
+	};
+	// The first one counts whether its own rule names it or not.
+	take(first);
+	if (!again) return found;
+	const lastDay = Math.floor((last - time) / dayMs);
+	for (const day of daysOf(again, firstDay, Math.ceil((from - time) / dayMs), lastDay)) {
+		if (found.length >= count) break;
+		take(day * dayMs + time);
+	}
+	return found.slice(0, count);
+}
+
+/** Days behind the first that the rule names, in order, from `from` to `to`; costs what it yields, not what lies between. */
+function* daysOf(
+	{ unit, every, nth, weekdays: named }: Again,
+	firstDay: number,
+	from: number,
+	to: number,
+): Generator<number> {
+	const least = Math.max(firstDay + 1, from);
+	if (unit === 'day') {
+		const step = Math.ceil((least - firstDay) / every);
+		for (let day = firstDay + step * every; day <= to; day += every) yield day;
+		return;
+	}
+	const first = new Date(firstDay * dayMs);
+	if (unit === 'week') {
+		// Weeks begin on Monday; 1970-01-01 was a Thursday.
+		const monday = (day: number) => Math.floor((day + 3) / 7) * 7 - 3;
+		const wanted = (named ?? [weekdays[first.getUTCDay()]!])
+			.map((name) => (weekdays.indexOf(name) + 6) % 7)
+			.sort((a, b) => a - b);
+		const weeks = Math.floor((monday(least) - monday(firstDay)) / 7 / every);
+		for (let week = monday(firstDay) + weeks * every * 7; week <= to; week += every * 7) {
+			for (const weekday of wanted) {
+				const day = week + weekday;
+				if (day >= least && day <= to) yield day;
+			}
+		}
+		return;
+	}
+	const step = unit === 'month' ? every : every * 12;
+	const start = monthOf(first);
+	const passed = Math.floor((monthOf(new Date(least * dayMs)) - start) / step);
+	for (let month = start + Math.max(0, passed) * step; ; month += step) {
+		const begin = Date.UTC(Math.floor(month / 12), month % 12) / dayMs;
+		if (begin > to) return;
+		const length = Date.UTC(Math.floor(month / 12), (month % 12) + 1) / dayMs - begin;
+		const date = nth ? nthDate(nth, begin, length) : first.getUTCDate();
+		const day = begin + date - 1;
+		if (date >= 1 && date <= length && day >= least && day <= to) yield day;
 	}
 }
 
-function isAgain({ unit, every, nth, ...rest }: Again, firstDay: number, day: number): boolean {
-	const first = new Date(firstDay * dayMs);
-	const date = new Date(day * dayMs);
-	const sameDay = nth ? isNth(nth, date) : date.getUTCDate() === first.getUTCDate();
-	switch (unit) {
-		case 'day':
-			return (day - firstDay) % every === 0;
-		case 'week': {
-			const wanted = rest.weekdays ?? [weekdays[first.getUTCDay()]!];
-			// Weeks begin on Monday; 1970-01-01 was a Thursday.
-			const weeks = Math.floor((day + 3) / 7) - Math.floor((firstDay + 3) / 7);
-			return weeks % every === 0 && wanted.includes(weekdays[date.getUTCDay()]!);
-		}
-		case 'month': {
-			const months = monthOf(date) - monthOf(first);
-			return months % every === 0 && sameDay;
-		}
-		case 'year': {
-			const years = date.getUTCFullYear() - first.getUTCFullYear();
-			return years % every === 0 && date.getUTCMonth() === first.getUTCMonth() && sameDay;
-		}
-	}
+/** The date of a month's second Tuesday, last Friday and so on; beyond its length when it has none. */
+function nthDate({ week, weekday }: NthWeekday, begin: number, length: number): number {
+	// 1970-01-01 was a Thursday.
+	const first = 1 + ((((weekdays.indexOf(weekday) - 4 - begin) % 7) + 7) % 7);
+	return week === -1 ? first + Math.floor((length - first) / 7) * 7 : first + (week - 1) * 7;
 }
 
 const monthOf = (date: Date) => date.getUTCFullYear() * 12 + date.getUTCMonth();

@@ -1,7 +1,7 @@
 /**
  * Which of the planned times that are due are run, and which were missed. What is up to a minute late is
- * in time. Of those that came due together, `last` and `none` run the newest only, `all` the newest so many;
- * nothing older than it may be is run.
+ * in time, and is run. Of what is later, `last` runs the newest when nothing newer is in time, `all` the newest
+ * so many, `none` nothing; nothing older than it may be is run.
  */
 import type { Definition } from './schedule';
 
@@ -27,16 +27,26 @@ export function dealWith<D extends Due>(
 	{ missed, catchUpMs, catchUpMax }: Pick<Definition, 'missed' | 'catchUpMs' | 'catchUpMax'>,
 ): Dealt<D> {
 	const oldest = missed === 'none' ? graceMs : Math.max(graceMs, catchUpMs);
-	const most = missed === 'all' ? Math.max(1, catchUpMax) : 1;
+	const inTime = due.filter(({ dueAt }) => now - dueAt <= graceMs).length;
+	const most = Math.max(1, inTime, missed === 'all' ? catchUpMax : 1);
 	const young = due.filter(({ dueAt }) => now - dueAt <= oldest);
 	const run = young.slice(-most);
 	const chosen = new Set(run);
 	return { run, missed: due.filter((one) => !chosen.has(one)) };
 }
 
-/** The same for the same run, however often it is asked: 0 ≤ jitter ≤ `jitterMs`. */
-export function jitterOf(scheduleId: string, plannedAt: number, jitterMs: number): number {
-	if (jitterMs === 0) return 0;
+/**
+ * The same for the same run, however often it is asked: 0 ≤ jitter ≤ `jitterMs`, and never so much that it
+ * came after the next planned time: runs keep their order.
+ */
+export function jitterOf(
+	scheduleId: string,
+	plannedAt: number,
+	jitterMs: number,
+	nextAt: number | undefined,
+): number {
+	const most = Math.min(jitterMs, (nextAt ?? Infinity) - plannedAt - 1);
+	if (most <= 0) return 0;
 	// FNV-1a, and a last stir: neighbours in time must not be neighbours in jitter.
 	let hash = 0x811c9dc5;
 	for (const character of `${scheduleId} ${plannedAt}`) {
@@ -45,5 +55,5 @@ export function jitterOf(scheduleId: string, plannedAt: number, jitterMs: number
 	hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
 	hash = Math.imul(hash ^ (hash >>> 12), 0x297a2d39);
 	hash = (hash ^ (hash >>> 15)) >>> 0;
-	return Math.floor((hash / 2 ** 32) * (jitterMs + 1));
+	return Math.floor((hash / 2 ** 32) * (most + 1));
 }

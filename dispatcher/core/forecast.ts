@@ -25,21 +25,42 @@ export interface ForecastClash {
 	scheduleIds: string[];
 }
 
+/** Set by set, so that whoever asks can do something else in between. */
+export function* clashesBySet(
+	runs: readonly ForecastRun[],
+	slotsOf: (robotId: string) => number,
+): Generator<ForecastClash[]> {
+	const sets = new Map<
+		string,
+		{ robots: ReadonlySet<string>; target: string; runs: ForecastRun[] }
+	>();
+	// The runs of one schedule share their list.
+	const keys = new Map<readonly string[], string>();
+	for (const run of runs) {
+		const key = keys.get(run.robots) ?? [...run.robots].sort().join(' ');
+		keys.set(run.robots, key);
+		const known = sets.get(key);
+		if (known) known.runs.push(run);
+		else sets.set(key, { robots: new Set(run.robots), target: run.target, runs: [run] });
+	}
+	for (const { robots, target } of sets.values()) {
+		const has = [...robots].reduce((sum, id) => sum + slotsOf(id), 0);
+		const inside = [...sets.values()]
+			.filter((other) => [...other.robots].every((id) => robots.has(id)))
+			.flatMap((other) => other.runs);
+		yield tooMany(inside, has).map((clash) => ({ ...clash, target, has }));
+	}
+}
+
 export function clashesOf(
 	runs: readonly ForecastRun[],
 	slotsOf: (robotId: string) => number,
 	max: number,
 ): ForecastClash[] {
-	const sets = new Map<string, { robots: ReadonlySet<string>; target: string }>();
-	for (const { robots, target } of runs) {
-		const key = [...robots].sort().join(' ');
-		if (!sets.has(key)) sets.set(key, { robots: new Set(robots), target });
-	}
-	const clashes = [...sets.values()].flatMap(({ robots, target }) => {
-		const has = [...robots].reduce((sum, id) => sum + slotsOf(id), 0);
-		const inside = runs.filter((run) => run.robots.every((id) => robots.has(id)));
-		return tooMany(inside, has).map((clash) => ({ ...clash, target, has }));
-	});
+	return earliest([...clashesBySet(runs, slotsOf)].flat(), max);
+}
+
+export function earliest(clashes: ForecastClash[], max: number): ForecastClash[] {
 	return clashes.sort((a, b) => a.from - b.from).slice(0, max);
 }
 

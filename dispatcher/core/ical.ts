@@ -2,11 +2,15 @@
  * Reads an .ics file as a calendar of blackouts (RFC 5545). What it does not understand in full it refuses
  * with the line and the reason: a holiday that is silently not one would run the work.
  */
-import { Problem, type Weekday } from '../../protocol';
+import { limits, Problem, type Weekday } from '../../protocol';
 import { type Again, beginnings, type CalendarEntry } from './blackout';
 import { isZone, zoneOf } from './zone';
 
-const maxEntries = 10_000;
+/** Events, and dates that are left out of them. Each planned time is held against every one of them. */
+const maxEntries = limits.maxCalendarEntries;
+/** So far COUNT is counted out. */
+const maxCount = 1_000;
+const farMs = 100 * 366 * 86_400_000;
 const dayMs = 86_400_000;
 
 interface Line {
@@ -18,12 +22,16 @@ interface Line {
 
 type Event = Record<string, Line | undefined> & { begin: Line };
 
+/** What an event says once. A second one would silently take the place of the first. */
+const saidOnce = new Set(['DTSTART', 'DTEND', 'DURATION', 'RRULE', 'STATUS', 'TRANSP']);
+
 /** Throws `bad-calendar`. */
 export function entriesOfIcal(text: string): CalendarEntry[] {
 	const entries: CalendarEntry[] = [];
 	const open: string[] = [];
 	let event: Event | undefined;
 	let excluded: Line[] = [];
+	let dates = 0;
 	for (const line of linesOf(text)) {
 		if (line.name === 'BEGIN') {
 			open.push(line.value.toUpperCase());
@@ -36,11 +44,16 @@ export function entriesOfIcal(text: string): CalendarEntry[] {
 			if (line.value.toUpperCase() !== 'VEVENT' || !event) continue;
 			const entry = entryOf(event, excluded);
 			if (entry) entries.push(entry);
-			if (entries.length > maxEntries) wrong(line, `it has more than ${maxEntries} events`);
+			dates += 1 + (entry?.except?.length ?? 0);
+			if (dates > maxEntries) {
+				wrong(line, `it has more than ${maxEntries} events and EXDATEs; make it several calendars`);
+			}
 			event = undefined;
 		} else if (open.at(-1) === 'VEVENT' && event) {
 			if (line.name === 'EXDATE') excluded.push(line);
-			else event[line.name] = line;
+			else if (saidOnce.has(line.name) && event[line.name]) {
+				wrong(line, `a second ${line.name} is not understood; make it an event of its own`);
+			} else event[line.name] = line;
 		}
 	}
 	if (open.length > 0 || entries.length === 0) {
@@ -61,7 +74,7 @@ function* linesOf(text: string): Generator<Line> {
 		while (/^[ \t]/.test(raw[i + 1] ?? '')) whole += raw[(i += 1)]!.slice(1);
 		if (whole.trim() === '') continue;
 		const found =
-			/^([A-Za-z0-9-]+)((?:;[A-Za-z0-9-]+=(?:"[^"]*"|[^";:]*)(?:,(?:"[^"]*"|[^";:]*))*)*):(.*)$/s.exec(
+			/^([A-Za-z0-9-]+)((?:;[A-Za-z0-9-]+=(?:"[^"]*"|[^";:,]*)(?:,(?:"[^"]*"|[^";:,]*))*)*):(.*)$/s.exec(
 				whole,
 			);
 		if (!found) throw new Problem('bad-calendar', { line: number, reason: 'it is no NAME:VALUE' });
@@ -76,25 +89,22 @@ function* linesOf(text: string): Generator<Line> {
 }
 
 function entryOf(event: Event, excluded: Line[]): CalendarEntry | undefined {
-	if (event.STATUS?.value.toUpperCase() === 'CANCELLED') return undefined;
-	// Free time is no blackout.
-	if (
-		event.TRANSP?.value.toUpperCase() === 'TRANSPARENT' &&
-		event.DTSTART?.parameters.VALUE !== 'DATE'
-	) {
-		return undefined;
-	}
 	for (const name of ['RECURRENCE-ID', 'RDATE', 'EXRULE']) {
 		const line = event[name];
 		if (line) wrong(line, `${name} is not understood; list the dates as events of their own`);
 	}
+	if (event.STATUS?.value.toUpperCase() === 'CANCELLED') return undefined;
 	const start = event.DTSTART;
 	if (!start) wrong(event.begin, 'the event has no DTSTART');
 	const from = timeOf(start);
+	// Free time is no blackout; a whole day may be a holiday all the same.
+	if (event.TRANSP?.value.toUpperCase() === 'TRANSPARENT' && !from.day) return undefined;
+	if (event.DTEND && event.DURATION) wrong(event.DURATION, 'DURATION does not go with DTEND');
 	const to = event.DTEND
 		? timeOf(event.DTEND)
 		: { ...from, wall: from.wall + lengthOf(event.DURATION, from.day) };
 	if (to.zone !== from.zone) wrong(event.DTEND!, 'DTEND must be in the time zone of DTSTART');
+	if (to.day !== from.day) wrong(event.DTEND!, 'DTEND must be a day or a time, as DTSTART is');
 	if (to.wall <= from.wall) wrong(event.DTEND ?? start, 'the event ends before it begins');
 	const entry: CalendarEntry = {
 		from: from.wall,
@@ -105,10 +115,23 @@ function entryOf(event: Event, excluded: Line[]): CalendarEntry | undefined {
 	if (event.RRULE) againOf(event.RRULE, entry);
 	if (excluded.length > 0) {
 		entry.except = excluded.flatMap((line) =>
-			line.value.split(',').map((value) => timeOf({ ...line, value }).wall),
+			line.value.split(',').map((value) => exceptOf({ ...line, value }, from)),
 		);
 	}
 	return entry;
+}
+
+/** A beginning that is left out, on the wall of the event; another zone's clock shows the same instant. */
+function exceptOf(line: Line, start: ReturnType<typeof timeOf>): number {
+	const { wall, zone, day } = timeOf(line);
+	if (day !== start.day) wrong(line, 'EXDATE must be a day or a time, as DTSTART is');
+	if (zone === start.zone) return wall;
+	if (zone === null || start.zone === null) {
+		wrong(line, 'EXDATE must have a time zone when DTSTART has one, and none when it has none');
+	}
+	const from = zoneOf(zone);
+	const at = wall - from.offsetAt(wall - from.offsetAt(wall));
+	return at + zoneOf(start.zone).offsetAt(at);
 }
 
 function timeOf(line: Line): { wall: number; zone: string | null; day: boolean } {
@@ -119,11 +142,15 @@ function timeOf(line: Line): { wall: number; zone: string | null; day: boolean }
 		.map((part) => Number(part ?? 0)) as [number, number, number, number?, number?, number?];
 	const wall = Date.UTC(year, month - 1, date, hour, minute, second);
 	if (new Date(wall).getUTCDate() !== date) wrong(line, 'there is no such day');
+	const isDay = found[4] === undefined;
+	if (line.parameters.VALUE?.toUpperCase() === 'DATE' && !isDay) {
+		wrong(line, `"${line.value}" is a time, and VALUE says it is a date`);
+	}
 	const named = line.parameters.TZID;
 	if (named !== undefined && !isZone(named)) {
 		wrong(line, `no time zone is called "${named.slice(0, 60)}"; use an IANA name`);
 	}
-	return { wall, zone: found[7] ? 'UTC' : (named ?? null), day: found[4] === undefined };
+	return { wall, zone: found[7] ? 'UTC' : (named ?? null), day: isDay };
 }
 
 function lengthOf(line: Line | undefined, day: boolean): number {
@@ -151,16 +178,23 @@ const dayNames: Record<string, Weekday> = {
 
 /** What can be done right is done; the rest is refused. */
 function againOf(line: Line, entry: CalendarEntry): void {
-	const parts = new Map(
-		line.value
-			.toUpperCase()
-			.split(';')
-			.map((part) => part.split('=', 2) as [string, string]),
-	);
+	const said = line.value
+		.toUpperCase()
+		.split(';')
+		.map((part) => part.split('=', 2) as [string, string]);
+	const parts = new Map(said);
+	if (parts.size < said.length) wrong(line, 'RRULE says one thing twice');
+	const without = (name: string, other: string) => {
+		if (parts.has(name) && parts.has(other)) wrong(line, `${name} does not go with ${other}`);
+	};
+	without('COUNT', 'UNTIL');
+	without('BYDAY', 'BYMONTHDAY');
 	const unit = units[parts.get('FREQ') as keyof typeof units];
 	if (!unit) wrong(line, `RRULE with FREQ=${parts.get('FREQ')} is not understood`);
 	const every = Number(parts.get('INTERVAL') ?? 1);
-	if (!Number.isInteger(every) || every < 1) wrong(line, 'INTERVAL must be a whole number');
+	if (!Number.isInteger(every) || every < 1 || every > 1_000) {
+		wrong(line, 'INTERVAL must be a whole number up to 1000');
+	}
 	const again: Again = { unit, every };
 	const first = new Date(entry.from);
 	for (const [name, value] of parts) {
@@ -178,6 +212,10 @@ function againOf(line: Line, entry: CalendarEntry): void {
 				}
 				break;
 			case 'BYDAY':
+				// Alone it would be the last Friday of the year, not of its month.
+				if (unit === 'year' && !parts.has('BYMONTH')) {
+					wrong(line, 'BYDAY with FREQ=YEARLY is only understood with BYMONTH');
+				}
 				byDay(line, value, again);
 				break;
 			case 'BYMONTHDAY':
@@ -197,9 +235,10 @@ function againOf(line: Line, entry: CalendarEntry): void {
 	entry.again = again;
 	const count = parts.get('COUNT');
 	if (count === undefined) return;
-	if (!/^[1-9]\d{0,4}$/.test(count)) wrong(line, 'COUNT must be a whole number');
-	const end = entry.from + 400 * 366 * dayMs;
-	again.until = beginnings(entry, entry.from, end, Number(count)).at(-1) ?? entry.from;
+	if (!/^[1-9]\d*$/.test(count) || Number(count) > maxCount) {
+		wrong(line, `COUNT must be a whole number up to ${maxCount}; say UNTIL instead`);
+	}
+	again.until = beginnings(entry, entry.from, entry.from + farMs, Number(count)).at(-1)!;
 }
 
 /** The last moment at which it may begin, on the wall of the entry. */

@@ -40,6 +40,8 @@ interface Rule {
 const dayMs = 86_400_000;
 /** Rules that come so seldom have ended. */
 const maxDays = 366 * 60;
+/** Nobody is shown what is planned for later than that. */
+export const horizonMs = maxDays * dayMs;
 const maxStretches = 400;
 
 export class Recurrence {

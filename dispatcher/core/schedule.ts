@@ -110,6 +110,13 @@ const fieldsOf: Record<When['frequency'], readonly (keyof When)[]> = {
 	cron: ['cron'],
 };
 
+/** A year of days or weeks, five years of months: what comes more seldom has a date, and is once. */
+const mostEvery: Partial<Record<When['frequency'], number>> = {
+	daily: 366,
+	weekly: 53,
+	monthly: 60,
+};
+
 function checkWhen(when: When): void {
 	const { frequency } = when;
 	const fields = fieldsOf[frequency];
@@ -134,6 +141,10 @@ function checkWhen(when: When): void {
 	if (bad !== undefined) wrong('when.times', `"${bad}" is no time of day; write 02:30 or 02:30:15`);
 	if (frequency === 'hourly' && 24 % (when.every ?? 1) !== 0) {
 		wrong('when.every', 'of hourly must divide 24; use interval for anything else');
+	}
+	const most = mostEvery[frequency];
+	if (most !== undefined && (when.every ?? 1) > most) {
+		wrong('when.every', `of ${frequency} must be at most ${most}`);
 	}
 	if (when.cron !== undefined) checkCron(when.cron);
 }

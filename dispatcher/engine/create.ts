@@ -189,7 +189,11 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			intake.check();
 			return changes.retry(id, by);
 		},
-		release: (request, by) => restored.release(request, by),
+		async release(request, by) {
+			const answer = await restored.release(request, by);
+			if (!request.jobIds && answer.keptInAll === 0) await schedules.resumeRestored(by);
+			return answer;
+		},
 		change: (id, change, by) => edits.change(id, change, by),
 		bulk: async (order, by, signal) => {
 			if (order.action === 'retry') intake.check();
@@ -265,23 +269,23 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		schedule: (id) => schedules.one(id),
 		putSchedule: async (id, schedule, by) => schedules.put(id, schedule, by),
 		changeSchedule: (id, change, by) => schedules.change(id, change, by),
-		removeSchedule: (id) => schedules.remove(id),
+		removeSchedule: (id, by) => schedules.remove(id, by),
 		pauseSchedule: (id, by) => schedules.pause(id, by),
-		resumeSchedule: (id) => schedules.resume(id),
-		pauseSchedules: () => schedules.pauseAll(),
-		resumeSchedules: () => schedules.resumeAll(),
-		runSchedule: async (id, request) => {
+		resumeSchedule: (id, by) => schedules.resume(id, by),
+		pauseSchedules: (by) => schedules.pauseAll(by),
+		resumeSchedules: (by) => schedules.resumeAll(by),
+		runSchedule: async (id, request, by) => {
 			intake.check();
-			return schedules.run(id, request);
+			return schedules.run(id, request, by);
 		},
-		backfill: async (id, request) => {
+		backfill: async (id, request, by) => {
 			if (request.expect !== undefined) intake.check();
-			return schedules.backfill(id, request);
+			return schedules.backfill(id, request, by);
 		},
 		occurrences: (id, page) => schedules.occurrences(id, page),
 		upcoming: (limit) => schedules.upcoming(limit),
 		forecast: (days) => schedules.forecast(days),
-		previewSchedule: async (request) => schedules.preview(request),
+		previewSchedule: (request) => schedules.preview(request),
 		calendars: async () => calendars.all(),
 		calendar: async (name) => calendars.one(name),
 		putCalendar: (name, calendar, by) => calendars.put(name, calendar, by),

@@ -318,13 +318,13 @@ export interface Engine {
 	pauseSchedule(scheduleId: string, by: Caller): Promise<Schedule>;
 	resumeSchedule(scheduleId: string, by: Caller): Promise<Schedule>;
 	/** All that are active. */
-	pauseSchedules(): Promise<{ changed: number }>;
-	/** Those that `pauseSchedules` paused. */
-	resumeSchedules(): Promise<{ changed: number }>;
+	pauseSchedules(by: Caller): Promise<{ changed: number }>;
+	/** Those that `pauseSchedules`, or a restore, paused. */
+	resumeSchedules(by: Caller): Promise<{ changed: number }>;
 	/** Runs it now, whatever is planned. */
-	runSchedule(scheduleId: string, request: RunRequest): Promise<Occurrence>;
+	runSchedule(scheduleId: string, request: RunRequest, by: Caller): Promise<Occurrence>;
 	/** Runs planned times of the past; a preview unless `expect` is given. */
-	backfill(scheduleId: string, request: BackfillRequest): Promise<BackfillAnswer>;
+	backfill(scheduleId: string, request: BackfillRequest, by: Caller): Promise<BackfillAnswer>;
 	/** What became of its planned times, newest first. */
 	occurrences(
 		scheduleId: string,

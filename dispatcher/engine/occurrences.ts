@@ -19,14 +19,14 @@ import {
 	type ScheduleDue,
 	type ScheduleTurn,
 } from '../../protocol';
-import { dealWith, graceMs, jitterOf } from '../core/catch-up';
+import { dealWith, graceMs } from '../core/catch-up';
 import type { NewOccurrence, StoredOccurrence } from '../store/store';
 import type { Calendars } from './calendars';
 import type { Changes } from './changes';
 import type { Context } from './context';
 import type { Intake } from './intake';
 import type { Jobs } from './jobs';
-import type { Entry, ScheduleBook } from './schedule-book';
+import { type Entry, jitterAt, type ScheduleBook } from './schedule-book';
 
 /** Later than this, consumers are told so. */
 const lateMs = 5_000;
@@ -54,6 +54,8 @@ interface Turned {
 	overlap: Overlap;
 	/** It has waited. */
 	waited?: boolean;
+	/** Which earlier one it may take the place of. */
+	over?: 'nothing' | 'ended';
 }
 
 export class Occurrences {
@@ -87,7 +89,10 @@ export class Occurrences {
 	}
 
 	async load(): Promise<void> {
-		const { store } = this.#context;
+		const { store, clock } = this.#context;
+		const now = clock.now();
+		// What was paused in between is not run now.
+		await this.setBack(({ stored }) => Math.max(now, stored.resumedAt));
 		for (const { scheduleId } of await store.read('waitingOccurrences', { scheduleId: null })) {
 			this.#waiting.add(scheduleId);
 		}
@@ -100,10 +105,9 @@ export class Occurrences {
 
 	/** Deals with all that is due. Answers when to look again. */
 	async look(now: number): Promise<number | null> {
-		const due = this.#book.all().filter((entry) => {
-			const dueAt = this.#book.dueAt(entry);
-			return dueAt !== null && dueAt <= now && this.#mayRun(entry);
-		});
+		const due = this.#book
+			.all()
+			.filter((entry) => entry.dueAt !== null && entry.dueAt <= now && this.#mayRun(entry));
 		let more = false;
 		await Promise.all(
 			due.map(({ stored: { id } }) =>
@@ -121,7 +125,7 @@ export class Occurrences {
 		// What could not be dealt with now is looked at again with everything else.
 		const next = this.#book
 			.all()
-			.map((entry) => this.#book.dueAt(entry))
+			.map(({ dueAt }) => dueAt)
 			.filter((at) => at !== null && at > now) as number[];
 		return next.length > 0 ? next.reduce((a, b) => Math.min(a, b)) : null;
 	}
@@ -132,8 +136,14 @@ export class Occurrences {
 			const entry = this.#book.find(scheduleId);
 			const wanted = overlap ?? entry.definition.overlap;
 			if (entry.definition.job && wanted === 'skip') {
-				const [live] = await this.#live(scheduleId);
-				if (live !== undefined) throw new Problem('schedule-busy', { id: scheduleId, jobId: live });
+				const [jobId] = await this.#live(scheduleId);
+				if (jobId !== undefined) {
+					throw new Problem('schedule-busy', { id: scheduleId, jobId, what: `job ${jobId}` });
+				}
+				const { store } = this.#context;
+				if ((await store.read('waitingOccurrences', { scheduleId })).length > 0) {
+					throw new Problem('schedule-busy', { id: scheduleId, what: 'a run of it waits' });
+				}
 			}
 			for (let plannedAt = this.#context.clock.now(); ; plannedAt += 1) {
 				const key = { scheduleId, origin: 'manual', plannedAt } as const;
@@ -144,19 +154,28 @@ export class Occurrences {
 		});
 	}
 
-	/** Runs times of the past; those that are on record already stay as they are. Answers how many were not. */
-	async backfill(scheduleId: string, times: number[], overlap: Overlap): Promise<number> {
+	/**
+	 * Runs times of the past; an earlier backfill of one stays as it is, unless it came to nothing, or `all` is
+	 * wanted and its job has ended. Answers how many were started.
+	 */
+	async backfill(
+		scheduleId: string,
+		times: number[],
+		overlap: Overlap,
+		all: boolean,
+	): Promise<number> {
+		const over = all ? 'ended' : 'nothing';
 		const started = await this.#book.inLine(scheduleId, async () => {
 			const entry = this.#book.find(scheduleId);
+			const waits = entry.definition.job !== undefined && overlap !== 'allow';
+			// First: should only some of them be written, those are looked after all the same.
+			if (waits) this.#waiting.add(scheduleId);
 			const begun = await Promise.all(
 				times.map((plannedAt) => {
-					const one = { origin: 'backfill', plannedAt, dueAt: plannedAt, overlap } as const;
-					return entry.definition.job && overlap !== 'allow'
-						? this.#fire(entry, one, 'waiting', null)
-						: this.#begin(entry, one);
+					const one = { origin: 'backfill', plannedAt, dueAt: plannedAt, overlap, over } as const;
+					return waits ? this.#fire(entry, one, 'waiting', null) : this.#begin(entry, one);
 				}),
 			);
-			if (entry.definition.job && overlap !== 'allow') this.#waiting.add(scheduleId);
 			return begun.filter(Boolean).length;
 		});
 		await this.drain(scheduleId);
@@ -212,25 +231,34 @@ export class Occurrences {
 		if (!entry || entry.stored.state !== 'active' || first === null) return false;
 		const { recurrence, definition } = entry;
 		const { planned, older } = recurrence.latest(first - 1, now, maxMissed);
-		const due: { at: number; dueAt: number }[] = [];
+		const come: { at: number; dueAt: number }[] = [];
 		for (const { at } of planned) {
-			const dueAt = at + jitterOf(scheduleId, at, definition.jitterMs);
+			const dueAt = at + jitterAt(scheduleId, at, definition, recurrence);
 			if (dueAt > now) break;
-			due.push({ at, dueAt });
+			come.push({ at, dueAt });
 		}
-		if (due.length === 0) {
+		if (come.length === 0) {
 			// The zone's clocks are set at other times than when this was planned.
 			if (planned.length === 0) await this.#goOn(entry, recurrence.after(now)?.at ?? null);
 			return false;
 		}
+		const last = recurrence.after(come.at(-1)!.at)?.at ?? null;
+		// A clock that was set back comes to times again that are over.
+		const window = { scheduleId, from: come[0]!.at, to: come.at(-1)!.at };
+		const dealt = new Set(await this.#context.store.read('dealtBetween', window));
+		const due = come.filter(({ at }) => !dealt.has(at));
+		if (due.length === 0) {
+			await this.#goOn(entry, last);
+			return false;
+		}
 		const { run, missed } = dealWith(due, now, definition);
-		const last = recurrence.after(due.at(-1)!.at)?.at ?? null;
 		const away = `nobody was there for it; ${run.length > 0 ? 'a later one is run instead' : 'it is too late now'}`;
 		const before = older ? `, nor for those since ${new Date(first).toISOString()} before it` : '';
 		const overlap = definition.overlap;
 		await Promise.all(
 			missed.map(({ at, dueAt }, i) => {
-				const nextRunAt = run[0]?.at ?? last;
+				// Each names the one behind it: what a death leaves unwritten is found again.
+				const nextRunAt = missed[i + 1]?.at ?? run[0]?.at ?? last;
 				const one = { origin: 'planned', plannedAt: at, dueAt, nextRunAt, overlap } as const;
 				return this.#fire(entry, one, 'missed', i === 0 ? away + before : away);
 			}),
@@ -242,6 +270,34 @@ export class Occurrences {
 			await this.#deal(current, { origin: 'planned', plannedAt: at, dueAt, nextRunAt, overlap });
 		}
 		return run.length > maxRunsALook;
+	}
+
+	/**
+	 * The clock was ahead of the time and has been set back: schedules that were carried along go on from now.
+	 * Times that were dealt with meanwhile come again, and are known then.
+	 */
+	async setBack(nowAt: (entry: Entry) => number): Promise<void> {
+		await Promise.all(
+			this.#book.all().map(({ stored: { id } }) =>
+				this.#carefully(id, () =>
+					this.#book.inLine(id, async () => {
+						const entry = this.#book.peek(id);
+						if (!entry) return;
+						const { state, reason, nextRunAt } = entry.stored;
+						const over = state === 'ended' && reason === overText;
+						if (state !== 'active' && !over) return;
+						const next = entry.recurrence.after(nowAt(entry))?.at;
+						if (next === undefined || next >= (nextRunAt ?? Infinity)) return;
+						await this.#book.put({
+							...entry.stored,
+							state: 'active',
+							reason: null,
+							nextRunAt: next,
+						});
+					}),
+				),
+			),
+		);
 	}
 
 	async #goOn(entry: Entry, nextRunAt: number | null): Promise<void> {
@@ -309,7 +365,7 @@ export class Occurrences {
 		);
 	}
 
-	/** Submits its job, or only tells consumers. False when it was dealt with before. */
+	/** Submits its job, or only tells consumers. False when that is refused, or it was dealt with before. */
 	async #begin(entry: Entry, one: Turned): Promise<boolean> {
 		const { stored, definition } = entry;
 		const late = this.#context.clock.now() - one.dueAt;
@@ -341,10 +397,10 @@ export class Occurrences {
 	async #refuse(entry: Entry, one: Turned, problem: Problem): Promise<boolean> {
 		const { id } = entry.stored;
 		const now = this.#context.clock.now();
-		const fresh = await this.#fire(entry, one, 'refused', `${problem.message} [${problem.code}]`);
+		await this.#fire(entry, one, 'refused', `${problem.message} [${problem.code}]`);
 		const key = { scheduleId: id, origin: one.origin, plannedAt: one.plannedAt };
 		await this.#outcome(key, null, { outcome: 'failed', endedAt: now, ranMs: null });
-		return fresh;
+		return false;
 	}
 
 	/** Deals with it without a job. */
@@ -370,7 +426,7 @@ export class Occurrences {
 
 	async #occurrence(
 		{ stored, definition }: Entry,
-		{ origin, plannedAt, dueAt, nextRunAt, waited }: Turned,
+		{ origin, plannedAt, dueAt, nextRunAt, waited, over }: Turned,
 		state: NewOccurrence['state'],
 		reason: string | null,
 		jobId: string | null,
@@ -390,7 +446,7 @@ export class Occurrences {
 				: nextRunAt === null
 					? overText
 					: ran || state === 'waiting'
-						? await this.#full(stored.id, stored.createdAt, definition.maxRuns)
+						? await this.#full(stored.id, definition.maxRuns)
 						: undefined;
 		return {
 			scheduleId: stored.id,
@@ -401,6 +457,7 @@ export class Occurrences {
 			reason,
 			jobId,
 			...(waited ? { waited } : {}),
+			...(over ? { over } : {}),
 			...(nextRunAt === undefined ? {} : { nextRunAt: ended === undefined ? nextRunAt : null }),
 			...(ended === undefined ? {} : { ended }),
 			...(ran ? { event: { type: 'schedule.due', data: JSON.stringify(due) } } : {}),
@@ -408,14 +465,10 @@ export class Occurrences {
 	}
 
 	/** Whether this run is the last one it may have. */
-	async #full(
-		scheduleId: string,
-		since: number,
-		maxRuns: number | undefined,
-	): Promise<string | undefined> {
+	async #full(scheduleId: string, maxRuns: number | undefined): Promise<string | undefined> {
 		if (maxRuns === undefined) return undefined;
-		const before = await this.#context.store.read('plannedRuns', { scheduleId, since });
-		return before + 1 >= maxRuns ? `it has run ${maxRuns} times` : undefined;
+		const { planned } = await this.#context.store.read('occurrenceTotals', { scheduleId });
+		return planned + 1 >= maxRuns ? ranText(planned + 1) : undefined;
 	}
 
 	/** The commit has carried it: memory follows. */
@@ -518,6 +571,9 @@ export class Occurrences {
 }
 
 export const overText = 'nothing more is planned';
+export const ranText = (times: number) => `it has run ${times} times`;
+/** Why a schedule is paused that a backup brought back. */
+export const restoredText = 'the store was restored';
 
 export function occurrenceView({ ranMs: _, ...rest }: StoredOccurrence): Occurrence {
 	return rest;

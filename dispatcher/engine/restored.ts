@@ -2,13 +2,16 @@
  * After a restore nobody knows what happened since the backup: jobs may have run, ended, been given to
  * other robots. So every job that was not final waits as `pending`, cause `restored`, until the robots
  * have said what they hold and a person releases it. Attempts of before stay on record as `restored`;
- * what their robots still find out is kept beside them.
+ * what their robots still find out is kept beside them. Schedules with a job are paused: what they would make
+ * up may have run.
  */
 import { Problem, type ReleaseAnswer, type ReleaseRequest } from '../../protocol';
 import { parentEndings } from '../core/parents';
+import { definitionOf } from '../core/schedule';
 import type { Deed, StoredJob } from '../store/store';
 import type { Context } from './context';
 import type { Caller } from './index';
+import { restoredText } from './occurrences';
 import type { Sessions } from './sessions';
 
 /** Waits for a person, not for time. */
@@ -52,15 +55,42 @@ export class RestoredJobs {
 		this.#restoration = JSON.parse(text) as Restoration;
 		if (this.#restoration.held) return;
 		const at = clock.now();
+		const schedules = await this.#pauseSchedules(at);
 		const held = (await this.#holdAttempts(at)) + (await this.#holdWaiting(at));
 		this.#restoration.held = true;
 		await store.commit([
 			{ do: 'setMeta', with: { key: metaKey, value: JSON.stringify(this.#restoration) } },
 		]);
-		log.warn('this store was restored: its jobs wait to be released', {
+		log.warn('this store was restored: its jobs wait to be released, its schedules are paused', {
 			jobs: held,
+			schedules,
 			backupAt: new Date(this.#restoration.backupAt).toISOString(),
 		});
+	}
+
+	/**
+	 * Consumers tell by the planned time what they have seen, so schedules without a job go on. What waited may
+	 * have run; a backfill runs it when it has not.
+	 */
+	async #pauseSchedules(at: number): Promise<number> {
+		const { store } = this.#context;
+		const all = await store.read('schedules', null);
+		const paused = all.filter(
+			({ state, definition }) => state === 'active' && definitionOf(definition).job !== undefined,
+		);
+		const waiting = await store.read('waitingOccurrences', { scheduleId: null });
+		await store.commit([
+			...paused.map((schedule): Deed => ({
+				do: 'putSchedule',
+				with: { ...schedule, state: 'paused', reason: restoredText, nextRunAt: null },
+			})),
+			...waiting.map(({ scheduleId, origin, plannedAt }): Deed => {
+				const key = { scheduleId, origin, plannedAt };
+				const over = { at, state: 'skipped', reason: restoredText, jobId: null } as const;
+				return { do: 'fire', with: { ...key, ...over, waited: true } };
+			}),
+		]);
+		return paused.length;
 	}
 
 	async #holdAttempts(at: number): Promise<number> {

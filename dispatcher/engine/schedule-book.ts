@@ -14,6 +14,8 @@ export interface Entry {
 	readonly stored: StoredSchedule;
 	readonly definition: Definition;
 	readonly recurrence: Recurrence;
+	/** When the next planned time runs, its jitter included; null when none will. */
+	readonly dueAt: number | null;
 }
 
 export class ScheduleBook {
@@ -58,20 +60,23 @@ export class ScheduleBook {
 		const recurrence = same
 			? known.recurrence
 			: new Recurrence(timingOf(definition, stored.anchorAt));
-		const entry = { stored, definition, recurrence };
-		this.#entries.set(stored.id, entry);
-		this.#context.dueAt(this.dueAt(entry));
+		const { id, state, nextRunAt } = stored;
+		const entry = {
+			stored,
+			definition,
+			recurrence,
+			dueAt:
+				state !== 'active' || nextRunAt === null
+					? null
+					: nextRunAt + jitterAt(id, nextRunAt, definition, recurrence),
+		};
+		this.#entries.set(id, entry);
+		this.#context.dueAt(entry.dueAt);
 		return entry;
 	}
 
 	forget(id: string): void {
 		this.#entries.delete(id);
-	}
-
-	/** When the next planned time runs, its jitter included; null when none will. */
-	dueAt({ stored: { id, state, nextRunAt }, definition }: Entry): number | null {
-		if (state !== 'active' || nextRunAt === null) return null;
-		return nextRunAt + jitterOf(id, nextRunAt, definition.jitterMs);
 	}
 
 	/** Does this when all that was asked for before, for this schedule, is done. */
@@ -86,4 +91,16 @@ export class ScheduleBook {
 		this.#lines.set(id, settled);
 		return done;
 	}
+}
+
+/** How much later than planned this one runs. */
+export function jitterAt(
+	scheduleId: string,
+	plannedAt: number,
+	{ jitterMs }: Definition,
+	recurrence: Recurrence,
+): number {
+	return jitterMs === 0
+		? 0
+		: jitterOf(scheduleId, plannedAt, jitterMs, recurrence.after(plannedAt)?.at);
 }

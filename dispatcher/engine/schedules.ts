@@ -19,9 +19,9 @@ import {
 } from '../../protocol';
 import { grown } from '../core/bulk';
 import { fanOutOf } from '../core/fan-out';
-import { clashesOf, type ForecastRun } from '../core/forecast';
+import { clashesBySet, earliest, type ForecastClash, type ForecastRun } from '../core/forecast';
 import { describeRule, laneRule, misfit } from '../core/matching';
-import { type Planned, Recurrence } from '../core/recurrence';
+import { horizonMs, type Planned, Recurrence } from '../core/recurrence';
 import { type Definition, defined, timingOf } from '../core/schedule';
 import { zoneOf } from '../core/zone';
 import type { StoredOccurrence, StoredSchedule } from '../store/store';
@@ -29,8 +29,9 @@ import type { Calendars } from './calendars';
 import type { Context } from './context';
 import type { Caller } from './index';
 import type { Jobs } from './jobs';
-import { type Occurrences, occurrenceView, overText } from './occurrences';
+import { type Occurrences, occurrenceView, overText, ranText, restoredText } from './occurrences';
 import type { Entry, ScheduleBook } from './schedule-book';
+import { Slices } from './slices';
 
 /** Words of the API's paths. */
 const takenIds = ['upcoming', 'forecast', 'preview', 'pause', 'resume'];
@@ -40,8 +41,9 @@ const maxBackfill = 1_000;
 /** A clock is set at least once in so long, or never. */
 const yearMs = 400 * 86_400_000;
 const aroundMs = 3 * 3_600_000;
-/** Of one schedule a forecast looks at so many runs; and so many clashes are told. */
+/** A forecast looks at so many runs of one schedule and of all; so many clashes are told. */
 const maxForecastRuns = 2_000;
+const maxForecastRunsInAll = 20_000;
 const maxClashes = 200;
 const defaultRunMs = 60_000;
 const runsAveraged = 20;
@@ -82,6 +84,7 @@ export class Schedules {
 		}
 		return this.#book.inLine(id, () => {
 			const known = this.#book.peek(id);
+			if (known) this.#demandOwn(known, by);
 			const { catchUpMs = known?.definition.catchUpMs } = request;
 			return this.#put(id, { ...request, ...(catchUpMs === undefined ? {} : { catchUpMs }) }, by);
 		});
@@ -90,7 +93,7 @@ export class Schedules {
 	/** Changes only the fields that are named; null = the default again. */
 	change(id: string, change: ScheduleChange, by: Caller): Promise<Schedule> {
 		return this.#book.inLine(id, async () => {
-			const { stored, definition } = this.#book.find(id);
+			const { stored, definition } = this.#own(id, by);
 			const { cron, ...rest } = change;
 			const merged = {
 				...definition,
@@ -135,41 +138,81 @@ export class Schedules {
 			const reason = paused ? known.stored.reason : pausedBy(by);
 			return this.#save({ ...base, state: 'paused', reason, nextRunAt: null });
 		}
-		const { maxRuns } = definition;
-		const full =
-			maxRuns !== undefined &&
-			(await this.#context.store.read('plannedRuns', { scheduleId: id, since: createdAt })) >=
-				maxRuns;
-		const nextRunAt = full
-			? null
-			: same && known.stored.state === 'active'
+		const next =
+			same && known.stored.state === 'active'
 				? known.stored.nextRunAt
-				: (new Recurrence(timingOf(definition, anchorAt)).after(now)?.at ?? null);
-		return this.#save({ ...base, ...stateOf(nextRunAt, full ? maxRuns : undefined), nextRunAt });
+				: new Recurrence(timingOf(definition, anchorAt)).after(now)?.at;
+		return this.#save({ ...base, ...(await this.#from(id, definition, next ?? null)) });
+	}
+
+	/** How a schedule goes on from this planned time: it has ended when there is none, or it ran so many times. */
+	async #from(
+		id: string,
+		definition: Definition,
+		next: number | null,
+	): Promise<Pick<StoredSchedule, 'state' | 'reason' | 'nextRunAt'>> {
+		const { left, ran } = await this.#runs(id, definition);
+		if (left > 0 && next !== null) return { state: 'active', reason: null, nextRunAt: next };
+		return { state: 'ended', reason: left > 0 ? overText : ranText(ran), nextRunAt: null };
+	}
+
+	/** How many planned runs it had, and may still have. */
+	async #runs(id: string, { maxRuns }: Definition): Promise<{ ran: number; left: number }> {
+		if (maxRuns === undefined) return { ran: 0, left: Infinity };
+		const totals = await this.#context.store.read('occurrenceTotals', { scheduleId: id });
+		return { ran: totals.planned, left: Math.max(0, maxRuns - totals.planned) };
 	}
 
 	pause(id: string, by: Caller): Promise<Schedule> {
-		return this.#book.inLine(id, async () => this.#pause(this.#book.find(id), pausedBy(by)));
+		return this.#book.inLine(id, async () => this.#pause(this.#own(id, by), pausedBy(by)));
 	}
 
-	resume(id: string): Promise<Schedule> {
-		return this.#book.inLine(id, async () => this.#resume(this.#book.find(id)));
+	resume(id: string, by: Caller): Promise<Schedule> {
+		return this.#book.inLine(id, async () => {
+			const resumed = await this.#resume(this.#own(id, by));
+			this.#context.log.info('schedule resumed', { scheduleId: id, by: by.name });
+			return resumed;
+		});
 	}
 
 	/** All that are active. Answers how many. */
-	async pauseAll(): Promise<{ changed: number }> {
+	async pauseAll(by: Caller): Promise<{ changed: number }> {
 		return this.#each(
 			({ stored }) => stored.state === 'active',
-			(entry) => this.#pause(entry, allPaused),
+			(entry) => this.#pause(entry, `${allPaused} by ${by.name}`),
 		);
 	}
 
-	/** Those that were paused all together; who was paused alone stays so. */
-	async resumeAll(): Promise<{ changed: number }> {
-		return this.#each(
-			({ stored }) => stored.state === 'paused' && stored.reason === allPaused,
-			(entry) => this.#resume(entry),
-		);
+	/** Those that were paused all together, by a caller or by a restore; who was paused alone stays so. */
+	async resumeAll(by: Caller): Promise<{ changed: number }> {
+		const together = ({ stored: { state, reason } }: Entry) =>
+			state === 'paused' && (reason === restoredText || reason?.startsWith(allPaused) === true);
+		const done = await this.#each(together, (entry) => this.#resume(entry));
+		this.#context.log.info('schedules resumed', { ...done, by: by.name });
+		return done;
+	}
+
+	/** What the restore held back of the jobs is settled: its schedules go on too. */
+	async resumeRestored(by: Caller): Promise<void> {
+		const held = ({ stored: { state, reason } }: Entry) =>
+			state === 'paused' && reason === restoredText;
+		const { changed } = await this.#each(held, (entry) => this.#resume(entry));
+		if (changed > 0) {
+			this.#context.log.info('restored schedules resumed', { changed, by: by.name });
+		}
+	}
+
+	/** A schedule that the caller may change: their own, or any with the scope operate. */
+	#own(id: string, by: Caller): Entry {
+		const entry = this.#book.find(id);
+		this.#demandOwn(entry, by);
+		return entry;
+	}
+
+	#demandOwn({ stored: { id, createdBy } }: Entry, { name, scopes }: Caller): void {
+		if (createdBy === `key:${name}`) return;
+		if (scopes.includes('operate') || scopes.includes('admin')) return;
+		throw new Problem('not-your-schedule', { id, owner: createdBy.replace(/^key:/, 'the key ') });
 	}
 
 	async #each(
@@ -190,7 +233,8 @@ export class Schedules {
 	}
 
 	async #pause(entry: Entry, reason: string): Promise<Schedule> {
-		if (entry.stored.state === 'paused') return this.#view(entry);
+		// What has ended has nothing to pause, and would not know any more that it has.
+		if (entry.stored.state !== 'active') return this.#view(entry);
 		return this.#save({ ...entry.stored, state: 'paused', reason, nextRunAt: null });
 	}
 
@@ -198,38 +242,43 @@ export class Schedules {
 	async #resume(entry: Entry): Promise<Schedule> {
 		if (entry.stored.state !== 'paused') return this.#view(entry);
 		const now = this.#context.clock.now();
-		const nextRunAt = entry.recurrence.after(now)?.at ?? null;
+		const { stored, definition, recurrence } = entry;
 		const resumed = await this.#save({
-			...entry.stored,
-			...stateOf(nextRunAt, undefined),
+			...stored,
+			...(await this.#from(stored.id, definition, recurrence.after(now)?.at ?? null)),
 			resumedAt: now,
-			nextRunAt,
 		});
 		// Behind us in the line: what waited while it was paused.
 		void this.#occurrences.drain(entry.stored.id).catch(() => undefined);
 		return resumed;
 	}
 
-	remove(id: string): Promise<void> {
+	remove(id: string, by: Caller): Promise<void> {
 		return this.#book.inLine(id, async () => {
-			this.#book.find(id);
+			this.#own(id, by);
 			await this.#context.turns.deed('removeSchedule', { id, at: this.#context.clock.now() });
 			this.#book.forget(id);
 		});
 	}
 
-	async run(id: string, { overlap }: RunRequest): Promise<Occurrence> {
+	async run(id: string, { overlap }: RunRequest, by: Caller): Promise<Occurrence> {
+		this.#own(id, by);
+		// Asked for by hand it is a cancel like any other.
+		if (overlap === 'cancel-old' && !by.scopes.includes('cancel') && !by.scopes.includes('admin')) {
+			throw new Problem('no-scope', { scope: 'cancel' });
+		}
 		return occurrenceView(await this.#occurrences.run(id, overlap));
 	}
 
 	/** Planned times of the past, to be run now. A preview unless `expect` says how many there are. */
-	async backfill(id: string, request: BackfillRequest): Promise<BackfillAnswer> {
-		const { from, to, all = false, expect, overlap = 'queue-all' } = request;
-		const { recurrence } = this.#book.find(id);
+	async backfill(id: string, request: BackfillRequest, by: Caller): Promise<BackfillAnswer> {
+		const now = this.#context.clock.now();
+		const { from, to = now, all = false, expect, overlap = 'queue-all' } = request;
+		const { recurrence } = this.#own(id, by);
 		if (to <= from) {
 			throw new Problem('bad-field', { path: 'to', reason: 'must be later than from' });
 		}
-		if (to > this.#context.clock.now()) {
+		if (to > now) {
 			throw new Problem('bad-field', { path: 'to', reason: 'must not be in the future' });
 		}
 		const planned = recurrence.list(from - 1, maxBackfill + 1, to - 1).map(({ at }) => at);
@@ -239,15 +288,14 @@ export class Schedules {
 				reason: `leaves more than ${maxBackfill} planned times; choose a shorter window`,
 			});
 		}
-		const ran = new Set(
-			all ? [] : await this.#context.store.read('ranBetween', { scheduleId: id, from, to }),
-		);
-		const plannedAt = planned.filter((at) => !ran.has(at));
+		const window = { scheduleId: id, from, to, underWay: all };
+		const stay = new Set(await this.#context.store.read('ranBetween', window));
+		const plannedAt = planned.filter((at) => !stay.has(at));
 		if (expect === undefined) return { preview: true, plannedAt, started: 0 };
 		if (grown(expect, plannedAt.length)) {
 			throw new Problem('bulk-grown', { matched: plannedAt.length, expect });
 		}
-		const started = await this.#occurrences.backfill(id, plannedAt, overlap);
+		const started = await this.#occurrences.backfill(id, plannedAt, overlap, all);
 		return { preview: false, plannedAt, started };
 	}
 
@@ -273,33 +321,76 @@ export class Schedules {
 
 	/** The next runs of all schedules together. */
 	async upcoming(limit: number): Promise<UpcomingRun[]> {
-		const next = this.#book
+		const upTo = this.#context.clock.now() + horizonMs;
+		const active = this.#book
 			.all()
-			.filter(({ stored }) => stored.state === 'active' && stored.nextRunAt !== null)
-			.map((entry) => ({ entry, planned: entry.recurrence.after(entry.stored.nextRunAt! - 1) }))
-			.filter((one) => one.planned !== undefined);
+			.filter(({ stored }) => stored.state === 'active' && stored.nextRunAt !== null);
+		const next = await Promise.all(
+			active.map(async (entry) => {
+				const { left } = await this.#runs(entry.stored.id, entry.definition);
+				const runs = this.#next(entry, entry.stored.nextRunAt! - 1, upTo, left);
+				return { entry, runs, first: runs.next().value };
+			}),
+		);
 		const found: UpcomingRun[] = [];
-		while (found.length < limit && next.length > 0) {
-			const first = next.reduce((a, b) => (b.planned!.at < a.planned!.at ? b : a));
-			const { stored, definition, recurrence } = first.entry;
-			const run = this.#planned(definition, first.planned!);
-			found.push({ scheduleId: stored.id, name: stored.name, ...run });
-			first.planned = recurrence.after(first.planned!.at);
-			if (!first.planned) next.splice(next.indexOf(first), 1);
+		const slices = new Slices(this.#context.clock);
+		while (found.length < limit && !slices.over) {
+			await slices.pause();
+			let first: (typeof next)[number] | undefined;
+			for (const one of next) {
+				if (one.first && (!first?.first || one.first.at < first.first.at)) first = one;
+			}
+			if (!first?.first) break;
+			const { id, name } = first.entry.stored;
+			found.push({ scheduleId: id, name, ...first.first });
+			first.first = first.runs.next().value;
 		}
 		return found;
 	}
 
+	/** The planned times after `after`, those in a blackout too, until so many are left to run. */
+	*#next(
+		{ definition, recurrence }: Pick<Entry, 'definition' | 'recurrence'>,
+		after: number,
+		upTo: number,
+		left: number,
+	): Generator<PlannedRun, undefined> {
+		for (let last = after; left > 0;) {
+			const planned = recurrence.after(last);
+			if (!planned || planned.at > upTo) return undefined;
+			const run = this.#planned(definition, planned);
+			yield run;
+			if (run.blackout === null) left -= 1;
+			last = planned.at;
+		}
+		return undefined;
+	}
+
 	/** What a schedule would do; nothing is stored. */
-	preview({ schedule, from, count = 10 }: PreviewRequest): Preview {
+	async preview({ schedule, from, count = 10 }: PreviewRequest): Promise<Preview> {
 		const definition = defined(schedule);
 		this.#calendars.check(definition.blackouts);
 		const now = this.#context.clock.now();
 		const start = from ?? now;
+		const upTo = now + horizonMs;
 		const recurrence = new Recurrence(timingOf(definition, definition.startAt ?? now));
+		const runs = this.#next(
+			{ definition, recurrence },
+			start,
+			upTo,
+			definition.maxRuns ?? Infinity,
+		);
+		const slices = new Slices(this.#context.clock);
+		const shown: PlannedRun[] = [];
+		for (const run of runs) {
+			shown.push(run);
+			if (shown.length === count || slices.over) break;
+			await slices.pause();
+		}
 		return {
-			runs: recurrence.list(start, count).map((one) => this.#planned(definition, one)),
-			changes: this.#changes(definition, recurrence, start),
+			runs: shown,
+			// Further on nobody knows how clocks will be set.
+			changes: start > upTo ? [] : this.#changes(definition, recurrence, start),
 		};
 	}
 
@@ -327,15 +418,28 @@ export class Schedules {
 		const to = from + days * 86_400_000;
 		const runs: ForecastRun[] = [];
 		const schedules: Forecast['schedules'] = [];
-		for (const { stored, definition, recurrence } of this.#book.all()) {
+		const slices = new Slices(clock);
+		let looked = 0;
+		for (const entry of this.#book.all()) {
+			const { stored, definition } = entry;
 			if (stored.state !== 'active' || stored.nextRunAt === null) continue;
-			const start = Math.max(from, stored.nextRunAt - 1);
-			const planned = recurrence.list(start, maxForecastRuns + 1, to);
-			const more = planned.length > maxForecastRuns;
-			const { blackouts, timezone, job } = definition;
-			const wanted = planned
-				.slice(0, maxForecastRuns)
-				.filter(({ at }) => this.#calendars.forbids(blackouts, timezone, at) === null);
+			const { left } = await this.#runs(stored.id, definition);
+			const wanted: number[] = [];
+			let more = false;
+			let mine = 0;
+			for (const { at, blackout } of this.#next(
+				entry,
+				Math.max(from, stored.nextRunAt - 1),
+				to,
+				left,
+			)) {
+				more = mine >= maxForecastRuns || looked >= maxForecastRunsInAll || slices.over;
+				if (more) break;
+				mine += 1;
+				looked += 1;
+				if (blackout === null) wanted.push(at);
+				await slices.pause();
+			}
 			const ended = await store.read('endedOccurrences', {
 				scheduleId: stored.id,
 				limit: runsAveraged,
@@ -345,7 +449,7 @@ export class Schedules {
 				known.length === 0
 					? defaultRunMs
 					: Math.max(1_000, Math.round(known.reduce((a, b) => a + b) / known.length));
-			const place = job && this.#place(job.target ?? {});
+			const place = definition.job && this.#place(definition.job.target ?? {});
 			schedules.push({
 				scheduleId: stored.id,
 				name: stored.name,
@@ -355,10 +459,16 @@ export class Schedules {
 				target: place?.target ?? null,
 			});
 			if (!place) continue;
-			for (const { at } of wanted) runs.push({ at, runMs, scheduleId: stored.id, ...place });
+			for (const at of wanted) runs.push({ at, runMs, scheduleId: stored.id, ...place });
 		}
 		const slotsOf = (robotId: string) => fleet.get(robotId)?.stored.slots ?? 0;
-		return { from, to, schedules, clashes: clashesOf(runs, slotsOf, maxClashes) };
+		let clashes: ForecastClash[] = [];
+		for (const found of clashesBySet(runs, slotsOf)) {
+			clashes = earliest([...clashes, ...found], maxClashes);
+			if (slices.over) break;
+			await slices.pause();
+		}
+		return { from, to, schedules, clashes };
 	}
 
 	/** Which robots a job may go to, and on how many it runs; nowhere when its robot is gone. */
@@ -390,10 +500,10 @@ export class Schedules {
 	async #view({ stored, definition, recurrence }: Entry): Promise<Schedule> {
 		const { id, name, state, reason, nextRunAt, lastRunAt, createdAt, createdBy } = stored;
 		const { job, startAt, endAt, maxRuns, pauseAfterFailures, ...rest } = definition;
-		const counts = await this.#context.store.read('occurrenceCounts', {
-			scheduleId: id,
-			since: createdAt,
-		});
+		const totals = await this.#context.store.read('occurrenceTotals', { scheduleId: id });
+		const { planned, ...counts } = totals;
+		const left = Math.max(0, (maxRuns ?? Infinity) - planned);
+		const upTo = this.#context.clock.now() + horizonMs;
 		return {
 			scheduleId: id,
 			name,
@@ -413,7 +523,7 @@ export class Schedules {
 				nextRunAt === null
 					? []
 					: recurrence
-							.list(nextRunAt - 1, Math.min(upcomingShown, maxRuns ?? Infinity))
+							.list(nextRunAt - 1, Math.min(upcomingShown, left), Math.max(upTo, nextRunAt))
 							.map(({ at }) => at),
 			counts,
 			createdAt,
@@ -423,11 +533,3 @@ export class Schedules {
 }
 
 const pausedBy = (by: Caller) => `${by.name} paused it`;
-
-function stateOf(
-	nextRunAt: number | null,
-	full: number | undefined,
-): Pick<StoredSchedule, 'state' | 'reason'> {
-	if (nextRunAt !== null) return { state: 'active', reason: null };
-	return { state: 'ended', reason: full === undefined ? overText : `it has run ${full} times` };
-}

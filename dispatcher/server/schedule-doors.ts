@@ -64,11 +64,11 @@ export const scheduleDoors = {
 	}),
 	schedulesPause: door({
 		answer: answers.schedulesChanged,
-		run: (_ask, { engine }) => engine.pauseSchedules(),
+		run: ({ caller }, { engine }) => engine.pauseSchedules(caller),
 	}),
 	schedulesResume: door({
 		answer: answers.schedulesChanged,
-		run: (_ask, { engine }) => engine.resumeSchedules(),
+		run: ({ caller }, { engine }) => engine.resumeSchedules(caller),
 	}),
 	schedule: door({
 		query: namesQuery,
@@ -109,12 +109,12 @@ export const scheduleDoors = {
 		bodyOptional: true,
 		answer: answers.occurrence,
 		status: 202,
-		run: ({ id, body }, { engine }) => engine.runSchedule(id, body),
+		run: ({ id, body, caller }, { engine }) => engine.runSchedule(id, body, caller),
 	}),
 	scheduleBackfill: door({
 		body: backfillRequest,
 		answer: answers.backfillAnswer,
-		run: ({ id, body }, { engine }) => engine.backfill(id, body),
+		run: ({ id, body, caller }, { engine }) => engine.backfill(id, body, caller),
 	}),
 	scheduleOccurrences: door({
 		query: pageQuery,

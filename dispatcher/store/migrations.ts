@@ -30,6 +30,28 @@ const legalMoves = Object.entries(moves)
 	.map(([from, to]) => `WHEN '${from}' THEN ${among('state', to)}`)
 	.join(' ');
 
+/** What an occurrence adds to the totals of its schedule; `row` is NEW or OLD. */
+const shareOf = (row: 'NEW' | 'OLD', sign: '' | '-') =>
+	[
+		`${row}.state IN ('ran','made_up')`,
+		`${row}.outcome IS 'completed'`,
+		`coalesce(${row}.outcome IN ('failed','timeout'), 0)`,
+		`${row}.job_id IS NOT NULL AND ${row}.outcome IS NULL`,
+		`${row}.state = 'waiting'`,
+		`${row}.state = 'skipped'`,
+		`${row}.state = 'missed'`,
+		`${row}.origin = 'planned' AND ${row}.state IN ('ran','made_up','waiting')`,
+	]
+		.map((is) => `${sign}(${is})`)
+		.join(', ');
+const addShare = (row: 'NEW' | 'OLD', sign: '' | '-') =>
+	`WHEN ${row}.at >= (SELECT created_at FROM schedules WHERE id = ${row}.schedule_id) BEGIN
+		INSERT INTO occurrence_totals VALUES (${row}.schedule_id, ${shareOf(row, sign)})
+		 ON CONFLICT (schedule_id) DO UPDATE SET runs = runs + excluded.runs, succeeded = succeeded + excluded.succeeded,
+		 failed = failed + excluded.failed, running = running + excluded.running, waiting = waiting + excluded.waiting,
+		 skipped = skipped + excluded.skipped, missed = missed + excluded.missed, planned = planned + excluded.planned;
+	END`;
+
 export const migrations: readonly string[] = [
 	`
 	CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -605,5 +627,30 @@ export const migrations: readonly string[] = [
 	-- Which files a job was submitted with. Until it has ended they stay.
 	CREATE TABLE job_files (file_id TEXT NOT NULL, job_id TEXT NOT NULL, PRIMARY KEY (file_id, job_id)) WITHOUT ROWID;
 	CREATE INDEX job_files_job ON job_files (job_id);
+	`,
+
+	// What a schedule has on record, without a look at all of it. Triggers: whoever writes an occurrence, the totals
+	// are those of the rows.
+	`
+	CREATE TABLE occurrence_totals (
+		schedule_id TEXT PRIMARY KEY,
+		runs INTEGER NOT NULL,
+		succeeded INTEGER NOT NULL,
+		failed INTEGER NOT NULL,
+		running INTEGER NOT NULL,
+		waiting INTEGER NOT NULL,
+		skipped INTEGER NOT NULL,
+		missed INTEGER NOT NULL,
+		-- Planned ones that ran or wait: of so many runs.
+		planned INTEGER NOT NULL
+	) WITHOUT ROWID;
+	INSERT INTO occurrence_totals SELECT o.schedule_id, sum(o.state IN ('ran','made_up')), sum(o.outcome IS 'completed'),
+		sum(coalesce(o.outcome IN ('failed','timeout'), 0)), sum(o.job_id IS NOT NULL AND o.outcome IS NULL), sum(o.state = 'waiting'),
+		sum(o.state = 'skipped'), sum(o.state = 'missed'), sum(o.origin = 'planned' AND o.state IN ('ran','made_up','waiting'))
+		FROM occurrences o JOIN schedules s ON s.id = o.schedule_id WHERE o.at >= s.created_at GROUP BY o.schedule_id;
+	CREATE TRIGGER occurrences_totals_in AFTER INSERT ON occurrences ${addShare('NEW', '')};
+	CREATE TRIGGER occurrences_totals_was AFTER UPDATE ON occurrences ${addShare('OLD', '-')};
+	CREATE TRIGGER occurrences_totals_is AFTER UPDATE ON occurrences ${addShare('NEW', '')};
+	CREATE TRIGGER occurrences_totals_out AFTER DELETE ON occurrences ${addShare('OLD', '-')};
 	`,
 ];

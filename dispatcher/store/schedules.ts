@@ -2,11 +2,11 @@
  * Schedules, their occurrences, and calendars in SQLite. Every planned time is one row, written in the
  * commit that submits its job and moves its schedule on.
  */
-import type { OccurrenceCounts } from '../../protocol';
 import { camel, type Row, type Statements } from './statements';
 import type {
 	Deeds,
 	NewOccurrence,
+	OccurrenceTotals,
 	OpenOccurrence,
 	Reads,
 	StoredCalendar,
@@ -25,11 +25,19 @@ type ReadsHere =
 	| 'waitingOccurrences'
 	| 'endedOccurrences'
 	| 'ranBetween'
-	| 'occurrenceCounts'
-	| 'plannedRuns'
+	| 'dealtBetween'
+	| 'occurrenceTotals'
+	| 'countedOccurrences'
 	| 'calendars';
 
 const isRun = `state IN ('ran','made_up')`;
+const cameToNothing = `occurrences.state IN ('refused','skipped')`;
+const takes = `UPDATE SET at = excluded.at, state = excluded.state, reason = excluded.reason, job_id = excluded.job_id,
+ outcome = NULL, ended_at = NULL, ran_ms = NULL WHERE`;
+const takesPlace = {
+	nothing: `${takes} ${cameToNothing}`,
+	ended: `${takes} ${cameToNothing} OR (occurrences.${isRun} AND (occurrences.job_id IS NULL OR occurrences.outcome IS NOT NULL))`,
+};
 
 export function schedulesOn(
 	sql: Statements,
@@ -51,8 +59,8 @@ export function schedulesOn(
 					plannedAt,
 				)
 			: sql.run(
-					`INSERT OR IGNORE INTO occurrences (at, state, reason, job_id, schedule_id, origin, planned_at)
-					 VALUES (?,?,?,?,?,?,?)`,
+					`INSERT INTO occurrences (at, state, reason, job_id, schedule_id, origin, planned_at)
+					 VALUES (?,?,?,?,?,?,?) ON CONFLICT DO ${one.over === undefined ? 'NOTHING' : takesPlace[one.over]}`,
 					...became,
 					scheduleId,
 					origin,
@@ -93,6 +101,8 @@ export function schedulesOn(
 					at,
 					id,
 				);
+				// Those of a schedule that is made anew under its name begin at nothing.
+				sql.run('DELETE FROM occurrence_totals WHERE schedule_id = ?', id);
 				return sql.run('DELETE FROM schedules WHERE id = ?', id);
 			},
 
@@ -191,42 +201,45 @@ export function scheduleReadsOn(sql: Statements): {
 				limit,
 			),
 
-		ranBetween: ({ scheduleId, from, to }) =>
+		ranBetween: ({ scheduleId, from, to, underWay }) =>
 			sql
 				.all<{ at: number }>(
 					`SELECT DISTINCT planned_at AS at FROM occurrences WHERE schedule_id = ? AND planned_at >= ? AND planned_at < ?
-					 AND origin <> 'manual' AND (${isRun} OR state = 'waiting')`,
+					 AND ${
+							underWay
+								? `origin = 'backfill' AND (state = 'waiting' OR (job_id IS NOT NULL AND outcome IS NULL))`
+								: `origin <> 'manual' AND (${isRun} OR state = 'waiting')`
+						}`,
 					scheduleId,
 					from,
 					to,
 				)
 				.map(({ at }) => at),
 
-		occurrenceCounts: ({ scheduleId, since }) => {
-			const counts = { ...noCounts };
-			const rows = sql.all<{ state: string; open: number; outcome: string | null; n: number }>(
-				`SELECT state, (job_id IS NOT NULL AND outcome IS NULL) AS open, outcome, count(*) AS n FROM occurrences
-				 WHERE schedule_id = ? AND at >= ? GROUP BY 1, 2, 3`,
-				scheduleId,
-				since,
-			);
-			for (const { state, open, outcome, n } of rows) {
-				if (state === 'ran' || state === 'made_up') counts.runs += n;
-				else if (state !== 'refused') counts[state as 'waiting' | 'skipped' | 'missed'] += n;
-				if (open) counts.running += n;
-				if (outcome === 'completed') counts.succeeded += n;
-				else if (outcome === 'failed' || outcome === 'timeout') counts.failed += n;
-			}
-			return counts;
-		},
+		dealtBetween: ({ scheduleId, from, to }) =>
+			sql
+				.all<{ at: number }>(
+					`SELECT planned_at AS at FROM occurrences
+					 WHERE schedule_id = ? AND origin = 'planned' AND planned_at >= ? AND planned_at <= ?`,
+					scheduleId,
+					from,
+					to,
+				)
+				.map(({ at }) => at),
 
-		plannedRuns: ({ scheduleId, since }) =>
-			sql.get(
-				`SELECT count(*) AS n FROM occurrences WHERE schedule_id = ? AND origin = 'planned' AND at >= ?
-				 AND (${isRun} OR state = 'waiting')`,
+		occurrenceTotals: ({ scheduleId }) =>
+			sql.all<OccurrenceTotals>(
+				`SELECT runs, succeeded, failed, running, waiting, skipped, missed, planned FROM occurrence_totals
+				 WHERE schedule_id = ?`,
 				scheduleId,
-				since,
-			)!['n'] as number,
+			)[0] ?? noTotals,
+
+		countedOccurrences: ({ scheduleId }) =>
+			sql.all<OccurrenceTotals>(
+				`SELECT ${totalsOf((is) => `count(*) FILTER (WHERE ${is})`)} FROM occurrences
+				 WHERE schedule_id = ?1 AND at >= (SELECT created_at FROM schedules WHERE id = ?1)`,
+				scheduleId,
+			)[0]!,
 
 		calendars: () =>
 			sql.all<StoredCalendar>(
@@ -235,7 +248,7 @@ export function scheduleReadsOn(sql: Statements): {
 	};
 }
 
-const noCounts: OccurrenceCounts = {
+const noTotals: OccurrenceTotals = {
 	runs: 0,
 	succeeded: 0,
 	failed: 0,
@@ -243,4 +256,22 @@ const noCounts: OccurrenceCounts = {
 	waiting: 0,
 	skipped: 0,
 	missed: 0,
+	planned: 0,
 };
+
+/** What counts as what, as conditions on the columns of an occurrence. */
+const totals: Record<keyof OccurrenceTotals, string> = {
+	runs: isRun,
+	succeeded: `outcome IS 'completed'`,
+	failed: `coalesce(outcome IN ('failed','timeout'), 0)`,
+	running: `job_id IS NOT NULL AND outcome IS NULL`,
+	waiting: `state = 'waiting'`,
+	skipped: `state = 'skipped'`,
+	missed: `state = 'missed'`,
+	planned: `origin = 'planned' AND state IN ('ran','made_up','waiting')`,
+};
+
+const totalsOf = (count: (is: string) => string) =>
+	Object.entries(totals)
+		.map(([name, is]) => `${count(is)} AS ${name}`)
+		.join(', ');

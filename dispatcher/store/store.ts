@@ -280,12 +280,23 @@ export interface NewOccurrence extends Pick<
 > {
 	/** It waits: this is what becomes of it. */
 	waited?: boolean;
+	/**
+	 * May take the place of an earlier one that came to nothing (`refused`, `skipped`), or of any whose job has
+	 * ended.
+	 */
+	over?: 'nothing' | 'ended';
 	/** The next planned time of its schedule; absent = that stays as it is. */
 	nextRunAt?: number | null;
 	/** With it the schedule has ended, and why. */
 	ended?: string;
 	/** Told to the schedule's consumers. */
 	event?: { type: string; data: string };
+}
+
+/** Of a schedule, those that are on record. */
+export interface OccurrenceTotals extends OccurrenceCounts {
+	/** Planned ones that ran or wait. */
+	planned: number;
 }
 
 /** An occurrence whose job has no outcome on record yet, with that job. */
@@ -867,12 +878,17 @@ export interface Reads {
 	waitingOccurrences: { in: { scheduleId: string | null }; out: StoredOccurrence[] };
 	/** Those with an outcome, the latest first. */
 	endedOccurrences: { in: { scheduleId: string; limit: number }; out: StoredOccurrence[] };
-	/** Planned times from `from` to before `to` that ran or will. */
-	ranBetween: { in: { scheduleId: string; from: number; to: number }; out: number[] };
-	/** Since `since`: a schedule of the same name before it does not count. */
-	occurrenceCounts: { in: { scheduleId: string; since: number }; out: OccurrenceCounts };
-	/** Planned runs that ran or wait. */
-	plannedRuns: { in: { scheduleId: string; since: number }; out: number };
+	/** Planned times from `from` to before `to` that ran or will; or only those of which a backfill is under way. */
+	ranBetween: {
+		in: { scheduleId: string; from: number; to: number; underWay: boolean };
+		out: number[];
+	};
+	/** Planned times from `from` to `to` that were dealt with as planned, whatever became of them. */
+	dealtBetween: { in: { scheduleId: string; from: number; to: number }; out: number[] };
+	/** Costs one look, however many there are. A schedule of the same name before it does not count. */
+	occurrenceTotals: { in: { scheduleId: string }; out: OccurrenceTotals };
+	/** The same, counted one by one: the proof of the totals. */
+	countedOccurrences: { in: { scheduleId: string }; out: OccurrenceTotals };
 	calendars: { in: null; out: StoredCalendar[] };
 	subscription: { in: { key: string }; out: StoredSubscription | undefined };
 	events: { in: { subject: string; after: number; limit: number }; out: StoredEvent[] };

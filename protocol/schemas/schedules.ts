@@ -86,9 +86,9 @@ export const when = Type.Object(
 		),
 		every: Type.Optional(
 			whole(
-				'Only every n-th hour (a divisor of 24), day, week or month, counted from startAt. Default 1.',
+				'Only every n-th hour (a divisor of 24), day (up to 366), week (53) or month (60), counted from startAt. Default 1.',
 				1,
-				1_000,
+				366,
 			),
 		),
 	},
@@ -191,7 +191,7 @@ true satisfies Same<Static<typeof runRequest>, RunRequest>;
 export const backfillRequest = Type.Object(
 	{
 		from: instant('First planned time of the window.'),
-		to: instant('End of the window, not included.'),
+		to: Type.Optional(instant('End of the window, not included. Default now.')),
 		all: Type.Optional(
 			Type.Boolean({ description: 'Also those that have run. Default: only those that did not.' }),
 		),
@@ -233,7 +233,7 @@ export const calendarRequest = Type.Object(
 					},
 					strict,
 				),
-				{ description: 'Spans between instants.', maxItems: 10_000 },
+				{ description: 'Spans between instants.', maxItems: limits.maxCalendarEntries },
 			),
 		),
 		ical: Type.Optional(

@@ -74,9 +74,13 @@ export const clientName = (description: string) =>
 
 export const shareKey = (description: string) => name(description, ['team-a']);
 
-/** Far enough for every clock, small enough for a Date. */
+/** The end of the year 9999: further on no calendar goes, and no ISO date has four digits for its year. */
 export const instant = (description: string) =>
-	Type.Integer({ description: `${description} Epoch milliseconds.`, minimum: 0, maximum: 8.64e15 });
+	Type.Integer({
+		description: `${description} Epoch milliseconds.`,
+		minimum: 0,
+		maximum: Date.UTC(10_000, 0) - 1,
+	});
 
 /** 366 days: anything longer is a mistake in units. */
 export const duration = (description: string, minimum = 0) =>

@@ -1052,7 +1052,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			const events = { subject: 'schedule.paused', after: 0, limit: 9 };
 			expect(await store.read('events', events)).toHaveLength(1);
 			expect(await store.read('openOccurrences', { scheduleId: null })).toEqual([]);
-			expect(await store.read('occurrenceCounts', { scheduleId: 's', since: 0 })).toEqual({
+			expect(await store.read('occurrenceTotals', { scheduleId: 's' })).toEqual({
 				runs: 1,
 				succeeded: 0,
 				failed: 1,
@@ -1060,7 +1060,111 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				waiting: 0,
 				skipped: 0,
 				missed: 0,
+				planned: 1,
 			});
+		});
+
+		test('the totals of a schedule are those of its rows, whatever was done to them', async () => {
+			const put = (createdAt: number) => ({
+				do: 'putSchedule' as const,
+				with: {
+					id: 's',
+					name: 's',
+					definition: '{}',
+					state: 'active' as const,
+					reason: null,
+					anchorAt: at,
+					resumedAt: at,
+					nextRunAt: at,
+					lastRunAt: null,
+					createdBy: '',
+					createdAt,
+				},
+			});
+			const fire = (n: number, more: Partial<NewOccurrence> = {}) => ({
+				do: 'fire' as const,
+				with: occurrence({ plannedAt: at + n, at: at + n, ...more }),
+			});
+			const ended = (n: number, outcome: 'completed' | 'timeout') => ({
+				do: 'occurrenceEnded' as const,
+				with: {
+					scheduleId: 's',
+					origin: 'planned' as const,
+					plannedAt: at + n,
+					outcome,
+					endedAt: at + n,
+					ranMs: 1,
+				},
+			});
+			const same = async () => {
+				const counted = await store.read('countedOccurrences', { scheduleId: 's' });
+				expect(await store.read('occurrenceTotals', { scheduleId: 's' })).toEqual(counted);
+				return counted;
+			};
+			await store.commit([
+				put(at),
+				...[1, 2, 3].map((n) => ({
+					do: 'insertJob' as const,
+					with: {
+						job: job(`j${n}`),
+						occurrence: occurrence({ plannedAt: at + n, at: at + n, jobId: `j${n}` }),
+					},
+				})),
+				fire(4, { state: 'waiting' }),
+				fire(5, { state: 'waiting', origin: 'backfill' }),
+				fire(6, { state: 'missed' }),
+				fire(7, { state: 'skipped' }),
+				fire(8, { state: 'refused', origin: 'backfill' }),
+				// Again: no second row.
+				fire(6, { state: 'ran' }),
+			]);
+			expect(await same()).toMatchObject({ runs: 3, running: 3, waiting: 2, planned: 4 });
+			await store.commit([
+				ended(1, 'completed'),
+				ended(2, 'timeout'),
+				ended(2, 'completed'),
+				fire(4, { state: 'ran', waited: true }),
+				fire(8, { state: 'made_up', origin: 'backfill', over: 'nothing' }),
+				fire(7, { state: 'ran' }),
+			]);
+			expect(await same()).toEqual({
+				runs: 5,
+				succeeded: 1,
+				failed: 1,
+				running: 1,
+				waiting: 1,
+				skipped: 1,
+				missed: 1,
+				planned: 4,
+			});
+			const key = (n: number) => JSON.stringify(['s', 'planned', at + n]);
+			await store.commit([
+				{ do: 'purge', with: { what: 'occurrences', keys: [key(1), key(6)], before: at + 100 } },
+			]);
+			expect(await same()).toMatchObject({ runs: 4, succeeded: 0, missed: 0 });
+			await store.commit([{ do: 'removeSchedule', with: { id: 's', at: at + 50 } }, put(at + 60)]);
+			await store.commit([fire(70), ended(3, 'completed')]);
+			expect(await same()).toMatchObject({ runs: 1, succeeded: 0, running: 0, skipped: 0 });
+		});
+
+		test('an earlier backfill gives its place only when it came to nothing, or has ended', async () => {
+			const fill = (more: Partial<NewOccurrence>) => ({
+				do: 'fire' as const,
+				with: occurrence({ origin: 'backfill', ...more }),
+			});
+			const answers = await store.commit([
+				fill({ state: 'refused' }),
+				fill({ state: 'skipped' }),
+				fill({ state: 'waiting', over: 'nothing' }),
+				fill({ state: 'waiting', over: 'ended' }),
+				fill({ state: 'made_up', waited: true }),
+				fill({ state: 'waiting', over: 'nothing' }),
+				fill({ state: 'waiting', over: 'ended' }),
+			]);
+			expect(answers).toEqual([true, false, true, false, true, false, true]);
+			expect(await store.read('occurrences', { scheduleId: 's', limit: 9 })).toMatchObject([
+				{ state: 'waiting', jobId: null, outcome: null },
+			]);
 		});
 
 		test('a subscription has one holder, and its cursor never goes back', async () => {

@@ -20,7 +20,8 @@ export class MortalStore implements Store {
 	readonly #store: Store;
 	#dead = false;
 	#full = false;
-	#death: { deed: DeedName; moment: Moment; died(): void } | undefined;
+	#fullAt: { deed: DeedName; commits: number } | undefined;
+	#death: { deed: DeedName; moment: Moment; commits: number; died(): void } | undefined;
 
 	constructor(store: Store, term: number) {
 		this.#store = store;
@@ -43,9 +44,9 @@ export class MortalStore implements Store {
 		return this.#dead ? silence() : this.#store.snapshot(file);
 	}
 
-	/** Resolves when that has happened. */
-	dieAt(deed: DeedName, moment: Moment): Promise<void> {
-		return new Promise((died) => (this.#death = { deed, moment, died }));
+	/** Resolves when that has happened. `commits` with the deed are made before it. */
+	dieAt(deed: DeedName, moment: Moment, commits = 0): Promise<void> {
+		return new Promise((died) => (this.#death = { deed, moment, commits, died }));
 	}
 
 	get isDead(): boolean {
@@ -61,11 +62,22 @@ export class MortalStore implements Store {
 		this.#full = full;
 	}
 
+	/** The commit with this deed is refused, behind so many that are made. */
+	fullAt(deed: DeedName, commits: number): void {
+		this.#fullAt = { deed, commits };
+	}
+
 	async commit(deeds: Deed[]): Promise<DeedAnswer[]> {
 		const death = this.#death;
-		const fatal = death !== undefined && deeds.some((deed) => deed.do === death.deed);
+		const carries = death !== undefined && deeds.some((deed) => deed.do === death.deed);
+		const fatal = carries && death.commits-- === 0;
 		if (fatal && death.moment === 'before') this.#die();
 		if (this.#dead) return silence();
+		const short = this.#fullAt && deeds.some((deed) => deed.do === this.#fullAt!.deed);
+		if (short && this.#fullAt!.commits-- === 0) {
+			this.#fullAt = undefined;
+			throw new StoreFull('database or disk is full');
+		}
 		if (this.#full) throw new StoreFull('database or disk is full');
 		const answers = await this.#store.commit(deeds);
 		if (fatal) this.#die();

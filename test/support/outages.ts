@@ -43,7 +43,9 @@ export async function livedThrough(plan: OutagePlan): Promise<{ told: Story; exp
 			dealt = Math.floor(now / minuteMs) * minuteMs;
 			const oldest = policy.missed === 'none' ? minuteMs : Math.max(minuteMs, policy.catchUpMs);
 			const young = due.filter((at) => now - at <= oldest);
-			const run = new Set(young.slice(policy.missed === 'all' ? -policy.catchUpMax : -1));
+			const inTime = due.filter((at) => now - at <= minuteMs).length;
+			const most = Math.max(inTime, policy.missed === 'all' ? policy.catchUpMax : 1);
+			const run = new Set(young.slice(-most));
 			for (const at of due) {
 				expected[at] = !run.has(at) ? 'missed' : now - at > minuteMs ? 'made_up' : 'ran';
 			}

@@ -14,8 +14,12 @@ beforeAll(async () => {
 });
 afterAll(() => house[Symbol.asyncDispose]());
 
-/** What a user types, and what is printed. */
-async function cli(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+/** What a user types, and what is printed; their clock may be so much ahead. */
+async function cli(
+	...all: (string | { now: number })[]
+): Promise<{ code: number; out: string; err: string }> {
+	const args = all.filter((one) => typeof one === 'string');
+	const { now: ahead } = all.find((one) => typeof one !== 'string') ?? { now: 0 };
 	const said = { out: '', err: '' };
 	const { url, key } = house.address;
 	const code = await runProgram(args, {
@@ -23,7 +27,7 @@ async function cli(...args: string[]): Promise<{ code: number; out: string; err:
 		env: { ROBOT_FLEET_URL: url, ROBOT_FLEET_KEY: key },
 		out: (text) => void (said.out += String(text)),
 		err: (text) => void (said.err += String(text)),
-		now: () => Date.now(),
+		now: () => Date.now() + ahead,
 		sleep: (ms) => systemClock.sleep(ms),
 		nodeIsTooOld: () => false,
 		sqliteIsSafe: () => true,
@@ -104,6 +108,71 @@ test('run now, upcoming, forecast, backfill and preview answer a person at the k
 	expect((await cli('schedules', 'resume', '--all')).out).toBe('1 schedule resumed\n');
 	expect((await cli('schedules', 'list')).out).toContain('nightly');
 	expect((await cli('schedules', 'remove', 'nightly')).out).toBe('nightly is removed\n');
+});
+
+test('an update changes what it names, of the job too, and leaves the rest', async () => {
+	const job = async () => (await house.client.schedule('pinned')).job!;
+	const added = ['--daily', '02:30', '--robot', 'kiosk-1', '--var', 'site=a', '--env', 'A=1'];
+	const caps = ['--cap', 'memory=64M', '--watch', 'class=compile', '--timeout', '1m'];
+	await cli('schedules', 'add', 'pinned', ...added, ...caps, '--', 'backup', '--all');
+	const before = await job();
+	expect(before).toMatchObject({ caps: { memoryBytes: 2 ** 26 }, watch: { class: 'compile' } });
+	const update = (...args: string[]) => cli('schedules', 'update', 'pinned', ...args);
+	// A new command goes where the old one went.
+	expect(await update('--', 'newcmd')).toMatchObject({ code: 0 });
+	const { args: _, ...spec } = before.spec as Record<string, unknown>;
+	expect(await job()).toEqual({ ...before, spec: { ...spec, command: 'newcmd', args: [] } });
+	expect(await update('--var', 'team=b', '--cap', 'cpu=10s')).toMatchObject({ code: 0 });
+	expect(await job()).toMatchObject({
+		spec: { command: 'newcmd', env: { A: '1' } },
+		target: { robot: 'kiosk-1' },
+		variables: { site: 'a', team: 'b' },
+		caps: { memoryBytes: 2 ** 26, cpuSeconds: 10 },
+	});
+	await update('--priority', 'high', '--shell', '--', 'echo hi');
+	expect(await job()).toMatchObject({
+		priority: 'high',
+		spec: { shell: 'echo hi', env: { A: '1' } },
+	});
+	expect((await job()).spec).not.toHaveProperty('command');
+	expect((await update('--robot', 'nobody')).err).toContain('[unknown-robot]');
+	const other = await update('--job', '/dev/null', '--robot', 'kiosk-1');
+	expect(other).toMatchObject({ code: 2 });
+	expect(other.err).toContain('--robot goes with a command');
+	expect((await update('--shell')).code).toBe(2);
+	await house.client.putSchedule('told', { cron: '0 0 1 1 *' });
+	expect((await cli('schedules', 'update', 'told', '--robot', 'kiosk-1')).err).toContain(
+		'no job yet',
+	);
+	await house.client.removeSchedule('told');
+	await house.client.removeSchedule('pinned');
+});
+
+test('a run that is left out ends with 1 and its reason', async () => {
+	await cli('schedules', 'add', 'slow', '--daily', '02:30', '--', 'sleep', '30');
+	const first = await cli('schedules', 'run', 'slow', '--overlap', 'queue-one');
+	expect((await cli('schedules', 'run', 'slow')).err).toContain('[schedule-busy]');
+	const waits = await cli('schedules', 'run', 'slow', '--overlap', 'queue-one');
+	expect(waits).toMatchObject({ code: 0, out: expect.stringMatching(/^waiting/) });
+	const third = await cli('schedules', 'run', 'slow', '--overlap', 'queue-one');
+	expect(third).toMatchObject({
+		code: 1,
+		out: '',
+		err: expect.stringMatching(/^skipped: overlap/),
+	});
+	const told = await cli('schedules', 'run', 'slow', '--overlap', 'queue-one', '--json');
+	expect(told.code).toBe(1);
+	expect(JSON.parse(told.out)).toMatchObject({ state: 'skipped' });
+	await house.client.removeSchedule('slow');
+	await house.client.cancel(first.out.trim());
+});
+
+test('a backfill without an end goes up to now by the clock of the service, whatever the caller’s says', async () => {
+	await cli('schedules', 'add', 'past', '--daily', '02:30', '--', 'true');
+	const ahead = await cli('schedules', 'backfill', 'past', '--from', '3d', { now: 3_600_000 });
+	expect(ahead).toMatchObject({ code: 0, err: '' });
+	expect(ahead.out).toMatch(/[23] runs; run them/);
+	await house.client.removeSchedule('past');
 });
 
 test("the record has the seed's names for those who ask", async () => {

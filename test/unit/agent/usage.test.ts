@@ -1,7 +1,10 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { capBeyond, capCapabilities } from '../../../agent/caps';
-import { type Pulse, pulsesOf, sharedMemoryOf } from '../../../agent/drivers/pulse';
+import { pageBytesOf, type Pulse, pulsesOf, sharedMemoryOf } from '../../../agent/drivers/pulse';
 import { excessOf, Usage } from '../../../agent/watcher/usage';
 import { Watching } from '../../../agent/watcher/watching';
 import { capabilitiesFor, capsOnWire } from '../../../protocol';
@@ -125,6 +128,41 @@ test('caps that a robot holds are told to the service, and others are beyond it'
 			expect(shared).toBeLessThanOrEqual(found!.memoryBytes);
 		} finally {
 			process.kill(-child.pid!, 'SIGKILL');
+		}
+	},
+);
+
+test('the size of a page is found out, for kernels with other ones than 4 KiB', () => {
+	const stat = (pages: number) => `7 (a (b) c) S ${'0 '.repeat(20)}${pages} 0 0`;
+	const status = (kB: number) => `Name:\tnode\nVmRSS:\t   ${kB} kB\n`;
+	expect(pageBytesOf(stat(25_000), status(100_000))).toBe(4_096);
+	expect(pageBytesOf(stat(6_300), status(100_000))).toBe(16_384);
+	expect(pageBytesOf(stat(1_550), status(100_000))).toBe(65_536);
+	expect(pageBytesOf('', '')).toBe(4_096);
+});
+
+(process.platform === 'linux' ? test : test.skip)(
+	'a look that cannot see every process is no look, and ends nothing',
+	() => {
+		const proc = mkdtempSync(join(tmpdir(), 'rf-proc-'));
+		try {
+			const stat = (pid: number) => `${pid} (x) S 1 ${pid} ${'0 '.repeat(16)}0 0 10 0`;
+			mkdirSync(join(proc, '41'));
+			mkdirSync(join(proc, '42'));
+			mkdirSync(join(proc, '43'));
+			writeFileSync(join(proc, '41', 'stat'), stat(41));
+			writeFileSync(join(proc, '42', 'stat'), stat(42));
+			// 43 has ended.
+			const seen = () => pulsesOf([{ mark: 'm', group: 41 }], proc)?.[0];
+			expect(seen()).toMatchObject({ processes: 1 });
+			rmSync(join(proc, '42', 'stat'));
+			// Not readable for another reason than that it is gone.
+			mkdirSync(join(proc, '42', 'stat'));
+			expect(seen()).toBeUndefined();
+			rmSync(proc, { recursive: true });
+			expect(seen()).toBeUndefined();
+		} finally {
+			rmSync(proc, { recursive: true, force: true });
 		}
 	},
 );

@@ -398,6 +398,47 @@ describe('a restore', () => {
 		expect(await job(id)).toMatchObject({ state: 'completed', result: { stdout: 'now\n' } });
 	});
 
+	test('runs no planned time again: schedules with a job are paused until somebody lets them go on', async () => {
+		const robot = await h.robot('r1');
+		const command = { kind: 'command', spec: { command: 'true' } };
+		const schedule = { cron: '* * * * *', job: command, overlap: 'queue-one' as const };
+		for (const id of ['a', 'b', 'c']) await h.engine.putSchedule(id, schedule, admin);
+		await h.engine.putSchedule('told', { cron: '* * * * *' }, admin);
+		await h.engine.pauseSchedule('c', admin);
+		await h.clock.advance(121_000);
+		// Of a, b or both a run waits for its robot.
+		const counts = async (id: string) => (await h.engine.schedule(id)).counts;
+		expect((await counts('a')).waiting).toBe(1);
+		await takeBackup();
+		await h.clock.advance(120_000);
+		await restoreHere();
+		const same = robot.reconnectable(() => h.engine);
+		await same.connect({ attempts: [] });
+		await h.clock.advance(61_000);
+		for (const id of ['a', 'b']) {
+			expect(await h.engine.schedule(id)).toMatchObject({
+				state: 'paused',
+				reason: 'the store was restored',
+				nextRunAt: null,
+				counts: { runs: 1, waiting: 0, skipped: 1 },
+			});
+		}
+		expect(await h.engine.schedule('c')).toMatchObject({ reason: 'test paused it' });
+		expect(await h.engine.schedule('told')).toMatchObject({ state: 'active' });
+		await h.engine.resumeSchedule('a', admin);
+		const now = h.clock.now();
+		expect((await h.engine.schedule('a')).nextRunAt).toBe(now - (now % 60_000) + 60_000);
+		expect(await release(true)).toMatchObject({ keptInAll: 0 });
+		expect((await h.engine.schedules()).map(({ state }) => state)).toEqual([
+			'active',
+			'active',
+			'paused',
+			'active',
+		]);
+		await restoreHere();
+		expect(await h.engine.resumeSchedules(admin)).toEqual({ changed: 2 });
+	});
+
 	test('releases a job only after every robot that may have run it has come back', async () => {
 		const one = await h.robot('one', { labels: { site: 'a' } });
 		const other = await h.robot('other', { labels: { site: 'b' } });

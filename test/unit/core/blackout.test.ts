@@ -80,6 +80,104 @@ test('what is not understood in full is refused with its line', () => {
 	expect(mistake('BEGIN:VCALENDAR\nBEGIN:VEVENT\n')).toContain('has no end');
 });
 
+test('a line of commas is refused as fast as any other', () => {
+	const began = performance.now();
+	expect(() => entriesOfIcal(`BEGIN:VCALENDAR\nX;A=${','.repeat(10_000)}`)).toThrow('NAME:VALUE');
+	expect(() => entriesOfIcal(`BEGIN:VCALENDAR\nX;A=${'a,b;A='.repeat(10_000)}`)).toThrow();
+	expect(performance.now() - began).toBeLessThan(1_000);
+});
+
+test('an exception in another zone is the same instant, and one in another form is refused', () => {
+	const weekly = (exdate: string) =>
+		ics(
+			`DTSTART;TZID=Europe/Berlin:20260105T100000\nDURATION:PT1H\nRRULE:FREQ=WEEKLY\n${exdate}\nSUMMARY:w`,
+		);
+	const utc = weekly('EXDATE:20260112T090000Z');
+	expect(forbidden(utc, 'UTC', '2026-01-05T09:00Z')).toBe('w');
+	expect(forbidden(utc, 'UTC', '2026-01-12T09:00Z')).toBeUndefined();
+	const tokyo = weekly('EXDATE;TZID=Asia/Tokyo:20260112T180000');
+	expect(forbidden(tokyo, 'UTC', '2026-01-12T09:00Z')).toBeUndefined();
+	expect(() => entriesOfIcal(weekly('EXDATE;VALUE=DATE:20260112'))).toThrow('line 7: EXDATE');
+	expect(() => entriesOfIcal(weekly('EXDATE:20260112T100000'))).toThrow(
+		'EXDATE must have a time zone',
+	);
+});
+
+test('what would be misread is refused with its line, not taken for something else', () => {
+	const day = 'DTSTART;VALUE=DATE:20260130';
+	const refused = (event: string) => {
+		try {
+			entriesOfIcal(ics(event));
+		} catch (error) {
+			return (error as Error).message;
+		}
+		return 'taken';
+	};
+	expect(refused(`${day}\nRRULE:FREQ=YEARLY;BYDAY=-1FR`)).toContain('only understood with BYMONTH');
+	expect(refused(`${day}\nRRULE:FREQ=YEARLY;BYMONTH=1;BYDAY=-1FR`)).toBe('taken');
+	expect(refused(`${day}\nRRULE:FREQ=DAILY\nRRULE:FREQ=WEEKLY`)).toContain(
+		'line 6: a second RRULE',
+	);
+	expect(refused(`${day}\nRRULE:FREQ=MONTHLY;BYDAY=5FR;BYMONTHDAY=30`)).toContain('BYMONTHDAY');
+	expect(refused(`${day}\nDTEND:20260131T000000Z`)).toContain('time zone');
+	expect(refused('DTSTART;VALUE=DATE:20260130T000000')).toContain('VALUE says it is a date');
+	expect(refused(`${day}\nRRULE:FREQ=DAILY;COUNT=99999`)).toContain('COUNT');
+	expect(refused(`${day}\nRECURRENCE-ID:20260130\nSTATUS:CANCELLED`)).toContain('RECURRENCE-ID');
+	// A day is a day by its form, free or not.
+	expect(entriesOfIcal(ics('DTSTART:20260130\nTRANSP:TRANSPARENT\nSUMMARY:x'))).toHaveLength(1);
+});
+
+test('a calendar of as many events as there may be, each counted out, is read and asked at once', () => {
+	const rules = ['FREQ=DAILY', 'FREQ=WEEKLY;BYDAY=MO,FR', 'FREQ=MONTHLY', 'FREQ=YEARLY'];
+	const event = (i: number) =>
+		`DTSTART;VALUE=DATE:202601${String(1 + (i % 28)).padStart(2, '0')}\nRRULE:${rules[i % 4]};COUNT=1000`;
+	const began = performance.now();
+	const entries = entriesOfIcal(ics(...Array.from({ length: 2_000 }, (_, i) => event(i))));
+	for (let i = 0; i < 100; i += 1) blackoutAt(entries, 'UTC', Date.UTC(2090, 0, i, 12));
+	expect(performance.now() - began).toBeLessThan(5_000);
+	expect(() => entriesOfIcal(ics(...Array.from({ length: 2_001 }, (_, i) => event(i))))).toThrow(
+		'2000',
+	);
+});
+
+test('what comes again falls on the days that a walk over every day finds', () => {
+	const rules = [
+		'FREQ=DAILY;INTERVAL=3',
+		'FREQ=WEEKLY;INTERVAL=2;BYDAY=SU,WE,MO',
+		'FREQ=MONTHLY;INTERVAL=5',
+		'FREQ=MONTHLY;BYDAY=5SA',
+		'FREQ=MONTHLY;BYDAY=-1SA;INTERVAL=2',
+		'FREQ=YEARLY;INTERVAL=3',
+		'FREQ=YEARLY;BYMONTH=1;BYDAY=5SA',
+	];
+	const first = new Date(Date.UTC(2026, 0, 31));
+	const months = (day: Date) => (day.getUTCFullYear() - 2026) * 12 + day.getUTCMonth();
+	const sat = (day: Date) => day.getUTCDay() === 6;
+	const fifth = (day: Date) => sat(day) && day.getUTCDate() > 28;
+	const lastOne = (day: Date) =>
+		sat(day) && new Date(day.getTime() + 7 * 86_400_000).getUTCMonth() !== day.getUTCMonth();
+	const week = (day: Date) => Math.floor((day.getTime() / 86_400_000 + 3) / 7);
+	const wanted: ((day: Date) => boolean)[] = [
+		(day) => ((day.getTime() - first.getTime()) / 86_400_000) % 3 === 0,
+		(day) => (week(day) - week(first)) % 2 === 0 && [0, 1, 3].includes(day.getUTCDay()),
+		(day) => months(day) % 5 === 0 && day.getUTCDate() === 31,
+		fifth,
+		(day) => months(day) % 2 === 0 && lastOne(day),
+		(day) => months(day) % 36 === 0 && day.getUTCDate() === 31,
+		(day) => months(day) % 12 === 0 && fifth(day),
+	];
+	for (const [i, rule] of rules.entries()) {
+		const entries = entriesOfIcal(ics(`DTSTART;VALUE=DATE:20260131\nRRULE:${rule}\nSUMMARY:x`));
+		const wrong: string[] = [];
+		for (let at = first.getTime(); at < Date.UTC(2036, 0); at += 86_400_000) {
+			const day = new Date(at);
+			const says = blackoutAt(entries, 'UTC', at + 3_600_000) !== undefined;
+			if (says !== (at === first.getTime() || wanted[i]!(day))) wrong.push(day.toISOString());
+		}
+		expect([rule, ...wrong]).toEqual([rule]);
+	}
+});
+
 test('the next spans are told, those that come again too', () => {
 	const daily = ics(
 		'DTSTART:20260101T220000Z\nDTEND:20260102T020000Z\nRRULE:FREQ=DAILY\nSUMMARY:n',

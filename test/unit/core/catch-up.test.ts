@@ -26,6 +26,13 @@ test('none runs only what is up to a minute late', () => {
 	expect(ran(none, 3, 2)).toEqual([]);
 });
 
+test('all that is up to a minute late is run, and then nothing older is made up by last and none', () => {
+	for (const missed of ['none', 'last', 'all'] as const) {
+		const policy = { missed, catchUpMs: 3_600_000, catchUpMax: 2 };
+		expect(ran(policy, 5, 1, 0.5, 0)).toEqual([1, 0.5, 0]);
+	}
+});
+
 test('every planned time is run or missed, never both, whatever the policy', () => {
 	const policies = fc.record({
 		missed: fc.constantFrom('none', 'last', 'all'),
@@ -43,11 +50,17 @@ test('every planned time is run or missed, never both, whatever the policy', () 
 
 test('jitter is the same for the same run, within its bounds, and spread', () => {
 	const times = Array.from({ length: 1_000 }, (_, i) => i * 60_000);
-	const jitters = times.map((at) => jitterOf('nightly', at, 30_000));
-	expect(times.map((at) => jitterOf('nightly', at, 30_000))).toEqual(jitters);
+	const jitters = times.map((at) => jitterOf('nightly', at, 30_000, undefined));
+	expect(times.map((at) => jitterOf('nightly', at, 30_000, undefined))).toEqual(jitters);
 	expect(Math.min(...jitters)).toBeGreaterThanOrEqual(0);
 	expect(Math.max(...jitters)).toBeLessThanOrEqual(30_000);
 	const mean = jitters.reduce((a, b) => a + b) / jitters.length;
 	expect(Math.abs(mean - 15_000)).toBeLessThan(1_500);
-	expect(jitterOf('nightly', 5, 0)).toBe(0);
+	expect(jitterOf('nightly', 5, 0, undefined)).toBe(0);
+});
+
+test('jitter longer than the time to the next run keeps their order', () => {
+	const times = Array.from({ length: 1_000 }, (_, i) => i * 1_000);
+	const due = times.map((at) => at + jitterOf('beat', at, 86_400_000, at + 1_000));
+	expect(due.every((dueAt, i) => dueAt >= times[i]! && dueAt < times[i]! + 1_000)).toBe(true);
 });

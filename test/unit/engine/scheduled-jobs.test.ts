@@ -1,5 +1,6 @@
 /** Schedules submit jobs: one for each planned time, in the commit that records it. */
 import type { Occurrence, Overlap, ScheduleRequest } from '../../../protocol';
+import type { Caller } from '../../../dispatcher/engine';
 import { admin, exit, house, type House, type PlayedRobot } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
 
@@ -301,22 +302,22 @@ test('after so many failures in a row it pauses itself and says so; the first su
 
 test('run now answers with its job, leaves the plan alone, and does not run beside a live one unasked', async () => {
 	const before = await put();
-	const run = await h.engine.runSchedule('s', {});
+	const run = await h.engine.runSchedule('s', {}, admin);
 	expect(run).toMatchObject({ origin: 'manual', state: 'ran' });
 	await accepted();
 	expect(robot.last.job_id).toBe(run.jobId);
-	await expect(h.engine.runSchedule('s', {})).rejects.toMatchObject({
+	await expect(h.engine.runSchedule('s', {}, admin)).rejects.toMatchObject({
 		code: 'schedule-busy',
 		details: { jobId: run.jobId },
 	});
-	const beside = await h.engine.runSchedule('s', { overlap: 'allow' });
+	const beside = await h.engine.runSchedule('s', { overlap: 'allow' }, admin);
 	expect(beside).toMatchObject({ state: 'ran' });
 	expect((await h.engine.schedule('s')).nextRunAt).toBe(before.nextRunAt);
 	await h.engine.pauseSchedule('s', admin);
 	await robot.end();
 	await settled();
 	await ends();
-	expect(await h.engine.runSchedule('s', {})).toMatchObject({ state: 'ran' });
+	expect(await h.engine.runSchedule('s', {}, admin)).toMatchObject({ state: 'ran' });
 });
 
 test('a backfill lists first, then runs what did not run, one after the other, once', async () => {
@@ -330,13 +331,13 @@ test('a backfill lists first, then runs what did not run, one after the other, o
 	await h.clock.advance(1_000);
 	await ends();
 	const window = { from: h.clock.now() - 10 * minuteMs, to: h.clock.now() };
-	const seen = await h.engine.backfill('s', window);
+	const seen = await h.engine.backfill('s', window, admin);
 	expect(seen).toMatchObject({ preview: true, started: 0 });
 	const times = seen.plannedAt.map((at) => new Date(at).toISOString().slice(11, 16));
 	expect(times.slice(-2)).toEqual(['00:02', '00:03']);
 	const some = { from: Date.UTC(2026, 0, 1, 0, 1), to: h.clock.now(), expect: 2 };
-	expect(await h.engine.backfill('s', some)).toMatchObject({ preview: false, started: 2 });
-	expect(await h.engine.backfill('s', some)).toMatchObject({ started: 0 });
+	expect(await h.engine.backfill('s', some, admin)).toMatchObject({ preview: false, started: 2 });
+	expect(await h.engine.backfill('s', some, admin)).toMatchObject({ started: 0 });
 	await ends();
 	await ends();
 	const filled = (await occurrences()).filter(({ origin }) => origin === 'backfill');
@@ -345,7 +346,7 @@ test('a backfill lists first, then runs what did not run, one after the other, o
 		['made_up', 'completed'],
 		['made_up', 'completed'],
 	]);
-	await expect(h.engine.backfill('s', { from: 0, to: h.clock.now() })).rejects.toMatchObject({
+	await expect(h.engine.backfill('s', { from: 0 }, admin)).rejects.toMatchObject({
 		code: 'bad-field',
 	});
 });
@@ -385,10 +386,10 @@ test('all can be paused and resumed; who was paused alone stays so', async () =>
 	await put({}, 'b');
 	await put({}, 'c');
 	await h.engine.pauseSchedule('a', admin);
-	expect(await h.engine.pauseSchedules()).toEqual({ changed: 2 });
+	expect(await h.engine.pauseSchedules(admin)).toEqual({ changed: 2 });
 	await h.clock.advance(2 * minuteMs);
 	expect(await states('b')).toBe('');
-	expect(await h.engine.resumeSchedules()).toEqual({ changed: 2 });
+	expect(await h.engine.resumeSchedules(admin)).toEqual({ changed: 2 });
 	const all = await h.engine.schedules();
 	expect(all.map(({ state, reason }) => [state, reason])).toEqual([
 		['paused', 'test paused it'],
@@ -495,4 +496,232 @@ test('a schedule of so many runs can count them after the oldest would be forgot
 	await h.clock.advance(5 * minuteMs);
 	expect(await states()).toBe('ran ran ran');
 	expect(await h.engine.schedule('s')).toMatchObject({ state: 'ended' });
+});
+
+test('what came due within a minute is in time: all of it runs, as the overlap rule says', async () => {
+	for (const missed of ['none', 'last', 'all'] as const) {
+		await put({ cron: '*/20 * * * * *', missed, catchUpMax: 1, overlap: 'allow' }, missed);
+	}
+	h.clock.jump(3 * minuteMs + 5_000);
+	await h.restart();
+	await h.clock.advance(1);
+	for (const id of ['none', 'last', 'all']) {
+		expect(await states(id)).toBe(`${'missed '.repeat(6)}ran ran ran`);
+	}
+});
+
+test('jitter longer than the time between two runs loses none, and they keep their order', async () => {
+	await put({ cron: '* * * * *', jitterMs: 600_000, overlap: 'allow' });
+	await h.clock.advance(30 * minuteMs);
+	const all = await occurrences();
+	expect(all.length).toBeGreaterThan(27);
+	expect(all.every(({ state }) => state === 'ran')).toBe(true);
+	expect(all.every(({ at, plannedAt }) => at - plannedAt < minuteMs)).toBe(true);
+	expect(new Set(all.map(({ at, plannedAt }) => at - plannedAt)).size).toBeGreaterThan(20);
+});
+
+test('a death while a long absence is written down forgets none of its times', async () => {
+	await h.engine.putSchedule('s', { cron: '* * * * *', missed: 'last' }, admin);
+	await h.clock.advance(500);
+	h.clock.jump(700 * minuteMs);
+	const died = h.store.dieAt('fire', 'before', 1);
+	await h.clock.advance(1_000);
+	await died;
+	await h.restart();
+	await h.clock.advance(1_000);
+	const { counts } = await h.engine.schedule('s');
+	expect(counts).toMatchObject({ missed: 699, runs: 1 });
+});
+
+test('a schedule that has run as often as it may stays ended, whoever pauses, resumes or changes it', async () => {
+	await put({ maxRuns: 2, overlap: 'allow' });
+	await h.clock.advance(2 * minuteMs);
+	expect(await h.engine.pauseSchedule('s', admin)).toMatchObject({ state: 'ended' });
+	expect(await h.engine.resumeSchedule('s', admin)).toMatchObject({ state: 'ended' });
+	await put({ maxRuns: 3, overlap: 'allow' }, 'late');
+	await h.clock.advance(2 * minuteMs);
+	expect((await h.engine.schedule('late')).upcoming).toHaveLength(1);
+	expect(await h.engine.upcoming(5)).toHaveLength(1);
+	expect((await h.engine.forecast(1)).schedules).toMatchObject([{ scheduleId: 'late', runs: 1 }]);
+	await h.engine.pauseSchedule('late', admin);
+	await h.engine.changeSchedule('late', { maxRuns: 1 }, admin);
+	expect(await h.engine.resumeSchedule('late', admin)).toMatchObject({
+		state: 'ended',
+		reason: 'it has run 2 times',
+	});
+	await h.clock.advance(2 * minuteMs);
+	expect(await states('late')).toBe('ran ran');
+	const more = await h.engine.changeSchedule('late', { maxRuns: 4 }, admin);
+	expect(more).toMatchObject({ state: 'active' });
+	expect(more.upcoming).toHaveLength(2);
+});
+
+test('a clock that was years ahead and is set back carries no schedule along', async () => {
+	await put({ cron: '0 * * * *', missed: 'none', overlap: 'allow' });
+	await put({ cron: '0 * * * *', endAt: h.clock.now() + 100 * 86_400_000, missed: 'none' }, 'e');
+	const years = 4 * 365 * 86_400_000;
+	h.clock.jump(years);
+	await h.clock.advance(2_000);
+	expect((await h.engine.schedule('e')).state).toBe('ended');
+	h.clock.jump(-years);
+	await h.clock.advance(2_000);
+	const next = Date.UTC(2026, 0, 1, 1);
+	expect(await h.engine.schedule('s')).toMatchObject({ nextRunAt: next });
+	expect(await h.engine.schedule('e')).toMatchObject({ state: 'active', nextRunAt: next });
+	// The same when it was set while the service was away.
+	h.clock.jump(years);
+	await h.clock.advance(2_000);
+	h.clock.jump(-years);
+	await h.restart();
+	expect(await h.engine.schedule('s')).toMatchObject({ nextRunAt: next });
+});
+
+test('a clock that is set back cancels nothing for a time that is over', async () => {
+	await put({ overlap: 'cancel-old' });
+	await h.clock.advance(minuteMs);
+	await accepted();
+	h.clock.jump(-30_000);
+	await h.clock.advance(31_000);
+	expect(robot.cancels).toEqual([]);
+	expect(await states()).toBe('ran');
+});
+
+describe('a backfill', () => {
+	const began = Date.UTC(2026, 0, 1);
+	const fill = (more: object = {}) =>
+		h.engine.backfill('s', { from: began, to: began + 3 * minuteMs, ...more }, admin);
+
+	beforeEach(async () => {
+		await put({
+			cron: '* * * * *',
+			startAt: began - 60 * minuteMs,
+			job: { ...job, target: { robot: 'r1' } },
+		});
+		await h.engine.pauseSchedule('s', admin);
+		await h.clock.advance(3 * minuteMs);
+	});
+
+	test('that came to nothing can be done again', async () => {
+		await robot.vanish();
+		await h.engine.removeRobot('r1', admin);
+		expect(await fill({ expect: 3, overlap: 'allow' })).toMatchObject({ started: 0 });
+		expect(await states()).toBe('refused refused refused');
+		await h.engine.changeSchedule('s', { job: { ...job } }, admin);
+		robot = await h.robot('r2');
+		expect((await fill()).plannedAt).toHaveLength(3);
+		expect(await fill({ expect: 3 })).toMatchObject({ started: 3 });
+		for (let i = 0; i < 3; i += 1) await ends();
+		expect((await occurrences()).map(({ outcome }) => outcome)).toEqual([
+			'completed',
+			'completed',
+			'completed',
+		]);
+		expect((await h.engine.schedule('s')).counts).toMatchObject({
+			runs: 3,
+			succeeded: 3,
+			failed: 0,
+		});
+	});
+
+	test('of all times runs again what has ended, and lists no other', async () => {
+		expect(await fill({ expect: 3 })).toMatchObject({ started: 3 });
+		expect((await fill({ all: true })).plannedAt).toHaveLength(0);
+		await ends();
+		await settled();
+		expect((await fill({ all: true })).plannedAt).toHaveLength(1);
+		expect((await fill()).plannedAt).toHaveLength(0);
+		await ends();
+		await ends();
+		expect(await fill({ all: true, expect: 3 })).toMatchObject({ started: 3 });
+		for (let i = 0; i < 3; i += 1) await ends();
+		expect(robot.assigned).toHaveLength(6);
+	});
+
+	test('of which only a part could be written runs that part', async () => {
+		const times = 600;
+		await h.engine.changeSchedule('s', { startAt: began - times * minuteMs }, admin);
+		h.store.fullAt('fire', 1);
+		const window = { from: began - times * minuteMs, to: began };
+		await expect(fill({ ...window, expect: times })).rejects.toMatchObject({ code: 'store-full' });
+		// Nothing else tells it: neither an end nor a restart.
+		await h.clock.advance(10_000);
+		await ends();
+		const { counts } = await h.engine.schedule('s');
+		expect(counts).toMatchObject({ runs: 2, succeeded: 1, waiting: 510 });
+	});
+});
+
+test('a schedule of another key is changed and run only with the scope operate', async () => {
+	const key = (name: string, ...scopes: Caller['scopes'][number][]): Caller => ({
+		keyId: name,
+		name,
+		scopes,
+	});
+	const n8n = key('n8n', 'submit', 'read', 'cancel');
+	const other = key('other', 'submit');
+	const operator = key('op', 'submit', 'operate');
+	const mine = { cron: '* * * * *', job };
+	await h.engine.putSchedule('s', mine, n8n);
+	const refused = { code: 'not-your-schedule' };
+	const { engine } = h;
+	await expect(engine.putSchedule('s', mine, other)).rejects.toMatchObject(refused);
+	await expect(engine.changeSchedule('s', { maxRuns: 1 }, other)).rejects.toMatchObject(refused);
+	await expect(engine.pauseSchedule('s', other)).rejects.toMatchObject(refused);
+	await expect(engine.resumeSchedule('s', other)).rejects.toMatchObject(refused);
+	await expect(engine.runSchedule('s', {}, other)).rejects.toMatchObject(refused);
+	await expect(engine.backfill('s', { from: 0 }, other)).rejects.toMatchObject(refused);
+	await expect(engine.removeSchedule('s', other)).rejects.toMatchObject(refused);
+	expect(await engine.changeSchedule('s', { maxRuns: 5 }, operator)).toMatchObject({
+		createdBy: 'key:n8n',
+	});
+	expect(await engine.putSchedule('s', mine, n8n)).toMatchObject({ maxRuns: null });
+	await engine.pauseSchedule('s', n8n);
+	await engine.resumeSchedule('s', n8n);
+	await expect(engine.runSchedule('s', { overlap: 'cancel-old' }, operator)).rejects.toMatchObject({
+		code: 'no-scope',
+		details: { scope: 'cancel' },
+	});
+	await engine.runSchedule('s', { overlap: 'cancel-old' }, n8n);
+	await engine.removeSchedule('s', operator);
+});
+
+test('run now says that the schedule is busy when a run of it waits, too', async () => {
+	const spans = [{ from: h.clock.now(), to: h.clock.now() + 60 * minuteMs }];
+	await put({ overlap: 'queue-one' });
+	await h.clock.advance(minuteMs);
+	await accepted();
+	await h.clock.advance(minuteMs);
+	expect(await states()).toBe('ran waiting');
+	await h.engine.putCalendar('freeze', { spans }, admin);
+	await put({ overlap: 'skip', blackouts: ['freeze'] });
+	await robot.end();
+	await settled();
+	await expect(h.engine.runSchedule('s', {}, admin)).rejects.toMatchObject({
+		code: 'schedule-busy',
+		message: expect.stringContaining('a run of it waits'),
+	});
+});
+
+test('lists end where nobody plans, and what is planned for the year 9998 breaks none', async () => {
+	const schedule: ScheduleRequest = { when: { frequency: 'monthly', days: [1], every: 60 } };
+	const { runs } = await h.engine.previewSchedule({ schedule, count: 1_000 });
+	expect(runs.length).toBeLessThan(13);
+	const seldom: ScheduleRequest = { when: { frequency: 'monthly', days: [1], every: 600 } };
+	await expect(h.engine.previewSchedule({ schedule: seldom })).rejects.toMatchObject({
+		code: 'bad-field',
+	});
+	const at = Date.UTC(9998, 0);
+	await put({ when: { frequency: 'once', at } }, 'far');
+	expect(await h.engine.upcoming(10)).toEqual([]);
+	expect(await h.engine.schedule('far')).toMatchObject({ nextRunAt: at, upcoming: [at] });
+	const from = Date.UTC(9000, 0);
+	expect(await h.engine.previewSchedule({ schedule, from })).toEqual({ runs: [], changes: [] });
+});
+
+test('a forecast looks at so many runs of all schedules together', async () => {
+	for (let i = 0; i < 12; i += 1) await put({ cron: '* * * * *', missed: 'none' }, `s${i}`);
+	const { schedules } = await h.engine.forecast(7);
+	const runs = schedules.map((one) => one.runs);
+	expect(runs.reduce((a, b) => a + b)).toBe(20_000);
+	expect(schedules.every(({ more }) => more)).toBe(true);
 });

@@ -1,0 +1,82 @@
+/** The job of a schedule that is there: flags and words change what they name, and leave the rest. */
+import type { Submit } from '../../protocol';
+import { jobOf, type SubmitFlags } from './submit';
+import { UsageMistake } from './terminal';
+
+/** What is said of a job with a command. */
+const jobFlags = [
+	'shell',
+	'robot',
+	'label',
+	'capability',
+	'client',
+	'all',
+	'count',
+	'priority',
+	'var',
+	'env',
+	'cwd',
+	'timeout',
+	'watch',
+	'cap',
+] as const satisfies readonly (keyof SubmitFlags)[];
+
+/** The first flag about the job. */
+export function jobFlag(flags: SubmitFlags): string | undefined {
+	return jobFlags.find((name) => flags[name] !== undefined);
+}
+
+/** Named values (labels, variables, environment, caps) change one by one; a list takes the place of the list. */
+export function jobOver(
+	known: Submit | null,
+	words: string[],
+	flags: SubmitFlags,
+	now: number,
+): Submit {
+	const said = jobOf(words, flags, now);
+	if (words.length === 0) {
+		if (!known) throw new UsageMistake('The schedule has no job yet; give a command behind --.');
+		if (flags.shell)
+			throw new UsageMistake('--shell goes with a command; give the line behind --.');
+		const other = known.kind !== 'command' && (['env', 'cwd'] as const).find((name) => flags[name]);
+		if (other) throw new UsageMistake(`--${other} is of commands; this job is a ${known.kind}.`);
+	}
+	const { target, variables, timeouts, watch, caps, priority } = said;
+	return {
+		...known,
+		kind: words.length > 0 || !known ? 'command' : known.kind,
+		spec: specOver(known, words, said.spec as Fields),
+		...(target && { target: targetOver(known?.target, target) }),
+		...(priority !== undefined && { priority }),
+		...(variables && { variables: { ...known?.variables, ...variables } }),
+		...(timeouts && { timeouts: { ...known?.timeouts, ...timeouts } }),
+		...(watch && { watch: { ...known?.watch, ...watch } }),
+		...(caps && { caps: { ...known?.caps, ...caps } }),
+	};
+}
+
+type Fields = Record<string, unknown>;
+
+/** The command is one thing: a new one keeps none of the old one's words, but its surroundings. */
+function specOver(known: Submit | null, words: string[], said: Fields): Fields {
+	const before: Fields = known && known.kind === 'command' ? { ...(known.spec as Fields) } : {};
+	const { env, cwd, ...command } = said;
+	if (words.length === 0 && known?.kind !== 'command') return known!.spec as Fields;
+	if (words.length > 0) for (const name of ['command', 'args', 'shell']) delete before[name];
+	return {
+		...before,
+		...(words.length > 0 && command),
+		...(env !== undefined && { env: { ...(before['env'] as Fields), ...(env as Fields) } }),
+		...(cwd !== undefined && { cwd }),
+	};
+}
+
+type Target = NonNullable<Submit['target']>;
+
+function targetOver(known: Target = {}, said: Target): Target {
+	return {
+		...known,
+		...said,
+		...(said.labels && { labels: { ...known.labels, ...said.labels } }),
+	};
+}
