@@ -383,6 +383,7 @@ export class Files {
 		const opened = await this.#open(file.id, () => body.cut());
 		const { writer, release, isOver } = opened;
 		try {
+			if (isOver()) throw new Problem('file-taken-over');
 			// Somebody else has brought it to its end while we waited.
 			if (opened.file.state === 'ready' && from === file.bytes) return this.#view(opened.file);
 			if (from !== writer.have) throw new Problem('file-offset', { have: writer.have });
@@ -559,6 +560,9 @@ export class Files {
 			await release();
 			return false;
 		}
+		// Two offers of one number that came together, of different files: the later one counts.
+		const twin = this.#transfers.get(key);
+		if (twin) this.#drop(twin);
 		const transfer: Transfer = {
 			session,
 			live,

@@ -151,7 +151,7 @@ export function fileReadsOn(sql: Statements) {
 		leftFiles: ({ limit }: Reads['leftFiles']['in']) =>
 			sql
 				.all<{ id: string }>(
-					`SELECT id FROM files WHERE state = 'open' AND job_id IS NOT NULL AND NOT EXISTS
+					`SELECT id FROM files INDEXED BY files_open WHERE state = 'open' AND job_id IS NOT NULL AND NOT EXISTS
 					 (SELECT 1 FROM jobs j WHERE j.id = files.job_id AND j.epoch = files.epoch AND j.outcome IS NULL) LIMIT +?`,
 					limit,
 				)
