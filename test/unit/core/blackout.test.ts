@@ -80,11 +80,10 @@ test('what is not understood in full is refused with its line', () => {
 	expect(mistake('BEGIN:VCALENDAR\nBEGIN:VEVENT\n')).toContain('has no end');
 });
 
-test('a line of commas is refused as fast as any other', () => {
-	const began = performance.now();
+// Where a pattern tries every way to cut such a line, this test never ends.
+test('a line of commas is refused like any other', () => {
 	expect(() => entriesOfIcal(`BEGIN:VCALENDAR\nX;A=${','.repeat(10_000)}`)).toThrow('NAME:VALUE');
 	expect(() => entriesOfIcal(`BEGIN:VCALENDAR\nX;A=${'a,b;A='.repeat(10_000)}`)).toThrow();
-	expect(performance.now() - began).toBeLessThan(1_000);
 });
 
 test('an exception in another zone is the same instant, and one in another form is refused', () => {

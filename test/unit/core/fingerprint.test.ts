@@ -107,8 +107,7 @@ test('any text at all has a fingerprint, quickly, and the same one twice', () =>
 			expect(of(text)).toBe(of(text));
 		}),
 	);
-	const started = performance.now();
+	// Where a pattern tries every way to cut such a text, this never ends.
 	for (const piece of ['/a', 'a1', '1.', '0x', 'exit code ', '-', 'ab01:'])
-		of(piece.repeat(1_000_000));
-	expect(performance.now() - started).toBeLessThan(1_000);
+		expect(of(piece.repeat(1_000_000))).toMatch(/^[0-9a-f]{16}$/);
 });
