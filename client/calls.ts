@@ -7,6 +7,8 @@ import {
 	type Attempt,
 	type BackfillAnswer,
 	type BackfillRequest,
+	type Breakdown,
+	type BreakdownRow,
 	type BroadcastRequest,
 	type BulkRequest,
 	type BulkResult,
@@ -27,6 +29,7 @@ import {
 	type JobSelection,
 	type KeyRecord,
 	type KeyRequest,
+	type MetricsRecord,
 	type Occurrence,
 	paths,
 	type PingAnswer,
@@ -44,6 +47,8 @@ import {
 	type ScheduleChange,
 	type ScheduleRequest,
 	type Scope,
+	type SeriesAnswer,
+	type SeriesName,
 	type ServiceStatus,
 	type Submit,
 	type SubmitAnswer,
@@ -346,6 +351,23 @@ export class FleetClient {
 
 	schedule(scheduleId: string): Promise<Schedule> {
 		return this.#call('schedule', { id: scheduleId });
+	}
+
+	/** How the fleet is, and what came of the jobs of today; it begins at midnight in `timezone` (UTC). */
+	metrics(timezone?: string): Promise<MetricsRecord> {
+		return this.#call('metrics', { query: { timezone } });
+	}
+
+	/** Default: the last day. */
+	metricSeries(metric: SeriesName, from?: number, to?: number): Promise<SeriesAnswer> {
+		return this.#call('metricSeries', { query: { metric, from, to } });
+	}
+
+	/** Jobs submitted within a time (default: today) by what they have in common. */
+	async metricBreakdown(by: Breakdown, from?: number, to?: number): Promise<BreakdownRow[]> {
+		return (
+			await this.#call<{ items: BreakdownRow[] }>('metricBreakdown', { query: { by, from, to } })
+		).items;
 	}
 
 	/** Creates the schedule, or replaces it when the definition differs. */

@@ -1,3 +1,4 @@
-/** A typed caller of the service: calls over HTTP. */
+/** A typed caller of the service: calls over HTTP, and what the live socket tells. */
 export * from './calls';
 export * from './constellation';
+export { LiveView } from './feed';

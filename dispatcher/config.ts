@@ -36,6 +36,14 @@ export interface Config {
 		readonly insecure: boolean;
 		readonly publicUrl: string | undefined;
 		readonly heartbeatMs: number;
+		/** `/metrics` needs no key. */
+		readonly metricsOpen: boolean;
+		/** How often one may ask. */
+		readonly rates: {
+			readonly perKey: number;
+			readonly perAddress: number;
+			readonly spareLoopback: boolean;
+		};
 	};
 	readonly engine: {
 		readonly defaultJobTimeoutMs: number;
@@ -128,6 +136,13 @@ const settings = {
 		undefined,
 		urlOf,
 	),
+	rateLimit: setting<number | undefined>(
+		'--rate-limit',
+		['ROBOT_FLEET_RATE_LIMIT'],
+		undefined,
+		countOf,
+	),
+	metricsOpen: setting('--metrics-open', ['ROBOT_FLEET_METRICS_OPEN'], false, flagOf),
 	data: setting('--data', ['ROBOT_FLEET_DATA'], '', (value) => resolve(value)),
 	n8nUrl: setting<string | undefined>('--n8n-url', ['ROBOT_FLEET_N8N_URL'], undefined, urlOf),
 	defaultJobTimeout: setting(
@@ -247,6 +262,13 @@ export function checkConfig({
 			insecure: values.insecure,
 			publicUrl: values.publicUrl,
 			heartbeatMs: values.heartbeatInterval * 1000,
+			metricsOpen: values.metricsOpen,
+			// n8n and the command line are on this machine: they are counted when somebody says so.
+			rates: {
+				perKey: values.rateLimit ?? limits.ratePerKey,
+				perAddress: values.rateLimit === 0 ? 0 : limits.ratePerAddress,
+				spareLoopback: values.rateLimit === undefined,
+			},
 		},
 		engine: {
 			defaultJobTimeoutMs: values.defaultJobTimeout * 1000,

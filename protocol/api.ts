@@ -449,6 +449,37 @@ export const calls = {
 		summary: 'Job kinds with the schema of their spec',
 	},
 	config: { method: 'GET', path: '/config', scope: 'read', summary: 'Effective settings' },
+	live: {
+		method: 'GET',
+		path: '/live',
+		scope: null,
+		summary:
+			'A WebSocket that tells what happens to jobs and robots; it proves a key with the scope read in its first message or the header',
+	},
+	metrics: {
+		method: 'GET',
+		path: '/metrics',
+		scope: 'read',
+		summary: 'The record for dashboards: robots, jobs of today, success rates',
+	},
+	metricSeries: {
+		method: 'GET',
+		path: '/metrics/series',
+		scope: 'read',
+		summary: 'One metric over time, sampled each minute; default: the last day',
+	},
+	metricBreakdown: {
+		method: 'GET',
+		path: '/metrics/jobs',
+		scope: 'read',
+		summary: 'Jobs submitted within a time, by robot, kind, hour, owner or cause; default: today',
+	},
+	metricsText: {
+		method: 'GET',
+		path: '//metrics',
+		scope: 'read',
+		summary: 'Everything for scrapers, as Prometheus text; without a key when --metrics-open',
+	},
 	service: {
 		method: 'GET',
 		path: '/service',

@@ -81,6 +81,10 @@ export const limits = {
 	keepMaxJobs: 1_000_000,
 	keepOccurrencesMs: 90 * 86_400_000,
 	keepEventsMs: 30 * 86_400_000,
+	/** Samples of the series, one a minute. */
+	keepSamplesMs: 31 * 86_400_000,
+	/** Points of one answer; longer times come in longer steps. */
+	maxPoints: 1_500,
 	/** Less free room than this on the disk of the service: no new jobs. */
 	minFreeBytes: 1024 * 1024 * 1024,
 	/** Kept back on that disk, for results on the day it is full. */
@@ -90,6 +94,11 @@ export const limits = {
 	/** Per API key: jobs that wait, and the bytes of what they ask for. */
 	maxWaitingJobs: 1_000_000,
 	maxWaitingBytes: 1024 * 1024 * 1024,
+	/** Calls a minute: of one key, and of one address refusals of what should prove who it is. */
+	ratePerKey: 6_000,
+	ratePerAddress: 100,
+	/** Keys, and addresses, whose calls are counted at once. */
+	maxRateBuckets: 10_000,
 	/** When a full queue is worth another try. */
 	queueFullRetryMs: 5_000,
 	/** Jobs that one bulk call changes; the answer says where to go on. */
@@ -106,4 +115,5 @@ export const paths = {
 	robotLink: '/api/v1/robots/link',
 	robotPoll: '/api/v1/robots/link/poll',
 	robotEnrol: '/api/v1/robots/enrol',
+	live: '/api/v1/live',
 } as const;

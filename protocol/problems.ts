@@ -405,6 +405,11 @@ export const problems = {
 	},
 
 	// The state of the world
+	'rate-limited': {
+		status: 429,
+		retry: true,
+		text: '{who} may ask {perMinute} times a minute; try again in {retryMs} ms, submit many jobs in one call, or raise --rate-limit.',
+	},
 	'too-many': { status: 429, retry: true, text: 'Too many {what}; try again in {retryMs} ms.' },
 	'queue-full': {
 		status: 429,

@@ -23,6 +23,7 @@ import {
 	withSelection,
 } from './job-changes';
 import { addJobInput } from './job-input';
+import { addMetrics } from './metrics';
 import { addSchedules } from './schedules';
 import { follow } from './follow';
 import {
@@ -134,6 +135,7 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 	);
 
 	addDeadLetters(kit);
+	addMetrics(kit);
 
 	const queue = group('queue', 'look at the queue', 'robot-fleet queue stats');
 	sub(queue, 'stats', 'say how many jobs wait, for how long, and for what', 'stats').action(

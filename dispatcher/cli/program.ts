@@ -10,6 +10,7 @@ import { addDoctor } from './doctor';
 import { addFiles } from './files';
 import { addFleet } from './fleet';
 import { addSubmit } from './submit';
+import { addWatch } from './watch';
 import { addUpkeep, type Upkeep } from './upkeep';
 import { printable, type Terminal, UsageMistake } from './terminal';
 
@@ -21,6 +22,8 @@ export interface ServeFlags {
 	tlsKey?: string;
 	insecure?: boolean;
 	publicUrl?: string;
+	metricsOpen?: boolean;
+	rateLimit?: string;
 	data?: string;
 	config?: string;
 	n8nUrl?: string;
@@ -98,6 +101,11 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option('--tls-key <file>', 'private key of that certificate')
 		.option('--insecure', 'allow other addresses than loopback without TLS')
 		.option('--public-url <url>', 'how others reach the service')
+		.option(
+			'--rate-limit <calls>',
+			'calls a minute of one key, 0 = no limit (default 6000, for other machines only)',
+		)
+		.option('--metrics-open', 'answer /metrics without a key')
 		.option('--data <folder>', 'data folder (default ~/.robot-fleet)')
 		.option(
 			'--config <file>',
@@ -132,6 +140,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 	addAttach(program, world, exit);
 	addFleet(program, world, exit);
 	addFiles(program, world);
+	addWatch(program, world);
 	addConstellation(program, world, exit);
 	addUpkeep(program, world);
 	addDoctor(program, world, exit);

@@ -204,7 +204,7 @@ function open(
 }
 
 /** The certificate itself is what is trusted: who issued it, and to what name, says nothing more. */
-function trustOf(certificate: string): https.RequestOptions {
+export function trustOf(certificate: string): https.RequestOptions {
 	const { fingerprint256 } = new X509Certificate(certificate);
 	return {
 		ca: certificate,

@@ -22,6 +22,7 @@ import { Duties } from './duties';
 import { Devices } from './devices';
 import { Edits } from './edits';
 import { type FileLimits, Files } from './files';
+import { Feed } from './feed';
 import { Fleet } from './fleet';
 import { type Entropy, Ids } from './ids';
 import type { Engine } from './index';
@@ -34,6 +35,8 @@ import { OutputFlow } from './output-flow';
 import { Lanes } from './lanes';
 import { Lookout } from './lookout';
 import { OutputRetention } from './output-retention';
+import { Meter } from './meter';
+import { Metrics } from './metrics';
 import { Parents } from './parents';
 import { Placing } from './placing';
 import { Proof } from './proof';
@@ -78,6 +81,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const fleet = new Fleet();
 	const lanes = new Lanes();
 	const watchers = new Watchers();
+	const meter = new Meter(clock, fleet);
 	let epoch = store.term * epochsPerTerm;
 	let readiness = 'starting';
 	const turns = new Turns(store, {
@@ -89,6 +93,12 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			parts.fatal(error);
 		},
 		now: () => clock.now(),
+		monotonic: () => clock.monotonic(),
+		committed: (deeds, answers, tookMs) => {
+			meter.committed(deeds, answers, tookMs);
+			feed.committed(deeds, answers);
+		},
+		settled: (deeds, answers) => meter.settled(deeds, answers),
 	});
 	const context: Context = {
 		...parts,
@@ -151,6 +161,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		files,
 	);
 	const purge = new Purge(context);
+	const metrics = new Metrics(context, meter, waits);
+	const feed = new Feed(context);
 	const startedAt = clock.now();
 
 	await access.load();
@@ -167,6 +179,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	duties.start();
 	purge.start();
 	files.start();
+	metrics.start();
 	turns.nudge();
 	backlog.start();
 	intake.look();
@@ -301,6 +314,11 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			// Work is committed in the order it came: behind this one lies all that came before.
 			await turns.deed('robotsSeen', { ids: [], at: clock.now() });
 		},
+		look: (channel, since, viewer) => feed.watch(channel, since, viewer),
+		metrics: (timezone) => metrics.record(timezone),
+		metricSeries: (metric, from, to) => metrics.series(metric, from, to),
+		metricBreakdown: (by, from, to) => metrics.breakdown(by, from, to),
+		families: async () => metrics.families(),
 		async service() {
 			const { disk } = parts;
 			const { minFreeBytes } = parts.settings;
@@ -337,6 +355,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			await duties.stop();
 			await purge.stop();
 			await files.stop();
+			await metrics.stop();
+			feed.stop();
 			backlog.stop();
 			await access.noteUsed().catch(() => undefined);
 			for (const entry of fleet.all()) entry.session?.sink.close(1001, 'the service stops');

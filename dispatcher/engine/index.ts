@@ -7,6 +7,8 @@ import type {
 	BackfillAnswer,
 	BackfillRequest,
 	BackupRecord,
+	Breakdown,
+	BreakdownRow,
 	BroadcastRequest,
 	BulkRequest,
 	BulkResult,
@@ -44,6 +46,7 @@ import type {
 	JobState,
 	KeyRecord,
 	KeyRequest,
+	MetricsRecord,
 	Occurrence,
 	OutputAck,
 	OutputCredit,
@@ -66,6 +69,8 @@ import type {
 	ScheduleChange,
 	ScheduleRequest,
 	Scope,
+	SeriesAnswer,
+	SeriesName,
 	ServiceStatus,
 	StatusUpdate,
 	Submit,
@@ -83,8 +88,10 @@ import type {
 	WaitRequest,
 } from '../../protocol';
 import type { FileFrame, OutputFrame, Stream } from '../../protocol/frames';
+import type { Family } from '../core/exposition';
 import type { JobQuery } from '../store/store';
 import type { Dialling } from './devices';
+import type { Viewer } from './feed';
 import type { HubKey } from './hub-key';
 
 /** Who asks: goes into the timeline as `key:NAME`, and scopes idempotency keys. */
@@ -358,6 +365,19 @@ export interface Engine {
 	cancelAll(by: Caller, withinMs: number): Promise<void>;
 	/** Resolves when all that was asked for before is committed and answered. */
 	flush(): Promise<void>;
+	/**
+	 * Looks on at a live channel until the returned function is called: a snapshot first, or what happened
+	 * behind `since` where that is still known, then events. Throws `bad-field` and `no-such-job`.
+	 */
+	look(channel: string, since: number | undefined, viewer: Viewer): Promise<() => void>;
+	/** How the fleet is, and what came of the jobs of today, which begins at midnight in `timezone`. */
+	metrics(timezone?: string): Promise<MetricsRecord>;
+	/** Default: the last day. */
+	metricSeries(metric: SeriesName, from?: number, to?: number): Promise<SeriesAnswer>;
+	/** Jobs submitted within a time (default: today in UTC) by what they have in common. */
+	metricBreakdown(by: Breakdown, from?: number, to?: number): Promise<BreakdownRow[]>;
+	/** What scrapers are told of the engine. Costs nothing that grows with jobs. */
+	families(): Promise<Family[]>;
 	/** How the service itself is. */
 	service(): Promise<Omit<ServiceStatus, 'version' | 'doors'>>;
 	/** Forgets what is old enough now, or only counts it. Ends in time for an answer; `more` = ask again. */

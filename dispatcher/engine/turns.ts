@@ -14,7 +14,17 @@
 import { Problem } from '../../protocol';
 import { failPoint } from '../store/fail-points';
 import { StoreFull } from '../store/open';
-import type { Deed, DeedName, Deeds, Head, Queue, ReadName, Reads, Store } from '../store/store';
+import type {
+	Deed,
+	DeedAnswer,
+	DeedName,
+	Deeds,
+	Head,
+	Queue,
+	ReadName,
+	Reads,
+	Store,
+} from '../store/store';
 
 export interface Work {
 	/** Adds deeds. `later` = a job it needs is being changed in this turn. Must not await. */
@@ -31,6 +41,8 @@ export class Turn {
 	readonly now: number;
 	/** Read behind the commit and ahead of the next one. */
 	readonly questions: Question[] = [];
+	/** Its commit, from the asking to the answer. */
+	tookMs = 0;
 	readonly #busy: Set<string>;
 	readonly #touched: string[] = [];
 	readonly #behind = new Map<string, () => void>();
@@ -98,6 +110,11 @@ export interface TurnHooks {
 	/** The store is broken: nothing more may be promised. */
 	fatal(error: Error): void;
 	now(): number;
+	monotonic(): number;
+	/** These deeds are on disk; memory does not know it yet. Must not throw. */
+	committed(deeds: readonly Deed[], answers: readonly DeedAnswer[], tookMs: number): void;
+	/** Memory has followed, and answers went out. Must not throw. */
+	settled(deeds: readonly Deed[], answers: readonly DeedAnswer[]): void;
 }
 
 /** Enough to fill a sync's time; more would only make answers wait for each other. */
@@ -183,14 +200,16 @@ export class Turns {
 		try {
 			// The store answers in order, so these reads see this commit.
 			const [answers, ...read] = await Promise.all([
-				turn.deeds.length > 0 ? this.#store.commit(turn.deeds) : [],
+				turn.deeds.length > 0 ? this.#commit(turn) : [],
 				...low.map((queue) => this.#store.read('heads', queue)),
 				...turn.questions.map(({ name, args }) => this.#store.read(name, args)),
 			]);
 			failPoint('turn:committed');
 			const windows = read as Head[][];
 			turn.release();
+			if (turn.deeds.length > 0) this.#hooks.committed(turn.deeds, answers, turn.tookMs);
 			for (const [i, settle] of turn.settlers.entries()) settle(answers[i] as never);
+			if (turn.deeds.length > 0) this.#hooks.settled(turn.deeds, answers);
 			for (const [i, { settle }] of turn.questions.entries()) settle(read[low.length + i] as never);
 			for (const [i, queue] of low.entries()) {
 				// Jobs that a later turn is giving away were still waiting when the store was asked.
@@ -210,6 +229,13 @@ export class Turns {
 			this.#schedule();
 			this.#tellIdle();
 		}
+	}
+
+	async #commit(turn: Turn): Promise<DeedAnswer[]> {
+		const begun = this.#hooks.monotonic();
+		const answers = await this.#store.commit(turn.deeds);
+		turn.tookMs = this.#hooks.monotonic() - begun;
+		return answers;
 	}
 
 	#tellIdle(): void {

@@ -10,6 +10,7 @@ import type {
 	JobResult,
 	Robot,
 	RobotMetrics,
+	RobotStatus,
 	Stream,
 	Target,
 	TimelineEntry,
@@ -112,6 +113,14 @@ type HoleRow = [stream: number, from: number, to: number, reason: HoleReason];
 /** Silent for two heartbeats, but not yet given up. */
 const suspectMs = 30_000;
 
+export function statusOf(entry: RobotEntry, monotonic: number): RobotStatus {
+	const { session, stored } = entry;
+	if (!session) return 'offline';
+	if (stored.paused || session.stopping) return 'paused';
+	if (monotonic - session.seenAt > suspectMs) return 'suspect';
+	return isFull(entry) ? 'busy' : 'online';
+}
+
 export function robotView(entry: RobotEntry, monotonic: number, now: number): Robot {
 	const { stored, session, held } = entry;
 	const metrics = session ? metricsOf(session.metrics) : null;
@@ -120,15 +129,7 @@ export function robotView(entry: RobotEntry, monotonic: number, now: number): Ro
 	return {
 		robotId: stored.id,
 		name: stored.name,
-		status: !session
-			? 'offline'
-			: stored.paused || session.stopping
-				? 'paused'
-				: silentMs > suspectMs
-					? 'suspect'
-					: isFull(entry)
-						? 'busy'
-						: 'online',
+		status: statusOf(entry, monotonic),
 		connected: session !== undefined,
 		labels: entry.labels,
 		capabilities: entry.capabilities,

@@ -54,6 +54,15 @@ export class Waits {
 		});
 	}
 
+	/** Those that are not over: waiting for jobs, and waiting to be taken. */
+	get counts(): { open: number; due: number } {
+		const counts = { open: 0, due: 0 };
+		for (const { stored } of this.#live.values()) {
+			if (stored.state === 'open' || stored.state === 'due') counts[stored.state] += 1;
+		}
+		return counts;
+	}
+
 	async load(): Promise<void> {
 		for (const stored of await this.#context.store.read('liveWaits', null)) {
 			const wait = this.#remember(stored);

@@ -19,6 +19,7 @@ import { id as idSchema, robotName } from '../../protocol/schemas/words';
 import { noQuery, queryReader, validatorOf } from '../../protocol/schemas';
 import type { Caller } from '../engine';
 import { failPoint } from '../store/fail-points';
+import { addressOf } from './address';
 import type { Door, House } from './door';
 import { Type } from 'typebox';
 
@@ -78,6 +79,7 @@ export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyI
 	});
 	app.setErrorHandler((error, request, reply) => refuse(house, error, request, reply));
 	app.setNotFoundHandler((request, reply) => {
+		house.traffic?.answered('none', 404, reply.elapsedTime, false);
 		const path = request.url.split('?', 1)[0]!.slice(0, 200);
 		return send(reply, new Problem('no-such-route', { method: request.method, path }));
 	});
@@ -116,7 +118,8 @@ export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyI
 }
 
 function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door): void {
-	const { method, path, scope } = calls[name];
+	const { method, path } = calls[name];
+	const scope = house.opened?.has(name) ? null : calls[name].scope;
 	const readQuery = queryReader(door.query ?? noQuery);
 	const body = door.body && validatorOf(door.body);
 	const param = /\{(id|key)\}/.exec(path)?.[1] as 'id' | 'key' | undefined;
@@ -127,8 +130,16 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 		url: routeOf(path),
 		config: { stream: door.stream ?? false },
 		onRequest: (request, _reply, done) => {
-			if (scope !== null) request.caller = callerOf(house, request, scope);
+			if (scope !== null) {
+				const caller = callerOf(house, request, scope);
+				house.rates?.key(caller.keyId, caller.name, addressOf(request.raw));
+				request.caller = caller;
+			}
 			door.admit?.(request);
+			done();
+		},
+		onResponse: (request, reply, done) => {
+			house.traffic?.answered(name, reply.statusCode, reply.elapsedTime, request.waited ?? false);
 			done();
 		},
 		handler: async (request, reply) => {
@@ -157,6 +168,7 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				signal: () => {
 					// The key may have been revoked while the body came in.
 					if (scope !== null) callerOf(house, request, scope);
+					request.waited = true;
 					return (waits = signalOf(house, reply, request.caller));
 				},
 			};
@@ -175,6 +187,8 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 declare module 'fastify' {
 	interface FastifyRequest {
 		caller?: Caller;
+		/** Its answer was kept back until something happened. */
+		waited?: boolean;
 	}
 }
 
@@ -206,13 +220,16 @@ export function routeOf(path: string): string {
 /** The one place where a problem becomes an HTTP answer. */
 function refuse(house: House, error: unknown, request: FastifyRequest, reply: FastifyReply) {
 	if (reply.sent || reply.raw.destroyed) return;
-	return send(
-		reply,
-		problemOf(house, error, {
-			method: request.method,
-			path: request.url.split('?', 1)[0]!.slice(0, 200),
-		}),
-	);
+	const where = { method: request.method, path: request.url.split('?', 1)[0]!.slice(0, 200) };
+	let problem = problemOf(house, error, where);
+	if (problem.status === 401) {
+		try {
+			house.rates?.stranger(addressOf(request.raw));
+		} catch (limited) {
+			problem = problemOf(house, limited, where);
+		}
+	}
+	return send(reply, problem);
 }
 
 function send(reply: FastifyReply, problem: Problem) {

@@ -4,10 +4,12 @@
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Static, TSchema } from 'typebox';
-import type { Doors } from '../../protocol';
+import type { CallName, Doors } from '../../protocol';
 import type { Caller, Engine } from '../engine';
 import type { Clock } from '../engine/clock';
 import type { Log } from '../engine/context';
+import type { Rates } from './rates';
+import type { Traffic } from './traffic';
 
 /** A copy that is ready to be sent. */
 export interface Backup {
@@ -35,6 +37,12 @@ export interface House {
 	pin(): string | undefined;
 	/** Controllers of answers that wait, with the key they wait for: its end, or the server's, aborts them. */
 	readonly waiting: Map<AbortController, string | undefined>;
+	/** Counts what is answered. */
+	readonly traffic?: Traffic;
+	/** Absent = one may ask as often as one likes. */
+	readonly rates?: Rates;
+	/** Calls that the operator has opened: they need no key. */
+	readonly opened?: ReadonlySet<CallName>;
 }
 
 export interface Ask<Query, Body> {

@@ -22,10 +22,14 @@ import { scheduleDoors } from './schedule-doors';
 import { hostGateOf, isLoopback, robotsGate } from './host-gate';
 import { bulkDoors } from './bulk-doors';
 import { jobDoors } from './job-doors';
+import { LiveDoor } from './live';
+import { metricsDoors } from './metrics-doors';
 import { openapiOf } from './openapi';
 import { operationsDoors } from './operations-doors';
+import { Rates, type RateSettings } from './rates';
 import { RobotsDoor } from './robots';
 import { serviceDoors } from './service-doors';
+import { Traffic } from './traffic';
 import { Type } from 'typebox';
 
 export interface ServerOptions {
@@ -51,6 +55,10 @@ export interface ServerOptions {
 	heartbeatMs?: number;
 	/** How robots are dialled that listen; absent = none are. */
 	dialling?: DiallerSettings;
+	/** How often one may ask; absent = as often as one likes. */
+	rates?: RateSettings;
+	/** `/metrics` needs no key. */
+	metricsOpen?: boolean;
 	takeBackup(): Promise<Backup>;
 	/** For `GET /config`; secrets already masked. */
 	settings: Record<string, unknown>;
@@ -117,10 +125,14 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 		doors: doorsNow,
 		pin: pinNow,
 		waiting: new Map(),
+		traffic: new Traffic(clock.now()),
+		...(options.rates && { rates: new Rates(clock, options.rates) }),
+		...(options.metricsOpen && { opened: new Set<CallName>(['metricsText']) }),
 	};
 	const door = new RobotsDoor(house, options.heartbeatMs);
 	const doors = allDoors(options.version, door.polls.door);
 	const dialler = options.dialling && new Dialler(house, door, options.dialling);
+	const live = new LiveDoor(house);
 	const apps: FastifyInstance[] = [];
 
 	const open = async (names: readonly CallName[], gate: HostGate, at: Listen) => {
@@ -129,17 +141,21 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 		const app = createApp({ house, doors: some, hostGate: gate, tls });
 		apps.push(app);
 		if (tls) certificate!.serve(app.server as unknown as TlsServer);
-		door.attach(app.server, gate);
+		// Who looks on comes by the door of the API.
+		door.attach(app.server, gate, at === api ? live : undefined);
 		return listen(app, at);
 	};
 	const shut = async () => {
 		certificate?.close();
+		house.traffic?.close();
 		for (const waiting of house.waiting.keys()) waiting.abort();
 		dialler?.close();
 		door.close();
+		live.close();
 		const until = clock.monotonic() + goodbyeMs;
 		while (door.open > 0 && clock.monotonic() < until) await clock.sleep(10);
 		door.terminate();
+		live.terminate();
 		const closed = new AbortController();
 		void clock.sleep(politeMs, closed.signal).then(() => {
 			for (const app of apps) app.server.closeAllConnections();
@@ -179,6 +195,7 @@ function allDoors(version: string, robotPoll: Door): Record<CallName, Door> {
 		...facadeDoors,
 		...fileDoors,
 		...operationsDoors,
+		...metricsDoors,
 		...serviceDoors,
 		robotPoll,
 		openapi: door({ answer: Type.Object({}), run: () => document }),

@@ -42,6 +42,13 @@ export const operationsDoors = {
 		answer: answers.me,
 		run: ({ caller }) => ({ name: caller.name, scopes: caller.scopes }),
 	}),
+	live: door({
+		run() {
+			throw new Problem('bad-message', {
+				reason: 'this is a WebSocket; open it with ws:// or wss://',
+			});
+		},
+	}),
 	front: door({
 		run({ reply }, { engine, settings }) {
 			const page = frontPage(engine.readiness, String(settings['n8nUrl'] ?? ''));

@@ -10,6 +10,7 @@ import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import { limits, paths, Problem } from '../../protocol';
+import { addressOf } from './address';
 import type { HostGate } from './app';
 import type { House } from './door';
 import { isLoopback, robotsGate } from './host-gate';
@@ -25,6 +26,12 @@ const minReturnMs = 1_000;
 const maxReturnMs = 30_000;
 /** How long a robot has to answer the close of its socket. */
 const politeMs = 500;
+
+/** Another door for WebSockets at the same listener. */
+export interface UpgradeDoor {
+	readonly path: string;
+	take(request: IncomingMessage, socket: Duplex, head: Buffer, hostGate: HostGate): void;
+}
 
 export class RobotsDoor implements LinkKeeper {
 	readonly #house: House;
@@ -67,10 +74,11 @@ export class RobotsDoor implements LinkKeeper {
 	}
 
 	/** Takes the WebSocket upgrades of one HTTP server. */
-	attach(server: Server, hostGate: HostGate): void {
+	attach(server: Server, hostGate: HostGate, others?: UpgradeDoor): void {
 		server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
 			// Without a listener an error of this raw socket would end the process.
 			socket.on('error', destroy);
+			if (others?.path === pathOf(request)) return others.take(request, socket, head, hostGate);
 			try {
 				this.#admit(request, hostGate);
 			} catch (error) {
@@ -153,7 +161,7 @@ export class RobotsDoor implements LinkKeeper {
 	}
 
 	#admit(request: IncomingMessage, hostGate: HostGate): void {
-		const path = (request.url ?? '').split('?', 1)[0]!;
+		const path = pathOf(request);
 		if (path !== paths.robotLink) {
 			throw new Problem('no-such-route', { method: 'GET', path: path.slice(0, 200) });
 		}
@@ -219,15 +227,12 @@ function destroy(this: Duplex): void {
 	this.destroy();
 }
 
-function addressOf(request: IncomingMessage): string {
-	const address = request.socket.remoteAddress ?? 'unknown';
-	return address.startsWith('::ffff:') ? address.slice(7) : address;
-}
+const pathOf = (request: IncomingMessage) => (request.url ?? '').split('?', 1)[0]!;
 
 const crowded = () =>
 	new Problem('too-many', { what: 'robots that have not proved their key', retryMs: 10_000 });
 
-function decline(socket: Duplex, problem: Problem): void {
+export function decline(socket: Duplex, problem: Problem): void {
 	const body = JSON.stringify({ error: problem.toBody() });
 	const retry = problem.retry ? 'retry-after: 10\r\n' : '';
 	socket.end(

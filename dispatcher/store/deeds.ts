@@ -6,6 +6,7 @@ import type { SQLInputValue } from 'node:sqlite';
 import type { OutputLengths } from '../../protocol';
 import { fileDeedsOn, holdFiles, unusable } from './files';
 import { earlierJob, writeJob } from './new-job';
+import { metricDeedsOn } from './metrics';
 import type { Outputs } from './output';
 import { settleParent, startParent } from './parents';
 import { purgeOn } from './purge';
@@ -21,6 +22,7 @@ export type DeedsOfStore = { [N in DeedName]: (input: Deeds[N]['in']) => Deeds[N
 export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 	const schedules = schedulesOn(sql, record);
 	return {
+		...metricDeedsOn(sql),
 		...fileDeedsOn(sql),
 
 		insertJob: ({ job, attempt, idempotency, dedupe, only, occurrence, files = [] }) => {

@@ -653,4 +653,27 @@ export const migrations: readonly string[] = [
 	CREATE TRIGGER occurrences_totals_is AFTER UPDATE ON occurrences ${addShare('NEW', '')};
 	CREATE TRIGGER occurrences_totals_out AFTER DELETE ON occurrences ${addShare('OLD', '-')};
 	`,
+
+	// How the fleet was, minute by minute: `series` of protocol/metrics.ts. About 40 bytes a row.
+	`
+	CREATE TABLE samples (
+		at INTEGER PRIMARY KEY,
+		submitted INTEGER NOT NULL,
+		completed INTEGER NOT NULL,
+		failed INTEGER NOT NULL,
+		timeout INTEGER NOT NULL,
+		cancelled INTEGER NOT NULL,
+		assigned INTEGER NOT NULL,
+		lost INTEGER NOT NULL,
+		runs INTEGER NOT NULL,
+		missed INTEGER NOT NULL,
+		waiting INTEGER NOT NULL,
+		running INTEGER NOT NULL,
+		robots INTEGER NOT NULL,
+		slots INTEGER NOT NULL,
+		slots_used INTEGER NOT NULL,
+		oldest_ms INTEGER NOT NULL,
+		dispatch_ms REAL NOT NULL
+	);
+	`,
 ];

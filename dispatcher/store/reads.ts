@@ -3,6 +3,7 @@ import type { SQLInputValue } from 'node:sqlite';
 import { fileReadsOn } from './files';
 import { earlierJob } from './new-job';
 import type { Ended } from '../core/record';
+import { metricReadsOn } from './metrics';
 import type { Outputs } from './output';
 import { countedFamily, openChildren } from './parents';
 import { purgeOn } from './purge';
@@ -35,6 +36,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 	const reads: ReadsOfStore = {
 		...scansOn(sql),
 		...fileReadsOn(sql),
+		...metricReadsOn(sql),
 
 		heads: ({ lane, shareKey, limit }) =>
 			sql

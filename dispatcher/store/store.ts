@@ -9,6 +9,7 @@
 import type { Cause, FileState, FinalState, JobState, Priority } from '../../protocol';
 import type { Hole, HoleReason, Stream } from '../../protocol';
 import type { OccurrenceCounts, OccurrenceState, Origin, ScheduleState } from '../../protocol';
+import type { Breakdown, SeriesName } from '../../protocol';
 import type { ParentEndings } from '../core/parents';
 import type { Ended } from '../core/record';
 
@@ -701,6 +702,11 @@ export interface Deeds {
 		out: 'removed' | 'kept' | { heldBy: string };
 	};
 	setMeta: { in: { key: string; value: string }; out: boolean };
+	/** One minute of the series; sums are added to what is known of that minute. Forgets older ones. */
+	putSample: {
+		in: { at: number; values: Record<SeriesName, number>; forgetBefore: number };
+		out: boolean;
+	};
 }
 export type DeedName = keyof Deeds;
 export type Deed = { [N in DeedName]: { do: N } & { with: Deeds[N]['in'] } }[DeedName];
@@ -911,6 +917,33 @@ export interface Reads {
 	/** Open ones of attempts that are over: nobody sends the rest. */
 	leftFiles: { in: { limit: number }; out: string[] };
 	meta: { in: { key: string }; out: string | undefined };
+	/** A series in steps that begin at multiples of `stepMs`. */
+	series: {
+		in: { metric: SeriesName; from: number; to: number; stepMs: number };
+		out: [at: number, value: number][];
+	};
+	/** One stretch of jobs by id, by state: `after` < id ≤ `upTo`. `next` is missing at the end. */
+	tallies: {
+		in: { after: string; upTo?: string; scan: number };
+		out: { states: Tally[]; next?: string };
+	};
+	/** The same, by what they have in common. */
+	breakdown: {
+		in: { by: Breakdown; after: string; before: string; scan: number };
+		out: { rows: ({ of: string } & Tally)[]; next?: string };
+	};
+	/** Planned times of all schedules, `from` ≤ time ≤ `to`, by what became of them. */
+	plannedCounts: {
+		in: { from: number; to: number };
+		out: { state: OccurrenceState; blackout: number; outcome: FinalState | null; count: number }[];
+	};
+}
+
+/** Jobs in one state, and how long those that completed ran together. */
+export interface Tally {
+	state: JobState;
+	count: number;
+	ranMs: number;
 }
 export type ReadName = keyof Reads;
 

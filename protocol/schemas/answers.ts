@@ -44,6 +44,7 @@ export {
 	schedulesChanged,
 	upcomingRun,
 } from './schedules';
+export { breakdownRow, metricsRecord, seriesAnswer } from './metrics';
 export { purgeAnswer, releaseAnswer, serviceStatus } from './operations';
 
 const jobState = Type.Enum([

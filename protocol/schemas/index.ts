@@ -6,7 +6,9 @@ export * from './explain';
 export * from './facade';
 export * from './files';
 export { input } from './input';
+export { liveAsk } from './live';
 export * as robots from './messages';
+export { breakdownQuery, metricsQuery, seriesQuery } from './metrics';
 export { purgeRequest, releaseRequest } from './operations';
 export * from './queries';
 export {

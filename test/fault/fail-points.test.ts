@@ -30,6 +30,7 @@ const rare = new Set([
 	'robotsSeen',
 	'loseFile',
 	'removeFile',
+	'putSample',
 ]);
 const deeds = Object.keys(deedsOn({} as never, {} as never)).filter((name) => !rare.has(name));
 const places = [

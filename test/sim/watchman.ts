@@ -145,8 +145,8 @@ export class Watchman {
 		const { service, robots } = this.#world;
 		const found: Violation[] = [];
 		const wrong = (text: string) => found.push({ law: 'I16', jobId: '-', text });
-		// The duties, and what forgets old records.
-		if (service.process.sleepers > 2) wrong(`${service.process.sleepers} sleep in the service`);
+		// The duties, what forgets old records, and what samples each minute.
+		if (service.process.sleepers > 3) wrong(`${service.process.sleepers} sleep in the service`);
 		for (const { name, agent } of robots) {
 			// The heartbeat, the watch over the silence, and for 20 s after dialling the limit of the greeting.
 			if (agent && agent.sleepers > 3) wrong(`${agent.sleepers} sleep in the agent of ${name}`);

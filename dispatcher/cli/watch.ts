@@ -1,0 +1,119 @@
+/** `robot-fleet watch`: the fleet as it works, drawn anew as it changes; or each event as a line of JSON. */
+import type { Command } from 'commander';
+import { LiveView } from '../../client';
+import { defaultOrg, isFinal, type LiveJob, type LiveRobot, Problem } from '../../protocol';
+import { liveMessages } from './live';
+import { addressOf, plural, table, type Terminal, when } from './terminal';
+import type { Address } from './transport';
+
+const drawMs = 500;
+const comeBackMs = 1_000;
+const shownRobots = 20;
+const shownJobs = 20;
+/** Cursor home; to the end of the screen nothing of before is left. */
+const home = '\u001b[H';
+const clear = '\u001b[2J';
+const restOfScreen = '\u001b[J';
+
+interface Flags {
+	json?: boolean;
+	once?: boolean;
+	data?: string;
+}
+
+export function addWatch(program: Command, terminal: Terminal): void {
+	program
+		.command('watch')
+		.summary('look on while the fleet works')
+		.description('Shows robots and jobs as they are, and goes on as they change. Ctrl+C ends it.')
+		.option('--once', 'show it once and end')
+		.option('--json', 'print each event as a line of JSON instead')
+		.option('--data <folder>', 'data folder of the service, to find its address and key')
+		.addHelpText('after', '\nExample:\n  $ robot-fleet watch\n  $ robot-fleet watch --json')
+		.action((flags: Flags) => watch(terminal, addressOf(terminal, flags.data), flags));
+}
+
+export async function watch(
+	terminal: Terminal,
+	address: Address,
+	{ json = false, once = false }: Flags,
+	signal?: AbortSignal,
+): Promise<void> {
+	const view = new LiveView();
+	const channels = [`robots:${defaultOrg}`, `jobs:${defaultOrg}`];
+	let drawnAt = 0;
+	let known = new Set<string>();
+	const draw = () => {
+		drawnAt = terminal.now();
+		terminal.out(once ? screen(view, drawnAt) : home + screen(view, drawnAt) + restOfScreen);
+	};
+	if (!json && !once) terminal.out(clear);
+	for (let came = false; !signal?.aborted; came = true) {
+		try {
+			const since = (channel: string) => view.since(channel);
+			for await (const message of liveMessages(address, channels, since, signal)) {
+				view.apply(message);
+				if (json) {
+					terminal.out(`${JSON.stringify(message)}\n`);
+					continue;
+				}
+				known = known.add(message.channel);
+				if (once && known.size === channels.length && view.isWhole) return draw();
+				// Thousands of events a second are one picture.
+				if (!once && terminal.now() - drawnAt >= drawMs) draw();
+			}
+		} catch (error) {
+			// A service that restarts comes back; one that was never there, or refuses, is told.
+			const away = error instanceof Problem && error.code === 'service-away';
+			if (!away || once || (!came && known.size === 0)) throw error;
+			if (!json) draw();
+			terminal.err('The service is away; waiting for it to come back.\n');
+			await terminal.sleep(comeBackMs);
+		}
+	}
+}
+
+function screen(view: LiveView, now: number): string {
+	const robots = [...view.robots.values()];
+	const jobs = [...view.jobs.values()];
+	const online = robots.filter(({ connected }) => connected).length;
+	const count = (...states: LiveJob['state'][]) =>
+		jobs.filter(({ state }) => states.includes(state)).length;
+	const names = new Map(robots.map(({ robotId, name }) => [robotId, name]));
+	const open = jobs.filter(({ state }) => !isFinal(state)).reverse();
+	const ended = jobs
+		.filter(({ state }) => isFinal(state))
+		.sort((a, b) => (b.endedAt ?? 0) - (a.endedAt ?? 0));
+	const rows = [...open.slice(0, shownJobs), ...ended].slice(0, shownJobs);
+	const left = robots.length - shownRobots;
+	return [
+		`${when(now)} UTC   ${online} of ${plural(robots.length, 'robot')} online   ${count('pending', 'queued')} wait, ${count('dispatched', 'running')} at work\n\n`,
+		table(
+			['ROBOT', 'STATUS', 'JOBS', 'CPU', 'MEMORY'],
+			robots.sort(busiestFirst).slice(0, shownRobots).map(robotRow),
+		),
+		left > 0 ? `and ${left} more\n` : '',
+		'\n',
+		table(
+			['JOB', 'KIND', 'STATE', 'ROBOT', 'PROGRESS', 'MESSAGE'],
+			rows.map((job) => [
+				job.jobId,
+				job.kind,
+				job.cause === null ? job.state : `${job.state} (${job.cause})`,
+				names.get(job.robotId ?? '') ?? job.robotId,
+				job.progress > 0 ? `${job.progress} %` : null,
+				(job.waitingFor?.text ?? job.message ?? '').slice(0, 60),
+			]),
+		),
+	].join('');
+}
+
+function robotRow({ name, status, held, slots, metrics }: LiveRobot) {
+	const percent = (share: number | null | undefined) =>
+		share === null || share === undefined ? null : `${Math.round(share)} %`;
+	const { cpuPercent, memoryPercent } = metrics ?? {};
+	return [name, status, `${held}/${slots}`, percent(cpuPercent), percent(memoryPercent)];
+}
+
+const busiestFirst = (a: LiveRobot, b: LiveRobot) =>
+	Number(b.connected) - Number(a.connected) || b.held - a.held || (a.name < b.name ? -1 : 1);

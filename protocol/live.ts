@@ -1,0 +1,114 @@
+/**
+ * The live socket, for dashboards and command lines: `GET /api/v1/live`. Who opens it proves a key in the
+ * Authorization header, or in the first message; never in the URL.
+ *
+ *   {type: 'auth', key}                          first, where there was no header → {type: 'ready'}
+ *   {type: 'subscribe', channel, since?}         → a snapshot, or (since) what happened behind that seq; then events
+ *   {type: 'unsubscribe', channel}               → {type: 'unsubscribed', channel}
+ *   {type: 'ping'}                               → {type: 'pong'}
+ *   ← {channel, event, seq, data}                seq only rises, also across restarts of the service
+ *   ← {type: 'error', error, channel?}           what was asked for is refused; the socket stays
+ *
+ * An event says what changed: apply `data` over what is known of its `jobId` or `robotId`. It is a hint that may
+ * be a moment older than the snapshot before it; the last one is true. Who does not read fast enough is cut
+ * off (4008), and comes back with `since`.
+ */
+import type { Job, Robot } from './job';
+
+/** `robots:{org}`, `jobs:{org}`, `progress:{job}`. */
+export type LiveChannel = `robots:${string}` | `jobs:${string}` | `progress:${string}`;
+/** There is one organisation. */
+export const defaultOrg = 'default';
+
+export type LiveAsk =
+	| { type: 'auth'; key: string }
+	| { type: 'subscribe'; channel: string; since?: number }
+	| { type: 'unsubscribe'; channel: string }
+	| { type: 'ping' };
+
+/** What lists show of a job. */
+export type LiveJob = Pick<
+	Job,
+	| 'jobId'
+	| 'kind'
+	| 'state'
+	| 'cause'
+	| 'attempt'
+	| 'robotId'
+	| 'client'
+	| 'priority'
+	| 'progress'
+	| 'message'
+	| 'waitingFor'
+	| 'createdAt'
+	| 'startedAt'
+	| 'endedAt'
+	| 'cancelRequestedAt'
+	| 'parentId'
+	| 'hold'
+	| 'createdBy'
+>;
+
+/** What lists show of a robot. */
+export type LiveRobot = Pick<
+	Robot,
+	| 'robotId'
+	| 'name'
+	| 'status'
+	| 'connected'
+	| 'labels'
+	| 'capabilities'
+	| 'slots'
+	| 'held'
+	| 'currentJobs'
+	| 'lastSeenAt'
+	| 'metrics'
+	| 'health'
+	| 'agentVersion'
+	| 'transport'
+>;
+
+/** One message about a channel. A snapshot comes in pieces: `more` until the last. */
+export type LiveMessage =
+	| {
+			channel: LiveChannel;
+			event: 'snapshot';
+			seq: number;
+			data: { items: (LiveJob | LiveRobot)[]; more: boolean };
+	  }
+	| {
+			channel: LiveChannel;
+			event:
+				| 'job.submitted'
+				| 'job.moved'
+				| 'job.changed'
+				| 'job.progress'
+				| 'job.prompt'
+				| 'robot.changed'
+				| 'robot.removed';
+			seq: number;
+			data: (Partial<LiveJob> & { jobId: string }) | (Partial<LiveRobot> & { robotId: string });
+	  };
+
+export const liveLimits = {
+	/** Events of a channel that are kept for those who come back. */
+	history: 1_000,
+	/** How long a channel is kept that nobody looks at. */
+	keepMs: 60_000,
+	/** Open sockets, and those of them that have not proved a key. */
+	viewers: 200,
+	strangers: 32,
+	/** Channels of one viewer. */
+	channels: 50,
+	maxMessageBytes: 16 * 1024,
+	/** What a viewer may have unread before it is cut off. */
+	maxUnsentBytes: 8 * 1024 * 1024,
+	/** The newest jobs that a snapshot shows, beside those that are with robots. */
+	newest: 200,
+	/** Items of one piece of a snapshot. */
+	piece: 500,
+	pingMs: 15_000,
+} as const;
+
+/** By what a live socket is closed. */
+export const liveCloseCodes = { badKey: 4001, tooSlow: 4008, stopping: 1001, mute: 4009 } as const;

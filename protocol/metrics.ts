@@ -1,0 +1,121 @@
+/** What the service measures of itself: the record that dashboards show, and series of minutes. */
+
+/** How the fleet is, and what came of today's work. */
+export interface MetricsRecord {
+	at: number;
+	/** When today began, in `timezone`. */
+	since: number;
+	timezone: string;
+	totalRobots: number;
+	/** Connected, whatever they do. */
+	onlineRobots: number;
+	offlineRobots: number;
+	/** Slots of connected robots, and how many are in use. */
+	slots: number;
+	slotsUsed: number;
+	/** Jobs submitted today, and how those of them stand that have ended. Cancelled ones are neither completed nor failed. */
+	totalJobsToday: number;
+	completedJobsToday: number;
+	/** Ended as failed or timeout. */
+	failedJobsToday: number;
+	cancelledJobsToday: number;
+	/** Now, whenever they were submitted: those that wait (pending, queued), and those that are with robots. */
+	pendingJobs: number;
+	runningJobs: number;
+	/** How long the first queued job has been in line. */
+	oldestQueuedMs: number | null;
+	/** From start to end, of today's that completed; null = none has. */
+	averageExecutionMs: number | null;
+	/** Completed of those that completed or failed, 0 to 1; null = none has ended. */
+	successRate: number | null;
+	/**
+	 * Completed of what schedules had planned for today up to now, 0 to 1: a time that was missed, refused or
+	 * left out because the run before it lived on counts, too; a blackout and a run under way do not.
+	 */
+	plannedSuccessRate: number | null;
+	planned: PlannedToday;
+}
+
+/** Planned times of today that have come. */
+export interface PlannedToday {
+	/** All that should have come to an end. */
+	due: number;
+	completed: number;
+	failed: number;
+	/** Missed, refused, or left out because of overlap. */
+	notRun: number;
+	/** Under way, or waiting for the run before it. */
+	open: number;
+}
+
+/**
+ * Series that are sampled once a minute. A `sum` counts what happened within the minute, a `level` is how
+ * things stood at its end. Over longer steps sums are added up, of levels the mean is taken.
+ */
+export const series = {
+	submitted: { how: 'sum', text: 'jobs submitted' },
+	completed: { how: 'sum', text: 'jobs that completed' },
+	failed: { how: 'sum', text: 'jobs that failed' },
+	timeout: { how: 'sum', text: 'jobs whose time was over' },
+	cancelled: { how: 'sum', text: 'jobs that were cancelled' },
+	assigned: { how: 'sum', text: 'attempts given to robots' },
+	lost: { how: 'sum', text: 'attempts nobody knows the end of' },
+	runs: { how: 'sum', text: 'planned times of schedules that ran' },
+	missed: { how: 'sum', text: 'planned times that were missed or refused' },
+	waiting: { how: 'level', text: 'jobs that wait' },
+	running: { how: 'level', text: 'jobs that are with robots' },
+	robots: { how: 'level', text: 'robots that are connected' },
+	slots: { how: 'level', text: 'slots of connected robots' },
+	slotsUsed: { how: 'level', text: 'slots in use' },
+	oldestMs: { how: 'level', text: 'how long the first queued job is in line, ms' },
+	dispatchMs: {
+		how: 'level',
+		text: 'mean time from ready to given to a robot, within the minute, ms',
+	},
+} as const satisfies Record<string, { how: 'sum' | 'level'; text: string }>;
+export type SeriesName = keyof typeof series;
+export const seriesNames = Object.keys(series) as SeriesName[];
+
+export interface SeriesAnswer {
+	metric: SeriesName;
+	how: 'sum' | 'level';
+	stepMs: number;
+	/** Start of each step and its value, oldest first. Steps in which the service did not run are missing. */
+	points: [at: number, value: number][];
+}
+
+/** By what jobs of a time are told apart. */
+export const breakdowns = ['robot', 'kind', 'hour', 'owner', 'cause'] as const;
+export type Breakdown = (typeof breakdowns)[number];
+
+/** Jobs that were submitted within a time and have one thing in common. */
+export interface BreakdownRow {
+	/** Id of the robot, name of the kind, start of the hour, who submitted it (`key:NAME`, `schedule:ID`), or the cause. */
+	of: string;
+	/** Of a robot that is known: its name. */
+	name: string | null;
+	jobs: number;
+	completed: number;
+	failed: number;
+	cancelled: number;
+	averageExecutionMs: number | null;
+	successRate: number | null;
+}
+
+/** The record with the seed's names; times are seconds. */
+export function seedMetrics(record: MetricsRecord): Record<string, number | null> {
+	const { averageExecutionMs } = record;
+	return {
+		total_robots: record.totalRobots,
+		online_robots: record.onlineRobots,
+		offline_robots: record.offlineRobots,
+		total_jobs_today: record.totalJobsToday,
+		completed_jobs_today: record.completedJobsToday,
+		failed_jobs_today: record.failedJobsToday,
+		pending_jobs: record.pendingJobs,
+		running_jobs: record.runningJobs,
+		average_execution_time: averageExecutionMs === null ? 0 : averageExecutionMs / 1000,
+		success_rate: record.successRate ?? 0,
+		planned_success_rate: record.plannedSuccessRate,
+	};
+}
