@@ -1,13 +1,14 @@
 /** What can be said on the command line, and its help. Says nothing about what it means. */
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import type { Flags } from './config';
-import { agentVersion } from './facts';
+import { agentVersion, forAgentFlag } from './facts';
 import type { InstallFlags, UninstallFlags } from './install/verbs';
 
 export type Asked =
 	| { verb: 'run'; flags: Flags }
 	| { verb: 'install'; flags: Flags & InstallFlags }
-	| { verb: 'facts' }
+	/** `forAgent`: it ends with whoever holds its standard input. */
+	| { verb: 'facts'; forAgent: boolean }
 	| { verb: 'uninstall'; flags: UninstallFlags }
 	| { verb: 'status'; flags: { data?: string; json?: boolean } }
 	/** Commander has said what there was to say. */
@@ -115,7 +116,10 @@ ${sources}`,
 			'Looks at this machine and prints what it found as JSON: system, disks, shells, runtimes, browsers and tools with their versions, and the capabilities that follow.',
 		)
 		.addHelpText('after', '\nExample:\n  $ robot-fleet-agent facts')
-		.action(() => void (asked = { verb: 'facts' }));
+		.addOption(new Option(forAgentFlag, 'ends with its standard input').hideHelp())
+		.action(({ forAgent = false }: { forAgent?: boolean }) => {
+			asked = { verb: 'facts', forAgent };
+		});
 	program
 		.command('status')
 		.summary('say how the agent on this machine is')

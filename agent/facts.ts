@@ -54,6 +54,9 @@ export type Look = () => Promise<Survey>;
 const lookMs = 60_000;
 const maxSurveyBytes = 256 * 1024;
 
+/** How the agent asks its own program for a look: it ends with the agent, however that ends. */
+export const forAgentFlag = '--for-agent';
+
 /** By a process of its own, which takes what it needed along when it ends. */
 export function lookByChild(
 	program: readonly [node: string, script: string],
@@ -64,7 +67,7 @@ export function lookByChild(
 		await new Promise((resolve, reject) => {
 			execFile(
 				node,
-				[script, 'facts'],
+				[script, 'facts', forAgentFlag],
 				{
 					env: env as NodeJS.ProcessEnv,
 					timeout: lookMs,

@@ -54,7 +54,13 @@ async function main(): Promise<number> {
 			const { setPriority } = await import('node:os');
 			// Whatever else this machine does is more urgent.
 			setPriority(10);
-			const found = await survey(process.env, await import('systeminformation'));
+			const unwanted = new AbortController();
+			if (asked.forAgent) {
+				// Nobody ever writes there; it ends when the agent does.
+				process.stdin.resume().once('close', () => unwanted.abort());
+			}
+			const found = await survey(process.env, await import('systeminformation'), unwanted.signal);
+			if (unwanted.signal.aborted) return 1;
 			terminal.out(
 				`${JSON.stringify({ survey: found, capabilities: capabilitiesOf(found, []) }, undefined, '\t')}\n`,
 			);

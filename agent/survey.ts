@@ -86,9 +86,11 @@ const versionMs = 5_000;
 /** A machine with two processors has other things to do. */
 const atATime = 4;
 
+/** `unwanted`: nobody waits for it any more; what it has called is ended. */
 export async function survey(
 	env: Readonly<Record<string, string | undefined>>,
 	si: Pick<typeof import('systeminformation'), 'osInfo' | 'cpu' | 'fsSize'>,
+	unwanted: AbortSignal,
 ): Promise<Survey> {
 	const [system, cpu, disks] = await Promise.all([
 		si.osInfo().catch(() => undefined),
@@ -108,9 +110,9 @@ export async function survey(
 				return path === undefined ? [] : [[name, path]];
 			}),
 		),
-		runtimes: await versionsOf(wanted.runtimes, env),
-		browsers: await versionsOf(wanted.browsers, env),
-		tools: await versionsOf(wanted.tools, env),
+		runtimes: await versionsOf(wanted.runtimes, env, unwanted),
+		browsers: await versionsOf(wanted.browsers, env, unwanted),
+		tools: await versionsOf(wanted.tools, env, unwanted),
 	};
 }
 
@@ -138,14 +140,15 @@ function macs(): string[] {
 async function versionsOf(
 	list: readonly Wanted[],
 	env: Readonly<Record<string, string | undefined>>,
+	unwanted: AbortSignal,
 ): Promise<Record<string, string>> {
 	const found: Record<string, string> = {};
 	const left = [...list];
 	const look = async () => {
-		for (let one = left.shift(); one !== undefined; one = left.shift()) {
+		for (let one = left.shift(); one !== undefined && !unwanted.aborted; one = left.shift()) {
 			const path = one.programs.map((program) => locate(program, env)).find(Boolean);
 			if (path !== undefined && !isMacStub(path)) {
-				found[one.name] = await versionOf(path, one.args ?? ['--version'], env);
+				found[one.name] = await versionOf(path, one.args ?? ['--version'], env, unwanted);
 			}
 		}
 	};
@@ -191,6 +194,7 @@ async function versionOf(
 	path: string,
 	args: readonly string[],
 	env: Readonly<Record<string, string | undefined>>,
+	unwanted: AbortSignal,
 ): Promise<string> {
 	// Without a shell Windows starts no .cmd, and with one the path would be text for it.
 	if (/\.(cmd|bat)$/i.test(path)) return '';
@@ -202,6 +206,7 @@ async function versionOf(
 				env: env as NodeJS.ProcessEnv,
 				timeout: versionMs,
 				killSignal: 'SIGKILL',
+				signal: unwanted,
 				windowsHide: true,
 			},
 			// Some write it to stderr, some end with an exit code of their own.

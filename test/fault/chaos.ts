@@ -347,15 +347,17 @@ export class Chaos {
 		}
 	}
 
-	/** Commands of this run that live although nobody should run any more. */
-	strays(): number[] {
-		const mark = `CHAOS_COMMANDS=${this.#commandsFile}\0`;
+	/** Processes of this run that live although nobody should run any more; all of them, or those of jobs alone. */
+	strays(which: 'all' | 'of jobs' = 'all'): number[] {
+		const marks = [`CHAOS_COMMANDS=${this.#commandsFile}\0`];
+		if (which === 'of jobs') marks.push('ROBOT_FLEET_ATTEMPT_MARK=');
 		return readdirSync('/proc')
 			.map(Number)
 			.filter((pid) => {
 				if (!Number.isInteger(pid) || pid === process.pid) return false;
 				try {
-					return readFileSync(`/proc/${pid}/environ`, 'latin1').includes(mark);
+					const environment = readFileSync(`/proc/${pid}/environ`, 'latin1');
+					return marks.every((mark) => environment.includes(mark));
 				} catch {
 					return false;
 				}

@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process';
 import {
 	chmodSync,
+	existsSync,
 	mkdirSync,
 	mkdtempSync,
 	readFileSync,
@@ -13,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Robot } from '../../../protocol';
 import { WholeHouse } from '../../support/whole-house';
+import { eventually } from '../../fault/one-service';
 import { AgentProcess, agentBundle, bundleAgent, removeBundle } from './agent-process';
 
 jest.setTimeout(60_000);
@@ -39,6 +41,16 @@ afterEach(async () => {
 });
 
 const data = () => join(folder, 'data');
+
+/** The fields of a process from its state on; undefined when it has ended, buried or not. */
+function statOf(pid: number): string[] | undefined {
+	try {
+		const stat = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').at(-1)!.split(' ');
+		return stat[0] === 'Z' ? undefined : stat;
+	} catch {
+		return undefined;
+	}
+}
 
 async function connect(more: string[] = [], { keeper = true } = {}): Promise<AgentProcess> {
 	// Where its log should be stands a folder.
@@ -116,6 +128,34 @@ test('a refresh sees what was installed since, and what was removed', async () =
 	expect(info.tools).toMatchObject({ kubectl: '1.31.0' });
 	expect(await house.client.robot('r1')).toMatchObject({ capabilities });
 });
+
+(process.platform === 'linux' ? test : test.skip)(
+	'a look at the machine ends with the agent that asked for it, a kill included',
+	async () => {
+		// A tool that does not answer: the look takes as long as it is given.
+		const tool = join(folder, 'bin/git');
+		writeFileSync(tool, `#!/bin/sh\nprintf %s $$ > '${folder}/asked'\nexec sleep 600\n`);
+		chmodSync(tool, 0o755);
+		const agent = await connect();
+		const asked = join(folder, 'asked');
+		const pid = Number(
+			await eventually(
+				'the tool to be asked',
+				() => existsSync(asked) && readFileSync(asked, 'utf8'),
+			),
+		);
+		const [, look] = statOf(pid)!;
+		expect(readFileSync(`/proc/${look}/cmdline`, 'latin1')).toContain('facts');
+		agent.signal('SIGKILL');
+		await agent.exit;
+		// It gives a tool 5 s: gone sooner, it was ended.
+		await eventually(
+			'the look to end with its agent',
+			() => statOf(pid) === undefined && statOf(Number(look)) === undefined,
+			3_000,
+		);
+	},
+);
 
 test('a restarted agent knows at once what it found before', async () => {
 	tool('terraform', '1.9.5');
