@@ -1,32 +1,29 @@
 /** The commands about schedules and calendars. */
-import { readFileSync } from 'node:fs';
-import { type Command, InvalidArgumentError, Option } from 'commander';
-import {
-	type ClockChange,
-	type Forecast,
-	type Occurrence,
-	overlaps,
-	type PlannedRun,
-	type Preview,
-	Problem,
-	type Schedule,
-	type ScheduleChange,
-	type ScheduleRequest,
-	type Submit,
-	type Weekday,
-	weekdays,
-	type When,
-} from '../../protocol';
+import { type Command, Option } from 'commander';
+import { overlaps, Problem, type ScheduleChange, type ScheduleRequest } from '../../protocol';
 import type { CommandKit } from './job-changes';
+import {
+	type Flags,
+	type ScheduleFlags,
+	withDefinition,
+	requestOf,
+	templateOf,
+	textOf,
+} from './schedule-flags';
 import { jobFlag, jobOver } from './schedule-job';
-import { jobOf, type SubmitFlags } from './submit';
+import {
+	scheduleTable,
+	scheduleCard,
+	occurrenceTable,
+	previewText,
+	forecastText,
+	noteOf,
+} from './schedule-texts';
 import {
 	card,
-	durationOf,
 	instantOf,
 	json,
 	listOf,
-	pairOf,
 	plural,
 	printable,
 	table,
@@ -34,42 +31,6 @@ import {
 	when,
 	wholeOf,
 } from './terminal';
-
-interface Flags {
-	json?: boolean;
-	data?: string;
-}
-
-interface ScheduleFlags extends Flags, Omit<SubmitFlags, 'json' | 'data'> {
-	name?: string;
-	cron?: string;
-	once?: string;
-	every?: number;
-	hourly?: number;
-	daily?: string[];
-	weekly?: Weekday[];
-	monthly?: number[];
-	nth?: When['nth'];
-	at?: string[];
-	step?: number;
-	zone?: string;
-	start?: string;
-	end?: string;
-	maxRuns?: number;
-	jitter?: number;
-	gap?: ScheduleRequest['gap'];
-	fold?: ScheduleRequest['fold'];
-	missed?: ScheduleRequest['missed'];
-	catchUp?: number;
-	catchUpMax?: number;
-	overlap?: ScheduleRequest['overlap'];
-	blackout?: string[];
-	pauseAfter?: number;
-	job?: string;
-	paused?: boolean;
-	preview?: boolean;
-	clear?: string[];
-}
 
 export function addSchedules(
 	program: Command,
@@ -326,312 +287,4 @@ export function addSchedules(
 		await client(flags).removeCalendar(name);
 		tell(flags, { removed: name }, () => `${name} is removed\n`);
 	});
-}
-
-function withDefinition(command: Command): Command {
-	return command
-		.option('--cron <expression>', 'minute hour day month weekday; with six fields seconds first')
-		.option('--once <time>', 'a date with its time, or 2h (from now)')
-		.option('--every <duration>', 'from one run to the next: 30s, 15m', durationOf)
-		.option('--hourly <minute>', 'at this minute of every hour', wholeOf)
-		.option('--daily <times>', 'at these times of day: 02:30 or 02:30,14:30', timesOf)
-		.option('--weekly <weekdays>', 'on these days, with --at: mon,thu', weekdaysOf)
-		.option('--monthly <days>', 'on these days, with --at: 1,15,last', daysOf)
-		.option('--nth <which>', 'on one weekday of the month, with --at: 2:tue, last:fri', nthOf)
-		.option(
-			'--at <times>',
-			'times of day for --weekly, --monthly and --nth (default 00:00)',
-			timesOf,
-		)
-		.option('--step <number>', 'only every n-th hour, day, week or month', wholeOf)
-		.option('--zone <name>', 'time zone, an IANA name (default UTC)')
-		.option('--name <name>', 'how people call it')
-		.option('--start <time>', 'no run before: a date, or 2h (from now)')
-		.option('--end <time>', 'no run after')
-		.option('--max-runs <count>', 'so many runs, then it has ended', wholeOf)
-		.option('--jitter <duration>', 'each run up to so much later', durationOf)
-		.addOption(
-			new Option('--gap <choice>', 'a time of day that the clock leaves out').choices([
-				'shift',
-				'skip',
-			]),
-		)
-		.addOption(
-			new Option('--fold <choice>', 'a time of day that comes twice').choices(['first', 'both']),
-		)
-		.addOption(
-			new Option('--missed <policy>', 'times that passed while nobody was there').choices([
-				'none',
-				'last',
-				'all',
-			]),
-		)
-		.option('--catch-up <duration>', 'oldest missed time that is made up (default 1h)', durationOf)
-		.option('--catch-up-max <count>', 'with --missed all: so many at most', wholeOf)
-		.addOption(
-			new Option('--overlap <policy>', 'a run is due and the one before has not ended').choices([
-				...overlaps,
-			]),
-		)
-		.option('--blackout <calendar>', 'never while this calendar says so (repeatable)', listOf)
-		.option('--pause-after <count>', 'pause it when so many runs failed in a row', wholeOf)
-		.option('--paused', 'put it paused')
-		.option('--job <file>', 'the job as JSON, instead of a command')
-		.option('--shell', 'the words after -- are one line of shell text')
-		.option('--robot <name>', 'run on this robot, by name or id')
-		.option('--label <name=value>', 'run where this label is set (repeatable)', pairOf)
-		.option('--capability <name>', 'run where this is offered (repeatable)', listOf)
-		.option('--client <name>', 'run on this client of a robot: a profile, session or emulator')
-		.addOption(
-			new Option('--all', 'run on every robot that matches, not on one').conflicts('count'),
-		)
-		.option('--count <number>', 'run on so many different robots', wholeOf)
-		.option('--priority <level>', 'critical, high, normal, low or 3…0')
-		.option('--var <name=value>', 'a variable (repeatable)', pairOf)
-		.option('--env <name=value>', 'an environment variable (repeatable)', pairOf)
-		.option('--cwd <folder>', 'folder on the robot to run in')
-		.option('--timeout <duration>', 'longest run: 30s, 15m, 2h', durationOf)
-		.option(
-			'--watch <name=value>',
-			'what is normal for it: class=compile, silent=10m, total=1h, idle=1m (repeatable)',
-			pairOf,
-		)
-		.option(
-			'--cap <name=value>',
-			'what it may use: memory=512M, cpu=10m, processes=50, output=1M (repeatable)',
-			pairOf,
-		);
-}
-
-/** What was said; of a change only that. */
-function requestOf(
-	flags: ScheduleFlags,
-	now: number,
-	job: Submit | undefined,
-	change = false,
-): ScheduleRequest {
-	const due = whenOf(flags, now);
-	if (!due && !change) {
-		throw new UsageMistake(
-			'Say when: --cron, --once, --every, --hourly, --daily, --weekly, --monthly or --nth.',
-		);
-	}
-	const { zone, start, end, name, blackout } = flags;
-	if (!job && !change) {
-		throw new UsageMistake('Say what: a command behind --, or --job FILE.');
-	}
-	const said: ScheduleRequest = {
-		when: due,
-		job,
-		name,
-		timezone: zone,
-		startAt: start === undefined ? undefined : laterOf(start, now),
-		endAt: end === undefined ? undefined : laterOf(end, now),
-		maxRuns: flags.maxRuns,
-		jitterMs: flags.jitter,
-		gap: flags.gap,
-		fold: flags.fold,
-		missed: flags.missed,
-		catchUpMs: flags.catchUp,
-		catchUpMax: flags.catchUpMax,
-		overlap: flags.overlap,
-		blackouts: blackout,
-		pauseAfterFailures: flags.pauseAfter,
-		enabled: flags.paused ? false : undefined,
-	};
-	return Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined));
-}
-
-function whenOf(flags: ScheduleFlags, now: number): When | undefined {
-	const { cron, once, every, hourly, daily, weekly, monthly, nth, at, step } = flags;
-	const said: When[] = [
-		...(cron === undefined ? [] : [{ frequency: 'cron' as const, cron }]),
-		...(once === undefined ? [] : [{ frequency: 'once' as const, at: laterOf(once, now) }]),
-		...(every === undefined ? [] : [{ frequency: 'interval' as const, everyMs: every }]),
-		...(hourly === undefined ? [] : [{ frequency: 'hourly' as const, minute: hourly }]),
-		...(daily === undefined ? [] : [{ frequency: 'daily' as const, times: daily }]),
-		...(weekly === undefined ? [] : [{ frequency: 'weekly' as const, weekdays: weekly }]),
-		...(monthly === undefined ? [] : [{ frequency: 'monthly' as const, days: monthly }]),
-		...(nth === undefined ? [] : [{ frequency: 'monthly' as const, nth }]),
-	];
-	if (said.length > 1) throw new UsageMistake('Say only one way when it is due.');
-	const [due] = said;
-	if (!due) {
-		if (at ?? step)
-			throw new UsageMistake('--at and --step go with one of the ways when it is due.');
-		return undefined;
-	}
-	return { ...due, ...(at && { times: at }), ...(step !== undefined && { every: step }) };
-}
-
-function templateOf(words: string[], flags: ScheduleFlags, now: number): Submit | undefined {
-	if (flags.job === undefined) {
-		const { job: _, json: _json, data: _data, ...rest } = flags;
-		return words.length === 0 ? undefined : jobOf(words, rest, now);
-	}
-	if (words.length > 0) throw new UsageMistake('Give a command or --job, not both.');
-	const flag = jobFlag(flags);
-	if (flag !== undefined) {
-		throw new UsageMistake(`--${flag} goes with a command; with --job write it into the file.`);
-	}
-	try {
-		return JSON.parse(textOf(flags.job)) as Submit;
-	} catch (error) {
-		if (error instanceof UsageMistake) throw error;
-		throw new UsageMistake(`${flags.job} is no valid JSON.`);
-	}
-}
-
-function textOf(file: string): string {
-	try {
-		return readFileSync(file, 'utf8');
-	} catch (error) {
-		throw new UsageMistake(`${file} cannot be read (${(error as NodeJS.ErrnoException).code}).`);
-	}
-}
-
-/** `2h` is in two hours. */
-function laterOf(text: string, now: number): number {
-	return /^[\d.]+(ms|s|m|h|d)$/.test(text) ? now + durationOf(text) : instantOf(text, now);
-}
-
-const timesOf = (text: string) => text.split(',').map((time) => time.trim().padStart(5, '0'));
-
-function weekdaysOf(text: string): Weekday[] {
-	return text.split(',').map((name) => weekdayOf(name));
-}
-
-function weekdayOf(name: string): Weekday {
-	const short = name.trim().toLowerCase().slice(0, 3) as Weekday;
-	if (!weekdays.includes(short)) {
-		throw new InvalidArgumentError(`"${name}" is no weekday; write ${weekdays.join(', ')}.`);
-	}
-	return short;
-}
-
-function daysOf(text: string): number[] {
-	return text.split(',').map((day) => (day.trim() === 'last' ? -1 : wholeOf(day.trim())));
-}
-
-function nthOf(text: string): NonNullable<When['nth']> {
-	const [week = '', weekday = ''] = text.split(':');
-	return { week: week === 'last' ? -1 : wholeOf(week), weekday: weekdayOf(weekday) };
-}
-
-function scheduleTable(schedules: Schedule[]): string {
-	return table(
-		['ID', 'NAME', 'WHEN', 'ZONE', 'STATE', 'NEXT', 'LAST', 'OK', 'FAILED'],
-		schedules.map((one) => [
-			one.scheduleId,
-			one.name,
-			whenText(one.when),
-			one.timezone,
-			one.state,
-			when(one.nextRunAt),
-			when(one.lastRunAt),
-			one.counts.succeeded,
-			one.counts.failed,
-		]),
-	);
-}
-
-function whenText({ frequency, at, everyMs, cron, ...rest }: When): string {
-	switch (frequency) {
-		case 'cron':
-			return cron!;
-		case 'once':
-			return `once ${when(at)}`;
-		case 'interval':
-			return `every ${everyMs! / 1000} s`;
-		default:
-			return [
-				frequency,
-				...Object.entries(rest).map(
-					([name, value]) => `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`,
-				),
-			].join(' ');
-	}
-}
-
-function scheduleCard({ when: due, counts, ...rest }: Schedule): string {
-	const { upcoming, nextRunAt, lastRunAt, createdAt, startAt, endAt, cron: _, ...plain } = rest;
-	return card({
-		...plain,
-		when: whenText(due),
-		startAt: when(startAt),
-		endAt: when(endAt),
-		lastRunAt: when(lastRunAt),
-		nextRunAt: when(nextRunAt),
-		upcoming: upcoming.map(when).join(', '),
-		...Object.fromEntries(Object.entries(counts).map(([name, n]) => [`occurrences ${name}`, n])),
-		createdAt: when(createdAt),
-	});
-}
-
-function occurrenceTable(occurrences: Occurrence[]): string {
-	return table(
-		['PLANNED', 'ORIGIN', 'WHAT', 'SLIP', 'JOB', 'ENDED', 'WHY'],
-		occurrences.map((one) => [
-			when(one.plannedAt),
-			one.origin,
-			one.state.replace('_', ' '),
-			`${Math.round((one.at - one.plannedAt) / 1000)} s`,
-			one.jobId,
-			one.outcome ?? (one.jobId === null ? null : 'not yet'),
-			one.reason,
-		]),
-	);
-}
-
-const markTexts = {
-	shifted: 'its time of day is not there that day',
-	repeated: 'the second time the clock shows it',
-};
-
-function noteOf({ mark, blackout }: PlannedRun): string {
-	return [
-		...(mark === null ? [] : [markTexts[mark]]),
-		...(blackout === null ? [] : [`does not run: ${blackout}`]),
-	].join('; ');
-}
-
-const runTable = (runs: PlannedRun[]) =>
-	table(
-		['WHEN', 'UTC', 'NOTE'],
-		runs.map((run) => [run.local, when(run.at), noteOf(run)]),
-	);
-
-function previewText({ runs, changes }: Preview): string {
-	return runTable(runs) + changes.map(changeText).join('');
-}
-
-function changeText({ kind, at, from, to, runs }: ClockChange): string {
-	const way = kind === 'gap' ? 'forward' : 'back';
-	const head = `\n${when(at)} UTC: the clock is set ${way} from ${from} to ${to}. Runs around it:\n`;
-	return head + (runs.length === 0 ? 'none\n' : runTable(runs));
-}
-
-function forecastText({ schedules, clashes }: Forecast): string {
-	const planned = table(
-		['SCHEDULE', 'NAME', 'RUNS', 'EACH', 'FOR'],
-		schedules.map((one) => [
-			one.scheduleId,
-			one.name,
-			one.more ? `more than ${one.runs}` : one.runs,
-			`${Math.round(one.runMs / 1000)} s`,
-			one.target,
-		]),
-	);
-	if (clashes.length === 0) return `${planned}\neverything fits\n`;
-	return `${planned}\n${table(
-		['FROM', 'TO', 'FOR', 'NEEDS', 'HAS', 'SCHEDULES'],
-		clashes.map((one) => [
-			when(one.from),
-			when(one.to),
-			one.target,
-			one.needs,
-			one.has,
-			one.scheduleIds.join(','),
-		]),
-	)}`;
 }

@@ -60,16 +60,9 @@ export interface SubmitFlags {
 	data?: string;
 }
 
-export function addSubmit(
-	program: Command,
-	terminal: Terminal,
-	exit: (code: number) => void,
-): void {
-	program
-		.command('submit')
-		.summary('run a command on a robot')
-		.description('Submits one command as a job. With --wait it behaves like the command itself.')
-		.argument('<command...>', 'the program and its arguments, after --')
+/** What is said of a job with a command, whoever submits it. */
+export function withJob(command: Command): Command {
+	return command
 		.option('--shell', 'the words after -- are one line of shell text')
 		.option('--robot <name>', 'run on this robot, by name or id')
 		.option('--label <name=value>', 'run where this label is set (repeatable)', pairOf)
@@ -97,7 +90,21 @@ export function addSubmit(
 			'--cap <name=value>',
 			'what it may use: memory=512M, cpu=10m, processes=50, output=1M (repeatable)',
 			pairOf,
-		)
+		);
+}
+
+export function addSubmit(
+	program: Command,
+	terminal: Terminal,
+	exit: (code: number) => void,
+): void {
+	withJob(
+		program
+			.command('submit')
+			.summary('run a command on a robot')
+			.description('Submits one command as a job. With --wait it behaves like the command itself.')
+			.argument('<command...>', 'the program and its arguments, after --'),
+	)
 		.option('--delay <duration>', 'start it no sooner than after: 10m, 2h', durationOf)
 		.option('--idempotency-key <key>', 'the same key with the same command is the same job')
 		.option('--share <key>', 'share the robots fairly with jobs of other keys')
