@@ -22,6 +22,8 @@ import {
 	type FileRequest,
 	type FleetEvent,
 	type Forecast,
+	type Group,
+	type GroupRequest,
 	type InputAnswer,
 	type InputRequest,
 	type Job,
@@ -33,6 +35,8 @@ import {
 	type Occurrence,
 	paths,
 	type PingAnswer,
+	type Pool,
+	type PoolRequest,
 	type Preview,
 	type PreviewRequest,
 	Problem,
@@ -433,6 +437,40 @@ export class FleetClient {
 	/** The dates of a schedule that is not stored. */
 	previewSchedule(request: PreviewRequest): Promise<Preview> {
 		return this.#call('schedulePreview', { body: request });
+	}
+
+	async groups(): Promise<Group[]> {
+		return (await this.#call<{ items: Group[] }>('groups', {})).items;
+	}
+
+	group(name: string): Promise<Group> {
+		return this.#call('group', { id: name });
+	}
+
+	/** Makes a group, or replaces it. */
+	putGroup(name: string, group: GroupRequest): Promise<Group> {
+		return this.#call('groupPut', { id: name, body: group });
+	}
+
+	removeGroup(name: string): Promise<void> {
+		return this.#call('groupRemove', { id: name });
+	}
+
+	async pools(): Promise<Pool[]> {
+		return (await this.#call<{ items: Pool[] }>('pools', {})).items;
+	}
+
+	pool(name: string): Promise<Pool> {
+		return this.#call('pool', { id: name });
+	}
+
+	/** Makes a pool, or replaces it. */
+	putPool(name: string, pool: PoolRequest): Promise<Pool> {
+		return this.#call('poolPut', { id: name, body: pool });
+	}
+
+	removePool(name: string): Promise<void> {
+		return this.#call('poolRemove', { id: name });
 	}
 
 	async calendars(): Promise<Calendar[]> {

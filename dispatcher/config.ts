@@ -14,6 +14,8 @@ import {
 	limits,
 	Problem,
 	readConstellation,
+	strategies,
+	type Strategy,
 	tellMistake,
 } from '../protocol';
 
@@ -47,6 +49,8 @@ export interface Config {
 	};
 	readonly engine: {
 		readonly defaultJobTimeoutMs: number;
+		/** Which of the free robots gets a job that does not say. */
+		readonly strategy: Strategy;
 		readonly sweepMs: number;
 		/** Less free room than this on the disk: no new jobs. */
 		readonly minFreeBytes: number;
@@ -151,6 +155,7 @@ const settings = {
 		limits.defaultJobTimeoutMs / 1000,
 		secondsOf,
 	),
+	strategy: setting<Strategy>('--strategy', ['ROBOT_FLEET_STRATEGY'], 'least_loaded', strategyOf),
 	dispatchInterval: setting('--dispatch-interval', ['DISPATCH_INTERVAL'], 5, secondsOf),
 	heartbeatInterval: setting(
 		'--heartbeat-interval',
@@ -272,6 +277,7 @@ export function checkConfig({
 		},
 		engine: {
 			defaultJobTimeoutMs: values.defaultJobTimeout * 1000,
+			strategy: values.strategy,
 			sweepMs: values.dispatchInterval * 1000,
 			minFreeBytes: values.minFree,
 			retention: {
@@ -428,6 +434,12 @@ function ageOf(value: string): number {
 function countOf(value: string): number {
 	if (!/^\d{1,12}$/.test(value)) throw new Error('must be a whole number');
 	return Number(value);
+}
+
+function strategyOf(value: string): Strategy {
+	const known = strategies.find((name) => name === value);
+	if (known) return known;
+	throw new Error(`must be one of ${strategies.join(', ')}`);
 }
 
 function stopWayOf(value: string): OnStop {

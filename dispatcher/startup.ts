@@ -95,6 +95,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 			settings: {
 				defaultJobTimeoutMs: config.engine.defaultJobTimeoutMs,
 				acceptGatherMs: 10,
+				strategy: config.engine.strategy,
 				sweepMs: config.engine.sweepMs,
 				keepOutputMs: config.engine.keepOutputMs,
 				keepOutputBytes: config.engine.keepOutputBytes,

@@ -12,6 +12,7 @@ export * from './messages';
 export * from './metrics';
 export * from './operations';
 export * from './output';
+export * from './placement';
 export * from './problems';
 export * from './schedules';
 export * from './seed-names';

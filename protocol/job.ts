@@ -7,6 +7,7 @@ import type { CollectedFile } from './files';
 import type { Caps } from './caps';
 import type { Device } from './devices';
 import type { Hole, Stream } from './output';
+import type { Prefer, Strategy } from './placement';
 import type { Cause, JobState, Priority } from './states';
 import type { Watch } from './watch';
 
@@ -23,6 +24,18 @@ export interface Target {
 	capabilities?: string[];
 	/** The client of the robot that does it, by name. Default: any that is free, where a robot has some. */
 	client?: string;
+	/** The robot must be in this group, or in a group inside it. */
+	group?: string;
+	/** The robot must be in this pool. */
+	pool?: string;
+	/** Labels the robot must carry, whatever their value. */
+	tags?: string[];
+	/** The value that its label `environment` must have. */
+	environment?: string;
+	/** Robots, by id or name, that do not get the job. */
+	exclude?: string[];
+	/** Robots the job would rather have; it takes others too. */
+	prefer?: Prefer[];
 	/**
 	 * On how many of them. Default one. With `all` or a count the job becomes a parent: each robot chosen
 	 * gets a child of its own, and the parent ends after the last of them.
@@ -97,6 +110,12 @@ export interface Submit {
 	notBefore?: number;
 	/** Jobs of one key share the robots fairly with those of other keys that are as urgent. */
 	shareKey?: string;
+	/** Which of the robots that are free gets it. Default: the service's own, `least_loaded` unless set. */
+	strategy?: Strategy;
+	/** Of `affinity`: what jobs have in common that shall run where such jobs ran well. Default: the same kind and spec. */
+	affinityKey?: string;
+	/** How long the job waits for a robot it prefers, or has affinity to, while only others are free. Default 0. */
+	preferWaitMs?: number;
 	/** Refuse this job when the same was submitted a short time ago, by the same API key. Default no. */
 	dedupe?: boolean | Dedupe;
 }
@@ -206,6 +225,10 @@ export interface Job {
 	/** As it was submitted; absent = nothing was said. */
 	watch?: Watch;
 	caps?: Caps;
+	strategy?: Strategy;
+	preferWaitMs?: number;
+	/** What its strategy goes by; absent unless that is affinity. */
+	affinityKey?: string;
 	notBefore: number | null;
 	/** Output stored by now, in bytes from the first one on, and whether that is all there will be. */
 	output: {

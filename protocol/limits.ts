@@ -107,6 +107,13 @@ export const limits = {
 	maxCalendarEntries: 2_000,
 	dedupeWindowMs: 300_000,
 	maxDedupeWindowMs: 86_400_000,
+	/** How long a success counts for the affinity of its job's key, after the last one there. */
+	affinityMs: 7 * 86_400_000,
+	/** Robots of all affinity keys together whose successes are known; the oldest ones are forgotten. */
+	maxAffinities: 50_000,
+	/** Whatever joins a robot to them costs as many looks as there are. */
+	maxGroups: 1_000,
+	maxPools: 200,
 } as const;
 
 /** Where things stand on the wire. */

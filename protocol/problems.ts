@@ -239,6 +239,16 @@ export const problems = {
 	},
 	'no-such-wait': { status: 404, retry: false, text: 'No wait has the id {id}.' },
 	'no-such-schedule': { status: 404, retry: false, text: 'No schedule has the id {id}.' },
+	'no-such-group': {
+		status: 404,
+		retry: false,
+		text: 'No group is called {name}; make it first with: robot-fleet groups put {name} --robot NAME.',
+	},
+	'no-such-pool': {
+		status: 404,
+		retry: false,
+		text: 'No pool is called {name}; make it first with: robot-fleet pools put {name} --label NAME=VALUE.',
+	},
 	'no-such-calendar': {
 		status: 404,
 		retry: false,
@@ -305,6 +315,21 @@ export const problems = {
 		status: 403,
 		retry: false,
 		text: 'The schedule {id} was made by {owner}; only that key, or one with the scope operate, may change or run it.',
+	},
+	'group-used': {
+		status: 409,
+		retry: false,
+		text: '{by} lies in the group {name}; move or remove that first.',
+	},
+	'too-many-areas': {
+		status: 422,
+		retry: false,
+		text: 'There are {most} {what} already, and no more may be; remove one first.',
+	},
+	'group-ring': {
+		status: 422,
+		retry: false,
+		text: 'The group {parent} is {name} itself or lies in it; choose another parent.',
 	},
 	'calendar-used': {
 		status: 409,

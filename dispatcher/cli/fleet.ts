@@ -24,6 +24,7 @@ import {
 } from './job-changes';
 import { addJobInput } from './job-input';
 import { addMetrics } from './metrics';
+import { addPlacement } from './placement';
 import { addSchedules } from './schedules';
 import { follow } from './follow';
 import {
@@ -256,6 +257,7 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 	);
 
 	addSchedules(program, kit, exit);
+	addPlacement(kit);
 
 	const token = group(
 		'token',

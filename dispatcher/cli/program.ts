@@ -37,6 +37,7 @@ export interface ServeFlags {
 	logLevel?: string;
 	defaultJobTimeout?: string;
 	dispatchInterval?: string;
+	strategy?: string;
 	maxOutput?: string;
 	keepOutputDays?: string;
 	keepOutput?: string;
@@ -113,6 +114,10 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		)
 		.option('--n8n-url <url>', 'the n8n that may be called back')
 		.option('--default-job-timeout <seconds>', 'longest run when a job does not say (default 3600)')
+		.option(
+			'--strategy <name>',
+			'least_loaded (default), round_robin, random or affinity: for jobs that do not say',
+		)
 		.option('--dispatch-interval <seconds>', 'safety sweep (default 5)')
 		.option('--heartbeat-interval <seconds>', 'how often robots say that they live (default 15)')
 		.option(

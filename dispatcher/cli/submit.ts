@@ -10,7 +10,10 @@ import {
 	type Caps,
 	commandClassNames,
 	type Job,
+	type Prefer,
 	type Priority,
+	strategies,
+	type Strategy,
 	type Submit,
 	type Watch,
 } from '../../protocol';
@@ -46,6 +49,15 @@ export interface SubmitFlags {
 	timeout?: number;
 	idempotencyKey?: string;
 	share?: string;
+	group?: string;
+	pool?: string;
+	tag?: string[];
+	environment?: string;
+	exclude?: string[];
+	prefer?: string[];
+	strategy?: Strategy;
+	affinityKey?: string;
+	preferWait?: number;
 	dedupe?: true | number;
 	watch?: Record<string, string>;
 	cap?: Record<string, string>;
@@ -68,6 +80,21 @@ export function withJob(command: Command): Command {
 		.option('--label <name=value>', 'run where this label is set (repeatable)', pairOf)
 		.option('--capability <name>', 'run where this is offered (repeatable)', listOf)
 		.option('--client <name>', 'run on this client of a robot: a profile, session or emulator')
+		.option('--group <name>', 'run in this group of robots, or in one inside it')
+		.option('--pool <name>', 'run in this pool of robots')
+		.option('--tag <name>', 'run where this label is set, to whatever value (repeatable)', listOf)
+		.option('--environment <name>', 'run where the label environment has this value')
+		.option('--exclude <name>', 'not on this robot (repeatable)', listOf)
+		.option(
+			'--prefer <what>',
+			'rather on this robot, or where this label is set; with a weight: os=linux:10 (repeatable)',
+			listOf,
+		)
+		.option('--prefer-wait <duration>', 'how long to wait for one of those: 30s, 5m', durationOf)
+		.addOption(
+			new Option('--strategy <name>', 'which of the free robots gets it').choices(strategies),
+		)
+		.option('--affinity-key <key>', 'of the strategy affinity: go where jobs of this key went well')
 		.addOption(
 			new Option('--all', 'run on every robot that matches, not on one').conflicts('count'),
 		)
@@ -183,6 +210,12 @@ export function jobOf(
 		...(flags.label && { labels: flags.label }),
 		...(flags.capability && { capabilities: flags.capability }),
 		...(flags.client !== undefined && { client: flags.client }),
+		...(flags.group !== undefined && { group: flags.group }),
+		...(flags.pool !== undefined && { pool: flags.pool }),
+		...(flags.tag && { tags: flags.tag }),
+		...(flags.environment !== undefined && { environment: flags.environment }),
+		...(flags.exclude && { exclude: flags.exclude }),
+		...(flags.prefer && { prefer: flags.prefer.map(preferOf) }),
 		...(flags.all && { mode: 'all' as const }),
 		...(flags.count !== undefined && { mode: { count: flags.count } }),
 	};
@@ -198,6 +231,9 @@ export function jobOf(
 		...(flags.delay !== undefined && { notBefore: now + flags.delay }),
 		...(flags.idempotencyKey !== undefined && { idempotencyKey: flags.idempotencyKey }),
 		...(flags.share !== undefined && { shareKey: flags.share }),
+		...(flags.strategy !== undefined && { strategy: flags.strategy }),
+		...(flags.affinityKey !== undefined && { affinityKey: flags.affinityKey }),
+		...(flags.preferWait !== undefined && { preferWaitMs: flags.preferWait }),
 		...(flags.dedupe !== undefined && {
 			dedupe: flags.dedupe === true ? true : { windowMs: flags.dedupe },
 		}),
@@ -242,6 +278,16 @@ async function takeHome(
 		await getFile(terminal, address, await client.file(fileId), to);
 		terminal.err(`${printable(path)} is here.\n`);
 	}
+}
+
+/** `build-01`, `os=linux`, either with `:10` behind it. */
+function preferOf(text: string): Prefer {
+	const [, what, weight] = /^(.+?)(?::(-?\d+))?$/.exec(text) ?? [];
+	const [name, value] = (what ?? text).split(/=(.*)/s);
+	return {
+		...(value === undefined ? { robot: what ?? text } : { labels: { [name!]: value } }),
+		...(weight === undefined ? {} : { weight: Number(weight) }),
+	};
 }
 
 export function priorityOf(text: string, what = '--priority'): Priority | 0 | 1 | 2 | 3 {

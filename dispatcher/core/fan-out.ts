@@ -20,17 +20,22 @@ export interface Candidate {
 	free: number;
 	/** Share of its slots that is in use. */
 	load: number;
+	/** What it is worth to the job; absent = as good as any. */
+	preference?: number;
 }
 
 /**
  * All of them, or the best so many: free ones first, then those that will be, then those that are away;
- * among equals the least loaded, then in the order given. `undefined` when there are too few.
+ * among equals those it prefers, then the least loaded, then in the order given. `undefined` when there are too few.
  */
 export function chooseRobots(mode: FanOut, candidates: readonly Candidate[]): string[] | undefined {
 	const wanted = mode === 'all' ? Math.max(1, candidates.length) : mode.count;
 	if (candidates.length < wanted) return undefined;
 	return [...candidates]
-		.sort((a, b) => distance(a) - distance(b) || a.load - b.load)
+		.sort(
+			(a, b) =>
+				distance(a) - distance(b) || (b.preference ?? 0) - (a.preference ?? 0) || a.load - b.load,
+		)
 		.slice(0, wanted)
 		.map(({ robotId }) => robotId);
 }

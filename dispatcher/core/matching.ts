@@ -1,8 +1,11 @@
 /**
  * Which robot may run a job. A lane is one canonical must-rule: all jobs that ask for the same
- * things share it, whatever order they wrote them in. Pure: plain facts in, a reason out.
+ * things share it, whatever order they wrote them in. How they want to be placed among the robots that
+ * may (strategy, preferences) is part of it, so that it is known of every job in memory. Pure: plain facts
+ * in, a reason out.
  */
-import type { Target } from '../../protocol';
+import type { Strategy, Target } from '../../protocol';
+import { type Caps, capabilitiesFor } from '../../protocol';
 
 export interface Rule {
 	/** Robot id; such a lane is that robot's own queue. */
@@ -11,6 +14,27 @@ export interface Rule {
 	capabilities: string[];
 	/** Which client of the robot; whether it is free is no rule, but looked at when the job is given away. */
 	client?: string;
+	group?: string;
+	pool?: string;
+	/** Names of labels, whatever their value. */
+	tags?: string[];
+	/** Robot ids. */
+	exclude?: string[];
+	prefer?: Preference[];
+	/** Absent = the service's own. */
+	strategy?: Strategy;
+	preferWaitMs?: number;
+}
+
+/** What a rule has beside its oldest parts, in the order of its text. */
+type More = Pick<Rule, (typeof more)[number]>;
+const more = ['group', 'pool', 'tags', 'exclude', 'prefer', 'strategy', 'preferWaitMs'] as const;
+
+/** The robot by its id; without one, every robot with the labels. */
+export interface Preference {
+	robot?: string;
+	labels?: Record<string, string>;
+	weight: number;
 }
 
 /** What a rule is held against. */
@@ -19,51 +43,114 @@ export interface Terms {
 	labels: Record<string, string>;
 	capabilities: readonly string[];
 	clients: readonly string[];
+	/** Absent = none, like the next. */
+	groups?: readonly string[];
+	pools?: readonly string[];
 }
 
-export function ruleOf(target: Target, robotId: string | undefined): Rule {
+/** How a job says that it wants to be placed. */
+export interface Placement {
+	strategy?: Strategy;
+	preferWaitMs?: number;
+	caps?: Caps;
+}
+
+/** `idOf` finds the robots that are named besides the one it is for. */
+export function ruleOf(
+	target: Target,
+	robotId: string | undefined,
+	idOf: (robot: string) => string = (robot) => robot,
+): Rule {
+	const { environment, tags = [], exclude = [], prefer = [] } = target;
 	return {
 		...(robotId === undefined ? {} : { robot: robotId }),
-		labels: Object.fromEntries(
-			Object.entries(target.labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1)),
-		),
-		capabilities: [...new Set(target.capabilities ?? [])].sort(),
+		labels: inOrder({
+			...target.labels,
+			...(environment === undefined ? {} : { [environmentLabel]: environment }),
+		}),
+		capabilities: unique(target.capabilities ?? []),
 		...(target.client === undefined ? {} : { client: target.client }),
+		...(target.group === undefined ? {} : { group: target.group }),
+		...(target.pool === undefined ? {} : { pool: target.pool }),
+		...(tags.length === 0 ? {} : { tags: unique(tags) }),
+		...(exclude.length === 0 ? {} : { exclude: unique(exclude.map(idOf)) }),
+		// Of one robot there is nothing to prefer.
+		...(prefer.length === 0 || robotId !== undefined
+			? {}
+			: { prefer: prefer.map((one) => preferenceFor(one, idOf)).sort(byText) }),
 	};
 }
 
-/** The lane of those that ask for these besides. */
-export function laneWith(lane: string, capabilities: readonly string[]): string {
-	if (capabilities.length === 0) return lane;
-	const rule = laneRule(lane);
-	const all = new Set([...rule.capabilities, ...capabilities]);
-	return laneKey({ ...rule, capabilities: [...all].sort() });
+/** The label that says to which environment a robot belongs. */
+export const environmentLabel = 'environment';
+
+function preferenceFor(
+	{ robot, labels, weight = 1 }: NonNullable<Target['prefer']>[number],
+	idOf: (robot: string) => string,
+): Preference {
+	return {
+		...(robot === undefined ? {} : { robot: idOf(robot) }),
+		...(labels === undefined ? {} : { labels: inOrder(labels) }),
+		weight,
+	};
+}
+
+/** The lane of those that want to be placed so besides. */
+export function laneWith(lane: string, { caps, strategy, preferWaitMs }: Placement): string {
+	const needed = capabilitiesFor(caps);
+	if (needed.length === 0 && strategy === undefined && preferWaitMs === undefined) return lane;
+	const { strategy: _, preferWaitMs: __, ...rule } = laneRule(lane);
+	return laneKey({
+		...rule,
+		capabilities: unique([...rule.capabilities, ...needed]),
+		...(strategy === undefined || rule.robot !== undefined ? {} : { strategy }),
+		...(!preferWaitMs || rule.robot !== undefined ? {} : { preferWaitMs }),
+	});
 }
 
 /** Equal rules give equal keys, and a key gives its rule back. */
 export function laneKey(rule: Rule): string {
 	const { robot = '', labels, capabilities, client } = rule;
-	return JSON.stringify([robot, labels, capabilities, ...(client === undefined ? [] : [client])]);
+	const rest = more.filter((name) => rule[name] !== undefined);
+	return JSON.stringify([
+		robot,
+		labels,
+		capabilities,
+		...(rest.length === 0
+			? client === undefined
+				? []
+				: [client]
+			: [client ?? null, Object.fromEntries(rest.map((name) => [name, rule[name]]))]),
+	]);
 }
 
 export function laneRule(key: string): Rule {
-	const [robot, labels, capabilities, client] = JSON.parse(key) as [
+	const [robot, labels, capabilities, client, rest] = JSON.parse(key) as [
 		string,
 		Record<string, string>,
 		string[],
-		string?,
+		(string | null)?,
+		More?,
 	];
 	return {
 		...(robot ? { robot } : {}),
 		labels,
 		capabilities,
-		...(client === undefined ? {} : { client }),
+		...(client === undefined || client === null ? {} : { client }),
+		...rest,
 	};
 }
 
 /** Why this robot may not run it; `undefined` when it may. */
 export function misfit(rule: Rule, robot: Terms): string | undefined {
 	if (rule.robot !== undefined && rule.robot !== robot.robotId) return 'is another robot';
+	if (rule.exclude?.includes(robot.robotId)) return 'is excluded by the job';
+	if (rule.group !== undefined && !robot.groups?.includes(rule.group)) {
+		return `is not in the group ${rule.group}`;
+	}
+	if (rule.pool !== undefined && !robot.pools?.includes(rule.pool)) {
+		return `is not in the pool ${rule.pool}`;
+	}
 	for (const [name, value] of Object.entries(rule.labels)) {
 		const has = robot.labels[name];
 		if (has !== value) {
@@ -72,6 +159,8 @@ export function misfit(rule: Rule, robot: Terms): string | undefined {
 				: `has the label ${name}=${has}, not ${name}=${value}`;
 		}
 	}
+	const untagged = rule.tags?.find((tag) => !Object.hasOwn(robot.labels, tag));
+	if (untagged !== undefined) return `has no label ${untagged}`;
 	const missing = rule.capabilities.find((wanted) => !robot.capabilities.includes(wanted));
 	if (missing !== undefined) return `lacks the capability ${missing}`;
 	return rule.client === undefined || robot.clients.includes(rule.client)
@@ -79,13 +168,39 @@ export function misfit(rule: Rule, robot: Terms): string | undefined {
 		: `has no client ${rule.client}`;
 }
 
+/** What the robot is worth to jobs that prefer some; 0 = as good as any. */
+export function preferenceOf({ prefer }: Rule, robot: Terms): number {
+	let worth = 0;
+	for (const one of prefer ?? []) {
+		const meant =
+			(one.robot === undefined || one.robot === robot.robotId) &&
+			Object.entries(one.labels ?? {}).every(([name, value]) => robot.labels[name] === value);
+		if (meant) worth += one.weight;
+	}
+	return worth;
+}
+
 /** The rule in words, for people. */
-export function describeRule(rule: Rule): string {
+export function describeRule(rule: Rule, nameOf: (robotId: string) => string = (id) => id): string {
 	const parts = [
-		...(rule.robot === undefined ? [] : [`robot ${rule.robot}`]),
+		...(rule.robot === undefined ? [] : [`robot ${nameOf(rule.robot)}`]),
+		...(rule.group === undefined ? [] : [`group ${rule.group}`]),
+		...(rule.pool === undefined ? [] : [`pool ${rule.pool}`]),
 		...Object.entries(rule.labels).map(([name, value]) => `label ${name}=${value}`),
+		...(rule.tags ?? []).map((name) => `label ${name}`),
 		...rule.capabilities.map((name) => `capability ${name}`),
 		...(rule.client === undefined ? [] : [`client ${rule.client}`]),
 	];
-	return parts.length === 0 ? 'any robot' : parts.join(', ');
+	const but = rule.exclude ? ` but ${rule.exclude.map(nameOf).join(', ')}` : '';
+	return `${parts.length === 0 ? 'any robot' : parts.join(', ')}${but}`;
+}
+
+function inOrder(labels: Record<string, string>): Record<string, string> {
+	return Object.fromEntries(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+const unique = (names: readonly string[]) => [...new Set(names)].sort();
+
+function byText(a: Preference, b: Preference): number {
+	return JSON.stringify(a) < JSON.stringify(b) ? -1 : 1;
 }

@@ -2,7 +2,16 @@
  * What becomes of a job when one of its attempts is over: its end, or another try later.
  * One layer decides, from the cause; nothing else in the house retries a job.
  */
-import type { Caps, Cause, FinalState, OnLoss, Retry, Timeouts, Watch } from '../../protocol';
+import type {
+	Caps,
+	Cause,
+	FinalState,
+	OnLoss,
+	Retry,
+	Strategy,
+	Timeouts,
+	Watch,
+} from '../../protocol';
 import { limits } from '../../protocol';
 
 /** Everything a job says about how it wants to be treated, defaults filled in. */
@@ -15,6 +24,8 @@ export interface Policy {
 	idempotent: boolean;
 	watch?: Watch;
 	caps?: Caps;
+	strategy?: Strategy;
+	preferWaitMs?: number;
 }
 
 export const retryDefaults: Required<Retry> = {
@@ -31,7 +42,18 @@ export const lossDefaults: Required<OnLoss> = { waitMs: limits.lossWaitMs, then:
 
 /** A policy as text: what is as usual is left out, since most jobs carry the same one. */
 export function policyText(policy: Policy): string {
-	const { timeouts, retry, onLoss, onDisconnect, onHang, idempotent, watch, caps } = policy;
+	const {
+		timeouts,
+		retry,
+		onLoss,
+		onDisconnect,
+		onHang,
+		idempotent,
+		watch,
+		caps,
+		strategy,
+		preferWaitMs,
+	} = policy;
 	const same = (a: object, b: object) => a === b || JSON.stringify(a) === JSON.stringify(b);
 	return JSON.stringify({
 		timeouts,
@@ -42,6 +64,8 @@ export function policyText(policy: Policy): string {
 		...(idempotent ? { idempotent } : {}),
 		...(watch === undefined ? {} : { watch }),
 		...(caps === undefined ? {} : { caps }),
+		...(strategy === undefined ? {} : { strategy }),
+		...(preferWaitMs === undefined ? {} : { preferWaitMs }),
 	});
 }
 

@@ -10,29 +10,51 @@ import { capsOnWire, limits } from '../../protocol';
 import { wishesOf } from '../../kinds';
 import { needsWorkspace } from '../../kinds/files';
 import { barred } from '../core/bars';
+import { inLineSince } from '../core/rank';
 import { type Policy, policyOf } from '../core/retry';
 import type { Asked, Head, NewAttempt, Queue } from '../store/store';
 import type { Clock } from './clock';
 import type { Context } from './context';
-import { lessOne, type Live, type RobotEntry } from './fleet';
+import { lessOne, type Live, loadOf, type RobotEntry } from './fleet';
 import type { Lane, Window } from './lanes';
+import { Picking } from './picking';
 import type { Turn } from './turns';
+
+const nothingSpecial = { bars: null, affinity: null };
+/** Waiting jobs of one queue that are asked whether they leave a robot to others. */
+const maxAsked = 64;
+/** More than there are steps of busyness. */
+const busySteps = 16;
+/** Of robots that are asked for what is more urgent for them; each time that is something better. */
+const maxHops = 16;
+
+/** What of a waiting job says whether it leaves a robot to others. */
+type Waits = Pick<Head, 'rank' | 'priority' | 'bars' | 'affinity'>;
 
 export type AssignedJob = Asked & Queue & Omit<Head, 'attempt' | 'asked'>;
 
 export class Assigning {
 	readonly #context: Context;
+	readonly #picking: Picking;
 
 	constructor(context: Context) {
 		this.#context = context;
+		this.#picking = new Picking(context);
 	}
 
-	/** A free robot for a job of this lane, unless older work waits there already. */
-	robotFor(lane: Lane): RobotEntry | undefined {
+	/** A free robot for a new job of this lane, unless older work waits there already, or it waits itself. */
+	robotFor(lane: Lane, affinity: string | null, now: number): RobotEntry | undefined {
 		if (lane.queues.size > 0) return undefined;
 		const { fleet } = this.#context;
-		const { robot, client } = lane.rule;
-		if (robot === undefined) return fleet.pick(lane.robots, client);
+		const { robot, client, preferWaitMs } = lane.rule;
+		if (robot === undefined) {
+			const wish = affinity === null ? nothingSpecial : { bars: null, affinity };
+			const picked = this.#picking.pick(lane, wish, now);
+			if (preferWaitMs === undefined || !picked) return picked;
+			const until = this.#picking.keepsAwayUntil(lane, wish, picked, now, now);
+			if (until > 0) this.#context.fillAt(until);
+			return until > 0 ? undefined : picked;
+		}
 		const pinned = lane.robots.has(robot) ? fleet.get(robot) : undefined;
 		return pinned && fleet.available(pinned) > 0 && fleet.hasClient(pinned, client)
 			? pinned
@@ -40,17 +62,21 @@ export class Assigning {
 	}
 
 	/** Reserves a slot, with the client that is wanted or any that is free, and makes the attempt. */
-	reserve(turn: Turn, entry: RobotEntry, number: number, wanted?: string): NewAttempt {
+	reserve(turn: Turn, entry: RobotEntry, number: number, lane: Lane): NewAttempt {
 		const { fleet, ids } = this.#context;
-		const client = wanted ?? fleet.freeClients(entry)[0];
-		const attempt = {
+		const client = lane.rule.client ?? fleet.freeClients(entry)[0];
+		const attempt: NewAttempt = {
 			number,
 			epoch: this.#context.nextEpoch(),
 			token: ids.token(),
 			robotId: entry.robotId,
-			...(client === undefined ? {} : { client }),
 			at: turn.now,
 		};
+		if (client !== undefined) attempt.client = client;
+		if (this.#takesTurns(lane)) {
+			attempt.turn = { before: entry.turn };
+			entry.turn = attempt.epoch;
+		}
 		entry.reserved += 1;
 		if (client !== undefined) entry.promised = [...entry.promised, client];
 		fleet.lastInLine(entry);
@@ -58,8 +84,13 @@ export class Assigning {
 		return attempt;
 	}
 
+	#takesTurns(lane: Lane): boolean {
+		return lane.rule.robot === undefined && this.#picking.strategyOf(lane) === 'round_robin';
+	}
+
 	unreserve(entry: RobotEntry, attempt: NewAttempt): void {
 		this.#keep(entry, attempt);
+		if (attempt.turn && entry.turn === attempt.epoch) entry.turn = attempt.turn.before;
 		this.#context.fleet.review(entry);
 	}
 
@@ -85,6 +116,7 @@ export class Assigning {
 			client: attempt.client ?? null,
 			policy,
 			bars: job.bars,
+			affinity: job.affinity,
 			tries: job.tries,
 			losses: job.losses,
 			createdAt: job.createdAt,
@@ -113,17 +145,79 @@ export class Assigning {
 		} else this.#context.cannot(live, withoutFiles);
 	}
 
-	/** Every free robot takes the best heads of the lanes it fits. */
+	/**
+	 * Free robots take the best heads of the lanes they fit, the least loaded robot first. A job that minds which
+	 * robot it gets goes to the one its strategy says.
+	 */
 	fill(turn: Turn): void {
 		const { fleet, lanes } = this.#context;
 		if (lanes.waiting.size === 0) return;
+		this.#picking.serving();
+		const line: RobotEntry[] = [];
 		for (const entry of [...fleet.free]) {
-			while (fleet.available(entry) > 0) {
-				const best = this.bestFor(entry, turn.now);
-				if (!best) break;
-				this.#assign(turn, entry, best);
+			if (lanes.waiting.size === 0) break;
+			// Who was served before it may have closed a gate behind itself, or left it a job.
+			if (fleet.available(entry) <= 0) continue;
+			entry.place = placeOf(entry);
+			// Nobody can be better than an idle one: as long as there are some the others are not compared.
+			if (entry.place === 0) {
+				if (!this.#serve(turn, entry) || fleet.available(entry) <= 0) continue;
+				entry.place = placeOf(entry);
 			}
+			line.push(entry);
 		}
+		if (line.length > 1) line.sort((a, b) => a.place - b.place);
+		this.#fillInTurn(turn, line);
+		this.#picking.served();
+	}
+
+	/** The least loaded of those in line takes one job, then the one that is by then. */
+	#fillInTurn(turn: Turn, line: readonly RobotEntry[]): void {
+		const { fleet, lanes } = this.#context;
+		// Those that got one and may get more, again in order.
+		const again: RobotEntry[] = [];
+		let [next, nextAgain] = [0, 0];
+		while (lanes.waiting.size > 0) {
+			const fresh = line[next];
+			const served = again[nextAgain];
+			const entry = !served || (fresh && fresh.place <= served.place) ? fresh : served;
+			if (!entry) return;
+			if (entry === fresh) next += 1;
+			else nextAgain += 1;
+			if (fleet.available(entry) <= 0) continue;
+			// Who got a job that another one left to it comes later.
+			const is = placeOf(entry);
+			if (is <= entry.place && !this.#serve(turn, entry)) continue;
+			if (fleet.available(entry) <= 0) continue;
+			entry.place = placeOf(entry);
+			insert(again, entry, nextAgain);
+		}
+	}
+
+	/**
+	 * Gives away the best job this robot could have: to it, or to the robot that the job's strategy says. What is more
+	 * urgent for that one goes before. False when there is none for it.
+	 */
+	#serve(turn: Turn, entry: RobotEntry): boolean {
+		let robot = entry;
+		let place = this.bestFor(robot, turn.now);
+		for (
+			let hops = 0;
+			place && hops < maxHops && this.#picking.isChoosy(place.window.lane);
+			hops += 1
+		) {
+			const { lane, heads } = place.window;
+			const chosen = this.#picking.pick(lane, heads[place.at]!, turn.now);
+			if (!chosen || chosen === robot) break;
+			const own = this.bestFor(chosen, turn.now);
+			if (!own) break;
+			robot = chosen;
+			if (own.id === place.id) break;
+			place = own;
+		}
+		if (!place) return false;
+		this.#assign(turn, robot, place);
+		return true;
 	}
 
 	/** Where the job lies that the robot would get next. Who waits for a client that is taken stops nobody. */
@@ -136,9 +230,7 @@ export class Assigning {
 			// When all are taken nobody can say which one is free next.
 			if (client !== undefined && free.length > 0 && !free.includes(client)) continue;
 			for (const window of lane.queues.values()) {
-				const at = window.heads.findIndex(
-					(head) => !barred(head.bars, entry.robotId, now, lane.robots),
-				);
+				const at = this.#firstFor(entry, window, now);
 				if (at < 0) continue;
 				const { id, rank } = window.heads[at]!;
 				const place = { window, at, id, rank, shareKey: window.shareKey };
@@ -146,6 +238,29 @@ export class Assigning {
 			}
 		}
 		return best;
+	}
+
+	/** Of those in this queue who may go to this robot, and do not wait for another one. */
+	#firstFor(entry: RobotEntry, { lane, heads }: Window, now: number): number {
+		const patient = lane.rule.preferWaitMs !== undefined;
+		// Those behind them are no worse off: they go when those before them have waited long enough.
+		const end = patient ? Math.min(heads.length, maxAsked) : heads.length;
+		for (let at = 0; at < end; at += 1) {
+			const head = heads[at]!;
+			if (head.bars !== null && barred(head.bars, entry.robotId, now, lane.robots)) continue;
+			if (patient && this.keepsAway(lane, head, entry, now)) continue;
+			return at;
+		}
+		return -1;
+	}
+
+	/** Whether it still waits for a robot it would rather have. */
+	keepsAway(lane: Lane, head: Waits, entry: RobotEntry, now: number): boolean {
+		if (lane.rule.preferWaitMs === undefined) return false;
+		const since = inLineSince(head.rank, head.priority);
+		const until = this.#picking.keepsAwayUntil(lane, head, entry, since, now);
+		if (until > 0) this.#context.fillAt(until);
+		return until > 0;
 	}
 
 	#assign(turn: Turn, entry: RobotEntry, { window, at }: Place): void {
@@ -157,7 +272,7 @@ export class Assigning {
 			lanes.doubt(queue);
 			return;
 		}
-		const attempt = this.reserve(turn, entry, head.attempt + 1, window.lane.rule.client);
+		const attempt = this.reserve(turn, entry, head.attempt + 1, window.lane);
 		turn.undo.push(() => lanes.doubt(queue));
 		turn.add('assign', { jobId: head.id, attempt, tell: !head.asked }, (answer) => {
 			const asked = answer === true ? head.asked : answer;
@@ -184,6 +299,20 @@ interface Place {
 
 const withoutFiles =
 	'The agent on this robot can neither place files nor collect them; update it: npm install -g robot-fleet-agent@latest.';
+
+/** The idle one comes first, then by load, and of equals the less busy one: a whole processor is less than any slot. */
+function placeOf(entry: RobotEntry): number {
+	const load = Math.ceil(loadOf(entry) * 1e6);
+	return load * busySteps + (entry.session?.busy ?? 0);
+}
+
+/** Behind all that are as light; most come at the end. */
+function insert(line: RobotEntry[], entry: RobotEntry, from: number): void {
+	let at = line.length;
+	while (at > from && line[at - 1]!.place > entry.place) at -= 1;
+	if (at === line.length) line.push(entry);
+	else line.splice(at, 0, entry);
+}
 
 /** The job's deadline on the monotonic clock. */
 export function endsAt({ timeouts }: Policy, clock: Clock): number | null {

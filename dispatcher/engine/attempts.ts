@@ -378,6 +378,9 @@ export class Attempts {
 					from: live.state,
 					at: turn.now,
 					...settle,
+					...(live.affinity !== null && settle.outcome === 'completed'
+						? { affinity: live.affinity }
+						: {}),
 				};
 				turn.add('settle', wish, (settled) => {
 					if (entry) returned(entry, live.client);
@@ -408,6 +411,9 @@ export class Attempts {
 		const { backlog, fleet, lanes, turns, watchers } = this.#context;
 		const robot = fleet.get(live.robotId);
 		if (robot) robot.recent = withTry(robot.recent, cameTo(outcome, cause));
+		if (live.affinity !== null && outcome === 'completed') {
+			this.#context.affinity.succeeded(live.affinity, live.robotId, this.#context.clock.now());
+		}
 		watchers.attemptOver(live.jobId);
 		if ('cause' in next) {
 			watchers.ended(live.jobId);
@@ -418,7 +424,8 @@ export class Attempts {
 		const waiting = { id: live.jobId, rank: next.rank, priority, owner, bytes };
 		backlog.enter({ ...waiting, state: next.to, lane });
 		if (next.to !== 'queued') return;
-		lanes.push(live, { ...waiting, bars: bars ?? live.bars, attempt });
+		const { affinity } = live;
+		lanes.push(live, { ...waiting, bars: bars ?? live.bars, affinity, attempt });
 		turns.nudge();
 	}
 

@@ -4,7 +4,6 @@
  */
 import {
 	canMove,
-	capabilitiesFor,
 	isFinal,
 	type Job,
 	type JobState,
@@ -149,8 +148,9 @@ export class Changes {
 				shareKey: job.shareKey,
 				spec: job.spec,
 				variables: job.variables,
+				affinity: job.affinity,
 				...(home
-					? { ...home, lane: laneWith(home.lane, capabilitiesFor(policy.caps)) }
+					? { ...home, lane: laneWith(home.lane, policy) }
 					: {
 							lane: job.lane,
 							target: job.target,

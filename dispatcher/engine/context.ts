@@ -1,4 +1,6 @@
 /** What the parts of the engine share. Put together once, in create.ts. */
+import type { Strategy } from '../../protocol';
+import type { Affinity } from '../core/affinity';
 import type { Store } from '../store/store';
 import type { Backlog } from './backlog';
 import type { Chance, Clock } from './clock';
@@ -26,6 +28,8 @@ export interface RetentionSettings {
 export interface Settings {
 	/** Run limit of kinds that have none of their own. */
 	defaultJobTimeoutMs: number;
+	/** Of jobs that say none. Default least_loaded. */
+	strategy?: Strategy;
 	/** How long the move to running may wait for a result to go with it. */
 	acceptGatherMs: number;
 	/** How often waiting jobs are offered again although nothing happened; dispatch itself is event-driven. */
@@ -57,6 +61,8 @@ export interface Context {
 	readonly turns: Turns;
 	readonly fleet: Fleet;
 	readonly lanes: Lanes;
+	/** Where jobs of one key went well. */
+	readonly affinity: Affinity;
 	/** How many jobs wait, and whose. */
 	readonly backlog: Backlog;
 	/** Who waits for a job to end or to print. */
@@ -71,4 +77,6 @@ export interface Context {
 	cannot(live: Live, message: string): void;
 	/** A job may come due at this instant: look then. */
 	dueAt(at: number | null): void;
+	/** A job that waits for a robot it prefers takes another one from this instant on: look then. */
+	fillAt(at: number): void;
 }

@@ -3,12 +3,14 @@
  * then every attempt that holds a slot, then the lanes, then what waits for time.
  */
 import { randomUUID } from 'node:crypto';
-import type { BackupRecord, JobHealth } from '../../protocol';
+import { type BackupRecord, type JobHealth, limits } from '../../protocol';
+import { Affinity } from '../core/affinity';
 import { recentByRobot } from '../core/record';
 import { policyOf } from '../core/retry';
 import type { FileShelf } from '../store/shelf';
 import type { Store } from '../store/store';
 import { Access } from './access';
+import { Areas } from './areas';
 import { Assigning, endsAt } from './assigning';
 import { Attempts } from './attempts';
 import { Backlog, bytesOf } from './backlog';
@@ -21,7 +23,9 @@ import { DeadLetters } from './dead-letters';
 import { Duties } from './duties';
 import { Devices } from './devices';
 import { Edits } from './edits';
-import { type FileLimits, Files } from './files';
+import { FileTransfers } from './file-transfers';
+import { Files } from './files';
+import { type FileLimits, KeptFiles } from './kept-files';
 import { Feed } from './feed';
 import { Fleet } from './fleet';
 import { type Entropy, Ids } from './ids';
@@ -82,6 +86,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const lanes = new Lanes();
 	const watchers = new Watchers();
 	const meter = new Meter(clock, fleet);
+	const affinity = new Affinity();
 	let epoch = store.term * epochsPerTerm;
 	let readiness = 'starting';
 	const turns = new Turns(store, {
@@ -111,11 +116,13 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			return backlog;
 		},
 		watchers,
+		affinity,
 		nextEpoch: () => (epoch += 1),
 		seenEpoch: (seen) => {
 			if (seen > epoch && seen < maxSeenEpoch) epoch = seen;
 		},
 		dueAt: (at) => duties.dueAt(at),
+		fillAt: (at) => duties.fillAt(at),
 		diskFull: () => intake.level === 'full',
 		cannot: (live, message) => attempts.cannot(live, message),
 	};
@@ -135,10 +142,13 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const bulk = new Bulk(context, jobs, changes, edits);
 	const deadLetters = new DeadLetters(context, jobs, changes);
 	const lookout = new Lookout(context, jobs, assigning);
-	const files = new Files(context, attempts, parts.shelf, parts.fileLimits);
-	const sessions = new Sessions(context, attempts, outputFlow, inputs, files);
+	const kept = new KeptFiles(context, parts.shelf, parts.fileLimits ?? limits);
+	const transfers = new FileTransfers(context, attempts, kept);
+	const files = new Files(context, kept, transfers, parts.shelf);
+	const sessions = new Sessions(context, attempts, outputFlow, inputs, transfers);
 	const access = new Access(context);
 	const devices = new Devices(context, access);
+	const areas = new Areas(context, access);
 	const orders = new Orders(context, access);
 	const waits = new Waits(context, parts.callbacks);
 	const book = new ScheduleBook(context);
@@ -167,9 +177,11 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 
 	await access.load();
 	await devices.load();
+	await areas.load();
 	await restored.load();
 	await loadHolds(context);
 	await loadRecords(context);
+	await loadChoices(context);
 	for (const queue of await store.read('queues', null)) lanes.doubt(queue);
 	await waits.load();
 	await calendars.load();
@@ -299,6 +311,14 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		upcoming: (limit) => schedules.upcoming(limit),
 		forecast: (days) => schedules.forecast(days),
 		previewSchedule: (request) => schedules.preview(request),
+		groups: async () => areas.groups(),
+		group: async (name) => areas.group(name),
+		putGroup: (name, group, by) => areas.putGroup(name, group, by),
+		removeGroup: (name, by) => areas.removeGroup(name, by),
+		pools: async () => areas.pools(),
+		pool: async (name) => areas.pool(name),
+		putPool: (name, pool, by) => areas.putPool(name, pool, by),
+		removePool: (name, by) => areas.removePool(name, by),
 		calendars: async () => calendars.all(),
 		calendar: async (name) => calendars.one(name),
 		putCalendar: (name, calendar, by) => calendars.put(name, calendar, by),
@@ -411,6 +431,7 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 			client: attempt.client,
 			policy,
 			bars: job.bars,
+			affinity: job.affinity,
 			tries: job.tries,
 			losses: job.losses,
 			createdAt: job.createdAt,
@@ -447,4 +468,13 @@ async function loadRecords({ store, fleet }: Context): Promise<void> {
 		const robot = fleet.get(robotId);
 		if (robot) robot.recent = recent;
 	}
+}
+
+/** Whose turn it was last, and where jobs went well. */
+async function loadChoices({ store, fleet, affinity }: Context): Promise<void> {
+	for (const { robotId, epoch } of await store.read('turns', null)) {
+		const robot = fleet.get(robotId);
+		if (robot) robot.turn = epoch;
+	}
+	affinity.load(await store.read('affinities', { limit: limits.maxAffinities }));
 }

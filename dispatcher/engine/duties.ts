@@ -53,6 +53,8 @@ export class Duties {
 	#countedAt = 0;
 	#readyAt = 0;
 	#sweptAt = 0;
+	/** On the wall: jobs that waited for a robot they prefer take another one. */
+	#fillAt = Infinity;
 	#notedAt = 0;
 
 	constructor(
@@ -99,11 +101,18 @@ export class Duties {
 		this.#wake?.abort();
 	}
 
+	/** The earliest such instant; those behind it are asked for again when it has come. */
+	fillAt(at: number): void {
+		if (at >= this.#fillAt) return;
+		this.#fillAt = at;
+		this.dueAt(at);
+	}
+
 	async #run(): Promise<void> {
 		const { clock, log } = this.#context;
 		while (!this.#stop.signal.aborted) {
 			this.#wake = undefined;
-			this.#nextAt = clock.now() + maxSleepMs;
+			this.#nextAt = Math.min(clock.now() + maxSleepMs, this.#fillAt);
 			try {
 				await this.look();
 			} catch (error) {
@@ -120,6 +129,8 @@ export class Duties {
 	async look(): Promise<void> {
 		const { clock, lanes, fleet, turns, settings } = this.#context;
 		const now = clock.now();
+		const patient = this.#fillAt <= now;
+		if (patient) this.#fillAt = Infinity;
 		this.#intake.look();
 		await this.#watchClock(now);
 		this.#lives();
@@ -130,12 +141,14 @@ export class Duties {
 			this.#notedAt = clock.monotonic();
 			await this.#access.noteUsed();
 			await this.#sweepDuplicates(now);
+			await this.#sweepAffinities(now);
 		}
 		await this.#outputRetention.look();
 		this.#files.look();
 		// The safety sweep: a job that was refused "for now", or anything a hint was lost for.
 		const mono = clock.monotonic();
-		if (lanes.waiting.size > 0 && fleet.free.size > 0 && mono - this.#sweptAt >= settings.sweepMs) {
+		if (lanes.waiting.size > 0 && fleet.free.size > 0) {
+			if (!patient && mono - this.#sweptAt < settings.sweepMs) return;
 			this.#sweptAt = mono;
 			turns.nudge();
 		}
@@ -222,6 +235,12 @@ export class Duties {
 	async #sweepDuplicates(now: number): Promise<void> {
 		const sweep = { at: now, limit: sweepBatch };
 		while ((await this.#context.turns.deed('sweepDuplicates', sweep)) === sweepBatch);
+	}
+
+	async #sweepAffinities(now: number): Promise<void> {
+		const before = now - limits.affinityMs;
+		const sweep = { before, keep: limits.maxAffinities, limit: sweepBatch };
+		while ((await this.#context.turns.deed('sweepAffinities', sweep)) === sweepBatch);
 	}
 
 	async #ripen(now: number): Promise<void> {

@@ -1,5 +1,5 @@
 /** Changes to a job that still waits: how urgent it is, whether it is held back, where it may run. */
-import { capabilitiesFor, type Job, type JobChange, Problem } from '../../protocol';
+import { type Job, type JobChange, Problem } from '../../protocol';
 import { laneWith } from '../core/matching';
 import { priorityOf } from '../core/rank';
 import { policyOf } from '../core/retry';
@@ -65,7 +65,7 @@ export class Edits {
 				plan: (turn) => {
 					if (!turn.touch(job.id)) return 'later';
 					const policy = policyOf(job.policy);
-					const lane = change.target && laneWith(change.target.lane, capabilitiesFor(policy.caps));
+					const lane = change.target && laneWith(change.target.lane, policy);
 					const own =
 						lane === undefined ? change : { ...change, target: { ...change.target!, lane } };
 					const to = changed(job, own, policy, turn.now);

@@ -1,9 +1,10 @@
 /**
  * The robots and what they hold, as memory. Liveness belongs to a session and lives only here; a hold
  * belongs to an attempt and lives in the store, of which `held` is the copy. A slot is counted from
- * holds, never kept as a number of its own; so is the room of a constellation.
+ * holds, never kept as a number of its own; so is the room of a constellation or a pool.
  */
 import type { AttemptRef, Priority, WaitingFor } from '../../protocol';
+import { groupsByRobot, type GroupOfRobots, isInPool, type PoolTerms } from '../core/areas';
 import type { Terms } from '../core/matching';
 import type { Policy } from '../core/retry';
 import type { RobotSink } from './index';
@@ -23,6 +24,7 @@ export interface Live {
 	readonly client: string | null;
 	readonly policy: Policy;
 	readonly bars: string | null;
+	readonly affinity: string | null;
 	/** Before this attempt. */
 	readonly tries: number;
 	readonly losses: number;
@@ -69,6 +71,8 @@ export interface Session {
 	/** Monotonic. */
 	seenAt: number;
 	metrics: Record<string, number>;
+	/** How busy its processor is, by its last heartbeat: see core/strategy. */
+	busy: number;
 	/** It says what it finds out about its machine. */
 	readonly tellsFacts: boolean;
 	/** It can place files and collect them. */
@@ -81,8 +85,11 @@ export interface RobotEntry extends Terms {
 	stored: StoredRobot;
 	/** What it was registered with, if it was. */
 	device?: KnownDevice;
-	/** The constellation whose limit it shares. */
-	group?: Group;
+	/** Limits that it shares with others: of its constellation, of its pools. */
+	gates: readonly Gate[];
+	/** Names of the groups and pools it is in. */
+	groups: readonly string[];
+	pools: readonly string[];
 	labels: Record<string, string>;
 	capabilities: string[];
 	clients: readonly string[];
@@ -91,6 +98,12 @@ export interface RobotEntry extends Terms {
 	awaySince: number;
 	/** How its last tries came out: see core/record. */
 	recent: string;
+	/** Epoch of its last turn, of those that robots take one after the other; 0 = it had none. */
+	turn: number;
+	/** Its place among the free ones while they are served: the lower, the sooner. */
+	place: number;
+	/** Its jobs, as its gates count them. */
+	counted: number;
 	/** The highest number of a socket on which it said hello. */
 	newestSocket: number;
 	/** By job. Change it with `hold` and `release` only: all that hold nothing share one. */
@@ -104,10 +117,13 @@ export interface RobotEntry extends Terms {
 }
 
 /** Robots that together run so many jobs at most. */
-export interface Group {
+interface Gate {
+	readonly of: 'constellation' | 'pool';
 	readonly name: string;
 	limit: number;
 	readonly members: Set<RobotEntry>;
+	/** Jobs of all its members: what each of them counted at its last review. */
+	used: number;
 	/** Whether there was room at the last look: members are looked at anew when that changes. */
 	open: boolean;
 }
@@ -115,13 +131,21 @@ export interface Group {
 /** An empty map of its own for each of thousands of idle robots would be a tenth of what they cost. */
 const nothing: ReadonlyMap<string, Live> = new Map();
 const nobody: readonly string[] = [];
+const noGates: readonly Gate[] = [];
 
 export class Fleet {
 	readonly #robots = new Map<string, RobotEntry>();
 	readonly #lives = new Map<string, Live>();
 	/** Robots that could take a job now, longest unused first. */
 	readonly #free = new Set<RobotEntry>();
-	readonly #groups = new Map<string, Group>();
+	/** By the constellation. */
+	readonly #constellations = new Map<string, Gate>();
+	/** By the pool; those without a limit have none. */
+	readonly #poolGates = new Map<string, Gate>();
+	#groups: ReadonlyMap<string, GroupOfRobots> = new Map();
+	/** By robot: the groups it is in. */
+	#groupsOf: ReadonlyMap<string, readonly string[]> = new Map();
+	#pools: ReadonlyMap<string, PoolTerms> = new Map();
 	#assigning = true;
 
 	/** While it is false nobody counts as free: nothing is given away. */
@@ -149,7 +173,13 @@ export class Fleet {
 				session: undefined,
 				awaySince: 0,
 				recent: '',
+				turn: 0,
+				place: 0,
+				counted: 0,
 				newestSocket: 0,
+				gates: noGates,
+				groups: nobody,
+				pools: nobody,
 				held: nothing,
 				reserved: 0,
 				freeing: 0,
@@ -158,7 +188,7 @@ export class Fleet {
 			};
 			this.#robots.set(stored.id, entry);
 		}
-		this.review(entry);
+		this.#place(entry);
 		return entry;
 	}
 
@@ -167,47 +197,93 @@ export class Fleet {
 		if (device) entry.device = device;
 		else delete entry.device;
 		Object.assign(entry, termsOf(entry.stored, device));
-		const group = this.#groups.get(device?.constellationId ?? '');
-		if (group !== entry.group) {
-			this.#leaveGroup(entry);
-			if (group) entry.group = group;
-			group?.members.add(entry);
-		}
-		this.review(entry);
+		this.#place(entry);
 	}
 
 	/** The robots of this constellation run so many jobs at most, all together; those that are here already, too. */
 	limit(name: string, limit: number): void {
-		let group = this.#groups.get(name);
-		if (!group) {
-			group = { name, limit, members: new Set(), open: true };
-			this.#groups.set(name, group);
-			for (const entry of this.#robots.values()) {
-				if (entry.device?.constellationId !== name) continue;
-				entry.group = group;
-				group.members.add(entry);
-			}
+		let gate = this.#constellations.get(name);
+		if (!gate) {
+			gate = gateOf('constellation', name, limit);
+			this.#constellations.set(name, gate);
 		}
-		group.limit = limit;
-		group.open = this.room(group) > 0;
-		for (const member of group.members) this.#review(member);
+		gate.limit = limit;
+		for (const entry of this.#robots.values()) {
+			if (entry.device?.constellationId === name) this.#place(entry);
+		}
 	}
 
-	/** How many more jobs the constellation may run. */
-	room({ limit, members }: Group): number {
-		let used = 0;
-		for (const { held, reserved, freeing } of members) used += held.size + reserved - freeing;
+	/** Groups and pools as they are from now on. Answers the robots that are in others than before. */
+	arrange(
+		groups: ReadonlyMap<string, GroupOfRobots>,
+		pools: ReadonlyMap<string, PoolTerms>,
+	): RobotEntry[] {
+		this.#groups = groups;
+		this.#groupsOf = groupsByRobot(groups);
+		this.#pools = pools;
+		for (const name of this.#poolGates.keys()) if (!pools.has(name)) this.#poolGates.delete(name);
+		for (const { name, maxJobs } of pools.values()) {
+			const gate = this.#poolGates.get(name);
+			if (maxJobs === null) this.#poolGates.delete(name);
+			else if (gate) gate.limit = maxJobs;
+			else this.#poolGates.set(name, gateOf('pool', name, maxJobs));
+		}
+		return [...this.#robots.values()].filter((entry) => {
+			const before = [entry.groups, entry.pools];
+			this.#place(entry);
+			return !isSame(before[0]!, entry.groups) || !isSame(before[1]!, entry.pools);
+		});
+	}
+
+	hasGroup(name: string): boolean {
+		return this.#groups.has(name);
+	}
+
+	hasPool(name: string): boolean {
+		return this.#pools.has(name);
+	}
+
+	/** Into the groups and pools it belongs to by now, and behind their gates. */
+	#place(entry: RobotEntry): void {
+		entry.groups = this.#groupsOf.get(entry.robotId) ?? nobody;
+		entry.pools =
+			this.#pools.size === 0
+				? nobody
+				: [...this.#pools.values()].filter((pool) => isInPool(pool, entry)).map(({ name }) => name);
+		const gates = [
+			this.#constellations.get(entry.device?.constellationId ?? ''),
+			...entry.pools.map((name) => this.#poolGates.get(name)),
+		].filter((gate) => gate !== undefined);
+		const left = this.#leaveGates(entry);
+		entry.gates = gates.length === 0 ? noGates : gates;
+		for (const gate of gates) gate.members.add(entry);
+		for (const gate of left) if (!gates.includes(gate)) this.#look(gate);
+		this.review(entry);
+	}
+
+	/** What it counts there goes with it. */
+	#leaveGates(entry: RobotEntry): readonly Gate[] {
+		const left = entry.gates;
+		for (const gate of left) {
+			gate.members.delete(entry);
+			gate.used -= entry.counted;
+		}
+		entry.counted = 0;
+		entry.gates = noGates;
+		return left;
+	}
+
+	/** How many more jobs the robots behind the gate may run. */
+	room({ limit, used }: Gate): number {
 		return limit - used;
-	}
-
-	#leaveGroup(entry: RobotEntry): void {
-		entry.group?.members.delete(entry);
-		delete entry.group;
 	}
 
 	get(robotId: string): RobotEntry | undefined {
 		return this.#robots.get(robotId);
 	}
+
+	/** For people: the id of a robot that is gone. */
+	readonly nameOf = (robotId: string): string => this.get(robotId)?.stored.name ?? robotId;
 
 	all(): IterableIterator<RobotEntry> {
 		return this.#robots.values();
@@ -226,11 +302,8 @@ export class Fleet {
 		if (!entry) return;
 		this.#robots.delete(robotId);
 		this.#free.delete(entry);
-		const { group } = entry;
-		this.#leaveGroup(entry);
 		// What it held counts no more.
-		const [other] = group?.members ?? [];
-		if (other) this.review(other);
+		for (const gate of this.#leaveGates(entry)) this.#look(gate);
 	}
 
 	/** Assigns it may still get in this turn: each takes a slot, and a client where it has some. */
@@ -239,7 +312,9 @@ export class Fleet {
 		const slots = entry.stored.slots - entry.held.size - entry.reserved + entry.freeing;
 		const own =
 			entry.clients.length === 0 ? slots : Math.min(slots, this.freeClients(entry).length);
-		return entry.group ? Math.min(own, this.room(entry.group)) : own;
+		return entry.gates === noGates
+			? own
+			: entry.gates.reduce((room, gate) => Math.min(room, this.room(gate)), own);
 	}
 
 	/** Its clients that no attempt has, nor gets in this turn; in the order it named them. */
@@ -264,11 +339,6 @@ export class Fleet {
 		return session !== undefined && !session.stopping && stored.paused === 0;
 	}
 
-	/** Share of its slots that is in use. */
-	load({ stored, held, reserved, freeing }: RobotEntry): number {
-		return (held.size + reserved - freeing) / stored.slots;
-	}
-
 	/** Sends the robot to the end of the line, so that ties go to the one unused for longest. */
 	lastInLine(entry: RobotEntry): void {
 		this.#free.delete(entry);
@@ -277,12 +347,26 @@ export class Fleet {
 
 	/** Puts the robot among the free ones, at the end, or takes it out. Call after any change of its slots. */
 	review(entry: RobotEntry): void {
-		const { group } = entry;
-		if (group && group.open !== this.room(group) > 0) {
-			group.open = !group.open;
-			for (const member of group.members) if (member !== entry) this.#review(member);
-		}
+		if (entry.gates !== noGates) this.#count(entry);
 		this.#review(entry);
+	}
+
+	/** Thousands may share a gate: it adds up only what this one has more or less than it counted before. */
+	#count(entry: RobotEntry): void {
+		const jobs = usedBy(entry);
+		const more = jobs - entry.counted;
+		entry.counted = jobs;
+		for (const gate of entry.gates) {
+			gate.used += more;
+			this.#look(gate);
+		}
+	}
+
+	/** When it opens or closes, all behind it are looked at anew. */
+	#look(gate: Gate): void {
+		if (gate.open === this.room(gate) > 0) return;
+		gate.open = !gate.open;
+		for (const member of gate.members) this.#review(member);
 	}
 
 	#review(entry: RobotEntry): void {
@@ -292,24 +376,6 @@ export class Fleet {
 
 	get free(): ReadonlySet<RobotEntry> {
 		return this.#free;
-	}
-
-	/**
-	 * The least loaded of the free robots in `robots`: lowest share of used slots, then longest unused.
-	 * Stops at the first idle one.
-	 */
-	pick(robots: ReadonlySet<string>, client?: string): RobotEntry | undefined {
-		let best: RobotEntry | undefined;
-		let bestLoad = Infinity;
-		for (const entry of this.#free) {
-			if (!robots.has(entry.robotId) || !this.hasClient(entry, client)) continue;
-			const load = this.load(entry);
-			if (load >= bestLoad) continue;
-			best = entry;
-			bestLoad = load;
-			if (load <= 0) break;
-		}
-		return best;
 	}
 
 	live(jobId: string): Live | undefined {
@@ -341,6 +407,23 @@ export class Fleet {
 		this.review(entry);
 	}
 }
+
+function gateOf(of: Gate['of'], name: string, limit: number): Gate {
+	return { of, name, limit, members: new Set(), used: 0, open: true };
+}
+
+/** Its holds, with what the turn under way adds and takes. */
+function usedBy({ held, reserved, freeing }: RobotEntry): number {
+	return held.size + reserved - freeing;
+}
+
+/** Share of its slots that is in use. */
+export function loadOf(entry: RobotEntry): number {
+	return usedBy(entry) / entry.stored.slots;
+}
+
+const isSame = (a: readonly string[], b: readonly string[]) =>
+	a.length === b.length && a.every((name, i) => name === b[i]);
 
 /** What it says of itself, and, stronger, what is said of it. */
 function termsOf(

@@ -31,6 +31,8 @@ import type {
 	FileWant,
 	FleetEvent,
 	Forecast,
+	Group,
+	GroupRequest,
 	Hello,
 	Hole,
 	InputAck,
@@ -51,6 +53,8 @@ import type {
 	OutputAck,
 	OutputCredit,
 	PingAnswer,
+	Pool,
+	PoolRequest,
 	Preview,
 	PreviewRequest,
 	Problem,
@@ -343,6 +347,14 @@ export interface Engine {
 	forecast(days: number): Promise<Forecast>;
 	/** What a schedule would do; nothing is stored. */
 	previewSchedule(request: PreviewRequest): Promise<Preview>;
+	groups(): Promise<Group[]>;
+	group(name: string): Promise<Group>;
+	putGroup(name: string, group: GroupRequest, by: Caller): Promise<Group>;
+	removeGroup(name: string, by: Caller): Promise<void>;
+	pools(): Promise<Pool[]>;
+	pool(name: string): Promise<Pool>;
+	putPool(name: string, pool: PoolRequest, by: Caller): Promise<Pool>;
+	removePool(name: string, by: Caller): Promise<void>;
 	calendars(): Promise<Calendar[]>;
 	calendar(name: string): Promise<Calendar>;
 	putCalendar(name: string, calendar: CalendarRequest, by: Caller): Promise<Calendar>;

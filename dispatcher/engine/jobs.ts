@@ -1,7 +1,6 @@
 /** Jobs as they come in and as they are looked at. What changes one later is in changes.ts. */
 import { createHash } from 'node:crypto';
 import {
-	capabilitiesFor,
 	isFinal,
 	type Attempt,
 	type Job,
@@ -15,7 +14,7 @@ import {
 import type { Stream } from '../../protocol/frames';
 import { kinds, wishesOf } from '../../kinds';
 import { fanOutOf } from '../core/fan-out';
-import { laneKey, laneWith, ruleOf } from '../core/matching';
+import { environmentLabel, laneKey, laneWith, ruleOf } from '../core/matching';
 import { priorityOf, rank } from '../core/rank';
 import { type Policy, lossDefaults, retryDefaults } from '../core/retry';
 import type { NewJob, StoredJob } from '../store/store';
@@ -194,11 +193,14 @@ export class Jobs {
 		});
 	}
 
-	/** A job of a schedule: a job of its own, however alike they are. */
-	scheduled({ dedupe: _, ...submit }: Submit, scheduleId: string): Prepared | Problem {
+	/**
+	 * A job of a schedule: a job of its own, however alike they are. When its time has come (`due`), who excludes or
+	 * prefers a robot that is gone by now goes without it; a robot, group or pool that it must have is missed.
+	 */
+	scheduled({ dedupe: _, ...submit }: Submit, scheduleId: string, due = true): Prepared | Problem {
 		try {
 			const by = { keyId: '', name: scheduleId, scopes: [] };
-			const prepared = this.#prepare(submit, by, this.#context.clock.now());
+			const prepared = this.#prepare(submit, by, this.#context.clock.now(), due);
 			return { ...prepared, job: { ...prepared.job, createdBy: `schedule:${scheduleId}` } };
 		} catch (error) {
 			if (error instanceof Problem) return error;
@@ -206,7 +208,7 @@ export class Jobs {
 		}
 	}
 
-	#prepare(submit: Submit, by: Caller, now: number): Prepared {
+	#prepare(submit: Submit, by: Caller, now: number, lenient = false): Prepared {
 		const kind = kinds.get(submit.kind);
 		if (!kind) {
 			throw new Problem('unknown-kind', { kind: submit.kind, known: [...kinds.keys()].join(', ') });
@@ -214,7 +216,7 @@ export class Jobs {
 		const variables = submit.variables ?? {};
 		const problem = kind.check(submit.spec, variables);
 		if (problem) throw problem;
-		const place = this.place(submit.target ?? {});
+		const place = this.place(submit.target ?? {}, lenient);
 		const priority = priorityOf(submit.priority);
 		const policy = this.#policy(submit, kind.runMs);
 		const readyAt = Math.max(now, submit.notBefore ?? 0);
@@ -223,7 +225,7 @@ export class Jobs {
 				...startOf(policy, now, readyAt),
 				id: this.#context.ids.next(),
 				kind: submit.kind,
-				lane: laneWith(place.lane, capabilitiesFor(submit.caps)),
+				lane: laneWith(place.lane, policy),
 				rank: rank(readyAt, priority),
 				priority,
 				createdAt: now,
@@ -236,6 +238,7 @@ export class Jobs {
 				spec: JSON.stringify(submit.spec),
 				variables: JSON.stringify(variables),
 				target: place.target,
+				affinity: this.#affinityOf(submit),
 			},
 			...(submit.idempotencyKey === undefined
 				? {}
@@ -251,13 +254,45 @@ export class Jobs {
 		};
 	}
 
-	/** Where a job that asks for this waits. */
-	place(target: Target): Home {
+	/** By what its strategy remembers where it went well; null unless that is affinity. */
+	#affinityOf({ kind, spec, target, strategy, affinityKey }: Submit): string | null {
+		const wanted = strategy ?? this.#context.settings.strategy;
+		if (wanted !== 'affinity' || target?.robot !== undefined) return null;
+		return affinityKey ?? `${kind}:${hashOf({ spec })}`;
+	}
+
+	/** Where a job that asks for this waits. `lenient` = robots that it excludes or prefers may be gone. */
+	place(target: Target, lenient = false): Home {
 		const pinned = target.robot === undefined ? undefined : this.findRobot(target.robot);
+		const { environment, labels } = target;
+		const otherwise = labels?.[environmentLabel] ?? environment;
+		if (environment !== undefined && otherwise !== environment) {
+			throw new Problem('bad-field', {
+				path: 'target.environment',
+				reason: `is ${environment}, and the label ${environmentLabel} is to be ${otherwise}`,
+			});
+		}
+		const { group, pool } = target;
+		const { fleet } = this.#context;
+		if (group !== undefined && !fleet.hasGroup(group))
+			throw new Problem('no-such-group', { name: group });
+		if (pool !== undefined && !fleet.hasPool(pool))
+			throw new Problem('no-such-pool', { name: pool });
+		const idOf = (robot: string) => this.findRobot(robot).robotId;
 		return {
-			lane: laneKey(ruleOf(target, pinned?.robotId)),
+			lane: laneKey(ruleOf(lenient ? this.#withoutGone(target) : target, pinned?.robotId, idOf)),
 			target: JSON.stringify(target),
 			children: fanOutOf(target) === undefined ? null : 0,
+		};
+	}
+
+	#withoutGone(target: Target): Target {
+		const isHere = (robot: string) => this.#context.fleet.find(robot) !== undefined;
+		const { exclude = [], prefer = [] } = target;
+		return {
+			...target,
+			exclude: exclude.filter(isHere),
+			prefer: prefer.filter(({ robot }) => robot === undefined || isHere(robot)),
 		};
 	}
 
@@ -280,6 +315,8 @@ export class Jobs {
 			idempotent: submit.idempotent ?? false,
 			...(submit.watch === undefined ? {} : { watch: submit.watch }),
 			...(submit.caps === undefined ? {} : { caps: submit.caps }),
+			...(submit.strategy === undefined ? {} : { strategy: submit.strategy }),
+			...(submit.preferWaitMs ? { preferWaitMs: submit.preferWaitMs } : {}),
 		};
 	}
 

@@ -3,7 +3,7 @@
  * its own. Only the first few jobs of a queue are in memory. What lies behind stays in the store, and
  * is read when the window runs low; empty lanes cost nothing but their place in a small cache.
  */
-import { laneRule, misfit, type Rule, type Terms } from '../core/matching';
+import { laneRule, misfit, preferenceOf, type Rule, type Terms } from '../core/matching';
 import { before, Shares } from '../core/rank';
 import type { Head, Queue } from '../store/store';
 
@@ -19,6 +19,8 @@ export interface Lane {
 	readonly queues: Map<string, Window>;
 	/** Robots that may run its jobs. */
 	readonly robots: Set<string>;
+	/** Those of them that its jobs would rather have, or rather not; absent when they prefer none. */
+	readonly preferred: Map<string, number> | undefined;
 }
 
 export interface Window {
@@ -46,14 +48,14 @@ export class Lanes {
 	get(key: string): Lane {
 		const known = this.#lanes.get(key);
 		if (known) return known;
-		const lane: Lane = { key, rule: laneRule(key), queues: new Map(), robots: new Set() };
+		const rule = laneRule(key);
+		const preferred = rule.prefer && new Map<string, number>();
+		const lane: Lane = { key, rule, queues: new Map(), robots: new Set(), preferred };
 		const candidates =
 			lane.rule.robot === undefined
 				? this.#robots.values()
 				: [this.#robots.get(lane.rule.robot)].filter((robot) => robot !== undefined);
-		for (const robot of candidates) {
-			if (misfit(lane.rule, robot) === undefined) lane.robots.add(robot.robotId);
-		}
+		for (const robot of candidates) look(lane, robot);
 		this.#lanes.set(key, lane);
 		if (this.#lanes.size > maxEmpty + this.#waiting.size) this.#evict();
 		return lane;
@@ -62,15 +64,23 @@ export class Lanes {
 	/** A robot came, or its labels or capabilities changed. */
 	putRobot(terms: Terms): void {
 		this.#robots.set(terms.robotId, terms);
+		for (const lane of this.#lanes.values()) look(lane, terms);
+	}
+
+	/** These robots are in other groups or pools than before. */
+	putAreas(robots: readonly Terms[]): void {
 		for (const lane of this.#lanes.values()) {
-			if (misfit(lane.rule, terms) === undefined) lane.robots.add(terms.robotId);
-			else lane.robots.delete(terms.robotId);
+			const { group, pool } = lane.rule;
+			if (group !== undefined || pool !== undefined) for (const terms of robots) look(lane, terms);
 		}
 	}
 
 	removeRobot(robotId: string): void {
 		this.#robots.delete(robotId);
-		for (const lane of this.#lanes.values()) lane.robots.delete(robotId);
+		for (const lane of this.#lanes.values()) {
+			lane.robots.delete(robotId);
+			lane.preferred?.delete(robotId);
+		}
 	}
 
 	get waiting(): ReadonlySet<Lane> {
@@ -191,4 +201,14 @@ export class Lanes {
 			if (this.#lanes.size <= maxEmpty / 2 + this.#waiting.size) return;
 		}
 	}
+}
+
+/** Whether this robot may run the lane's jobs, and what it is worth to them. */
+function look({ rule, robots, preferred }: Lane, terms: Terms): void {
+	const { robotId } = terms;
+	if (misfit(rule, terms) === undefined) robots.add(robotId);
+	else robots.delete(robotId);
+	const worth = preferred && robots.has(robotId) ? preferenceOf(rule, terms) : 0;
+	if (worth === 0) preferred?.delete(robotId);
+	else preferred!.set(robotId, worth);
 }

@@ -9,6 +9,7 @@ import {
 	type QueueStats,
 } from '../../protocol';
 import { barred, barsOf } from '../core/bars';
+import { misspelt } from '../core/lacking';
 import { describeRule, laneRule, misfit } from '../core/matching';
 import { openOf, tellChildren } from '../core/parents';
 import { nearest } from '../core/nearest';
@@ -77,7 +78,7 @@ export class Lookout {
 		const { robot } = rule;
 		const target =
 			robot === undefined
-				? describeRule(rule)
+				? describeRule(rule, fleet.nameOf)
 				: `robot ${fleet.get(robot)?.stored.name ?? `${robot} (removed)`}`;
 		return { target, robotId: robot ?? null, queued, robots: robots.size };
 	}
@@ -173,7 +174,9 @@ export class Lookout {
 		}
 		if (fitting.length === 0) {
 			const lacks = misfit(rule, all[0]!);
-			return `None of the ${all.length} robots matches ${describeRule(rule)} (${all[0]!.stored.name} ${lacks}).`;
+			const slip = misspelt(rule, all);
+			if (slip !== undefined) return slip;
+			return `None of the ${all.length} robots matches ${describeRule(rule, fleet.nameOf)} (${all[0]!.stored.name} ${lacks}).`;
 		}
 		const client = fitting.length === 1 ? this.#whyClient(fitting[0]!, rule.client) : undefined;
 		if (client !== undefined) return client;
@@ -208,8 +211,10 @@ export class Lookout {
 		const holder = client === undefined ? undefined : holderOf(entry, client);
 		if (holder) return `has client ${client} busy with job ${holder.jobId}`;
 		if (isFull(entry)) return 'is busy';
-		if (entry.group && fleet.room(entry.group) <= 0) {
-			return `waits for its constellation ${entry.group.name}, which runs ${entry.group.limit} jobs at most`;
+		const shut = entry.gates.find((gate) => fleet.room(gate) <= 0);
+		if (shut) return `waits for its ${shut.of} ${shut.name}, which runs ${shut.limit} jobs at most`;
+		if (this.#assigning.keepsAway(this.#context.lanes.get(job.lane), job, entry, now)) {
+			return 'is free, and left to others while the job waits for one it would rather have';
 		}
 		return 'is free and about to take work';
 	}

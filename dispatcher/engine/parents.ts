@@ -3,22 +3,23 @@
  * chosen and each gets a child in the same commit; the commit that ends the last child ends the parent.
  * Nothing of a parent is kept in memory, so nothing is forgotten when the service dies.
  */
-import {
-	capabilitiesFor,
-	type JobError,
-	limits,
-	Problem,
-	type SubmitAnswer,
-	type Target,
-} from '../../protocol';
+import { type JobError, limits, Problem, type SubmitAnswer, type Target } from '../../protocol';
 import { chooseRobots, fanOutOf } from '../core/fan-out';
-import { describeRule, laneKey, laneRule, laneWith, misfit, ruleOf } from '../core/matching';
+import {
+	describeRule,
+	laneKey,
+	laneRule,
+	laneWith,
+	misfit,
+	preferenceOf,
+	ruleOf,
+} from '../core/matching';
 import { rank } from '../core/rank';
 import { policyOf } from '../core/retry';
 import type { AsRead, Deeds, StoredJob } from '../store/store';
 import { waitingOf } from './backlog';
 import type { Context } from './context';
-import type { RobotEntry } from './fleet';
+import { loadOf, type RobotEntry } from './fleet';
 import { earlierAnswer, type Placing, type Prepared, startOf } from './placing';
 import type { Turn } from './turns';
 import { asRead, type WaitingJobs } from './waiting';
@@ -118,11 +119,11 @@ export class Parents {
 	): void {
 		const common = this.#inherited(parent, turn.now);
 		const { client } = laneRule(parent.lane);
-		const needed = capabilitiesFor(policyOf(parent.policy).caps);
+		const policy = policyOf(parent.policy);
 		const children = robots.map(({ robotId }) => {
 			const id = this.#context.ids.next();
 			const target = { robot: robotId, ...(client === undefined ? {} : { client }) };
-			const lane = laneWith(laneKey(ruleOf(target, robotId)), needed);
+			const lane = laneWith(laneKey(ruleOf(target, robotId)), policy);
 			turn.touch(id);
 			const place = this.#placing.reserve(turn, { state: 'queued', lane });
 			return { id, cell: robotId, lane, target: JSON.stringify(target), place };
@@ -189,14 +190,15 @@ export class Parents {
 				robotId: entry.robotId,
 				open: fleet.isOpen(entry),
 				free: fleet.hasClient(entry, rule.client) ? fleet.available(entry) : 0,
-				load: fleet.load(entry),
+				load: loadOf(entry),
+				preference: preferenceOf(rule, entry),
 			})),
 		);
 		if (!chosen) {
 			return new Problem('too-few-robots', {
 				matching: matching.length,
 				robots: all.length,
-				rule: describeRule(rule),
+				rule: describeRule(rule, fleet.nameOf),
 				wanted: mode === 'all' ? 'all' : mode.count,
 			});
 		}

@@ -48,11 +48,11 @@ export class Placing {
 	}
 
 	/** A slot of a robot that is free for the job now; none when it has to wait. */
-	reserve(turn: Turn, job: Pick<NewJob, 'state' | 'lane'>): Place | undefined {
+	reserve(turn: Turn, job: Pick<NewJob, 'state' | 'lane' | 'affinity'>): Place | undefined {
 		if (job.state !== 'queued') return undefined;
 		const lane = this.#context.lanes.get(job.lane);
-		const robot = this.#assigning.robotFor(lane);
-		return robot && { robot, attempt: this.#assigning.reserve(turn, robot, 1, lane.rule.client) };
+		const robot = this.#assigning.robotFor(lane, job.affinity ?? null, turn.now);
+		return robot && { robot, attempt: this.#assigning.reserve(turn, robot, 1, lane) };
 	}
 
 	/** The job was not stored after all: its slot is for the next one. */
@@ -64,19 +64,22 @@ export class Placing {
 	/** The commit carried the job. */
 	placed(job: NewJob, place: Place | undefined): void {
 		const { id, rank, priority, lane, shareKey, state } = job;
+		const affinity = job.affinity ?? null;
 		const waiting = { id, rank, priority, owner: job.createdBy, bytes: bytesOf(job) };
 		if (place) {
-			const given = { ...waiting, ...fresh(job), lane, shareKey, bars: null };
+			const given = { ...waiting, ...fresh(job), lane, shareKey, affinity, bars: null };
 			this.#assigning.assigned(place.robot, place.attempt, given);
 			return;
 		}
 		this.#context.backlog.enter({ ...waiting, state, lane });
 		this.#context.dueAt(job.dueAt);
 		if (state !== 'queued') return;
-		const head = { ...waiting, bars: null, attempt: 0 };
+		const head = { ...waiting, affinity, bars: null, attempt: 0 };
 		// A job too big to be kept in memory is read again when it is given away.
 		const small = job.spec.length + job.variables.length <= maxAskedLength;
 		this.#context.lanes.push(job, small ? { ...head, asked: fresh(job) } : head);
+		// It did not pass by another that waits for a robot it prefers; now it may.
+		if (this.#context.lanes.get(lane).rule.preferWaitMs !== undefined) this.#context.turns.nudge();
 	}
 }
 

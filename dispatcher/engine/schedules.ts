@@ -15,6 +15,7 @@ import {
 	type Schedule,
 	type ScheduleChange,
 	type ScheduleRequest,
+	type Target,
 	type UpcomingRun,
 } from '../../protocol';
 import { grown } from '../core/bulk';
@@ -28,7 +29,7 @@ import type { StoredOccurrence, StoredSchedule } from '../store/store';
 import type { Calendars } from './calendars';
 import type { Context } from './context';
 import type { Caller } from './index';
-import type { Jobs } from './jobs';
+import type { Home, Jobs } from './jobs';
 import { type Occurrences, occurrenceView, overText, ranText, restoredText } from './occurrences';
 import type { Entry, ScheduleBook } from './schedule-book';
 import { Slices } from './slices';
@@ -113,7 +114,7 @@ export class Schedules {
 		const definition = defined(request);
 		this.#calendars.check(definition.blackouts);
 		// Refused now rather than at every planned time.
-		const mistake = definition.job && this.#jobs.scheduled(definition.job, id);
+		const mistake = definition.job && this.#jobs.scheduled(definition.job, id, false);
 		if (mistake instanceof Problem) throw mistake;
 		const now = this.#context.clock.now();
 		const paused = known?.stored.state === 'paused';
@@ -471,17 +472,28 @@ export class Schedules {
 		return { from, to, schedules, clashes };
 	}
 
-	/** Which robots a job may go to, and on how many it runs; nowhere when its robot is gone. */
-	#place(target: NonNullable<NonNullable<Definition['job']>['target']>) {
+	/** Which robots a job may go to, and on how many it runs; nowhere when its robot, group or pool is gone. */
+	#place(target: Target) {
 		const { fleet } = this.#context;
 		const pinned = target.robot === undefined ? undefined : fleet.find(target.robot);
 		if (pinned === 'ambiguous' || (target.robot !== undefined && !pinned)) return undefined;
-		const rule = laneRule(this.#jobs.place(target).lane);
+		const home = this.#homeOf(target);
+		if (!home) return undefined;
+		const rule = laneRule(home.lane);
 		const robots = [...fleet.all()].filter((robot) => misfit(rule, robot) === undefined);
 		const mode = fanOutOf(target);
 		const slots = mode === undefined ? 1 : mode === 'all' ? robots.length : mode.count;
-		const words = pinned ? `robot ${pinned.stored.name}` : describeRule(rule);
+		const words = pinned ? `robot ${pinned.stored.name}` : describeRule(rule, fleet.nameOf);
 		return { robots: robots.map(({ robotId }) => robotId), slots, target: words };
+	}
+
+	#homeOf(target: Target): Home | undefined {
+		try {
+			return this.#jobs.place(target, true);
+		} catch (error) {
+			if (error instanceof Problem) return undefined;
+			throw error;
+		}
 	}
 
 	#planned({ timezone, blackouts }: Definition, { at, mark }: Planned): PlannedRun {

@@ -20,11 +20,12 @@ import type {
 } from '../../protocol';
 import { isFinal, limits, Problem } from '../../protocol';
 import type { FileFrame, OutputFrame } from '../../protocol/frames';
+import { busyOf } from '../core/strategy';
 import type { StoredAttempt } from '../store/store';
 import type { Attempts } from './attempts';
 import { noteClone } from './clones';
 import type { Context } from './context';
-import type { Files } from './files';
+import type { FileTransfers } from './file-transfers';
 import type { Live, RobotEntry, Session } from './fleet';
 import type { RobotSession, RobotSink } from './index';
 import type { Inputs } from './input';
@@ -43,11 +44,11 @@ export class Sessions {
 		attempts: Attempts,
 		outputFlow: OutputFlow,
 		inputs: Inputs,
-		files: Files,
+		transfers: FileTransfers,
 	) {
 		this.#context = context;
 		this.#attempts = attempts;
-		this.#parts = { context, attempts, outputFlow, inputs, files };
+		this.#parts = { context, attempts, outputFlow, inputs, transfers };
 	}
 
 	/** An attempt of this job that a robot holds and the store has never heard of. */
@@ -305,18 +306,18 @@ interface SessionParts {
 	attempts: Attempts;
 	outputFlow: OutputFlow;
 	inputs: Inputs;
-	files: Files;
+	transfers: FileTransfers;
 }
 
 function leave(
 	entry: RobotEntry,
 	session: Session,
-	{ context, outputFlow, files }: SessionParts,
+	{ context, outputFlow, transfers }: SessionParts,
 ): void {
 	entry.session = undefined;
 	entry.awaySince = context.clock.monotonic();
 	outputFlow.forget(session);
-	files.forget(session);
+	transfers.forget(session);
 	for (const tell of session.waiting?.values() ?? []) tell('gone');
 }
 
@@ -335,6 +336,7 @@ class OpenSession implements Session, RobotSession {
 	declare waiting?: Session['waiting'];
 	verdicts = noVerdicts;
 	metrics = noMetrics;
+	busy = 0;
 	stopping = false;
 	seenAt: number;
 	readonly #parts: SessionParts;
@@ -398,19 +400,20 @@ class OpenSession implements Session, RobotSession {
 	}
 
 	fileRead(message: FileRead): void {
-		if (this.#isCurrent()) this.#parts.files.read(this.robotId, this, message);
+		if (this.#isCurrent()) this.#parts.transfers.read(this.robotId, this, message);
 	}
 
 	fileOffer(message: FileOffer): void {
-		if (this.#isCurrent()) this.#parts.files.offer(this.robotId, this, message);
+		if (this.#isCurrent()) this.#parts.transfers.offer(this.robotId, this, message);
 	}
 
 	fileBytes(frame: FileFrame): void {
-		if (this.#isCurrent()) this.#parts.files.frame(this, frame);
+		if (this.#isCurrent()) this.#parts.transfers.frame(this, frame);
 	}
 
 	heartbeat(metrics: Record<string, number>): void {
 		this.metrics = metrics;
+		this.busy = busyOf(metrics['cpu_percent']);
 	}
 
 	facts(facts: Facts, answers?: string): void {

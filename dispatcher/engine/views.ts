@@ -30,7 +30,7 @@ import { holderOf, isFull, type Live, type RobotEntry } from './fleet';
 /** With the live attempt of the job, where it may have one. */
 export function jobView(job: StoredJob, live?: Live): Job {
 	const children = childrenView(job);
-	const { timeouts, watch, caps } = policyOf(job.policy);
+	const { timeouts, watch, caps, strategy, preferWaitMs } = policyOf(job.policy);
 	return {
 		jobId: job.id,
 		kind: job.kind,
@@ -64,6 +64,9 @@ export function jobView(job: StoredJob, live?: Live): Job {
 		timeouts,
 		...(watch === undefined ? {} : { watch }),
 		...(caps === undefined ? {} : { caps }),
+		...(strategy === undefined ? {} : { strategy }),
+		...(preferWaitMs === undefined ? {} : { preferWaitMs }),
+		...(job.affinity === null ? {} : { affinityKey: job.affinity }),
 		notBefore: job.readyAt > job.createdAt ? job.readyAt : null,
 		output: {
 			stdout: job.stdoutHave ?? 0,

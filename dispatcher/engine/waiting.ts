@@ -101,6 +101,7 @@ export function headOf(job: StoredJob): Head {
 		rank: job.rank,
 		priority: job.priority,
 		bars: job.bars,
+		affinity: job.affinity,
 		attempt: job.attempt,
 		owner: job.createdBy,
 		bytes: bytesOf(job),

@@ -9,6 +9,7 @@ import { earlierJob, writeJob } from './new-job';
 import { metricDeedsOn } from './metrics';
 import type { Outputs } from './output';
 import { settleParent, startParent } from './parents';
+import { noteSuccess, noteTurn, placementOn } from './placement';
 import { purgeOn } from './purge';
 import { schedulesOn } from './schedules';
 import { asItWas, asRead, type Row, snake, type Statements } from './statements';
@@ -84,6 +85,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				attempt.number - 1,
 			);
 			if (!given) return null;
+			noteTurn(sql, attempt);
 			return tell ? (sql.get(selectAsked, jobId) as unknown as Asked) : true;
 		},
 
@@ -412,6 +414,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			);
 		},
 
+		...placementOn(sql),
 		...schedules.deeds,
 
 		takeSubscription: ({ key, filter, subject, fromStart, createdBy }) => {
@@ -480,7 +483,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 		const ended = 'cause' in next ? next : undefined;
 		const { stdout = 0, stderr = 0 } = settle.outputLength ?? {};
 		const ending = moveLine(at, next.to, settle.reason, settle.by, number);
-		return sql.run(
+		const settled = sql.run(
 			`UPDATE jobs SET was = state, state = ?, cause = ?, error = ?, dead = ?, started_at = coalesce(started_at, ?), ended_at = ?,
 			 rank = coalesce(?, rank), ready_at = coalesce(?, ready_at), due_at = ?, bars = coalesce(?, bars),
 			 progress = CASE WHEN ? THEN 100 ELSE progress END, tries = tries + ?, losses = losses + ?,
@@ -517,6 +520,8 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			settle.epoch,
 			settle.from,
 		);
+		if (settled && settle.affinity !== undefined) noteSuccess(sql, jobId, settle.affinity, at);
+		return settled;
 	}
 
 	function record({ at, type, subject, data }: Omit<StoredEvent, 'cursor'>): void {

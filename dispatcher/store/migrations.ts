@@ -676,4 +676,31 @@ export const migrations: readonly string[] = [
 		dispatch_ms REAL NOT NULL
 	);
 	`,
+
+	// How robots are put together and chosen: groups, pools, whose turn it was last, and where jobs of one key went well.
+	`
+	ALTER TABLE jobs ADD COLUMN affinity TEXT;
+	CREATE TABLE turns (robot_id TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
+	CREATE TABLE affinities (
+		key TEXT NOT NULL,
+		robot_id TEXT NOT NULL,
+		successes INTEGER NOT NULL,
+		at INTEGER NOT NULL,
+		PRIMARY KEY (key, robot_id)
+	) WITHOUT ROWID;
+	CREATE INDEX affinities_at ON affinities (at);
+	CREATE TABLE robot_groups (
+		name TEXT PRIMARY KEY,
+		parent TEXT,
+		robots TEXT NOT NULL,
+		created_by TEXT NOT NULL,
+		updated_at INTEGER NOT NULL
+	) WITHOUT ROWID;
+	CREATE TABLE pools (
+		name TEXT PRIMARY KEY,
+		definition TEXT NOT NULL,
+		created_by TEXT NOT NULL,
+		updated_at INTEGER NOT NULL
+	) WITHOUT ROWID;
+	`,
 ];

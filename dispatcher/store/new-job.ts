@@ -1,4 +1,5 @@
 /** How a job comes into the tables, alone or as one of many children. */
+import { noteTurn } from './placement';
 import type { Statements } from './statements';
 import { assignedLine, submittedLine } from './timeline';
 import type { Deeds, Earlier, NewAttempt, NewJob, StoredJob } from './store';
@@ -8,7 +9,7 @@ export function writeJob(sql: Statements, job: NewJob, attempt: NewAttempt | und
 	const first = submittedLine(attempt ? 'queued' : job.state);
 	sql.run(
 		`INSERT INTO jobs (id, kind, state, lane, share_key, rank, priority, created_at, ready_at, due_at, parent_id, cell, children,
-		 timeline, attempt, epoch, token, robot_id, client, assigned_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		 timeline, attempt, epoch, token, robot_id, client, assigned_at, affinity) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		job.id,
 		job.kind,
 		attempt ? 'dispatched' : job.state,
@@ -29,7 +30,9 @@ export function writeJob(sql: Statements, job: NewJob, attempt: NewAttempt | und
 		attempt?.robotId ?? null,
 		attempt?.client ?? null,
 		attempt?.at ?? null,
+		job.affinity ?? null,
 	);
+	if (attempt) noteTurn(sql, attempt);
 	sql.run(
 		`INSERT INTO requests (job_id, created_by, retry_of, spec, variables, target, policy)
 		 VALUES (?,?,?,?,?,?,?)`,

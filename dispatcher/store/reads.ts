@@ -6,6 +6,7 @@ import type { Ended } from '../core/record';
 import { metricReadsOn } from './metrics';
 import type { Outputs } from './output';
 import { countedFamily, openChildren } from './parents';
+import { placementReadsOn } from './placement';
 import { purgeOn } from './purge';
 import { isEnded, isLive, scansOn } from './scans';
 import { scheduleReadsOn } from './schedules';
@@ -41,7 +42,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		heads: ({ lane, shareKey, limit }) =>
 			sql
 				.all<HeadRow>(
-					`SELECT id, rank, priority, bars, attempt, kind, tries, losses, created_at AS createdAt, spec, variables, policy,
+					`SELECT id, rank, priority, bars, affinity, attempt, kind, tries, losses, created_at AS createdAt, spec, variables, policy,
 					 parent_id AS parentId, created_by AS owner, octet_length(spec) + octet_length(variables) AS bytes
 					 FROM jobs JOIN requests ON job_id = id
 					 WHERE state = 'queued' AND lane = ? AND share_key = ? ORDER BY rank, id LIMIT +?`,
@@ -167,6 +168,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		wait: ({ id }) => sql.all<StoredWait>(`${selectAll('waits')} WHERE id = ?`, id)[0],
 		liveWaits: () => sql.all<StoredWait>(`${selectAll('waits')} WHERE state IN ('open','due')`),
 		...scheduleReadsOn(sql),
+		...placementReadsOn(sql),
 		subscription: ({ key }) =>
 			sql.all<StoredSubscription>(`${selectAll('subscriptions')} WHERE key = ?`, key)[0],
 		events: ({ subject, after, limit }) =>
@@ -203,7 +205,7 @@ function selectAll(table: keyof typeof columns): string {
 const selectJob = `SELECT ${camel(
 	`id kind state cause lane share_key rank priority attempt epoch tries losses created_at started_at ended_at due_at
 	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell children dead
-	 retried_as hold outcome created_by retry_of spec variables target policy`,
+	 retried_as hold affinity outcome created_by retry_of spec variables target policy`,
 )}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId,
  CASE WHEN state IN ('pending','queued') THEN NULL ELSE client END AS client,
  CASE WHEN children IS NULL THEN NULL ELSE ${countedFamily} END AS family,
@@ -222,8 +224,18 @@ const selectAttempt = `SELECT job_id AS jobId, number, 'ended' AS state, 1 AS ou
 const selectLastAttempt = `SELECT id AS jobId, attempt AS number,
  CASE WHEN outcome IS NULL THEN state ELSE 'ended' END AS state, (ended_at IS NULL OR output_done) AS outputDone, ${attemptColumns}, ${renamed} FROM jobs`;
 
-function headOf({ id, rank, priority, bars, attempt, owner, bytes, ...asked }: HeadRow): Head {
-	const head = { id, rank, priority, bars, attempt, owner, bytes };
+function headOf({
+	id,
+	rank,
+	priority,
+	bars,
+	affinity,
+	attempt,
+	owner,
+	bytes,
+	...asked
+}: HeadRow): Head {
+	const head = { id, rank, priority, bars, affinity, attempt, owner, bytes };
 	return asked.spec.length + asked.variables.length > maxAskedLength ? head : { ...head, asked };
 }
 

@@ -10,6 +10,7 @@ import type { Cause, FileState, FinalState, JobState, Priority } from '../../pro
 import type { Hole, HoleReason, Stream } from '../../protocol';
 import type { OccurrenceCounts, OccurrenceState, Origin, ScheduleState } from '../../protocol';
 import type { Breakdown, SeriesName } from '../../protocol';
+import type { Success } from '../core/affinity';
 import type { ParentEndings } from '../core/parents';
 import type { Ended } from '../core/record';
 
@@ -62,6 +63,8 @@ export interface StoredJob {
 	retriedAs: string | null;
 	/** Who keeps a pending job back, and why. */
 	hold: string | null;
+	/** What its strategy goes by; null unless that is affinity. */
+	affinity: string | null;
 	spec: string;
 	variables: string;
 	target: string;
@@ -105,6 +108,7 @@ export type NewJob = Pick<
 	state: 'pending' | 'queued';
 	/** 0 = it is a parent, and gets its children when it starts. */
 	children: 0 | null;
+	affinity?: string | null;
 };
 
 /** What the children of one parent do not share. */
@@ -117,6 +121,8 @@ export interface NewAttempt {
 	robotId: string;
 	/** Which client of the robot it takes; absent where it has none. */
 	client?: string;
+	/** It is the robot's turn: written down as its last one. `before` = its last turn until then. */
+	turn?: { before: number };
 	at: number;
 }
 
@@ -314,6 +320,23 @@ export interface StoredCalendar {
 	updatedAt: number;
 }
 
+export interface StoredGroup {
+	name: string;
+	parent: string | null;
+	/** Ids of its own robots, as JSON. */
+	robots: string;
+	createdBy: string;
+	updatedAt: number;
+}
+
+export interface StoredPool {
+	name: string;
+	/** `PoolTerms` of core/areas without the name. */
+	definition: string;
+	createdBy: string;
+	updatedAt: number;
+}
+
 export interface StoredSubscription {
 	key: string;
 	filter: string;
@@ -427,6 +450,8 @@ export interface Deeds {
 						rank: number;
 						dueAt: number | null;
 				  };
+			/** It went well: remembered for jobs of this key. */
+			affinity?: string;
 			/** Whether the attempt counts as a try, as a loss. */
 			countTry: boolean;
 			countLoss: boolean;
@@ -701,6 +726,12 @@ export interface Deeds {
 		in: { id: string; usedBefore?: number; onlyOpen?: boolean };
 		out: 'removed' | 'kept' | { heldBy: string };
 	};
+	putGroup: { in: StoredGroup; out: boolean };
+	removeGroup: { in: { name: string }; out: boolean };
+	putPool: { in: StoredPool; out: boolean };
+	removePool: { in: { name: string }; out: boolean };
+	/** Forgets successes that are older, and the oldest when there are more than `keep`. Answers how many. */
+	sweepAffinities: { in: { before: number; keep: number; limit: number }; out: number };
 	setMeta: { in: { key: string; value: string }; out: boolean };
 	/** One minute of the series; sums are added to what is known of that minute. Forgets older ones. */
 	putSample: {
@@ -749,6 +780,7 @@ export interface Queue {
 
 export interface Head extends Pick<Waiting, 'id' | 'priority' | 'rank' | 'owner' | 'bytes'> {
 	bars: string | null;
+	affinity: string | null;
 	/** Of the last attempt, so that the next one is numbered without another read. */
 	attempt: number;
 	/** Small jobs bring along what they ask for, which saves a read when they are given away. */
@@ -859,6 +891,12 @@ export interface Reads {
 	/** The newest jobs in a final state, newest first: whose the last try was, and how it came out. */
 	ended: { in: { state: FinalState; limit: number }; out: Ended[] };
 	robots: { in: null; out: StoredRobot[] };
+	/** The epoch of each robot's last turn. */
+	turns: { in: null; out: { robotId: string; epoch: number }[] };
+	groups: { in: null; out: StoredGroup[] };
+	pools: { in: null; out: StoredPool[] };
+	/** The newest successes by key, oldest first. */
+	affinities: { in: { limit: number }; out: Success[] };
 	devices: { in: null; out: StoredDevice[] };
 	keys: { in: null; out: StoredKey[] };
 	tokens: { in: null; out: StoredToken[] };

@@ -27,6 +27,7 @@ import type {
 	Wait,
 } from '../services';
 import { holeReasons } from '../output';
+import { strategies } from '../placement';
 import { causes, finalStates } from '../states';
 import { caps } from './caps';
 import { device } from './devices';
@@ -209,6 +210,20 @@ export const job = Type.Object({
 		labels: Type.Optional(labels),
 		capabilities: Type.Optional(Type.Array(text)),
 		client: Type.Optional(text),
+		group: Type.Optional(text),
+		pool: Type.Optional(text),
+		tags: Type.Optional(Type.Array(text)),
+		environment: Type.Optional(text),
+		exclude: Type.Optional(Type.Array(text)),
+		prefer: Type.Optional(
+			Type.Array(
+				Type.Object({
+					robot: Type.Optional(text),
+					labels: Type.Optional(labels),
+					weight: Type.Optional(whole),
+				}),
+			),
+		),
 		mode: Type.Optional(Type.Union([Type.Enum(['one', 'all']), Type.Object({ count: whole })])),
 	}),
 	timeouts: Type.Object({
@@ -221,6 +236,9 @@ export const job = Type.Object({
 	}),
 	watch: Type.Optional(watch),
 	caps: Type.Optional(caps),
+	strategy: Type.Optional(Type.Enum([...strategies])),
+	preferWaitMs: Type.Optional(whole),
+	affinityKey: Type.Optional(text),
 	notBefore: nullable(at),
 	output: Type.Object({
 		stdout: whole,
@@ -472,3 +490,5 @@ export const me = Type.Object({ name: text, scopes: keyFields.scopes });
 export const listOf = <S extends TSchema>(items: S) => Type.Object({ items: Type.Array(items) });
 export const pageOf = <S extends TSchema>(items: S) =>
 	Type.Object({ items: Type.Array(items), cursor: Type.Optional(text) });
+
+export { group, pool } from './placement';

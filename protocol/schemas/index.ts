@@ -10,6 +10,7 @@ export { liveAsk } from './live';
 export * as robots from './messages';
 export { breakdownQuery, metricsQuery, seriesQuery } from './metrics';
 export { purgeRequest, releaseRequest } from './operations';
+export { groupRequest, poolRequest } from './placement';
 export * from './queries';
 export {
 	backfillRequest,

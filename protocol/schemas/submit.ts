@@ -2,12 +2,14 @@
 import { type Static, Type } from 'typebox';
 import type { Submit } from '../job';
 import { limits } from '../limits';
+import { maxWeight, strategies } from '../placement';
 import { causes } from '../states';
 import { caps } from './caps';
 import { watch } from './watch';
 import {
 	clientName,
 	duration,
+	id,
 	instant,
 	labels,
 	name,
@@ -33,6 +35,46 @@ export const target = Type.Object(
 		client: Type.Optional(
 			clientName(
 				'The client of the robot that does it, by name. Default: any that is free, where a robot has some.',
+			),
+		),
+		group: Type.Optional(id('The robot must be in this group, or in a group inside it.')),
+		pool: Type.Optional(id('The robot must be in this pool.')),
+		tags: Type.Optional(
+			Type.Array(word('The name of a label', ['gpu']), {
+				description: 'Labels the robot must carry, whatever their value.',
+				maxItems: 64,
+			}),
+		),
+		environment: Type.Optional(
+			name('The value that its label environment must have.', ['production']),
+		),
+		exclude: Type.Optional(
+			Type.Array(robotName('Id or name of one robot'), {
+				description: 'Robots that do not get the job.',
+				maxItems: 64,
+			}),
+		),
+		prefer: Type.Optional(
+			Type.Array(
+				Type.Object(
+					{
+						robot: Type.Optional(robotName('Id or name of one robot.')),
+						labels: Type.Optional(labels('Labels, all of them.')),
+						weight: Type.Optional(
+							Type.Integer({
+								description: 'What it is worth; below zero = rather not. Default 1.',
+								minimum: -maxWeight,
+								maximum: maxWeight,
+							}),
+						),
+					},
+					strict,
+				),
+				{
+					description: 'Robots the job would rather have; it takes others too.',
+					maxItems: 16,
+					examples: [[{ labels: { disk: 'ssd' }, weight: 10 }]],
+				},
 			),
 		),
 		mode: Type.Optional(
@@ -217,6 +259,23 @@ export const submit = Type.Object(
 		),
 		notBefore: Type.Optional(instant('Not eligible before this instant.')),
 		shareKey: Type.Optional(shareKey('Jobs of one key share fairly with those of other keys.')),
+		strategy: Type.Optional(
+			Type.Enum([...strategies], {
+				description:
+					'Which of the robots that are free gets it. Default: as the service is set, else least_loaded.',
+			}),
+		),
+		affinityKey: Type.Optional(
+			name(
+				'Of affinity: jobs of one key go where such jobs ran well. Default: the same kind and spec.',
+				['nightly-build'],
+			),
+		),
+		preferWaitMs: Type.Optional(
+			duration(
+				'How long it waits for a robot it prefers, or has affinity to, while only others are free. Default 0.',
+			),
+		),
 		dedupe: Type.Optional(
 			Type.Union(
 				[

@@ -22,6 +22,7 @@ const rare = new Set([
 	'compactOutput',
 	'shiftBackOffs',
 	'sweepDuplicates',
+	'sweepAffinities',
 	'lateResult',
 	'waitFor',
 	'progress',

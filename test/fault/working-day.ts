@@ -17,6 +17,8 @@ const away = new Set(['service-away', 'not-ready', 'internal']);
 const cameThrough = new Set([
 	'not-waiting',
 	'no-such-schedule',
+	'no-such-group',
+	'no-such-pool',
 	'no-such-dead-letter',
 	'bulk-grown',
 	'already-retried',
@@ -57,6 +59,16 @@ const tasks: Record<string, Task> = {
 		more: { notBefore: Date.now() + 3_600_000 },
 	},
 	held: { shell: 'echo held', ends: ['completed'], more: { notBefore: Date.now() + 1_000 } },
+	grouped: {
+		shell: 'echo grouped',
+		ends: ['completed'],
+		more: { target: { group: 'night' }, strategy: 'round_robin' },
+	},
+	pooled: {
+		shell: 'echo pooled',
+		ends: ['completed'],
+		more: { target: { pool: 'small' }, strategy: 'affinity' },
+	},
 	everywhere: { shell: 'echo here', ends: ['completed'], more: { target: { mode: 'all' } } },
 };
 
@@ -106,7 +118,11 @@ export class WorkingDay {
 				if (name === 'night' && revokedAt === null) await client.revokeKey(keyId);
 			}
 		});
+		await this.#insist((client) => client.putGroup('night', { robots: ['bert'] }));
+		await this.#insist((client) => client.putPool('small', { group: 'night', maxJobs: 2 }));
 		await Promise.all([this.#work(), this.#watchClock()]);
+		await this.#insist((client) => client.removePool('small'));
+		await this.#insist((client) => client.removeGroup('night'));
 	}
 
 	async #work(): Promise<void> {
@@ -222,6 +238,8 @@ export class WorkingDay {
 		for (const robot of await client.robots()) {
 			if (robot.held > 0) wrong.push(`${robot.name} holds ${robot.held}`);
 		}
+		const kept = [...(await client.groups()), ...(await client.pools())];
+		if (kept.length > 0) wrong.push('groups and pools that were removed are there');
 		if ((await client.robots()).length !== 2) wrong.push('two enrolled, others are there');
 		if (new Set(this.#fired).size < 2) wrong.push('the schedule was told twice for one instant');
 		const wait = await client.wait(this.#waitId);

@@ -104,6 +104,72 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			await bench.remove();
 		});
 
+		test('groups and pools are replaced whole, kept over a crash, and removed', async () => {
+			const by = { createdBy: 'key:test', updatedAt: at };
+			const hall = { name: 'hall', parent: 'site', robots: '["r"]', ...by };
+			const pool = { name: 'p', definition: '{}', ...by };
+			await store.commit([
+				{ do: 'putGroup', with: { ...hall, parent: null } },
+				{ do: 'putGroup', with: hall },
+				{ do: 'putPool', with: pool },
+			]);
+			store = await bench.reopen();
+			expect(await store.read('groups', null)).toEqual([expect.objectContaining(hall)]);
+			expect(await store.read('pools', null)).toEqual([expect.objectContaining(pool)]);
+			expect(
+				await store.commit([
+					{ do: 'removeGroup', with: { name: 'hall' } },
+					{ do: 'removeGroup', with: { name: 'hall' } },
+					{ do: 'removePool', with: { name: 'p' } },
+				]),
+			).toEqual([true, false, true]);
+		});
+
+		test('a turn is on record in the commit that gave the job away, and only then', async () => {
+			await insert('a', {}, { ...attempt(), turn: { before: 0 } });
+			await insert('b');
+			const given = { ...attempt(1, 20), robotId: 'other', turn: { before: 0 } };
+			await store.commit([{ do: 'assign', with: { jobId: 'b', attempt: given, tell: false } }]);
+			const late = { ...attempt(1, 30), turn: { before: 11 } };
+			await store.commit([{ do: 'assign', with: { jobId: 'b', attempt: late, tell: false } }]);
+			store = await bench.reopen();
+			expect(await store.read('turns', null)).toEqual([
+				expect.objectContaining({ robotId: 'other', epoch: 20 }),
+				expect.objectContaining({ robotId: 'robot', epoch: 11 }),
+			]);
+		});
+
+		test('successes of a key are counted once each, start anew after a long while, and are swept when old', async () => {
+			const week = 7 * 86_400_000;
+			const ends = async (id: string, when: number) => {
+				await insert(id, { affinity: 'k' }, attempt());
+				const with_ = settle(id, { at: when, affinity: 'k' });
+				// The second of two is told that the attempt is over.
+				return store.commit([
+					{ do: 'settle', with: with_ },
+					{ do: 'settle', with: with_ },
+				]);
+			};
+			expect(await ends('a', at)).toEqual([true, false]);
+			await ends('b', at + week);
+			const known = () => store.read('affinities', { limit: 10 });
+			expect(await known()).toMatchObject([
+				{ key: 'k', robotId: 'robot', successes: 2, at: at + week },
+			]);
+			await ends('c', at + 3 * week);
+			expect(await known()).toMatchObject([{ successes: 1, at: at + 3 * week }]);
+			const sweep = (before: number, keep: number) =>
+				store.commit([{ do: 'sweepAffinities', with: { before, keep, limit: 10 } }]);
+			expect(await sweep(0, 1)).toEqual([0]);
+			await insert('d', { affinity: 'other' }, attempt());
+			const later = settle('d', { at: at + 4 * week, affinity: 'other' });
+			await store.commit([{ do: 'settle', with: later }]);
+			expect(await sweep(0, 1)).toEqual([1]);
+			expect(await known()).toMatchObject([{ key: 'other' }]);
+			expect(await sweep(at + 4 * week + 1, 10)).toEqual([1]);
+			expect(await known()).toEqual([]);
+		});
+
 		test('what a commit answered is there after a crash', async () => {
 			await insert('a', {}, attempt());
 			store = await bench.reopen();

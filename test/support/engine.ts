@@ -21,7 +21,7 @@ import type {
 import { limits, Problem, scopes } from '../../protocol';
 import type { FileFrame } from '../../protocol/frames';
 import type { FileShelf } from '../../dispatcher/store/shelf';
-import type { FileLimits } from '../../dispatcher/engine/files';
+import type { FileLimits } from '../../dispatcher/engine/kept-files';
 import type { Caller, Engine, RobotSession } from '../../dispatcher/engine';
 import { createEngine } from '../../dispatcher/engine/create';
 import type { RetentionSettings, Settings } from '../../dispatcher/engine/context';

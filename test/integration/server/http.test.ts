@@ -36,6 +36,8 @@ const bodies: Partial<Record<CallName, unknown>> = {
 	scheduleChange: { jitterMs: 5 },
 	schedulePreview: { schedule: { cron: '* * * * *' } },
 	scheduleBackfill: { from: 0, to: 1 },
+	groupPut: {},
+	poolPut: { maxJobs: 2 },
 	calendarPut: { spans: [{ from: 0, to: 1 }] },
 	subscriptionPut: { filter: { scheduleId: 's1' } },
 	subscriptionAck: { epoch: 1, cursor: 1 },
@@ -177,7 +179,7 @@ describe('what is refused, and how', () => {
 		).toMatchObject({
 			status: 422,
 			code: 'unknown-field',
-			text: 'target.foo is not a field of this call; known fields are robot, labels, capabilities, client, mode.',
+			text: 'target.foo is not a field of this call; known fields are robot, labels, capabilities, client, group, pool, tags, environment, exclude, prefer, mode.',
 		});
 	});
 	test('a wrong spec and an unknown kind are refused at the door', async () => {

@@ -1,0 +1,108 @@
+/** Targets, strategies, groups and pools over real HTTP and with the real command line, on a real engine and store. */
+import { FleetClient } from '../../../client';
+import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
+import { httpSend } from '../../../dispatcher/cli/transport';
+import { systemClock } from '../../../dispatcher/engine/clock';
+import { type Server, startServer } from '../../../dispatcher/server';
+import { admin, house, type House } from '../../support/engine';
+import { settled } from '../../support/fake-clock';
+
+let h: House;
+let server: Server;
+let client: FleetClient;
+let world: ProgramWorld;
+let said: { out: string; err: string };
+
+beforeEach(async () => {
+	h = await house();
+	const { key } = await h.engine.createKey({ name: 'ana', scopes: ['admin'] }, admin);
+	server = await startServer({
+		engine: h.engine,
+		clock: systemClock,
+		log: { debug() {}, info() {}, warn() {}, error() {} },
+		version: '0.0.0',
+		host: '127.0.0.1',
+		port: 0,
+		settings: {},
+		tls: { folder: '/nowhere' },
+		takeBackup: () => Promise.reject(new Error('nobody asks for one')),
+	});
+	client = new FleetClient(httpSend({ url: server.url, key }));
+	said = { out: '', err: '' };
+	world = {
+		version: '0.0.0',
+		env: { ROBOT_FLEET_URL: server.url, ROBOT_FLEET_KEY: key },
+		out: (text) => void (said.out += String(text)),
+		err: (text) => void (said.err += String(text)),
+		now: () => h.clock.now(),
+		sleep: async () => undefined,
+		nodeIsTooOld: () => false,
+		sqliteIsSafe: () => true,
+		serve: async () => 0,
+		upkeep: {} as ProgramWorld['upkeep'],
+	};
+});
+afterEach(async () => {
+	await server.close();
+	await h.close();
+});
+
+async function run(...words: string[]): Promise<string> {
+	said.out = said.err = '';
+	const code = await runProgram(words, world);
+	expect([code, said.err]).toEqual([0, '']);
+	return said.out;
+}
+
+test('groups and pools are made, shown, used and removed from the command line', async () => {
+	await h.robot('r1', { labels: { disk: 'ssd' } });
+	await h.robot('r2');
+	await run('groups', 'put', 'site');
+	expect(await run('groups', 'put', 'hall', '--parent', 'site', '--robot', 'r2')).toBe(
+		'hall has 1 robot\n',
+	);
+	expect(await run('groups', 'list')).toMatch(/hall +site +r2 +1\n/);
+	expect(await run('groups', 'show', 'site')).toContain('r2');
+	expect(await run('pools', 'put', 'fast', '--tag', 'disk', '--max-jobs', '1')).toBe(
+		'fast has 1 robot\n',
+	);
+	expect(await run('pools', 'list')).toMatch(/fast +disk +0\/1 +1\n/);
+	const inGroup = (await run('submit', '--group', 'site', '--', 'true')).trim();
+	const inPool = (await run('submit', '--pool', 'fast', '--', 'true')).trim();
+	await settled();
+	const robots = await client.robots();
+	const nameOf = async (id: string) => {
+		const { robotId } = await client.job(id);
+		return robots.find((robot) => robot.robotId === robotId)?.name;
+	};
+	expect([await nameOf(inGroup), await nameOf(inPool)]).toEqual(['r2', 'r1']);
+	expect(await run('pools', 'show', 'fast')).toMatch(/jobs +1\n/);
+	await run('pools', 'remove', 'fast');
+	await run('groups', 'remove', 'hall');
+	await run('groups', 'remove', 'site');
+	expect(await client.groups()).toEqual([]);
+	expect(await client.pools()).toEqual([]);
+	await expect(client.group('site')).rejects.toMatchObject({ code: 'no-such-group' });
+});
+
+test('what a job asks of a robot goes through the command line as it is said', async () => {
+	await h.robot('r1');
+	await h.robot('r2');
+	const words = ['--strategy', 'affinity', '--affinity-key', 'nightly', '--prefer-wait', '2s'];
+	const where = ['--exclude', 'r1', '--prefer', 'r2:5', '--prefer', 'disk=ssd'];
+	const id = (await run('submit', ...words, ...where, '--', 'true')).trim();
+	expect(await client.job(id)).toMatchObject({
+		strategy: 'affinity',
+		affinityKey: 'nightly',
+		preferWaitMs: 2_000,
+		target: {
+			exclude: ['r1'],
+			prefer: [{ robot: 'r2', weight: 5 }, { labels: { disk: 'ssd' } }],
+		},
+	});
+	const tagged = (
+		await run('submit', '--tag', 'gpu', '--environment', 'prod', '--', 'true')
+	).trim();
+	expect((await client.job(tagged)).target).toEqual({ tags: ['gpu'], environment: 'prod' });
+	expect((await client.why(tagged)).text).toContain('environment=prod');
+});
