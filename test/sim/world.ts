@@ -301,6 +301,8 @@ export class World {
 			for (const { id } of forgotten()) this.submitter.release(id);
 			await this.until(() => this.watchman.isQuiet(true) || forgotten().length > 0, restMs);
 		} while (forgotten().length > 0);
+		const underWayMs = 4 * this.plan.latencyMs + 4 * this.plan.commitMs + 20;
+		let roundsLeft = 3;
 		// A disk that was full may have refused to forget; the agent then forgets in its next life.
 		await this.until(() => this.watchman.isQuiet(), 2_000);
 		for (const robot of this.robots) {
@@ -308,7 +310,11 @@ export class World {
 			robot.kill();
 			robot.start();
 		}
-		await this.until(() => this.watchman.isQuiet(), returnMs);
+		do {
+			await this.until(() => this.watchman.isQuiet(), returnMs);
+			// Who just woke up may not have read yet what was sent to it in its sleep.
+			await this.until(() => false, underWayMs);
+		} while (!this.watchman.isQuiet() && (roundsLeft -= 1) > 0);
 		for (const violation of this.watchman.unrest()) this.breaks(violation);
 	}
 
