@@ -28,6 +28,7 @@ import {
 	type InputRequest,
 	type Job,
 	type JobChange,
+	type JobPreview,
 	type JobSelection,
 	type KeyRecord,
 	type KeyRequest,
@@ -65,6 +66,7 @@ import {
 	type UpcomingRun,
 	type Wait,
 	type WaitRequest,
+	type Why,
 } from '../protocol';
 import { Gatherer } from './gather';
 
@@ -151,8 +153,19 @@ export class FleetClient {
 		return (await this.#call<{ items: TimelineEntry[] }>('jobTimeline', { id: jobId })).items;
 	}
 
-	why(jobId: string): Promise<{ text: string }> {
-		return this.#call('jobWhy', { id: jobId });
+	/** With a page: what keeps each robot from it, too. */
+	why(jobId: string, page?: { limit?: number; cursor?: string; only?: 'matching' }): Promise<Why> {
+		const query = page && {
+			robots: page.only ?? 'true',
+			limit: page.limit,
+			cursor: page.cursor,
+		};
+		return this.#call('jobWhy', { id: jobId, query });
+	}
+
+	/** What would become of a job; nothing is stored. */
+	preview(job: Submit): Promise<JobPreview> {
+		return this.#call('jobPreview', { body: job });
 	}
 
 	cancel(jobId: string): Promise<Job> {

@@ -99,6 +99,8 @@ export const command: Kind<CommandSpec> = {
 		...(collect && { collect }),
 	}),
 
+	fill: fillSpec,
+
 	check(spec, variables) {
 		if ((spec.command === undefined) === (spec.shell === undefined)) {
 			return new Problem('bad-field', {

@@ -12,6 +12,8 @@ export interface Kind<Spec = unknown> {
 	readonly schema: TSchema;
 	/** What it brings along and takes home; absent = such jobs have no files. */
 	wishes?(spec: Spec): FileWishes;
+	/** The spec with variables in place; absent = as it is. */
+	fill?(spec: Spec, variables: Variables): Spec;
 	/** What the schema cannot say. Called with a spec that already has the shape. */
 	check(spec: Spec, variables: Variables): Problem | undefined;
 }

@@ -52,7 +52,13 @@ export const calls = {
 		method: 'GET',
 		path: '/jobs/{id}/why',
 		scope: 'read',
-		summary: 'One true sentence why the job waits',
+		summary: 'One true sentence why the job waits; with robots=true what keeps each robot from it',
+	},
+	jobPreview: {
+		method: 'POST',
+		path: '/jobs/preview',
+		scope: 'read',
+		summary: 'What would become of a job: a submit that changes nothing',
 	},
 	jobOutput: {
 		method: 'GET',

@@ -20,3 +20,4 @@ export * from './services';
 export * from './states';
 export * from './version';
 export * from './watch';
+export * from './why';

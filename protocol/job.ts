@@ -10,6 +10,7 @@ import type { Hole, Stream } from './output';
 import type { Prefer, Strategy } from './placement';
 import type { Cause, JobState, Priority } from './states';
 import type { Watch } from './watch';
+import type { Choice } from './why';
 
 /** Values handed to the work: `{{name}}` in args, cwd, env, stdin; ROBOT_FLEET_VAR_NAME always. */
 export type Variables = Record<string, string | number | boolean | null>;
@@ -118,6 +119,8 @@ export interface Submit {
 	preferWaitMs?: number;
 	/** Refuse this job when the same was submitted a short time ago, by the same API key. Default no. */
 	dedupe?: boolean | Dedupe;
+	/** Refuse this job when no enrolled robot has all that it names. Default no: it waits for one. */
+	strict?: boolean;
 }
 
 export interface Dedupe {
@@ -300,6 +303,8 @@ export interface Attempt {
 	result: JobResult | null;
 	/** A result that came after the attempt was over; kept as evidence, changes nothing. */
 	lateResult: JobResult | null;
+	/** How its robot was chosen; absent where the job was for this one. */
+	choice?: Choice;
 }
 
 /** One move of a job: who, when, why. A change that is no move (its priority, say) has the same state twice. */

@@ -101,6 +101,11 @@ export const problems = {
 		retry: false,
 		text: 'Several robots are called "{robot}"; use the robot id.',
 	},
+	'no-robot-fits': {
+		status: 422,
+		retry: false,
+		text: '{why} Submit it without strict to let it wait for such a robot.',
+	},
 	'too-few-robots': {
 		status: 422,
 		retry: false,

@@ -26,6 +26,7 @@ import { addJobInput } from './job-input';
 import { addMetrics } from './metrics';
 import { addPlacement } from './placement';
 import { addSchedules } from './schedules';
+import { addWhy } from './why';
 import { follow } from './follow';
 import {
 	addressOf,
@@ -66,7 +67,10 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 			.description(summary)
 			.option('--json', 'print JSON')
 			.option('--data <folder>', 'data folder of the service, to find its address and key')
-			.addHelpText('after', `\nExample:\n  $ robot-fleet ${parent.name()} ${example}`);
+			.addHelpText(
+				'after',
+				`\nExample:\n  $ robot-fleet ${parent === program ? '' : `${parent.name()} `}${example}`,
+			);
 
 	const kit = { terminal, client, group, sub };
 	const jobs = group(
@@ -130,10 +134,9 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 			),
 		),
 	);
-	sub(jobs, 'why <id>', 'say why a job waits', 'why 0190f6c2-…').action(
-		async (id: string, flags: Flags) =>
-			tell(flags, await client(flags).why(id), ({ text }) => `${text}\n`),
-	);
+	const why = 'say why a job waits, and why it went where it went';
+	addWhy(sub(jobs, 'why <id>', why, 'why 0190f6c2-… --robots'), kit);
+	addWhy(sub(program, 'why <id>', why, 'why 0190f6c2-… --robots'), kit);
 
 	addDeadLetters(kit);
 	addMetrics(kit);

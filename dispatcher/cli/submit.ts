@@ -33,6 +33,7 @@ import {
 	wholeOf,
 } from './terminal';
 import { type Address, httpSend } from './transport';
+import { previewText } from './why';
 
 export interface SubmitFlags {
 	shell?: boolean;
@@ -59,6 +60,8 @@ export interface SubmitFlags {
 	affinityKey?: string;
 	preferWait?: number;
 	dedupe?: true | number;
+	strict?: boolean;
+	preview?: boolean;
 	watch?: Record<string, string>;
 	cap?: Record<string, string>;
 	interactive?: boolean;
@@ -95,6 +98,7 @@ export function withJob(command: Command): Command {
 			new Option('--strategy <name>', 'which of the free robots gets it').choices(strategies),
 		)
 		.option('--affinity-key <key>', 'of the strategy affinity: go where jobs of this key went well')
+		.option('--strict', 'refuse it when no enrolled robot has all that it names')
 		.addOption(
 			new Option('--all', 'run on every robot that matches, not on one').conflicts('count'),
 		)
@@ -159,6 +163,13 @@ export function addSubmit(
 				'stay with it: its output here, your keys there, its exit code ours',
 			).conflicts(['all', 'count', 'wait', 'json']),
 		)
+		.addOption(
+			new Option('--preview', 'only say what would become of it').conflicts([
+				'wait',
+				'attach',
+				'download',
+			]),
+		)
 		.option('--json', 'print the answer as JSON')
 		.option('--data <folder>', 'data folder of the service, to find its address and key')
 		.addHelpText(
@@ -170,6 +181,12 @@ export function addSubmit(
 			const client = new FleetClient(httpSend(address));
 			if (flags.download !== undefined && !flags.wait) {
 				throw new UsageMistake('--download needs --wait: only then there is something to fetch.');
+			}
+			if (flags.preview) {
+				if (flags.file) throw new UsageMistake('--preview sends no files: leave --file away.');
+				const preview = await client.preview(jobOf(words, flags, terminal.now()));
+				terminal.out(flags.json ? json(preview) : previewText(preview));
+				return exit(preview.accepted ? 0 : 1);
 			}
 			const files = await broughtAlong(terminal, address, flags.file);
 			const answer = await client.submit(jobOf(words, flags, terminal.now(), files));
@@ -234,6 +251,7 @@ export function jobOf(
 		...(flags.strategy !== undefined && { strategy: flags.strategy }),
 		...(flags.affinityKey !== undefined && { affinityKey: flags.affinityKey }),
 		...(flags.preferWait !== undefined && { preferWaitMs: flags.preferWait }),
+		...(flags.strict && { strict: true }),
 		...(flags.dedupe !== undefined && {
 			dedupe: flags.dedupe === true ? true : { windowMs: flags.dedupe },
 		}),

@@ -1,6 +1,36 @@
 /** What nobody has that a job asks for, where another word was perhaps meant. */
-import type { Rule, Terms } from './matching';
+import { describeRule, misfit, type Rule, type Terms } from './matching';
 import { nearest } from './nearest';
+
+/** Why none of them matches, in one sentence. */
+export function whyNobody(
+	rule: Rule,
+	robots: readonly Terms[],
+	nameOf: (robotId: string) => string,
+): string {
+	const [first] = robots;
+	if (!first) return 'No robot has been enrolled yet; make a token with: robot-fleet token create.';
+	if (rule.client !== undefined) {
+		const announced = robots.flatMap(({ clients }) => clients);
+		if (!announced.includes(rule.client)) {
+			return `No robot announces client ${rule.client}${meantClient(rule.client, announced)}`;
+		}
+	}
+	const slip = misspelt(rule, robots);
+	if (slip !== undefined) return slip;
+	const lacks = misfit(rule, first)?.text ?? 'does';
+	return `None of the ${robots.length} robots matches ${describeRule(rule, nameOf)} (${nameOf(first.robotId)} ${lacks}).`;
+}
+
+/** How a sentence about a client that nobody has goes on. */
+export function meantClient(client: string, announced: readonly string[]): string {
+	const near = nearest(client, announced);
+	if (near !== undefined) return `; did you mean ${near}?`;
+	const known = [...new Set(announced)];
+	if (known.length === 0) return '; an agent announces one with: --client NAME.';
+	const more = known.length > 5 ? ` and ${known.length - 5} more` : '';
+	return `; there is ${known.slice(0, 5).join(', ')}${more}.`;
+}
 
 /** Of the first single term that no robot fulfils, if somebody has one that is written nearly the same. */
 export function misspelt(rule: Rule, robots: readonly Terms[]): string | undefined {
@@ -9,7 +39,9 @@ export function misspelt(rule: Rule, robots: readonly Terms[]): string | undefin
 		if (!names.includes(name)) return meant('label', name, nearest(name, names));
 	}
 	for (const [name, wanted] of Object.entries(rule.labels)) {
-		const values = robots.flatMap(({ labels }) => labels[name] ?? []);
+		const values = robots.flatMap(({ labels }) =>
+			Object.hasOwn(labels, name) ? labels[name]! : [],
+		);
 		if (values.includes(wanted)) continue;
 		const near = nearest(wanted, values);
 		return meant('label', `${name}=${wanted}`, near && `${name}=${near}`);

@@ -4,7 +4,7 @@
  * may (strategy, preferences) is part of it, so that it is known of every job in memory. Pure: plain facts
  * in, a reason out.
  */
-import type { Strategy, Target } from '../../protocol';
+import type { Reason, Strategy, Target } from '../../protocol';
 import { type Caps, capabilitiesFor } from '../../protocol';
 
 export interface Rule {
@@ -141,31 +141,37 @@ export function laneRule(key: string): Rule {
 	};
 }
 
-/** Why this robot may not run it; `undefined` when it may. */
-export function misfit(rule: Rule, robot: Terms): string | undefined {
-	if (rule.robot !== undefined && rule.robot !== robot.robotId) return 'is another robot';
-	if (rule.exclude?.includes(robot.robotId)) return 'is excluded by the job';
+/** Which of its terms keeps this robot from running it; `undefined` when it may. */
+export function misfit(rule: Rule, robot: Terms): Reason | undefined {
+	if (rule.robot !== undefined && rule.robot !== robot.robotId) {
+		return { obstacle: 'robot', text: 'is another robot' };
+	}
+	if (rule.exclude?.includes(robot.robotId)) {
+		return { obstacle: 'excluded', text: 'is excluded by the job' };
+	}
 	if (rule.group !== undefined && !robot.groups?.includes(rule.group)) {
-		return `is not in the group ${rule.group}`;
+		return { obstacle: 'group', text: `is not in the group ${rule.group}` };
 	}
 	if (rule.pool !== undefined && !robot.pools?.includes(rule.pool)) {
-		return `is not in the pool ${rule.pool}`;
+		return { obstacle: 'pool', text: `is not in the pool ${rule.pool}` };
 	}
 	for (const [name, value] of Object.entries(rule.labels)) {
-		const has = robot.labels[name];
-		if (has !== value) {
-			return has === undefined
-				? `has no label ${name}=${value}`
-				: `has the label ${name}=${has}, not ${name}=${value}`;
+		if (!Object.hasOwn(robot.labels, name)) {
+			return { obstacle: 'label', text: `has no label ${name}=${value}` };
 		}
+		const has = robot.labels[name];
+		if (has === value) continue;
+		return { obstacle: 'label', text: `has the label ${name}=${has}, not ${name}=${value}` };
 	}
 	const untagged = rule.tags?.find((tag) => !Object.hasOwn(robot.labels, tag));
-	if (untagged !== undefined) return `has no label ${untagged}`;
+	if (untagged !== undefined) return { obstacle: 'tag', text: `has no label ${untagged}` };
 	const missing = rule.capabilities.find((wanted) => !robot.capabilities.includes(wanted));
-	if (missing !== undefined) return `lacks the capability ${missing}`;
+	if (missing !== undefined) {
+		return { obstacle: 'capability', text: `lacks the capability ${missing}` };
+	}
 	return rule.client === undefined || robot.clients.includes(rule.client)
 		? undefined
-		: `has no client ${rule.client}`;
+		: { obstacle: 'client', text: `has no client ${rule.client}` };
 }
 
 /** What the robot is worth to jobs that prefer some; 0 = as good as any. */

@@ -20,6 +20,15 @@ export interface View<R> {
 	successes(robot: R): number;
 }
 
+/** What is remembered of a choice: how many were compared, and some of them. */
+export interface Tally<R> {
+	compared: number;
+	/** Of the least loaded: the one before it that it was better than. Else the first so many, the chosen one maybe among them. */
+	others: R[];
+}
+
+const maxTold = 64;
+
 /**
  * `robots` is in line: who was unused for longest comes first, and wins among equals. `choosy` = the job
  * prefers some of them.
@@ -30,54 +39,42 @@ export function choose<R>(
 	view: View<R>,
 	choosy: boolean,
 	chance: () => number,
+	tally: Tally<R> = { compared: 0, others: [] },
 ): R | undefined {
-	if (strategy === 'least_loaded' && !choosy) return leastLoaded(robots, view);
+	if (strategy === 'least_loaded' && !choosy) return leastLoaded(robots, view, tally);
 	let best: R | undefined;
-	let preference = 0;
-	let first = 0;
-	let second = 0;
-	let third = 0;
 	let equals = 0;
 	for (const robot of robots) {
 		if (!view.free(robot)) continue;
-		const worth = choosy ? view.preference(robot) : 0;
-		if (best !== undefined && worth < preference) continue;
-		const better = best === undefined || worth > preference;
-		if (strategy === 'random') {
-			equals = better ? 1 : equals + 1;
-			// Each of n is taken with the chance of 1/n, without counting them before.
-			if (!better && chance() * equals >= 1) continue;
-			best = robot;
-			preference = worth;
-			continue;
-		}
-		// Lower is better, one after the other.
-		let a: number;
-		let b = 0;
-		let c = 0;
-		if (strategy === 'round_robin') a = view.turn(robot);
+		tally.compared += 1;
+		if (tally.others.length < maxTold) tally.others.push(robot);
+		const behind = best === undefined ? -1 : compare(strategy, view, choosy, robot, best);
+		if (behind > 0) continue;
+		if (behind < 0) equals = 1;
 		else {
-			a = strategy === 'affinity' ? -view.successes(robot) : 0;
-			b = view.load(robot);
-			c = view.busy(robot);
-		}
-		if (!better && (a > first || (a === first && (b > second || (b === second && c >= third))))) {
-			continue;
+			// Each of n equals is taken with the chance of 1/n, without counting them before.
+			equals += 1;
+			if (strategy !== 'random' || chance() * equals >= 1) continue;
 		}
 		best = robot;
-		preference = worth;
-		first = a;
-		second = b;
-		third = c;
 	}
 	return best;
+}
+
+/** Below zero: `a` is better for the job. Chance decides among those that random prefers alike. */
+export function compare<R>(strategy: Strategy, view: View<R>, choosy: boolean, a: R, b: R): number {
+	const worth = choosy ? view.preference(b) - view.preference(a) : 0;
+	if (worth !== 0 || strategy === 'random') return worth;
+	if (strategy === 'round_robin') return view.turn(a) - view.turn(b);
+	const went = strategy === 'affinity' ? view.successes(b) - view.successes(a) : 0;
+	return went || view.load(a) - view.load(b) || view.busy(a) - view.busy(b);
 }
 
 /** Idle robots that are asked how busy they are: among more of them it matters little which one it is. */
 const maxIdle = 16;
 
 /** What most jobs want: looks at no more of a robot than it must, and stops at the first that nobody can beat. */
-function leastLoaded<R>(robots: Iterable<R>, view: View<R>): R | undefined {
+function leastLoaded<R>(robots: Iterable<R>, view: View<R>, tally: Tally<R>): R | undefined {
 	let best: R | undefined;
 	let bestLoad = Infinity;
 	let bestBusy = 0;
@@ -86,8 +83,10 @@ function leastLoaded<R>(robots: Iterable<R>, view: View<R>): R | undefined {
 		const load = view.load(robot);
 		if (load > bestLoad || (load === bestLoad && bestBusy <= 0)) continue;
 		if (!view.free(robot)) continue;
+		tally.compared += 1;
 		const busy = view.busy(robot);
 		if (load < bestLoad || busy < bestBusy) {
+			if (best !== undefined) tally.others[0] = best;
 			best = robot;
 			bestLoad = load;
 			bestBusy = busy;

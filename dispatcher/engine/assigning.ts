@@ -61,8 +61,18 @@ export class Assigning {
 			: undefined;
 	}
 
-	/** Reserves a slot, with the client that is wanted or any that is free, and makes the attempt. */
-	reserve(turn: Turn, entry: RobotEntry, number: number, lane: Lane): NewAttempt {
+	/**
+	 * Reserves a slot, with the client that is wanted or any that is free, and makes the attempt. `picked` = the robot
+	 * was just chosen for this job.
+	 */
+	reserve(
+		turn: Turn,
+		entry: RobotEntry,
+		number: number,
+		lane: Lane,
+		by: 'job' | 'slot' = 'job',
+		picked = true,
+	): NewAttempt {
 		const { fleet, ids } = this.#context;
 		const client = lane.rule.client ?? fleet.freeClients(entry)[0];
 		const attempt: NewAttempt = {
@@ -73,6 +83,9 @@ export class Assigning {
 			at: turn.now,
 		};
 		if (client !== undefined) attempt.client = client;
+		if (lane.rule.robot === undefined) {
+			attempt.choice = this.#picking.told(lane, entry, by, picked);
+		}
 		if (this.#takesTurns(lane)) {
 			attempt.turn = { before: entry.turn };
 			entry.turn = attempt.epoch;
@@ -201,6 +214,7 @@ export class Assigning {
 	#serve(turn: Turn, entry: RobotEntry): boolean {
 		let robot = entry;
 		let place = this.bestFor(robot, turn.now);
+		let picked = false;
 		for (
 			let hops = 0;
 			place && hops < maxHops && this.#picking.isChoosy(place.window.lane);
@@ -208,16 +222,28 @@ export class Assigning {
 		) {
 			const { lane, heads } = place.window;
 			const chosen = this.#picking.pick(lane, heads[place.at]!, turn.now);
-			if (!chosen || chosen === robot) break;
+			picked = chosen === robot;
+			if (!chosen || picked) break;
 			const own = this.bestFor(chosen, turn.now);
 			if (!own) break;
 			robot = chosen;
-			if (own.id === place.id) break;
+			picked = own.id === place.id;
+			if (picked) break;
 			place = own;
 		}
 		if (!place) return false;
-		this.#assign(turn, robot, place);
+		this.#assign(turn, robot, place, picked);
 		return true;
+	}
+
+	/** Looks at many robots in one go, in which nobody comes and nobody goes. */
+	atOnce<T>(look: () => T): T {
+		this.#picking.serving();
+		try {
+			return look();
+		} finally {
+			this.#picking.served();
+		}
 	}
 
 	/** Where the job lies that the robot would get next. Who waits for a client that is taken stops nobody. */
@@ -263,7 +289,7 @@ export class Assigning {
 		return until > 0;
 	}
 
-	#assign(turn: Turn, entry: RobotEntry, { window, at }: Place): void {
+	#assign(turn: Turn, entry: RobotEntry, { window, at }: Place, picked: boolean): void {
 		const { lanes, turns } = this.#context;
 		const queue = { lane: window.lane.key, shareKey: window.shareKey };
 		const head = lanes.take(window, at);
@@ -272,7 +298,7 @@ export class Assigning {
 			lanes.doubt(queue);
 			return;
 		}
-		const attempt = this.reserve(turn, entry, head.attempt + 1, window.lane);
+		const attempt = this.reserve(turn, entry, head.attempt + 1, window.lane, 'slot', picked);
 		turn.undo.push(() => lanes.doubt(queue));
 		turn.add('assign', { jobId: head.id, attempt, tell: !head.asked }, (answer) => {
 			const asked = answer === true ? head.asked : answer;

@@ -43,6 +43,7 @@ import { Meter } from './meter';
 import { Metrics } from './metrics';
 import { Parents } from './parents';
 import { Placing } from './placing';
+import { Previews } from './previews';
 import { Proof } from './proof';
 import { Purge } from './purge';
 import { RestoredJobs } from './restored';
@@ -146,6 +147,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const transfers = new FileTransfers(context, attempts, kept);
 	const files = new Files(context, kept, transfers, parts.shelf);
 	const sessions = new Sessions(context, attempts, outputFlow, inputs, transfers);
+	const previews = new Previews(context, { jobs, assigning, placing, parents, lookout, intake });
 	const access = new Access(context);
 	const devices = new Devices(context, access);
 	const areas = new Areas(context, access);
@@ -208,7 +210,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		jobs: (filter) => jobs.jobs(filter),
 		attempts: (id) => jobs.attempts(id),
 		timeline: (id) => jobs.timeline(id),
-		why: (id) => lookout.why(id),
+		why: (id, page) => lookout.why(id, page),
+		preview: (job, by) => previews.preview(job, by),
 		cancel: (id, by) => changes.cancel(id, by),
 		retry: async (id, by) => {
 			intake.check();

@@ -243,6 +243,11 @@ export class Fleet {
 		return this.#pools.has(name);
 	}
 
+	/** `undefined` = the pool is not there, or has no limit. */
+	gateOfPool(name: string): Gate | undefined {
+		return this.#poolGates.get(name);
+	}
+
 	/** Into the groups and pools it belongs to by now, and behind their gates. */
 	#place(entry: RobotEntry): void {
 		entry.groups = this.#groupsOf.get(entry.robotId) ?? nobody;

@@ -43,6 +43,7 @@ import type {
 	JobAccepted,
 	JobAssignment,
 	JobChange,
+	JobPreview,
 	JobRejected,
 	JobResultMessage,
 	JobState,
@@ -90,6 +91,7 @@ import type {
 	Wait,
 	WaitingFor,
 	WaitRequest,
+	Why,
 } from '../../protocol';
 import type { FileFrame, OutputFrame, Stream } from '../../protocol/frames';
 import type { Family } from '../core/exposition';
@@ -194,6 +196,13 @@ export interface RobotSession {
 	closed(): void;
 }
 
+/** Robots after `cursor`, by id; `only` those that match. */
+export interface RobotsPage {
+	limit: number;
+	cursor?: string;
+	only?: 'matching';
+}
+
 export interface Engine {
 	readonly hubId: string;
 
@@ -204,7 +213,10 @@ export interface Engine {
 	jobs(filter: JobFilter): Promise<{ items: Job[]; cursor?: string }>;
 	attempts(jobId: string): Promise<Attempt[]>;
 	timeline(jobId: string): Promise<TimelineEntry[]>;
-	why(jobId: string): Promise<{ text: string }>;
+	/** With a page: what keeps each robot from it, too. */
+	why(jobId: string, page?: RobotsPage): Promise<Why>;
+	/** What would become of a job; nothing is stored. */
+	preview(job: Submit, by: Caller): Promise<JobPreview>;
 	cancel(jobId: string, by: Caller): Promise<Job>;
 	retry(jobId: string, by: Caller): Promise<SubmitAnswer & { retryOf: string }>;
 	/** Changes a job that waits; `not-waiting` when it does not any more. */

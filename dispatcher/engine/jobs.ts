@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import {
 	isFinal,
 	type Attempt,
+	type Choice,
 	type Job,
 	Problem,
 	limits,
@@ -13,7 +14,9 @@ import {
 } from '../../protocol';
 import type { Stream } from '../../protocol/frames';
 import { kinds, wishesOf } from '../../kinds';
+import { choiceOf } from '../core/choice';
 import { fanOutOf } from '../core/fan-out';
+import { whyNobody } from '../core/lacking';
 import { environmentLabel, laneKey, laneWith, ruleOf } from '../core/matching';
 import { priorityOf, rank } from '../core/rank';
 import { type Policy, lossDefaults, retryDefaults } from '../core/retry';
@@ -45,13 +48,38 @@ export class Jobs {
 		const now = this.#context.clock.now();
 		const prepared = jobs.map((job) => {
 			try {
-				return this.#prepare(job, by, now);
+				return this.prepare(job, by, now);
 			} catch (error) {
 				if (error instanceof Problem) return error;
 				throw error;
 			}
 		});
-		return this.insert(prepared);
+		return jobs.some(({ strict }) => strict)
+			? this.#strictly(jobs, prepared)
+			: this.insert(prepared);
+	}
+
+	/** Those that are strict, and that nobody could run, are refused. */
+	async #strictly(
+		jobs: Submit[],
+		prepared: (Prepared | Problem)[],
+	): Promise<(SubmitAnswer | Problem)[]> {
+		const judged = prepared.map(async (one, i) => {
+			if (one instanceof Problem || !jobs[i]!.strict) return one;
+			const problem = this.nobodyFits(one);
+			if (!problem || !one.idempotency) return problem ?? one;
+			// The same request may have found a robot when it came first.
+			return (await this.#context.store.read('keyed', one.idempotency)) ? one : problem;
+		});
+		return this.insert(await Promise.all(judged));
+	}
+
+	/** None of the robots that are enrolled has all that the job names. */
+	nobodyFits({ job }: Prepared): Problem | undefined {
+		const { fleet, lanes } = this.#context;
+		const { rule, robots } = lanes.get(job.lane);
+		if (robots.size > 0) return undefined;
+		return new Problem('no-robot-fits', { why: whyNobody(rule, [...fleet.all()], fleet.nameOf) });
 	}
 
 	async job(jobId: string, waitMs = 0, signal?: AbortSignal): Promise<Job> {
@@ -93,7 +121,26 @@ export class Jobs {
 
 	async attempts(jobId: string): Promise<Attempt[]> {
 		await this.read(jobId);
-		return (await this.#context.store.read('attempts', { jobId })).map(attemptView);
+		const { store } = this.#context;
+		const [attempts, choices] = await Promise.all([
+			store.read('attempts', { jobId }),
+			this.choices(jobId),
+		]);
+		return attempts.map((attempt) =>
+			attemptView(attempt, choices.get(attempt.number)?.(attempt.robotId)),
+		);
+	}
+
+	/** By attempt: how its robot was chosen. */
+	async choices(jobId: string): Promise<Map<number, (robotId: string) => Choice>> {
+		const { fleet, store } = this.#context;
+		const stored = await store.read('choices', { jobId });
+		return new Map(
+			stored.map(({ attempt, choice }) => [
+				attempt,
+				(robotId: string) => choiceOf(choice, robotId, fleet.nameOf),
+			]),
+		);
 	}
 
 	async timeline(jobId: string): Promise<TimelineEntry[]> {
@@ -200,7 +247,9 @@ export class Jobs {
 	scheduled({ dedupe: _, ...submit }: Submit, scheduleId: string, due = true): Prepared | Problem {
 		try {
 			const by = { keyId: '', name: scheduleId, scopes: [] };
-			const prepared = this.#prepare(submit, by, this.#context.clock.now(), due);
+			const prepared = this.prepare(submit, by, this.#context.clock.now(), due);
+			const nobody = due && submit.strict ? this.nobodyFits(prepared) : undefined;
+			if (nobody) return nobody;
 			return { ...prepared, job: { ...prepared.job, createdBy: `schedule:${scheduleId}` } };
 		} catch (error) {
 			if (error instanceof Problem) return error;
@@ -208,7 +257,8 @@ export class Jobs {
 		}
 	}
 
-	#prepare(submit: Submit, by: Caller, now: number, lenient = false): Prepared {
+	/** The job as it will be stored; throws what is wrong with it. */
+	prepare(submit: Submit, by: Caller, now = this.#context.clock.now(), lenient = false): Prepared {
 		const kind = kinds.get(submit.kind);
 		if (!kind) {
 			throw new Problem('unknown-kind', { kind: submit.kind, known: [...kinds.keys()].join(', ') });

@@ -4,24 +4,30 @@ import {
 	type Job,
 	type JobState,
 	jobStates,
+	type Obstacle,
 	priorities,
 	type QueueLane,
 	type QueueStats,
+	type Reason,
+	type RobotsWhy,
+	type Why,
 } from '../../protocol';
 import { barred, barsOf } from '../core/bars';
-import { misspelt } from '../core/lacking';
+import { meantClient, whyNobody } from '../core/lacking';
 import { describeRule, laneRule, misfit } from '../core/matching';
 import { openOf, tellChildren } from '../core/parents';
-import { nearest } from '../core/nearest';
 import { before } from '../core/rank';
 import type { StoredJob } from '../store/store';
 import type { Assigning } from './assigning';
 import type { Context } from './context';
 import { holderOf, isFull, type RobotEntry } from './fleet';
+import type { RobotsPage } from './index';
 import type { Jobs } from './jobs';
 import { childrenView } from './views';
 
 const shownLanes = 20;
+/** Different reasons that one sentence tells. */
+const maxReasons = 5;
 /** Index entries counted at a time: about a millisecond. */
 const countScan = 10_000;
 
@@ -102,11 +108,52 @@ export class Lookout {
 		return best ? this.#jobs.job(best.id) : null;
 	}
 
-	async why(jobId: string): Promise<{ text: string }> {
-		const { clock, fleet } = this.#context;
+	async why(jobId: string, page?: RobotsPage): Promise<Why> {
 		const job = await this.#jobs.read(jobId);
-		const name = fleet.get(job.robotId ?? '')?.stored.name ?? job.robotId;
+		const waits = job.state === 'pending' || job.state === 'queued';
+		const choices = waits || job.attempt === 0 ? undefined : await this.#jobs.choices(jobId);
+		const choice = choices?.get(job.attempt);
+		return {
+			...this.#sentence(job),
+			...(waits && page ? { robots: this.robots(job, page) } : {}),
+			...(choice && job.robotId !== null ? { choice: choice(job.robotId) } : {}),
+		};
+	}
+
+	/** What keeps each robot from the job. */
+	robots(job: Asking, { limit, cursor = '', only }: RobotsPage): RobotsWhy {
+		const { clock, fleet } = this.#context;
 		const now = clock.now();
+		const rule = laneRule(job.lane);
+		const counts = new Map<Obstacle, number>();
+		const found: RobotsWhy = { robots: 0, matching: 0, free: 0, obstacles: [], items: [] };
+		const all = [...fleet.all()].sort((a, b) => (a.robotId < b.robotId ? -1 : 1));
+		this.#assigning.atOnce(() => {
+			for (const entry of all) {
+				const { robotId } = entry;
+				const never = misfit(rule, entry);
+				const reason = never ?? this.#obstacleTo(entry, job, now);
+				found.robots += 1;
+				if (!never) found.matching += 1;
+				if (!reason) found.free += 1;
+				else counts.set(reason.obstacle, (counts.get(reason.obstacle) ?? 0) + 1);
+				if (robotId <= cursor || (only === 'matching' && never)) continue;
+				if (found.items.length === limit) found.cursor ??= found.items.at(-1)!.robotId;
+				else {
+					const { obstacle, text } = reason ?? { obstacle: null, text: 'is free' };
+					found.items.push({ robotId, name: entry.stored.name, obstacle, text });
+				}
+			}
+		});
+		found.obstacles = [...counts]
+			.map(([obstacle, robots]) => ({ obstacle, robots }))
+			.sort((a, b) => b.robots - a.robots);
+		return found;
+	}
+
+	#sentence(job: StoredJob): { text: string } {
+		const { fleet } = this.#context;
+		const name = fleet.get(job.robotId ?? '')?.stored.name ?? job.robotId;
 		if (isFinal(job.state)) {
 			const error =
 				job.error === null ? '' : ` ${(JSON.parse(job.error) as { message: string }).message}`;
@@ -145,11 +192,17 @@ export class Lookout {
 				text: `The job is not eligible before ${new Date(job.readyAt).toISOString()}${job.tries > 0 ? `, for try ${job.tries + 1}` : ''}.`,
 			};
 		}
-		return { text: this.#whyQueued(job, now) };
+		return { text: this.whyQueued(job) };
 	}
 
-	#whyQueued(job: StoredJob, now: number): string {
-		const { fleet } = this.#context;
+	/** Of a job that is eligible. */
+	whyQueued(job: Asking): string {
+		return this.#assigning.atOnce(() => this.#whyQueued(job));
+	}
+
+	#whyQueued(job: Asking): string {
+		const { clock, fleet } = this.#context;
+		const now = clock.now();
 		const rule = laneRule(job.lane);
 		if (rule.robot !== undefined) {
 			const entry = fleet.get(rule.robot);
@@ -157,27 +210,14 @@ export class Lookout {
 			const { name } = entry.stored;
 			const { client } = rule;
 			if (client !== undefined && !entry.clients.includes(client)) {
-				return `Robot ${name} announces no client ${client}${meant(client, entry.clients)}`;
+				return `Robot ${name} announces no client ${client}${meantClient(client, entry.clients)}`;
 			}
-			const what = misfit(rule, entry) ?? this.#blocker(entry, job, now);
+			const what = misfit(rule, entry)?.text ?? this.#blocker(entry, job, now);
 			return this.#whyClient(entry, client) ?? `The job waits for robot ${name}, which ${what}.`;
 		}
 		const all = [...fleet.all()];
 		const fitting = all.filter((entry) => misfit(rule, entry) === undefined);
-		if (all.length === 0)
-			return 'No robot has been enrolled yet; make a token with: robot-fleet token create.';
-		if (fitting.length === 0 && rule.client !== undefined) {
-			const announced = all.flatMap(({ clients }) => clients);
-			if (!announced.includes(rule.client)) {
-				return `No robot announces client ${rule.client}${meant(rule.client, announced)}`;
-			}
-		}
-		if (fitting.length === 0) {
-			const lacks = misfit(rule, all[0]!);
-			const slip = misspelt(rule, all);
-			if (slip !== undefined) return slip;
-			return `None of the ${all.length} robots matches ${describeRule(rule, fleet.nameOf)} (${all[0]!.stored.name} ${lacks}).`;
-		}
+		if (fitting.length === 0) return whyNobody(rule, all, fleet.nameOf);
 		const client = fitting.length === 1 ? this.#whyClient(fitting[0]!, rule.client) : undefined;
 		if (client !== undefined) return client;
 		const reasons = new Map<string, number>();
@@ -185,7 +225,10 @@ export class Lookout {
 			const reason = this.#blocker(entry, job, now);
 			reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
 		}
-		const list = [...reasons].map(([reason, count]) => `${count} ${reason}`).join(', ');
+		const most = [...reasons].sort(([, a], [, b]) => b - a).slice(0, maxReasons);
+		const told = most.reduce((sum, [, count]) => sum + count, 0);
+		const more = told === fitting.length ? '' : `, ${fitting.length - told} something else`;
+		const list = most.map(([reason, count]) => `${count} ${reason}`).join(', ') + more;
 		return `${fitting.length} of ${all.length} robots match: ${list}.`;
 	}
 
@@ -196,36 +239,48 @@ export class Lookout {
 		return `The job waits: client ${client} of robot ${entry.stored.name} is busy with job ${holder.jobId}.`;
 	}
 
-	#blocker(entry: RobotEntry, job: StoredJob, now: number): string {
-		const { fleet } = this.#context;
-		if (!entry.session) return 'is not connected';
-		if (entry.stored.paused) return 'is paused';
-		if (entry.session.stopping) return 'is stopping';
-		if (barred(job.bars, entry.robotId, now, this.#context.lanes.get(job.lane).robots)) {
-			const tried = barsOf(job.bars)[entry.robotId] === 'tried';
-			return tried
-				? 'has tried this job, which asks for another robot'
-				: 'refused or lost this job before';
+	#blocker(entry: RobotEntry, job: Asking, now: number): string {
+		return this.#obstacleTo(entry, job, now)?.text ?? 'is free and about to take work';
+	}
+
+	/** What keeps a robot that matches from the job now. */
+	#obstacleTo(entry: RobotEntry, job: Asking, now: number): Reason | undefined {
+		const { fleet, lanes } = this.#context;
+		if (!entry.session) return { obstacle: 'offline', text: 'is not connected' };
+		if (entry.stored.paused) return { obstacle: 'paused', text: 'is paused' };
+		if (entry.session.stopping) return { obstacle: 'stopping', text: 'is stopping' };
+		const lane = lanes.get(job.lane);
+		if (barred(job.bars, entry.robotId, now, lane.robots)) {
+			return barsOf(job.bars)[entry.robotId] === 'tried'
+				? { obstacle: 'tried', text: 'has tried this job, which asks for another robot' }
+				: { obstacle: 'barred', text: 'refused or lost this job before' };
 		}
-		const { client } = laneRule(job.lane);
+		const { client } = lane.rule;
 		const holder = client === undefined ? undefined : holderOf(entry, client);
-		if (holder) return `has client ${client} busy with job ${holder.jobId}`;
-		if (isFull(entry)) return 'is busy';
-		const shut = entry.gates.find((gate) => fleet.room(gate) <= 0);
-		if (shut) return `waits for its ${shut.of} ${shut.name}, which runs ${shut.limit} jobs at most`;
-		if (this.#assigning.keepsAway(this.#context.lanes.get(job.lane), job, entry, now)) {
-			return 'is free, and left to others while the job waits for one it would rather have';
+		if (holder) {
+			const text = `has client ${client} busy with job ${holder.jobId}`;
+			return { obstacle: 'client_busy', text };
 		}
-		return 'is free and about to take work';
+		if (isFull(entry)) return { obstacle: 'busy', text: 'is busy' };
+		const shut = entry.gates.find((gate) => fleet.room(gate) <= 0);
+		if (shut) {
+			const text = `waits for its ${shut.of} ${shut.name}, which runs ${shut.limit} jobs at most`;
+			return { obstacle: 'limit', text };
+		}
+		if (!fleet.assigning) {
+			const why = this.#context.diskFull() ? 'has a full disk' : 'is drained';
+			return {
+				obstacle: 'closed',
+				text: `is free, and the service gives nothing away, for it ${why}`,
+			};
+		}
+		if (this.#assigning.keepsAway(lane, job, entry, now)) {
+			const text = 'is free, and left to others while the job waits for one it would rather have';
+			return { obstacle: 'left', text };
+		}
+		return undefined;
 	}
 }
 
-/** How a sentence about a client that nobody has goes on. */
-function meant(client: string, announced: readonly string[]): string {
-	const near = nearest(client, announced);
-	if (near !== undefined) return `; did you mean ${near}?`;
-	const known = [...new Set(announced)];
-	if (known.length === 0) return '; an agent announces one with: --client NAME.';
-	const more = known.length > 5 ? ` and ${known.length - 5} more` : '';
-	return `; there is ${known.slice(0, 5).join(', ')}${more}.`;
-}
+/** What of a job decides where it may run now. */
+export type Asking = Pick<StoredJob, 'lane' | 'bars' | 'rank' | 'priority' | 'affinity'>;

@@ -58,7 +58,7 @@ export class Parents {
 		fail: (error: Error) => void,
 	): void {
 		const { job, idempotency } = prepared;
-		const robots = this.#choose(job);
+		const robots = this.choose(job);
 		if (robots instanceof Problem) {
 			if (!idempotency) answer(robots);
 			else {
@@ -95,7 +95,7 @@ export class Parents {
 			this.#context.turns.push({
 				plan: (turn) => {
 					if (!turn.touch(job.id)) return 'later';
-					const robots = this.#choose(job);
+					const robots = this.choose(job);
 					if (robots instanceof Problem) this.#cannotStart(turn, job, robots, resolve);
 					else {
 						this.#start(turn, job, 'pending', robots, asRead(job), (started) => {
@@ -177,7 +177,8 @@ export class Parents {
 		};
 	}
 
-	#choose(parent: Parent): RobotEntry[] | Problem {
+	/** The robots that would each get a child now. */
+	choose(parent: Pick<Parent, 'lane' | 'target' | 'spec' | 'variables'>): RobotEntry[] | Problem {
 		const { fleet } = this.#context;
 		const rule = laneRule(parent.lane);
 		// Longest unused first, as long as that is known.

@@ -4,7 +4,8 @@
  */
 import type { Strategy } from '../../protocol';
 import { barred } from '../core/bars';
-import { choose, type View } from '../core/strategy';
+import { choiceText, figuresText, maxOthers } from '../core/choice';
+import { choose, compare, type Tally, type View } from '../core/strategy';
 import type { Context } from './context';
 import { loadOf, type RobotEntry } from './fleet';
 import type { Lane } from './lanes';
@@ -24,6 +25,8 @@ export class Picking implements View<RobotEntry> {
 	#lane!: Lane;
 	#wish: Wish = nothingYet;
 	#now = 0;
+	/** Of the last `pick`. */
+	readonly #tally: Tally<RobotEntry> = { compared: 0, others: [] };
 	/** By lane and affinity key: what was found while robots are served, in which nothing of it changes. */
 	#favourites: Map<Lane, Map<string, boolean>> | undefined;
 
@@ -50,8 +53,45 @@ export class Picking implements View<RobotEntry> {
 		this.#lane = lane;
 		this.#wish = wish;
 		this.#now = now;
+		this.#tally.compared = this.#tally.others.length = 0;
 		const choosy = lane.preferred !== undefined;
-		return choose(this.strategyOf(lane), fleet.free, this, choosy, chance);
+		return choose(this.strategyOf(lane), fleet.free, this, choosy, chance, this.#tally);
+	}
+
+	/**
+	 * How it came that the robot gets a job of this lane, to be remembered: by the last `pick`, or because a slot of it came
+	 * free for the first in line. Call it before the slot is taken.
+	 */
+	told(lane: Lane, entry: RobotEntry, by: 'job' | 'slot', picked: boolean): string {
+		const strategy = this.strategyOf(lane);
+		const { size } = lane.robots;
+		if (!picked) {
+			const figures = `${percent(entry)},${this.busy(entry) * 10}`;
+			return choiceText(strategy, by, size, 1, figures);
+		}
+		const { compared, others } = this.#tally;
+		const winner = this.#figures(entry);
+		const rest = others.length === 0 ? '' : this.#others(strategy, entry, others);
+		return choiceText(strategy, by, size, compared, winner, rest);
+	}
+
+	#others(strategy: Strategy, winner: RobotEntry, others: RobotEntry[]): string {
+		const choosy = this.#lane.preferred !== undefined;
+		return others
+			.filter((other) => other !== winner)
+			.sort((a, b) => compare(strategy, this, choosy, a, b))
+			.slice(0, maxOthers)
+			.map((other) => `,[${JSON.stringify(other.robotId)},${this.#figures(other)}]`)
+			.join('');
+	}
+
+	#figures(entry: RobotEntry): string {
+		return figuresText({
+			load: percent(entry),
+			cpu: this.busy(entry) * 10,
+			preference: this.preference(entry),
+			successes: this.strategyOf(this.#lane) === 'affinity' ? this.successes(entry) : 0,
+		});
 	}
 
 	/**
@@ -149,3 +189,5 @@ export class Picking implements View<RobotEntry> {
 		return this.#context.affinity.successes(affinity, robotId, this.#now);
 	}
 }
+
+const percent = (entry: RobotEntry) => Math.round(loadOf(entry) * 100);

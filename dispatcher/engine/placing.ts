@@ -47,6 +47,17 @@ export class Placing {
 		}
 	}
 
+	/** Why there is no room in the queue for one more job; `undefined` when there is some. */
+	full(job: NewJob): Problem | undefined {
+		try {
+			this.#context.backlog.admit(job.createdBy, bytesOf(job))();
+			return undefined;
+		} catch (error) {
+			if (error instanceof Problem) return error;
+			throw error;
+		}
+	}
+
 	/** A slot of a robot that is free for the job now; none when it has to wait. */
 	reserve(turn: Turn, job: Pick<NewJob, 'state' | 'lane' | 'affinity'>): Place | undefined {
 		if (job.state !== 'queued') return undefined;

@@ -2,6 +2,7 @@
 import type {
 	Attempt,
 	Children,
+	Choice,
 	Hole,
 	HoleReason,
 	Job,
@@ -83,7 +84,7 @@ export function childrenView({ family }: Pick<StoredJob, 'family'>): Children | 
 	return family === null ? null : childrenOf(JSON.parse(family) as Counted);
 }
 
-export function attemptView(attempt: StoredAttempt): Attempt {
+export function attemptView(attempt: StoredAttempt, choice?: Choice): Attempt {
 	return {
 		number: attempt.number,
 		robotId: attempt.robotId,
@@ -97,6 +98,7 @@ export function attemptView(attempt: StoredAttempt): Attempt {
 		endedAt: attempt.endedAt,
 		result: result(attempt.result),
 		lateResult: result(attempt.lateResult),
+		...(choice === undefined ? {} : { choice }),
 	};
 }
 

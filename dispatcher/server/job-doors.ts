@@ -14,6 +14,7 @@ import {
 	submitMany,
 	type Validator,
 	validatorOf,
+	whyQuery,
 } from '../../protocol/schemas';
 import { Type } from 'typebox';
 import { queryOf } from './bulk-doors';
@@ -113,7 +114,28 @@ export const jobDoors = {
 		run: async ({ id, query }, { engine }) =>
 			inNames(query.names, { items: await engine.timeline(id) }),
 	}),
-	jobWhy: door({ answer: answers.why, run: ({ id }, { engine }) => engine.why(id) }),
+	jobWhy: door({
+		query: whyQuery,
+		answer: answers.why,
+		run({ id, query: { robots, limit = 100, cursor } }, { engine }) {
+			if (robots === undefined) return engine.why(id);
+			return engine.why(id, {
+				limit,
+				...(cursor === undefined ? {} : { cursor }),
+				...(robots === 'matching' ? { only: robots } : {}),
+			});
+		},
+	}),
+	jobPreview: door({
+		body: Type.Unknown(),
+		bodyShown: submit,
+		answer: answers.jobPreview,
+		async run({ body, caller }, { engine }) {
+			const mistake = submitMistake(body);
+			if (mistake) throw mistake;
+			return engine.preview(body as Submit, caller);
+		},
+	}),
 	jobOutput: door({
 		query: outputQuery,
 		run: (ask, house) =>

@@ -12,7 +12,7 @@ import { isEnded, isLive, scansOn } from './scans';
 import { scheduleReadsOn } from './schedules';
 import { camel, type Statements } from './statements';
 import { maxAskedLength } from './store';
-import { movesOf } from './timeline';
+import { choicesOf, movesOf } from './timeline';
 import type {
 	Asked,
 	Head,
@@ -121,6 +121,13 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 				.map(({ id }) => id),
 
 		keyed: (idempotency) => earlierJob(sql, idempotency),
+		duplicate: ({ scope, hash, at }) =>
+			sql.get(
+				'SELECT job_id FROM duplicates WHERE scope = ? AND hash = ? AND until > ?',
+				scope,
+				hash,
+				at,
+			)?.['job_id'] as string | undefined,
 
 		// A parent runs without an attempt.
 		held: () => {
@@ -137,6 +144,11 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 			...sql.all<StoredAttempt>(`${selectAttempt} WHERE job_id = ? ORDER BY number`, jobId),
 			...sql.all<StoredAttempt>(`${selectLastAttempt} WHERE id = ? AND attempt > 0`, jobId),
 		],
+
+		choices: ({ jobId }) => {
+			const job = sql.get('SELECT timeline FROM jobs WHERE id = ?', jobId);
+			return job ? choicesOf(job['timeline'] as string) : [];
+		},
 
 		timeline: ({ jobId }) => {
 			const job = sql.get(

@@ -123,6 +123,8 @@ export interface NewAttempt {
 	client?: string;
 	/** It is the robot's turn: written down as its last one. `before` = its last turn until then. */
 	turn?: { before: number };
+	/** How the robot was chosen, as core/choice writes it. */
+	choice?: string;
 	at: number;
 }
 
@@ -866,6 +868,10 @@ export interface Reads {
 	held: { in: null; out: { job: StoredJob; attempt: StoredAttempt }[] };
 	attempt: { in: { jobId: string; epoch: number }; out: StoredAttempt | undefined };
 	attempts: { in: { jobId: string }; out: StoredAttempt[] };
+	/** How the robots of its attempts were chosen, where they were. */
+	choices: { in: { jobId: string }; out: { attempt: number; choice: string }[] };
+	/** The job that keeps its like away. */
+	duplicate: { in: { scope: string; hash: string; at: number }; out: string | undefined };
 	timeline: { in: { jobId: string }; out: StoredMove[] };
 	output: {
 		/** `to` = where the stream ends by now. */

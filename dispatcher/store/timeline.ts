@@ -4,13 +4,15 @@
  *
  *   ["q"]                                  submitted, queued at once ("p": pending); when and by whom is the job's
  *   [1763700000000,"a",1]                  one of `usual`, of attempt 1
+ *   [1763700000000,"a",1,[…]]              the same, with how the robot was chosen (core/choice)
  *   [1763700000000,"failed","why","who",1] any other move
  */
 import type { JobState } from '../../protocol';
 import type { NewAttempt, StoredMove } from './store';
 
 /** Who writes: 'robot' stands for the robot of the move's attempt. */
-type Line = ['q' | 'p'] | [at: number, letter: string, attempt: number] | Whole;
+type Line = ['q' | 'p'] | Usual | Whole;
+type Usual = [at: number, letter: string, attempt: number, choice?: unknown];
 type Whole = [at: number, to: JobState, reason: string, by: string, attempt: number | null];
 
 const usual: Record<string, Pick<StoredMove, 'to' | 'reason' | 'by'>> = {
@@ -41,8 +43,18 @@ export function moveLine(
 		: `,[${at},"${letter}",${attempt}]`;
 }
 
-export function assignedLine({ at, number }: Pick<NewAttempt, 'at' | 'number'>): string {
-	return moveLine(at, 'dispatched', 'assigned', 'dispatcher', number);
+export function assignedLine({
+	at,
+	number,
+	choice,
+}: Pick<NewAttempt, 'at' | 'number' | 'choice'>): string {
+	return choice === undefined ? `,[${at},"a",${number}]` : `,[${at},"a",${number},${choice}]`;
+}
+
+export function choicesOf(lines: string): { attempt: number; choice: string }[] {
+	return (JSON.parse(`[${lines}]`) as Line[]).flatMap((line) =>
+		line.length === 4 ? { attempt: line[2], choice: JSON.stringify(line[3]) } : [],
+	);
 }
 
 export function movesOf(
@@ -67,7 +79,7 @@ function moveOf(
 		const to = line[0] === 'q' ? 'queued' : 'pending';
 		return { at: job.createdAt, to, reason: 'submitted', by: job.createdBy, attempt: null };
 	}
-	if (line.length === 3) return { at: line[0], ...usual[line[1]]!, attempt: line[2] };
+	if (line.length !== 5) return { at: line[0], ...usual[line[1]]!, attempt: line[2] };
 	const [at, to, reason, by, attempt] = line;
 	return { at, to, reason, by, attempt };
 }

@@ -32,6 +32,7 @@ import { causes, finalStates } from '../states';
 import { caps } from './caps';
 import { device } from './devices';
 import { watch } from './watch';
+import { choice } from './why';
 import { nullable, type Same } from './words';
 
 export { inputAnswer } from './input';
@@ -263,6 +264,7 @@ export const attempt = Type.Object({
 	endedAt: nullable(at),
 	result: nullable(jobResult),
 	lateResult: nullable(jobResult),
+	choice: Type.Optional(choice),
 });
 true satisfies Same<Static<typeof attempt>, Attempt>;
 
@@ -485,10 +487,10 @@ export const deadLetterGroup = Type.Object({
 });
 true satisfies Same<Static<typeof deadLetterGroup>, DeadLetterGroup>;
 
-export const why = Type.Object({ text });
 export const me = Type.Object({ name: text, scopes: keyFields.scopes });
 export const listOf = <S extends TSchema>(items: S) => Type.Object({ items: Type.Array(items) });
 export const pageOf = <S extends TSchema>(items: S) =>
 	Type.Object({ items: Type.Array(items), cursor: Type.Optional(text) });
 
 export { group, pool } from './placement';
+export { jobPreview, why } from './why';

@@ -24,3 +24,4 @@ export {
 } from './schedules';
 export * from './services';
 export * from './submit';
+export { whyQuery } from './why';

@@ -299,6 +299,12 @@ export const submit = Type.Object(
 				},
 			),
 		),
+		strict: Type.Optional(
+			Type.Boolean({
+				description:
+					'Refuse this job when no enrolled robot has all that it names. Default no: it waits for one.',
+			}),
+		),
 	},
 	{ ...strict, description: 'One job' },
 );

@@ -106,3 +106,24 @@ test('what a job asks of a robot goes through the command line as it is said', a
 	expect((await client.job(tagged)).target).toEqual({ tags: ['gpu'], environment: 'prod' });
 	expect((await client.why(tagged)).text).toContain('environment=prod');
 });
+
+test('why a job waits, and what would become of one, is told at the command line', async () => {
+	await h.robot('r1', { labels: { os: 'mac' } });
+	const id = (await run('submit', '--label', 'os=linux', '--', 'true')).trim();
+	const told = await run('why', id, '--robots');
+	expect(told).toContain('1 robot: 0 match, 0 free; 1 label\n');
+	expect(told).toMatch(/r1 +label +has the label os=mac, not os=linux\n/);
+	expect(await run('jobs', 'why', id, '--matching')).not.toContain('r1 ');
+	expect(await run('submit', '--preview', '--label', 'os=mac', '--', 'true')).toContain(
+		'It would start on r1 at once.',
+	);
+	expect((await client.jobs()).items).toHaveLength(1);
+	const strict = ['submit', '--strict', '--label', 'os=linux', '--', 'true'];
+	said.out = said.err = '';
+	expect(await runProgram(strict, world)).toBe(1);
+	expect(said.err).toContain('[no-robot-fits]');
+	expect(await runProgram(['submit', '--preview', ...strict.slice(1)], world)).toBe(1);
+	const given = (await run('submit', '--label', 'os=mac', '--', 'true')).trim();
+	expect(await run('why', given)).toContain('r1 was chosen by least_loaded');
+	expect((await client.attempts(given))[0]!.choice).toMatchObject({ winner: { name: 'r1' } });
+});

@@ -122,18 +122,18 @@ test('a robot that does not fit is told apart by the rule that excludes it', () 
 		clients: ['a'],
 	};
 	expect(misfit(ruleOf({ labels: { site: 'berlin' } }, undefined), robot)).toBeUndefined();
-	expect(misfit(ruleOf({ labels: { site: 'rome' } }, undefined), robot)).toBe(
+	expect(misfit(ruleOf({ labels: { site: 'rome' } }, undefined), robot)?.text).toBe(
 		'has the label site=berlin, not site=rome',
 	);
-	expect(misfit(ruleOf({ labels: { os: 'linux' } }, undefined), robot)).toBe(
+	expect(misfit(ruleOf({ labels: { os: 'linux' } }, undefined), robot)?.text).toBe(
 		'has no label os=linux',
 	);
-	expect(misfit(ruleOf({ capabilities: ['gpu'] }, undefined), robot)).toBe(
+	expect(misfit(ruleOf({ capabilities: ['gpu'] }, undefined), robot)?.text).toBe(
 		'lacks the capability gpu',
 	);
-	expect(misfit(ruleOf({}, 'another'), robot)).toBe('is another robot');
+	expect(misfit(ruleOf({}, 'another'), robot)?.text).toBe('is another robot');
 	expect(misfit(ruleOf({ client: 'a' }, undefined), robot)).toBeUndefined();
-	expect(misfit(ruleOf({ client: 'b' }, 'r'), robot)).toBe('has no client b');
+	expect(misfit(ruleOf({ client: 'b' }, 'r'), robot)?.text).toBe('has no client b');
 });
 
 test('jobs for one client have a lane of their own, and those for any keep the lane they had', () => {

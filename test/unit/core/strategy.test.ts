@@ -172,9 +172,9 @@ test('tags, environment, excluded and preferred robots are part of the lane, wha
 	};
 	expect(misfit(a, robot)).toBeUndefined();
 	expect(preferenceOf(a, robot)).toBe(6);
-	expect(misfit(a, { ...robot, robotId: 'id of x' })).toBe('is excluded by the job');
+	expect(misfit(a, { ...robot, robotId: 'id of x' })?.text).toBe('is excluded by the job');
 	const { gpu: _, ...untagged } = robot.labels;
-	expect(misfit(a, { ...robot, labels: untagged })).toBe('has no label gpu');
+	expect(misfit(a, { ...robot, labels: untagged })?.text).toBe('has no label gpu');
 });
 
 test('a lane without any of these is called as it always was, and strategies are lanes of their own', () => {

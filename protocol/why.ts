@@ -1,0 +1,123 @@
+/**
+ * Why a job does not start, robot by robot; how the robot of an attempt was chosen; and what would become of a job
+ * that is only looked at.
+ */
+import type { Submit } from './job';
+import type { Strategy } from './placement';
+import type { JobState } from './states';
+
+/** What keeps a robot from a job, in the order in which it is asked. Those up to `client` are terms of the job. */
+export const obstacles = {
+	robot: 'is not the robot that the job names',
+	excluded: 'is excluded by the job',
+	group: 'is not in the group',
+	pool: 'is not in the pool',
+	label: 'has not this label, or another value of it',
+	tag: 'has no label of this name',
+	capability: 'lacks the capability',
+	client: 'has no client of this name',
+	offline: 'is not connected',
+	paused: 'is paused',
+	stopping: 'is stopping',
+	barred: 'refused or lost this job before',
+	tried: 'has tried this job, which asks for another robot',
+	client_busy: 'has the client busy with another job',
+	busy: 'has no free slot',
+	limit: 'shares a limit with others that is reached: of its pool, of its constellation',
+	closed: 'is free, and the service gives nothing away: it is drained, or its disk is full',
+	left: 'is free, and left to others while the job waits for a robot it would rather have',
+} as const;
+export type Obstacle = keyof typeof obstacles;
+
+/** What keeps one robot from one job. */
+export interface Reason {
+	obstacle: Obstacle;
+	/** The same in words, with names and values. The robot is its subject. */
+	text: string;
+}
+
+export interface RobotWhy {
+	robotId: string;
+	name: string;
+	/** null = nothing: it is free, and may have the job. */
+	obstacle: Obstacle | null;
+	text: string;
+}
+
+/** A job held against the robots that are enrolled. */
+export interface RobotsWhy {
+	robots: number;
+	/** They have all that the job names. */
+	matching: number;
+	/** Nothing keeps them from the job. */
+	free: number;
+	/** What keeps how many of them, most first. */
+	obstacles: { obstacle: Obstacle; robots: number }[];
+	/** A page of them, by id. */
+	items: RobotWhy[];
+	cursor?: string;
+}
+
+export interface Why {
+	/** One true sentence. */
+	text: string;
+	/** When it was asked for, of a job that waits. */
+	robots?: RobotsWhy;
+	/** Of the last attempt, where one was chosen among several. */
+	choice?: Choice;
+}
+
+/** A robot as it was when one was chosen. */
+export interface ChoiceCandidate {
+	robotId: string;
+	name: string;
+	/** Percent of its slots in use. */
+	load: number;
+	/** Percent of its processor, in steps of ten, by its last heartbeat. */
+	cpu: number;
+	/** What it was worth by `prefer`; absent = 0. */
+	preference?: number;
+	/** Of affinity: so many jobs of the key had gone well there; absent = 0. */
+	successes?: number;
+}
+
+/** How the robot of an attempt was chosen. Jobs for one robot have no choice. */
+export interface Choice {
+	/** One true sentence. */
+	text: string;
+	strategy: Strategy;
+	/** Whether robots were free for the job, or a slot came free for which it was first in line. */
+	by: 'job' | 'slot';
+	/** Robots that had all it names, connected or not. */
+	matching: number;
+	/** Those of them that were free and were compared: a strategy stops at the first that none can beat. */
+	compared: number;
+	winner: ChoiceCandidate;
+	/** The best of those that were compared and not chosen, four at most. */
+	others: ChoiceCandidate[];
+}
+
+/** Something about a job that deserves a look before it is submitted. */
+export interface JobClash {
+	/** The code of the problem; `same-request` = its idempotency key has made a job already, `pool-full` = its pool has no room now. */
+	code: string;
+	text: string;
+	/** A submit would be refused. */
+	refused: boolean;
+}
+
+export interface JobPreview {
+	/** Whether a submit would be taken as it is. */
+	accepted: boolean;
+	/** One true sentence: where it would run, why it would wait, or why it would be refused. */
+	text: string;
+	/** The state it would have; null when it would be refused. */
+	state: JobState | null;
+	/** Robots that would get it at this moment; the first hundred of a job for several. */
+	picked: { robotId: string; name: string }[];
+	/** Those that match, the first twenty of them by id; null when it names what is not there. */
+	robots: RobotsWhy | null;
+	clashes: JobClash[];
+	/** The job with every default written out, and values in place of `{{…}}`; null when it names what is not there. */
+	job: Submit | null;
+}
