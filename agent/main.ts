@@ -162,6 +162,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	const { hostname } = await import('node:os');
 	const { agentVersion, FactsBook, lookByChild, VitalSigns } = await import('./facts');
 	const { commandExecutor } = await import('./executors/command');
+	const { probeExecutor } = await import('./executors/probe');
 	const { enrol, EnrolRefused } = await import('./enrol');
 	const { Link, LinkRefused } = await import('./link');
 	const { Runner } = await import('./runner');
@@ -189,15 +190,15 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	const { Rest } = await import('./rest');
 
 	const executors = new Map<string, import('./executors/executor').Executor>();
-	executors.set(
-		'command',
-		commandExecutor({
-			// As it is now: each look into `process.env` itself is a call into the system.
-			env: { ...process.env },
-			secretEnvNames,
-			keeper,
-		}) as import('./executors/executor').Executor,
-	);
+	const command = commandExecutor({
+		// As it is now: each look into `process.env` itself is a call into the system.
+		env: { ...process.env },
+		secretEnvNames,
+		keeper,
+	});
+	for (const executor of [command, probeExecutor(command, process.execPath)]) {
+		executors.set(executor.kind, executor as import('./executors/executor').Executor);
+	}
 
 	const stopping = new AbortController();
 	const runner = new Runner({

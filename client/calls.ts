@@ -16,6 +16,7 @@ import {
 	type CalendarRequest,
 	calls,
 	type CallName,
+	type CloseRequest,
 	type DeadLetterGroup,
 	type DeadLetterRequest,
 	type FileRecord,
@@ -24,6 +25,7 @@ import {
 	type Forecast,
 	type Group,
 	type GroupRequest,
+	type HoldAnswer,
 	type InputAnswer,
 	type InputRequest,
 	type Job,
@@ -47,6 +49,8 @@ import {
 	type ReleaseRequest,
 	type Robot,
 	type RobotRequest,
+	type RobotsBulkRequest,
+	type RobotsBulkResult,
 	type RunRequest,
 	type Schedule,
 	type ScheduleChange,
@@ -181,6 +185,11 @@ export class FleetClient {
 		return this.#call('jobRetry', { id: jobId });
 	}
 
+	/** Answers a job that asks because its robot stays away. */
+	answer(jobId: string, answer: HoldAnswer): Promise<Job> {
+		return this.#call('jobAnswer', { id: jobId, body: answer });
+	}
+
 	/** Changes a job that waits: priority, hold or release, target. */
 	change(jobId: string, change: JobChange): Promise<Job> {
 		return this.#call('jobChange', { id: jobId, body: change });
@@ -241,8 +250,28 @@ export class FleetClient {
 		return this.#call('robot', { id: robot });
 	}
 
-	pauseRobot(robot: string): Promise<Robot> {
-		return this.#call('robotPause', { id: robot });
+	pauseRobot(robot: string, request: CloseRequest = {}): Promise<Robot> {
+		return this.#call('robotPause', { id: robot, body: request });
+	}
+
+	/** Somebody works on the machine: no new jobs. */
+	maintainRobot(robot: string, request: CloseRequest = {}): Promise<Robot> {
+		return this.#call('robotMaintenance', { id: robot, body: request });
+	}
+
+	/** By hand: no jobs until it is resumed or probed. */
+	quarantineRobot(robot: string, reason: string): Promise<Robot> {
+		return this.#call('robotQuarantine', { id: robot, body: { reason } });
+	}
+
+	/** A robot in quarantine gets its probe now, or as soon as it is there. */
+	probeRobot(robot: string): Promise<Robot> {
+		return this.#call('robotProbe', { id: robot });
+	}
+
+	/** The same to all robots a filter finds; a preview unless `expect` is given. */
+	changeRobots(request: RobotsBulkRequest): Promise<RobotsBulkResult> {
+		return this.#call('robotsBulk', { body: request });
 	}
 
 	resumeRobot(robot: string): Promise<Robot> {
@@ -250,8 +279,14 @@ export class FleetClient {
 	}
 
 	/** No new jobs; answers when it holds none any more, or after `waitMs`. */
-	drainRobot(robot: string, waitMs: number, signal?: AbortSignal): Promise<Robot> {
-		return this.#call('robotDrain', { id: robot, query: { waitMs }, waitMs, signal });
+	drainRobot(
+		robot: string,
+		waitMs: number,
+		signal?: AbortSignal,
+		request: CloseRequest = {},
+	): Promise<Robot> {
+		const query = { waitMs };
+		return this.#call('robotDrain', { id: robot, query, body: request, waitMs, signal });
 	}
 
 	pingRobot(robot: string): Promise<PingAnswer> {

@@ -51,6 +51,8 @@ export interface Config {
 		readonly defaultJobTimeoutMs: number;
 		/** Which of the free robots gets a job that does not say. */
 		readonly strategy: Strategy;
+		/** Jobs in a row that fail for reasons of their robot's own before it gets no more; 0 = it always does. */
+		readonly quarantineAfter: number;
 		readonly sweepMs: number;
 		/** Less free room than this on the disk: no new jobs. */
 		readonly minFreeBytes: number;
@@ -156,6 +158,12 @@ const settings = {
 		secondsOf,
 	),
 	strategy: setting<Strategy>('--strategy', ['ROBOT_FLEET_STRATEGY'], 'least_loaded', strategyOf),
+	quarantineAfter: setting(
+		'--quarantine-after',
+		['ROBOT_FLEET_QUARANTINE_AFTER'],
+		limits.quarantineAfter,
+		countOf,
+	),
 	dispatchInterval: setting('--dispatch-interval', ['DISPATCH_INTERVAL'], 5, secondsOf),
 	heartbeatInterval: setting(
 		'--heartbeat-interval',
@@ -278,6 +286,7 @@ export function checkConfig({
 		engine: {
 			defaultJobTimeoutMs: values.defaultJobTimeout * 1000,
 			strategy: values.strategy,
+			quarantineAfter: values.quarantineAfter,
 			sweepMs: values.dispatchInterval * 1000,
 			minFreeBytes: values.minFree,
 			retention: {

@@ -96,6 +96,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 				defaultJobTimeoutMs: config.engine.defaultJobTimeoutMs,
 				acceptGatherMs: 10,
 				strategy: config.engine.strategy,
+				quarantineAfter: config.engine.quarantineAfter,
 				sweepMs: config.engine.sweepMs,
 				keepOutputMs: config.engine.keepOutputMs,
 				keepOutputBytes: config.engine.keepOutputBytes,

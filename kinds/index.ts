@@ -2,11 +2,13 @@
 import { command } from './command';
 import type { FileWishes } from './files';
 import type { Kind } from './kind';
+import { probe } from './probe';
 
 export type { Kind } from './kind';
 
 export const kinds: ReadonlyMap<string, Kind> = new Map<string, Kind>([
 	[command.name, command as Kind],
+	[probe.name, probe as Kind],
 ]);
 
 const nothing: FileWishes = {};

@@ -98,6 +98,12 @@ export const calls = {
 		scope: 'cancel',
 		summary: 'Change a job that waits: priority, hold or release, target',
 	},
+	jobAnswer: {
+		method: 'POST',
+		path: '/jobs/{id}/answer',
+		scope: 'cancel',
+		summary: 'Answer a job that asks because its robot stays away: wait, other or expire',
+	},
 	jobsBulk: {
 		method: 'POST',
 		path: '/jobs/bulk',
@@ -190,13 +196,13 @@ export const calls = {
 		method: 'POST',
 		path: '/robots/{id}/pause',
 		scope: 'operate',
-		summary: 'Give the robot no new jobs',
+		summary: 'Give the robot no new jobs; with a reason, and for a time or until a time',
 	},
 	robotResume: {
 		method: 'POST',
 		path: '/robots/{id}/resume',
 		scope: 'operate',
-		summary: 'Give the robot jobs again',
+		summary: 'Give the robot jobs again: ends a pause, a drain, maintenance and quarantine',
 	},
 	robotAllowMove: {
 		method: 'POST',
@@ -210,6 +216,33 @@ export const calls = {
 		scope: 'operate',
 		summary:
 			'Give the robot no new jobs; with waitMs answers when it holds none or the time is over',
+	},
+	robotMaintenance: {
+		method: 'POST',
+		path: '/robots/{id}/maintenance',
+		scope: 'operate',
+		summary:
+			'Somebody works on the machine: no new jobs; with a reason, and for a time or until a time',
+	},
+	robotQuarantine: {
+		method: 'POST',
+		path: '/robots/{id}/quarantine',
+		scope: 'operate',
+		summary: 'Put the robot into quarantine by hand: no jobs until it is resumed or probed',
+	},
+	robotProbe: {
+		method: 'POST',
+		path: '/robots/{id}/probe',
+		scope: 'operate',
+		summary:
+			'Send a robot in quarantine its probe now, or as soon as it is there; when that succeeds it gets jobs again',
+	},
+	robotsBulk: {
+		method: 'POST',
+		path: '/robots/bulk',
+		scope: 'operate',
+		summary:
+			'Pause, drain, maintain, quarantine or resume all robots a filter finds; a preview unless `expect` is given',
 	},
 	robotPing: {
 		method: 'POST',

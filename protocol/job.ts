@@ -5,7 +5,9 @@
  */
 import type { CollectedFile } from './files';
 import type { Caps } from './caps';
+import type { Closed, Quarantine } from './control';
 import type { Device } from './devices';
+import type { JobOffline, Offline } from './offline';
 import type { Hole, Stream } from './output';
 import type { Prefer, Strategy } from './placement';
 import type { Cause, JobState, Priority } from './states';
@@ -99,6 +101,8 @@ export interface Submit {
 	onDisconnect?: 'continue' | 'stop';
 	/** What a robot does when the job neither prints nor computes any more. Default report. */
 	onHang?: 'report' | 'stop';
+	/** How long a job for one robot waits while that is away. Default: as long as `timeouts` allow. */
+	offline?: Offline;
 	/** What is normal for this job, where the sort of its command says otherwise. */
 	watch?: Watch;
 	/** What the job may use; a robot stops what is over. */
@@ -225,6 +229,8 @@ export interface Job {
 	variables: Variables;
 	target: Target;
 	timeouts: Timeouts;
+	/** How long it waits for a robot that is away, and what then; absent = nothing was said. */
+	offline?: JobOffline;
 	/** As it was submitted; absent = nothing was said. */
 	watch?: Watch;
 	caps?: Caps;
@@ -319,7 +325,15 @@ export interface TimelineEntry {
 	attempt: number | null;
 }
 
-export const robotStatuses = ['online', 'busy', 'paused', 'suspect', 'offline'] as const;
+export const robotStatuses = [
+	'online',
+	'busy',
+	'paused',
+	'maintenance',
+	'quarantined',
+	'suspect',
+	'offline',
+] as const;
 export type RobotStatus = (typeof robotStatuses)[number];
 
 /** How a robot's line is carried: as a WebSocket, or, where none comes through, by requests (poll.ts). */
@@ -332,6 +346,10 @@ export interface Robot {
 	/** `online` = connected with a free slot; `busy` = connected, every slot held. */
 	status: RobotStatus;
 	connected: boolean;
+	/** People closed it: it gets no new jobs. Null = they did not. */
+	closed: Closed | null;
+	/** Jobs failed there for reasons of its own: it gets none until a probe succeeds. Null = it is in none. */
+	quarantine: Quarantine | null;
 	labels: Record<string, string>;
 	capabilities: string[];
 	slots: number;

@@ -76,6 +76,11 @@ export const limits = {
 	/** Loss time runs only while the dispatcher has been ready for so long. */
 	recoveryGraceMs: 90_000,
 	maxLosses: 3,
+	/** Jobs in a row that fail for reasons of their robot's own before it gets no more. */
+	quarantineAfter: 3,
+	/** From the quarantine to the first probe; twice as long after each that fails, up to the second. */
+	probeMinMs: 60_000,
+	probeMaxMs: 3_600_000,
 	/** How long what is over is kept. */
 	keepJobsMs: 30 * 86_400_000,
 	keepMaxJobs: 1_000_000,

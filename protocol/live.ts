@@ -56,6 +56,8 @@ export type LiveRobot = Pick<
 	| 'name'
 	| 'status'
 	| 'connected'
+	| 'closed'
+	| 'quarantine'
 	| 'labels'
 	| 'capabilities'
 	| 'slots'

@@ -96,6 +96,16 @@ export const problems = {
 		retry: true,
 		text: 'The robot {robot} did not answer within {waitMs} ms.',
 	},
+	'nothing-asked': {
+		status: 409,
+		retry: false,
+		text: 'The job asks nothing (any more): it is {state}; only a job with offline.then "ask" does, when its robot stays away.',
+	},
+	'not-quarantined': {
+		status: 409,
+		retry: false,
+		text: 'The robot {robot} is not in quarantine; there is nothing to probe.',
+	},
 	'ambiguous-robot': {
 		status: 422,
 		retry: false,

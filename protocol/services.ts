@@ -1,6 +1,8 @@
 /** Bodies of the calls that are not about one job: waits, schedules, subscriptions, tokens, keys. */
 import type { Job, WaitingFor } from './job';
 import type { Scope } from './api';
+import type { RobotClosed, RobotOpened } from './control';
+import type { JobAsks } from './offline';
 import type { ScheduleDue, ScheduleTurn } from './schedules';
 import type { Cause, FinalState } from './states';
 
@@ -55,7 +57,14 @@ export interface SubscriptionRequest {
 	/** One of the two: the occurrences of a schedule, or all events of a kind. */
 	filter: {
 		scheduleId?: string;
-		event?: 'job.late-result' | 'job.prompt' | 'schedule.paused' | 'schedule.recovered';
+		event?:
+			| 'job.late-result'
+			| 'job.prompt'
+			| 'job.asks'
+			| 'schedule.paused'
+			| 'schedule.recovered'
+			| 'robot.closed'
+			| 'robot.opened';
 	};
 	/** Where a new subscription starts. Default now. An existing one goes on where it was. */
 	from?: 'now' | 'start';
@@ -117,7 +126,36 @@ export interface ScheduleTurnEvent {
 	data: ScheduleTurn;
 }
 
-export type FleetEvent = ScheduleDueEvent | ScheduleTurnEvent | LateResultEvent | PromptEvent;
+/** A job's robot stays away, and the job asks what to do: `POST /jobs/{id}/answer`. */
+export interface JobAsksEvent {
+	cursor: number;
+	at: number;
+	type: 'job.asks';
+	data: JobAsks;
+}
+
+/** A robot takes no jobs any more, or takes them again: see control.ts. */
+export interface RobotClosedEvent {
+	cursor: number;
+	at: number;
+	type: 'robot.closed';
+	data: RobotClosed;
+}
+export interface RobotOpenedEvent {
+	cursor: number;
+	at: number;
+	type: 'robot.opened';
+	data: RobotOpened;
+}
+
+export type FleetEvent =
+	| ScheduleDueEvent
+	| ScheduleTurnEvent
+	| LateResultEvent
+	| PromptEvent
+	| JobAsksEvent
+	| RobotClosedEvent
+	| RobotOpenedEvent;
 
 export interface TokenRequest {
 	/** How many robots may enroll with it. Default 1. */

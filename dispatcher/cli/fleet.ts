@@ -25,6 +25,7 @@ import {
 import { addJobInput } from './job-input';
 import { addMetrics } from './metrics';
 import { addPlacement } from './placement';
+import { addRobotControl, closedText } from './robot-control';
 import { addSchedules } from './schedules';
 import { addWhy } from './why';
 import { follow } from './follow';
@@ -159,14 +160,7 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 	);
 	addDevices(robots, { client, tell, sub });
 	const oneRobot = ({ name, status }: Robot) => `${name} is ${status}\n`;
-	sub(robots, 'pause <robot>', 'give a robot no new jobs', 'pause build-01').action(
-		async (robot: string, flags: Flags) =>
-			tell(flags, await client(flags).pauseRobot(robot), oneRobot),
-	);
-	sub(robots, 'resume <robot>', 'give a robot jobs again', 'resume build-01').action(
-		async (robot: string, flags: Flags) =>
-			tell(flags, await client(flags).resumeRobot(robot), oneRobot),
-	);
+	addRobotControl(robots, terminal, { client, tell, sub });
 	sub(
 		robots,
 		'allow-move <robot>',
@@ -179,27 +173,6 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 			({ name }) => `${name} may come from the machine that asked last\n`,
 		),
 	);
-	sub(
-		robots,
-		'drain <robot>',
-		'give a robot no new jobs, and wait until it holds none',
-		'drain build-01 --timeout 10m',
-	)
-		.option('--timeout <duration>', 'how long to wait: 90s, 10m, 2h', durationOf, 3_600_000)
-		.action(async (robot: string, flags: Flags & { timeout: number }) => {
-			const service = client(flags);
-			const until = terminal.now() + flags.timeout;
-			let drained = await service.drainRobot(robot, 0);
-			while (drained.held > 0 && terminal.now() < until) {
-				const waitMs = Math.min(drainWaitMs, until - terminal.now());
-				drained = await service.drainRobot(robot, Math.max(0, waitMs));
-			}
-			tell(flags, drained, ({ name, held }) =>
-				held === 0
-					? `${name} is drained: it holds no job and gets none until resumed\n`
-					: `${name} gets no new jobs, and still holds ${held}\n`,
-			);
-		});
 	sub(
 		robots,
 		'ping <robot>',
@@ -472,18 +445,25 @@ function robotTable(robots: Robot[]): string {
 	);
 }
 
-function statusOf({ status, connected, clone, device, health }: Robot): string {
+/** Of why it is closed, in a table. */
+const maxClosed = 80;
+/** What a robot is called that people or the service keep jobs from; `closedText` says more. */
+const shut: readonly Robot['status'][] = ['paused', 'maintenance', 'quarantined'];
+
+function statusOf(robot: Robot): string {
+	const { status, connected, clone, device, health } = robot;
 	const dial = connected ? null : device?.dial;
+	const closed = closedText(robot);
 	return [
-		status,
+		...(closed !== '' && shut.includes(status) ? [] : [status]),
+		...(closed === ''
+			? []
+			: [closed.length > maxClosed ? `${closed.slice(0, maxClosed - 1)}…` : closed]),
 		...(health && health.level !== 'normal' ? [health.level] : []),
 		...(dial ? [`dial ${dial.state}`] : []),
 		...(clone ? ['clone seen'] : []),
 	].join(', ');
 }
-
-/** One answer of the service waits no longer. */
-const drainWaitMs = 30_000;
 
 function robotCard({
 	createdAt,
@@ -493,12 +473,16 @@ function robotCard({
 	clone,
 	clients,
 	record,
+	closed,
+	quarantine,
 	...rest
 }: Robot): string {
 	const share = (value: number | null | undefined) => (value == null ? null : `${value} %`);
 	return card({
 		...rest,
 		...(clients.length > 0 && { clients: clients.map(clientText).join(', ') }),
+		...((closed || quarantine) && { closed: closedText({ closed, quarantine }) }),
+		...(quarantine?.lastProbe && { lastProbe: quarantine.lastProbe }),
 		health: health && [health.level, ...health.reasons].join(': '),
 		cpu: share(metrics?.cpuPercent),
 		memory: share(metrics?.memoryPercent),

@@ -10,6 +10,7 @@ import {
 	type BulkResult,
 	causes,
 	type DeadLetterRequest,
+	holdAnswers,
 	isFinal,
 	type Job,
 	type JobSelection,
@@ -20,9 +21,11 @@ import {
 } from '../../protocol';
 import { priorityOf } from './submit';
 import {
+	durationOf,
 	instantOf,
 	json,
 	listOf,
+	momentOf,
 	pairOf,
 	plural,
 	printable,
@@ -218,6 +221,30 @@ export function addJobChanges(jobs: Command, kit: CommandKit): void {
 			if (held.length === 0 && ids.length > 0) return;
 			await run('release', held, flags, async (service, id) =>
 				stateOf(await service.change(id, { hold: false })),
+			);
+		});
+	kit
+		.sub(
+			jobs,
+			'answer <id> <answer>',
+			'answer a job that asks because its robot stays away: wait, other (robot) or expire',
+			'answer 0190f6c2-… wait --for 2h',
+		)
+		.option('--for <duration>', 'of wait: it asks again after: 90s, 10m, 2h', durationOf)
+		.option('--until <time>', 'of wait: it asks again at: 18:00 or 2026-05-01T18:00')
+		.action(async (id: string, answer: string, flags: Flags & { for?: number; until?: string }) => {
+			const known = holdAnswers.find((name) => name === answer);
+			if (!known) throw new UsageMistake(`The answer must be one of ${holdAnswers.join(', ')}.`);
+			await tellEach(kit.terminal, [id], flags, async () =>
+				stateOf(
+					await kit.client(flags).answer(id, {
+						answer: known,
+						...(flags.for !== undefined && { forMs: flags.for }),
+						...(flags.until !== undefined && {
+							until: momentOf(flags.until, kit.terminal.now()),
+						}),
+					}),
+				),
 			);
 		});
 	bulk(

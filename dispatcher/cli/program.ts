@@ -38,6 +38,7 @@ export interface ServeFlags {
 	defaultJobTimeout?: string;
 	dispatchInterval?: string;
 	strategy?: string;
+	quarantineAfter?: string;
 	maxOutput?: string;
 	keepOutputDays?: string;
 	keepOutput?: string;
@@ -117,6 +118,10 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.option(
 			'--strategy <name>',
 			'least_loaded (default), round_robin, random or affinity: for jobs that do not say',
+		)
+		.option(
+			'--quarantine-after <jobs>',
+			'so many jobs in a row that fail for reasons of their robot keep others from it, 0 = never (default 3)',
 		)
 		.option('--dispatch-interval <seconds>', 'safety sweep (default 5)')
 		.option('--heartbeat-interval <seconds>', 'how often robots say that they live (default 15)')

@@ -19,6 +19,9 @@ const jobFlags = [
 	'timeout',
 	'watch',
 	'cap',
+	'offlineFor',
+	'offlineUntil',
+	'offlineThen',
 ] as const satisfies readonly (keyof SubmitFlags)[];
 
 /** The first flag about the job. */
@@ -41,7 +44,7 @@ export function jobOver(
 		const other = known.kind !== 'command' && (['env', 'cwd'] as const).find((name) => flags[name]);
 		if (other) throw new UsageMistake(`--${other} is of commands; this job is a ${known.kind}.`);
 	}
-	const { target, variables, timeouts, watch, caps, priority } = said;
+	const { target, variables, timeouts, watch, caps, priority, offline } = said;
 	return {
 		...known,
 		kind: words.length > 0 || !known ? 'command' : known.kind,
@@ -52,6 +55,7 @@ export function jobOver(
 		...(timeouts && { timeouts: { ...known?.timeouts, ...timeouts } }),
 		...(watch && { watch: { ...known?.watch, ...watch } }),
 		...(caps && { caps: { ...known?.caps, ...caps } }),
+		...(offline && { offline }),
 	};
 }
 

@@ -10,6 +10,8 @@ import {
 	type Caps,
 	commandClassNames,
 	type Job,
+	type OfflineEnd,
+	offlineEnds,
 	type Prefer,
 	type Priority,
 	strategies,
@@ -26,6 +28,7 @@ import {
 	durationOf,
 	json,
 	listOf,
+	momentOf,
 	pairOf,
 	printable,
 	type Terminal,
@@ -59,6 +62,9 @@ export interface SubmitFlags {
 	strategy?: Strategy;
 	affinityKey?: string;
 	preferWait?: number;
+	offlineFor?: number;
+	offlineUntil?: string;
+	offlineThen?: OfflineEnd;
 	dedupe?: true | number;
 	strict?: boolean;
 	preview?: boolean;
@@ -103,6 +109,18 @@ export function withJob(command: Command): Command {
 			new Option('--all', 'run on every robot that matches, not on one').conflicts('count'),
 		)
 		.option('--count <number>', 'run on so many different robots', wholeOf)
+		.option(
+			'--offline-for <duration>',
+			'how long it waits for --robot while that is away',
+			durationOf,
+		)
+		.option('--offline-until <time>', 'until when it does: 18:00 or 2026-05-01T18:00')
+		.addOption(
+			new Option(
+				'--offline-then <what>',
+				'then it ends (expire), another robot may do it (other), or it asks',
+			).choices(offlineEnds),
+		)
 		.option('--priority <level>', 'critical, high, normal, low or 3…0')
 		.option(
 			'--var <name=value>',
@@ -252,9 +270,27 @@ export function jobOf(
 		...(flags.affinityKey !== undefined && { affinityKey: flags.affinityKey }),
 		...(flags.preferWait !== undefined && { preferWaitMs: flags.preferWait }),
 		...(flags.strict && { strict: true }),
+		...offlineOf(flags, now),
 		...(flags.dedupe !== undefined && {
 			dedupe: flags.dedupe === true ? true : { windowMs: flags.dedupe },
 		}),
+	};
+}
+
+function offlineOf(
+	{ offlineFor, offlineUntil, offlineThen }: SubmitFlags,
+	now: number,
+): Pick<Submit, 'offline'> {
+	if (offlineFor === undefined && offlineUntil === undefined) {
+		if (offlineThen === undefined) return {};
+		throw new UsageMistake('--offline-then needs --offline-for or --offline-until.');
+	}
+	return {
+		offline: {
+			...(offlineFor !== undefined && { forMs: offlineFor }),
+			...(offlineUntil !== undefined && { until: momentOf(offlineUntil, now) }),
+			...(offlineThen !== undefined && { then: offlineThen }),
+		},
 	};
 }
 

@@ -151,6 +151,21 @@ export function instantOf(text: string, now: number): number {
 	return at;
 }
 
+/** `18:00` is the next one on the clock of this machine; anything else is a date. */
+export function momentOf(text: string, now: number): number {
+	const [, hour, minute] = /^(\d{1,2}):(\d{2})$/.exec(text) ?? [];
+	if (hour === undefined) {
+		const at = Date.parse(text);
+		if (!Number.isNaN(at)) return at;
+	} else if (Number(hour) < 24 && Number(minute) < 60) {
+		const at = new Date(now);
+		at.setHours(Number(hour), Number(minute), 0, 0);
+		if (at.getTime() <= now) at.setDate(at.getDate() + 1);
+		return at.getTime();
+	}
+	throw new UsageMistake(`"${text}" is no time; write 18:00 or 2026-05-01T18:00.`);
+}
+
 export const plural = (count: number, word: string) => `${count} ${word}${count === 1 ? '' : 's'}`;
 
 /** Collects `k=v` options; a repeated name is a mistake, not a silent last one. */

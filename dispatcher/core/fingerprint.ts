@@ -4,6 +4,7 @@
  * exit code 1 and exit code 127, or HTTP 404 and HTTP 503, are different failures.
  */
 import { createHash } from 'node:crypto';
+import { probeKind } from '../../kinds/probe';
 import type { Cause, FinalState } from '../../protocol';
 
 /** As much of a message as tells failures apart; the rest is listing. */
@@ -21,6 +22,8 @@ export function deadLetterOf(
 ): string | undefined {
 	if (end.to !== 'failed' && end.to !== 'timeout') return undefined;
 	if (end.cause === null || decided.includes(end.cause)) return undefined;
+	// The service sends another one by itself.
+	if (kind === probeKind) return undefined;
 	return createHash('sha256')
 		.update([kind, end.cause, gistOf(message)].join('\n'))
 		.digest('hex')

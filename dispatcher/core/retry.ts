@@ -13,6 +13,7 @@ import type {
 	Watch,
 } from '../../protocol';
 import { limits } from '../../protocol';
+import type { Patience } from './patience';
 
 /** Everything a job says about how it wants to be treated, defaults filled in. */
 export interface Policy {
@@ -22,6 +23,7 @@ export interface Policy {
 	onDisconnect: 'continue' | 'stop';
 	onHang: 'report' | 'stop';
 	idempotent: boolean;
+	offline?: Patience;
 	watch?: Watch;
 	caps?: Caps;
 	strategy?: Strategy;
@@ -49,6 +51,7 @@ export function policyText(policy: Policy): string {
 		onDisconnect,
 		onHang,
 		idempotent,
+		offline,
 		watch,
 		caps,
 		strategy,
@@ -62,6 +65,7 @@ export function policyText(policy: Policy): string {
 		...(onDisconnect === 'continue' ? {} : { onDisconnect }),
 		...(onHang === 'report' ? {} : { onHang }),
 		...(idempotent ? { idempotent } : {}),
+		...(offline === undefined ? {} : { offline }),
 		...(watch === undefined ? {} : { watch }),
 		...(caps === undefined ? {} : { caps }),
 		...(strategy === undefined ? {} : { strategy }),

@@ -1,5 +1,6 @@
 /** How long a job may wait, and what becomes of one that is changed while it waits. */
 import type { JobState, Priority } from '../../protocol';
+import { patienceEndsAt } from './patience';
 import { rerank } from './rank';
 import type { Policy } from './retry';
 
@@ -19,6 +20,16 @@ export function waitEndsAt(
 			timeouts.queueMs === undefined || job.tries > 0 ? Infinity : job.createdAt + timeouts.queueMs,
 		deadlineAt: timeouts.deadlineAt ?? Infinity,
 	};
+}
+
+/** When a job that is queued needs a look; null = never. */
+export function queuedDueAt(
+	policy: Policy,
+	job: { createdAt: number; tries: number },
+): number | null {
+	const { queueEndsAt, deadlineAt } = waitEndsAt(policy, job);
+	const dueAt = Math.min(queueEndsAt, deadlineAt, patienceEndsAt(policy.offline));
+	return Number.isFinite(dueAt) ? dueAt : null;
 }
 
 interface WaitingJob {
@@ -52,6 +63,8 @@ export interface Changed {
 	bars: string | null;
 	hold: string | null;
 	dueAt: number | null;
+	/** Another policy; absent = the one it has. */
+	policy?: string;
 	/** For the timeline. */
 	reason: string;
 }
@@ -75,7 +88,9 @@ export function changed(
 	const { queueEndsAt, deadlineAt } = waitEndsAt(policy, job);
 	const endsAt = Math.min(queueEndsAt, deadlineAt);
 	const dueAt =
-		state === 'queued' ? endsAt : Math.min(endsAt, waitsForPerson(job, hold) ? never : job.readyAt);
+		state === 'queued'
+			? (queuedDueAt(policy, job) ?? Infinity)
+			: Math.min(endsAt, waitsForPerson(job, hold) ? never : job.readyAt);
 	return {
 		state,
 		priority,

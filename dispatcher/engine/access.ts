@@ -17,6 +17,7 @@ import {
 	type TokenRequest,
 } from '../../protocol';
 import type { StoredKey, StoredToken } from '../store/store';
+import { blankRobot } from './blank-robot';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import { fingerprintOfKey } from './hub-key';
@@ -164,26 +165,7 @@ export class Access {
 			// Another one was faster, or the token is not good: it is judged like any other.
 		}
 		const name = this.#freeName(wanted ?? 'robot');
-		const robot = {
-			id: ids.next(),
-			name,
-			publicKey,
-			tokenId: id,
-			lockedLabels: '{}',
-			labels: '{}',
-			capabilities: '[]',
-			slots: 1,
-			clients: '[]',
-			info: '{}',
-			agentVersion: null,
-			journalId: null,
-			paused: 0,
-			createdAt: clock.now(),
-			lastSeenAt: null,
-			removedAt: null,
-			machine: null,
-			clone: null,
-		};
+		const robot = { ...blankRobot(ids.next(), name, clock.now()), publicKey, tokenId: id };
 		this.#promised.add(name);
 		try {
 			const at = clock.now();
@@ -209,17 +191,6 @@ export class Access {
 		if (entry) return entry.stored.publicKey;
 		const known = await this.#context.store.read('robots', null);
 		throw new Problem(known.some((robot) => robot.id === robotId) ? 'robot-revoked' : 'bad-proof');
-	}
-
-	async pauseRobot(robot: string, paused: boolean, by: Caller): Promise<Robot> {
-		const { turns, fleet, log } = this.#context;
-		const entry = this.find(robot);
-		await turns.deed('changeRobot', { id: entry.robotId, paused: paused ? 1 : 0 });
-		this.#stillThere(entry);
-		fleet.put({ ...entry.stored, paused: paused ? 1 : 0 });
-		turns.nudge();
-		log.info(paused ? 'robot paused' : 'robot resumed', { robotId: entry.robotId, by: by.name });
-		return this.view(entry);
 	}
 
 	async removeRobot(robot: string, by: Caller): Promise<void> {

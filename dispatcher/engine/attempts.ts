@@ -23,15 +23,17 @@ import type {
 import { causes, limits, streams } from '../../protocol';
 import { afterTry, type Bars, barsOf, noneLeft } from '../core/bars';
 import { deadLetterOf } from '../core/fingerprint';
+import { type Blame, blameOf } from '../core/quarantine';
 import { cameTo, withTry } from '../core/record';
 import { resultText } from '../core/result';
 import { afterAttempt, afterLoss, type Ending, isLoss, type Next } from '../core/retry';
-import { waitEndsAt } from '../core/waiting';
+import { queuedDueAt } from '../core/waiting';
 import type { Deeds } from '../store/store';
 import type { Context } from './context';
 import { childEnds } from './family';
 import { lessOne, type Live, refOf, type RobotEntry, type Session } from './fleet';
 import { type Proof, provedInline } from './proof';
+import type { Quarantine } from './quarantine';
 import { refuseStranger } from './strangers';
 import type { Turn } from './turns';
 
@@ -40,6 +42,9 @@ type SettleNext = Deeds['settle']['in']['next'];
 type Settlement = Omit<Deeds['settle']['in'], 'jobId' | 'number' | 'epoch' | 'from' | 'at'>;
 /** Called when the turn is planned; nothing is decided when the reason has gone. */
 type Decide = (turn: Turn) => Settlement | undefined;
+/** What its end says of its robot. */
+type Judge = () => Blame;
+const nothingSaid: Judge = () => undefined;
 
 /** Kind of the event that announces a late result, and what subscriptions find it by. */
 const lateEvent = 'job.late-result';
@@ -47,12 +52,14 @@ const lateEvent = 'job.late-result';
 export class Attempts {
 	readonly #context: Context;
 	readonly #proof: Proof;
+	readonly #quarantine: Quarantine;
 	/** Not yet written down. */
 	readonly #accepted: { live: Live; acceptance: { at: number } }[] = [];
 
-	constructor(context: Context, proof: Proof) {
+	constructor(context: Context, proof: Proof, quarantine: Quarantine) {
 		this.#context = context;
 		this.#proof = proof;
+		this.#quarantine = quarantine;
 	}
 
 	/**
@@ -126,7 +133,7 @@ export class Attempts {
 		by = 'robot',
 	): void {
 		const proved = message.reason === 'not-started';
-		this.#settle(live, (turn) => {
+		const decide: Decide = (turn) => {
 			const permanent = message.permanent && !proved;
 			// A robot that had to be asked whether it started is asked again later, like one that refused.
 			const free = proved && live.revokedAt === null;
@@ -155,7 +162,12 @@ export class Attempts {
 				countLoss: false,
 				...(bars === undefined ? {} : { bars }),
 			};
-		});
+		};
+		// Not that it leaves: its journal takes nothing more.
+		const mute = message.reason === 'stopping';
+		const text = message.message || message.reason;
+		const judge: Judge = () => (mute ? { cause: 'refused', text } : undefined);
+		this.#settle(live, decide, undefined, undefined, judge);
 	}
 
 	/** The end of an attempt, or, when it is over already, a late result. */
@@ -217,6 +229,7 @@ export class Attempts {
 				// Not on disk: the robot says it again until it is told that it is.
 				if (live.state === 'dispatched') live.acceptance = acceptance;
 			},
+			() => blameOf(ending.cause, result.error?.message ?? ''),
 		);
 	}
 
@@ -269,7 +282,7 @@ export class Attempts {
 	async lost(live: Live, reason: string, forgot = false): Promise<void> {
 		live.lostBecause = reason;
 		let stop = false;
-		const settled = await this.#settled(live, (turn) => {
+		const decide: Decide = (turn) => {
 			if (live.lostBecause !== reason) return undefined;
 			const next = afterLoss(live.policy, live.losses + 1, live.cancelRequestedAt !== null);
 			const error = {
@@ -294,7 +307,9 @@ export class Attempts {
 				countTry: false,
 				countLoss: true,
 			};
-		});
+		};
+		const judge: Judge = () => ({ cause: 'robot_lost', text: reason });
+		const settled = await this.#settled(live, decide, judge);
 		// Here, but mute about it: it must not begin any more what is over.
 		if (settled && stop) this.stop(live, 'over');
 	}
@@ -352,8 +367,8 @@ export class Attempts {
 	}
 
 	/** Whether it was still live; rejects when the store could not take it. */
-	#settled(live: Live, decide: Decide): Promise<boolean> {
-		return new Promise((resolve, reject) => this.#settle(live, decide, resolve, reject));
+	#settled(live: Live, decide: Decide, judge: Judge): Promise<boolean> {
+		return new Promise((resolve, reject) => this.#settle(live, decide, resolve, reject, judge));
 	}
 
 	#settle(
@@ -361,6 +376,7 @@ export class Attempts {
 		decide: Decide,
 		done: (settled: boolean) => void = () => undefined,
 		failed: (error: Error) => void = () => undefined,
+		judge: Judge = nothingSaid,
 	): void {
 		const { fleet, turns } = this.#context;
 		turns.push({
@@ -389,6 +405,7 @@ export class Attempts {
 					done(settled);
 				});
 				if ('cause' in settle.next) childEnds(this.#context, turn, live.parentId);
+				if (entry) this.#quarantine.judge(turn, entry, live, settle, judge());
 			},
 			fail: failed,
 		});
@@ -445,14 +462,8 @@ export class Attempts {
 
 	/** Back in the queue; a job that was never tried still has only so long to start. */
 	#queued(live: Live, turn: Turn): SettleNext {
-		const { queueEndsAt, deadlineAt } = waitEndsAt(live.policy, live);
-		const dueAt = Math.min(queueEndsAt, deadlineAt);
-		return {
-			to: 'queued',
-			readyAt: turn.now,
-			rank: live.rank,
-			dueAt: Number.isFinite(dueAt) ? dueAt : null,
-		};
+		const dueAt = queuedDueAt(live.policy, live);
+		return { to: 'queued', readyAt: turn.now, rank: live.rank, dueAt };
 	}
 
 	/** A job that cost a robot its memory is not given to that robot again. */

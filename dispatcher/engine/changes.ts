@@ -14,7 +14,8 @@ import { laneWith } from '../core/matching';
 import { openOf } from '../core/parents';
 import { rank } from '../core/rank';
 import { policyOf } from '../core/retry';
-import { never, waitEndsAt } from '../core/waiting';
+import { renewed } from '../core/patience';
+import { never, queuedDueAt, waitEndsAt } from '../core/waiting';
 import type { StoredJob } from '../store/store';
 import type { Attempts } from './attempts';
 import type { Context } from './context';
@@ -126,11 +127,13 @@ export class Changes {
 		const policy = policyOf(job.policy);
 		// The limits are the same; a deadline that has passed would only end it again.
 		const { deadlineAt, ...timeouts } = policy.timeouts;
+		const offline = policy.offline && renewed(policy.offline, now);
 		return {
 			job: {
 				...startOf(
 					{
 						...policy,
+						offline,
 						timeouts: { ...timeouts, ...(deadlineAt && deadlineAt > now ? { deadlineAt } : {}) },
 					},
 					now,
@@ -231,7 +234,7 @@ function byHand(job: StoredJob, to: JobState, by: Caller): WaitingMove {
 		cause: to === 'failed' ? 'denied' : null,
 		reason: 'set by hand',
 		by: `key:${by.name}`,
-		...(to === 'queued' ? { dueAt: Number.isFinite(endsAt) ? endsAt : null } : {}),
+		...(to === 'queued' ? { dueAt: queuedDueAt(policyOf(job.policy), job) } : {}),
 		...(to === 'pending' ? { dueAt: Math.min(endsAt, never), hold: by.name } : {}),
 	};
 }

@@ -34,6 +34,8 @@ export interface Settings {
 	acceptGatherMs: number;
 	/** How often waiting jobs are offered again although nothing happened; dispatch itself is event-driven. */
 	sweepMs: number;
+	/** So many different jobs in a row that fail for reasons of their robot's own put it into quarantine. Default 0: none. */
+	quarantineAfter?: number;
 	/** How long the service must have been ready before absence counts against a robot. */
 	recoveryGraceMs: number;
 	retention: RetentionSettings;

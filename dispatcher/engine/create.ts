@@ -18,6 +18,7 @@ import { Bulk } from './bulk';
 import { Calendars } from './calendars';
 import { Changes } from './changes';
 import type { Chance, Clock } from './clock';
+import { Closures } from './closures';
 import type { Context, Log, Settings } from './context';
 import { DeadLetters } from './dead-letters';
 import { Duties } from './duties';
@@ -42,10 +43,12 @@ import { OutputRetention } from './output-retention';
 import { Meter } from './meter';
 import { Metrics } from './metrics';
 import { Parents } from './parents';
+import { Patience } from './patience';
 import { Placing } from './placing';
 import { Previews } from './previews';
 import { Proof } from './proof';
 import { Purge } from './purge';
+import { Quarantine } from './quarantine';
 import { RestoredJobs } from './restored';
 import { ScheduleBook } from './schedule-book';
 import { Schedules } from './schedules';
@@ -135,10 +138,13 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const parents = new Parents(context, placing, waiting);
 	const proof = new Proof(context);
 	const outputFlow = new OutputFlow(context, proof);
-	const attempts = new Attempts(context, proof);
+	const access = new Access(context);
+	const quarantine = new Quarantine(context, access, assigning, placing);
+	const attempts = new Attempts(context, proof, quarantine);
 	const jobs = new Jobs(context, placing, parents);
 	const inputs = new Inputs(context, jobs, attempts);
 	const changes = new Changes(context, jobs, attempts, parents, waiting);
+	const patience = new Patience(context, jobs, waiting);
 	const edits = new Edits(context, jobs, waiting);
 	const bulk = new Bulk(context, jobs, changes, edits);
 	const deadLetters = new DeadLetters(context, jobs, changes);
@@ -148,10 +154,10 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const files = new Files(context, kept, transfers, parts.shelf);
 	const sessions = new Sessions(context, attempts, outputFlow, inputs, transfers);
 	const previews = new Previews(context, { jobs, assigning, placing, parents, lookout, intake });
-	const access = new Access(context);
+	const closures = new Closures(context, access);
 	const devices = new Devices(context, access);
 	const areas = new Areas(context, access);
-	const orders = new Orders(context, access);
+	const orders = new Orders(context, access, closures);
 	const waits = new Waits(context, parts.callbacks);
 	const book = new ScheduleBook(context);
 	const calendars = new Calendars(context, book);
@@ -171,6 +177,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		intake,
 		outputRetention,
 		files,
+		[closures, quarantine],
+		patience,
 	);
 	const purge = new Purge(context);
 	const metrics = new Metrics(context, meter, waits);
@@ -235,6 +243,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		},
 		dismiss: (request, by, signal) => deadLetters.dismiss(request, by, signal),
 		moveJob: (id, to, by) => changes.moveJob(id, to, by),
+		answer: (id, answer, by) => patience.answer(id, answer, by),
 		output: (id, stream, from, maxBytes) => jobs.output(id, stream, from, maxBytes),
 		outputGrew: (id, stream, have, signal) => jobs.outputGrew(id, stream, have, signal),
 		input: (id, input, signal) => inputs.type(id, input, signal),
@@ -252,9 +261,14 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 
 		robots: async () => [...fleet.all()].map((entry) => access.view(entry)),
 		robot: async (robot) => access.view(access.find(robot)),
-		pauseRobot: (robot, by) => access.pauseRobot(robot, true, by),
-		resumeRobot: (robot, by) => access.pauseRobot(robot, false, by),
-		drainRobot: (robot, waitMs, by, signal) => orders.drain(robot, waitMs, by, signal),
+		pauseRobot: (robot, by, request = {}) => closures.close(robot, 'paused', request, by),
+		maintainRobot: (robot, by, request = {}) => closures.close(robot, 'maintenance', request, by),
+		drainRobot: (robot, waitMs, by, signal, request = {}) =>
+			orders.drain(robot, waitMs, by, signal, request),
+		resumeRobot: (robot, by) => closures.open(robot, by),
+		quarantineRobot: (robot, request, by) => closures.quarantine(robot, request, by),
+		probeRobot: (robot, by) => quarantine.probe(robot, by),
+		changeRobots: (request, by) => closures.many(request, by),
 		pingRobot: (robot) => orders.ping(robot),
 		refreshRobot: (robot) => orders.refresh(robot),
 		disconnectRobot: async (robot, by) => {

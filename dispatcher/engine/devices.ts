@@ -15,6 +15,7 @@ import {
 } from '../../protocol';
 import type { StoredDevice, StoredRobot } from '../store/store';
 import type { Access } from './access';
+import { blankRobot } from './blank-robot';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import { fingerprintOfKey, type HubKey, hubKeyOf } from './hub-key';
@@ -341,26 +342,8 @@ export class Devices implements Dialling {
 	/** With what is said of it until its agent says more. */
 	#newRobot(name: string, clients: readonly string[]): StoredRobot {
 		const { ids, clock } = this.#context;
-		return {
-			id: ids.next(),
-			name,
-			publicKey: '',
-			tokenId: null,
-			lockedLabels: '{}',
-			labels: '{}',
-			capabilities: '[]',
-			slots: 1,
-			info: '{}',
-			agentVersion: null,
-			journalId: null,
-			paused: 0,
-			createdAt: clock.now(),
-			lastSeenAt: null,
-			removedAt: null,
-			machine: null,
-			clone: null,
-			clients: JSON.stringify(clients),
-		};
+		const blank = blankRobot(ids.next(), name, clock.now());
+		return { ...blank, clients: JSON.stringify(clients) };
 	}
 
 	/** The file names it no more: it is a robot like any other, or, if its agent never came, none. */

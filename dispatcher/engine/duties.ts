@@ -8,7 +8,8 @@
 import { limits } from '../../protocol';
 import { deadLetterOf } from '../core/fingerprint';
 import { policyOf } from '../core/retry';
-import { waitEndsAt } from '../core/waiting';
+import { patienceEndsAt } from '../core/patience';
+import { queuedDueAt, waitEndsAt } from '../core/waiting';
 import type { StoredJob } from '../store/store';
 import type { Access } from './access';
 import type { Attempts } from './attempts';
@@ -19,6 +20,7 @@ import type { Intake } from './intake';
 import type { Occurrences } from './occurrences';
 import type { OutputRetention } from './output-retention';
 import type { Parents } from './parents';
+import type { Patience } from './patience';
 import type { WaitingJobs } from './waiting';
 import type { Waits } from './waits';
 
@@ -31,6 +33,11 @@ const sweepBatch = 500;
 /** How often the last use of keys is written down. */
 const noteMs = 60_000;
 
+/** Something else that comes due by itself; answers when it wants to be asked again. */
+export interface Look {
+	look(now: number): number | null;
+}
+
 export class Duties {
 	readonly #context: Context;
 	readonly #attempts: Attempts;
@@ -42,6 +49,8 @@ export class Duties {
 	readonly #intake: Intake;
 	readonly #outputRetention: OutputRetention;
 	readonly #files: Files;
+	readonly #looks: readonly Look[];
+	readonly #patience: Patience;
 	readonly #stop = new AbortController();
 	/** Ends the sleep early; absent while awake, when a lower `#nextAt` is enough. */
 	#wake: AbortController | undefined;
@@ -68,7 +77,11 @@ export class Duties {
 		intake: Intake,
 		outputRetention: OutputRetention,
 		files: Files,
+		looks: readonly Look[],
+		patience: Patience,
 	) {
+		this.#looks = looks;
+		this.#patience = patience;
 		this.#files = files;
 		this.#intake = intake;
 		this.#outputRetention = outputRetention;
@@ -137,6 +150,7 @@ export class Duties {
 		await this.#ripen(now);
 		this.dueAt(await this.#waits.look(now));
 		this.dueAt(await this.#occurrences.look(now));
+		for (const duty of this.#looks) this.dueAt(duty.look(now));
 		if (clock.monotonic() - this.#notedAt >= noteMs) {
 			this.#notedAt = clock.monotonic();
 			await this.#access.noteUsed();
@@ -273,17 +287,19 @@ export class Duties {
 				...(dead === undefined ? {} : { dead }),
 			});
 		}
+		if (job.state === 'queued' && patienceEndsAt(policy.offline) <= now) {
+			return this.#patience.end(job, this.#readyAt);
+		}
 		if (job.state === 'queued' || job.hold !== null || job.readyAt > now) {
 			return Promise.resolve();
 		}
 		if (job.children !== null) return this.#parents.start(job);
-		const endsAt = Math.min(queueEndsAt, deadlineAt);
 		return this.#move(job, {
 			to: 'queued',
 			cause: null,
 			reason: job.attempt === 0 ? 'its time has come' : 'tried again',
 			by: 'dispatcher',
-			dueAt: Number.isFinite(endsAt) ? endsAt : null,
+			dueAt: queuedDueAt(policy, job),
 		});
 	}
 

@@ -235,6 +235,8 @@ export class Feed {
 			name: robot.name,
 			status: robot.status,
 			connected: robot.connected,
+			closed: robot.closed,
+			quarantine: robot.quarantine,
 			labels: robot.labels,
 			capabilities: robot.capabilities,
 			slots: robot.slots,

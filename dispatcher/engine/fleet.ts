@@ -313,7 +313,12 @@ export class Fleet {
 
 	/** Assigns it may still get in this turn: each takes a slot, and a client where it has some. */
 	available(entry: RobotEntry): number {
-		if (!this.#assigning || !this.isOpen(entry)) return 0;
+		return this.isOpen(entry) ? this.spare(entry) : 0;
+	}
+
+	/** The same, whether or not it takes jobs. */
+	spare(entry: RobotEntry): number {
+		if (!this.#assigning) return 0;
 		const slots = entry.stored.slots - entry.held.size - entry.reserved + entry.freeing;
 		const own =
 			entry.clients.length === 0 ? slots : Math.min(slots, this.freeClients(entry).length);
@@ -341,7 +346,12 @@ export class Fleet {
 
 	/** Whether the robot is there and takes work. */
 	isOpen({ session, stored }: RobotEntry): boolean {
-		return session !== undefined && !session.stopping && stored.paused === 0;
+		return (
+			session !== undefined &&
+			!session.stopping &&
+			stored.closed === null &&
+			stored.quarantine === null
+		);
 	}
 
 	/** Sends the robot to the end of the line, so that ties go to the one unused for longest. */

@@ -15,6 +15,7 @@ import type {
 	Calendar,
 	CalendarRequest,
 	CancelJob,
+	CloseRequest,
 	Constellation,
 	Control,
 	DeadLetterGroup,
@@ -34,6 +35,7 @@ import type {
 	Group,
 	GroupRequest,
 	Hello,
+	HoldAnswer,
 	Hole,
 	InputAck,
 	InputAnswer,
@@ -61,6 +63,7 @@ import type {
 	Problem,
 	PromptMessage,
 	PurgeAnswer,
+	QuarantineRequest,
 	QueueStats,
 	ReleaseAnswer,
 	ReleaseRequest,
@@ -69,6 +72,8 @@ import type {
 	Revoke,
 	Robot,
 	RobotRequest,
+	RobotsBulkRequest,
+	RobotsBulkResult,
 	RunRequest,
 	Schedule,
 	ScheduleChange,
@@ -241,6 +246,8 @@ export interface Engine {
 	): Promise<BulkResult>;
 	/** Moves a job by hand, through the state machine: `illegal-move` when the table has no such move. */
 	moveJob(jobId: string, to: JobState, by: Caller): Promise<Job>;
+	/** Answers a job that asks because its robot stays away; throws `nothing-asked`. */
+	answer(jobId: string, answer: HoldAnswer, by: Caller): Promise<Job>;
 	/** Up to `maxBytes` of stored output. */
 	output(jobId: string, stream: Stream, from: number, maxBytes: number): Promise<OutputChunk>;
 	/** Resolves when `output` would give more than `have`, or would say complete. */
@@ -273,10 +280,24 @@ export interface Engine {
 	robots(): Promise<Robot[]>;
 	/** By id or name. */
 	robot(robot: string): Promise<Robot>;
-	pauseRobot(robot: string, by: Caller): Promise<Robot>;
-	resumeRobot(robot: string, by: Caller): Promise<Robot>;
+	pauseRobot(robot: string, by: Caller, request?: CloseRequest): Promise<Robot>;
+	/** Somebody works on the machine. */
+	maintainRobot(robot: string, by: Caller, request?: CloseRequest): Promise<Robot>;
 	/** No new jobs; answers when it holds none any more, or the time is over. */
-	drainRobot(robot: string, waitMs: number, by: Caller, signal?: AbortSignal): Promise<Robot>;
+	drainRobot(
+		robot: string,
+		waitMs: number,
+		by: Caller,
+		signal?: AbortSignal,
+		request?: CloseRequest,
+	): Promise<Robot>;
+	/** Whatever closed it, and its quarantine, are over. */
+	resumeRobot(robot: string, by: Caller): Promise<Robot>;
+	quarantineRobot(robot: string, request: QuarantineRequest, by: Caller): Promise<Robot>;
+	/** A robot in quarantine gets its probe now, or as soon as it is there; throws `not-quarantined`. */
+	probeRobot(robot: string, by: Caller): Promise<Robot>;
+	/** The same to all robots a filter finds; a preview unless `expect` says how many there are. */
+	changeRobots(request: RobotsBulkRequest, by: Caller): Promise<RobotsBulkResult>;
 	pingRobot(robot: string): Promise<PingAnswer>;
 	refreshRobot(robot: string): Promise<Robot>;
 	disconnectRobot(robot: string, by: Caller): Promise<Robot>;

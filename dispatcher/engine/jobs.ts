@@ -17,6 +17,7 @@ import { kinds, wishesOf } from '../../kinds';
 import { choiceOf } from '../core/choice';
 import { fanOutOf } from '../core/fan-out';
 import { whyNobody } from '../core/lacking';
+import { patienceOf } from '../core/patience';
 import { environmentLabel, laneKey, laneWith, ruleOf } from '../core/matching';
 import { priorityOf, rank } from '../core/rank';
 import { type Policy, lossDefaults, retryDefaults } from '../core/retry';
@@ -268,8 +269,8 @@ export class Jobs {
 		if (problem) throw problem;
 		const place = this.place(submit.target ?? {}, lenient);
 		const priority = priorityOf(submit.priority);
-		const policy = this.#policy(submit, kind.runMs);
 		const readyAt = Math.max(now, submit.notBefore ?? 0);
+		const policy = this.#policy(submit, kind.runMs, readyAt);
 		return {
 			job: {
 				...startOf(policy, now, readyAt),
@@ -346,7 +347,9 @@ export class Jobs {
 		};
 	}
 
-	#policy(submit: Submit, kindRunMs: number | undefined): Policy {
+	#policy(submit: Submit, kindRunMs: number | undefined, readyAt: number): Policy {
+		const offline = submit.offline && patienceOf(submit.offline, submit.target ?? {}, readyAt);
+		if (offline && 'path' in offline) throw new Problem('bad-field', offline);
 		return {
 			timeouts: {
 				...submit.timeouts,
@@ -363,6 +366,7 @@ export class Jobs {
 			onDisconnect: submit.onDisconnect ?? 'continue',
 			onHang: submit.onHang ?? 'report',
 			idempotent: submit.idempotent ?? false,
+			...(offline === undefined ? {} : { offline }),
 			...(submit.watch === undefined ? {} : { watch: submit.watch }),
 			...(submit.caps === undefined ? {} : { caps: submit.caps }),
 			...(submit.strategy === undefined ? {} : { strategy: submit.strategy }),

@@ -5,6 +5,7 @@ import {
 	type JobState,
 	jobStates,
 	type Obstacle,
+	type OfflineEnd,
 	priorities,
 	type QueueLane,
 	type QueueStats,
@@ -13,16 +14,19 @@ import {
 	type Why,
 } from '../../protocol';
 import { barred, barsOf } from '../core/bars';
+import { closedOf, quarantineOf, tellClosed, tellQuarantine, utc } from '../core/control';
 import { meantClient, whyNobody } from '../core/lacking';
 import { describeRule, laneRule, misfit } from '../core/matching';
 import { openOf, tellChildren } from '../core/parents';
 import { before } from '../core/rank';
+import { policyOf } from '../core/retry';
 import type { StoredJob } from '../store/store';
 import type { Assigning } from './assigning';
 import type { Context } from './context';
 import { holderOf, isFull, type RobotEntry } from './fleet';
 import type { RobotsPage } from './index';
 import type { Jobs } from './jobs';
+import { asks } from './patience';
 import { childrenView } from './views';
 
 const shownLanes = 20;
@@ -182,6 +186,15 @@ export class Lookout {
 				text: `The job came back from a backup and waits for a person; let it go on with: robot-fleet jobs release ${job.id}.`,
 			};
 		}
+		const policy = policyOf(job.policy);
+		if (asks(job, policy)) {
+			const question = job.hold!.replace(/^dispatcher: /, '');
+			const entry = this.#context.fleet.get(laneRule(job.lane).robot ?? '');
+			const back = entry?.session ? ` (${entry.stored.name} is back)` : '';
+			return {
+				text: `The job asks: ${question}${back} Answer with: robot-fleet jobs answer ${job.id} wait|other|expire.`,
+			};
+		}
 		if (job.hold !== null) {
 			return {
 				text: `The job is held by ${job.hold.replace(/[.!]$/, '')}; let it go on with: robot-fleet jobs release ${job.id}.`,
@@ -213,7 +226,8 @@ export class Lookout {
 				return `Robot ${name} announces no client ${client}${meantClient(client, entry.clients)}`;
 			}
 			const what = misfit(rule, entry)?.text ?? this.#blocker(entry, job, now);
-			return this.#whyClient(entry, client) ?? `The job waits for robot ${name}, which ${what}.`;
+			const waits = `The job waits for robot ${name}, which ${what}`;
+			return this.#whyClient(entry, client) ?? `${waits}${entry.session ? '' : untilWhen(job)}.`;
 		}
 		const all = [...fleet.all()];
 		const fitting = all.filter((entry) => misfit(rule, entry) === undefined);
@@ -246,8 +260,15 @@ export class Lookout {
 	/** What keeps a robot that matches from the job now. */
 	#obstacleTo(entry: RobotEntry, job: Asking, now: number): Reason | undefined {
 		const { fleet, lanes } = this.#context;
+		const closed = closedOf(entry.stored.closed);
+		if (closed) {
+			const away = entry.session ? '' : ', and is not connected';
+			const obstacle = closed.as === 'maintenance' ? 'maintenance' : 'paused';
+			return { obstacle, text: `${tellClosed(closed)}${away}` };
+		}
 		if (!entry.session) return { obstacle: 'offline', text: 'is not connected' };
-		if (entry.stored.paused) return { obstacle: 'paused', text: 'is paused' };
+		const quarantine = quarantineOf(entry.stored.quarantine);
+		if (quarantine) return { obstacle: 'quarantined', text: tellQuarantine(quarantine) };
 		if (entry.session.stopping) return { obstacle: 'stopping', text: 'is stopping' };
 		const lane = lanes.get(job.lane);
 		if (barred(job.bars, entry.robotId, now, lane.robots)) {
@@ -283,4 +304,17 @@ export class Lookout {
 }
 
 /** What of a job decides where it may run now. */
-export type Asking = Pick<StoredJob, 'lane' | 'bars' | 'rank' | 'priority' | 'affinity'>;
+export type Asking = Pick<StoredJob, 'lane' | 'bars' | 'rank' | 'priority' | 'affinity' | 'policy'>;
+
+/** How long it waits for a robot that is away. */
+function untilWhen(job: Asking): string {
+	const { offline } = policyOf(job.policy);
+	if (!offline || offline.asked) return '';
+	return `; it waits until ${utc(offline.until)}, ${patienceEnds[offline.then]}`;
+}
+
+const patienceEnds: Record<OfflineEnd, string> = {
+	expire: 'then it ends',
+	other: 'then another robot may do it',
+	ask: 'then it asks',
+};

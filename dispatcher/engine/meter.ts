@@ -46,6 +46,8 @@ export class Meter {
 	/** Attempts that ended by how: completed, failed, lost, refused, … */
 	readonly attempts: Record<string, number> = {};
 	deadWaits = 0;
+	/** Robots put into quarantine. */
+	quarantines = 0;
 	outputBytes = 0;
 	deeds = 0;
 	readonly commit = new Histogram(shortTimes);
@@ -119,6 +121,9 @@ export class Meter {
 				return;
 			case 'moveWait':
 				if (answer === true && deed.with.state === 'dead') this.deadWaits += 1;
+				return;
+			case 'changeRobot':
+				if (deed.with.event?.type === 'robot.closed' && deed.with.quarantine) this.quarantines += 1;
 				return;
 			case 'appendOutput':
 				if ((answer as { taken: boolean }).taken) this.outputBytes += deed.with.data.length;

@@ -286,6 +286,7 @@ export class Metrics {
 				type: 'gauge',
 				samples: byName('status', fleet.statuses),
 			},
+			counter('robot_fleet_quarantines_total', 'Robots put into quarantine.', meter.quarantines),
 			gauge('robot_fleet_slots', 'Slots of connected robots.', fleet.slots),
 			gauge('robot_fleet_slots_used', 'Slots of connected robots in use.', fleet.slotsUsed),
 			{

@@ -5,12 +5,14 @@
 import {
 	type BroadcastRequest,
 	closeCodes,
+	type CloseRequest,
 	type Control,
 	type PingAnswer,
 	Problem,
 	type Robot,
 } from '../../protocol';
 import type { Access } from './access';
+import type { Closures } from './closures';
 import type { Context } from './context';
 import type { RobotEntry, Session } from './fleet';
 import type { Caller } from './index';
@@ -25,15 +27,23 @@ const end = 'end';
 export class Orders {
 	readonly #context: Context;
 	readonly #access: Access;
+	readonly #closures: Closures;
 
-	constructor(context: Context, access: Access) {
+	constructor(context: Context, access: Access, closures: Closures) {
 		this.#context = context;
 		this.#access = access;
+		this.#closures = closures;
 	}
 
 	/** No new jobs for it, and an answer when it holds none any more. */
-	async drain(robot: string, waitMs: number, by: Caller, signal?: AbortSignal): Promise<Robot> {
-		await this.#access.pauseRobot(robot, true, by);
+	async drain(
+		robot: string,
+		waitMs: number,
+		by: Caller,
+		signal: AbortSignal | undefined,
+		request: CloseRequest,
+	): Promise<Robot> {
+		await this.#closures.close(robot, 'draining', request, by);
 		const entry = this.#access.find(robot);
 		const { watchers, clock, fleet } = this.#context;
 		const holding = () => [...entry.held.keys()];

@@ -3,6 +3,7 @@
  * slot is reserved while the turn plans and becomes a hold when it is committed.
  */
 import { type FileState, Problem, type SubmitAnswer } from '../../protocol';
+import { patienceEndsAt } from '../core/patience';
 import { policyText, type Policy } from '../core/retry';
 import {
 	type Asked,
@@ -105,7 +106,9 @@ export function startOf(
 		...(readyAt > now ? [readyAt] : []),
 		...(queueMs === undefined ? [] : [now + queueMs]),
 		...(deadlineAt === undefined ? [] : [deadlineAt]),
-	];
+		// Before it can start nobody waits for its robot.
+		...(policy.offline === undefined || readyAt > now ? [] : [patienceEndsAt(policy.offline)]),
+	].filter(Number.isFinite);
 	return {
 		state: readyAt > now ? 'pending' : 'queued',
 		readyAt,

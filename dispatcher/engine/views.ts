@@ -18,7 +18,9 @@ import type {
 	Variables,
 } from '../../protocol';
 import { streams } from '../../protocol';
+import { closedOf, quarantineOf } from '../core/control';
 import { childrenOf, type Counted, progressOf } from '../core/parents';
+import type { Patience } from '../core/patience';
 import { recordOf } from '../core/record';
 import { resultOf } from '../core/result';
 import { policyOf } from '../core/retry';
@@ -31,7 +33,7 @@ import { holderOf, isFull, type Live, type RobotEntry } from './fleet';
 /** With the live attempt of the job, where it may have one. */
 export function jobView(job: StoredJob, live?: Live): Job {
 	const children = childrenView(job);
-	const { timeouts, watch, caps, strategy, preferWaitMs } = policyOf(job.policy);
+	const { timeouts, offline, watch, caps, strategy, preferWaitMs } = policyOf(job.policy);
 	return {
 		jobId: job.id,
 		kind: job.kind,
@@ -63,6 +65,7 @@ export function jobView(job: StoredJob, live?: Live): Job {
 		variables: JSON.parse(job.variables) as Variables,
 		target: JSON.parse(job.target) as Target,
 		timeouts,
+		...(offline === undefined ? {} : { offline: offlineView(offline) }),
 		...(watch === undefined ? {} : { watch }),
 		...(caps === undefined ? {} : { caps }),
 		...(strategy === undefined ? {} : { strategy }),
@@ -77,6 +80,10 @@ export function jobView(job: StoredJob, live?: Live): Job {
 		},
 		createdBy: job.createdBy,
 	};
+}
+
+function offlineView({ until, then, asked }: Patience): Job['offline'] {
+	return { until, then, ...(asked && { asked }) };
 }
 
 /** How the children of a parent stand; null for every other job. */
@@ -121,7 +128,11 @@ const suspectMs = 30_000;
 export function statusOf(entry: RobotEntry, monotonic: number): RobotStatus {
 	const { session, stored } = entry;
 	if (!session) return 'offline';
-	if (stored.paused || session.stopping) return 'paused';
+	if (stored.closed !== null) {
+		return closedOf(stored.closed)!.as === 'maintenance' ? 'maintenance' : 'paused';
+	}
+	if (stored.quarantine !== null) return 'quarantined';
+	if (session.stopping) return 'paused';
 	if (monotonic - session.seenAt > suspectMs) return 'suspect';
 	return isFull(entry) ? 'busy' : 'online';
 }
@@ -136,6 +147,8 @@ export function robotView(entry: RobotEntry, monotonic: number, now: number): Ro
 		name: stored.name,
 		status: statusOf(entry, monotonic),
 		connected: session !== undefined,
+		closed: closedOf(stored.closed),
+		quarantine: quarantineOf(stored.quarantine),
 		labels: entry.labels,
 		capabilities: entry.capabilities,
 		slots: stored.slots,

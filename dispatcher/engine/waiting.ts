@@ -5,7 +5,7 @@
  */
 import { isFinal, type JobState } from '../../protocol';
 import type { Changed } from '../core/waiting';
-import type { AsRead, Deeds, Head, StoredJob } from '../store/store';
+import type { AsRead, Deeds, Head, StoredEvent, StoredJob } from '../store/store';
 import { bytesOf, waitingOf } from './backlog';
 import type { Context } from './context';
 import { childEnds } from './family';
@@ -47,14 +47,24 @@ export class WaitingJobs {
 		{ reason, ...to }: Changed,
 		by: string,
 		done: (changed: boolean) => void,
+		event?: Omit<StoredEvent, 'cursor'>,
 	): void {
 		this.#drop(turn, job);
-		const wish = { jobId: job.id, was: asRead(job), to, reason, by, at: turn.now };
+		const wish = {
+			jobId: job.id,
+			was: asRead(job),
+			to,
+			reason,
+			by,
+			at: turn.now,
+			...(event && { event }),
+		};
 		turn.add('changeJob', wish, (changed) => {
 			if (!changed) this.#doubt(job);
 			else {
 				this.#context.backlog.leave(waitingOf(job));
 				this.#wait({ ...job, ...to }, to.dueAt);
+				if (event) this.#context.watchers.hint('events', event.subject);
 			}
 			done(changed);
 		});

@@ -5,6 +5,7 @@ import {
 	answers,
 	bulkRequest,
 	dismissRequest,
+	holdAnswer,
 	jobChange,
 	pageQuery,
 	replayRequest,
@@ -17,6 +18,11 @@ export const bulkDoors = {
 		body: jobChange,
 		answer: answers.job,
 		run: ({ id, body, caller }, { engine }) => engine.change(id, body, caller),
+	}),
+	jobAnswer: door({
+		body: holdAnswer,
+		answer: answers.job,
+		run: ({ id, body, caller }, { engine }) => engine.answer(id, body, caller),
 	}),
 	jobsBulk: door({
 		body: bulkRequest,

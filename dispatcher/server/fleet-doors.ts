@@ -6,10 +6,13 @@ import {
 	acknowledge,
 	answers,
 	broadcastRequest,
+	closeRequest,
 	enrolRequest,
 	eventsQuery,
 	keyRequest,
+	quarantineRequest,
 	robotRequest,
+	robotsBulkRequest,
 	shutdownRequest,
 	subscriptionRequest,
 	tokenRequest,
@@ -61,8 +64,30 @@ export const fleetDoors = {
 		},
 	}),
 	robotPause: door({
+		body: closeRequest,
+		bodyOptional: true,
 		answer: answers.robot,
-		run: ({ id, caller }, { engine }) => engine.pauseRobot(id, caller),
+		run: ({ id, body, caller }, { engine }) => engine.pauseRobot(id, caller, body),
+	}),
+	robotMaintenance: door({
+		body: closeRequest,
+		bodyOptional: true,
+		answer: answers.robot,
+		run: ({ id, body, caller }, { engine }) => engine.maintainRobot(id, caller, body),
+	}),
+	robotQuarantine: door({
+		body: quarantineRequest,
+		answer: answers.robot,
+		run: ({ id, body, caller }, { engine }) => engine.quarantineRobot(id, body, caller),
+	}),
+	robotProbe: door({
+		answer: answers.robot,
+		run: ({ id, caller }, { engine }) => engine.probeRobot(id, caller),
+	}),
+	robotsBulk: door({
+		body: robotsBulkRequest,
+		answer: answers.robotsBulkResult,
+		run: ({ body, caller }, { engine }) => engine.changeRobots(body, caller),
 	}),
 	robotResume: door({
 		answer: answers.robot,
@@ -70,9 +95,11 @@ export const fleetDoors = {
 	}),
 	robotDrain: door({
 		query: waitQuery,
+		body: closeRequest,
+		bodyOptional: true,
 		answer: answers.robot,
-		run: ({ id, query, caller, signal }, { engine }) =>
-			engine.drainRobot(id, waitOf(query.waitMs) ?? 0, caller, signal()),
+		run: ({ id, query, body, caller, signal }, { engine }) =>
+			engine.drainRobot(id, waitOf(query.waitMs) ?? 0, caller, signal(), body),
 	}),
 	robotPing: door({ answer: answers.ping, run: ({ id }, { engine }) => engine.pingRobot(id) }),
 	robotRefresh: door({

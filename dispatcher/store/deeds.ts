@@ -162,7 +162,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 
 		startParent: (start) => startParent(sql, start),
 		settleParent: (settle) => settleParent(sql, settle),
-		changeJob: ({ jobId, was, to, reason, by, at }) => {
+		changeJob: ({ jobId, was, to, event, reason, by, at }) => {
 			const changed = sql.run(
 				`UPDATE jobs SET was = CASE WHEN state = ?1 THEN was ELSE state END, state = ?1, lane = ?, rank = ?, priority = ?,
 				 due_at = ?, hold = ?, bars = ?, timeline = timeline || ?
@@ -185,9 +185,22 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 					to.target,
 					jobId,
 				);
+				if (to.policy !== undefined) {
+					sql.run('UPDATE requests SET policy = ? WHERE job_id = ?', to.policy, jobId);
+				}
+				if (event) record(event);
 			}
 			return changed;
 		},
+
+		lookAgain: ({ jobId, was, dueAt }) =>
+			sql.run(
+				`UPDATE jobs SET due_at = ? WHERE id = ? AND state = ? ${asItWas}`,
+				dueAt,
+				jobId,
+				was.state,
+				...asRead(was),
+			),
 
 		dismissDead: ({ jobIds, by, at }) =>
 			jobIds.filter((jobId) =>
@@ -363,9 +376,11 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			return { robotId: robot.id, lockedLabels };
 		},
 
-		changeRobot: ({ id, ...change }) => {
+		changeRobot: ({ id, event, ...change }) => {
 			const { columns, values } = named(change);
-			return sql.run(`UPDATE robots SET ${columns} WHERE id = ?`, ...values, id);
+			const changed = sql.run(`UPDATE robots SET ${columns} WHERE id = ?`, ...values, id);
+			if (changed && event) record(event);
+			return changed;
 		},
 
 		putDevice: ({ device, robot, forgetsKey }) => {

@@ -703,4 +703,13 @@ export const migrations: readonly string[] = [
 		updated_at INTEGER NOT NULL
 	) WITHOUT ROWID;
 	`,
+
+	// Why a robot gets no jobs: closed by people, or in quarantine for what happened there. It was a bare flag before.
+	`
+	ALTER TABLE robots ADD COLUMN closed TEXT;
+	ALTER TABLE robots ADD COLUMN quarantine TEXT;
+	ALTER TABLE robots ADD COLUMN strikes TEXT;
+	UPDATE robots SET closed = json_object('as', 'paused', 'reason', NULL, 'by', NULL, 'since', NULL, 'until', NULL) WHERE paused <> 0;
+	ALTER TABLE robots DROP COLUMN paused;
+	`,
 ];

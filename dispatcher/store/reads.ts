@@ -200,7 +200,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 
 const columns = {
 	robots:
-		'id name public_key token_id locked_labels labels capabilities slots info agent_version journal_id paused created_at last_seen_at removed_at machine clone clients',
+		'id name public_key token_id locked_labels labels capabilities slots info agent_version journal_id closed quarantine strikes created_at last_seen_at removed_at machine clone clients',
 	devices:
 		'robot_id constellation origin server_url fingerprint client_ids capabilities metadata auto_connect max_retries inside',
 	keys: 'id hash name scopes created_at expires_at revoked_at last_used_at',

@@ -178,7 +178,12 @@ export interface StoredRobot {
 	info: string;
 	agentVersion: string | null;
 	journalId: string | null;
-	paused: number;
+	/** A `Closed` of the protocol; null = people let it have jobs. */
+	closed: string | null;
+	/** A `Quarantine` of the protocol; null = it is in none. */
+	quarantine: string | null;
+	/** `Strike[]` of core/quarantine since its last success; null = none. */
+	strikes: string | null;
 	createdAt: number;
 	lastSeenAt: number | null;
 	removedAt: number | null;
@@ -521,11 +526,18 @@ export interface Deeds {
 			was: AsRead & Pick<StoredJob, 'state'>;
 			to: Pick<StoredJob, 'lane' | 'rank' | 'priority' | 'dueAt' | 'hold' | 'bars' | 'target'> & {
 				state: 'pending' | 'queued';
+				policy?: string;
 			};
+			event?: Omit<StoredEvent, 'cursor'>;
 			reason: string;
 			by: string;
 			at: number;
 		};
+		out: boolean;
+	};
+	/** A job that waits is looked at again then; nothing else changes. False when it is not as it was read. */
+	lookAgain: {
+		in: { jobId: string; was: AsRead & Pick<StoredJob, 'state'>; dueAt: number | null };
 		out: boolean;
 	};
 	/** Dead letters that need nothing more. Answers which of them were dead letters still. */
@@ -628,9 +640,9 @@ export interface Deeds {
 		};
 		out: { robotId: string; lockedLabels: string | null } | null;
 	};
-	/** Changes only what is named: a hello and an operator may speak of one robot at the same moment. */
+	/** Changes only what is named: a hello and an operator may speak of one robot at the same moment. With its event. */
 	changeRobot: {
-		in: { id: string } & Partial<
+		in: { id: string; event?: Omit<StoredEvent, 'cursor'> } & Partial<
 			Pick<
 				StoredRobot,
 				| 'labels'
@@ -642,7 +654,9 @@ export interface Deeds {
 				| 'journalId'
 				| 'publicKey'
 				| 'lastSeenAt'
-				| 'paused'
+				| 'closed'
+				| 'quarantine'
+				| 'strikes'
 				| 'removedAt'
 				| 'machine'
 				| 'clone'

@@ -13,6 +13,7 @@ import {
 	type JobResult,
 	type QueueStats,
 	type Robot,
+	robotStatuses,
 	type TimelineEntry,
 	transports,
 } from '../job';
@@ -30,11 +31,14 @@ import { holeReasons } from '../output';
 import { strategies } from '../placement';
 import { causes, finalStates } from '../states';
 import { caps } from './caps';
+import { closed, quarantine, robotClosed, robotOpened } from './control';
 import { device } from './devices';
+import { jobAsks, jobOffline } from './offline';
 import { watch } from './watch';
 import { choice } from './why';
 import { nullable, type Same } from './words';
 
+export { robotsBulkResult } from './control';
 export { inputAnswer } from './input';
 export {
 	backfillAnswer,
@@ -235,6 +239,7 @@ export const job = Type.Object({
 		inputMs: Type.Optional(whole),
 		deadlineAt: Type.Optional(at),
 	}),
+	offline: Type.Optional(jobOffline),
 	watch: Type.Optional(watch),
 	caps: Type.Optional(caps),
 	strategy: Type.Optional(Type.Enum([...strategies])),
@@ -281,8 +286,10 @@ true satisfies Same<Static<typeof timelineEntry>, TimelineEntry>;
 export const robot = Type.Object({
 	robotId: text,
 	name: text,
-	status: Type.Enum(['online', 'busy', 'paused', 'suspect', 'offline']),
+	status: Type.Enum([...robotStatuses]),
 	connected: Type.Boolean(),
+	closed: nullable(closed),
+	quarantine: nullable(quarantine),
 	labels,
 	capabilities: Type.Array(text),
 	slots: whole,
@@ -409,6 +416,9 @@ export const fleetEvent = Type.Union([
 			offset: whole,
 		}),
 	}),
+	Type.Object({ cursor: whole, at, type: Type.Literal('job.asks'), data: jobAsks }),
+	Type.Object({ cursor: whole, at, type: Type.Literal('robot.closed'), data: robotClosed }),
+	Type.Object({ cursor: whole, at, type: Type.Literal('robot.opened'), data: robotOpened }),
 ]);
 true satisfies Same<Static<typeof fleetEvent>, FleetEvent>;
 

@@ -54,9 +54,18 @@ export const subscriptionRequest = Type.Object(
 			{
 				scheduleId: Type.Optional(id('The schedule whose occurrences are wanted')),
 				event: Type.Optional(
-					Type.Enum(['job.late-result', 'job.prompt', 'schedule.paused', 'schedule.recovered'], {
-						description: 'The kind of event wanted, whatever job it is about.',
-					}),
+					Type.Enum(
+						[
+							'job.late-result',
+							'job.prompt',
+							'job.asks',
+							'schedule.paused',
+							'schedule.recovered',
+							'robot.closed',
+							'robot.opened',
+						],
+						{ description: 'The kind of event wanted, whatever job or robot it is about.' },
+					),
 				),
 			},
 			strict,

@@ -5,6 +5,7 @@ import { limits } from '../limits';
 import { maxWeight, strategies } from '../placement';
 import { causes } from '../states';
 import { caps } from './caps';
+import { offline } from './offline';
 import { watch } from './watch';
 import {
 	clientName,
@@ -247,6 +248,7 @@ export const submit = Type.Object(
 					'What a robot does when the job neither prints nor computes any more. Default report.',
 			}),
 		),
+		offline: Type.Optional(offline),
 		watch: Type.Optional(watch),
 		caps: Type.Optional(caps),
 		idempotent: Type.Optional(

@@ -38,7 +38,8 @@ export class NearService {
 		const quiet = () => undefined;
 		const warn = (text: string) => void warnings.push(text);
 		const { server, ...config } = readConfig({
-			flags: { data: join(folder, 'service'), port: '0' },
+			// Its robots are killed on purpose: none of them is put away for that.
+			flags: { data: join(folder, 'service'), port: '0', quarantineAfter: '0' },
 		});
 		let near: NearService | undefined;
 		let good = false;

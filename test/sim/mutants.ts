@@ -126,7 +126,7 @@ export const mutants: Mutant[] = [
 					'available',
 					() =>
 						function (this: FleetOf, entry) {
-							const open = entry.session && !entry.session.stopping && entry.stored.paused === 0;
+							const open = entry.session && !entry.session.stopping && entry.stored.closed === null;
 							const left = entry.stored.slots - (used.get(entry) ?? 0);
 							return open ? left - entry.reserved + entry.freeing : 0;
 						},

@@ -88,6 +88,27 @@ test('a store of a newer version is refused with both versions named', async () 
 	rmSync(folder, { recursive: true });
 });
 
+test('a robot that was paused before stays so, as closed by nobody that is known', () => {
+	const db = new DatabaseSync(':memory:');
+	const before = migrations.findIndex((step) => step.includes('DROP COLUMN paused'));
+	for (const step of migrations.slice(0, before)) db.exec(step);
+	const robot = `public_key, slots, labels, locked_labels, capabilities, info, created_at, paused`;
+	db.exec(`PRAGMA user_version = ${before};
+		INSERT INTO robots (id, name, ${robot}) VALUES ('a', 'a', '', 1, '{}', '{}', '[]', '{}', 0, 1),
+			('b', 'b', '', 1, '{}', '{}', '[]', '{}', 0, 0)`);
+	const store = new SqliteStore({ file: ':memory:', db });
+	const [a, b] = store.read('robots', null) as { closed: string | null }[];
+	expect(JSON.parse(a!.closed!)).toEqual({
+		as: 'paused',
+		reason: null,
+		by: null,
+		since: null,
+		until: null,
+	});
+	expect(b).toMatchObject({ closed: null, quarantine: null, strikes: null });
+	store.close();
+});
+
 test('cron schedules of before go on with their next time, and what has fired stays on record', () => {
 	const db = new DatabaseSync(':memory:');
 	const before = migrations.findIndex((step) => step.includes('schedules_1'));

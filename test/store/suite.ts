@@ -914,7 +914,9 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 						info: '{}',
 						agentVersion: null,
 						journalId: null,
-						paused: 0,
+						closed: null,
+						quarantine: null,
+						strikes: null,
 						createdAt: at,
 						lastSeenAt: null,
 						removedAt: null,
@@ -964,7 +966,9 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				info: '{}',
 				agentVersion: null,
 				journalId: null,
-				paused: 0,
+				closed: null,
+				quarantine: null,
+				strikes: null,
 				createdAt: at,
 				lastSeenAt: null,
 				removedAt: null,
@@ -1309,6 +1313,41 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			expect(await store.read('due', { at: at + 9, limit: 1 })).toMatchObject({
 				jobs: [{ id: 'a' }],
 			});
+		});
+
+		test('a change may bring another policy and an event; a look that is put off changes nothing else', async () => {
+			await store.commit([{ do: 'insertJob', with: { job: job('a', { dueAt: at }) } }]);
+			const was = { state: 'queued' as const, attempt: 0, lane, rank: at, hold: null, dueAt: at };
+			const again = { do: 'lookAgain' as const, with: { jobId: 'a', was, dueAt: at + 60 } };
+			expect(await store.commit([again, again])).toEqual([true, false]);
+			expect(await store.read('due', { at, limit: 1 })).toEqual({ jobs: [], nextAt: at + 60 });
+			expect(await store.read('timeline', { jobId: 'a' })).toHaveLength(1);
+			const asks = {
+				do: 'changeJob' as const,
+				with: {
+					jobId: 'a',
+					was: { ...was, dueAt: at + 60 },
+					to: {
+						state: 'pending' as const,
+						lane,
+						rank: at,
+						priority: 'normal' as const,
+						dueAt: null,
+						hold: 'dispatcher: well?',
+						bars: null,
+						target: '{}',
+						policy: '{"timeouts":{},"asked":1}',
+					},
+					event: { at, type: 'job.asks', subject: 'job.asks', data: '{}' },
+					reason: 'asks',
+					by: 'dispatcher',
+					at,
+				},
+			};
+			expect(await store.commit([asks, asks])).toEqual([true, false]);
+			expect((await store.read('job', { id: 'a' }))!.policy).toBe('{"timeouts":{},"asked":1}');
+			const events = { subject: 'job.asks', after: 0, limit: 9 };
+			expect(await store.read('events', events)).toHaveLength(1);
 		});
 
 		const failed = (id: string, dead: string, epoch: number, endedAt = at) => [

@@ -187,7 +187,9 @@ export class ServiceProgram extends Program {
 	readonly port: number;
 
 	constructor(bundles: Bundles, data: string, port: number, env: Record<string, string> = {}) {
-		super(bundles.service, `${data}.log`, { LOG_LEVEL: 'info', ...env });
+		// Its robots are killed and starved on purpose: none of them is put away for that.
+		const robots = { ROBOT_FLEET_QUARANTINE_AFTER: '0' };
+		super(bundles.service, `${data}.log`, { LOG_LEVEL: 'info', ...robots, ...env });
 		this.data = data;
 		this.port = port;
 	}

@@ -240,7 +240,8 @@ test('an operator and a hello that speak of one robot at the same moment are bot
 		await settled();
 		await h.restart();
 		const stored = (await h.store.read('robots', null)).find(({ id }) => id === robot.robotId)!;
-		expect(stored).toMatchObject({ paused: 1, journalId: journal.journal_id });
+		expect(JSON.parse(stored.closed!)).toMatchObject({ as: 'paused', by: 'test' });
+		expect(stored.journalId).toBe(journal.journal_id);
 		expect(JSON.parse(stored.labels)).toEqual(journal.labels);
 		await h.engine.resumeRobot('r1', admin);
 	}

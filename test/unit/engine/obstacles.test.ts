@@ -32,7 +32,10 @@ const machine = fc.record({
 	/** Jobs it has already. */
 	busy: fc.integer({ min: 0, max: 2 }),
 	inGroup: fc.boolean(),
-	state: fc.constantFrom('here', 'here', 'here', 'away', 'paused', 'stopping'),
+	state: fc.constantFrom(
+		...(['here', 'here', 'here', 'away'] as const),
+		...(['paused', 'maintenance', 'quarantined', 'stopping'] as const),
+	),
 });
 
 const often = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined, freq: 2 });
@@ -101,6 +104,10 @@ class Life {
 			const robot = this.robots[i]!;
 			if (state === 'away') await robot.vanish();
 			if (state === 'paused') await engine.pauseRobot(names[i]!, admin);
+			if (state === 'maintenance') await engine.maintainRobot(names[i]!, admin, {});
+			if (state === 'quarantined') {
+				await engine.quarantineRobot(names[i]!, { reason: 'smells' }, admin);
+			}
 			if (state === 'stopping') robot.session.takesNoMore();
 		}
 		if (world.drained) await engine.drain(admin);
@@ -122,14 +129,14 @@ class Life {
 			exclude: exclude.flatMap((i) => names[i] ?? []),
 		};
 		if (this.world.drained) await this.engine.takeWork(admin);
-		const paused = this.world.drained ? names : [];
+		const shut = ['paused', 'maintenance', 'quarantined'];
+		const open = names.filter((_name, i) => !shut.includes(this.machines[i]!.state));
+		const paused = this.world.drained ? open : [];
 		for (const name of paused) await this.engine.pauseRobot(name, admin);
 		this.job = await this.house.submit({ target: this.target, preferWaitMs });
 		await settled();
 		if (this.world.drained) await this.engine.drain(admin);
-		for (const [i, name] of paused.entries()) {
-			if (this.machines[i]!.state !== 'paused') await this.engine.resumeRobot(name, admin);
-		}
+		for (const name of paused) await this.engine.resumeRobot(name, admin);
 		await settled();
 	}
 
@@ -197,10 +204,9 @@ class Life {
 				machine.state = 'here';
 				return this.connect(i);
 			},
-			paused: () => {
-				machine.state = 'here';
-				return this.engine.resumeRobot(name, admin);
-			},
+			paused: () => this.open(i),
+			maintenance: () => this.open(i),
+			quarantined: () => this.open(i),
 			stopping: async () => {
 				machine.state = 'here';
 				await robot.vanish();
@@ -224,6 +230,11 @@ class Life {
 		};
 		await removals[obstacle!]();
 		await settled();
+	}
+
+	open(i: number) {
+		this.machines[i]!.state = 'here';
+		return this.engine.resumeRobot(this.names[i]!, admin);
 	}
 
 	async retarget(target: Target): Promise<void> {

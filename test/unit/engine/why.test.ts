@@ -29,13 +29,13 @@ test('of a job that waits every robot is told with what keeps it away, a page at
 	await submit({ target: { robot: 'busy' } });
 	const id = await submit({ target: { labels, exclude: ['not-me'] } });
 	const { text, robots } = await h.engine.why(id, { limit: 10 });
-	expect(text).toBe('3 of 5 robots match: 1 is busy, 1 is not connected, 1 is paused.');
+	expect(text).toBe('3 of 5 robots match: 1 is busy, 1 is not connected, 1 is paused (by test).');
 	expect(robots).toMatchObject({ robots: 5, matching: 3, free: 0 });
 	expect(robots!.items.map(({ name, obstacle, text: it }) => [name, obstacle, it])).toEqual([
 		['mac', 'label', 'has the label os=mac, not os=linux'],
 		['busy', 'busy', 'is busy'],
 		['away', 'offline', 'is not connected'],
-		['paused', 'paused', 'is paused'],
+		['paused', 'paused', 'is paused (by test)'],
 		['not-me', 'excluded', 'is excluded by the job'],
 	]);
 	const first = (await h.engine.why(id, { limit: 2 })).robots!;

@@ -283,5 +283,7 @@ function robot(
 		agentVersion: null,
 		transport: null,
 		clone: null,
+		closed: null,
+		quarantine: null,
 	};
 }

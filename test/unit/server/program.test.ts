@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
 import { exitCodeOf } from '../../../dispatcher/cli/follow';
 import { jobOf } from '../../../dispatcher/cli/submit';
-import { durationOf, pairOf, table } from '../../../dispatcher/cli/terminal';
+import { durationOf, momentOf, pairOf, table } from '../../../dispatcher/cli/terminal';
 import type { Job } from '../../../protocol';
 
 function world(more: Partial<ProgramWorld> = {}) {
@@ -54,6 +54,15 @@ test.each([
 	[['submit', '--watch', 'loud=1m', '--', 'x']],
 	[['submit', '--watch', 'class=cooking', '--', 'x']],
 	[['submit', '--watch', 'silent=5', '--', 'x']],
+	[['submit', '--offline-then', 'ask', '--', 'x']],
+	[['submit', '--offline-for', '2h', '--offline-then', 'pray', '--', 'x']],
+	[['submit', '--offline-until', 'tomorrow', '--', 'x']],
+	[['robots', 'pause']],
+	[['robots', 'pause', 'a', '--label', 'os=linux']],
+	[['robots', 'pause', 'a', '--for', '2h', '--until', '18:00']],
+	[['robots', 'pause', 'a', '--dry-run']],
+	[['robots', 'quarantine', 'a']],
+	[['jobs', 'answer', 'id', 'perhaps']],
 	[['key', 'create', '--name', 'x']],
 	[['serve', '--prot', '1']],
 ])('%j is a mistake of use: exit 2 and a word on stderr', async (args) => {
@@ -76,6 +85,7 @@ test('every command has a help text with an example', async () => {
 		'jobs hold',
 		'jobs release',
 		'jobs rank',
+		'jobs answer',
 		'dead list',
 		'dead show',
 		'dead replay',
@@ -87,7 +97,11 @@ test('every command has a help text with an example', async () => {
 		'robots list',
 		'robots show',
 		'robots pause',
+		'robots drain',
+		'robots maintenance',
+		'robots quarantine',
 		'robots resume',
+		'robots probe',
 		'robots remove',
 		'schedules list',
 		'schedules show',
@@ -201,6 +215,26 @@ test('our exit code is the command’s', () => {
 	expect(ended('cancelled', { exitCode: null, signal: 'SIGTERM' })).toBe(143);
 	expect(ended('failed')).toBe(1);
 	expect(ended('timeout', { exitCode: 0 })).toBe(1);
+});
+
+test('a job says how long it waits for a robot that is away, and what then', () => {
+	const offline = (flags: Parameters<typeof jobOf>[1]) => jobOf(['true'], flags, 1_000).offline;
+	expect(offline({})).toBeUndefined();
+	expect(offline({ offlineFor: 7_200_000 })).toEqual({ forMs: 7_200_000 });
+	expect(offline({ offlineUntil: '1970-01-01T00:00:05Z', offlineThen: 'ask' })).toEqual({
+		until: 5_000,
+		then: 'ask',
+	});
+});
+
+test('a time of day is the next one, and a date is itself', () => {
+	const noon = new Date(2026, 4, 1, 12).getTime();
+	expect(momentOf('18:00', noon)).toBe(new Date(2026, 4, 1, 18).getTime());
+	expect(momentOf('9:30', noon)).toBe(new Date(2026, 4, 2, 9, 30).getTime());
+	expect(momentOf('12:00', noon)).toBe(new Date(2026, 4, 2, 12).getTime());
+	expect(momentOf('2026-05-01T18:00:00Z', noon)).toBe(Date.UTC(2026, 4, 1, 18));
+	for (const bad of ['25:00', '2h', 'soon', ''])
+		expect(() => momentOf(bad, noon)).toThrow('no time');
 });
 
 test('durations need a unit, pairs need a name, and neither guesses', () => {

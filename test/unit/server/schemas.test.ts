@@ -119,7 +119,7 @@ test.each([
 	[
 		'an unknown kind',
 		{ ...job, kind: 'dance' },
-		'No job kind is called "dance"; known kinds are command.',
+		'No job kind is called "dance"; known kinds are command, probe.',
 	],
 	[
 		'a misspelt spec',

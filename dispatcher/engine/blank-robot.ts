@@ -1,0 +1,27 @@
+/** A robot of which nothing is known yet but its name; its agent says more when it comes. */
+import type { StoredRobot } from '../store/store';
+
+export function blankRobot(id: string, name: string, createdAt: number): StoredRobot {
+	return {
+		id,
+		name,
+		publicKey: '',
+		tokenId: null,
+		lockedLabels: '{}',
+		labels: '{}',
+		capabilities: '[]',
+		slots: 1,
+		clients: '[]',
+		info: '{}',
+		agentVersion: null,
+		journalId: null,
+		closed: null,
+		quarantine: null,
+		strikes: null,
+		createdAt,
+		lastSeenAt: null,
+		removedAt: null,
+		machine: null,
+		clone: null,
+	};
+}

@@ -1,0 +1,215 @@
+/**
+ * Jobs that are for one robot, when they have waited for it long enough and it is away: they end, go to another one, or ask.
+ * A robot counts as away only when it has been so for a while and this service was there to see it: after a start all
+ * of them get their time to come back first. One deed decides, held against the job as it was read: a robot that comes back at
+ * the last moment gets the job or does not, and nobody else has it too.
+ */
+import { type HoldAnswer, isFinal, type Job, Problem, type Target } from '../../protocol';
+import { utc } from '../core/control';
+import { deadLetterOf } from '../core/fingerprint';
+import { laneKey, laneRule, laneWith, ruleOf } from '../core/matching';
+import { awayMs, type Patience as Waits } from '../core/patience';
+import { type Policy, policyOf, policyText } from '../core/retry';
+import { type Change, changed, queuedDueAt } from '../core/waiting';
+import type { StoredEvent, StoredJob } from '../store/store';
+import type { Context } from './context';
+import type { RobotEntry } from './fleet';
+import type { Caller } from './index';
+import type { Jobs } from './jobs';
+import type { Turn } from './turns';
+import { jobView } from './views';
+import { asRead, type WaitingJobs } from './waiting';
+
+/** A robot that is there is waited for; so often its job is looked at whether it still is. */
+const againMs = 60_000;
+const service = 'dispatcher';
+/** Kind of the event that tells of a question, and what subscriptions find it by. */
+const asksEvent = 'job.asks';
+
+export class Patience {
+	readonly #context: Context;
+	readonly #jobs: Jobs;
+	readonly #waiting: WaitingJobs;
+
+	constructor(context: Context, jobs: Jobs, waiting: WaitingJobs) {
+		this.#context = context;
+		this.#jobs = jobs;
+		this.#waiting = waiting;
+	}
+
+	/**
+	 * The time of a queued job with its robot is over. Resolves when that is dealt with, or changed meanwhile. `readyAt` = since when
+	 * robots can come, on the monotonic clock.
+	 */
+	end(job: StoredJob, readyAt: number): Promise<void> {
+		return this.#onTurn(job.id, (turn, done) => {
+			const policy = policyOf(job.policy);
+			const { robot } = laneRule(job.lane);
+			const entry = robot === undefined ? undefined : this.#context.fleet.get(robot);
+			const leftMs = robot === undefined ? Infinity : this.#leftMs(entry, readyAt);
+			if (leftMs > 0) this.#lookAgain(turn, job, policy, leftMs, done);
+			else this.#act(turn, job, policy, this.#nameOf(job, entry), done);
+		});
+	}
+
+	/** Until the robot counts as away; Infinity = nobody waits for one. */
+	#leftMs(entry: RobotEntry | undefined, readyAt: number): number {
+		// It was removed: it will not come back.
+		if (!entry) return 0;
+		if (entry.session) return againMs;
+		const { clock, settings } = this.#context;
+		const mono = clock.monotonic();
+		const { awaySince } = entry;
+		return Math.max(awaySince + awayMs, readyAt + settings.recoveryGraceMs) - mono;
+	}
+
+	#lookAgain(turn: Turn, job: StoredJob, policy: Policy, leftMs: number, done: () => void): void {
+		const rest = queuedDueAt({ ...policy, offline: undefined }, job) ?? Infinity;
+		const next = Math.min(rest, turn.now + leftMs);
+		const dueAt = Number.isFinite(next) ? Math.ceil(next) : null;
+		turn.add('lookAgain', { jobId: job.id, was: asRead(job), dueAt }, () => {
+			this.#context.dueAt(dueAt);
+			done();
+		});
+	}
+
+	#act(turn: Turn, job: StoredJob, policy: Policy, robot: string, done: () => void): void {
+		const { then, until } = policy.offline!;
+		const away = `robot ${robot} was away at ${utc(until)}`;
+		switch (then) {
+			case 'expire':
+				return this.#expire(turn, job, away, service, done);
+			case 'other': {
+				const target = this.#unpinned(job, policy);
+				const reason = `${away}: another one may do it`;
+				return this.#change(turn, job, policy, { target }, reason, service, done);
+			}
+			case 'ask': {
+				const asks: Policy = { ...policy, offline: { ...policy.offline!, asked: true } };
+				const why = `${away}; wait on, let another one do it, or end it?`;
+				const change = { hold: { by: service, why } };
+				const data = { jobId: job.id, robotId: laneRule(job.lane).robot ?? null, text: why };
+				const event = {
+					at: turn.now,
+					type: asksEvent,
+					subject: asksEvent,
+					data: JSON.stringify(data),
+				};
+				return this.#change(turn, job, asks, change, `asks: ${away}`, service, done, event);
+			}
+		}
+	}
+
+	/** A person decides what `ask` has asked. The same answer twice is refused the second time: it asks nothing any more. */
+	async answer(jobId: string, { answer, until, forMs }: HoldAnswer, by: Caller): Promise<Job> {
+		const now = this.#context.clock.now();
+		if (until !== undefined && forMs !== undefined) {
+			throw new Problem('bad-field', { path: 'forMs', reason: 'give it or until, not both' });
+		}
+		if (answer !== 'wait' && (until ?? forMs) !== undefined) {
+			const path = until === undefined ? 'forMs' : 'until';
+			throw new Problem('bad-field', { path, reason: 'goes with the answer wait' });
+		}
+		if (until !== undefined && until <= now) {
+			throw new Problem('bad-field', { path: 'until', reason: 'has passed already' });
+		}
+		const again = forMs === undefined ? until : now + forMs;
+		for (;;) {
+			const job = await this.#jobs.read(jobId);
+			const policy = policyOf(job.policy);
+			if (!asks(job, policy)) {
+				const { state } = job;
+				throw new Problem('nothing-asked', { id: jobId, state });
+			}
+			const who = `key:${by.name}`;
+			await this.#onTurn(jobId, (turn, done) => {
+				if (answer === 'expire') {
+					this.#expire(turn, job, `${by.name} decided not to wait on`, who, done);
+					return;
+				}
+				const target = answer === 'other' ? { target: this.#unpinned(job, policy) } : {};
+				const offline: Waits =
+					again === undefined ? policy.offline! : { until: again, then: 'ask' };
+				const change = { hold: null, ...target };
+				const reason = `answered by ${by.name}: ${answer}`;
+				this.#change(turn, job, { ...policy, offline }, change, reason, who, done);
+			});
+			const after = await this.#jobs.read(jobId);
+			// Somebody else was faster, and it asks again or still.
+			if (isFinal(after.state) || !asks(after, policyOf(after.policy))) return jobView(after);
+		}
+	}
+
+	#expire(turn: Turn, job: StoredJob, why: string, by: string, done: () => void): void {
+		const end = { to: 'timeout', cause: 'queue_timeout' } as const;
+		const message = `The job was not started in time: ${why}.`;
+		const dead = deadLetterOf(job.kind, end, message);
+		const move = {
+			...end,
+			reason: why,
+			by,
+			error: JSON.stringify({ type: 'queue_timeout', message }),
+			...(dead === undefined ? {} : { dead }),
+		};
+		this.#waiting.move(turn, job, move, () => done());
+	}
+
+	#change(
+		turn: Turn,
+		job: StoredJob,
+		policy: Policy,
+		change: Change,
+		reason: string,
+		by: string,
+		done: () => void,
+		event?: Omit<StoredEvent, 'cursor'>,
+	): void {
+		const to = changed(job, change, policy, turn.now);
+		if (!to) return done();
+		const text = policyText(policy);
+		this.#waiting.change(turn, job, { ...to, policy: text, reason }, by, () => done(), event);
+	}
+
+	/** Where it waits without its robot. */
+	#unpinned(job: StoredJob, policy: Policy): { lane: string; target: string } {
+		const { robot: _, ...target } = JSON.parse(job.target) as Target;
+		return { lane: laneWith(this.#laneOf(job, target), policy), target: JSON.stringify(target) };
+	}
+
+	#laneOf(job: StoredJob, target: Target): string {
+		try {
+			return laneKey(ruleOf(target, undefined, (robot) => this.#jobs.findRobot(robot).robotId));
+		} catch {
+			// A robot that it excludes or prefers was removed: what is left of its rule.
+			const { robot: _, ...rule } = laneRule(job.lane);
+			return laneKey(rule);
+		}
+	}
+
+	#nameOf(job: StoredJob, entry: RobotEntry | undefined): string {
+		return entry?.stored.name ?? `${laneRule(job.lane).robot} (removed)`;
+	}
+
+	#onTurn(jobId: string, work: (turn: Turn, done: () => void) => void): Promise<void> {
+		return new Promise((resolve, reject) => {
+			this.#context.turns.push({
+				plan: (turn) => {
+					if (!turn.touch(jobId)) return 'later';
+					work(turn, resolve);
+				},
+				fail: reject,
+			});
+		});
+	}
+}
+
+/** Whether it waits for an answer. */
+export function asks(
+	{ state, hold }: Pick<StoredJob, 'state' | 'hold'>,
+	{ offline }: Policy,
+): boolean {
+	// A person may hold it later: that is no question.
+	return (
+		state === 'pending' && offline?.asked === true && hold?.startsWith(`${service}: `) === true
+	);
+}
