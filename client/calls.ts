@@ -16,6 +16,7 @@ import {
 	type CalendarRequest,
 	calls,
 	type CallName,
+	type Cells,
 	type CloseRequest,
 	type DeadLetterGroup,
 	type DeadLetterRequest,
@@ -47,6 +48,8 @@ import {
 	type QueueStats,
 	type ReleaseAnswer,
 	type ReleaseRequest,
+	type ResumeRequest,
+	type RetryRequest,
 	type Robot,
 	type RobotRequest,
 	type RobotsBulkRequest,
@@ -181,8 +184,24 @@ export class FleetClient {
 		return this.#call('jobInput', { id: jobId, body: input, signal });
 	}
 
-	retry(jobId: string): Promise<SubmitAnswer & { retryOf: string }> {
-		return this.#call('jobRetry', { id: jobId });
+	/** `only: 'failed'`: of a job for several robots those on which it did not complete. */
+	retry(jobId: string, request?: RetryRequest): Promise<SubmitAnswer & { retryOf: string }> {
+		return this.#call('jobRetry', { id: jobId, ...(request && { body: request }) });
+	}
+
+	/** How a job for several robots stands: counts, batches, and each robot. */
+	cells(jobId: string, page: { limit?: number; cursor?: string } = {}): Promise<Cells> {
+		return this.#call('jobCells', { id: jobId, query: page });
+	}
+
+	/** Starts nothing more of a job that goes out in batches, until it is resumed. */
+	pauseJob(jobId: string): Promise<Job> {
+		return this.#call('jobPause', { id: jobId });
+	}
+
+	/** Lets it go on; with `batch` only if that one is next, which makes the call safe to repeat. */
+	resumeJob(jobId: string, request: ResumeRequest = {}): Promise<Job> {
+		return this.#call('jobResume', { id: jobId, body: request });
 	}
 
 	/** Answers a job that asks because its robot stays away. */

@@ -42,6 +42,12 @@ export const calls = {
 		scope: 'read',
 		summary: 'All attempts of a job',
 	},
+	jobCells: {
+		method: 'GET',
+		path: '/jobs/{id}/cells',
+		scope: 'read',
+		summary: 'How a job for several robots stands: counts, batches, and each robot',
+	},
 	jobTimeline: {
 		method: 'GET',
 		path: '/jobs/{id}/timeline',
@@ -83,7 +89,19 @@ export const calls = {
 		method: 'POST',
 		path: '/jobs/{id}/retry',
 		scope: 'cancel',
-		summary: 'Submit the same job again',
+		summary: 'Submit the same job again; of one for several robots also only where it failed',
+	},
+	jobPause: {
+		method: 'POST',
+		path: '/jobs/{id}/pause',
+		scope: 'cancel',
+		summary: 'Start nothing more of a job that goes out in batches; what runs goes on',
+	},
+	jobResume: {
+		method: 'POST',
+		path: '/jobs/{id}/resume',
+		scope: 'cancel',
+		summary: 'Let a job go on that goes out in batches and was paused, or stopped by failures',
 	},
 	jobsRelease: {
 		method: 'POST',

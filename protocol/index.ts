@@ -16,6 +16,7 @@ export * from './operations';
 export * from './output';
 export * from './placement';
 export * from './problems';
+export * from './rollout';
 export * from './schedules';
 export * from './seed-names';
 export * from './services';

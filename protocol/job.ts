@@ -10,6 +10,7 @@ import type { Device } from './devices';
 import type { JobOffline, Offline } from './offline';
 import type { Hole, Stream } from './output';
 import type { Prefer, Strategy } from './placement';
+import type { Away, Rollout, RolloutRecord } from './rollout';
 import type { Cause, JobState, Priority } from './states';
 import type { Watch } from './watch';
 import type { Choice } from './why';
@@ -40,13 +41,25 @@ export interface Target {
 	/** Robots the job would rather have; it takes others too. */
 	prefer?: Prefer[];
 	/**
-	 * On how many of them. Default one. With `all` or a count the job becomes a parent: each robot chosen
+	 * On how many of them. Default one. With anything else the job becomes a parent: each robot chosen
 	 * gets a child of its own, and the parent ends after the last of them.
 	 */
 	mode?: TargetMode;
+	/** Of a parent: robots that are away when it starts are waited for (default), or get no child. */
+	away?: Away;
 }
 
-export type TargetMode = 'one' | 'all' | { count: number };
+/**
+ * `all` that match; so many of them; one for each value of a label; one for each group that lies in a group; or exactly
+ * these, by id or name.
+ */
+export type TargetMode =
+	| 'one'
+	| 'all'
+	| { count: number }
+	| { perLabel: string }
+	| { perGroup: string }
+	| { robots: string[] };
 
 export interface Timeouts {
 	/** Longest stay in pending and queued, from submit. Default: no limit. */
@@ -121,6 +134,8 @@ export interface Submit {
 	affinityKey?: string;
 	/** How long the job waits for a robot it prefers, or has affinity to, while only others are free. Default 0. */
 	preferWaitMs?: number;
+	/** Of a job for several robots: batch by batch, and no further when too many fail. Default: all at once. */
+	rollout?: Rollout;
 	/** Refuse this job when the same was submitted a short time ago, by the same API key. Default no. */
 	dedupe?: boolean | Dedupe;
 	/** Refuse this job when no enrolled robot has all that it names. Default no: it waits for one. */
@@ -218,6 +233,12 @@ export interface Job {
 	cell: string | null;
 	/** How the children of a parent stand; null for every other job. */
 	children: Children | null;
+	/** Of a child that goes out in batches: in which, from 1. */
+	batch?: number;
+	/** How it was asked to go out; absent = all at once. */
+	rollout?: Rollout;
+	/** How far that is; absent before it starts. */
+	rolledOut?: RolloutRecord;
 	shareKey: string | null;
 	/** Who keeps the job back until it is released, and why. */
 	hold: string | null;

@@ -121,6 +121,31 @@ export const problems = {
 		retry: false,
 		text: '{matching} of {robots} robots match ({rule}), and target.mode asks for {wanted}; see what they offer with: robot-fleet robots list.',
 	},
+	'no-rollout': {
+		status: 409,
+		retry: false,
+		text: 'Job {id} does not go out in batches: there is nothing to pause or to resume. Submit it with rollout (--batch) for that.',
+	},
+	'not-a-parent': {
+		status: 409,
+		retry: false,
+		text: 'Job {id} is for one robot and has no children; look at it with: robot-fleet jobs show {id}.',
+	},
+	'nothing-failed': {
+		status: 409,
+		retry: false,
+		text: 'None of the robots of job {id} that are still enrolled failed; leave "only" out to run it on all once more.',
+	},
+	'waits-for-batch': {
+		status: 409,
+		retry: false,
+		text: 'The job belongs to batch {batch} of job {parent}, which was not let go yet; see robot-fleet jobs show {parent}.',
+	},
+	'too-few-here': {
+		status: 422,
+		retry: true,
+		text: '{here} of the {matching} robots that match ({rule}) are connected, and target.mode asks for {wanted}; leave target.away out to wait for the others.',
+	},
 	'too-many-children': {
 		status: 422,
 		retry: false,

@@ -1,26 +1,22 @@
 /** The children of a job that ran on several robots, as people want to see them: by robot. */
 import type { FleetClient } from '../../client';
 import { type Children, type Job, jobStates } from '../../protocol';
-import { printable, table, type Terminal, when } from './terminal';
+import { printable, type Terminal } from './terminal';
 
 /** A child, and the name of the robot it is for. */
-export interface Child {
+interface Child {
 	job: Job;
 	robot: string;
 }
 
-/** Up to `most` of them, by the names of their robots. */
-export async function childrenOf(
-	client: FleetClient,
-	parentId: string,
-	most = Infinity,
-): Promise<Child[]> {
+/** All of them, by the names of their robots. */
+export async function childrenOf(client: FleetClient, parentId: string): Promise<Child[]> {
 	const names = new Map((await client.robots()).map(({ robotId, name }) => [robotId, name]));
 	const jobs: Job[] = [];
-	for (let cursor: string | undefined; jobs.length < most;) {
+	for (let cursor: string | undefined; ;) {
 		const page = await client.jobs({
 			parent: parentId,
-			limit: Math.min(1_000, most - jobs.length),
+			limit: 1_000,
 			...(cursor === undefined ? {} : { cursor }),
 		});
 		jobs.push(...page.items);
@@ -30,20 +26,6 @@ export async function childrenOf(
 	return jobs
 		.map((job) => ({ job, robot: names.get(job.cell ?? '') ?? job.cell ?? job.jobId }))
 		.sort((a, b) => (a.robot < b.robot ? -1 : 1));
-}
-
-export function childTable(children: Child[]): string {
-	return table(
-		['ROBOT', 'STATE', 'CAUSE', 'EXIT', 'ENDED', 'ID'],
-		children.map(({ robot, job }) => [
-			robot,
-			job.state,
-			job.cause,
-			job.result?.exitCode,
-			when(job.endedAt),
-			job.jobId,
-		]),
-	);
 }
 
 /** `3: 1 running, 2 completed` */

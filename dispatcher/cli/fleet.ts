@@ -1,6 +1,6 @@
 /** The commands that look at and look after things: jobs, robots, schedules, tokens, keys. */
 import { type Command, Option } from 'commander';
-import type { JobFilter } from '../../client';
+import type { FleetClient, JobFilter } from '../../client';
 import {
 	type Clone,
 	type Job,
@@ -13,7 +13,7 @@ import {
 	type Scope,
 	type TokenCreated,
 } from '../../protocol';
-import { type Child, childCount, childrenOf, childTable } from './children';
+import { childCount } from './children';
 import { addDevices } from './devices';
 import {
 	addDeadLetters,
@@ -44,6 +44,7 @@ import {
 	when,
 	wholeOf,
 } from './terminal';
+import { waves } from './waves';
 
 interface Flags {
 	json?: boolean;
@@ -97,8 +98,8 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 		async (id: string, flags: Flags) => {
 			const service = client(flags);
 			const job = await service.job(id);
-			const shown = flags.json || !job.children ? [] : await childrenOf(service, id, maxShown);
-			tell(flags, job, () => jobCard(job) + family(job, shown));
+			const family = flags.json || !job.children?.total ? '' : await familyOf(service, id);
+			tell(flags, job, () => jobCard(job) + family);
 		},
 	);
 	addJobChanges(jobs, kit);
@@ -377,11 +378,15 @@ function jobCard({
 	notBefore,
 	children,
 	health,
+	rolledOut,
 	...rest
 }: Job): string {
 	return card({
 		...rest,
 		...(children && { children: childCount(children) }),
+		...(rolledOut && {
+			rolledOut: `${rolledOut.state}, batch ${rolledOut.batch} of ${rolledOut.batches.length}`,
+		}),
 		...(health && { health: healthText(health.at(-1)!) }),
 		...(result && {
 			exitCode: result.exitCode,
@@ -408,10 +413,8 @@ function healthText({ at, state, cpuPercent, quietMs, overdue }: JobHealth): str
 /** More children than fit on a screen have a list of their own. */
 const maxShown = 50;
 
-function family({ jobId, children }: Job, shown: Child[]): string {
-	if (shown.length === 0) return '';
-	const more = `all of them: robot-fleet jobs list --parent ${jobId}\n`;
-	return `\n${childTable(shown)}${children!.total > shown.length ? more : ''}`;
+async function familyOf(service: FleetClient, jobId: string): Promise<string> {
+	return `\n${waves(await service.cells(jobId, { limit: maxShown }))}`;
 }
 
 function enrolmentHint({ token, dial, uses, expiresAt }: TokenCreated): string {

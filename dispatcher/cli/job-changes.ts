@@ -33,6 +33,7 @@ import {
 	type Terminal,
 	UsageMistake,
 	when,
+	wholeOf,
 } from './terminal';
 
 interface Flags extends SelectionFlags {
@@ -139,24 +140,28 @@ export function addJobChanges(jobs: Command, kit: CommandKit): void {
 	);
 	withTarget(
 		bulk('retry [ids...]', 'submit the same jobs again', 'retry --state failed --cause robot_lost'),
-	).action((ids: string[], flags: Flags) => {
-		const target = targetOf(flags);
-		if (ids.length > 0 && target) {
-			throw new UsageMistake(
-				'Retrying elsewhere is for jobs that flags choose; give --fingerprint or --state.',
+	)
+		.option('--only-failed', 'of a job for several robots: only where it did not complete')
+		.action((ids: string[], flags: Flags & { onlyFailed?: boolean }) => {
+			const target = targetOf(flags);
+			if (flags.onlyFailed && ids.length === 0)
+				throw new UsageMistake('--only-failed goes with ids.');
+			if (ids.length > 0 && target) {
+				throw new UsageMistake(
+					'Retrying elsewhere is for jobs that flags choose; give --fingerprint or --state.',
+				);
+			}
+			return run(
+				'retry',
+				ids,
+				flags,
+				async (client, id) => {
+					const answer = await client.retry(id, flags.onlyFailed ? { only: 'failed' } : undefined);
+					return { value: answer, text: answer.jobId };
+				},
+				{ target },
 			);
-		}
-		return run(
-			'retry',
-			ids,
-			flags,
-			async (client, id) => {
-				const answer = await client.retry(id);
-				return { value: answer, text: answer.jobId };
-			},
-			{ target },
-		);
-	});
+		});
 	withTarget(
 		bulk(
 			'retarget [ids...]',
@@ -247,6 +252,34 @@ export function addJobChanges(jobs: Command, kit: CommandKit): void {
 				),
 			);
 		});
+	kit
+		.sub(
+			jobs,
+			'pause <id>',
+			'start nothing more of a job that goes out in batches; what runs goes on',
+			'pause 0190f6c2-…',
+		)
+		.action((id: string, flags: Flags) =>
+			tellEach(kit.terminal, [id], flags, async () =>
+				rolloutText(await kit.client(flags).pauseJob(id)),
+			),
+		);
+	kit
+		.sub(
+			jobs,
+			'resume <id>',
+			'let a job go on that goes out in batches and was paused, or stopped by failures',
+			'resume 0190f6c2-…',
+		)
+		.option('--batch <number>', 'only if this batch is the next one', wholeOf)
+		.action((id: string, flags: Flags & { batch?: number }) =>
+			tellEach(kit.terminal, [id], flags, async () => {
+				const { batch } = flags;
+				return rolloutText(
+					await kit.client(flags).resumeJob(id, batch === undefined ? {} : { batch }),
+				);
+			}),
+		);
 	bulk(
 		'rank <level> [ids...]',
 		'give waiting jobs another priority',
@@ -438,6 +471,11 @@ interface Told {
 function stateOf(job: Job): Told {
 	const cancelling = job.cancelRequestedAt !== null && !isFinal(job.state);
 	return { value: job, text: cancelling ? `${job.state}, cancel requested` : job.state };
+}
+
+function rolloutText(job: Job): Told {
+	const text = isFinal(job.state) ? job.state : (job.message ?? job.state);
+	return { value: job, text: printable(text) };
 }
 
 /** One line a job; the id only when there are several. */

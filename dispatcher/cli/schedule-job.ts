@@ -12,6 +12,14 @@ const jobFlags = [
 	'client',
 	'all',
 	'count',
+	'perLabel',
+	'perGroup',
+	'away',
+	'batch',
+	'canary',
+	'stagger',
+	'maxFailures',
+	'pauseBetween',
 	'priority',
 	'var',
 	'env',
@@ -36,7 +44,7 @@ export function jobOver(
 	flags: SubmitFlags,
 	now: number,
 ): Submit {
-	const said = jobOf(words, flags, now);
+	const said = jobOf(words, flags, now, [], known?.rollout);
 	if (words.length === 0) {
 		if (!known) throw new UsageMistake('The schedule has no job yet; give a command behind --.');
 		if (flags.shell)
@@ -44,7 +52,7 @@ export function jobOver(
 		const other = known.kind !== 'command' && (['env', 'cwd'] as const).find((name) => flags[name]);
 		if (other) throw new UsageMistake(`--${other} is of commands; this job is a ${known.kind}.`);
 	}
-	const { target, variables, timeouts, watch, caps, priority, offline } = said;
+	const { target, variables, timeouts, watch, caps, priority, offline, rollout } = said;
 	return {
 		...known,
 		kind: words.length > 0 || !known ? 'command' : known.kind,
@@ -56,6 +64,7 @@ export function jobOver(
 		...(watch && { watch: { ...known?.watch, ...watch } }),
 		...(caps && { caps: { ...known?.caps, ...caps } }),
 		...(offline && { offline }),
+		...(rollout && { rollout }),
 	};
 }
 

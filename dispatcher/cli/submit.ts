@@ -14,6 +14,7 @@ import {
 	offlineEnds,
 	type Prefer,
 	type Priority,
+	type Rollout,
 	strategies,
 	type Strategy,
 	type Submit,
@@ -23,6 +24,7 @@ import { attach } from './attach';
 import { childrenOf, sayChildren } from './children';
 import { getFile, putFile } from './files';
 import { exitCodeOf, finalJob, follow, sayEnd } from './follow';
+import { fanOutOf, isForSeveral, type RolloutFlags, rolloutOf, withRollout } from './rollout-flags';
 import {
 	addressOf,
 	durationOf,
@@ -38,14 +40,12 @@ import {
 import { type Address, httpSend } from './transport';
 import { previewText } from './why';
 
-export interface SubmitFlags {
+export interface SubmitFlags extends RolloutFlags {
 	shell?: boolean;
 	robot?: string;
 	label?: Record<string, string>;
 	capability?: string[];
 	client?: string;
-	all?: boolean;
-	count?: number;
 	priority?: string;
 	var?: Record<string, string>;
 	env?: Record<string, string>;
@@ -83,7 +83,7 @@ export interface SubmitFlags {
 
 /** What is said of a job with a command, whoever submits it. */
 export function withJob(command: Command): Command {
-	return command
+	return withRollout(command)
 		.option('--shell', 'the words after -- are one line of shell text')
 		.option('--robot <name>', 'run on this robot, by name or id')
 		.option('--label <name=value>', 'run where this label is set (repeatable)', pairOf)
@@ -105,10 +105,6 @@ export function withJob(command: Command): Command {
 		)
 		.option('--affinity-key <key>', 'of the strategy affinity: go where jobs of this key went well')
 		.option('--strict', 'refuse it when no enrolled robot has all that it names')
-		.addOption(
-			new Option('--all', 'run on every robot that matches, not on one').conflicts('count'),
-		)
-		.option('--count <number>', 'run on so many different robots', wholeOf)
 		.option(
 			'--offline-for <duration>',
 			'how long it waits for --robot while that is away',
@@ -179,7 +175,7 @@ export function addSubmit(
 			new Option(
 				'--attach',
 				'stay with it: its output here, your keys there, its exit code ours',
-			).conflicts(['all', 'count', 'wait', 'json']),
+			).conflicts(['all', 'count', 'perLabel', 'perGroup', 'wait', 'json']),
 		)
 		.addOption(
 			new Option('--preview', 'only say what would become of it').conflicts([
@@ -192,7 +188,7 @@ export function addSubmit(
 		.option('--data <folder>', 'data folder of the service, to find its address and key')
 		.addHelpText(
 			'after',
-			"\nExample:\n  $ robot-fleet submit --label os=linux --wait -- uname -a\n  $ robot-fleet submit --shell --wait -- 'df -h | tail -n +2'\n  $ robot-fleet submit --all --label os=linux --wait -- uptime\n  $ robot-fleet submit --interactive --attach -- bash\n  $ robot-fleet submit --file app.json:conf/app.json --collect 'report/**' --wait --download . -- ./make-report",
+			"\nExample:\n  $ robot-fleet submit --label os=linux --wait -- uname -a\n  $ robot-fleet submit --shell --wait -- 'df -h | tail -n +2'\n  $ robot-fleet submit --all --label os=linux --wait -- uptime\n  $ robot-fleet submit --all --batch 25% --canary 1 --max-failures 2 -- ./update\n  $ robot-fleet submit --interactive --attach -- bash\n  $ robot-fleet submit --file app.json:conf/app.json --collect 'report/**' --wait --download . -- ./make-report",
 		)
 		.action(async (words: string[], flags: SubmitFlags) => {
 			const address = addressOf(terminal, flags.data);
@@ -213,7 +209,7 @@ export function addSubmit(
 				terminal.out(flags.json ? json(answer) : `${answer.jobId}\n`);
 				return;
 			}
-			const several = flags.all === true || flags.count !== undefined;
+			const several = isForSeveral(flags);
 			if (!flags.json && !several) await follow(terminal, address, answer.jobId);
 			const job = await finalJob(client, answer.jobId);
 			if (flags.json) terminal.out(json(job));
@@ -231,6 +227,7 @@ export function jobOf(
 	flags: SubmitFlags,
 	now: number,
 	files: { file: string; path: string; mode?: string }[] = [],
+	knownRollout?: Rollout,
 ): Submit {
 	const spec = {
 		...(flags.shell ? { shell: words.join(' ') } : { command: words[0]!, args: words.slice(1) }),
@@ -251,9 +248,9 @@ export function jobOf(
 		...(flags.environment !== undefined && { environment: flags.environment }),
 		...(flags.exclude && { exclude: flags.exclude }),
 		...(flags.prefer && { prefer: flags.prefer.map(preferOf) }),
-		...(flags.all && { mode: 'all' as const }),
-		...(flags.count !== undefined && { mode: { count: flags.count } }),
+		...fanOutOf(flags),
 	};
+	const rollout = rolloutOf(flags, knownRollout);
 	return {
 		kind: 'command',
 		spec,
@@ -271,6 +268,7 @@ export function jobOf(
 		...(flags.preferWait !== undefined && { preferWaitMs: flags.preferWait }),
 		...(flags.strict && { strict: true }),
 		...offlineOf(flags, now),
+		...(rollout && { rollout }),
 		...(flags.dedupe !== undefined && {
 			dedupe: flags.dedupe === true ? true : { windowMs: flags.dedupe },
 		}),

@@ -96,22 +96,40 @@ export function endingOf(
 }
 
 /** One child, in the result of its parent. */
-export interface Cell {
+export interface ResultCell {
 	cell: string;
 	jobId: string;
 	state: JobState;
+	cause: Cause | null;
 	robotId: string | null;
+	startedAt: number | null;
+	endedAt: number | null;
+	/** Of a rollout. */
+	batch?: number;
 }
 
-/** The result of a parent as text. There is room for so many cells; the numbers count all children. */
-export function parentResultText(children: Children, cells: Cell[], durationMs: number): string {
+/**
+ * The result of a parent as text. There is room for so many cells; the numbers count all children. `skipped` = robots
+ * that got no child because they were away.
+ */
+export function parentResultText(
+	children: Children,
+	cells: ResultCell[],
+	durationMs: number,
+	skipped: string[],
+): string {
 	return resultText({
 		exitCode: null,
 		signal: null,
 		stdout: '',
 		stderr: '',
 		truncated: false,
-		outputs: { children, cells, cellsLeftOut: children.total - cells.length },
+		outputs: {
+			children,
+			cells,
+			cellsLeftOut: children.total - cells.length,
+			...(skipped.length === 0 ? {} : { skipped }),
+		},
 		durationMs,
 		error: null,
 		processGone: true,

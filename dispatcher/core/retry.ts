@@ -8,6 +8,7 @@ import type {
 	FinalState,
 	OnLoss,
 	Retry,
+	Rollout,
 	Strategy,
 	Timeouts,
 	Watch,
@@ -28,6 +29,8 @@ export interface Policy {
 	caps?: Caps;
 	strategy?: Strategy;
 	preferWaitMs?: number;
+	/** Of a parent; its children have none. */
+	rollout?: Rollout;
 }
 
 export const retryDefaults: Required<Retry> = {
@@ -56,6 +59,7 @@ export function policyText(policy: Policy): string {
 		caps,
 		strategy,
 		preferWaitMs,
+		rollout,
 	} = policy;
 	const same = (a: object, b: object) => a === b || JSON.stringify(a) === JSON.stringify(b);
 	return JSON.stringify({
@@ -70,6 +74,7 @@ export function policyText(policy: Policy): string {
 		...(caps === undefined ? {} : { caps }),
 		...(strategy === undefined ? {} : { strategy }),
 		...(preferWaitMs === undefined ? {} : { preferWaitMs }),
+		...(rollout === undefined ? {} : { rollout }),
 	});
 }
 

@@ -45,6 +45,8 @@ interface WaitingJob {
 	createdAt: number;
 	tries: number;
 	children: number | null;
+	/** 1 = its batch was not let go yet. */
+	shut?: number | null;
 }
 
 export interface Change {
@@ -110,9 +112,9 @@ function holdOf(held: string | null, wish: Change['hold']): string | null {
 	return wish.why === undefined ? (held ?? wish.by) : `${wish.by}: ${wish.why}`;
 }
 
-/** A job that came back from a backup waits for a person by another rule than a hold. */
+/** A job that came back from a backup waits for a person by another rule than a hold; one of a later batch for that. */
 function waitsForPerson(job: WaitingJob, hold: string | null): boolean {
-	return hold !== null || job.cause === 'restored';
+	return hold !== null || job.cause === 'restored' || job.shut === 1;
 }
 
 function stateOf(job: WaitingJob, hold: string | null, now: number): 'pending' | 'queued' {

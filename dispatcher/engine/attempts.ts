@@ -404,7 +404,8 @@ export class Attempts {
 					if (settled) this.#moved(live, settle);
 					done(settled);
 				});
-				if ('cause' in settle.next) childEnds(this.#context, turn, live.parentId);
+				// Back in line, it may have to be kept back.
+				if (settle.next.to !== 'pending') childEnds(this.#context, turn, live.parentId);
 				if (entry) this.#quarantine.judge(turn, entry, live, settle, judge());
 			},
 			fail: failed,

@@ -8,6 +8,7 @@ import {
 	type Job,
 	type JobState,
 	Problem,
+	type RetryRequest,
 	type SubmitAnswer,
 } from '../../protocol';
 import { laneWith } from '../core/matching';
@@ -24,6 +25,7 @@ import type { Caller } from './index';
 import { filesOf, type Home, type Jobs } from './jobs';
 import type { Parents } from './parents';
 import { type Prepared, startOf } from './placing';
+import type { Rollouts } from './rollouts';
 import type { Turn } from './turns';
 import { childrenView, jobView } from './views';
 import type { WaitingJobs, WaitingMove } from './waiting';
@@ -34,6 +36,7 @@ export class Changes {
 	readonly #attempts: Attempts;
 	readonly #parents: Parents;
 	readonly #waiting: WaitingJobs;
+	readonly #rollouts: Rollouts;
 
 	constructor(
 		context: Context,
@@ -41,12 +44,14 @@ export class Changes {
 		attempts: Attempts,
 		parents: Parents,
 		waiting: WaitingJobs,
+		rollouts: Rollouts,
 	) {
 		this.#context = context;
 		this.#jobs = jobs;
 		this.#attempts = attempts;
 		this.#parents = parents;
 		this.#waiting = waiting;
+		this.#rollouts = rollouts;
 	}
 
 	/** Cancelling twice, or after the end, is harmless: the job is answered as it is. */
@@ -113,10 +118,16 @@ export class Changes {
 		await Promise.all(open.map((jobId) => this.#cancel(jobId, who)));
 	}
 
-	async retry(jobId: string, by: Caller): Promise<SubmitAnswer & { retryOf: string }> {
+	/** `only`: a parent again for those of its robots on which it did not complete. */
+	async retry(
+		jobId: string,
+		{ only }: RetryRequest,
+		by: Caller,
+	): Promise<SubmitAnswer & { retryOf: string }> {
 		const job = await this.#jobs.read(jobId);
 		if (!isFinal(job.state)) throw new Problem('not-final', { state: job.state });
-		const [answer] = await this.#jobs.insert([this.again(job, by)]);
+		const home = only && this.#jobs.place(await this.#rollouts.failedOnly(job));
+		const [answer] = await this.#jobs.insert([this.again(job, by, home)]);
 		if (answer instanceof Problem) throw answer;
 		return { ...answer!, retryOf: job.id };
 	}
@@ -180,6 +191,9 @@ export class Changes {
 			if (live && isFinal(to)) {
 				await this.#attempts.forced(live, to, `key:${by.name}`);
 				return this.#jobs.job(jobId);
+			}
+			if (to === 'queued' && job.shut === 1) {
+				throw new Problem('waits-for-batch', { batch: job.batch, parent: job.parentId });
 			}
 			// What is left needs a robot's word (dispatched, running), or is a move of a waiting job.
 			if (live || to === 'dispatched' || to === 'running' || !waits(job)) {

@@ -50,6 +50,7 @@ import { Proof } from './proof';
 import { Purge } from './purge';
 import { Quarantine } from './quarantine';
 import { RestoredJobs } from './restored';
+import { Rollouts } from './rollouts';
 import { ScheduleBook } from './schedule-book';
 import { Schedules } from './schedules';
 import { Sessions } from './sessions';
@@ -143,12 +144,13 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const attempts = new Attempts(context, proof, quarantine);
 	const jobs = new Jobs(context, placing, parents);
 	const inputs = new Inputs(context, jobs, attempts);
-	const changes = new Changes(context, jobs, attempts, parents, waiting);
+	const rollouts = new Rollouts(context, jobs);
+	const changes = new Changes(context, jobs, attempts, parents, waiting, rollouts);
 	const patience = new Patience(context, jobs, waiting);
 	const edits = new Edits(context, jobs, waiting);
 	const bulk = new Bulk(context, jobs, changes, edits);
 	const deadLetters = new DeadLetters(context, jobs, changes);
-	const lookout = new Lookout(context, jobs, assigning);
+	const lookout = new Lookout(context, jobs, assigning, rollouts);
 	const kept = new KeptFiles(context, parts.shelf, parts.fileLimits ?? limits);
 	const transfers = new FileTransfers(context, attempts, kept);
 	const files = new Files(context, kept, transfers, parts.shelf);
@@ -221,9 +223,12 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		why: (id, page) => lookout.why(id, page),
 		preview: (job, by) => previews.preview(job, by),
 		cancel: (id, by) => changes.cancel(id, by),
-		retry: async (id, by) => {
+		cells: (id, page) => rollouts.cells(id, page),
+		pauseRollout: (id, by) => rollouts.pause(id, by),
+		resumeRollout: (id, request, by) => rollouts.resume(id, request, by),
+		retry: async (id, by, request = {}) => {
 			intake.check();
-			return changes.retry(id, by);
+			return changes.retry(id, request, by);
 		},
 		async release(request, by) {
 			const answer = await restored.release(request, by);

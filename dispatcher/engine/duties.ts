@@ -290,7 +290,7 @@ export class Duties {
 		if (job.state === 'queued' && patienceEndsAt(policy.offline) <= now) {
 			return this.#patience.end(job, this.#readyAt);
 		}
-		if (job.state === 'queued' || job.hold !== null || job.readyAt > now) {
+		if (job.state === 'queued' || job.hold !== null || job.shut === 1 || job.readyAt > now) {
 			return Promise.resolve();
 		}
 		if (job.children !== null) return this.#parents.start(job);

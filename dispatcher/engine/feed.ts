@@ -16,7 +16,7 @@ import {
 	type LiveRobot,
 	Problem,
 } from '../../protocol';
-import type { Deed, DeedAnswer, Deeds, StoredJob } from '../store/store';
+import type { Deed, DeedAnswer, Deeds, RolloutMove, StoredJob } from '../store/store';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import { jobView, robotView, statusOf } from './views';
@@ -324,11 +324,22 @@ export class Feed {
 				return;
 			}
 			case 'settleParent':
+				if (typeof answer === 'object') return this.#rolled(answer as RolloutMove);
 				return this.#tell('job.moved', {
 					jobId: deed.with.parentId,
 					state: answer as LiveJob['state'],
 					endedAt: deed.with.at,
 				});
+			case 'pauseRollout':
+			case 'resumeRollout':
+				return this.#rolled(answer as RolloutMove);
+		}
+	}
+
+	#rolled({ parentId, message, moved }: RolloutMove): void {
+		this.#tell('job.changed', { jobId: parentId, message });
+		for (const { id, was, is } of moved) {
+			if (was.state !== is.state) this.#tell('job.moved', { jobId: id, state: is.state });
 		}
 	}
 

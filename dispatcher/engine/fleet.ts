@@ -239,6 +239,13 @@ export class Fleet {
 		return this.#groups.has(name);
 	}
 
+	/** Names of the groups that lie in this one, not deeper. */
+	groupsIn(name: string): string[] {
+		return [...this.#groups.values()]
+			.filter(({ parent }) => parent === name)
+			.map((group) => group.name);
+	}
+
 	hasPool(name: string): boolean {
 		return this.#pools.has(name);
 	}

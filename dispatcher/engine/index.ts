@@ -15,6 +15,7 @@ import type {
 	Calendar,
 	CalendarRequest,
 	CancelJob,
+	Cells,
 	CloseRequest,
 	Constellation,
 	Control,
@@ -69,6 +70,8 @@ import type {
 	ReleaseRequest,
 	Resize,
 	ResultAck,
+	ResumeRequest,
+	RetryRequest,
 	Revoke,
 	Robot,
 	RobotRequest,
@@ -223,7 +226,16 @@ export interface Engine {
 	/** What would become of a job; nothing is stored. */
 	preview(job: Submit, by: Caller): Promise<JobPreview>;
 	cancel(jobId: string, by: Caller): Promise<Job>;
-	retry(jobId: string, by: Caller): Promise<SubmitAnswer & { retryOf: string }>;
+	/** How a job for several robots stands. */
+	cells(jobId: string, page: { limit: number; cursor?: string }): Promise<Cells>;
+	/** Of a job that goes out in batches: nothing more starts until it is resumed. */
+	pauseRollout(jobId: string, by: Caller): Promise<Job>;
+	resumeRollout(jobId: string, request: ResumeRequest, by: Caller): Promise<Job>;
+	retry(
+		jobId: string,
+		by: Caller,
+		request?: RetryRequest,
+	): Promise<SubmitAnswer & { retryOf: string }>;
 	/** Changes a job that waits; `not-waiting` when it does not any more. */
 	change(jobId: string, change: JobChange, by: Caller): Promise<Job>;
 	/** The same to all jobs a filter finds; a preview unless `expect` says how many there are. */

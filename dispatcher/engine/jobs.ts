@@ -15,7 +15,7 @@ import {
 import type { Stream } from '../../protocol/frames';
 import { kinds, wishesOf } from '../../kinds';
 import { choiceOf } from '../core/choice';
-import { fanOutOf } from '../core/fan-out';
+import { type FanOut, fanOutOf } from '../core/fan-out';
 import { whyNobody } from '../core/lacking';
 import { patienceOf } from '../core/patience';
 import { environmentLabel, laneKey, laneWith, ruleOf } from '../core/matching';
@@ -268,6 +268,7 @@ export class Jobs {
 		const problem = kind.check(submit.spec, variables);
 		if (problem) throw problem;
 		const place = this.place(submit.target ?? {}, lenient);
+		if (submit.rollout && place.children === null) throw severalOnly('rollout');
 		const priority = priorityOf(submit.priority);
 		const readyAt = Math.max(now, submit.notBefore ?? 0);
 		const policy = this.#policy(submit, kind.runMs, readyAt);
@@ -330,11 +331,23 @@ export class Jobs {
 		if (pool !== undefined && !fleet.hasPool(pool))
 			throw new Problem('no-such-pool', { name: pool });
 		const idOf = (robot: string) => this.findRobot(robot).robotId;
+		const mode = fanOutOf(target);
+		if (target.away !== undefined && mode === undefined) throw severalOnly('target.away');
 		return {
 			lane: laneKey(ruleOf(lenient ? this.#withoutGone(target) : target, pinned?.robotId, idOf)),
-			target: JSON.stringify(target),
-			children: fanOutOf(target) === undefined ? null : 0,
+			target: JSON.stringify(mode ? { ...target, mode: this.#found(mode, idOf) } : target),
+			children: mode === undefined ? null : 0,
 		};
+	}
+
+	/** With the robots and the group that it names. */
+	#found(mode: FanOut, idOf: (robot: string) => string): FanOut {
+		if (mode === 'all') return mode;
+		if ('robots' in mode) return { robots: [...new Set(mode.robots.map(idOf))] };
+		if ('perGroup' in mode && !this.#context.fleet.hasGroup(mode.perGroup)) {
+			throw new Problem('no-such-group', { name: mode.perGroup });
+		}
+		return mode;
 	}
 
 	#withoutGone(target: Target): Target {
@@ -371,6 +384,7 @@ export class Jobs {
 			...(submit.caps === undefined ? {} : { caps: submit.caps }),
 			...(submit.strategy === undefined ? {} : { strategy: submit.strategy }),
 			...(submit.preferWaitMs ? { preferWaitMs: submit.preferWaitMs } : {}),
+			...(submit.rollout === undefined ? {} : { rollout: submit.rollout }),
 		};
 	}
 
@@ -386,6 +400,11 @@ export class Jobs {
 		if (!job) throw new Problem('no-such-job', { id: jobId });
 		return job;
 	}
+}
+
+function severalOnly(path: string): Problem {
+	const reason = 'is for jobs on several robots: give target.mode, as in "all" or {"count": 3}';
+	return new Problem('bad-field', { path, reason });
 }
 
 /** What the job needs of files until it has ended. */

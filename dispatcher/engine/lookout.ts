@@ -27,6 +27,7 @@ import { holderOf, isFull, type RobotEntry } from './fleet';
 import type { RobotsPage } from './index';
 import type { Jobs } from './jobs';
 import { asks } from './patience';
+import type { Rollouts } from './rollouts';
 import { childrenView } from './views';
 
 const shownLanes = 20;
@@ -39,11 +40,13 @@ export class Lookout {
 	readonly #context: Context;
 	readonly #jobs: Jobs;
 	readonly #assigning: Assigning;
+	readonly #rollouts: Rollouts;
 
-	constructor(context: Context, jobs: Jobs, assigning: Assigning) {
+	constructor(context: Context, jobs: Jobs, assigning: Assigning, rollouts: Rollouts) {
 		this.#context = context;
 		this.#jobs = jobs;
 		this.#assigning = assigning;
+		this.#rollouts = rollouts;
 	}
 
 	async queueStats(): Promise<QueueStats> {
@@ -118,7 +121,7 @@ export class Lookout {
 		const choices = waits || job.attempt === 0 ? undefined : await this.#jobs.choices(jobId);
 		const choice = choices?.get(job.attempt);
 		return {
-			...this.#sentence(job),
+			...(await this.#sentence(job)),
 			...(waits && page ? { robots: this.robots(job, page) } : {}),
 			...(choice && job.robotId !== null ? { choice: choice(job.robotId) } : {}),
 		};
@@ -155,7 +158,7 @@ export class Lookout {
 		return found;
 	}
 
-	#sentence(job: StoredJob): { text: string } {
+	async #sentence(job: StoredJob): Promise<{ text: string }> {
 		const { fleet } = this.#context;
 		const name = fleet.get(job.robotId ?? '')?.stored.name ?? job.robotId;
 		if (isFinal(job.state)) {
@@ -167,8 +170,9 @@ export class Lookout {
 		if (job.state === 'running' && children) {
 			const what = job.cancelRequestedAt === null ? 'waits' : 'was cancelled and waits';
 			const open = tellChildren(children, ['pending', 'queued', 'dispatched', 'running']);
+			const rollout = job.cancelRequestedAt === null ? this.#rollouts.why(job) : '';
 			return {
-				text: `The job ${what} for ${openOf(children)} of its ${children.total} children: ${open}.`,
+				text: `The job ${what} for ${openOf(children)} of its ${children.total} children: ${open}.${rollout}`,
 			};
 		}
 		if (job.state === 'running') {
@@ -200,6 +204,7 @@ export class Lookout {
 				text: `The job is held by ${job.hold.replace(/[.!]$/, '')}; let it go on with: robot-fleet jobs release ${job.id}.`,
 			};
 		}
+		if (job.shut === 1) return { text: await this.#rollouts.whyShut(job) };
 		if (job.state === 'pending') {
 			return {
 				text: `The job is not eligible before ${new Date(job.readyAt).toISOString()}${job.tries > 0 ? `, for try ${job.tries + 1}` : ''}.`,

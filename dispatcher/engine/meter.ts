@@ -114,7 +114,7 @@ export class Meter {
 				if (answer === true && isFinal(deed.with.to)) this.#over(deed.with.to, deed.with.cause);
 				return;
 			case 'settleParent':
-				if (answer !== null) this.#over(answer as FinalState, null);
+				if (typeof answer === 'string') this.#over(answer as FinalState, null);
 				return;
 			case 'fire':
 				if (answer === true) this.#planned(deed.with);

@@ -1,10 +1,11 @@
 /**
  * Jobs that are done by others: a parent has no attempt and no slot. When it starts, its robots are
  * chosen and each gets a child in the same commit; the commit that ends the last child ends the parent.
- * Nothing of a parent is kept in memory, so nothing is forgotten when the service dies.
+ * Of one that goes out in batches all children are there from the start, kept back, and each step lets a batch
+ * go (family.ts). Nothing of a parent is kept in memory, so nothing is forgotten when the service dies.
  */
 import { type JobError, limits, Problem, type SubmitAnswer, type Target } from '../../protocol';
-import { chooseRobots, fanOutOf } from '../core/fan-out';
+import { chooseRobots, describeFanOut, type FanOut, fanOutOf, meantBy } from '../core/fan-out';
 import {
 	describeRule,
 	laneKey,
@@ -16,10 +17,12 @@ import {
 } from '../core/matching';
 import { rank } from '../core/rank';
 import { policyOf } from '../core/retry';
+import { batchesOf, type Plan, planOf, shutUntil } from '../core/rollout';
 import type { AsRead, Deeds, StoredJob } from '../store/store';
 import { waitingOf } from './backlog';
 import type { Context } from './context';
-import { loadOf, type RobotEntry } from './fleet';
+import { childEnds } from './family';
+import { type Fleet, loadOf, type RobotEntry } from './fleet';
 import { earlierAnswer, type Placing, type Prepared, startOf } from './placing';
 import type { Turn } from './turns';
 import { asRead, type WaitingJobs } from './waiting';
@@ -38,6 +41,12 @@ type Parent = Pick<
 	| 'target'
 	| 'policy'
 >;
+
+/** Which robots get a child, in this order, and which do not because they are away. */
+interface Choice {
+	robots: RobotEntry[];
+	skipped: string[];
+}
 
 export class Parents {
 	readonly #context: Context;
@@ -58,14 +67,14 @@ export class Parents {
 		fail: (error: Error) => void,
 	): void {
 		const { job, idempotency } = prepared;
-		const robots = this.choose(job);
-		if (robots instanceof Problem) {
-			if (!idempotency) answer(robots);
+		const chosen = this.choose(job);
+		if (chosen instanceof Problem) {
+			if (!idempotency) answer(chosen);
 			else {
 				// The same request may have found its robots when it came first.
 				this.#context.store
 					.read('keyed', idempotency)
-					.then((earlier) => answer(earlier ? earlierAnswer(earlier, prepared) : robots))
+					.then((earlier) => answer(earlier ? earlierAnswer(earlier, prepared) : chosen))
 					.catch(fail);
 			}
 			return;
@@ -86,7 +95,7 @@ export class Parents {
 			if (job.state === 'pending') this.#placing.placed(job, undefined);
 			answer({ jobId: job.id, state: job.state === 'queued' ? 'running' : job.state });
 		});
-		if (job.state === 'queued') this.#start(turn, job, 'queued', robots);
+		if (job.state === 'queued') this.#start(turn, job, 'queued', chosen);
 	}
 
 	/** A parent that waited for its time has become eligible. */
@@ -95,10 +104,10 @@ export class Parents {
 			this.#context.turns.push({
 				plan: (turn) => {
 					if (!turn.touch(job.id)) return 'later';
-					const robots = this.choose(job);
-					if (robots instanceof Problem) this.#cannotStart(turn, job, robots, resolve);
+					const chosen = this.choose(job);
+					if (chosen instanceof Problem) this.#cannotStart(turn, job, chosen, resolve);
 					else {
-						this.#start(turn, job, 'pending', robots, asRead(job), (started) => {
+						this.#start(turn, job, 'pending', chosen, asRead(job), (started) => {
 							if (started) this.#context.backlog.leave(waitingOf(job));
 							resolve();
 						});
@@ -113,20 +122,23 @@ export class Parents {
 		turn: Turn,
 		parent: Parent,
 		from: 'pending' | 'queued',
-		robots: RobotEntry[],
+		{ robots, skipped }: Choice,
 		was?: AsRead,
 		done: (started: boolean) => void = () => undefined,
 	): void {
-		const common = this.#inherited(parent, turn.now);
-		const { client } = laneRule(parent.lane);
 		const policy = policyOf(parent.policy);
-		const children = robots.map(({ robotId }) => {
+		const plan = policy.rollout && planOf(policy.rollout, robots.length, policy.timeouts);
+		const common = this.#inherited(parent, turn.now, plan);
+		const batches = plan && batchesOf(plan);
+		const { client } = laneRule(parent.lane);
+		const children = robots.map(({ robotId }, i) => {
 			const id = this.#context.ids.next();
 			const target = { robot: robotId, ...(client === undefined ? {} : { client }) };
 			const lane = laneWith(laneKey(ruleOf(target, robotId)), policy);
 			turn.touch(id);
-			const place = this.#placing.reserve(turn, { state: 'queued', lane });
-			return { id, cell: robotId, lane, target: JSON.stringify(target), place };
+			const place = this.#placing.reserve(turn, { state: common.state, lane });
+			const batch = batches && { batch: batches[i]! };
+			return { id, cell: robotId, lane, target: JSON.stringify(target), ...batch, place };
 		});
 		const wish = {
 			parentId: parent.id,
@@ -134,6 +146,8 @@ export class Parents {
 			...(was ? { was } : {}),
 			at: turn.now,
 			common,
+			skipped,
+			...(plan ? { plan } : {}),
 			children: children.map(({ place, ...child }) => ({
 				...child,
 				...(place ? { attempt: place.attempt } : {}),
@@ -147,24 +161,33 @@ export class Parents {
 			}
 			done(started);
 		});
+		// The first batch goes in this very commit.
+		if (plan) childEnds(this.#context, turn, parent.id);
 	}
 
-	/** What the children have of their parent. Of its time in the queue they have what is left. */
-	#inherited(parent: Parent, now: number): Deeds['startParent']['in']['common'] {
-		const policy = policyOf(parent.policy);
-		const { queueMs } = policy.timeouts;
+	/**
+	 * What the children have of their parent. Of its time in the queue they have what is left; those of a batch
+	 * have it from when that is let go.
+	 */
+	#inherited(
+		parent: Parent,
+		now: number,
+		plan: Plan | undefined,
+	): Deeds['startParent']['in']['common'] {
+		const { rollout: _, ...policy } = policyOf(parent.policy);
+		const { queueMs, ...timeouts } = policy.timeouts;
 		const left =
 			queueMs === undefined
 				? policy
 				: {
 						...policy,
-						timeouts: {
-							...policy.timeouts,
-							queueMs: Math.max(1, parent.createdAt + queueMs - now),
-						},
+						timeouts: plan
+							? timeouts
+							: { ...timeouts, queueMs: Math.max(1, parent.createdAt + queueMs - now) },
 					};
 		return {
 			...startOf(left, now, now),
+			...(plan ? { state: 'pending', dueAt: shutUntil(timeouts) } : {}),
 			kind: parent.kind,
 			shareKey: parent.shareKey,
 			rank: rank(now, parent.priority),
@@ -178,13 +201,18 @@ export class Parents {
 	}
 
 	/** The robots that would each get a child now. */
-	choose(parent: Pick<Parent, 'lane' | 'target' | 'spec' | 'variables'>): RobotEntry[] | Problem {
+	choose(parent: Pick<Parent, 'lane' | 'target' | 'spec' | 'variables'>): Choice | Problem {
 		const { fleet } = this.#context;
 		const rule = laneRule(parent.lane);
 		// Longest unused first, as long as that is known.
 		const all = [...fleet.free, ...[...fleet.all()].filter((entry) => !fleet.free.has(entry))];
-		const matching = all.filter((entry) => misfit(rule, entry) === undefined);
-		const mode = fanOutOf(JSON.parse(parent.target) as Target)!;
+		const target = JSON.parse(parent.target) as Target;
+		const mode = fanOutOf(target)!;
+		const partsOf = partingOf(fleet, mode);
+		const isMeant = meantBy(mode);
+		const matching = all.filter(
+			(entry) => misfit(rule, entry) === undefined && isMeant(entry.robotId, partsOf(entry)),
+		);
 		const chosen = chooseRobots(
 			mode,
 			matching.map((entry) => ({
@@ -193,27 +221,33 @@ export class Parents {
 				free: fleet.hasClient(entry, rule.client) ? fleet.available(entry) : 0,
 				load: loadOf(entry),
 				preference: preferenceOf(rule, entry),
+				away: entry.session === undefined,
+				parts: partsOf(entry),
 			})),
+			target.away,
 		);
 		if (!chosen) {
-			return new Problem('too-few-robots', {
-				matching: matching.length,
-				robots: all.length,
-				rule: describeRule(rule, fleet.nameOf),
-				wanted: mode === 'all' ? 'all' : mode.count,
-			});
+			const facts = { matching: matching.length, rule: describeRule(rule, fleet.nameOf) };
+			const wanted = describeFanOut(mode);
+			if (target.away !== 'skip' || matching.length === 0) {
+				return new Problem('too-few-robots', { ...facts, robots: all.length, wanted });
+			}
+			const here = matching.filter(({ session }) => session).length;
+			return new Problem('too-few-here', { ...facts, here, wanted });
 		}
 		const bytes = Buffer.byteLength(parent.spec) + Buffer.byteLength(parent.variables);
 		const { maxChildren, maxChildrenBytes } = limits;
-		if (chosen.length > maxChildren || chosen.length * bytes > maxChildrenBytes) {
+		const count = chosen.robots.length;
+		if (count > maxChildren || count * bytes > maxChildrenBytes) {
 			return new Problem('too-many-children', {
-				children: chosen.length,
+				children: count,
 				bytes,
 				maxChildren,
 				maxBytes: maxChildrenBytes,
 			});
 		}
-		return chosen.map((robotId) => fleet.get(robotId)!);
+		const { robots, skipped } = chosen;
+		return { robots: robots.map((robotId) => fleet.get(robotId)!), skipped };
 	}
 
 	#cannotStart(turn: Turn, job: StoredJob, problem: Problem, done: () => void): void {
@@ -230,4 +264,15 @@ export class Parents {
 		} as const;
 		this.#waiting.move(turn, job, move, () => done());
 	}
+}
+
+/** Of which parts a robot is, where one of each is wanted. */
+export function partingOf(fleet: Fleet, mode: FanOut): (entry: RobotEntry) => readonly string[] {
+	if (typeof mode === 'object' && 'perLabel' in mode) {
+		const { perLabel } = mode;
+		return ({ labels }) => (Object.hasOwn(labels, perLabel) ? [labels[perLabel]!] : []);
+	}
+	if (typeof mode !== 'object' || !('perGroup' in mode)) return () => [];
+	const groups = fleet.groupsIn(mode.perGroup);
+	return (entry) => groups.filter((group) => entry.groups.includes(group));
 }

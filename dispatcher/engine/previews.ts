@@ -92,11 +92,13 @@ export class Previews {
 			if (chosen instanceof Problem) return chosen;
 			const full = placing.full(job);
 			if (full) return full;
-			const robots = `${chosen.length} ${chosen.length === 1 ? 'robot' : 'robots'}`;
+			const { robots: found, skipped } = chosen;
+			const out = skipped.length === 0 ? '' : `, and leave out ${skipped.length} that are away`;
+			const robots = `${found.length} ${found.length === 1 ? 'robot' : 'robots'}${out}`;
 			return {
 				text: later ? `${when}; now it would be for ${robots}.` : `It would run on ${robots}.`,
 				state: later ? 'pending' : 'running',
-				picked: chosen.slice(0, shownPicked).map(pickOf),
+				picked: found.slice(0, shownPicked).map(pickOf),
 			};
 		}
 		const lane = lanes.get(job.lane);

@@ -7,6 +7,8 @@
  */
 import { Problem, type ReleaseAnswer, type ReleaseRequest } from '../../protocol';
 import { parentEndings } from '../core/parents';
+import { policyOf } from '../core/retry';
+import { shutUntil } from '../core/rollout';
 import { definitionOf } from '../core/schedule';
 import type { Deed, StoredJob } from '../store/store';
 import type { Context } from './context';
@@ -240,6 +242,8 @@ export class RestoredJobs {
 	}
 
 	async #release(job: StoredJob, by: Caller): Promise<boolean> {
+		// Of a later batch it goes on waiting for that.
+		const dueAt = job.shut === 1 ? shutUntil(policyOf(job.policy).timeouts) : job.readyAt;
 		const released = await this.#context.turns.deed('waitFor', {
 			jobId: job.id,
 			cause: null,
@@ -247,9 +251,9 @@ export class RestoredJobs {
 			by: `key:${by.name}`,
 			at: this.#context.clock.now(),
 			// Its own times hold again, those that have passed too.
-			dueAt: job.readyAt,
+			dueAt,
 		});
-		if (released) this.#context.dueAt(job.readyAt);
+		if (released) this.#context.dueAt(dueAt);
 		return released;
 	}
 

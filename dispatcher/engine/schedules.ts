@@ -19,7 +19,7 @@ import {
 	type UpcomingRun,
 } from '../../protocol';
 import { grown } from '../core/bulk';
-import { fanOutOf } from '../core/fan-out';
+import { fanOutOf, widthOf } from '../core/fan-out';
 import { clashesBySet, earliest, type ForecastClash, type ForecastRun } from '../core/forecast';
 import { describeRule, laneRule, misfit } from '../core/matching';
 import { horizonMs, type Planned, Recurrence } from '../core/recurrence';
@@ -31,6 +31,7 @@ import type { Context } from './context';
 import type { Caller } from './index';
 import type { Home, Jobs } from './jobs';
 import { type Occurrences, occurrenceView, overText, ranText, restoredText } from './occurrences';
+import { partingOf } from './parents';
 import type { Entry, ScheduleBook } from './schedule-book';
 import { Slices } from './slices';
 
@@ -482,7 +483,8 @@ export class Schedules {
 		const rule = laneRule(home.lane);
 		const robots = [...fleet.all()].filter((robot) => misfit(rule, robot) === undefined);
 		const mode = fanOutOf(target);
-		const slots = mode === undefined ? 1 : mode === 'all' ? robots.length : mode.count;
+		const parts = mode && new Set(robots.flatMap(partingOf(fleet, mode)));
+		const slots = mode === undefined ? 1 : widthOf(mode, robots.length, parts!.size);
 		const words = pinned ? `robot ${pinned.stored.name}` : describeRule(rule, fleet.nameOf);
 		return { robots: robots.map(({ robotId }) => robotId), slots, target: words };
 	}

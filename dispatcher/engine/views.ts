@@ -12,19 +12,20 @@ import type {
 	Robot,
 	RobotMetrics,
 	RobotStatus,
+	RolloutRecord,
 	Stream,
 	Target,
 	TimelineEntry,
 	Variables,
 } from '../../protocol';
-import { streams } from '../../protocol';
+import { isFinal, streams } from '../../protocol';
 import { closedOf, quarantineOf } from '../core/control';
 import { childrenOf, type Counted, progressOf } from '../core/parents';
 import type { Patience } from '../core/patience';
 import { recordOf } from '../core/record';
 import { resultOf } from '../core/result';
 import { policyOf } from '../core/retry';
-import type { StoredAttempt, StoredJob, StoredMove } from '../store/store';
+import type { FanOutState, StoredAttempt, StoredJob, StoredMove } from '../store/store';
 import { healthOf } from '../core/health';
 import { cloneOf } from './clones';
 import { deviceView } from './devices';
@@ -33,7 +34,8 @@ import { holderOf, isFull, type Live, type RobotEntry } from './fleet';
 /** With the live attempt of the job, where it may have one. */
 export function jobView(job: StoredJob, live?: Live): Job {
 	const children = childrenView(job);
-	const { timeouts, offline, watch, caps, strategy, preferWaitMs } = policyOf(job.policy);
+	const rolledOut = rolloutView(job);
+	const { timeouts, offline, watch, caps, strategy, preferWaitMs, rollout } = policyOf(job.policy);
 	return {
 		jobId: job.id,
 		kind: job.kind,
@@ -57,6 +59,9 @@ export function jobView(job: StoredJob, live?: Live): Job {
 		parentId: job.parentId,
 		cell: job.cell,
 		children,
+		...(job.batch === null ? {} : { batch: job.batch }),
+		...(rollout === undefined ? {} : { rollout }),
+		...(rolledOut ? { rolledOut } : {}),
 		shareKey: job.shareKey || null,
 		hold: job.hold,
 		dead: job.dead,
@@ -89,6 +94,25 @@ function offlineView({ until, then, asked }: Patience): Job['offline'] {
 /** How the children of a parent stand; null for every other job. */
 export function childrenView({ family }: Pick<StoredJob, 'family'>): Children | null {
 	return family === null ? null : childrenOf(JSON.parse(family) as Counted);
+}
+
+/** How far a parent that goes out in batches is; `undefined` for every other job, and before it starts. */
+export function rolloutView({
+	fanOut,
+	state,
+}: Pick<StoredJob, 'fanOut' | 'state'>): RolloutRecord | undefined {
+	if (fanOut === null) return undefined;
+	const { plan, state: now, batch, reason } = JSON.parse(fanOut) as FanOutState;
+	if (plan === null) return undefined;
+	const over = isFinal(state);
+	const { batches, maxFailures } = plan;
+	return {
+		state: over ? 'over' : now,
+		batches,
+		batch,
+		maxFailures,
+		reason: over ? null : reason,
+	};
 }
 
 export function attemptView(attempt: StoredAttempt, choice?: Choice): Attempt {

@@ -9,7 +9,10 @@ import {
 	moveJob,
 	namesQuery,
 	outputQuery,
+	pageQuery,
 	peekQuery,
+	resumeRequest,
+	retryRequest,
 	submit,
 	submitMany,
 	type Validator,
@@ -114,6 +117,22 @@ export const jobDoors = {
 		run: async ({ id, query }, { engine }) =>
 			inNames(query.names, { items: await engine.timeline(id) }),
 	}),
+	jobCells: door({
+		query: pageQuery,
+		answer: answers.cells,
+		run: ({ id, query: { limit = 100, ...rest } }, { engine }) =>
+			engine.cells(id, { limit, ...rest }),
+	}),
+	jobPause: door({
+		answer: answers.job,
+		run: ({ id, caller }, { engine }) => engine.pauseRollout(id, caller),
+	}),
+	jobResume: door({
+		body: resumeRequest,
+		bodyOptional: true,
+		answer: answers.job,
+		run: ({ id, body, caller }, { engine }) => engine.resumeRollout(id, body, caller),
+	}),
 	jobWhy: door({
 		query: whyQuery,
 		answer: answers.why,
@@ -153,9 +172,11 @@ export const jobDoors = {
 		run: ({ id, body, signal }, { engine }) => engine.input(id, body, signal()),
 	}),
 	jobRetry: door({
+		body: retryRequest,
+		bodyOptional: true,
 		answer: answers.retryAnswer,
 		status: 202,
-		run: ({ id, caller }, { engine }) => engine.retry(id, caller),
+		run: ({ id, body, caller }, { engine }) => engine.retry(id, caller, body),
 	}),
 	jobStatus: door({
 		body: moveJob,

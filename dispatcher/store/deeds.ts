@@ -9,6 +9,7 @@ import { earlierJob, writeJob } from './new-job';
 import { metricDeedsOn } from './metrics';
 import type { Outputs } from './output';
 import { settleParent, startParent } from './parents';
+import { pauseRollout, resumeRollout } from './rollouts';
 import { noteSuccess, noteTurn, placementOn } from './placement';
 import { purgeOn } from './purge';
 import { schedulesOn } from './schedules';
@@ -134,7 +135,9 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				`UPDATE jobs SET was = state, state = ?, cause = ?, ended_at = ?, rank = coalesce(?, rank), due_at = ?,
 				 error = coalesce(?, error), cancel_requested_at = coalesce(cancel_requested_at, ?), hold = ?, dead = ?,
 				 output_done = CASE WHEN ? THEN 1 ELSE output_done END, timeline = timeline || ?
-				 WHERE id = ? AND state IN (${move.from.map((state) => `'${state}'`).join(',')}) ${was ? asItWas : ''}`,
+				 WHERE id = ? AND state IN (${move.from.map((state) => `'${state}'`).join(',')}) ${was ? asItWas : ''} ${
+						move.to === 'queued' ? isLetGo : ''
+					}`,
 				move.to,
 				move.cause,
 				final ? move.at : null,
@@ -162,11 +165,13 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 
 		startParent: (start) => startParent(sql, start),
 		settleParent: (settle) => settleParent(sql, settle),
+		pauseRollout: (pause) => pauseRollout(sql, pause),
+		resumeRollout: (resume) => resumeRollout(sql, resume),
 		changeJob: ({ jobId, was, to, event, reason, by, at }) => {
 			const changed = sql.run(
 				`UPDATE jobs SET was = CASE WHEN state = ?1 THEN was ELSE state END, state = ?1, lane = ?, rank = ?, priority = ?,
 				 due_at = ?, hold = ?, bars = ?, timeline = timeline || ?
-				 WHERE id = ? AND state = ? ${asItWas}`,
+				 WHERE id = ? AND state = ? ${asItWas} ${to.state === 'queued' ? isLetGo : ''}`,
 				to.state,
 				to.lane,
 				to.rank,
@@ -549,6 +554,9 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 		);
 	}
 }
+
+/** Its batch, if it has one, was let go. */
+const isLetGo = 'AND shut IS NOT 1';
 
 /** Where an attempt may lie: the last one in its job's row, the others in their own. */
 const attemptHomes = [

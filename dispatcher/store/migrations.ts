@@ -712,4 +712,24 @@ export const migrations: readonly string[] = [
 	UPDATE robots SET closed = json_object('as', 'paused', 'reason', NULL, 'by', NULL, 'since', NULL, 'until', NULL) WHERE paused <> 0;
 	ALTER TABLE robots DROP COLUMN paused;
 	`,
+
+	// Jobs for several robots that go out in batches. What of a later batch was not let go cannot be in line, here too.
+	`
+	ALTER TABLE jobs ADD COLUMN batch INTEGER;
+	ALTER TABLE jobs ADD COLUMN shut INTEGER CHECK (shut IS NULL OR shut = 0 OR state = 'pending' OR ended_at IS NOT NULL);
+	CREATE INDEX jobs_batches ON jobs (parent_id, batch, shut, state) WHERE batch IS NOT NULL;
+	CREATE TABLE fan_outs (
+		parent_id TEXT PRIMARY KEY,
+		-- Ids of robots that match and got no child, because they were away.
+		skipped TEXT NOT NULL,
+		-- Of one that goes out in batches; the rest is for those only.
+		plan TEXT,
+		state TEXT NOT NULL CHECK ${among('state', ['running', 'paused', 'stopped'])},
+		-- The last one that was let go.
+		batch INTEGER NOT NULL DEFAULT 0,
+		-- Failures that a person has seen when letting it go on.
+		forgiven INTEGER NOT NULL DEFAULT 0,
+		reason TEXT
+	) WITHOUT ROWID;
+	`,
 ];

@@ -9,7 +9,8 @@ export function writeJob(sql: Statements, job: NewJob, attempt: NewAttempt | und
 	const first = submittedLine(attempt ? 'queued' : job.state);
 	sql.run(
 		`INSERT INTO jobs (id, kind, state, lane, share_key, rank, priority, created_at, ready_at, due_at, parent_id, cell, children,
-		 timeline, attempt, epoch, token, robot_id, client, assigned_at, affinity) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		 timeline, attempt, epoch, token, robot_id, client, assigned_at, affinity, batch, shut)
+		 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		job.id,
 		job.kind,
 		attempt ? 'dispatched' : job.state,
@@ -31,6 +32,8 @@ export function writeJob(sql: Statements, job: NewJob, attempt: NewAttempt | und
 		attempt?.client ?? null,
 		attempt?.at ?? null,
 		job.affinity ?? null,
+		job.batch ?? null,
+		job.shut ?? null,
 	);
 	if (attempt) noteTurn(sql, attempt);
 	sql.run(

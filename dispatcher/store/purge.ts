@@ -80,6 +80,7 @@ export function purgeOn(sql: Statements) {
 			const gone = sql.run(`DELETE FROM jobs WHERE id = ? AND ${mayGo}`, id, before);
 			if (gone)
 				for (const table of tablesOfJob) sql.run(`DELETE FROM ${table} WHERE job_id = ?`, id);
+			if (gone) sql.run('DELETE FROM fan_outs WHERE parent_id = ?', id);
 			return gone;
 		},
 		waits: (id, before) =>

@@ -5,7 +5,7 @@ import { earlierJob } from './new-job';
 import type { Ended } from '../core/record';
 import { metricReadsOn } from './metrics';
 import type { Outputs } from './output';
-import { countedFamily, openChildren } from './parents';
+import { batchesOf, cellsOf, countedFamily, decidedFanOut, openChildren } from './parents';
 import { placementReadsOn } from './placement';
 import { purgeOn } from './purge';
 import { isEnded, isLive, scansOn } from './scans';
@@ -112,6 +112,8 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		},
 
 		openChildren: ({ parentId }) => openChildren(sql, parentId),
+		cells: (page) => cellsOf(sql, page),
+		batches: (of) => batchesOf(sql, of),
 
 		cancelledParents: () =>
 			sql
@@ -217,10 +219,11 @@ function selectAll(table: keyof typeof columns): string {
 const selectJob = `SELECT ${camel(
 	`id kind state cause lane share_key rank priority attempt epoch tries losses created_at started_at ended_at due_at
 	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell children dead
-	 retried_as hold affinity outcome created_by retry_of spec variables target policy`,
+	 retried_as hold affinity batch shut outcome created_by retry_of spec variables target policy`,
 )}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId,
  CASE WHEN state IN ('pending','queued') THEN NULL ELSE client END AS client,
  CASE WHEN children IS NULL THEN NULL ELSE ${countedFamily} END AS family,
+ CASE WHEN children IS NULL THEN NULL ELSE ${decidedFanOut} END AS fanOut,
  (SELECT json_group_array(json_array(stream, start, stop, reason)) FROM output_holes h WHERE h.job_id = id AND h.number = attempt)
  AS outputHoles, (SELECT entries FROM health WHERE health.job_id = id AND health.epoch = jobs.epoch) AS health
  FROM jobs JOIN requests ON job_id = id`;

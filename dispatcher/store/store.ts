@@ -13,6 +13,7 @@ import type { Breakdown, SeriesName } from '../../protocol';
 import type { Success } from '../core/affinity';
 import type { ParentEndings } from '../core/parents';
 import type { Ended } from '../core/record';
+import type { Plan, Progress } from '../core/rollout';
 
 /** A job as it lies in the store. */
 export interface StoredJob {
@@ -53,6 +54,11 @@ export interface StoredJob {
 	children: number | null;
 	/** Of a parent: a `Counted` of core/parents. */
 	family: string | null;
+	/** Of a parent that goes out in batches, or that left robots out: a `FanOutState`. */
+	fanOut: string | null;
+	/** Of a child that goes out in batches: in which, from 1; and 1 = it was not let go yet. */
+	batch: number | null;
+	shut: number | null;
 	/** Fingerprint of the error while the job is a dead letter. */
 	dead: string | null;
 	/** A `JobHealth[]` of the last attempt. */
@@ -109,10 +115,45 @@ export type NewJob = Pick<
 	/** 0 = it is a parent, and gets its children when it starts. */
 	children: 0 | null;
 	affinity?: string | null;
+	batch?: number;
+	/** Only of a pending one: it waits for its batch. */
+	shut?: 1;
 };
 
 /** What the children of one parent do not share. */
-export type NewChild = Pick<NewJob, 'id' | 'cell' | 'lane' | 'target'> & { attempt?: NewAttempt };
+export type NewChild = Pick<NewJob, 'id' | 'cell' | 'lane' | 'target' | 'batch'> & {
+	attempt?: NewAttempt;
+};
+
+/** What was decided when a parent started, and how far it is. */
+export interface FanOutState {
+	/** Robots that were left out because they were away. */
+	skipped: string[];
+	plan: Plan | null;
+	state: Progress['state'];
+	batch: number;
+	reason: string | null;
+}
+
+/** A step of a rollout, and what memory must know of it. */
+export interface RolloutMove {
+	parentId: string;
+	/** How it stands, for people. */
+	message: string;
+	moved: MovedChild[];
+}
+
+/** A child that was let go or kept back. */
+export type MovedChild = Pick<
+	StoredJob,
+	'id' | 'lane' | 'shareKey' | 'priority' | 'attempt' | 'bars' | 'affinity'
+> & {
+	owner: string;
+	/** Of spec and variables. */
+	bytes: number;
+	was: Pick<Waiting, 'state' | 'rank'>;
+	is: Pick<Waiting, 'state' | 'rank'> & { dueAt: number | null };
+};
 
 export interface NewAttempt {
 	number: number;
@@ -557,13 +598,27 @@ export interface Deeds {
 			at: number;
 			common: Omit<NewJob, keyof NewChild | 'parentId' | 'children'>;
 			children: NewChild[];
+			/** Robots that were left out because they were away. */
+			skipped?: string[];
+			/** Its children have a batch each, and none was let go yet. */
+			plan?: Plan;
 		};
 		out: boolean;
 	};
-	/** Ends a running parent that has no open child, as `endings` say; names the state it ended in. */
+	/**
+	 * Ends a running parent that has no open child, as `endings` say, and names the state it ended in; or takes the
+	 * next step of its rollout, if there is one to be taken.
+	 */
 	settleParent: {
 		in: { parentId: string; at: number; endings: ParentEndings };
-		out: FinalState | null;
+		out: FinalState | RolloutMove | null;
+	};
+	/** Starts nothing more of a rollout. Null when that is so already, or there is none. */
+	pauseRollout: { in: { parentId: string; at: number; by: string }; out: RolloutMove | null };
+	/** Lets a rollout go on; with `batch` only if that is the next one. Null when there is nothing to be let go. */
+	resumeRollout: {
+		in: { parentId: string; at: number; by: string; batch?: number };
+		out: RolloutMove | null;
 	};
 	/** Puts the wish on record for a job with a live attempt of this epoch; a parent has epoch 0. */
 	requestCancel: {
@@ -856,6 +911,10 @@ export interface Reads {
 	job: { in: { id: string }; out: StoredJob | undefined };
 	jobsById: { in: { ids: string[] }; out: StoredJob[] };
 	jobs: { in: ListFilter; out: StoredJob[] };
+	/** Children in the order in which they go out, behind the id `after`. */
+	cells: { in: { parentId: string; after: string; limit: number }; out: StoredCell[] };
+	/** By batch: a `Counted` of core/parents. */
+	batches: { in: { parentId: string }; out: { batch: number; family: string }[] };
 	/** Children that have not ended. */
 	openChildren: { in: { parentId: string }; out: string[] };
 	/** Running parents that somebody has cancelled. */
@@ -996,6 +1055,12 @@ export interface Reads {
 		out: { state: OccurrenceState; blackout: number; outcome: FinalState | null; count: number }[];
 	};
 }
+
+/** A child as its parent's table shows it. */
+export type StoredCell = Pick<
+	StoredJob,
+	'state' | 'cause' | 'startedAt' | 'endedAt' | 'batch' | 'shut'
+> & { jobId: string; cell: string; exitCode: number | null };
 
 /** Jobs in one state, and how long those that completed ran together. */
 export interface Tally {

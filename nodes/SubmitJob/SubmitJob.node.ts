@@ -10,6 +10,7 @@ import { robotFleetApiTest } from '../shared/credential-test';
 import { isRefused, passItem, readItems, refusedItem } from '../shared/items';
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
 import { nodeError, onErrorOf } from '../shared/refusals';
+import { rolloutFields, withRollout } from '../shared/rollout-fields';
 import { getCapabilities, getMatchingRobots, searchRobots } from '../shared/robots';
 import { submitItems } from '../shared/submitting';
 import { readTarget, targetFields } from '../shared/target-fields';
@@ -29,7 +30,7 @@ export class SubmitJob implements INodeType {
 		outputs: [NodeConnectionTypes.Main],
 		usableAsTool: true,
 		credentials: [{ name: 'robotFleetApi', required: true, testedBy: 'robotFleetApiTest' }],
-		properties: [...commandFields, ...targetFields, ...jobFields],
+		properties: [...commandFields, ...targetFields, ...rolloutFields, ...jobFields],
 	};
 
 	methods = {
@@ -40,7 +41,9 @@ export class SubmitJob implements INodeType {
 
 	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
 		const node = this.getNode();
-		const submits = readItems(this, (i) => readSubmit(this, i, readTarget(this, i)));
+		const submits = readItems(this, (i) =>
+			withRollout(this, i, readSubmit(this, i, readTarget(this, i))),
+		);
 		const fleet = await connect(this).catch((error: unknown) => {
 			throw nodeError(node, error);
 		});

@@ -34,6 +34,7 @@ import { caps } from './caps';
 import { closed, quarantine, robotClosed, robotOpened } from './control';
 import { device } from './devices';
 import { jobAsks, jobOffline } from './offline';
+import { away, children, rollout, rolloutRecord } from './rollout';
 import { watch } from './watch';
 import { choice } from './why';
 import { nullable, type Same } from './words';
@@ -52,6 +53,7 @@ export {
 } from './schedules';
 export { breakdownRow, metricsRecord, seriesAnswer } from './metrics';
 export { purgeAnswer, releaseAnswer, serviceStatus } from './operations';
+export { cells } from './rollout';
 
 const jobState = Type.Enum([
 	'pending',
@@ -176,12 +178,10 @@ export const job = Type.Object({
 	retriedAs: nullable(text),
 	parentId: nullable(text),
 	cell: nullable(text),
-	children: nullable(
-		Type.Object(
-			{ total: whole, ...byState, unknown: whole },
-			{ description: 'Of a parent; `unknown` counts those of the failed that nobody can judge' },
-		),
-	),
+	children: nullable(children),
+	batch: Type.Optional(whole),
+	rollout: Type.Optional(rollout),
+	rolledOut: Type.Optional(rolloutRecord),
 	shareKey: nullable(text),
 	hold: nullable(text),
 	dead: nullable(text),
@@ -229,7 +229,16 @@ export const job = Type.Object({
 				}),
 			),
 		),
-		mode: Type.Optional(Type.Union([Type.Enum(['one', 'all']), Type.Object({ count: whole })])),
+		mode: Type.Optional(
+			Type.Union([
+				Type.Enum(['one', 'all']),
+				Type.Object({ count: whole }),
+				Type.Object({ perLabel: text }),
+				Type.Object({ perGroup: text }),
+				Type.Object({ robots: Type.Array(text) }),
+			]),
+		),
+		away: Type.Optional(away),
 	}),
 	timeouts: Type.Object({
 		queueMs: Type.Optional(whole),

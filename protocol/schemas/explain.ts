@@ -104,7 +104,7 @@ function explainUnion(members: Shape[], value: unknown, path: string, root: stri
 	const meant = members.filter((member) => !('const' in member) && fitsType(member, value));
 	const nearest = closest(meant, value);
 	if (nearest) return explain(nearest, value, path, root);
-	const reason = `must be ${listOf(members.flatMap(choicesOf), String)}`;
+	const reason = `must be ${listOf([...new Set(members.flatMap(choicesOf))], String)}`;
 	return new Problem('bad-field', { path: path || root, reason });
 }
 

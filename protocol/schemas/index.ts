@@ -14,6 +14,7 @@ export { holdAnswer } from './offline';
 export { purgeRequest, releaseRequest } from './operations';
 export { groupRequest, poolRequest } from './placement';
 export * from './queries';
+export { resumeRequest, retryRequest } from './rollout';
 export {
 	backfillRequest,
 	calendarRequest,

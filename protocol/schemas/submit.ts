@@ -6,6 +6,7 @@ import { maxWeight, strategies } from '../placement';
 import { causes } from '../states';
 import { caps } from './caps';
 import { offline } from './offline';
+import { away, rollout } from './rollout';
 import { watch } from './watch';
 import {
 	clientName,
@@ -83,14 +84,27 @@ export const target = Type.Object(
 				[
 					Type.Enum(['one', 'all']),
 					Type.Object({ count: Type.Integer({ minimum: 1, maximum: limits.maxChildren }) }, strict),
+					Type.Object({ perLabel: word('One for each value of this label', ['site']) }, strict),
+					Type.Object({ perGroup: id('One for each group that lies in this group.') }, strict),
+					Type.Object(
+						{
+							robots: Type.Array(robotName('Id or name of one robot'), {
+								description: 'Exactly these.',
+								minItems: 1,
+								maxItems: limits.maxChildren,
+							}),
+						},
+						strict,
+					),
 				],
 				{
 					description:
-						'On how many of the robots that match. Default one; with all or a count each robot gets a child of this job.',
-					examples: ['all', { count: 3 }],
+						'On how many of the robots that match. Default one; with anything else each robot gets a child of this job.',
+					examples: ['all', { count: 3 }, { perLabel: 'site' }],
 				},
 			),
 		),
+		away: Type.Optional(away),
 	},
 	{
 		...strict,
@@ -278,6 +292,7 @@ export const submit = Type.Object(
 				'How long it waits for a robot it prefers, or has affinity to, while only others are free. Default 0.',
 			),
 		),
+		rollout: Type.Optional(rollout),
 		dedupe: Type.Optional(
 			Type.Union(
 				[

@@ -8,6 +8,7 @@ import type {
 	NewAttempt,
 	NewJob,
 	NewOccurrence,
+	RolloutMove,
 	Scan,
 	Store,
 	StoredFile,
@@ -857,6 +858,134 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				expect(outputs.cells).toHaveLength(1_000);
 				expect(outputs.cells.slice(0, 2).map(({ cell }) => cell)).toEqual(['c1001', 'c0000']);
 				expect(outputs.cellsLeftOut).toBe(2);
+			});
+
+			const plan = {
+				batches: [1, 2],
+				canary: false,
+				maxFailures: 0,
+				staggerMs: 0,
+				pause: false,
+				queueMs: 50,
+			};
+			const rollOut = () => {
+				const begin = start([{ id: 'a' }, { id: 'b' }, { id: 'c' }]);
+				const children = begin.with.children.map((child, i) => ({
+					...child,
+					batch: i === 0 ? 1 : 2,
+				}));
+				const held = {
+					...begin.with.common,
+					state: 'pending' as const,
+					dueAt: at + 1e9,
+					policy: '{"timeouts":{}}',
+				};
+				return { ...begin, with: { ...begin.with, common: held, children, plan, skipped: ['r9'] } };
+			};
+			const states = async () =>
+				(await store.read('cells', { parentId: 'p', after: '', limit: 9 })).map(
+					({ batch, shut, state }) => `${batch} ${shut === 1 ? 'shut' : state}`,
+				);
+			const failChild = (jobId: string) => ({
+				...cancelChild(jobId),
+				with: { ...cancelChild(jobId).with, to: 'failed' as const },
+			});
+
+			test('lets its batches go one after the other, each once, whatever is asked twice', async () => {
+				const [, started, first, again] = await store.commit([
+					newParent(),
+					rollOut(),
+					settleParent,
+					settleParent,
+				]);
+				expect([started, again]).toEqual([true, null]);
+				expect(first).toMatchObject({ parentId: 'p', message: 'batch 1 of 2' });
+				expect((first as RolloutMove).moved).toEqual([
+					expect.objectContaining({
+						id: 'a',
+						was: { state: 'pending', rank: at },
+						is: { state: 'queued', rank: at + 2 - 600_000, dueAt: at + 52 },
+					}),
+				]);
+				store = await bench.reopen();
+				expect(await states()).toEqual(['1 queued', '2 shut', '2 shut']);
+				const opened = await store.commit([cancelChild('a'), settleParent, settleParent]);
+				expect(opened).toEqual([true, expect.objectContaining({ message: 'batch 2 of 2' }), null]);
+				expect(await states()).toEqual(['1 cancelled', '2 queued', '2 queued']);
+				const waits = JSON.parse((await store.read('job', { id: 'b' }))!.policy) as object;
+				expect(waits).toEqual({ timeouts: { queueMs: 52 } });
+				expect(await store.read('batches', { parentId: 'p' })).toEqual([
+					expect.objectContaining({ batch: 1, family: '{"cancelled":1}' }),
+					expect.objectContaining({ batch: 2, family: '{"queued":2}' }),
+				]);
+				expect(JSON.parse((await parent())!.fanOut!)).toEqual({
+					skipped: ['r9'],
+					plan,
+					state: 'running',
+					batch: 2,
+					reason: null,
+				});
+			});
+
+			test('stops when more fail than may, and goes on when a person says so, once', async () => {
+				const by = 'key:ana';
+				const resume = { do: 'resumeRollout' as const, with: { parentId: 'p', at, by, batch: 2 } };
+				const pause = { do: 'pauseRollout' as const, with: { parentId: 'p', at, by } };
+				await store.commit([newParent(), rollOut(), settleParent]);
+				const answers = await store.commit([resume, failChild('a'), settleParent, pause]);
+				expect(answers).toEqual([
+					null,
+					true,
+					{
+						parentId: 'p',
+						message: 'stopped after 1 of 3 failed; resume or cancel',
+						moved: [],
+					},
+					null,
+				]);
+				store = await bench.reopen();
+				expect(await states()).toEqual(['1 failed', '2 shut', '2 shut']);
+				const later = await store.commit([resume, resume, pause, settleParent]);
+				expect(later).toMatchObject([
+					{ message: 'batch 2 of 2', moved: [{ id: 'b' }, { id: 'c' }] },
+					null,
+					{ message: 'paused by ana before batch 2 of 2; resume or cancel' },
+					null,
+				]);
+				expect(await states()).toEqual(['1 failed', '2 shut', '2 shut']);
+				const policy = (await store.read('job', { id: 'b' }))!.policy;
+				expect(JSON.parse(policy)).toEqual({ timeouts: {} });
+				const wish = { do: 'requestCancel' as const, with: { jobId: 'p', epoch: 0, at } };
+				expect(await store.commit([wish, resume])).toEqual([true, null]);
+			});
+
+			test('keeps by the schema what was not let go from being in line', async () => {
+				await store.commit([newParent(), rollOut(), settleParent]);
+				const move = { ...cancelChild('b').with, from: ['pending' as const] };
+				const queued = { ...move, to: 'queued' as const, cause: null };
+				expect(await store.commit([{ do: 'moveJob', with: queued }])).toEqual([false]);
+				expect(await states()).toEqual(['1 queued', '2 shut', '2 shut']);
+				await expect(
+					store.commit([{ do: 'insertJob', with: { job: job('z', { batch: 1, shut: 1 }) } }]),
+				).rejects.toThrow('CHECK constraint failed');
+			});
+
+			test('is forgotten with what was decided at its start', async () => {
+				await store.commit([newParent(), rollOut(), settleParent]);
+				const over = await store.commit([
+					...['a', 'b', 'c'].map((id) => ({
+						...cancelChild(id),
+						with: { ...cancelChild(id).with, from: ['queued' as const, 'pending' as const] },
+					})),
+					settleParent,
+				]);
+				expect(over.at(-1)).toBe('failed');
+				expect(JSON.parse((await parent())!.result!)).toMatchObject({
+					outputs: { skipped: ['r9'], cells: [{ batch: 1 }, { batch: 2 }, { batch: 2 }] },
+				});
+				const purge = { what: 'jobs' as const, keys: ['p', 'a'], before: at + 1e6 };
+				await store.commit([{ do: 'purge', with: purge }, newParent(), start([{ id: 'x' }])]);
+				expect((await parent())!.fanOut).toBeNull();
 			});
 
 			test('is kept by the schema from being given to a robot, and others from running without one', async () => {

@@ -202,7 +202,7 @@ test('jobs show, list and cancel know children', async () => {
 	const { job_id: child } = await robot.assigned();
 	const shown = await cli('jobs', 'show', jobId);
 	expect(shown.out).toMatch(/^children +1: 1 dispatched$/m);
-	expect(shown.out).toMatch(new RegExp(`^alpha +dispatched +- +- +- +${child}$`, 'm'));
+	expect(shown.out).toMatch(new RegExp(`^alpha +dispatched +- +- +- +- +${child}$`, 'm'));
 	const listed = await cli('jobs', 'list', '--parent', jobId);
 	expect(listed.out.split('\n')[1]).toMatch(new RegExp(`^${child} .* alpha `));
 	expect((await cli('jobs', 'cancel', jobId)).out).toBe('running, cancel requested\n');

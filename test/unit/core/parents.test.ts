@@ -37,7 +37,8 @@ test('all are all that match, each once, and none is too few', () => {
 		fc.property(candidates, (robots) => {
 			const chosen = chooseRobots('all', robots);
 			if (robots.length === 0) expect(chosen).toBeUndefined();
-			else expect(chosen!.toSorted()).toEqual(robots.map(({ robotId }) => robotId).toSorted());
+			else
+				expect(chosen!.robots.toSorted()).toEqual(robots.map(({ robotId }) => robotId).toSorted());
 		}),
 	);
 });
@@ -47,7 +48,7 @@ test('a count is met exactly or not at all, and nobody left out was a better cho
 		open ? (free > 0 ? 0 : 1) : 2;
 	fc.assert(
 		fc.property(candidates, fc.integer({ min: 1, max: 20 }), (robots, count) => {
-			const chosen = chooseRobots({ count }, robots);
+			const chosen = chooseRobots({ count }, robots)?.robots;
 			if (robots.length < count) {
 				expect(chosen).toBeUndefined();
 				return;
@@ -67,7 +68,63 @@ test('a count is met exactly or not at all, and nobody left out was a better cho
 
 test('robots that are equally good are taken in the order given: longest unused first', () => {
 	const equal = (robotId: string) => ({ robotId, open: true, free: 1, load: 0 });
-	expect(chooseRobots({ count: 2 }, ['c', 'a', 'b'].map(equal))).toEqual(['c', 'a']);
+	expect(chooseRobots({ count: 2 }, ['c', 'a', 'b'].map(equal))).toEqual({
+		robots: ['c', 'a'],
+		skipped: [],
+	});
+});
+
+test('one of each part is the best of that part, and each robot stands for one part only', () => {
+	const parted = candidates.chain((robots) =>
+		fc
+			.array(fc.subarray(['x', 'y', 'z']), { minLength: robots.length, maxLength: robots.length })
+			.map((parts) => robots.map((robot, i) => ({ ...robot, parts: parts[i]! }))),
+	);
+	const distance = ({ open, free }: { open: boolean; free: number }) =>
+		open ? (free > 0 ? 0 : 1) : 2;
+	fc.assert(
+		fc.property(parted, (robots) => {
+			const chosen = chooseRobots({ perLabel: 'site' }, robots);
+			const inParts = robots.filter(({ parts }) => parts.length > 0);
+			if (inParts.length === 0) return expect(chosen).toBeUndefined();
+			const taken = inParts.filter(({ robotId }) => chosen!.robots.includes(robotId));
+			expect(taken).toHaveLength(chosen!.robots.length);
+			const parts = new Set(inParts.flatMap((robot) => robot.parts));
+			expect(taken.length).toBeLessThanOrEqual(parts.size);
+			for (const part of parts) {
+				const there = inParts.filter((robot) => robot.parts.includes(part));
+				const best = Math.min(...there.map(distance));
+				const some = taken.filter((robot) => robot.parts.includes(part));
+				// Or else all that are in it stand for other parts.
+				expect(some.length > 0).toBe(true);
+				expect(Math.min(...some.map(distance))).toBe(best);
+			}
+		}),
+	);
+});
+
+test('those that are away are left out on wish, and named when they would have been chosen', () => {
+	fc.assert(
+		fc.property(
+			candidates,
+			fc.constantFrom('all' as const, { count: 2 }, { robots: ['none'] }),
+			fc.infiniteStream(fc.boolean()),
+			(found, mode, away) => {
+				const robots = found.map((robot) => ({ ...robot, away: away.next().value as boolean }));
+				const named = typeof mode === 'object' && 'robots' in mode;
+				const asked = named ? { robots: robots.slice(0, 3).map(({ robotId }) => robotId) } : mode;
+				const chosen = chooseRobots(asked, robots, 'skip');
+				const here = new Set(robots.filter((robot) => !robot.away).map(({ robotId }) => robotId));
+				for (const robotId of chosen?.robots ?? []) expect(here.has(robotId)).toBe(true);
+				for (const robotId of chosen?.skipped ?? []) expect(here.has(robotId)).toBe(false);
+				if (!chosen) return;
+				const waited = chooseRobots(asked, robots)!.robots;
+				if (mode === 'all' || named) {
+					expect([...chosen.robots, ...chosen.skipped].toSorted()).toEqual(waited.toSorted());
+				} else expect(chosen.robots).toHaveLength(2);
+			},
+		),
+	);
 });
 
 test('the numbers add up, and a hundred per cent is said only of all', () => {

@@ -123,6 +123,14 @@ test('a held job that came back from a backup is not let go by a release', () =>
 	});
 });
 
+test('a child of a later batch is let go neither by a release nor by a new priority', () => {
+	const before = job({ state: 'pending', hold: 'ana', shut: 1 });
+	const kept = { state: 'pending', hold: null, dueAt: never };
+	expect(changed(before, { hold: null }, policyWith(), at)).toMatchObject(kept);
+	const waits = job({ state: 'pending', shut: 1 });
+	expect(changed(waits, { priority: 'high' }, policyWith(), at)).toMatchObject(kept);
+});
+
 test('a new target forgets who refused the job, the same target changes nothing', () => {
 	expect(
 		changed(job(), { target: { lane: 'b', target: '{"robot":"b"}' } }, policyWith(), at),

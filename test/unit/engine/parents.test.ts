@@ -194,7 +194,15 @@ describe('how a parent ends', () => {
 		expect(done.result!.outputs).toEqual({
 			children: done.children,
 			cells: children
-				.map(({ cell, jobId, state, robotId }) => ({ cell, jobId, state, robotId }))
+				.map(({ cell, jobId, state, cause, robotId, startedAt, endedAt }) => ({
+					cell,
+					jobId,
+					state,
+					cause,
+					robotId,
+					startedAt,
+					endedAt,
+				}))
 				.sort((x, y) => (x.cell! < y.cell! ? -1 : 1)),
 			cellsLeftOut: 0,
 		});

@@ -109,6 +109,35 @@ describe('Submit Job', () => {
 		expect(submitted()[0]!.target).toEqual(target);
 	});
 
+	test('a job for several robots goes out in batches, and leaves out who is away, when that is asked for', async () => {
+		const { run, submitted } = setup();
+		await run({
+			...uname,
+			howMany: 'all',
+			rollout: {
+				batch: ' 25% ',
+				canary: 1,
+				maxFailures: 2,
+				pauseSeconds: 1.5,
+				skipAway: true,
+				staggerSeconds: 10,
+			},
+		});
+		expect(submitted()[0]).toMatchObject({
+			target: { mode: 'all', away: 'skip' },
+			rollout: {
+				batch: '25%',
+				canary: 1,
+				maxFailures: 2,
+				pauseBetween: 1_500,
+				staggerMs: 10_000,
+			},
+		});
+		const one = setup();
+		await one.run({ ...uname, howMany: 'one', rollout: { batch: '2' } });
+		expect(one.submitted()[0]).not.toHaveProperty('rollout');
+	});
+
 	test('a number of robots that is none is said before anything is submitted', async () => {
 		const { run, service } = setup();
 		await expect(run({ ...uname, howMany: 'number', robotCount: 0 })).rejects.toThrow(
@@ -179,6 +208,16 @@ describe('Submit Job', () => {
 		['no program', { ...uname, program: ' ' }, 'No program is given'],
 		['no shell text', { commandType: 'shell', shell: '' }, 'The shell text is empty'],
 		['no robot', { ...uname, runOn: 'robot', robot: '' }, 'No robot is chosen'],
+		[
+			'a rollout without a size',
+			{ ...uname, howMany: 'all', rollout: { canary: 1 } },
+			'The rollout has no batch size',
+		],
+		[
+			'a size that is none',
+			{ ...uname, howMany: 'all', rollout: { batch: 'some' } },
+			'"Batch Size" is neither a number nor a share',
+		],
 		[
 			'a label without a value',
 			{ ...uname, runOn: 'matching', labels: 'gpu' },

@@ -52,7 +52,7 @@ test.each([
 	[
 		'a misspelt field within',
 		{ ...job, target: { foo: 1 } },
-		'target.foo is not a field of this call; known fields are robot, labels, capabilities, client, group, pool, tags, environment, exclude, prefer, mode.',
+		'target.foo is not a field of this call; known fields are robot, labels, capabilities, client, group, pool, tags, environment, exclude, prefer, mode, away.',
 	],
 	[
 		'a wrong priority',
