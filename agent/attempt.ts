@@ -29,7 +29,7 @@ import { needsWorkspace } from '../kinds/files';
 import { AttemptFiles } from './attempt-files';
 import type { Ballast } from './ballast';
 import type { ClientProfile } from './clients';
-import type { Clock } from './clock';
+import { type Clock, enough } from './clock';
 import type { Found } from './drivers/collect';
 import type { Executor, Outcome, RunContext, Stop } from './executors/executor';
 import { Interaction } from './interaction';
@@ -347,7 +347,7 @@ export class Attempt {
 				await this.#cleanUp(executor),
 			);
 		} finally {
-			done.abort();
+			done.abort(enough);
 			this.#watched?.end();
 		}
 	}

@@ -14,6 +14,9 @@ export interface Clock {
 	chance(): number;
 }
 
+/** Why a wait is not needed any more. An abort without a reason makes an error with a stack, which costs more than all the rest. */
+export const enough = 'enough';
+
 /** A longer setTimeout would fire at once. */
 const longestTimerMs = 2 ** 31 - 1;
 

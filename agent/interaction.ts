@@ -18,7 +18,7 @@ import {
 	type WirePrompt,
 } from '../protocol';
 import type { Stream } from '../protocol/frames';
-import type { Clock } from './clock';
+import { type Clock, enough } from './clock';
 import type { InputPort, Stop } from './executors/executor';
 import type { Line } from './link';
 import { Markers } from './markers';
@@ -137,7 +137,7 @@ export class Interaction {
 	end(): { outputs: Record<string, unknown>; logs: string[] } {
 		this.#markers.finish();
 		if (this.#statusUntold) this.#tellStatus();
-		this.#over.abort();
+		this.#over.abort(enough);
 		return { outputs: this.#markers.outputs, logs: this.#markers.logs };
 	}
 

@@ -18,7 +18,7 @@
  * the next sync. SQLite writes the log and we sync it, on a thread of Node's: a disk takes its time, and
  * nothing else shall wait for it. Knows no protocol and no process.
  */
-import { createHash, randomUUID } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import {
 	closeSync,
 	existsSync,
@@ -144,6 +144,11 @@ export class Journal {
 	#broken: Error | undefined;
 	#commitPlanned = false;
 	#lazyPlanned = false;
+	/** Processes of attempts that run and are not written down yet. */
+	readonly #notes = new Map<
+		string,
+		[pid: number, birth: string | null, jobId: string, epoch: number]
+	>();
 	/** Ends the wait of a lazy write: a closed journal keeps no timer, and no process, alive. */
 	readonly #closing = new AbortController();
 	#closed = false;
@@ -212,6 +217,8 @@ export class Journal {
 			if (version < 2) db.exec(`begin immediate; ${withDigests}; commit`);
 			if (version < 3) db.exec(`begin immediate; ${withFiles}; commit`);
 			const damage = mend(db, path, log);
+			// Of use only here, where all of it is read anyway; every job would write to it three times.
+			db.exec('drop index if exists attempts_fate');
 			db.prepare(
 				`delete from attempts where fate in ('over', 'never') and rowid not in
 				(select rowid from attempts where fate in ('over', 'never') order by rowid desc limit ?)`,
@@ -236,6 +243,7 @@ export class Journal {
 
 	/** Attempts that are running, or whose end the service has not fully taken. */
 	held(): HeldRecord[] {
+		this.#writeNotes();
 		const rows = this.#db
 			.prepare(`select * from attempts where fate in ('running', 'ended') order by rowid`)
 			.all();
@@ -293,6 +301,7 @@ export class Journal {
 	end(jobId: string, epoch: number, exit: ExitRecord): Promise<void> {
 		const text = JSON.stringify(exit);
 		const digest = digestOf(jobId, epoch, text);
+		this.#notes.delete(`${jobId}/${epoch}`);
 		return this.#write(() => this.#statements.end.run(text, digest, jobId, epoch));
 	}
 
@@ -301,19 +310,27 @@ export class Journal {
 		return this.#write(() => this.#statements.never.run(jobId, epoch));
 	}
 
-	/** Carried by the next commit; a crash before it costs only a slower search for left-overs. */
+	/**
+	 * Written down within a second, unless it has ended by then; a crash before it costs only a slower search
+	 * for left-overs.
+	 */
 	noteProcess(jobId: string, epoch: number, pid: number, birth: string | null): void {
-		this.#writeLazily(() => this.#statements.trace.run(pid, birth, jobId, epoch));
+		if (this.#closed) return;
+		this.#notes.set(`${jobId}/${epoch}`, [pid, birth, jobId, epoch]);
+		this.#commitSoon();
 	}
 
 	/** Carried by the next commit; a crash before it means one more result that is acknowledged again. */
 	forget(jobId: string, epoch: number): void {
-		this.#writeLazily(() => this.#statements.over.run(jobId, epoch));
+		if (this.#closed) return;
+		this.#writeHint(() => this.#statements.over.run(jobId, epoch));
+		this.#commitSoon();
 	}
 
 	/** Commits what is waiting and gives the folder free. */
 	close(): void {
 		if (this.#closed) return;
+		this.#writeNotes();
 		this.#commit();
 		this.#closed = true;
 		this.#closing.abort();
@@ -355,18 +372,29 @@ export class Journal {
 		await committed;
 	}
 
-	#writeLazily(statement: () => unknown): void {
-		if (this.#closed) return;
+	#writeNotes(): void {
+		const notes = [...this.#notes.values()];
+		this.#notes.clear();
+		for (const note of notes) this.#writeHint(() => this.#statements.trace.run(...note));
+	}
+
+	/** A hint by contract: a disk that refuses it costs what a crash would. */
+	#writeHint(statement: () => unknown): void {
 		try {
 			this.#begin();
 			statement();
 		} catch {
-			return; // a hint by contract: a disk that refuses it costs what a crash would
+			return;
 		}
+	}
+
+	#commitSoon(): void {
 		if (this.#lazyPlanned) return;
 		this.#lazyPlanned = true;
 		void this.#clock.sleep(lazyMs, this.#closing.signal).then(() => {
 			this.#lazyPlanned = false;
+			if (this.#closed) return;
+			this.#writeNotes();
 			this.#commit();
 		});
 	}
@@ -479,5 +507,5 @@ function filesText(
 }
 
 function digestOf(...parts: (SQLOutputValue | undefined)[]): string {
-	return createHash('sha256').update(JSON.stringify(parts)).digest('base64url');
+	return hash('sha256', JSON.stringify(parts), 'base64url');
 }

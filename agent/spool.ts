@@ -120,8 +120,10 @@ class StreamSpool {
 	file: FileHandle | undefined;
 	/** No look at the disk before the stream is so long: there was no room at the last one. */
 	retryAt = 0;
-	/** Over all bytes so far; none when some of them went by unseen. */
-	hash: Hash | undefined = createHash('sha256');
+	/** Over all bytes so far; none before the first. */
+	hash: Hash | undefined;
+	/** Some bytes went by unseen. */
+	unhashed = false;
 }
 
 export class AttemptSpool {
@@ -171,7 +173,7 @@ export class AttemptSpool {
 			spool.length = said.length;
 			spool.pieces = said.pieces.map(([start, length]) => ({ start, length }));
 			spool.lost = said.lost;
-			spool.hash = undefined;
+			spool.unhashed = true;
 		}
 	}
 
@@ -198,7 +200,7 @@ export class AttemptSpool {
 	 */
 	async append(stream: Stream, chunk: Uint8Array): Promise<void> {
 		const spool = this.#streams[stream];
-		spool.hash?.update(chunk);
+		if (!spool.unhashed) (spool.hash ??= createHash('sha256')).update(chunk);
 		let done = 0;
 		try {
 			while (done < chunk.length) {
@@ -240,7 +242,8 @@ export class AttemptSpool {
 		const spool = this.#streams[stream];
 		const kept = between(this.holes(stream), spool.length);
 		if (kept.length === 0) return undefined;
-		if (spool.hash && this.holes(stream).length === 0) return spool.hash.copy().digest('hex');
+		const isWhole = !spool.unhashed && this.holes(stream).length === 0;
+		if (spool.hash && isWhole) return spool.hash.copy().digest('hex');
 		const hash = createHash('sha256');
 		for (const { from, to } of kept) {
 			for (let at = from; at < to;) {
@@ -307,7 +310,7 @@ export class AttemptSpool {
 
 	async #lose(spool: StreamSpool, bytes: number): Promise<void> {
 		await this.#endPiece(spool);
-		spool.hash = undefined;
+		spool.unhashed = true;
 		const to = spool.length + bytes;
 		spool.lost = withHole(spool.lost, { from: spool.length, to, reason: 'disk-full' });
 		spool.length = to;
@@ -320,7 +323,7 @@ export class AttemptSpool {
 			const cut = middle[stream];
 			if (!cut) continue;
 			const spool = this.#streams[stream];
-			spool.hash = undefined;
+			spool.unhashed = true;
 			spool.lost = spool.lost.filter(({ from, to }) => from < cut.from || to > cut.to);
 			const gone = spool.pieces.filter(
 				({ start, length }) =>
@@ -365,7 +368,7 @@ export class AttemptSpool {
 			const end = last ? last.start + last.length : 0;
 			spool.length = record?.output[stream] ?? end;
 			if (record?.mayBeMore) spool.length = Math.max(spool.length, end);
-			if (spool.length > 0) spool.hash = undefined;
+			if (spool.length > 0) spool.unhashed = true;
 		}
 		for (const stream of streams) {
 			const spool = this.#streams[stream];

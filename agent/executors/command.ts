@@ -8,6 +8,7 @@
 import { homedir } from 'node:os';
 import { type CommandSpec, fillSpec, variableEnvName } from '../../kinds/command';
 import { streams } from '../../protocol/frames';
+import { enough } from '../clock';
 import {
 	currentBoot,
 	groupExists,
@@ -39,6 +40,7 @@ export interface CommandHost {
 
 export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 	const { keeper } = host;
+	const base = baseEnvironment(host);
 	return {
 		kind: 'command',
 
@@ -50,7 +52,7 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 			const { jobId, epoch } = context;
 			let ward: Ward;
 			try {
-				const program = programOf(filled, context, host);
+				const program = programOf(filled, context, base);
 				const interactive = filled.interactive ?? false;
 				const terminal = interactive && host.terminals !== false ? firstSize : undefined;
 				const { stdin } = filled;
@@ -104,7 +106,7 @@ async function follow(
 	if (spec.interactive) context.takesInput(portOf(ward));
 	try {
 		const ending = new AbortController();
-		const exited = ward.exited.finally(() => ending.abort());
+		const exited = ward.exited.finally(() => ending.abort(enough));
 		const first = await Promise.race([exited, aborted(context.signal, ending.signal)]);
 		if (first !== 'aborted') return await outcomeOf(await ward.ended, pack, context);
 
@@ -171,14 +173,22 @@ function keptOf({ ranMs, sha256, tails = {} }: End): Outcome['kept'] {
 	return { ranMs, sha256, tails: bytes };
 }
 
-function programOf(spec: CommandSpec, context: RunContext, host: CommandHost): Program {
+function baseEnvironment(host: CommandHost): Readonly<Record<string, string>> {
 	const env: Record<string, string> = {};
 	for (const [name, value] of Object.entries(host.env)) {
 		if (value !== undefined && !host.secretEnvNames.includes(name)) env[name] = value;
 	}
 	// That of the agent's own surroundings, if it runs as a job itself, is not meant.
 	delete env.ROBOT_FLEET_CLIENT;
-	Object.assign(env, context.client?.env, spec.env);
+	return env;
+}
+
+function programOf(
+	spec: CommandSpec,
+	context: RunContext,
+	base: Readonly<Record<string, string>>,
+): Program {
+	const env: Record<string, string> = { ...base, ...context.client?.env, ...spec.env };
 	for (const [name, value] of Object.entries(context.variables)) {
 		env[variableEnvName(name)] = String(value);
 	}
@@ -233,7 +243,7 @@ async function waitGone(
 			await sleep(pauseMs, hurry);
 		}
 	} finally {
-		ending.abort();
+		ending.abort(enough);
 	}
 }
 

@@ -9,6 +9,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../clock';
 import type { Desk } from './desk';
 import type { Keep } from './keep';
+import { Voice } from './voice';
 import { type AgentWord, Lines } from './words';
 
 const helloMs = 2_000;
@@ -33,6 +34,8 @@ export class Door {
 	#server: Server | undefined;
 	/** Who is heard, until its line has ended. */
 	#guest: { socket: Socket; left: Promise<void> } | undefined;
+	/** Agents that were heard so far. */
+	visits = 0;
 
 	constructor(parts: DoorParts) {
 		this.#parts = parts;
@@ -104,6 +107,7 @@ export class Door {
 		if (socket.destroyed) return;
 		const guest = { socket, left };
 		this.#guest = guest;
+		this.visits += 1;
 		void left.then(() => {
 			this.#guest = undefined;
 			desk.detach();
@@ -111,7 +115,8 @@ export class Door {
 		await keep.settled();
 		if (socket.destroyed) return;
 		socket.on('drain', () => desk.drained());
-		desk.attach((word) => socket.write(`${JSON.stringify(word)}\n`));
+		const voice = new Voice((text) => socket.write(text), clock);
+		desk.attach((word) => voice.say(word));
 	}
 
 	#isSecret(said: unknown): boolean {

@@ -4,7 +4,7 @@
  * it before anybody is told, so it outlives the keeper. Room for that is taken when the file is made: a
  * disk that runs full later does not take it away.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import {
 	closeSync,
 	existsSync,
@@ -29,6 +29,8 @@ export class StartedBefore extends Error {
 
 export class ExitFiles {
 	readonly #folder: string;
+	/** Of those that were begun here and have not ended. */
+	readonly #open = new Map<string, number>();
 
 	constructor(folder: string) {
 		this.#folder = folder;
@@ -48,9 +50,8 @@ export class ExitFiles {
 			writeSync(file, empty);
 		} catch {
 			// No room for its end: then that is in memory only, until it is taken.
-		} finally {
-			closeSync(file);
 		}
+		this.#open.set(key, file);
 	}
 
 	/** As long as the machine runs: whether the program may have been called. */
@@ -58,20 +59,19 @@ export class ExitFiles {
 		return existsSync(this.#pathOf(key));
 	}
 
-	/** False when the disk refuses it: then only the keeper knows. */
+	/** Of one that was begun here. False when the disk refuses it: then only the keeper knows. */
 	end(key: string, end: End): boolean {
+		const file = this.#open.get(key);
+		if (file === undefined) return false;
 		const text = JSON.stringify(end);
-		const line = Buffer.from(`${JSON.stringify({ digest: digestOf(text), end })}\n`);
+		const line = Buffer.from(`{"digest":"${digestOf(text)}","end":${text}}\n`);
 		try {
-			const file = openSync(this.#pathOf(key), 'r+');
-			try {
-				for (let at = 0; at < line.length;) at += writeSync(file, line, at, line.length - at, at);
-			} finally {
-				closeSync(file);
-			}
+			for (let at = 0; at < line.length;) at += writeSync(file, line, at, line.length - at, at);
 			return true;
 		} catch {
 			return false;
+		} finally {
+			this.#close(key);
 		}
 	}
 
@@ -97,6 +97,7 @@ export class ExitFiles {
 	}
 
 	remove(key: string): void {
+		this.#close(key);
 		try {
 			unlinkSync(this.#pathOf(key));
 		} catch {
@@ -108,11 +109,22 @@ export class ExitFiles {
 		return readdirSync(this.#folder);
 	}
 
+	#close(key: string): void {
+		const file = this.#open.get(key);
+		if (file === undefined) return;
+		this.#open.delete(key);
+		try {
+			closeSync(file);
+		} catch {
+			// What the disk did not take shows when it is read.
+		}
+	}
+
 	#pathOf(key: string): string {
 		return join(this.#folder, key);
 	}
 }
 
 function digestOf(text: string): string {
-	return createHash('sha256').update(text).digest('base64url');
+	return hash('sha256', text, 'base64url');
 }

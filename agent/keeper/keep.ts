@@ -52,6 +52,7 @@ export class Keep {
 	readonly #openSpool: (order: Order) => AttemptSpool;
 	readonly #wards = new Map<string, Ward>();
 	readonly #starting = new Set<Promise<unknown>>();
+	#lastTurn = Promise.resolve();
 	listener: KeepListener | undefined;
 
 	constructor(exits: ExitFiles, clock: Clock, openSpool = spools()) {
@@ -76,7 +77,7 @@ export class Keep {
 
 	/** Nothing is held that anybody could ask for. */
 	get isEmpty(): boolean {
-		return this.#wards.size === 0;
+		return this.#wards.size + this.#starting.size === 0;
 	}
 
 	/** Some program has not ended. */
@@ -86,7 +87,7 @@ export class Keep {
 
 	/** Throws `SpawnFailure` or `StartedBefore`. */
 	async start(order: Order): Promise<Started> {
-		const starting = this.#start(order);
+		const starting = this.#turn().then(() => this.#start(order));
 		this.#starting.add(starting);
 		try {
 			return await starting;
@@ -98,6 +99,16 @@ export class Keep {
 	/** Resolves when everything that is about to start is held, or has failed to. */
 	async settled(): Promise<void> {
 		await Promise.allSettled(this.#starting);
+	}
+
+	/**
+	 * To call a program stops this thread until the program is there, a millisecond and more: one after the
+	 * other, and in between it sees what has ended meanwhile.
+	 */
+	#turn(): Promise<void> {
+		const turn = this.#lastTurn;
+		this.#lastTurn = turn.then(() => new Promise((next) => setImmediate(next)));
+		return turn;
 	}
 
 	async #start(order: Order): Promise<Started> {

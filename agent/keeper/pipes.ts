@@ -7,10 +7,13 @@ import type { Sleep } from '../drivers/process';
 const quietPipeMs = 500;
 /** …and this long in all. */
 const maxDrainMs = 5_000;
+/** Of the event loop, in which the end of the pipes is normally seen. */
+const usualTurns = 3;
 
 export class Pipes {
 	readonly #pipes: Readable[] = [];
 	readonly #atEnd: Promise<unknown>;
+	#ended = false;
 	#chunks = 0;
 	#taking = 0;
 
@@ -19,13 +22,13 @@ export class Pipes {
 		pipes: Partial<Record<Stream, Readable>>,
 		take: (stream: Stream, chunk: Buffer) => Promise<void>,
 	) {
-		const drains = streams.map(async (stream) => {
+		const drains = streams.map((stream) => {
 			const pipe = pipes[stream];
-			if (pipe === undefined) return;
+			if (pipe === undefined) return undefined;
 			this.#pipes.push(pipe);
-			await this.#drain(pipe, (chunk) => take(stream, chunk));
+			return this.#drain(pipe, (chunk) => take(stream, chunk));
 		});
-		this.#atEnd = Promise.all(drains);
+		this.#atEnd = Promise.all(drains).then(() => (this.#ended = true));
 	}
 
 	/**
@@ -33,14 +36,14 @@ export class Pipes {
 	 * little.
 	 */
 	async finish(sleep: Sleep, lingers: () => void): Promise<void> {
-		let ended = false;
-		const finished = this.#atEnd.then(() => (ended = true));
 		// The usual case needs no timer.
-		await Promise.race([finished, new Promise((turn) => setImmediate(turn))]);
-		if (ended) return;
+		for (let turn = 0; turn < usualTurns && !this.#ended; turn++) {
+			await Promise.race([this.#atEnd, new Promise((next) => setImmediate(next))]);
+		}
+		if (this.#ended) return;
 		lingers();
 		const done = new AbortController();
-		void finished.then(() => done.abort());
+		void this.#atEnd.then(() => done.abort());
 		let left = maxDrainMs;
 		let seen = -1;
 		while (left > 0 && seen !== this.#chunks) {
@@ -51,7 +54,7 @@ export class Pipes {
 			else left -= quietPipeMs;
 		}
 		if (!done.signal.aborted) this.close();
-		await finished;
+		await this.#atEnd;
 	}
 
 	/** What was read is kept; who still writes gets SIGPIPE. */
@@ -59,16 +62,38 @@ export class Pipes {
 		for (const pipe of this.#pipes) pipe.destroy();
 	}
 
+	/**
+	 * Resolves when nothing more comes, and what came has been taken. It asks for the bytes, so that nobody can
+	 * make them flow: Node does, with the pipes of a program that has ended.
+	 */
 	async #drain(pipe: Readable, take: (chunk: Buffer) => Promise<void>): Promise<void> {
-		try {
-			for await (const chunk of pipe) {
-				this.#chunks++;
-				this.#taking++;
-				await take(chunk as Buffer);
+		let taken = Promise.resolve();
+		let taking = false;
+		const read = (): void => {
+			const chunk = taking ? null : (pipe.read() as Buffer | null);
+			if (chunk === null) return;
+			taking = true;
+			this.#chunks++;
+			this.#taking++;
+			const next = (): void => {
+				taking = false;
 				this.#taking--;
-			}
-		} catch {
-			// A pipe closed under us ends like one that is empty; what was read has been kept.
-		}
+			};
+			taken = take(chunk).then(
+				() => {
+					next();
+					read();
+				},
+				() => {
+					next();
+					pipe.destroy();
+				},
+			);
+		};
+		pipe.on('readable', read);
+		// A pipe closed under us ends like one that is empty: 'close' follows.
+		pipe.on('error', () => undefined);
+		await new Promise<void>((done) => pipe.once('end', done).once('close', done));
+		await taken;
 	}
 }

@@ -14,8 +14,12 @@ import { places } from './places';
 /** How often it looks whether anybody needs it. */
 const lookMs = 10_000;
 
-/** Resolves when it is not needed any more. */
-export async function keepPrograms(clock: Clock, complain: (text: string) => void): Promise<void> {
+/** Resolves when it is not needed any more. `socket`: the name of its own, in its folder. */
+export async function keepPrograms(
+	socket: string,
+	clock: Clock,
+	complain: (text: string) => void,
+): Promise<void> {
 	for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(name, () => undefined);
 	// Who relies on this process shall not suffer for an error that nobody foresaw.
 	process.on('uncaughtException', (error) => complain(error.stack ?? error.message));
@@ -29,17 +33,31 @@ export async function keepPrograms(clock: Clock, complain: (text: string) => voi
 		onLeave: () => keep.isEmpty && leaving.abort(),
 		complain,
 	});
-	await door.listen(places.socket);
-	const door0 = inodeOf(places.socket);
+	await door.listen(socket);
+	const door0 = inodeOf(socket);
 	process.stdout.on('error', () => undefined);
 	process.stdout.write('ready\n');
-	let needless = 0;
-	while (needless < 2) {
+	const idleness = new Idleness();
+	for (let over = false; !over;) {
 		if (!(await clock.sleep(lookMs, leaving.signal))) return;
 		// Without its socket nobody will ever come and take what it holds.
-		const reachable = inodeOf(places.socket) === door0;
+		const reachable = inodeOf(socket) === door0;
 		const needed = door.isVisited || keep.isBusy || (reachable && !keep.isEmpty);
-		needless = needed ? 0 : needless + 1;
+		over = idleness.seen({ needed, visits: door.visits });
+	}
+}
+
+/** Nobody needs the keeper: not at two looks, and nobody came in between, as agents do that are killed again and again. */
+export class Idleness {
+	#looks = 0;
+	#visits = 0;
+
+	/** True when it may leave. `visits` = agents that came so far. */
+	seen({ needed, visits }: { needed: boolean; visits: number }): boolean {
+		if (needed || visits !== this.#visits) this.#looks = 0;
+		if (!needed) this.#looks += 1;
+		this.#visits = visits;
+		return this.#looks >= 2;
 	}
 }
 

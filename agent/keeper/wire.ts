@@ -11,7 +11,8 @@ import type { Clock } from '../clock';
 import { Desk } from './desk';
 import type { ExitFiles } from './exits';
 import { Keep } from './keep';
-import { places } from './places';
+import { places, type SeatPlaces } from './places';
+import { Voice } from './voice';
 import { type AgentWord, keeperVersion, type KeeperWord, Lines } from './words';
 
 export interface Wire {
@@ -36,25 +37,48 @@ const maxAddressBytes = 103;
 /** What a keeper needs; programs get an environment of their own with each start. */
 const environment = 'PATH HOME USER LANG TMPDIR TEMP TMP SystemRoot NODE_PATH'.split(' ');
 
+/** Who hung up on us may have been leaving, and nobody listens there any more a moment later. */
+const dials = 3;
+const redialMs = 50;
+
+type Found = 'live' | 'nobody' | 'mute';
+
 /** Whether a keeper listens there and welcomed us; `mute` = somebody listens, but it did not. */
 export async function connect(
 	folder: string,
+	seat: SeatPlaces,
 	clock: Clock,
 	ears: Ears,
-): Promise<'live' | 'nobody' | 'mute'> {
-	if (!existsSync(join(folder, places.socket))) return 'nobody';
-	const welcomed = Promise.withResolvers<'live' | 'nobody' | 'mute'>();
-	const address = addressIn(folder);
+): Promise<Found> {
+	for (let left = dials; ;) {
+		const found = await knock(folder, seat, clock, ears);
+		if (found !== 'hung-up') return found;
+		if ((left -= 1) === 0) return 'mute';
+		await clock.sleep(redialMs);
+	}
+}
+
+async function knock(
+	folder: string,
+	{ socket: name }: SeatPlaces,
+	clock: Clock,
+	ears: Ears,
+): Promise<Found | 'hung-up'> {
+	if (!existsSync(join(folder, name))) return 'nobody';
+	const welcomed = Promise.withResolvers<Found | 'hung-up'>();
+	const address = addressIn(folder, name);
 	if (address === undefined) return 'nobody';
 	let answered = false;
 	const socket = dial(address.path);
 	let state: 'greeting' | 'live' | 'over' = 'greeting';
+	const voice = new Voice((text) => socket.write(text), clock);
 	const wire: Wire = {
 		apart: true,
-		say: (word) => void socket.write(`${JSON.stringify(word)}\n`),
+		say: (word) => void voice.say(word),
 		async close() {
 			if (state === 'over') return;
 			state = 'over';
+			voice.flush();
 			await new Promise<void>((done) => socket.end(() => done()).once('close', () => done()));
 		},
 	};
@@ -77,11 +101,15 @@ export async function connect(
 	socket.on('close', () => {
 		const before = state;
 		state = 'over';
-		welcomed.resolve(answered ? 'mute' : 'nobody');
+		welcomed.resolve(answered ? 'hung-up' : 'nobody');
 		if (before === 'live') ears.gone(wire);
 	});
 	const over = new AbortController();
-	void clock.sleep(welcomeMs, over.signal).then((late) => late && socket.destroy());
+	void clock.sleep(welcomeMs, over.signal).then((late) => {
+		if (!late) return;
+		if (answered) welcomed.resolve('mute');
+		socket.destroy();
+	});
 	try {
 		return await welcomed.promise;
 	} finally {
@@ -91,14 +119,19 @@ export async function connect(
 }
 
 /** Starts a keeper; rejects with the reason when there is none that listens. */
-export async function launch(folder: string, program: string, clock: Clock): Promise<void> {
+export async function launch(
+	folder: string,
+	seat: SeatPlaces,
+	program: string,
+	clock: Clock,
+): Promise<void> {
 	makeSecret(folder);
-	const log = openSync(join(folder, places.log), 'w', 0o600);
+	const log = openSync(join(folder, seat.log), 'w', 0o600);
 	let child: ChildProcess;
 	try {
 		child = spawn(
 			process.execPath,
-			['--max-old-space-size=64', '--max-semi-space-size=1', program],
+			['--max-old-space-size=64', '--max-semi-space-size=1', program, seat.socket],
 			{
 				cwd: folder,
 				env: Object.fromEntries(environment.map((name) => [name, process.env[name]])),
@@ -151,10 +184,10 @@ function makeSecret(folder: string): void {
 }
 
 /** The socket's address. A long one is shortened on Linux; elsewhere there is none. */
-function addressIn(folder: string): { path: string; close(): void } | undefined {
-	const path = join(folder, places.socket);
+function addressIn(folder: string, name: string): { path: string; close(): void } | undefined {
+	const path = join(folder, name);
 	if (Buffer.byteLength(path) <= maxAddressBytes) return { path, close: () => undefined };
 	if (process.platform !== 'linux') return undefined;
 	const handle = openSync(folder, 'r');
-	return { path: `/proc/self/fd/${handle}/${places.socket}`, close: () => closeSync(handle) };
+	return { path: `/proc/self/fd/${handle}/${name}`, close: () => closeSync(handle) };
 }

@@ -82,6 +82,12 @@ export type KeeperWord =
 	| { say: 'ended'; key: string; end: End }
 	| { say: 'have'; key: string; id: number; have: number };
 
+/** Nobody waits for these: they travel with the next word, or a moment later. */
+export const patientWords: ReadonlySet<(AgentWord | KeeperWord)['say']> = new Set([
+	'started',
+	'take',
+]);
+
 export function keyOf({ jobId, epoch }: { jobId: string; epoch: number }): string {
 	return `${jobId}-${epoch}`;
 }

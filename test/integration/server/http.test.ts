@@ -179,7 +179,7 @@ describe('what is refused, and how', () => {
 		).toMatchObject({
 			status: 422,
 			code: 'unknown-field',
-			text: 'target.foo is not a field of this call; known fields are robot, labels, capabilities, client, group, pool, tags, environment, exclude, prefer, mode, offline.',
+			text: 'target.foo is not a field of this call; known fields are robot, labels, capabilities, client, group, pool, tags, environment, exclude, prefer, mode, away.',
 		});
 	});
 	test('a wrong spec and an unknown kind are refused at the door', async () => {

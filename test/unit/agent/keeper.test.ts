@@ -11,6 +11,7 @@ import { Door } from '../../../agent/keeper/door';
 import { ExitFiles, StartedBefore } from '../../../agent/keeper/exits';
 import { Input } from '../../../agent/keeper/input';
 import { Keep } from '../../../agent/keeper/keep';
+import { Voice } from '../../../agent/keeper/voice';
 import { type End, type KeeperWord, Lines, type Order } from '../../../agent/keeper/words';
 import type { AttemptSpool } from '../../../agent/spool';
 import { temporaryFolder } from './temporary-folder';
@@ -70,6 +71,33 @@ describe('words', () => {
 		const reader = new Lines(10, () => undefined);
 		expect(reader.push('12345')).toBe(true);
 		expect(reader.push('678901')).toBe(false);
+	});
+});
+
+describe('a voice', () => {
+	const take = { say: 'take', key } as const;
+	const leave = { say: 'leave' } as const;
+	const line = (word: object): string => `${JSON.stringify(word)}\n`;
+
+	test('says what nobody waits for together with the next word, in order', () => {
+		const said: string[] = [];
+		const voice = new Voice((text) => said.push(text) < 0, systemClock);
+		expect(voice.say(take)).toBe(true);
+		expect(said).toEqual([]);
+		// That the line is full is told by who writes.
+		expect(voice.say(leave)).toBe(false);
+		expect(said).toEqual([line(take) + line(leave)]);
+	});
+
+	test('says it alone when nothing follows', async () => {
+		const said = Promise.withResolvers<string>();
+		const voice = new Voice((text) => {
+			said.resolve(text);
+			return true;
+		}, systemClock);
+		voice.say(take);
+		voice.say(take);
+		expect(await said.promise).toBe(line(take) + line(take));
 	});
 });
 
@@ -163,6 +191,23 @@ describe('a program', () => {
 		order.program.run = { command: 'no-such-program', args: [] };
 		await expect(keep.start(order)).rejects.toThrow('This robot has no program');
 		expect([keep.isEmpty, files.keys]).toEqual([true, []]);
+	});
+
+	test('is called in a turn of its own: what has ended is seen between two of them', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const started: number[] = [];
+		const all = [1, 2, 3].map(async (epoch) => {
+			await keep.start({ ...orderOf('true'), epoch });
+			started.push(epoch);
+		});
+		const seen: number[] = [];
+		while (started.length < 3) {
+			seen.push(started.length);
+			await new Promise((next) => setImmediate(next));
+		}
+		await Promise.all(all);
+		expect([seen, started]).toEqual([expect.arrayContaining([1, 2]), [1, 2, 3]]);
+		expect(keep.isEmpty).toBe(false);
 	});
 
 	test('waits for a slow disk instead of filling memory', async () => {
