@@ -83,8 +83,11 @@ export function probeAfterMs(failed: number): number {
 }
 
 export function reasonOf(strikes: readonly Strike[]): string {
-	const last = strikes.at(-1)!;
-	return `${countOf(strikes)} jobs in a row failed for reasons of the robot's own, the last one: ${oneLine(last.text)}`;
+	const count = countOf(strikes);
+	const last = oneLine(strikes.at(-1)!.text);
+	return count === 1
+		? `a job failed for a reason of the robot's own: ${last}`
+		: `${count} jobs in a row failed for reasons of the robot's own, the last one: ${last}`;
 }
 
 const maxText = 300;

@@ -121,6 +121,10 @@ export class Patience {
 				const { state } = job;
 				throw new Problem('nothing-asked', { id: jobId, state });
 			}
+			if (answer === 'other' && job.cell !== null) {
+				const reason = '"other" is not for a child: its siblings have the other robots';
+				throw new Problem('bad-field', { path: 'answer', reason });
+			}
 			const who = `key:${by.name}`;
 			await this.#onTurn(jobId, (turn, done) => {
 				if (answer === 'expire') {

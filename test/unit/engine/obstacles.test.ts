@@ -38,18 +38,20 @@ const machine = fc.record({
 	),
 });
 
-const often = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined, freq: 2 });
+/** One of three times. */
+const seldom = <T>(arbitrary: fc.Arbitrary<T>) =>
+	fc.oneof({ weight: 2, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary });
 const wish = fc.record({
 	/** Robots by number. */
-	robot: fc.option(fc.nat(2), { nil: undefined, freq: 6 }),
-	labels: often(values),
-	tags: often(words),
-	capabilities: often(words),
-	client: fc.option(word, { nil: undefined, freq: 6 }),
-	group: often(fc.constant('g')),
-	pool: often(fc.constant('p')),
-	exclude: often(fc.subarray([0, 1, 2])),
-	prefer: often(fc.nat(2)),
+	robot: seldom(seldom(fc.nat(2))),
+	labels: seldom(values),
+	tags: seldom(words),
+	capabilities: seldom(words),
+	client: seldom(seldom(word)),
+	group: seldom(fc.constant('g')),
+	pool: seldom(fc.constant('p')),
+	exclude: seldom(fc.subarray([0, 1, 2])),
+	prefer: fc.oneof(fc.constant(undefined), fc.nat(2)),
 });
 
 const worlds = fc.record({
@@ -58,7 +60,10 @@ const worlds = fc.record({
 	pool: fc.record({ tags: words, maxJobs: fc.option(fc.integer({ min: 0, max: 2 })) }),
 	/** The first robot that gets it does not want it now. */
 	refused: fc.boolean(),
-	drained: fc.boolean(),
+	drained: fc.oneof(
+		{ weight: 3, arbitrary: fc.constant(false) },
+		{ weight: 1, arbitrary: fc.constant(true) },
+	),
 	/** Which of the robots is freed of its obstacles, one after the other. */
 	freed: fc.nat(2),
 });

@@ -313,6 +313,24 @@ test('each child of a parent waits for its own robot', async () => {
 	expect(job).toMatchObject({ state: 'failed', children: { completed: 1, timeout: 1 } });
 });
 
+test('a child that asks is not for another robot: that has its own', async () => {
+	await gone('r1');
+	await h.robot('r2');
+	const id = await h.submit({
+		target: { mode: 'all' },
+		offline: { forMs: spell, then: 'ask' },
+	});
+	await h.clock.advance(spell + 1_001);
+	const children = (await h.engine.jobs({ parentId: id, limit: 5 })).items;
+	const asking = children.find(({ hold }) => hold !== null)!;
+	await expect(h.engine.answer(asking.jobId, { answer: 'other' }, admin)).rejects.toMatchObject({
+		code: 'bad-field',
+	});
+	expect(await h.engine.answer(asking.jobId, { answer: 'expire' }, admin)).toMatchObject({
+		state: 'timeout',
+	});
+});
+
 test('a job whose robot was removed does not wait for it', async () => {
 	await h.robot('r1');
 	await h.robot('r2');

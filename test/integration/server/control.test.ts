@@ -1,0 +1,163 @@
+/** Robots that are closed and jobs that ask, over real HTTP and with the real command line, on a real engine and store. */
+import { FleetClient } from '../../../client';
+import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
+import { httpSend } from '../../../dispatcher/cli/transport';
+import { systemClock } from '../../../dispatcher/engine/clock';
+import { type Server, startServer } from '../../../dispatcher/server';
+import { admin, house, type House } from '../../support/engine';
+import { settled } from '../../support/fake-clock';
+
+let h: House;
+let server: Server;
+let client: FleetClient;
+let world: ProgramWorld;
+let said: { out: string; err: string };
+
+beforeEach(async () => {
+	h = await house({ settings: { quarantineAfter: 1 } });
+	const { key } = await h.engine.createKey({ name: 'ana', scopes: ['admin'] }, admin);
+	server = await startServer({
+		engine: h.engine,
+		clock: systemClock,
+		log: { debug() {}, info() {}, warn() {}, error() {} },
+		version: '0.0.0',
+		host: '127.0.0.1',
+		port: 0,
+		settings: {},
+		tls: { folder: '/nowhere' },
+		takeBackup: () => Promise.reject(new Error('nobody asks for one')),
+	});
+	client = new FleetClient(httpSend({ url: server.url, key }));
+	said = { out: '', err: '' };
+	world = {
+		version: '0.0.0',
+		env: { ROBOT_FLEET_URL: server.url, ROBOT_FLEET_KEY: key },
+		out: (text) => void (said.out += String(text)),
+		err: (text) => void (said.err += String(text)),
+		now: () => h.clock.now(),
+		sleep: async () => undefined,
+		nodeIsTooOld: () => false,
+		sqliteIsSafe: () => true,
+		serve: async () => 0,
+		upkeep: {} as ProgramWorld['upkeep'],
+	};
+});
+afterEach(async () => {
+	await server.close();
+	await h.close();
+});
+
+async function run(...words: string[]): Promise<string> {
+	said.out = said.err = '';
+	const code = await runProgram(words, world);
+	expect([code, said.err]).toEqual([0, '']);
+	return said.out;
+}
+
+test('a robot is put into maintenance, listed as that with its reason, and resumed', async () => {
+	await h.robot('kiosk-3');
+	const until = new Date(h.clock.now() + 7_200_000).toISOString();
+	expect(
+		await run('robots', 'maintenance', 'kiosk-3', '--reason', 'disk swap', '--until', until),
+	).toBe(
+		'kiosk-3 gets no new jobs and holds none; maintenance until 2026-01-01 02:00:00: disk swap (by ana)\n',
+	);
+	expect(await run('robots', 'list')).toMatch(
+		/^kiosk-3 +maintenance until 2026-01-01 02:00:00: disk swap \(by ana\) /m,
+	);
+	const jobId = await h.submit({ target: { robot: 'kiosk-3' } });
+	expect(await run('jobs', 'why', jobId)).toContain(
+		'is in maintenance until 2026-01-01 02:00 UTC: disk swap (by ana)',
+	);
+	expect(await run('robots', 'resume', 'kiosk-3')).toMatch(/^kiosk-3 is (online|busy)\n$/);
+	expect(JSON.parse(await run('robots', 'show', 'kiosk-3', '--json'))).toMatchObject({
+		closed: null,
+		quarantine: null,
+	});
+});
+
+test('all robots of a label are paused by one line, and a dry run says which', async () => {
+	await h.robot('a', { labels: { site: 'berlin' } });
+	await h.robot('b', { labels: { site: 'rome' } });
+	const words = ['robots', 'pause', '--label', 'site=berlin', '--for', '2h', '--reason', 'move'];
+	expect(await run(...words, '--dry-run')).toBe(
+		'1 robot found, 1 would be paused\n  a\nNothing was changed: this was a dry run.\n',
+	);
+	expect((await client.robot('a')).closed).toBeNull();
+	expect(await run(...words)).toBe('1 robot found, 1 paused\n  a\n');
+	expect((await client.robot('a')).closed).toMatchObject({
+		as: 'paused',
+		reason: 'move',
+		until: h.clock.now() + 7_200_000,
+	});
+	expect((await client.robot('b')).closed).toBeNull();
+	expect(await run('robots', 'drain', 'b')).toMatch(/^b gets no new jobs and holds none; draining/);
+});
+
+test('a robot in quarantine says why, and is probed and lifted by hand', async () => {
+	const robot = await h.robot('r1');
+	await h.submit({ retry: { maxAttempts: 1 } });
+	await settled();
+	await robot.accept();
+	const error = { type: 'infrastructure', message: 'No space left.' };
+	await robot.end({ state: 'failed', cause: 'infrastructure', result: { exit_code: null, error } });
+	expect(await run('robots', 'list')).toMatch(
+		/^r1 +quarantine, probed at 2026-01-01 00:01:00: a job failed for a reason/m,
+	);
+	expect(await run('robots', 'probe', 'r1')).toBe('r1 is probed\n');
+	await settled();
+	expect(robot.last.kind).toBe('probe');
+	expect(await run('robots', 'resume', 'r1')).toMatch(/^r1 is /);
+	expect(await run('robots', 'quarantine', 'r1', '--reason', 'smells of smoke')).toContain(
+		'quarantine: smells of smoke',
+	);
+	expect(await client.robot('r1')).toMatchObject({
+		quarantine: { by: 'ana', reason: 'smells of smoke', nextProbeAt: null },
+	});
+});
+
+test('a job that asks is answered from the command line', async () => {
+	const robot = await h.robot('r1');
+	const other = await h.robot('r2');
+	await h.clock.advance(90_000);
+	await robot.vanish();
+	const jobId = (
+		await run(
+			'submit',
+			'--robot',
+			'r1',
+			'--offline-for',
+			'2m',
+			'--offline-then',
+			'ask',
+			'--',
+			'true',
+		)
+	).trim();
+	await h.clock.advance(122_000);
+	expect(await run('jobs', 'why', jobId)).toContain(`robot-fleet jobs answer ${jobId}`);
+	expect(await run('jobs', 'answer', jobId, 'other')).toBe('queued\n');
+	await settled();
+	expect(other.last.job_id).toBe(jobId);
+	expect(await runProgram(['jobs', 'answer', jobId, 'other'], world)).toBe(1);
+	expect(said.err).toContain('[nothing-asked]');
+});
+
+test('a call that closes a robot needs the scope operate, an answer the scope cancel', async () => {
+	await h.robot('r1');
+	const jobId = await h.submit();
+	const { key } = await h.engine.createKey({ name: 'ben', scopes: ['submit', 'read'] }, admin);
+	const ben = new FleetClient(httpSend({ url: server.url, key }));
+	for (const call of [
+		ben.maintainRobot('r1'),
+		ben.quarantineRobot('r1', 'x'),
+		ben.probeRobot('r1'),
+		ben.changeRobots({ action: 'pause', filter: { robots: ['r1'] } }),
+		ben.answer(jobId, { answer: 'wait' }),
+	]) {
+		await expect(call).rejects.toMatchObject({ code: 'no-scope' });
+	}
+	await expect(client.changeRobots({ action: 'pause', filter: {} })).rejects.toMatchObject({
+		code: 'bad-field',
+	});
+});
