@@ -1,18 +1,32 @@
 /**
  * What a viewer of the live socket knows: messages go in, robots and jobs as they are by then come out. How the messages
- * travel is its owner's: this has no socket and no timer.
+ * travel is its owner's: this has no socket and no timer. A message costs the same however many jobs there are.
  */
-import { isFinal, type LiveJob, type LiveMessage, type LiveRobot } from '../protocol';
+import {
+	isFinal,
+	type LiveCounts,
+	type LiveJob,
+	type LiveMessage,
+	type LiveRobot,
+} from '../protocol';
 
-/** Jobs that have ended and are remembered. */
+/** Jobs that are remembered: the last ones that have ended, and the newest that wait. Those with robots all are. */
 const maxEnded = 500;
+const maxWaiting = 2_000;
+
+type Snapshot = Extract<LiveMessage, { event: 'snapshot' }>;
 
 export class LiveView {
 	readonly robots = new Map<string, LiveRobot>();
 	readonly jobs = new Map<string, LiveJob>();
+	/** All jobs of the service, not only those that are remembered; missing until it has told them. */
+	counts: LiveCounts | undefined;
 	readonly #seqs = new Map<string, number>();
-	/** Channels whose snapshot is not whole yet. */
-	readonly #partial = new Set<string>();
+	/** Channels whose snapshot is not whole yet, by the number of that snapshot. */
+	readonly #partial = new Map<string, number>();
+	/** In the order in which they ended, and in which they were last heard of. */
+	readonly #ended = new Set<string>();
+	readonly #waiting = new Set<string>();
 
 	/** The last event known of a channel: give it as `since` when the socket has to be opened anew. */
 	since(channel: string): number | undefined {
@@ -25,35 +39,65 @@ export class LiveView {
 	}
 
 	apply(message: LiveMessage): void {
-		const { channel, event, seq, data } = message;
-		this.#seqs.set(channel, seq);
-		if (event === 'snapshot') {
-			const { items, more } = message.data;
-			const known = channel.startsWith('robots:') ? this.robots : this.jobs;
-			if (!this.#partial.has(channel) && !channel.startsWith('progress:')) known.clear();
-			for (const item of items) this.#put(item);
-			if (more) this.#partial.add(channel);
-			else this.#partial.delete(channel);
-			return;
+		this.#seqs.set(message.channel, message.seq);
+		switch (message.event) {
+			case 'snapshot':
+				return this.#begin(message);
+			case 'jobs.counted':
+				this.counts = message.data;
+				return;
+			case 'robot.removed':
+				this.robots.delete((message.data as LiveRobot).robotId);
+				return;
+			default:
+				this.#put(message.data as Partial<LiveJob> | Partial<LiveRobot>);
 		}
-		if (event === 'robot.removed') this.robots.delete((data as LiveRobot).robotId);
-		else this.#put(data as LiveJob | LiveRobot);
-		if (this.jobs.size > 2 * maxEnded) this.#forget();
+	}
+
+	#begin({ channel, seq, data: { items, more, counts } }: Snapshot): void {
+		// A piece of another snapshot: the connection ended before the first one was whole.
+		if (this.#partial.get(channel) !== seq) this.#clear(channel);
+		for (const item of items) this.#put(item);
+		if (more) this.#partial.set(channel, seq);
+		else this.#partial.delete(channel);
+		if (counts) this.counts = counts;
+	}
+
+	#clear(channel: string): void {
+		if (channel.startsWith('robots:')) this.robots.clear();
+		if (!channel.startsWith('jobs:')) return;
+		this.jobs.clear();
+		this.#ended.clear();
+		this.#waiting.clear();
 	}
 
 	#put(item: Partial<LiveJob> | Partial<LiveRobot>): void {
 		if ('jobId' in item) {
 			const before = this.jobs.get(item.jobId!);
 			// Of a job that is older than the snapshot only a change is known: not enough for a line.
-			if (before || 'kind' in item) this.jobs.set(item.jobId!, { ...before, ...item } as LiveJob);
+			if (before || 'kind' in item) this.#putJob({ ...before, ...item } as LiveJob);
 		} else {
 			const { robotId } = item as LiveRobot;
 			this.robots.set(robotId, { ...this.robots.get(robotId), ...(item as LiveRobot) });
 		}
 	}
 
-	#forget(): void {
-		const ended = [...this.jobs.values()].filter(({ state }) => isFinal(state));
-		for (const { jobId } of ended.slice(0, -maxEnded)) this.jobs.delete(jobId);
+	#putJob(job: LiveJob): void {
+		const { jobId, state } = job;
+		this.jobs.set(jobId, job);
+		this.#waiting.delete(jobId);
+		if (isFinal(state)) this.#remember(this.#ended, jobId, maxEnded);
+		else if (state === 'pending' || state === 'queued') {
+			this.#remember(this.#waiting, jobId, maxWaiting);
+		}
+	}
+
+	/** The oldest gives its place; one that waits is told whole when it is given to a robot. */
+	#remember(jobs: Set<string>, jobId: string, most: number): void {
+		jobs.add(jobId);
+		if (jobs.size <= most) return;
+		const [oldest] = jobs;
+		jobs.delete(oldest!);
+		this.jobs.delete(oldest!);
 	}
 }

@@ -9,9 +9,13 @@
  *   ← {channel, event, seq, data}                seq only rises, also across restarts of the service
  *   ← {type: 'error', error, channel?}           what was asked for is refused; the socket stays
  *
- * An event says what changed: apply `data` over what is known of its `jobId` or `robotId`. It is a hint that may
- * be a moment older than the snapshot before it; the last one is true. Who does not read fast enough is cut
- * off (4008), and comes back with `since`.
+ * An event says what changed, all that did: apply `data` over what is known of its `jobId` or `robotId`. It is a hint
+ * that may be a moment older than the snapshot before it; the last one is true. A job that waited where nobody looked is
+ * told whole when it is given to a robot; before that a change of it may be all that is known. Jobs that are forgotten
+ * are not told.
+ *
+ * Each message and each handshake counts as a call of its key. A snapshot goes as fast as it is read; who does not read
+ * events fast enough is cut off (4008), and comes back with `since`.
  */
 import type { Job, Robot } from './job';
 
@@ -70,14 +74,24 @@ export type LiveRobot = Pick<
 	| 'transport'
 >;
 
-/** One message about a channel. A snapshot comes in pieces: `more` until the last. */
+/** All jobs: those that wait, and those that are with robots. */
+export interface LiveCounts {
+	waiting: number;
+	running: number;
+}
+
+/**
+ * One message about a channel. A snapshot comes in pieces with one `seq`: `more` until the last, which has the `counts` on the
+ * channel of jobs.
+ */
 export type LiveMessage =
 	| {
 			channel: LiveChannel;
 			event: 'snapshot';
 			seq: number;
-			data: { items: (LiveJob | LiveRobot)[]; more: boolean };
+			data: { items: (LiveJob | LiveRobot)[]; more: boolean; counts?: LiveCounts };
 	  }
+	| { channel: LiveChannel; event: 'jobs.counted'; seq: number; data: LiveCounts }
 	| {
 			channel: LiveChannel;
 			event:
@@ -105,6 +119,10 @@ export const liveLimits = {
 	maxMessageBytes: 16 * 1024,
 	/** What a viewer may have unread before it is cut off. */
 	maxUnsentBytes: 8 * 1024 * 1024,
+	/** With more unread it gets no further piece of a snapshot. */
+	pieceUnsentBytes: 1024 * 1024,
+	/** How long who is turned out has to read why. */
+	partMs: 2_000,
 	/** The newest jobs that a snapshot shows, beside those that are with robots. */
 	newest: 200,
 	/** Items of one piece of a snapshot. */
@@ -113,4 +131,4 @@ export const liveLimits = {
 } as const;
 
 /** By what a live socket is closed. */
-export const liveCloseCodes = { badKey: 4001, tooSlow: 4008, stopping: 1001, mute: 4009 } as const;
+export const liveCloseCodes = { badKey: 4001, tooSlow: 4008, stopping: 1001 } as const;

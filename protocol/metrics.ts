@@ -30,7 +30,7 @@ export interface MetricsRecord {
 	successRate: number | null;
 	/**
 	 * Completed of what schedules had planned for today up to now, 0 to 1: a time that was missed, refused or
-	 * left out because the run before it lived on counts, too; a blackout and a run under way do not.
+	 * left out because the run before it lived on counts, too; a blackout, a run under way and one that was cancelled do not.
 	 */
 	plannedSuccessRate: number | null;
 	planned: PlannedToday;
@@ -50,7 +50,8 @@ export interface PlannedToday {
 
 /**
  * Series that are sampled once a minute. A `sum` counts what happened within the minute, a `level` is how
- * things stood at its end. Over longer steps sums are added up, of levels the mean is taken.
+ * things stood at its end. Over longer steps sums are added up, of levels the mean is taken. A minute without dispatch has
+ * no `dispatchMs`, and counts for none.
  */
 export const series = {
 	submitted: { how: 'sum', text: 'jobs submitted' },
@@ -80,7 +81,7 @@ export interface SeriesAnswer {
 	metric: SeriesName;
 	how: 'sum' | 'level';
 	stepMs: number;
-	/** Start of each step and its value, oldest first. Steps in which the service did not run are missing. */
+	/** Start of each step and its value, oldest first. Steps without one are missing: the service did not run. */
 	points: [at: number, value: number][];
 }
 

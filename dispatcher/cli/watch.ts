@@ -1,7 +1,7 @@
 /** `robot-fleet watch`: the fleet as it works, drawn anew as it changes; or each event as a line of JSON. */
 import type { Command } from 'commander';
 import { LiveView } from '../../client';
-import { defaultOrg, isFinal, type LiveJob, type LiveRobot, Problem } from '../../protocol';
+import { defaultOrg, isFinal, type LiveRobot, Problem } from '../../protocol';
 import { liveMessages } from './live';
 import { addressOf, plural, table, type Terminal, when } from './terminal';
 import type { Address } from './transport';
@@ -43,9 +43,20 @@ export async function watch(
 	const channels = [`robots:${defaultOrg}`, `jobs:${defaultOrg}`];
 	let drawnAt = 0;
 	let known = new Set<string>();
+	/** Something has changed since, and a draw of it is on its way. */
+	let owed = false;
 	const draw = () => {
+		owed = false;
 		drawnAt = terminal.now();
 		terminal.out(once ? screen(view, drawnAt) : home + screen(view, drawnAt) + restOfScreen);
+	};
+	/** Thousands of events a second are one picture, and the last of them is in one too. */
+	const drawSoon = () => {
+		const left = drawnAt + drawMs - terminal.now();
+		if (left <= 0) return draw();
+		if (owed) return;
+		owed = true;
+		void terminal.sleep(left).then(() => owed && draw());
 	};
 	if (!json && !once) terminal.out(clear);
 	for (let came = false; !signal?.aborted; came = true) {
@@ -59,10 +70,10 @@ export async function watch(
 				}
 				known = known.add(message.channel);
 				if (once && known.size === channels.length && view.isWhole) return draw();
-				// Thousands of events a second are one picture.
-				if (!once && terminal.now() - drawnAt >= drawMs) draw();
+				if (!once) drawSoon();
 			}
 		} catch (error) {
+			owed = false;
 			// A service that restarts comes back; one that was never there, or refuses, is told.
 			const away = error instanceof Problem && error.code === 'service-away';
 			if (!away || once || (!came && known.size === 0)) throw error;
@@ -71,14 +82,14 @@ export async function watch(
 			await terminal.sleep(comeBackMs);
 		}
 	}
+	owed = false;
 }
 
 function screen(view: LiveView, now: number): string {
 	const robots = [...view.robots.values()];
 	const jobs = [...view.jobs.values()];
 	const online = robots.filter(({ connected }) => connected).length;
-	const count = (...states: LiveJob['state'][]) =>
-		jobs.filter(({ state }) => states.includes(state)).length;
+	const { waiting, running } = view.counts ?? { waiting: 0, running: 0 };
 	const names = new Map(robots.map(({ robotId, name }) => [robotId, name]));
 	const open = jobs.filter(({ state }) => !isFinal(state)).reverse();
 	const ended = jobs
@@ -87,7 +98,7 @@ function screen(view: LiveView, now: number): string {
 	const rows = [...open.slice(0, shownJobs), ...ended].slice(0, shownJobs);
 	const left = robots.length - shownRobots;
 	return [
-		`${when(now)} UTC   ${online} of ${plural(robots.length, 'robot')} online   ${count('pending', 'queued')} wait, ${count('dispatched', 'running')} at work\n\n`,
+		`${when(now)} UTC   ${online} of ${plural(robots.length, 'robot')} online   ${waiting} wait, ${running} at work\n\n`,
 		table(
 			['ROBOT', 'STATUS', 'JOBS', 'CPU', 'MEMORY'],
 			robots.sort(busiestFirst).slice(0, shownRobots).map(robotRow),
@@ -99,7 +110,7 @@ function screen(view: LiveView, now: number): string {
 			rows.map((job) => [
 				job.jobId,
 				job.kind,
-				job.cause === null ? job.state : `${job.state} (${job.cause})`,
+				job.cause ? `${job.state} (${job.cause})` : job.state,
 				names.get(job.robotId ?? '') ?? job.robotId,
 				job.progress > 0 ? `${job.progress} %` : null,
 				(job.waitingFor?.text ?? job.message ?? '').slice(0, 60),

@@ -133,6 +133,7 @@ export class Assigning {
 			tries: job.tries,
 			losses: job.losses,
 			createdAt: job.createdAt,
+			firstStartedAt: job.startedAt,
 			lane: job.lane,
 			shareKey: job.shareKey,
 			rank: job.rank,

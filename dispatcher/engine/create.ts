@@ -94,6 +94,14 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const affinity = new Affinity();
 	let epoch = store.term * epochsPerTerm;
 	let readiness = 'starting';
+	/** Whoever looks at commits must not undo them. */
+	const quietly = (look: () => void) => {
+		try {
+			look();
+		} catch (error) {
+			log.error('a commit was not counted or told', { error });
+		}
+	};
 	const turns = new Turns(store, {
 		fill: (turn) => assigning.fill(turn),
 		low: () => lanes.low(),
@@ -105,10 +113,13 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		now: () => clock.now(),
 		monotonic: () => clock.monotonic(),
 		committed: (deeds, answers, tookMs) => {
-			meter.committed(deeds, answers, tookMs);
-			feed.committed(deeds, answers);
+			quietly(() => meter.committed(deeds, answers, tookMs));
+			quietly(() => feed.committed(deeds, answers));
 		},
-		settled: (deeds, answers) => meter.settled(deeds, answers),
+		settled: (deeds, answers) => {
+			quietly(() => meter.settled(deeds, answers));
+			quietly(() => feed.settled(deeds, answers));
+		},
 	});
 	const context: Context = {
 		...parts,
@@ -359,7 +370,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		look: (channel, since, viewer) => feed.watch(channel, since, viewer),
 		metrics: (timezone) => metrics.record(timezone),
 		metricSeries: (metric, from, to) => metrics.series(metric, from, to),
-		metricBreakdown: (by, from, to) => metrics.breakdown(by, from, to),
+		metricBreakdown: (by, from, to, signal) => metrics.breakdown(by, from, to, signal),
 		families: async () => metrics.families(),
 		async service() {
 			const { disk } = parts;
@@ -457,6 +468,7 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 			tries: job.tries,
 			losses: job.losses,
 			createdAt: job.createdAt,
+			firstStartedAt: job.startedAt,
 			lane: job.lane,
 			shareKey: job.shareKey,
 			rank: job.rank,

@@ -213,8 +213,8 @@ export class Duties {
 		if (!stepped) return;
 		log.warn('the wall clock was set', { by: Math.round(step) });
 		// Not on disk: a retry comes too early or too late, and no harm is done.
-		await turns.deed('shiftBackOffs', { by: step }).catch(() => undefined);
-		if (step < 0) await this.#occurrences.setBack(() => now);
+		await turns.deed('shiftBackOffs', { by: Math.round(step) }).catch(() => undefined);
+		if (step < 0) await this.#occurrences.setBack(now);
 	}
 
 	#lost(live: Live, reason: string): void {

@@ -1,15 +1,18 @@
 /**
  * What happens, told as it happens, to those who look on. Jobs are told from the commits themselves: each deed that
- * the store took says what changed, nothing is read for it. Robots are compared with what was told of them, twice a second.
- * While nobody looks on, all of it costs one comparison a commit.
+ * the store took says what changed of what is shown of a job, all of it. Only of parents some is read: how far one is
+ * lies in its children. What a program asks is memory, and told from there. Robots are compared with what was told of
+ * them, twice a second. While nobody looks on, all of it costs one comparison a commit.
  *
  * A channel lives from its first viewer until a while after the last one has left; so long its last events are kept, and
- * who comes back with the number of the last event it saw gets those behind it, else a snapshot.
+ * who comes back with the number of the last event it saw gets those behind it, else a snapshot. A channel that begins
+ * takes a number of its own: what happened before it is known to nobody.
  */
 import {
 	defaultOrg,
 	isFinal,
 	type LiveChannel,
+	type LiveCounts,
 	type LiveJob,
 	liveLimits,
 	type LiveMessage,
@@ -24,6 +27,12 @@ import { jobView, robotView, statusOf } from './views';
 /** What is gathered leaves together. */
 const flushMs = 50;
 const robotsMs = 500;
+/** How often channels are looked through for those that nobody wants any more. */
+const tidyMs = 1_000;
+/** Parents that are read for one flush. */
+const readAtOnce = 100;
+/** Events that wait for the end of one viewer's snapshot; with more it begins anew. */
+const maxHeld = 20_000;
 const robotsChannel = `robots:${defaultOrg}` as const;
 const jobsChannel = `jobs:${defaultOrg}` as const;
 
@@ -46,10 +55,14 @@ export class LiveText {
 /** Who looks on. Called in the order of what happened; must not throw. */
 export interface Viewer {
 	take(messages: readonly LiveText[]): void;
+	/** Resolves when most of what it took has left, so that more does not pile up; false = it is gone. */
+	ready(): Promise<boolean>;
 }
 
 interface Onlooker {
 	viewer: Viewer;
+	/** It has all events up to this number, or they are in its snapshot. */
+	after: number;
 	/** Events that came while its snapshot was made. */
 	held: LiveText[] | undefined;
 }
@@ -68,6 +81,7 @@ interface Channel {
 
 type EventName = Exclude<LiveMessage['event'], 'snapshot'>;
 type JobChange = Partial<LiveJob> & { jobId: string };
+type Change = JobChange | (Partial<LiveRobot> & { robotId: string }) | LiveCounts;
 
 /** What was last told of a robot, as far as that can change without its record. */
 interface Told {
@@ -83,14 +97,25 @@ export class Feed {
 	readonly #channels = new Map<string, Channel>();
 	readonly #over = new AbortController();
 	readonly #told = new Map<string, Told>();
+	/** Jobs of which not all that changed is known: they are read, and told as they are by then. */
+	readonly #unsure = new Set<string>();
 	#seq: number;
 	#flushing = false;
 	#comparing = false;
+	#counting = false;
+	/** Monotonic. */
+	#tidiedAt = 0;
 
 	constructor(context: Context) {
 		this.#context = context;
 		// Above all numbers of earlier lives of the service.
 		this.#seq = context.store.term * 2 ** 32;
+		context.watchers.onPrompt((jobId) => this.#prompted(jobId));
+	}
+
+	/** Channels that are kept. */
+	get size(): number {
+		return this.#channels.size;
 	}
 
 	stop(): void {
@@ -101,7 +126,7 @@ export class Feed {
 	/** Looks on until the returned function is called. Throws `bad-field` for a channel there is not. */
 	async watch(name: string, since: number | undefined, viewer: Viewer): Promise<() => void> {
 		const channel = this.#open(name);
-		const onlooker: Onlooker = { viewer, held: [] };
+		const onlooker: Onlooker = { viewer, after: this.#seq, held: [] };
 		channel.onlookers.add(onlooker);
 		const leave = () => {
 			channel.onlookers.delete(onlooker);
@@ -110,9 +135,12 @@ export class Feed {
 		try {
 			if (since !== undefined && since >= channel.from && since <= this.#seq) {
 				viewer.take(channel.history.filter(({ seq }) => seq > since));
-			} else await this.#snapshot(channel, viewer);
+			} else await this.#snapshot(channel, onlooker);
 		} catch (error) {
 			leave();
+			// There may be no such job: whoever asks for many of them must not leave as many channels behind.
+			const unused = channel.onlookers.size === 0 && channel.history.length === 0;
+			if (unused && this.#channels.get(name) === channel) this.#channels.delete(name);
 			throw error;
 		}
 		const { held } = onlooker;
@@ -121,10 +149,19 @@ export class Feed {
 		return leave;
 	}
 
-	/** These deeds are on disk. */
+	/** These deeds are on disk; memory does not know it yet. */
 	committed(deeds: readonly Deed[], answers: readonly DeedAnswer[]): void {
 		if (this.#channels.size === 0) return;
 		for (let i = 0; i < deeds.length; i += 1) this.#tellDeed(deeds[i]!, answers[i]!);
+	}
+
+	/** Memory has followed: it knows the jobs that were given away. */
+	settled(deeds: readonly Deed[], answers: readonly DeedAnswer[]): void {
+		if (this.#channels.size === 0) return;
+		for (let i = 0; i < deeds.length; i += 1) {
+			const deed = deeds[i]!;
+			if (deed.do === 'assign' && answers[i] !== null) this.#assigned(deed.with);
+		}
 	}
 
 	#open(name: string): Channel {
@@ -143,37 +180,50 @@ export class Feed {
 				onlookers: new Set(),
 				fresh: [],
 				history: [],
-				from: this.#seq,
+				// While there was no channel no number was taken: the last one says nothing about it.
+				from: (this.#seq += 1),
 				leftAt: 0,
 			};
 			this.#channels.set(name, channel);
 		}
 		if (sort === 'robots') void this.#compare();
+		if (sort === 'jobs') void this.#count();
 		return channel;
 	}
 
 	#tidy(): void {
 		const now = this.#context.clock.monotonic();
+		if (now - this.#tidiedAt < tidyMs) return;
+		this.#tidiedAt = now;
 		for (const [name, { onlookers, leftAt }] of this.#channels) {
 			if (onlookers.size === 0 && now - leftAt > liveLimits.keepMs) this.#channels.delete(name);
 		}
 	}
 
-	async #snapshot({ name }: Channel, viewer: Viewer): Promise<void> {
+	/** Ends early when nobody takes it any more. */
+	async #snapshot({ name }: Channel, onlooker: Onlooker): Promise<void> {
 		const { clock } = this.#context;
-		// Whatever is told from here on comes behind the snapshot, and may be in it already.
-		const seq = this.#seq;
-		const items = await this.#items(name);
-		for (let from = 0; ; from += liveLimits.piece) {
-			const piece = await items(from, from + liveLimits.piece);
-			const more = piece.length === liveLimits.piece;
-			viewer.take([
-				new LiveText({ channel: name, event: 'snapshot', seq, data: { items: piece, more } }),
-			]);
-			if (!more || this.#over.signal.aborted) return;
-			// Thousands of robots are a snapshot of megabytes: others come in between.
-			await clock.sleep(0);
-		}
+		const { viewer } = onlooker;
+		do {
+			// Whatever is told from here on comes behind the snapshot, and may be in it already.
+			const seq = (onlooker.after = this.#seq);
+			onlooker.held = [];
+			const items = await this.#items(name);
+			for (let from = 0; ; from += liveLimits.piece) {
+				const piece = await items(from, from + liveLimits.piece);
+				const more = piece.length === liveLimits.piece;
+				const data = {
+					items: piece,
+					more,
+					...(name === jobsChannel && !more ? { counts: this.#counts() } : {}),
+				};
+				viewer.take([new LiveText({ channel: name, event: 'snapshot', seq, data })]);
+				if (!more) break;
+				// Thousands of robots are a snapshot of megabytes: others come in between, and it goes as fast as it is read.
+				await clock.sleep(0);
+				if (!(await viewer.ready()) || this.#over.signal.aborted) return;
+			}
+		} while (onlooker.held.length > maxHeld);
 	}
 
 	/** Gives a piece of what a channel shows. */
@@ -256,48 +306,56 @@ export class Feed {
 			if (answer === null) this.#inserted(deed.with);
 			return;
 		}
+		// Behind the end of a child: as long as it has others its parent has only come further.
+		if (deed.do === 'settleParent' && answer === null) return this.#read(deed.with.parentId);
 		if (answer === null || answer === false) return;
 		switch (deed.do) {
-			case 'assign':
-				return this.#given(deed.with.jobId, deed.with.attempt);
-			case 'start':
-				return this.#tell('job.moved', {
-					jobId: deed.with.jobId,
-					state: 'running',
-					startedAt: deed.with.at,
-				});
+			case 'start': {
+				const { jobId, at } = deed.with;
+				const startedAt = this.#firstStart(jobId, at);
+				return this.#tell('job.moved', { jobId, state: 'running', startedAt });
+			}
 			case 'settle': {
 				const { jobId, next, at, startedAt } = deed.with;
-				const began = startedAt === undefined ? {} : { startedAt };
+				const began =
+					startedAt === undefined ? {} : { startedAt: this.#firstStart(jobId, startedAt) };
 				return this.#tell('job.moved', {
 					jobId,
 					state: next.to,
 					...began,
 					...('cause' in next
-						? { cause: next.cause, endedAt: at, waitingFor: null }
-						: { cause: next.waitsFor ?? null, waitingFor: null }),
+						? { cause: next.cause, endedAt: at }
+						: { cause: next.waitsFor ?? null, robotId: null, client: null }),
+					...(next.to === 'completed' ? { progress: 100 } : {}),
+					waitingFor: null,
 				});
 			}
 			case 'moveJob': {
-				const { jobId, to, cause, at, hold } = deed.with;
+				const { jobId, to, cause, at, hold = null, cancelRequestedAt } = deed.with;
 				return this.#tell('job.moved', {
 					jobId,
 					state: to,
 					cause,
+					hold,
 					...(isFinal(to) ? { endedAt: at } : {}),
-					...(hold === undefined ? {} : { hold }),
+					...(cancelRequestedAt === undefined ? {} : { cancelRequestedAt }),
 				});
+			}
+			case 'waitFor': {
+				const { jobId, cause } = deed.with;
+				return this.#tell('job.changed', { jobId, cause });
 			}
 			case 'changeJob': {
 				const { jobId, to } = deed.with;
 				const { state, priority, hold } = to;
 				return this.#tell('job.changed', { jobId, state, priority, hold });
 			}
-			case 'requestCancel':
-				return this.#tell('job.changed', {
-					jobId: deed.with.jobId,
-					cancelRequestedAt: deed.with.at,
-				});
+			case 'requestCancel': {
+				const { jobId, epoch, at } = deed.with;
+				// Of a parent nobody remembers whether it was asked for before.
+				if (epoch === 0) return this.#read(jobId);
+				return this.#tell('job.changed', { jobId, cancelRequestedAt: at });
+			}
 			case 'progress': {
 				const { jobId, progress, message } = deed.with;
 				return this.#tell('job.progress', {
@@ -306,30 +364,28 @@ export class Feed {
 					...(message === null ? {} : { message }),
 				});
 			}
-			case 'prompted': {
-				const { jobId } = deed.with;
-				const waitingFor = this.#context.fleet.live(jobId)?.waitingFor ?? null;
-				return this.#tell('job.prompt', { jobId, waitingFor });
-			}
 			case 'startParent': {
 				const { parentId, common, children, at } = deed.with;
 				this.#tell('job.moved', { jobId: parentId, state: 'running', startedAt: at });
-				for (const child of children) {
-					const { kind, priority, createdAt, createdBy, state } = common;
-					const { id: jobId } = child;
-					const job = { jobId, kind, priority, createdAt, createdBy, state, parentId };
-					this.#tell('job.submitted', job);
-					if (child.attempt) this.#given(jobId, child.attempt);
+				this.#read(parentId);
+				for (const { id, attempt } of children) {
+					this.#tell('job.submitted', newJob({ ...common, id, parentId }));
+					if (attempt) this.#given(id, attempt);
 				}
 				return;
 			}
-			case 'settleParent':
+			case 'settleParent': {
 				if (typeof answer === 'object') return this.#rolled(answer as RolloutMove);
+				const { parentId, at, endings } = deed.with;
+				const ending = Object.values(endings).find(({ to }) => to === answer);
 				return this.#tell('job.moved', {
-					jobId: deed.with.parentId,
+					jobId: parentId,
 					state: answer as LiveJob['state'],
-					endedAt: deed.with.at,
+					cause: ending?.cause ?? null,
+					progress: 100,
+					endedAt: at,
 				});
+			}
 			case 'pauseRollout':
 			case 'resumeRollout':
 				return this.#rolled(answer as RolloutMove);
@@ -344,22 +400,8 @@ export class Feed {
 	}
 
 	#inserted({ job, attempt }: Deeds['insertJob']['in']): void {
-		const { id: jobId, kind, state, priority, createdAt, createdBy, parentId } = job;
-		this.#tell('job.submitted', {
-			jobId,
-			kind,
-			state,
-			cause: null,
-			attempt: 0,
-			robotId: null,
-			priority,
-			progress: 0,
-			message: null,
-			createdAt,
-			createdBy,
-			parentId,
-		});
-		if (attempt) this.#given(jobId, attempt);
+		this.#tell('job.submitted', newJob(job));
+		if (attempt) this.#given(job.id, attempt);
 	}
 
 	#given(
@@ -369,19 +411,55 @@ export class Feed {
 		this.#tell('job.moved', { jobId, state: 'dispatched', attempt: number, robotId, client });
 	}
 
+	/** A job that waited, perhaps since before anybody looked on: all of it is told. */
+	#assigned({ jobId, attempt }: Deeds['assign']['in']): void {
+		const live = this.#context.fleet.live(jobId);
+		if (live?.epoch !== attempt.epoch) return this.#given(jobId, attempt);
+		const { kind, priority, createdAt, owner: createdBy, parentId } = live;
+		this.#tell('job.moved', {
+			...newJob({ id: jobId, kind, state: 'dispatched', priority, createdAt, createdBy, parentId }),
+			attempt: live.number,
+			robotId: live.robotId,
+			client: live.client,
+			startedAt: live.firstStartedAt,
+		});
+	}
+
+	/** An attempt of the job began then; the job itself may have long before. */
+	#firstStart(jobId: string, at: number): number {
+		return this.#context.fleet.live(jobId)?.firstStartedAt ?? at;
+	}
+
+	#prompted(jobId: string): void {
+		const waitingFor = this.#context.fleet.live(jobId)?.waitingFor ?? null;
+		if (this.#channels.size > 0) this.#tell('job.prompt', { jobId, waitingFor });
+	}
+
+	/** Tells the whole job, as it is by the next flush. */
+	#read(jobId: string): void {
+		if (!this.#channels.has(jobsChannel) && !this.#channels.has(`progress:${jobId}`)) return;
+		this.#unsure.add(jobId);
+		this.#flushSoon();
+	}
+
+	/** The store answers in order: what is told of these jobs before this answer is in it, what comes behind is newer. */
+	async #tellUnsure(): Promise<void> {
+		const ids = [...this.#unsure].slice(0, readAtOnce);
+		for (const id of ids) this.#unsure.delete(id);
+		// A store that fails ends the service elsewhere.
+		const jobs = await this.#context.store.read('jobsById', { ids }).catch(() => []);
+		for (const job of jobs) this.#tell('job.changed', this.#job(job));
+	}
+
 	#tell(event: EventName, data: JobChange): void {
 		this.#push(this.#channels.get(jobsChannel), event, data);
 		this.#push(this.#channels.get(`progress:${data.jobId}`), event, data);
 	}
 
-	#push(
-		channel: Channel | undefined,
-		event: EventName,
-		data: JobChange | (Partial<LiveRobot> & { robotId: string }),
-	): void {
+	#push(channel: Channel | undefined, event: EventName, data: Change): void {
 		if (!channel) return;
 		const seq = (this.#seq += 1);
-		const message = new LiveText({ channel: channel.name, event, seq, data });
+		const message = new LiveText({ channel: channel.name, event, seq, data } as LiveMessage);
 		channel.fresh.push(message);
 		channel.history.push(message);
 		// In bulk: to take one from the front for each that is put behind would move all of them.
@@ -389,6 +467,10 @@ export class Feed {
 			const gone = channel.history.splice(0, channel.history.length - liveLimits.history);
 			channel.from = gone.at(-1)!.seq;
 		}
+		this.#flushSoon();
+	}
+
+	#flushSoon(): void {
 		if (this.#flushing) return;
 		this.#flushing = true;
 		void this.#context.clock.sleep(flushMs, this.#over.signal).then(() => this.#flush());
@@ -398,14 +480,49 @@ export class Feed {
 		this.#flushing = false;
 		for (const channel of this.#channels.values()) {
 			if (channel.fresh.length === 0) continue;
-			const fresh = channel.fresh;
+			const { fresh } = channel;
 			channel.fresh = [];
-			for (const { viewer, held } of channel.onlookers) {
-				if (held) held.push(...fresh);
-				else viewer.take(fresh);
-			}
+			for (const onlooker of channel.onlookers) this.#hand(onlooker, fresh);
 		}
 		this.#tidy();
+		if (this.#unsure.size === 0 || this.#over.signal.aborted) return;
+		void this.#tellUnsure();
+		if (this.#unsure.size > 0) this.#flushSoon();
+	}
+
+	/** Who came between what happened and its flush has some of it already. */
+	#hand(onlooker: Onlooker, fresh: readonly LiveText[]): void {
+		const { after, held, viewer } = onlooker;
+		const news = fresh[0]!.seq > after ? fresh : fresh.filter(({ seq }) => seq > after);
+		if (news.length === 0) return;
+		if (!held) viewer.take(news);
+		else if (held.length <= maxHeld) for (const message of news) held.push(message);
+	}
+
+	#counts(): LiveCounts {
+		const { backlog, fleet } = this.#context;
+		const { pending, queued } = backlog.waits;
+		return {
+			waiting: Object.values(queued).reduce((sum, count) => sum + count, pending),
+			running: [...fleet.lives()].length,
+		};
+	}
+
+	/** While somebody looks at jobs. */
+	async #count(): Promise<void> {
+		if (this.#counting) return;
+		this.#counting = true;
+		const { signal } = this.#over;
+		for (let told = this.#counts(); ;) {
+			await this.#context.clock.sleep(robotsMs, signal);
+			const channel = this.#channels.get(jobsChannel);
+			if (!channel || signal.aborted) break;
+			const counts = this.#counts();
+			const same = counts.waiting === told.waiting && counts.running === told.running;
+			if (!same) this.#push(channel, 'jobs.counted', (told = counts));
+			this.#tidy();
+		}
+		this.#counting = false;
 	}
 
 	/** While somebody looks at robots. */
@@ -468,4 +585,38 @@ function liveIds(lives: Iterable<{ jobId: string }>): string[] {
 	const ids: string[] = [];
 	for (const { jobId } of lives) ids.push(jobId);
 	return ids;
+}
+
+/** All that is shown of a job that nothing has happened to yet. */
+function newJob({
+	id,
+	kind,
+	state,
+	priority,
+	createdAt,
+	createdBy,
+	parentId,
+}: Pick<LiveJob, 'kind' | 'state' | 'priority' | 'createdAt' | 'createdBy' | 'parentId'> & {
+	id: string;
+}): LiveJob {
+	return {
+		jobId: id,
+		kind,
+		state,
+		cause: null,
+		attempt: 0,
+		robotId: null,
+		client: null,
+		priority,
+		progress: 0,
+		message: null,
+		waitingFor: null,
+		createdAt,
+		startedAt: null,
+		endedAt: null,
+		cancelRequestedAt: null,
+		parentId,
+		hold: null,
+		createdBy,
+	};
 }

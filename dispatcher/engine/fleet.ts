@@ -29,6 +29,8 @@ export interface Live {
 	readonly tries: number;
 	readonly losses: number;
 	readonly createdAt: number;
+	/** When its job first began, in an attempt before this one. */
+	readonly firstStartedAt: number | null;
 	readonly lane: string;
 	readonly shareKey: string;
 	readonly rank: number;

@@ -432,7 +432,12 @@ export interface Engine {
 	/** Default: the last day. */
 	metricSeries(metric: SeriesName, from?: number, to?: number): Promise<SeriesAnswer>;
 	/** Jobs submitted within a time (default: today in UTC) by what they have in common. */
-	metricBreakdown(by: Breakdown, from?: number, to?: number): Promise<BreakdownRow[]>;
+	metricBreakdown(
+		by: Breakdown,
+		from?: number,
+		to?: number,
+		signal?: AbortSignal,
+	): Promise<BreakdownRow[]>;
 	/** What scrapers are told of the engine. Costs nothing that grows with jobs. */
 	families(): Promise<Family[]>;
 	/** How the service itself is. */

@@ -176,7 +176,7 @@ export class Inputs {
 		if (prompt === null) {
 			if (before === undefined) return;
 			delete live.waitingFor;
-			return watchers.hint('prompt', live.jobId);
+			return watchers.prompted(live.jobId);
 		}
 		const { kind, text, hidden, offset } = prompt;
 		const askedAt = Date.parse(prompt.asked_at);
@@ -189,7 +189,7 @@ export class Inputs {
 			askedAt: Number.isNaN(askedAt) ? clock.now() : askedAt,
 			offset,
 		};
-		watchers.hint('prompt', live.jobId);
+		watchers.prompted(live.jobId);
 		const lines = this.#promptLines.get(live) ?? 0;
 		this.#promptLines.set(live, lines + 1);
 		const { jobId, number: attempt } = live;

@@ -15,6 +15,7 @@ import {
 	type SeriesName,
 	seriesNames,
 } from '../../protocol';
+import { kinds } from '../../kinds';
 import { Histogram } from '../core/histogram';
 import { inLineSince } from '../core/rank';
 import type { Deed, DeedAnswer, NewAttempt, NewOccurrence } from '../store/store';
@@ -25,6 +26,9 @@ type SumName = {
 	[N in SeriesName]: (typeof series)[N]['how'] extends 'sum' ? N : never;
 }[SeriesName];
 export const sumNames = seriesNames.filter((name): name is SumName => series[name].how === 'sum');
+
+/** How an attempt may end: as its robot says, or as we have to say. */
+const outcomes = [...finalStates, 'refused', 'not-started', 'lost', 'forced'] as const;
 
 /** Seconds. */
 const shortTimes = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5];
@@ -39,12 +43,12 @@ export class Meter {
 	readonly #fleet: Fleet;
 	/** Since the start of the service. */
 	readonly totals = zeroes(sumNames);
-	readonly submittedByKind: Record<string, number> = {};
+	readonly submittedByKind: Record<string, number> = zeroes([...kinds.keys()]);
 	readonly ended: Record<FinalState, number> = zeroes(finalStates);
 	readonly causes: Record<Cause, number> = zeroes(Object.keys(causes) as Cause[]);
 	readonly occurrences: Record<OccurrenceState, number> = zeroes(occurrenceStates);
-	/** Attempts that ended by how: completed, failed, lost, refused, … */
-	readonly attempts: Record<string, number> = {};
+	/** Attempts that ended. From 0 on: of what only comes to be with the first one no rate sees that one. */
+	readonly attempts: Record<string, number> = zeroes(outcomes);
 	deadWaits = 0;
 	/** Robots put into quarantine. */
 	quarantines = 0;

@@ -1,12 +1,14 @@
 /**
  * How the fleet is and was: the record for dashboards, the series of minutes, and the families for scrapers.
  * What a scrape costs follows robots and lanes, never jobs: what has ended is counted as it ends (meter.ts). What the
- * record says of today is asked of the jobs themselves, in stretches; one of which all jobs have ended is read once.
+ * record says of today is asked of the jobs themselves, in stretches; one of which all jobs have ended is read once. Who
+ * asks for the same day while it is still to be read shares the answer; of what is costlier one is read at a time.
  */
 import {
 	type Breakdown,
 	type BreakdownRow,
 	isFinal,
+	type JobState,
 	limits,
 	type MetricsRecord,
 	type PlannedToday,
@@ -33,6 +35,8 @@ const stretch = 5_000;
 /** Days that are kept counted: callers live in different time zones. */
 const maxDays = 8;
 const maxBreakdownMs = 31 * dayMs;
+/** Breakdowns that are asked for at once: one is read, the others wait for it. */
+const maxBreakdowns = 8;
 const maxRows = 1_000;
 
 /** A stretch of today's jobs; `upTo` is missing while it grows. */
@@ -44,6 +48,13 @@ interface Stretch {
 	over: boolean;
 }
 
+/** What came of a day up to `now`. */
+interface Counted {
+	now: number;
+	states: { counts: Record<JobState, number>; ranMs: number };
+	planned: PlannedToday;
+}
+
 export class Metrics {
 	readonly #context: Context;
 	readonly #meter: Meter;
@@ -52,7 +63,11 @@ export class Metrics {
 	#loop: Promise<void> | undefined;
 	/** By the id that the day begins with. */
 	readonly #days = new Map<string, Stretch[]>();
+	/** Of today's that are asked for, the last one; by their midnight those that have not begun. */
 	#counting: Promise<unknown> = Promise.resolve();
+	readonly #toCount = new Map<number, Promise<Counted>>();
+	#breakdowns = 0;
+	#breakingDown: Promise<unknown> = Promise.resolve();
 	/** What the last sample that is on disk had counted. */
 	#sampled: Meter['totals'];
 	#dispatched = { count: 0, sum: 0 };
@@ -114,7 +129,7 @@ export class Metrics {
 				slots: fleet.slots,
 				slotsUsed: fleet.slotsUsed,
 				oldestMs: this.#oldestMs(now) ?? 0,
-				dispatchMs: count > before ? ((sum - sumBefore) / (count - before)) * 1000 : 0,
+				dispatchMs: count > before ? ((sum - sumBefore) / (count - before)) * 1000 : null,
 			},
 			forgetBefore: at - limits.keepSamplesMs,
 		});
@@ -140,12 +155,8 @@ export class Metrics {
 	async record(timezone = 'UTC'): Promise<MetricsRecord> {
 		const { clock, backlog } = this.#context;
 		if (!isZone(timezone)) throw new Problem('bad-timezone', { timezone });
-		const now = clock.now();
-		const since = midnight(timezone, now);
-		// One after the other: they would only wait for each other in the store.
-		const today = this.#counting.then(() => this.#today(since));
-		this.#counting = today.catch(() => undefined);
-		const [states, planned] = [await today, await this.#planned(since, now)];
+		const since = midnight(timezone, clock.now());
+		const { now, states, planned } = await this.#countShared(since);
 		await backlog.counted;
 		const fleet = this.#fleetNow();
 		const { completed, failed, timeout, cancelled } = states.counts;
@@ -172,16 +183,59 @@ export class Metrics {
 		};
 	}
 
-	async breakdown(by: Breakdown, from?: number, to?: number): Promise<BreakdownRow[]> {
-		const { clock, store, fleet } = this.#context;
+	/** One after the other: they would only wait for each other in the store. */
+	#countShared(since: number): Promise<Counted> {
+		const known = this.#toCount.get(since);
+		if (known) return known;
+		const counted = this.#counting.then(() => {
+			// From here on the answer is older than the question.
+			this.#toCount.delete(since);
+			return this.#count(since);
+		});
+		this.#toCount.set(since, counted);
+		this.#counting = counted.catch(() => undefined);
+		return counted;
+	}
+
+	async #count(since: number): Promise<Counted> {
+		const now = this.#context.clock.now();
+		return { now, states: await this.#today(since), planned: await this.#planned(since, now) };
+	}
+
+	/** One at a time; ends with its caller. Rejects with the reason of the signal. */
+	async breakdown(
+		by: Breakdown,
+		from?: number,
+		to?: number,
+		signal?: AbortSignal,
+	): Promise<BreakdownRow[]> {
+		const { clock } = this.#context;
 		const end = to ?? clock.now() + 1;
 		const start = from ?? midnight('UTC', end);
 		if (start >= end) throw new Problem('bad-field', { path: 'from', reason: 'must be before to' });
 		if (end - start > maxBreakdownMs) {
 			throw new Problem('bad-field', { path: 'from', reason: 'must be at most 31 days before to' });
 		}
+		if (this.#breakdowns >= maxBreakdowns) {
+			const what = 'questions of this kind at once';
+			throw new Problem('too-many', { what, retryMs: 5_000 });
+		}
+		this.#breakdowns += 1;
+		const rows = this.#breakingDown.then(() => this.#breakDown(by, start, end, signal));
+		this.#breakingDown = rows.catch(() => undefined);
+		return rows.finally(() => (this.#breakdowns -= 1));
+	}
+
+	async #breakDown(
+		by: Breakdown,
+		start: number,
+		end: number,
+		signal: AbortSignal | undefined,
+	): Promise<BreakdownRow[]> {
+		const { store, fleet } = this.#context;
 		const rows = new Map<string, BreakdownRow & { ranMs: number }>();
 		for (let after: string | undefined = firstIdAt(start); after !== undefined;) {
+			signal?.throwIfAborted();
 			const found: Reads['breakdown']['out'] = await store.read('breakdown', {
 				by,
 				after,
@@ -349,7 +403,7 @@ export class Metrics {
 		return at === null ? null : Math.max(0, now - at);
 	}
 
-	async #today(since: number) {
+	async #today(since: number): Promise<Counted['states']> {
 		const { store } = this.#context;
 		const start = firstIdAt(since);
 		let day = this.#days.get(start);
@@ -390,6 +444,8 @@ export class Metrics {
 			{ from, to },
 		)) {
 			if (blackout === 1) continue;
+			// As everywhere neither a success nor a failure.
+			if (outcome === 'cancelled') continue;
 			if (outcome === 'completed') planned.completed += count;
 			else if (outcome !== null) planned.failed += count;
 			else if (state === 'missed' || state === 'refused' || state === 'skipped') {

@@ -90,9 +90,7 @@ export class Occurrences {
 
 	async load(): Promise<void> {
 		const { store, clock } = this.#context;
-		const now = clock.now();
-		// What was paused in between is not run now.
-		await this.setBack(({ stored }) => Math.max(now, stored.resumedAt));
+		await this.setBack(clock.now());
 		for (const { scheduleId } of await store.read('waitingOccurrences', { scheduleId: null })) {
 			this.#waiting.add(scheduleId);
 		}
@@ -274,25 +272,25 @@ export class Occurrences {
 
 	/**
 	 * The clock was ahead of the time and has been set back: schedules that were carried along go on from now.
-	 * Times that were dealt with meanwhile come again, and are known then.
+	 * Times that were dealt with meanwhile come again, and are known then. Failures count from now on.
 	 */
-	async setBack(nowAt: (entry: Entry) => number): Promise<void> {
+	async setBack(now: number): Promise<void> {
 		await Promise.all(
 			this.#book.all().map(({ stored: { id } }) =>
 				this.#carefully(id, () =>
 					this.#book.inLine(id, async () => {
 						const entry = this.#book.peek(id);
 						if (!entry) return;
-						const { state, reason, nextRunAt } = entry.stored;
+						const { state, reason, nextRunAt, resumedAt } = entry.stored;
 						const over = state === 'ended' && reason === overText;
 						if (state !== 'active' && !over) return;
-						const next = entry.recurrence.after(nowAt(entry))?.at;
-						if (next === undefined || next >= (nextRunAt ?? Infinity)) return;
+						const next = entry.recurrence.after(now)?.at;
+						const sooner = next !== undefined && next < (nextRunAt ?? Infinity);
+						if (!sooner && resumedAt <= now) return;
 						await this.#book.put({
 							...entry.stored,
-							state: 'active',
-							reason: null,
-							nextRunAt: next,
+							...(sooner ? { state: 'active', reason: null, nextRunAt: next } : {}),
+							resumedAt: Math.min(resumedAt, now),
 						});
 					}),
 				),
@@ -397,7 +395,9 @@ export class Occurrences {
 	async #refuse(entry: Entry, one: Turned, problem: Problem): Promise<boolean> {
 		const { id } = entry.stored;
 		const now = this.#context.clock.now();
-		await this.#fire(entry, one, 'refused', `${problem.message} [${problem.code}]`);
+		const why = `${problem.message} [${problem.code}]`;
+		// It was dealt with before: the row is that of another run, which may live.
+		if (!(await this.#fire(entry, one, 'refused', why))) return false;
 		const key = { scheduleId: id, origin: one.origin, plannedAt: one.plannedAt };
 		await this.#outcome(key, null, { outcome: 'failed', endedAt: now, ranMs: null });
 		return false;

@@ -140,5 +140,15 @@ function unusableFile({ noFile: file, have }: { noFile: string; have: FileState 
 
 /** What a new job asks for. */
 function fresh({ kind, spec, variables, policy, createdAt, parentId }: NewJob): Asked {
-	return { kind, spec, variables, policy, createdAt, parentId, tries: 0, losses: 0 };
+	return {
+		kind,
+		spec,
+		variables,
+		policy,
+		createdAt,
+		startedAt: null,
+		parentId,
+		tries: 0,
+		losses: 0,
+	};
 }

@@ -135,6 +135,7 @@ export class Schedules {
 			lastRunAt: known?.stored.lastRunAt ?? null,
 			createdBy: known?.stored.createdBy ?? `key:${by.name}`,
 			createdAt,
+			generation: known?.stored.generation ?? this.#context.nextEpoch(),
 		};
 		if (!enabled) {
 			const reason = paused ? known.stored.reason : pausedBy(by);

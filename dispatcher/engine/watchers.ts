@@ -7,6 +7,7 @@ export type Topic = 'ended' | 'output' | 'wait' | 'events' | 'input' | 'prompt';
 export class Watchers {
 	readonly #watchers = new Map<string, Set<() => void>>();
 	readonly #ended = new Set<(jobId: string) => void>();
+	readonly #prompted = new Set<(jobId: string) => void>();
 
 	/** Calls `wake` at each hint until the returned function is called. */
 	watch(topic: Topic, id: string, wake: () => void): () => void {
@@ -28,6 +29,16 @@ export class Watchers {
 	attemptOver(jobId: string): void {
 		this.hint('input', jobId);
 		this.hint('prompt', jobId);
+	}
+
+	/** Called whenever a program asks, and when it has its answer; what it asks ends with its attempt, too. */
+	onPrompt(listener: (jobId: string) => void): void {
+		this.#prompted.add(listener);
+	}
+
+	prompted(jobId: string): void {
+		this.hint('prompt', jobId);
+		for (const listener of this.#prompted) listener(jobId);
 	}
 
 	/** Called for every job that ends. */

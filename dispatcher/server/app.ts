@@ -131,8 +131,10 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 		config: { stream: door.stream ?? false },
 		onRequest: (request, _reply, done) => {
 			if (scope !== null) {
-				const caller = callerOf(house, request, scope);
+				const caller = callerOf(house, request);
+				// What it may not do was asked, too.
 				house.rates?.key(caller.keyId, caller.name, addressOf(request.raw));
+				demand(caller, scope);
 				request.caller = caller;
 			}
 			door.admit?.(request);
@@ -167,7 +169,7 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				reply,
 				signal: () => {
 					// The key may have been revoked while the body came in.
-					if (scope !== null) callerOf(house, request, scope);
+					if (scope !== null) demand(callerOf(house, request), scope);
 					request.waited = true;
 					return (waits = signalOf(house, reply, request.caller));
 				},
@@ -192,13 +194,15 @@ declare module 'fastify' {
 	}
 }
 
-function callerOf(house: House, request: FastifyRequest, scope: string): Caller {
+function callerOf(house: House, request: FastifyRequest): Caller {
 	const key = /^Bearer +([\x21-\x7e]{1,512})$/i.exec(request.headers.authorization ?? '')?.[1];
 	if (key === undefined) throw new Problem('no-key');
-	const caller = house.engine.verifyKey(key);
-	const may = caller.scopes as readonly string[];
+	return house.engine.verifyKey(key);
+}
+
+function demand({ scopes }: Caller, scope: string): void {
+	const may = scopes as readonly string[];
 	if (!may.includes(scope) && !may.includes('admin')) throw new Problem('no-scope', { scope });
-	return caller;
 }
 
 function signalOf(house: House, reply: FastifyReply, caller?: Caller): AbortSignal {
@@ -221,15 +225,24 @@ export function routeOf(path: string): string {
 function refuse(house: House, error: unknown, request: FastifyRequest, reply: FastifyReply) {
 	if (reply.sent || reply.raw.destroyed) return;
 	const where = { method: request.method, path: request.url.split('?', 1)[0]!.slice(0, 200) };
-	let problem = problemOf(house, error, where);
-	if (problem.status === 401) {
-		try {
-			house.rates?.stranger(addressOf(request.raw));
-		} catch (limited) {
-			problem = problemOf(house, limited, where);
-		}
+	return send(reply, refusalOf(house, error, where, addressOf(request.raw)));
+}
+
+/** Who was refused for want of a proof is counted; too often, and that is the refusal. */
+export function refusalOf(
+	house: House,
+	error: unknown,
+	where: Record<string, unknown>,
+	address: string,
+): Problem {
+	const problem = problemOf(house, error, where);
+	if (problem.status !== 401) return problem;
+	try {
+		house.rates?.stranger(address);
+		return problem;
+	} catch (limited) {
+		return problemOf(house, limited, where);
 	}
-	return send(reply, problem);
 }
 
 function send(reply: FastifyReply, problem: Problem) {

@@ -1,7 +1,8 @@
 /**
  * The live socket (protocol/live.ts): who looks on, which channels, and the end of whoever does not keep up. What happens is
  * told by the engine's feed; here it only becomes frames. A viewer that does not read is cut off as soon as more than a
- * few megabytes wait for it, so that it costs neither memory nor anybody else's time.
+ * few megabytes wait for it, so that it costs neither memory nor anybody else's time. What it asks counts like calls of
+ * its key, and who cannot prove one like anybody else who fails to.
  */
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -17,12 +18,15 @@ import {
 } from '../../protocol';
 import { liveAsk, validatorOf } from '../../protocol/schemas';
 import type { LiveText, Viewer } from '../engine/feed';
-import { type HostGate, problemOf } from './app';
+import type { Caller } from '../engine';
+import { type HostGate, refusalOf } from './app';
 import type { House } from './door';
 import { addressOf } from './address';
 import { decline, type UpgradeDoor } from './robots';
 
 const asks = validatorOf(liveAsk);
+/** How often it is looked whether a viewer has read enough. */
+const drainMs = 20;
 
 export class LiveDoor implements UpgradeDoor {
 	readonly path = paths.live;
@@ -42,29 +46,31 @@ export class LiveDoor implements UpgradeDoor {
 	}
 
 	take(request: IncomingMessage, socket: Duplex, head: Buffer, hostGate: HostGate): void {
+		const address = addressOf(request);
 		let key: string | undefined;
+		let caller: Caller | undefined;
 		try {
 			hostGate(request.headers.host, request.headers.origin, request.socket);
 			if (this.#over.signal.aborted) throw new Problem('not-ready', { state: 'stopping' });
 			key = /^Bearer +([\x21-\x7e]{1,512})$/i.exec(request.headers.authorization ?? '')?.[1];
-			if (key !== undefined) admit(this.#house, key);
+			caller = key === undefined ? undefined : admit(this.#house, key, address);
 			const strangers = [...this.#viewers].filter((viewer) => !viewer.isKnown).length;
 			const crowded =
 				this.#viewers.size >= liveLimits.viewers ||
 				(key === undefined && strangers >= liveLimits.strangers);
 			if (crowded) throw new Problem('too-many', { what: 'live sockets', retryMs: 10_000 });
 		} catch (error) {
-			const where = { path: this.path, from: addressOf(request) };
-			return decline(socket, problemOf(this.#house, error, where));
+			const where = { path: this.path, from: address };
+			return decline(socket, refusalOf(this.#house, error, where, address));
 		}
 		this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
-			const viewer = new LiveViewer(webSocket, this.#house, () => {
-				this.#viewers.delete(viewer);
+			const viewer = new LiveViewer(webSocket, this.#house, address, (isGone) => {
+				if (isGone) this.#viewers.delete(viewer);
 				this.#count();
 			});
 			this.#viewers.add(viewer);
 			this.#count();
-			if (key !== undefined) viewer.prove(key);
+			if (caller) viewer.prove(caller, key!);
 		});
 	}
 
@@ -79,7 +85,8 @@ export class LiveDoor implements UpgradeDoor {
 	}
 
 	#count(): void {
-		if (this.#house.traffic) this.#house.traffic.viewers = this.#viewers.size;
+		const { traffic } = this.#house;
+		if (traffic) traffic.viewers = [...this.#viewers].filter(({ isOver }) => !isOver).length;
 	}
 
 	async #sweepUntilClosed(): Promise<void> {
@@ -92,9 +99,10 @@ export class LiveDoor implements UpgradeDoor {
 	}
 }
 
-/** The key may look on; throws what keeps it from it. */
-function admit({ engine }: House, key: string) {
+/** The key may look on; throws what keeps it from that. With an address it is a call of the key. */
+function admit({ engine, rates }: House, key: string, address?: string): Caller {
 	const caller = engine.verifyKey(key);
+	if (address !== undefined) rates?.key(caller.keyId, caller.name, address);
 	const may = caller.scopes as readonly string[];
 	if (!may.includes('read') && !may.includes('admin')) {
 		throw new Problem('no-scope', { scope: 'read' });
@@ -105,30 +113,38 @@ function admit({ engine }: House, key: string) {
 class LiveViewer implements Viewer {
 	readonly #socket: WebSocket;
 	readonly #house: House;
+	readonly #address: string;
 	readonly #openedAt: number;
 	/** By channel: how to leave it; absent while its snapshot is on the way. */
 	readonly #channels = new Map<string, { leave?: () => void }>();
 	/** Aborted when its key is revoked, or the server closes. */
 	readonly #revoked = new AbortController();
+	/** Its socket has closed. */
+	readonly #gone = new AbortController();
+	/** Called when nothing more is told to it, and when its socket is gone. */
+	readonly #left: (isGone: boolean) => void;
 	#key: string | undefined;
+	#caller: Caller | undefined;
 	#heardAt: number;
 	#pingedAt: number;
+	/** Bytes that it had not read at the last sweep. */
+	#unsent = 0;
 	#isOver = false;
 
-	constructor(socket: WebSocket, house: House, gone: () => void) {
+	constructor(socket: WebSocket, house: House, address: string, left: (isGone: boolean) => void) {
 		this.#socket = socket;
 		this.#house = house;
+		this.#address = address;
+		this.#left = left;
 		this.#openedAt = this.#heardAt = this.#pingedAt = house.clock.monotonic();
 		socket.on('message', (data, isBinary) => this.#hear(data, isBinary));
 		socket.on('pong', () => (this.#heardAt = house.clock.monotonic()));
 		// Every error is followed by the close.
 		socket.on('error', () => undefined);
 		socket.on('close', () => {
-			this.#isOver = true;
-			house.waiting.delete(this.#revoked);
-			for (const { leave } of this.#channels.values()) leave?.();
-			this.#channels.clear();
-			gone();
+			this.#gone.abort();
+			this.#leave();
+			left(true);
 		});
 		this.#revoked.signal.addEventListener('abort', () => {
 			if (this.#revoked.signal.reason instanceof Problem) this.#turnOut();
@@ -140,33 +156,41 @@ class LiveViewer implements Viewer {
 		return this.#key !== undefined;
 	}
 
-	prove(key: string): void {
-		try {
-			const { keyId } = admit(this.#house, key);
-			this.#key = key;
-			this.#house.waiting.set(this.#revoked, keyId);
-			this.#say({ type: 'ready' });
-		} catch (error) {
-			this.#refuse(error);
-			this.close(liveCloseCodes.badKey, 'this key may not look on');
-		}
+	/** Nothing more is told to it. */
+	get isOver(): boolean {
+		return this.#isOver;
+	}
+
+	prove(caller: Caller, key: string): void {
+		this.#key = key;
+		this.#caller = caller;
+		this.#house.waiting.set(this.#revoked, caller.keyId);
+		this.#say({ type: 'ready' });
 	}
 
 	take(messages: readonly LiveText[]): void {
-		for (const { text } of messages) {
-			if (this.#isOver) return;
-			this.#socket.send(text);
-		}
-		if (this.#socket.bufferedAmount <= liveLimits.maxUnsentBytes) return;
-		if (this.#house.traffic) this.#house.traffic.slowViewers += 1;
-		// The close waits in the same line as all the rest; a moment later it is cut.
-		this.close(liveCloseCodes.tooSlow, 'more is unread than is kept; come back with since');
-		this.terminate();
+		for (const { text } of messages) this.#send(text);
 	}
 
+	async ready(): Promise<boolean> {
+		const { clock } = this.#house;
+		while (!this.#isOver && this.#socket.bufferedAmount > liveLimits.pieceUnsentBytes) {
+			await clock.sleep(drainMs, this.#gone.signal);
+			if (this.#socket.bufferedAmount <= liveLimits.pieceUnsentBytes) {
+				this.#heardAt = clock.monotonic();
+			}
+		}
+		return !this.#isOver;
+	}
+
+	/** Says why, and cuts the line when that is not heard soon: it waits behind all that is unread. */
 	close(code: number, reason: string): void {
-		this.#isOver = true;
+		if (this.#isOver) return;
+		this.#leave();
+		this.#left(false);
 		this.#socket.close(code, reason);
+		const { signal } = this.#gone;
+		void this.#house.clock.sleep(liveLimits.partMs, signal).then(() => this.terminate());
 	}
 
 	terminate(): void {
@@ -175,10 +199,10 @@ class LiveViewer implements Viewer {
 
 	sweep(): void {
 		const now = this.#house.clock.monotonic();
+		if (this.#isOver) return;
 		if (this.#key === undefined) {
 			if (now - this.#openedAt > limits.authenticateMs) {
 				this.close(liveCloseCodes.badKey, 'no key was shown in time');
-				this.terminate();
 			}
 			return;
 		}
@@ -188,10 +212,21 @@ class LiveViewer implements Viewer {
 		} catch {
 			return this.#turnOut();
 		}
+		// Who reads is there, however long our ping waits behind what is unread.
+		const unsent = this.#socket.bufferedAmount;
+		if (unsent < this.#unsent) this.#heardAt = now;
+		this.#unsent = unsent;
 		if (now - this.#heardAt > 3 * liveLimits.pingMs) return this.terminate();
 		if (now - this.#pingedAt < liveLimits.pingMs) return;
 		this.#pingedAt = now;
 		this.#socket.ping();
+	}
+
+	#leave(): void {
+		this.#isOver = true;
+		this.#house.waiting.delete(this.#revoked);
+		for (const { leave } of this.#channels.values()) leave?.();
+		this.#channels.clear();
 	}
 
 	#turnOut(): void {
@@ -201,14 +236,17 @@ class LiveViewer implements Viewer {
 	#hear(data: RawData, isBinary: boolean): void {
 		this.#heardAt = this.#house.clock.monotonic();
 		if (this.#isOver) return;
-		let ask: LiveAsk;
+		const ask = askOf(data, isBinary);
+		const channel = !(ask instanceof Problem) && 'channel' in ask ? ask.channel : undefined;
 		try {
-			if (isBinary) throw new Problem('bad-message', { reason: 'send text' });
-			ask = asks.parse(jsonOf(data));
+			// What makes no sense was asked, too.
+			const caller = this.#caller;
+			if (caller) this.#house.rates?.key(caller.keyId, caller.name, this.#address);
+			if (ask instanceof Problem) throw ask;
 		} catch (error) {
-			return this.#refuse(error);
+			return this.#refuse(error, channel);
 		}
-		if (ask.type === 'auth') return this.prove(ask.key);
+		if (ask.type === 'auth') return this.#authenticate(ask.key);
 		if (this.#key === undefined) {
 			this.#refuse(new Problem('no-key'));
 			return this.close(liveCloseCodes.badKey, 'show a key first');
@@ -216,6 +254,15 @@ class LiveViewer implements Viewer {
 		if (ask.type === 'ping') this.#say({ type: 'pong' });
 		else if (ask.type === 'subscribe') void this.#subscribe(ask);
 		else this.#unsubscribe(ask.channel);
+	}
+
+	#authenticate(key: string): void {
+		try {
+			this.prove(admit(this.#house, key, this.#address), key);
+		} catch (error) {
+			this.#refuse(error);
+			this.close(liveCloseCodes.badKey, 'this key may not look on');
+		}
 	}
 
 	/** A second subscription to the same channel takes the place of the first: a snapshot again. */
@@ -230,7 +277,10 @@ class LiveViewer implements Viewer {
 		this.#channels.set(channel, seat);
 		// What was given up while its snapshot was on the way is told nothing more.
 		const isHere = () => this.#channels.get(channel) === seat;
-		const viewer: Viewer = { take: (messages) => isHere() && this.take(messages) };
+		const viewer: Viewer = {
+			take: (messages) => isHere() && this.take(messages),
+			ready: async () => (await this.ready()) && isHere(),
+		};
 		try {
 			const leave = await this.#house.engine.look(channel, since, viewer);
 			if (isHere()) seat.leave = leave;
@@ -249,7 +299,7 @@ class LiveViewer implements Viewer {
 	}
 
 	#refuse(error: unknown, channel?: string): void {
-		const problem = problemOf(this.#house, error, { path: paths.live });
+		const problem = refusalOf(this.#house, error, { path: paths.live }, this.#address);
 		this.#say({
 			type: 'error',
 			error: problem.toBody(),
@@ -263,14 +313,29 @@ class LiveViewer implements Viewer {
 			| { type: 'unsubscribed'; channel: string }
 			| { type: 'error'; error: ProblemBody; channel?: string },
 	): void {
-		if (!this.#isOver) this.#socket.send(JSON.stringify(message));
+		this.#send(JSON.stringify(message));
+	}
+
+	#send(text: string): void {
+		if (this.#isOver) return;
+		this.#socket.send(text);
+		if (this.#socket.bufferedAmount <= liveLimits.maxUnsentBytes) return;
+		if (this.#house.traffic) this.#house.traffic.slowViewers += 1;
+		this.close(liveCloseCodes.tooSlow, 'more is unread than is kept; come back with since');
 	}
 }
 
-function jsonOf(data: RawData): unknown {
+function askOf(data: RawData, isBinary: boolean): LiveAsk | Problem {
+	if (isBinary) return new Problem('bad-message', { reason: 'send text' });
+	let value: unknown;
 	try {
-		return JSON.parse(String(data));
+		value = JSON.parse(String(data));
 	} catch {
-		throw new Problem('bad-message', { reason: 'it is not JSON' });
+		return new Problem('bad-message', { reason: 'it is not JSON' });
+	}
+	try {
+		return asks.parse(value);
+	} catch (error) {
+		return error as Problem;
 	}
 }

@@ -21,8 +21,8 @@ export const metricsDoors = {
 	metricBreakdown: door({
 		query: breakdownQuery,
 		answer: answers.listOf(answers.breakdownRow),
-		run: async ({ query }, { engine }) => ({
-			items: await engine.metricBreakdown(query.by, query.from, query.to),
+		run: async ({ query, signal }, { engine }) => ({
+			items: await engine.metricBreakdown(query.by, query.from, query.to, signal()),
 		}),
 	}),
 	metricsText: door({

@@ -234,7 +234,8 @@ const crowded = () =>
 
 export function decline(socket: Duplex, problem: Problem): void {
 	const body = JSON.stringify({ error: problem.toBody() });
-	const retry = problem.retry ? 'retry-after: 10\r\n' : '';
+	const retryMs = Number(problem.details.retryMs ?? 10_000);
+	const retry = problem.retry ? `retry-after: ${Math.ceil(retryMs / 1000)}\r\n` : '';
 	socket.end(
 		`HTTP/1.1 ${problem.status} Refused\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n${retry}connection: close\r\n\r\n${body}`,
 	);

@@ -582,7 +582,7 @@ const freshAttempt = `, progress = 0, message = NULL, accepted_at = NULL, settle
 	outcome_cause = NULL, stdout_have = 0, stderr_have = 0, stdout_length = NULL, stderr_length = NULL, result = NULL,
 	late_result = NULL`;
 
-const selectAsked = `SELECT kind, spec, variables, policy, tries, losses, created_at AS createdAt, parent_id AS parentId
+const selectAsked = `SELECT kind, spec, variables, policy, tries, losses, created_at AS createdAt, started_at AS startedAt, parent_id AS parentId
 	FROM jobs JOIN requests ON job_id = id WHERE id = ?`;
 
 /** The fields that are there, as columns to be set. */

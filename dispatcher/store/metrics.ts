@@ -14,7 +14,7 @@ const putSample = `INSERT INTO samples (at, ${columns.join(', ')}) VALUES (?${',
 			const column = snake(name);
 			return series[name].how === 'sum'
 				? `${column} = ${column} + excluded.${column}`
-				: `${column} = excluded.${column}`;
+				: `${column} = coalesce(excluded.${column}, ${column})`;
 		})
 		.join(', ')}`;
 
@@ -69,8 +69,9 @@ export function metricReadsOn(sql: Statements): {
 		series: ({ metric, from, to, stepMs }) =>
 			sql
 				.all<{ step: number; value: number }>(
-					`SELECT at / ?1 * ?1 AS step, ${sumOrMean(metric)} AS value FROM samples
-					 WHERE at >= ?2 AND at < ?3 GROUP BY 1 ORDER BY 1`,
+					// A number that is bound is a REAL: with it / would not be whole.
+					`SELECT at - at % CAST(?1 AS INTEGER) AS step, ${sumOrMean(metric)} AS value FROM samples
+					 WHERE at >= ?2 AND at < ?3 AND ${snake(metric)} IS NOT NULL GROUP BY 1 ORDER BY 1`,
 					stepMs,
 					from,
 					to,

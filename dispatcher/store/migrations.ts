@@ -44,13 +44,24 @@ const shareOf = (row: 'NEW' | 'OLD', sign: '' | '-') =>
 	]
 		.map((is) => `${sign}(${is})`)
 		.join(', ');
-const addShare = (row: 'NEW' | 'OLD', sign: '' | '-') =>
-	`WHEN ${row}.at >= (SELECT created_at FROM schedules WHERE id = ${row}.schedule_id) BEGIN
+const addShare = (
+	row: 'NEW' | 'OLD',
+	sign: '' | '-',
+	isOwn = `${row}.at >= (SELECT created_at FROM schedules WHERE id = ${row}.schedule_id)`,
+) =>
+	`WHEN ${isOwn} BEGIN
 		INSERT INTO occurrence_totals VALUES (${row}.schedule_id, ${shareOf(row, sign)})
 		 ON CONFLICT (schedule_id) DO UPDATE SET runs = runs + excluded.runs, succeeded = succeeded + excluded.succeeded,
 		 failed = failed + excluded.failed, running = running + excluded.running, waiting = waiting + excluded.waiting,
 		 skipped = skipped + excluded.skipped, missed = missed + excluded.missed, planned = planned + excluded.planned;
 	END`;
+/** The same, of a schedule that is told from others of its id by a number: clocks are set back. */
+const addOwnShare = (row: 'NEW' | 'OLD', sign: '' | '-') =>
+	addShare(
+		row,
+		sign,
+		`${row}.generation = (SELECT generation FROM schedules WHERE id = ${row}.schedule_id)`,
+	);
 
 export const migrations: readonly string[] = [
 	`
@@ -731,5 +742,25 @@ export const migrations: readonly string[] = [
 		forgiven INTEGER NOT NULL DEFAULT 0,
 		reason TEXT
 	) WITHOUT ROWID;
+	`,
+
+	// Which occurrences are those of a schedule, whatever the clock said when; and minutes in which nothing was measured.
+	`
+	DROP TRIGGER occurrences_totals_in;
+	DROP TRIGGER occurrences_totals_was;
+	DROP TRIGGER occurrences_totals_is;
+	DROP TRIGGER occurrences_totals_out;
+	ALTER TABLE schedules ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE occurrences ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+	UPDATE occurrences SET generation = -1 WHERE at < (SELECT created_at FROM schedules WHERE id = schedule_id);
+	CREATE TRIGGER occurrences_totals_in AFTER INSERT ON occurrences ${addOwnShare('NEW', '')};
+	CREATE TRIGGER occurrences_totals_was AFTER UPDATE ON occurrences ${addOwnShare('OLD', '-')};
+	CREATE TRIGGER occurrences_totals_is AFTER UPDATE ON occurrences ${addOwnShare('NEW', '')};
+	CREATE TRIGGER occurrences_totals_out AFTER DELETE ON occurrences ${addOwnShare('OLD', '-')};
+
+	ALTER TABLE samples RENAME COLUMN dispatch_ms TO dispatch_ms_1;
+	ALTER TABLE samples ADD COLUMN dispatch_ms REAL;
+	UPDATE samples SET dispatch_ms = dispatch_ms_1 WHERE assigned > 0;
+	ALTER TABLE samples DROP COLUMN dispatch_ms_1;
 	`,
 ];

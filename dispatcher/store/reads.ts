@@ -42,8 +42,8 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		heads: ({ lane, shareKey, limit }) =>
 			sql
 				.all<HeadRow>(
-					`SELECT id, rank, priority, bars, affinity, attempt, kind, tries, losses, created_at AS createdAt, spec, variables, policy,
-					 parent_id AS parentId, created_by AS owner, octet_length(spec) + octet_length(variables) AS bytes
+					`SELECT id, rank, priority, bars, affinity, attempt, kind, tries, losses, created_at AS createdAt,
+					 started_at AS startedAt, spec, variables, policy, parent_id AS parentId, created_by AS owner, octet_length(spec) + octet_length(variables) AS bytes
 					 FROM jobs JOIN requests ON job_id = id
 					 WHERE state = 'queued' AND lane = ? AND share_key = ? ORDER BY rank, id LIMIT +?`,
 					lane,

@@ -32,7 +32,7 @@ type ReadsHere =
 
 const isRun = `state IN ('ran','made_up')`;
 const cameToNothing = `occurrences.state IN ('refused','skipped')`;
-const takes = `UPDATE SET at = excluded.at, state = excluded.state, reason = excluded.reason, job_id = excluded.job_id,
+const takes = `UPDATE SET generation = excluded.generation, at = excluded.at, state = excluded.state, reason = excluded.reason, job_id = excluded.job_id,
  outcome = NULL, ended_at = NULL, ran_ms = NULL WHERE`;
 const takesPlace = {
 	nothing: `${takes} ${cameToNothing}`,
@@ -59,8 +59,9 @@ export function schedulesOn(
 					plannedAt,
 				)
 			: sql.run(
-					`INSERT INTO occurrences (at, state, reason, job_id, schedule_id, origin, planned_at)
-					 VALUES (?,?,?,?,?,?,?) ON CONFLICT DO ${one.over === undefined ? 'NOTHING' : takesPlace[one.over]}`,
+					// A schedule that was just removed has no generation; nobody counts what it leaves.
+					`INSERT INTO occurrences (at, state, reason, job_id, schedule_id, origin, planned_at, generation)
+					 VALUES (?1,?2,?3,?4,?5,?6,?7, coalesce((SELECT generation FROM schedules WHERE id = ?5), -1)) ON CONFLICT DO ${one.over === undefined ? 'NOTHING' : takesPlace[one.over]}`,
 					...became,
 					scheduleId,
 					origin,
@@ -151,7 +152,7 @@ export function scheduleReadsOn(sql: Statements): {
 	return {
 		schedules: () =>
 			sql.all<StoredSchedule>(
-				`SELECT ${camel('id name definition state reason anchor_at resumed_at next_run_at last_run_at created_by created_at')} FROM schedules`,
+				`SELECT ${camel('id name definition state reason anchor_at resumed_at next_run_at last_run_at created_by created_at generation')} FROM schedules`,
 			),
 
 		occurrences: ({ scheduleId, limit, before }) =>
@@ -237,7 +238,7 @@ export function scheduleReadsOn(sql: Statements): {
 		countedOccurrences: ({ scheduleId }) =>
 			sql.all<OccurrenceTotals>(
 				`SELECT ${totalsOf((is) => `count(*) FILTER (WHERE ${is})`)} FROM occurrences
-				 WHERE schedule_id = ?1 AND at >= (SELECT created_at FROM schedules WHERE id = ?1)`,
+				 WHERE schedule_id = ?1 AND generation = (SELECT generation FROM schedules WHERE id = ?1)`,
 				scheduleId,
 			)[0]!,
 

@@ -302,6 +302,8 @@ export interface StoredSchedule {
 	anchorAt: number;
 	/** Failures before it do not count any more. */
 	resumedAt: number;
+	/** No two schedules of one id have the same one; occurrences of another are not its own. */
+	generation: number;
 	/** The next planned time; null when none will come. */
 	nextRunAt: number | null;
 	lastRunAt: number | null;
@@ -804,9 +806,12 @@ export interface Deeds {
 	/** Forgets successes that are older, and the oldest when there are more than `keep`. Answers how many. */
 	sweepAffinities: { in: { before: number; keep: number; limit: number }; out: number };
 	setMeta: { in: { key: string; value: string }; out: boolean };
-	/** One minute of the series; sums are added to what is known of that minute. Forgets older ones. */
+	/**
+	 * One minute of the series; sums are added to what is known of that minute, levels take its place unless
+	 * they are null. Forgets older ones.
+	 */
 	putSample: {
-		in: { at: number; values: Record<SeriesName, number>; forgetBefore: number };
+		in: { at: number; values: Record<SeriesName, number | null>; forgetBefore: number };
 		out: boolean;
 	};
 }
@@ -824,7 +829,15 @@ export interface Earlier {
 /** What a robot must be told of a job, and the engine must know to judge its attempt. */
 export type Asked = Pick<
 	StoredJob,
-	'kind' | 'spec' | 'variables' | 'policy' | 'tries' | 'losses' | 'createdAt' | 'parentId'
+	| 'kind'
+	| 'spec'
+	| 'variables'
+	| 'policy'
+	| 'tries'
+	| 'losses'
+	| 'createdAt'
+	| 'startedAt'
+	| 'parentId'
 >;
 
 /** Spec and variables up to this many characters travel with a head. */
@@ -1034,7 +1047,7 @@ export interface Reads {
 	/** Open ones of attempts that are over: nobody sends the rest. */
 	leftFiles: { in: { limit: number }; out: string[] };
 	meta: { in: { key: string }; out: string | undefined };
-	/** A series in steps that begin at multiples of `stepMs`. */
+	/** A series in steps that begin at multiples of `stepMs`; those without a value are missing. */
 	series: {
 		in: { metric: SeriesName; from: number; to: number; stepMs: number };
 		out: [at: number, value: number][];

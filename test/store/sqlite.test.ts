@@ -135,6 +135,35 @@ test('cron schedules of before go on with their next time, and what has fired st
 	store.close();
 });
 
+test('totals of schedules go on behind an upgrade, and minutes without a dispatch lose their 0', () => {
+	const db = new DatabaseSync(':memory:');
+	const before = migrations.findIndex((step) => step.includes('ADD COLUMN generation'));
+	for (const step of migrations.slice(0, before)) db.exec(step);
+	const sample = (at: number, assigned: number, dispatchMs: number) =>
+		`INSERT INTO samples (at, submitted, completed, failed, timeout, cancelled, assigned, lost, runs, missed, waiting, running,
+		 robots, slots, slots_used, oldest_ms, dispatch_ms) VALUES (${at}, 0, 0, 0, 0, 0, ${assigned}, 0, 0, 0, 0, 0, 0, 0, 0, 0, ${dispatchMs})`;
+	db.exec(`PRAGMA user_version = ${before};
+		INSERT INTO occurrences (schedule_id, origin, planned_at, at, state) VALUES ('s', 'planned', 1, 1, 'ran');
+		INSERT INTO schedules VALUES ('s', 's', '{}', 'active', NULL, 100, 100, 900, NULL, 'key:me', 100);
+		INSERT INTO occurrences (schedule_id, origin, planned_at, at, state) VALUES ('s', 'planned', 200, 200, 'ran');
+		${sample(60_000, 0, 0)}; ${sample(120_000, 3, 8)}`);
+	const store = new SqliteStore({ file: ':memory:', db });
+	const totals = () => {
+		const counted = store.read('countedOccurrences', { scheduleId: 's' });
+		expect(store.read('occurrenceTotals', { scheduleId: 's' })).toEqual(counted);
+		return counted;
+	};
+	expect(totals()).toMatchObject({ runs: 1 });
+	// The clock was set back behind the making of the schedule.
+	const next = { scheduleId: 's', origin: 'planned', plannedAt: 50, at: 50, reason: null } as const;
+	store.commit([{ do: 'fire', with: { ...next, state: 'missed', jobId: null } }]);
+	expect(totals()).toMatchObject({ runs: 1, missed: 1 });
+	const minutes = { from: 0, to: 1_000_000, stepMs: 60_000 };
+	expect(store.read('series', { metric: 'dispatchMs', ...minutes })).toEqual([[120_000, 8]]);
+	expect(store.read('series', { metric: 'waiting', ...minutes })).toHaveLength(2);
+	store.close();
+});
+
 test('SQLite versions that can lose pages are told from those that cannot', () => {
 	const verdicts = ['3.50.4', '3.51.2', '3.51.3', '3.52.0', '3.53.0', '3.53.4', '3.60.0'].map(
 		sqliteIsSafe,

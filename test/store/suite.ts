@@ -1164,6 +1164,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 						lastRunAt: null,
 						createdBy: '',
 						createdAt: at,
+						generation: 1,
 					},
 				},
 			]);
@@ -1224,6 +1225,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 						lastRunAt: null,
 						createdBy: '',
 						createdAt: at,
+						generation: 1,
 					},
 				},
 				{
@@ -1264,7 +1266,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 		});
 
 		test('the totals of a schedule are those of its rows, whatever was done to them', async () => {
-			const put = (createdAt: number) => ({
+			const put = (generation: number) => ({
 				do: 'putSchedule' as const,
 				with: {
 					id: 's',
@@ -1277,7 +1279,9 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					nextRunAt: at,
 					lastRunAt: null,
 					createdBy: '',
-					createdAt,
+					// Whatever the clock said when it was made.
+					createdAt: at + 1_000_000,
+					generation,
 				},
 			});
 			const fire = (n: number, more: Partial<NewOccurrence> = {}) => ({
@@ -1301,7 +1305,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				return counted;
 			};
 			await store.commit([
-				put(at),
+				put(1),
 				...[1, 2, 3].map((n) => ({
 					do: 'insertJob' as const,
 					with: {
@@ -1341,7 +1345,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				{ do: 'purge', with: { what: 'occurrences', keys: [key(1), key(6)], before: at + 100 } },
 			]);
 			expect(await same()).toMatchObject({ runs: 4, succeeded: 0, missed: 0 });
-			await store.commit([{ do: 'removeSchedule', with: { id: 's', at: at + 50 } }, put(at + 60)]);
+			await store.commit([{ do: 'removeSchedule', with: { id: 's', at: at + 50 } }, put(2)]);
 			await store.commit([fire(70), ended(3, 'completed')]);
 			expect(await same()).toMatchObject({ runs: 1, succeeded: 0, running: 0, skipped: 0 });
 		});
@@ -1802,6 +1806,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					lastRunAt: null,
 					createdBy: '',
 					createdAt: at,
+					generation: 1,
 				};
 				await put(file('f1'));
 				await put(file('f2', { name: 'unplanned' }));

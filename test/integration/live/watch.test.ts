@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import { LiveView } from '../../../client';
 import { liveMessages } from '../../../dispatcher/cli/live';
 import { watch } from '../../../dispatcher/cli/watch';
+import { systemClock } from '../../../dispatcher/engine/clock';
 import { WholeHouse } from '../../support/whole-house';
+import { within } from '../server/house';
 
 const addressOf = (home: WholeHouse) => ({
 	url: home.service.url,
@@ -12,7 +14,11 @@ const addressOf = (home: WholeHouse) => ({
 
 const terminal = () => {
 	const said: string[] = [];
-	const world = { out: (text: string | Uint8Array) => void said.push(String(text)), now: Date.now };
+	const world = {
+		out: (text: string | Uint8Array) => void said.push(String(text)),
+		now: Date.now,
+		sleep: systemClock.sleep,
+	};
 	return { said, world: world as unknown as Parameters<typeof watch>[0] };
 };
 
@@ -77,4 +83,37 @@ test('a key that may not look on is told so, and why', async () => {
 	await expect(watch(terminal().world, address, { once: true })).rejects.toMatchObject({
 		code: 'no-scope',
 	});
+});
+
+test('what robot-fleet watch shows at last is how it is, however quick one message comes behind another', async () => {
+	await using home = await WholeHouse.open();
+	// No robot is there: nothing more happens that would make it draw.
+	const { jobId } = await home.client.submit({ kind: 'command', spec: { command: 'true' } });
+	const screen = terminal();
+	const looking = new AbortController();
+	let see = () => {};
+	const shows = (text: RegExp) =>
+		within(
+			`${text} on the screen`,
+			new Promise<void>((resolve) => {
+				see = () => text.test(screen.said.at(-1) ?? '') && resolve();
+				see();
+			}),
+		);
+	const world = {
+		...screen.world,
+		out: (text: string | Uint8Array) => {
+			screen.said.push(String(text));
+			see();
+		},
+	};
+	const watching = watch(world, addressOf(home), {}, looking.signal);
+	try {
+		await shows(new RegExp(`1 wait, 0 at work[^]*${jobId} +command +queued`));
+		await home.client.cancel(jobId);
+		await shows(new RegExp(`0 wait, 0 at work[^]*${jobId} +command +cancelled`));
+	} finally {
+		looking.abort();
+		await watching;
+	}
 });

@@ -152,6 +152,85 @@ test('a viewer that does not read is cut off, and others hear everything', async
 	expect(body).toContain('robot_fleet_live_viewers 1\n');
 });
 
+test('a viewer that was cut off is told why, and that it may come back', async () => {
+	const feed = played();
+	house = await openHouse({ look: feed.look });
+	const live = open(bearer('read'));
+	await live.next();
+	live.say(subscribe);
+	await live.next();
+	live.socket.pause();
+	const long = textOf('job.progress', 2, { jobId: 'j', message: 'x'.repeat(100_000) });
+	for (let told = 0; !feed.viewers[0]!.left && told < 1_000; told += 1) {
+		feed.viewers[0]!.viewer.take([long]);
+	}
+	expect(feed.viewers[0]!.left).toBe(true);
+	live.socket.resume();
+	expect(await live.closed()).toBe(liveCloseCodes.tooSlow);
+});
+
+test('a snapshot larger than may be unread arrives whole over a slow line', async () => {
+	const piece = (seq: number) =>
+		new LiveText({
+			channel: 'jobs:default',
+			event: 'snapshot',
+			seq,
+			data: { items: ['x'.repeat(1_000_000)] as never, more: seq < 30 },
+		});
+	house = await openHouse({
+		look: async (_channel, _since, viewer) => {
+			for (let seq = 1; seq <= 30; seq += 1) {
+				viewer.take([piece(seq)]);
+				if (!(await viewer.ready())) break;
+			}
+			return () => undefined;
+		},
+	});
+	const live = open(bearer('read'));
+	await live.next();
+	live.say(subscribe);
+	live.socket.pause();
+	await house.ask('GET', '/healthz');
+	live.socket.resume();
+	for (let seq = 1; seq <= 30; seq += 1) {
+		// As somebody who is busy with each piece.
+		live.socket.pause();
+		await house.ask('GET', '/healthz');
+		live.socket.resume();
+		expect((await live.next()).seq).toBe(seq);
+	}
+});
+
+test('what is asked over the live socket counts like calls, and so do keys that are wrong', async () => {
+	const feed = played();
+	const rates = { perKey: 4, perAddress: 2, spareLoopback: false };
+	house = await openHouse({ look: feed.look }, { rates });
+	const live = open(bearer('read'));
+	await live.next();
+	for (const channel of ['progress:a', 'progress:b', 'progress:c']) {
+		live.say({ type: 'subscribe', channel });
+		expect(await live.next()).toMatchObject({ event: 'snapshot' });
+	}
+	live.say({ type: 'subscribe', channel: 'progress:d' });
+	expect(await live.next()).toMatchObject({
+		type: 'error',
+		channel: 'progress:d',
+		error: { code: 'rate-limited' },
+	});
+	expect(feed.viewers).toHaveLength(3);
+	live.socket.send('not JSON');
+	expect(await live.next()).toMatchObject({ error: { code: 'rate-limited' } });
+	expect(await open(bearer('read')).refused()).toBe(429);
+	expect((await house.ask('GET', '/api/v1/me', { key: 'read' })).status).toBe(429);
+	expect(await open(bearer('bad')).refused()).toBe(401);
+	const wrong = open();
+	await once(wrong.socket, 'open');
+	wrong.say({ type: 'auth', key: 'bad' });
+	expect(await wrong.next()).toMatchObject({ error: { code: 'bad-key' } });
+	expect(await open(bearer('bad')).refused()).toBe(429);
+	expect((await house.ask('GET', '/api/v1/me', { key: 'bad' })).status).toBe(429);
+});
+
 test('what makes no sense is refused in words, and the socket stays', async () => {
 	house = await openHouse({ look: played().look });
 	const live = open(bearer('read'));

@@ -23,6 +23,14 @@ test('submits in a loop get 429 with a time to come back; other keys go on', asy
 	expect((await submit('submit+read')).status).toBe(202);
 });
 
+test('what a key may not do counts as well', async () => {
+	house = await openHouse({}, { rates: counted });
+	const read = async () => (await house!.ask('GET', '/api/v1/me', { key: 'none' })).status;
+	const forbidden = async () => (await house!.ask('GET', '/api/v1/keys', { key: 'none' })).status;
+	expect([await forbidden(), await forbidden(), await forbidden()]).toEqual([403, 403, 403]);
+	expect([await forbidden(), await read()]).toEqual([429, 429]);
+});
+
 test('many jobs in one call count once', async () => {
 	house = await openHouse({}, { rates: counted });
 	const jobs = Array.from({ length: 200 }, () => job);

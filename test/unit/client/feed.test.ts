@@ -43,3 +43,54 @@ test('jobs that have ended are remembered up to a number, however long one looks
 	expect(view.jobs.size).toBeLessThanOrEqual(1_001);
 	expect(view.jobs.has('j4999')).toBe(true);
 });
+
+test('jobs that wait are remembered up to a number, and come back whole when they are given away', () => {
+	const view = new LiveView();
+	let seq = 0;
+	const told = (event: string, data: object) => view.apply(message(event, (seq += 1), data));
+	for (let i = 0; i < 20_000; i += 1) {
+		told('job.submitted', { jobId: `j${i}`, kind: 'command', state: 'queued' });
+	}
+	expect(view.jobs.size).toBeLessThanOrEqual(2_000);
+	expect(view.jobs.has('j19999')).toBe(true);
+	// Of one that was forgotten a change says too little.
+	told('job.changed', { jobId: 'j0', state: 'queued', priority: 'high' });
+	expect(view.jobs.has('j0')).toBe(false);
+	told('job.moved', { jobId: 'j0', kind: 'command', state: 'dispatched' });
+	told('job.moved', { jobId: 'j19999', state: 'running' });
+	for (let i = 20_000; i < 25_000; i += 1) {
+		told('job.submitted', { jobId: `j${i}`, kind: 'command', state: 'queued' });
+	}
+	expect(view.jobs.get('j0')).toMatchObject({ state: 'dispatched' });
+	expect(view.jobs.get('j19999')).toMatchObject({ state: 'running' });
+});
+
+test('a snapshot that was cut off half way begins anew: what has gone meanwhile is not kept', () => {
+	const view = new LiveView();
+	const robots = 'robots:default';
+	const snapshot = (seq: number, names: string[], more: boolean) =>
+		view.apply(
+			message(
+				'snapshot',
+				seq,
+				{ items: names.map((name) => ({ robotId: name, name })), more },
+				robots,
+			),
+		);
+	snapshot(5, ['gone', 'r1'], true);
+	expect(view.since(robots)).toBeUndefined();
+	snapshot(9, ['r1'], true);
+	snapshot(9, ['r2'], false);
+	expect([...view.robots.keys()]).toEqual(['r1', 'r2']);
+	expect(view.since(robots)).toBe(9);
+});
+
+test('all jobs are counted by the service, however few are remembered', () => {
+	const view = new LiveView();
+	const counts = { waiting: 70_000, running: 300 };
+	view.apply(message('snapshot', 1, { items: [], more: false, counts }));
+	expect(view.counts).toEqual(counts);
+	view.apply(message('jobs.counted', 2, { waiting: 69_999, running: 301 }));
+	expect(view.counts).toEqual({ waiting: 69_999, running: 301 });
+	expect(view.since('jobs:default')).toBe(2);
+});

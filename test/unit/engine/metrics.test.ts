@@ -1,5 +1,6 @@
 import { exposed } from '../../../dispatcher/core/exposition';
 import { midnight } from '../../../dispatcher/engine/metrics';
+import type { ReadName } from '../../../dispatcher/store/store';
 import { admin, exit, type House, house } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
 
@@ -11,6 +12,31 @@ afterEach(() => home.close());
 async function scraped(sample: string): Promise<number> {
 	const lines = exposed(await home.engine.families()).split('\n');
 	return Number(lines.find((line) => line.startsWith(`${sample} `))?.slice(sample.length));
+}
+
+/** How often the store is asked this, and by how many at once. */
+function readsOf(name: ReadName) {
+	const reads = { asked: 0, most: 0 };
+	let now = 0;
+	const { store } = home;
+	const read = store.read.bind(store);
+	store.read = async (asked, args) => {
+		if (asked !== name) return read(asked, args);
+		reads.asked += 1;
+		reads.most = Math.max(reads.most, (now += 1));
+		try {
+			return await read(asked, args);
+		} finally {
+			now -= 1;
+		}
+	};
+	return reads;
+}
+
+/** Lets go on what can, until that is so. */
+async function settledOnce(done: () => boolean): Promise<void> {
+	for (let i = 0; i < 1_000 && !done(); i += 1) await Promise.resolve();
+	expect(done()).toBe(true);
 }
 
 const daily = (job: object) => ({
@@ -60,6 +86,26 @@ describe('scrapers', () => {
 			expect([sample, await scraped(sample)]).toEqual([sample, value]);
 		}
 		expect(await scraped('robot_fleet_store_commit_seconds_count')).toBeGreaterThan(5);
+	});
+
+	test('find every kind and every way an attempt can end from the start: a rate sees the first of them', async () => {
+		home = await house();
+		for (const sample of [
+			'robot_fleet_jobs_submitted_total{kind="command"}',
+			'robot_fleet_jobs_ended_total{state="timeout"}',
+			...[
+				'completed',
+				'failed',
+				'timeout',
+				'cancelled',
+				'lost',
+				'refused',
+				'not-started',
+				'forced',
+			].map((outcome) => `robot_fleet_attempts_ended_total{outcome="${outcome}"}`),
+		]) {
+			expect([sample, await scraped(sample)]).toEqual([sample, 0]);
+		}
 	});
 
 	test('see from ready to given away, however long a job was not due', async () => {
@@ -161,6 +207,40 @@ describe('the record', () => {
 		expect([record.successRate, record.plannedSuccessRate]).toEqual([0.5, 0.25]);
 	});
 
+	test('planned_success_rate: a run that was cancelled is neither, also one that gave its place to the next', async () => {
+		home = await house();
+		const robot = await home.robot('r1');
+		await home.engine.putSchedule('nightly', { ...daily({}), overlap: 'cancel-old' }, admin);
+		await home.clock.advance(10 * minute);
+		await robot.accept();
+		await home.clock.advance(10 * minute);
+		await robot.end({ state: 'cancelled', cause: 'cancelled' });
+		await robot.accept();
+		await robot.end();
+		await settled();
+		const { planned, plannedSuccessRate, successRate } = await home.engine.metrics();
+		expect(planned).toEqual({ due: 1, completed: 1, failed: 0, notRun: 0, open: 0 });
+		expect([successRate, plannedSuccessRate]).toEqual([1, 1]);
+	});
+
+	test('who asks for the same day before it is read shares one reading, and is told what was so by then', async () => {
+		home = await house();
+		const reads = readsOf('tallies');
+		await home.submit();
+		const records = await Promise.all(Array.from({ length: 20 }, () => home.engine.metrics()));
+		expect(records.map(({ totalJobsToday }) => totalJobsToday)).toEqual(Array(20).fill(1));
+		expect(reads.asked).toBe(1);
+		// While one is read, those who come later share the next one.
+		const first = home.engine.metrics();
+		await Promise.resolve();
+		await Promise.resolve();
+		await home.submit();
+		const later = await Promise.all([home.engine.metrics(), home.engine.metrics()]);
+		expect(later.map(({ totalJobsToday }) => totalJobsToday)).toEqual([2, 2]);
+		await first;
+		expect(reads.asked).toBe(3);
+	});
+
 	test('today begins at midnight of the zone that is asked for', async () => {
 		home = await house();
 		const now = Date.UTC(2026, 2, 29, 0, 30);
@@ -197,6 +277,42 @@ describe('the record', () => {
 	});
 });
 
+describe('jobs of a time', () => {
+	test('are read for one caller at a time, and for nobody who has gone; more than a few are sent away', async () => {
+		home = await house();
+		const jobs = Array.from({ length: 5_001 }, () => ({
+			kind: 'command',
+			spec: { command: 'true' },
+			notBefore: home.clock.now() + minute,
+		}));
+		await home.engine.submit(jobs, admin);
+		const reads = readsOf('breakdown');
+		const gone = new AbortController();
+		const ask = (signal?: AbortSignal) =>
+			home.engine.metricBreakdown('kind', undefined, home.clock.now() + minute, signal);
+		const asked = [ask(), ask(gone.signal), ...Array.from({ length: 7 }, () => ask())];
+		gone.abort();
+		const answers = await Promise.allSettled(asked);
+		expect(answers.map(({ status }) => status)).toEqual([
+			'fulfilled',
+			'rejected',
+			...Array(6).fill('fulfilled'),
+			'rejected',
+		]);
+		expect(answers[0]).toMatchObject({ value: [{ of: 'command', jobs: 5_001 }] });
+		expect(answers.at(-1)).toMatchObject({ reason: { code: 'too-many' } });
+		expect(reads).toEqual({ asked: 2 * 7, most: 1 });
+		// Half way through.
+		const leaves = new AbortController();
+		const left = ask(leaves.signal);
+		await settledOnce(() => reads.asked === 15);
+		leaves.abort();
+		await expect(left).rejects.toMatchObject({ name: 'AbortError' });
+		expect(reads.asked).toBe(15);
+		expect(await ask()).toHaveLength(1);
+	});
+});
+
 describe('series', () => {
 	test('each minute is a sample; steps add sums up and take the mean of levels', async () => {
 		home = await house();
@@ -228,8 +344,23 @@ describe('series', () => {
 			[start + minute, 1],
 		]);
 		const coarse = await home.engine.metricSeries('submitted', 0, home.clock.now());
-		expect(coarse.points.reduce((sum, [, value]) => sum + value, 0)).toBe(3);
 		expect(coarse.stepMs % minute).toBe(0);
+		expect(coarse.points).toEqual([[Math.floor(start / coarse.stepMs) * coarse.stepMs, 3]]);
+	});
+
+	test('a minute without dispatch says nothing about how long one takes', async () => {
+		home = await house();
+		const start = home.clock.now();
+		await home.submit();
+		await home.submit();
+		await home.clock.advance(10_000);
+		await home.robot('r1', { slots: 2 });
+		await home.clock.advance(3 * minute);
+		const dispatchMs = async (from: number) =>
+			(await home.engine.metricSeries('dispatchMs', from, home.clock.now())).points;
+		expect(await dispatchMs(start)).toEqual([[start, 10_000]]);
+		// Over many minutes the mean is that of those that had one.
+		expect((await dispatchMs(0)).map(([, value]) => value)).toEqual([10_000]);
 	});
 
 	test('outlive a restart, and a minute that two lives share is one sample', async () => {
@@ -256,7 +387,7 @@ describe('series', () => {
 		await home.clock.advance(minute);
 		await home.clock.pause(32 * 24 * 60 * minute);
 		await home.clock.advance(minute);
-		const { points } = await home.engine.metricSeries('robots', 0, home.clock.now());
+		const { points } = await home.engine.metricSeries('robots', start, home.clock.now());
 		expect(points[0]![0]).toBeGreaterThan(start + 31 * 24 * 60 * minute);
 	});
 });

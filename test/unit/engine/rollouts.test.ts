@@ -207,7 +207,8 @@ describe('batches', () => {
 				if (message.event !== 'snapshot') events.push(message);
 			}
 		};
-		const leave = await h.engine.look('jobs:default', undefined, { take });
+		const ready = () => Promise.resolve(true);
+		const leave = await h.engine.look('jobs:default', undefined, { take, ready });
 		const id = await rollOut({ batch: 1 });
 		const second = await childOf(id, all[1]!);
 		expect((await h.engine.queueStats()).byState).toMatchObject({ pending: 2, dispatched: 1 });

@@ -14,6 +14,7 @@ beforeEach(async () => {
 afterEach(() => h.close());
 
 const job = { kind: 'command', spec: { command: 'backup' } };
+type Command = { command: string };
 const minuteMs = 60_000;
 const put = (more: Partial<ScheduleRequest> = {}, id = 's') => {
 	const cron = more.when ? {} : { cron: '* * * * *' };
@@ -574,6 +575,70 @@ test('a clock that was years ahead and is set back carries no schedule along', a
 	h.clock.jump(-years);
 	await h.restart();
 	expect(await h.engine.schedule('s')).toMatchObject({ nextRunAt: next });
+});
+
+test('a schedule that was made while the clock was ahead runs as often as it may, and pauses when it fails', async () => {
+	const years = 4 * 365 * 86_400_000;
+	h.clock.jump(years);
+	await h.clock.advance(2_000);
+	await put({ maxRuns: 2 });
+	await put({ pauseAfterFailures: 2, job: { ...job, spec: { command: 'fails' } } }, 'f');
+	h.clock.jump(-years);
+	const next = () => ends((robot.last.spec as Command).command === 'fails' ? exit(1) : {});
+	for (let minute = 0; minute < 2; minute += 1) {
+		await h.clock.advance(minuteMs);
+		await next();
+		await next();
+	}
+	expect(await h.engine.schedule('s')).toMatchObject({
+		state: 'ended',
+		reason: 'it has run 2 times',
+		counts: { runs: 2, succeeded: 2 },
+	});
+	expect(await h.engine.schedule('f')).toMatchObject({ state: 'paused' });
+});
+
+test('a schedule that was made while the clock was ahead goes on now when it was set back in our absence', async () => {
+	const years = 4 * 365 * 86_400_000;
+	h.clock.jump(years);
+	await h.clock.advance(2_000);
+	await put();
+	h.clock.jump(-years);
+	await h.restart();
+	expect(await h.engine.schedule('s')).toMatchObject({ nextRunAt: Date.UTC(2026, 0, 1, 0, 1) });
+	await h.clock.advance(minuteMs);
+	expect(await states()).toBe('ran');
+});
+
+test('a run of a schedule that was removed does not count for the next one of its name', async () => {
+	await put({ overlap: 'allow' });
+	await h.clock.advance(minuteMs);
+	await h.engine.removeSchedule('s', admin);
+	h.clock.jump(-3_600_000);
+	await put({ overlap: 'allow', maxRuns: 1 });
+	await ends();
+	expect((await h.engine.schedule('s')).counts).toMatchObject({ runs: 0, succeeded: 0 });
+	await h.clock.advance(minuteMs);
+	expect(await h.engine.schedule('s')).toMatchObject({ state: 'ended', counts: { runs: 1 } });
+});
+
+test('a refusal of a time that was dealt with says nothing about the run that it had', async () => {
+	await h.close();
+	h = await house({ maxWaitingJobs: 1 });
+	const began = Date.UTC(2026, 0, 1);
+	await put({ startAt: began - 60 * minuteMs, overlap: 'allow' });
+	const window = { from: began - minuteMs, to: began, expect: 1, overlap: 'allow' } as const;
+	// Two find the same time open. The job of the first one waits, and for that of the second there is no room.
+	const started = await Promise.all([
+		h.engine.backfill('s', window, admin),
+		h.engine.backfill('s', window, admin),
+	]);
+	expect(started.map((answer) => answer.started)).toEqual([1, 0]);
+	const [run] = await occurrences();
+	expect(run).toMatchObject({ state: 'made_up', outcome: null });
+	robot = await h.robot('r1');
+	await ends();
+	expect((await occurrences())[0]).toMatchObject({ jobId: run!.jobId, outcome: 'completed' });
 });
 
 test('a clock that is set back cancels nothing for a time that is over', async () => {
