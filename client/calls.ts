@@ -62,6 +62,7 @@ import {
 	type SeriesAnswer,
 	type SeriesName,
 	type ServiceStatus,
+	type Stream,
 	type Submit,
 	type SubmitAnswer,
 	type SubscriptionAnswer,
@@ -82,6 +83,10 @@ export interface SendRequest {
 	/** From the root of the service, query included: `/api/v1/jobs?limit=10`. */
 	path: string;
 	body?: unknown;
+	/** A body that is no JSON. */
+	bytes?: Uint8Array;
+	/** The answer is bytes, handed on as they come. A refusal is JSON all the same. */
+	stream?: true;
 	signal?: AbortSignal;
 	/** How long the service itself may take before it answers (long polls); the transport adds its own margin. */
 	waitMs?: number;
@@ -89,8 +94,25 @@ export interface SendRequest {
 
 export interface SendAnswer {
 	status: number;
-	/** The parsed JSON body; `undefined` when there was none. */
+	/** The parsed JSON body; `undefined` when there was none. Of a `stream` that was not refused: its bytes. */
 	body: unknown;
+	/** Of a `stream`; names in lower case. */
+	headers?: AnswerHeaders;
+}
+
+export type AnswerHeaders = Record<string, string | string[] | number | undefined>;
+export type Bytes = AsyncIterable<Uint8Array>;
+
+/** What is stored of one stream of a job, from some byte on. */
+export interface OutputBytes {
+	bytes: Bytes;
+	/** The byte it begins with, and the one behind the last that was stored. */
+	from: number;
+	have: number;
+	/** No more will come. */
+	complete: boolean;
+	/** Parts that are not there, in true offsets (`9-99;limit`); absent when all is. */
+	holes?: string;
 }
 
 /**
@@ -179,6 +201,27 @@ export class FleetClient {
 		return this.#call('jobCancel', { id: jobId });
 	}
 
+	/** Where bytes are not there, a line in their place says so. */
+	async output(
+		jobId: string,
+		{ stream, from, signal }: { stream?: Stream; from?: number; signal?: AbortSignal } = {},
+	): Promise<OutputBytes> {
+		const answer = await this.#download('jobOutput', {
+			id: jobId,
+			query: { stream, from },
+			signal,
+		});
+		const said = (name: string) => answer.headers?.[`x-output-${name}`];
+		const holes = said('holes');
+		return {
+			bytes: answer.body as Bytes,
+			from: Number(said('from') ?? 0),
+			have: Number(said('have') ?? 0),
+			complete: said('complete') === 'true',
+			...(holes === undefined ? {} : { holes: String(holes) }),
+		};
+	}
+
 	/** Types into an interactive job; answers when its robot has taken it. With `from` it is repeatable safely. */
 	input(jobId: string, input: InputRequest, signal?: AbortSignal): Promise<InputAnswer> {
 		return this.#call('jobInput', { id: jobId, body: input, signal });
@@ -250,6 +293,21 @@ export class FleetClient {
 
 	file(fileId: string): Promise<FileRecord> {
 		return this.#call('file', { id: fileId });
+	}
+
+	/** Sends the next bytes of a file: `from` is what is there already. Answers what is there then. */
+	writeFile(
+		fileId: string,
+		from: number,
+		bytes: Uint8Array,
+		signal?: AbortSignal,
+	): Promise<FileRecord> {
+		return this.#call('fileWrite', { id: fileId, query: { from }, bytes, signal });
+	}
+
+	/** A file that is whole. */
+	async fileContent(fileId: string, signal?: AbortSignal): Promise<Bytes> {
+		return (await this.#download('fileContent', { id: fileId, signal })).body as Bytes;
 	}
 
 	removeFile(fileId: string): Promise<void> {
@@ -580,26 +638,34 @@ export class FleetClient {
 		return this.#call('subscriptionAck', { id: key, body: { epoch, cursor } });
 	}
 
-	async #call<T>(
-		name: CallName,
-		rest: { id?: string; query?: Query; body?: unknown; waitMs?: number; signal?: AbortSignal },
-	): Promise<T> {
-		const call = calls[name];
-		const answer = await this.#send({
-			method: call.method,
-			path: pathOf(call.path, rest.id, rest.query),
-			body: rest.body,
-			signal: rest.signal,
-			waitMs: rest.waitMs,
-		});
-		if (answer.status >= 400) {
-			throw (
-				Problem.fromBody(answer.body) ??
-				new Problem('internal', { reference: `HTTP ${answer.status}` })
-			);
-		}
+	async #call<T>(name: CallName, { id, query, ...rest }: CallOptions): Promise<T> {
+		const { method, path } = calls[name];
+		const answer = await this.#send({ method, path: pathOf(path, id, query), ...rest });
+		throwIfRefused(answer);
 		return answer.body as T;
 	}
+
+	async #download(name: CallName, { id, query, ...rest }: CallOptions): Promise<SendAnswer> {
+		const { method, path } = calls[name];
+		const answer = await this.#send({
+			method,
+			path: pathOf(path, id, query),
+			stream: true,
+			...rest,
+		});
+		throwIfRefused(answer);
+		return answer;
+	}
+}
+
+interface CallOptions extends Pick<SendRequest, 'body' | 'bytes' | 'waitMs' | 'signal'> {
+	id?: string;
+	query?: Query;
+}
+
+function throwIfRefused({ status, body }: SendAnswer): void {
+	if (status < 400) return;
+	throw Problem.fromBody(body) ?? new Problem('internal', { reference: `HTTP ${status}` });
 }
 
 function pathOf(template: string, id: string | undefined, query: Query = {}): string {

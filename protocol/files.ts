@@ -15,8 +15,8 @@ export interface FileRequest {
 	/** For people, and for the download; nothing on a disk is called so. */
 	name: string;
 	bytes: number;
-	/** Hex. */
-	sha256: string;
+	/** Hex. Absent = whoever sends it reads it only once: it is not looked for, and its digest is whatever it is. */
+	sha256?: string;
 }
 
 export interface FileRecord {

@@ -10,7 +10,7 @@ import type { Command } from 'commander';
 import { FleetClient } from '../../client';
 import { type FileRecord, limits, paths, Problem } from '../../protocol';
 import { addressOf, card, clientOf, json, table, type Terminal, wholeOf, when } from './terminal';
-import { type Address, download, httpSend, uploadPiece } from './transport';
+import { type Address, download, httpSend } from './transport';
 
 /** Of one call: what a cut can cost, and what is in memory. */
 const pieceBytes = 8 * 1024 * 1024;
@@ -121,7 +121,7 @@ export async function putFile(
 				throw new Problem('file-not-ready', { id: fileId, have, bytes });
 			}
 			try {
-				record = await uploadPiece(address, `${contentPath(fileId)}?from=${have}`, piece);
+				record = await client.writeFile(fileId, have, piece);
 				failures = 0;
 			} catch (error) {
 				const again = error instanceof Problem && (error.retry || error.code === 'file-offset');

@@ -3,7 +3,7 @@ import { X509Certificate } from 'node:crypto';
 import http from 'node:http';
 import https from 'node:https';
 import type { Send } from '../../client';
-import { type FileRecord, Problem } from '../../protocol';
+import { Problem } from '../../protocol';
 
 /** What the service may need beyond the time it was asked to wait. */
 const marginMs = 30_000;
@@ -18,18 +18,21 @@ export interface Address {
 
 export function httpSend(address: Address): Send {
 	const { url } = address;
-	return async ({ method, path, body, signal, waitMs = 0 }) => {
+	return async ({ method, path, body, bytes, stream, signal, waitMs = 0 }) => {
 		const text = body === undefined ? undefined : JSON.stringify(body);
 		const response = await open(address, path, {
 			method,
 			text,
+			bytes,
 			signal,
 			timeoutMs: waitMs + marginMs,
-			accept: 'application/json',
+			accept: stream ? '*/*' : 'application/json',
 		});
+		const status = response.statusCode!;
+		if (stream && status === 200) return { status, body: response, headers: response.headers };
 		const answer = await textOf(response, url);
 		try {
-			return { status: response.statusCode!, body: answer === '' ? undefined : JSON.parse(answer) };
+			return { status, body: answer === '' ? undefined : JSON.parse(answer) };
 		} catch {
 			throw new Problem('service-away', { url, reason: 'the answer is not from Robot Fleet' });
 		}
@@ -60,28 +63,6 @@ export async function* download(
 	} finally {
 		response.destroy();
 	}
-}
-
-/** Sends bytes of a file; answers what is there then. */
-export async function uploadPiece(
-	address: Address,
-	path: string,
-	bytes: Uint8Array,
-): Promise<FileRecord> {
-	const response = await open(address, path, {
-		method: 'PUT',
-		accept: 'application/json',
-		bytes,
-		timeoutMs: marginMs,
-	});
-	const answer = parsed(await textOf(response, address.url));
-	if (response.statusCode !== 200) {
-		throw (
-			Problem.fromBody(answer) ??
-			new Problem('internal', { reference: `HTTP ${response.statusCode}` })
-		);
-	}
-	return answer as FileRecord;
 }
 
 /** What the service says before a body. */

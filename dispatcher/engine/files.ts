@@ -90,7 +90,10 @@ export class Files {
 	}
 
 	async create({ name, bytes, sha256 }: FileRequest, by: Caller): Promise<FileRecord> {
-		const file = await this.#kept.insert({ ...this.#newFile(name, bytes, by), sha256 });
+		const file = await this.#kept.insert({
+			...this.#newFile(name, bytes, by),
+			sha256: sha256 ?? null,
+		});
 		return this.#kept.view(file);
 	}
 

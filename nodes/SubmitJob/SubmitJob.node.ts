@@ -11,7 +11,14 @@ import { isRefused, passItem, readItems, refusedItem } from '../shared/items';
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
 import { nodeError, onErrorOf } from '../shared/refusals';
 import { rolloutFields, withRollout } from '../shared/rollout-fields';
-import { getCapabilities, getMatchingRobots, searchRobots } from '../shared/robots';
+import {
+	getCapabilities,
+	getGroups,
+	getMatchingRobots,
+	getPools,
+	getRobots,
+	searchRobots,
+} from '../shared/robots';
 import { submitItems } from '../shared/submitting';
 import { readTarget, targetFields } from '../shared/target-fields';
 
@@ -36,7 +43,7 @@ export class SubmitJob implements INodeType {
 	methods = {
 		credentialTest: { robotFleetApiTest },
 		listSearch: { searchRobots },
-		loadOptions: { getCapabilities, getMatchingRobots },
+		loadOptions: { getCapabilities, getGroups, getMatchingRobots, getPools, getRobots },
 	};
 
 	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {

@@ -7,7 +7,14 @@ import type {
 	ITriggerFunctions,
 	IWebhookFunctions,
 } from 'n8n-workflow';
-import { FleetClient, type Send, type SendAnswer, type SendRequest } from '../../client';
+import {
+	type AnswerHeaders,
+	type Bytes,
+	FleetClient,
+	type Send,
+	type SendAnswer,
+	type SendRequest,
+} from '../../client';
 import { Problem } from '../../protocol';
 import { callbackBase, sendEmbedded } from './embedded';
 import { asProblem, BadParameter } from './refusals';
@@ -69,27 +76,65 @@ export function sendThroughN8n(
 	base: string,
 	request: (options: IHttpRequestOptions) => Promise<unknown>,
 ): Send {
-	return async ({ method, path, body, signal, waitMs = 0 }: SendRequest): Promise<SendAnswer> => {
+	return async (sent: SendRequest): Promise<SendAnswer> => {
+		const { method, path, body, bytes, stream, signal, waitMs = 0 } = sent;
 		const options: IHttpRequestOptions = {
 			method,
 			url: `${base}${path}`,
-			json: true,
+			...(stream ? { encoding: 'stream' } : { json: true }),
 			...(body === undefined ? {} : { body: body as IHttpRequestOptions['body'] }),
+			...(bytes === undefined ? {} : asBody(bytes)),
 			returnFullResponse: true,
 			ignoreHttpStatusErrors: true,
 			disableFollowRedirect: true,
 			timeout: waitMs + answerMs,
 			...(signal ? { abortSignal: signal } : {}),
 		};
-		let answer: { statusCode: number; body?: unknown };
+		let answer: { statusCode: number; body?: unknown; headers?: AnswerHeaders };
 		try {
 			answer = (await request(options)) as typeof answer;
+			if (stream && !isBytes(answer)) answer.body = await parsed(answer.body as Bytes);
 		} catch (error) {
 			signal?.throwIfAborted();
 			throw away(base, error);
 		}
-		return believable(base, { status: answer.statusCode, body: answer.body });
+		const { statusCode: status, headers } = answer;
+		if (stream && isBytes(answer)) return { status, body: answer.body, headers };
+		return believable(base, { status, body: answer.body });
 	};
+}
+
+/** A view of exactly these bytes: of other arrays n8n's helper sends all that lies behind them. */
+function asBody({ buffer, byteOffset, length }: Uint8Array): Partial<IHttpRequestOptions> {
+	return {
+		body: Buffer.from(buffer, byteOffset, length),
+		headers: { 'content-type': 'application/octet-stream' },
+	};
+}
+
+/** The service calls all its bytes so; the page of a proxy is something else. */
+function isBytes({ statusCode, headers }: { statusCode: number; headers?: AnswerHeaders }) {
+	return statusCode === 200 && headers?.['content-type'] === 'application/octet-stream';
+}
+
+/** More than this is no refusal of the service. */
+const maxRefusalBytes = 1024 * 1024;
+
+async function parsed(bytes: Bytes): Promise<unknown> {
+	const pieces: Uint8Array[] = [];
+	let length = 0;
+	for await (const piece of bytes) {
+		pieces.push(piece);
+		length += piece.length;
+		if (length > maxRefusalBytes) break;
+	}
+	const text = Buffer.concat(pieces).toString('utf8');
+	try {
+		return JSON.parse(text) as unknown;
+	} catch {
+		// Whoever said it, it was not the service.
+		return text;
+	}
 }
 
 /**

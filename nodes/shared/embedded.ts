@@ -257,10 +257,12 @@ class StaleConnection extends Error {}
 
 function sendOnce(
 	{ url, key }: Pick<Host, 'url' | 'key'>,
-	{ method, path, body, signal, waitMs = 0 }: SendRequest,
+	{ method, path, body, bytes, stream, signal, waitMs = 0 }: SendRequest,
 ): Promise<SendAnswer> {
 	return new Promise((resolve, reject) => {
 		const text = body === undefined ? undefined : JSON.stringify(body);
+		const type = bytes === undefined ? 'application/json' : 'application/octet-stream';
+		const sent = bytes ?? text;
 		const request = httpRequest(new URL(path, url), {
 			method,
 			agent,
@@ -268,10 +270,10 @@ function sendOnce(
 			timeout: waitMs + answerMs,
 			headers: {
 				authorization: `Bearer ${key}`,
-				accept: 'application/json',
-				...(text === undefined
+				accept: stream ? '*/*' : 'application/json',
+				...(sent === undefined
 					? {}
-					: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+					: { 'content-type': type, 'content-length': Buffer.byteLength(sent) }),
 			},
 		});
 		const fail = (error: Error & { code?: string }) => {
@@ -285,6 +287,10 @@ function sendOnce(
 		request.on('error', fail);
 		request.on('timeout', () => request.destroy(new Error('no answer in time')));
 		request.on('response', (response) => {
+			if (stream && response.statusCode === 200) {
+				resolve({ status: 200, body: response, headers: response.headers });
+				return;
+			}
 			const chunks: Buffer[] = [];
 			response.on('data', (chunk: Buffer) => chunks.push(chunk));
 			response.on('error', fail);
@@ -300,7 +306,7 @@ function sendOnce(
 				}
 			});
 		});
-		request.end(text);
+		request.end(sent);
 	});
 }
 

@@ -1,6 +1,7 @@
 /** What a job does and how long it may take: the fields, and how they become a `Submit`. */
 import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
 import type { Priority, Submit, Target, Timeouts, Variables } from '../../protocol';
+import { choiceOf, readMatching } from './matching-fields';
 import { BadParameter } from './refusals';
 import { readCaps, readWatch, watchFields, type WatchOptions } from './watch-fields';
 
@@ -166,7 +167,7 @@ export const jobFields: INodeProperties[] = [
 								name: 'file',
 								type: 'string',
 								default: '',
-								description: 'As POST /files or "robot-fleet files put" has answered it',
+								description: 'As Upload File of the node Robot Fleet has returned it',
 							},
 							{
 								displayName: 'Path',
@@ -268,6 +269,7 @@ export function readSubmit(
 		kind: 'command',
 		spec: { ...readCommand(context, itemIndex), ...readSurroundings(options) },
 		...readWhere(target, options),
+		...(target?.robot === undefined ? choiceOf(readMatching(context, itemIndex)) : {}),
 		priority: context.getNodeParameter('priority', itemIndex, 'normal') as Priority,
 		variables: readPairs(variables.variable, 'Variables') as Variables,
 		...(Object.keys(timeouts).length > 0 ? { timeouts } : {}),

@@ -4,10 +4,12 @@ import type {
 	INodeListSearchResult,
 	INodePropertyOptions,
 } from 'n8n-workflow';
+import type { FleetClient } from '../../client';
 import type { Robot, Target } from '../../protocol';
 import { connect } from './connection';
-import { parseLabels } from './target-fields';
+import type { Matching } from './matching-fields';
 import { nodeError } from './refusals';
+import { targetOf } from './target-fields';
 
 export async function searchRobots(
 	this: ILoadOptionsFunctions,
@@ -44,26 +46,77 @@ export async function getCapabilities(
 export async function getMatchingRobots(
 	this: ILoadOptionsFunctions,
 ): Promise<INodePropertyOptions[]> {
-	const target: Target = {
-		labels: parseLabels(String(this.getCurrentNodeParameter('labels') ?? '')),
-		capabilities: (this.getCurrentNodeParameter('capabilities') as string[] | undefined) ?? [],
-	};
-	const robots = (await allRobots(this)).map((robot) => ({ robot, lacks: lacks(robot, target) }));
-	const fitting = robots.filter(({ lacks }) => lacks === undefined);
-	const free = fitting.filter(({ robot }) => robot.status === 'online').length;
-	return [
-		{ name: `${fitting.length} of ${robots.length} match, ${free} free`, value: '' },
-		...robots.map(({ robot, lacks }) => ({
-			name: `${robot.name}: ${lacks === undefined ? robot.status : `lacks ${lacks}`}`,
-			value: robot.robotId,
-		})),
-	];
+	return await asking(this, async (client) => {
+		const must = this.getCurrentNodeParameter('runOn') !== 'any';
+		const target = targetOf({
+			...(must
+				? {
+						labels: String(this.getCurrentNodeParameter('labels') ?? ''),
+						capabilities: this.getCurrentNodeParameter('capabilities') as string[] | undefined,
+					}
+				: {}),
+			matching: this.getCurrentNodeParameter('matching') as Matching | undefined,
+		});
+		const places = await placesOf(client, target);
+		const robots = (await robotsOf(client)).map((robot) => ({
+			robot,
+			not: excludedBy(robot, target, places),
+		}));
+		const fitting = robots.filter(({ not }) => not === undefined);
+		const free = fitting.filter(({ robot }) => robot.status === 'online').length;
+		return [
+			{ name: `${fitting.length} of ${robots.length} match, ${free} free`, value: '' },
+			...robots.map(({ robot, not }) => ({
+				name: `${robot.name}: ${not ?? robot.status}`,
+				value: robot.robotId,
+			})),
+		];
+	});
+}
+
+/** Robots, groups and pools by their names, for fields that take several of them or none. */
+export async function getRobots(this: ILoadOptionsFunctions): Promise<INodePropertyOptions[]> {
+	return (await allRobots(this)).map(({ name, status, robotId }) => ({
+		name: `${name} (${status})`,
+		value: robotId,
+	}));
+}
+
+export async function getGroups(this: ILoadOptionsFunctions): Promise<INodePropertyOptions[]> {
+	return await asking(this, async (client) =>
+		named(await client.groups(), ({ allRobots: { length } }) => robotCount(length)),
+	);
+}
+
+export async function getPools(this: ILoadOptionsFunctions): Promise<INodePropertyOptions[]> {
+	return await asking(this, async (client) =>
+		named(await client.pools(), ({ robots: { length } }) => robotCount(length)),
+	);
+}
+
+const robotCount = (count: number) => `${count} ${count === 1 ? 'robot' : 'robots'}`;
+
+function named<T extends { name: string }>(all: T[], what: (one: T) => string) {
+	return all
+		.map((one) => ({ name: `${one.name} (${what(one)})`, value: one.name }))
+		.sort((a, b) => a.name.localeCompare(b.name));
 }
 
 async function allRobots(context: ILoadOptionsFunctions): Promise<Robot[]> {
+	return await asking(context, robotsOf);
+}
+
+async function robotsOf(client: FleetClient): Promise<Robot[]> {
+	return (await client.robots()).sort((a, b) => a.name.localeCompare(b.name));
+}
+
+/** What goes wrong is said in the editor, in words. */
+export async function asking<T>(
+	context: ILoadOptionsFunctions,
+	ask: (client: FleetClient) => Promise<T>,
+): Promise<T> {
 	try {
-		const { client } = await connect(context);
-		return (await client.robots()).sort((a, b) => a.name.localeCompare(b.name));
+		return await ask((await connect(context)).client);
 	} catch (error) {
 		throw nodeError(context.getNode(), error);
 	}
@@ -76,8 +129,31 @@ function describe({ labels, capabilities }: Robot): string {
 	].join(', ');
 }
 
-function lacks(robot: Robot, { labels = {}, capabilities = [] }: Target): string | undefined {
-	const label = Object.entries(labels).find(([name, value]) => robot.labels[name] !== value);
-	if (label) return label.join('=');
-	return capabilities.find((capability) => !robot.capabilities.includes(capability));
+/** Names of the robots that are in the group and in the pool of a target. */
+interface Places {
+	group?: string[];
+	pool?: string[];
+}
+
+async function placesOf(client: FleetClient, { group, pool }: Target): Promise<Places> {
+	return {
+		...(group === undefined ? {} : { group: (await client.group(group)).allRobots }),
+		...(pool === undefined ? {} : { pool: (await client.pool(pool)).robots }),
+	};
+}
+
+/** The first condition that keeps this robot from a job, in words. */
+function excludedBy(robot: Robot, target: Target, { group, pool }: Places): string | undefined {
+	const { labels = {}, tags = [], capabilities = [], exclude = [], environment } = target;
+	const all = environment === undefined ? labels : { ...labels, environment };
+	const label = Object.entries(all).find(([name, value]) => robot.labels[name] !== value);
+	if (label) return `lacks ${label.join('=')}`;
+	const missing =
+		tags.find((tag) => robot.labels[tag] === undefined) ??
+		capabilities.find((capability) => !robot.capabilities.includes(capability));
+	if (missing !== undefined) return `lacks ${missing}`;
+	if (exclude.some((one) => one === robot.name || one === robot.robotId)) return 'is excluded';
+	if (group && !group.includes(robot.name)) return `is not in the group ${target.group}`;
+	if (pool && !pool.includes(robot.name)) return `is not in the pool ${target.pool}`;
+	return undefined;
 }

@@ -1,6 +1,13 @@
 /** Where a job may run: the fields, and how they become a `Target`. */
 import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
 import type { Target, TargetMode } from '../../protocol';
+import {
+	conditionsOf,
+	type Matching,
+	matchingField,
+	parseLabels,
+	readMatching,
+} from './matching-fields';
 import { BadParameter } from './refusals';
 
 export const robotField: INodeProperties = {
@@ -26,6 +33,11 @@ export const robotField: INodeProperties = {
 		},
 	],
 };
+
+/** Conditions that count for the list of robots that match. */
+const watched = ['environment', 'exclude', 'group', 'pool', 'tags'].map(
+	(name) => `matching.${name}`,
+);
 
 export const targetFields: INodeProperties[] = [
 	{
@@ -90,19 +102,20 @@ export const targetFields: INodeProperties[] = [
 		description: 'Free robots are taken first. If fewer match, the job is refused.',
 		displayOptions: { show: { runOn: ['any', 'matching'], howMany: ['number'] } },
 	},
+	{ ...matchingField, displayOptions: { show: { runOn: ['any', 'matching'] } } },
 	{
 		displayName: 'Matching Robots Name or ID',
 		name: 'matchingRobots',
 		type: 'options',
 		typeOptions: {
 			loadOptionsMethod: 'getMatchingRobots',
-			loadOptionsDependsOn: ['labels', 'capabilities'],
+			loadOptionsDependsOn: ['labels', 'capabilities', ...watched],
 		},
 		default: '',
 		noDataExpression: true,
 		description:
 			'Open to see which robots match now; the choice changes nothing. Choose from the list, or specify an ID using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
-		displayOptions: { show: { runOn: ['matching'] } },
+		displayOptions: { show: { runOn: ['any', 'matching'] } },
 	},
 ];
 
@@ -118,13 +131,33 @@ export function readTarget(context: IExecuteFunctions, itemIndex: number): Targe
 	const runOn = context.getNodeParameter('runOn', itemIndex, 'any');
 	if (runOn === 'robot') return readRobot(context, itemIndex);
 	const mode = readMode(context, itemIndex);
-	if (runOn !== 'matching') return mode && { mode };
-	const labels = parseLabels(context.getNodeParameter('labels', itemIndex, '') as string);
-	const capabilities = context.getNodeParameter('capabilities', itemIndex, []) as string[];
+	const must =
+		runOn === 'matching'
+			? {
+					labels: context.getNodeParameter('labels', itemIndex, '') as string,
+					capabilities: context.getNodeParameter('capabilities', itemIndex, []) as string[],
+				}
+			: {};
+	const target = {
+		...targetOf({ ...must, matching: readMatching(context, itemIndex) }),
+		...(mode ? { mode } : {}),
+	};
+	// Any robot is what a job without a target means.
+	return runOn === 'matching' || Object.keys(target).length > 0 ? target : undefined;
+}
+
+/** What robots must have, as the fields say it. */
+export function targetOf(fields: {
+	labels?: string;
+	capabilities?: string[];
+	matching?: Matching;
+}): Target {
+	const labels = parseLabels(fields.labels ?? '');
+	const { capabilities = [], matching = {} } = fields;
 	return {
 		...(Object.keys(labels).length > 0 ? { labels } : {}),
 		...(capabilities.length > 0 ? { capabilities } : {}),
-		...(mode ? { mode } : {}),
+		...conditionsOf(matching),
 	};
 }
 
@@ -138,23 +171,4 @@ function readMode(context: IExecuteFunctions, itemIndex: number): TargetMode | u
 		'The number of robots is not a number',
 		'Set "Number of Robots" to a whole number above 0',
 	);
-}
-
-/** `site=berlin, os=linux` */
-export function parseLabels(line: string): Record<string, string> {
-	const pairs = line
-		.split(',')
-		.map((part) => part.trim())
-		.filter((part) => part !== '')
-		.map((part) => {
-			const [, name, value] = /^([^=\s]+)\s*=\s*(.+)$/.exec(part) ?? [];
-			if (name === undefined || value === undefined) {
-				throw new BadParameter(
-					`"${part}" is not a label`,
-					'Write labels as name=value, separated by commas, e.g. site=berlin, os=linux',
-				);
-			}
-			return [name, value] as const;
-		});
-	return Object.fromEntries(pairs);
 }

@@ -14,11 +14,14 @@ export const fileRequest = Type.Object(
 			minimum: 0,
 			maximum: Number.MAX_SAFE_INTEGER,
 		}),
-		sha256: Type.String({
-			description: 'Of its bytes, 64 hex digits.',
-			pattern: '^[0-9a-f]{64}$',
-			patternText: 'must be 64 lower-case hex digits',
-		}),
+		sha256: Type.Optional(
+			Type.String({
+				description:
+					'Of its bytes, 64 hex digits: one that is here already is found by it, and what comes is held against it. Absent = its digest is whatever it is.',
+				pattern: '^[0-9a-f]{64}$',
+				patternText: 'must be 64 lower-case hex digits',
+			}),
+		),
 	},
 	{ ...strict, description: 'A file that is about to be sent' },
 );

@@ -18,8 +18,9 @@ const nodes = [
 		name: 'Fleet Schedule Trigger',
 		fields: ['Cron Expression', 'Time Zone', 'Missed Times'],
 	},
+	{ name: 'Robot Fleet', fields: ['Resource', 'Operation', 'Return All', 'Limit', 'Filters'] },
 ];
-const icons = ['submitJob', 'dispatchToRobot', 'waitForExecution', 'scheduleTrigger'];
+const icons = ['submitJob', 'dispatchToRobot', 'waitForExecution', 'scheduleTrigger', 'robotFleet'];
 const example = 'uname-on-a-click.json';
 
 /** What the tests need of the browser's own types. */
@@ -67,7 +68,7 @@ describe("our nodes in n8n's editor", () => {
 	};
 	const open = async (name: string): Promise<Locator> => {
 		const items = await search('robot fleet');
-		await items.filter({ hasText: name }).first().click();
+		await items.filter({ has: page.getByText(name, { exact: true }) }).click();
 		await page.getByRole('button', { name: 'Add to workflow' }).click();
 		const panel = page.getByTestId('ndv');
 		await panel.waitFor();
@@ -84,11 +85,11 @@ describe("our nodes in n8n's editor", () => {
 		await page.waitForURL(/\/(home\/)?workflows?/);
 	});
 
-	promise('a search for "robot fleet" finds our four nodes and nothing else', async () => {
+	promise('a search for "robot fleet" finds our five nodes and nothing else', async () => {
 		const found = await search('robot fleet');
 		await found.filter({ hasText: 'Fleet Schedule Trigger' }).waitFor();
 		const names = await page.getByTestId('node-creator-item-name').allInnerTexts();
-		await pictures.take(page, 'four-nodes', true);
+		await pictures.take(page, 'five-nodes', true);
 		expect(names.map((name) => name.trim())).toEqual(nodes.map(({ name }) => name));
 	});
 
@@ -134,6 +135,25 @@ describe("our nodes in n8n's editor", () => {
 		await pictures.take(page, 'robot-chosen');
 		expect(await panel.getByTestId('rlc-input').inputValue()).toContain('berlin-1');
 	});
+
+	promise(
+		'Robot Fleet shows the operations of each resource, and lists jobs and robots',
+		async () => {
+			const panel = await open('Robot Fleet');
+			const choose = async (field: string, option: string) => {
+				await panel.getByTestId(`parameter-input-${field}`).click();
+				await page.getByRole('option', { name: option, exact: true }).first().click();
+			};
+			await choose('operation', 'Get Output');
+			for (const field of ['Job', 'Stream', 'Output As']) await label(panel, field).waitFor();
+			await choose('resource', 'Robot');
+			await choose('operation', 'Drain');
+			await panel.getByTestId('rlc-input').click();
+			await page.getByTestId('rlc-item').filter({ hasText: 'berlin-1' }).click();
+			await pictures.take(page, 'robot-fleet-node', true);
+			expect(await panel.getByTestId('rlc-input').inputValue()).toContain('berlin-1');
+		},
+	);
 
 	promise('Submit Job says which robots match the labels', async () => {
 		const panel = await open('Submit Job');

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import { RobotFleetApi } from '../../../credentials/RobotFleetApi.credentials';
 import { believable, away, rebase, sendThroughN8n } from '../../../nodes/shared/connection';
 import { nodeError, refusalOf } from '../../../nodes/shared/refusals';
@@ -36,6 +37,34 @@ describe('talking to a server through n8n', () => {
 		}
 		const body = { error: new Problem('no-such-job', { id: 'x' }).toBody() };
 		expect(believable('http://fleet', { status: 404, body })).toEqual({ status: 404, body });
+	});
+
+	test('bytes are sent as bytes, and where bytes were asked for only bytes of the service are taken', async () => {
+		const seen: { body?: unknown; headers?: unknown; encoding?: unknown }[] = [];
+		let answer: object = { statusCode: 200, body: { ok: true } };
+		const send = sendThroughN8n('http://fleet', async (options) => {
+			seen.push(options);
+			return answer;
+		});
+		const all = new Uint8Array([1, 2, 3, 4]);
+		await send({ method: 'PUT', path: '/', bytes: all.subarray(1, 3) });
+		expect(seen[0]!.body).toEqual(Buffer.from([2, 3]));
+		expect((seen[0]!.body as Buffer).length).toBe(2);
+		expect(seen[0]!.headers).toEqual({ 'content-type': 'application/octet-stream' });
+
+		const stream = { method: 'GET', path: '/', stream: true } as const;
+		const body = Readable.from([Buffer.from('content')]);
+		const headers = { 'content-type': 'application/octet-stream' };
+		answer = { statusCode: 200, body, headers };
+		expect(await send(stream)).toEqual({ status: 200, body, headers });
+		expect(seen[1]!.encoding).toBe('stream');
+
+		const html = { 'content-type': 'text/html' };
+		answer = { statusCode: 200, body: Readable.from([Buffer.from('<html>')]), headers: html };
+		await expect(send(stream)).rejects.toThrow('something else answered 200');
+		const refusal = { error: new Problem('no-such-file', { id: 'x' }).toBody() };
+		answer = { statusCode: 404, body: Readable.from([Buffer.from(JSON.stringify(refusal))]) };
+		expect(await send(stream)).toEqual({ status: 404, body: refusal });
 	});
 
 	test('what the system says about the network becomes words', () => {

@@ -167,6 +167,32 @@ describe('talking to it', () => {
 		}
 	});
 
+	test('bytes go out as bytes, and come in as a stream that is not waited for', async () => {
+		const heard: Buffer[] = [];
+		let last = '';
+		const server = createServer((request, response) => {
+			last = String(request.headers['content-type']);
+			request
+				.on('data', (piece: Buffer) => heard.push(piece))
+				.on('end', () => response.writeHead(200, { 'x-output-have': '3' }).end('{"a":1}'));
+		});
+		await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+		const host = { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, key: 'k' };
+		const bytes = new Uint8Array([0, 1, 2]).subarray(1);
+		expect(await sendTo(host, { method: 'PUT', path: '/', bytes })).toEqual({
+			status: 200,
+			body: { a: 1 },
+		});
+		expect([last, Buffer.concat(heard)]).toEqual(['application/octet-stream', Buffer.from([1, 2])]);
+		const answer = await sendTo(host, { method: 'GET', path: '/', stream: true });
+		expect(answer.headers).toMatchObject({ 'x-output-have': '3' });
+		let text = '';
+		for await (const piece of answer.body as AsyncIterable<Uint8Array>) text += String(piece);
+		expect(text).toBe('{"a":1}');
+		server.closeAllConnections();
+		await new Promise((resolve) => server.close(resolve));
+	});
+
 	test('a service that is gone, and an answer that is no JSON, are one clear problem', async () => {
 		const server = await serve(() => ({ status: 200, text: '<html>' }));
 		const host = { url: server.url, key: 'k' };

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { INodeProperties, INodeType } from 'n8n-workflow';
 import { DispatchToRobot } from '../../../nodes/DispatchToRobot/DispatchToRobot.node';
+import { RobotFleet } from '../../../nodes/RobotFleet/RobotFleet.node';
 import { ScheduleTrigger } from '../../../nodes/ScheduleTrigger/ScheduleTrigger.node';
 import { SubmitJob } from '../../../nodes/SubmitJob/SubmitJob.node';
 import { WaitForExecution } from '../../../nodes/WaitForExecution/WaitForExecution.node';
@@ -21,9 +22,13 @@ interface Workflow {
 const folder = join(__dirname, '../../../examples');
 const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
 const types = new Map(
-	[new SubmitJob(), new DispatchToRobot(), new WaitForExecution(), new ScheduleTrigger()].map(
-		(type: INodeType) => [`n8n-nodes-robot-fleet.${type.description.name}`, type],
-	),
+	[
+		new SubmitJob(),
+		new DispatchToRobot(),
+		new WaitForExecution(),
+		new ScheduleTrigger(),
+		new RobotFleet(),
+	].map((type: INodeType) => [`n8n-nodes-robot-fleet.${type.description.name}`, type]),
 );
 
 /** A parameter that no field has would be dropped by n8n without a word. */

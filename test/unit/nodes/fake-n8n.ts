@@ -1,5 +1,7 @@
 /** The part of n8n that our nodes see, as whole small objects. */
+import { Readable } from 'node:stream';
 import type {
+	IBinaryData,
 	ICredentialTestFunctions,
 	IDataObject,
 	IExecuteFunctions,
@@ -10,7 +12,7 @@ import type {
 	ITriggerFunctions,
 	IWebhookFunctions,
 } from 'n8n-workflow';
-import type { SendRequest } from '../../../client';
+import type { Send, SendRequest } from '../../../client';
 import type { FakeService } from './fake-service';
 
 export type Parameters = Record<string, unknown>;
@@ -35,8 +37,11 @@ export class FakeExecution {
 	waitTill: Date | undefined;
 	cancel = new AbortController();
 	credential: IDataObject = { connection: 'server', url: 'http://fleet', apiKey: 'k' };
+	/** What is stored of binary data, by its id. */
+	readonly binaries = new Map<string, Buffer>();
 
-	constructor(readonly service: FakeService) {}
+	/** A small whole service, or the way to a real one. */
+	constructor(readonly service: { send: Send }) {}
 
 	get resumeUrl() {
 		return `https://n8n.example.com/webhook-waiting/${this.id}?signature=${this.token}`;
@@ -61,6 +66,7 @@ export class FakeExecution {
 			getContext: () => this.context,
 			setMetadata: (metadata: IDataObject) => Object.assign(this.metadata, metadata),
 			getExecutionCancelSignal: () => this.cancel.signal,
+			getTimezone: () => 'America/New_York',
 			putExecutionToWait: async (till: Date) => {
 				this.waitTill = till;
 			},
@@ -99,8 +105,32 @@ export class FakeExecution {
 			getInstanceId: () => this.instanceId,
 			getCredentials: async () => this.credential,
 			evaluateExpression: (expression: string) => this.#evaluate(expression),
-			helpers: helpersOf(this.service),
+			helpers: { ...helpersOf(this.service), ...this.#binaryHelpers() },
 		};
+	}
+
+	/** As in the mode in which n8n keeps binary data in files. */
+	#binaryHelpers() {
+		return {
+			assertBinaryData: (itemIndex: number, field: string) => {
+				const binary = this.items[itemIndex]?.binary?.[field];
+				if (!binary) throw new Error(`This operation expects a binary file '${field}'`);
+				return binary;
+			},
+			getBinaryMetadata: async (id: string) => ({ fileSize: this.binaries.get(id)!.length }),
+			getBinaryStream: async (id: string) => Readable.from(inChunks(this.binaries.get(id)!)),
+			prepareBinaryData: async (data: Readable, fileName: string, mimeType = 'by/name') => {
+				const chunks: Buffer[] = [];
+				for await (const chunk of data) chunks.push(chunk as Buffer);
+				return this.store(Buffer.concat(chunks), fileName, mimeType);
+			},
+		};
+	}
+
+	store(content: Buffer, fileName: string, mimeType = 'text/plain'): IBinaryData {
+		const id = `filesystem-v2:${this.binaries.size}`;
+		this.binaries.set(id, content);
+		return { id, data: 'filesystem-v2', fileName, mimeType, bytes: content.length };
 	}
 
 	#evaluate(expression: string): unknown {
@@ -186,23 +216,36 @@ export function asCredentialTest(service: FakeService): ICredentialTestFunctions
 	return { helpers: { request } } as unknown as ICredentialTestFunctions;
 }
 
-function helpersOf(service: FakeService) {
+function* inChunks(content: Buffer) {
+	for (let at = 0; at < content.length; at += 65_536) yield content.subarray(at, at + 65_536);
+}
+
+function helpersOf(service: { send: Send }) {
 	return {
 		httpRequestWithAuthentication: async (_name: string, options: IHttpRequestOptions) =>
 			await answer(service, options),
 	};
 }
 
-async function answer(service: FakeService, options: IHttpRequestOptions) {
+/** Of what is to be a stream, a refusal is one as well. */
+async function answer(service: { send: Send }, options: IHttpRequestOptions) {
 	const { pathname, search, searchParams } = new URL(options.url);
-	const { status, body } = await service.send({
+	const { body: sent } = options;
+	const stream = options.encoding === 'stream';
+	const { status, body, headers } = await service.send({
 		method: options.method as SendRequest['method'],
 		path: `${pathname}${search}`,
-		body: options.body,
+		...(Buffer.isBuffer(sent) ? { bytes: sent } : { body: sent }),
+		...(stream ? { stream } : {}),
 		signal: options.abortSignal as AbortSignal | undefined,
 		waitMs: Number(searchParams.get('waitMs') ?? 0),
 	});
-	return { statusCode: status, body: body ?? '' };
+	const refused = stream && status !== 200;
+	return {
+		statusCode: status,
+		body: refused ? Readable.from([Buffer.from(JSON.stringify(body))]) : (body ?? ''),
+		headers,
+	};
 }
 
 function deferred() {

@@ -138,6 +138,50 @@ describe('Submit Job', () => {
 		expect(one.submitted()[0]).not.toHaveProperty('rollout');
 	});
 
+	test('conditions and preferences become the target and the choice, for any robot and for those that match', async () => {
+		const { run, submitted } = setup();
+		const matching = {
+			strategy: 'affinity',
+			affinityKey: ' nightly ',
+			preferWaitSeconds: 90,
+			group: 'hall',
+			pool: ' prod ',
+			tags: 'gpu, ssd',
+			environment: 'production',
+			exclude: ['r9'],
+			prefer: { preference: [{ what: 'disk=ssd, os=linux', weight: 10 }, { what: 'r1' }] },
+		};
+		await run({ ...uname, runOn: 'any', labels: 'left=over', matching });
+		await run({ ...uname, runOn: 'matching', labels: 'os=linux', matching });
+		await run({ ...uname, runOn: 'robot', robot: 'r1', matching });
+		const [any, some, pinned] = submitted();
+		const target = {
+			group: 'hall',
+			pool: 'prod',
+			tags: ['gpu', 'ssd'],
+			environment: 'production',
+			exclude: ['r9'],
+			prefer: [
+				{ labels: { disk: 'ssd', os: 'linux' }, weight: 10 },
+				{ robot: 'r1', weight: 1 },
+			],
+		};
+		const choice = { strategy: 'affinity', affinityKey: 'nightly', preferWaitMs: 90_000 };
+		expect(any).toMatchObject({ ...choice, target });
+		expect(any!.target).toEqual(target);
+		expect(some).toMatchObject({ ...choice, target: { ...target, labels: { os: 'linux' } } });
+		expect(pinned!.target).toEqual({ robot: 'r1' });
+		expect(pinned).not.toHaveProperty('strategy');
+	});
+
+	test('what was added under Matching and left empty asks for nothing', async () => {
+		const { run, submitted } = setup();
+		const matching = { strategy: '', group: ' ', tags: '', exclude: [], prefer: {} };
+		await run({ ...uname, matching });
+		expect(submitted()[0]).not.toHaveProperty('target');
+		expect(submitted()[0]).not.toHaveProperty('strategy');
+	});
+
 	test('a number of robots that is none is said before anything is submitted', async () => {
 		const { run, service } = setup();
 		await expect(run({ ...uname, howMany: 'number', robotCount: 0 })).rejects.toThrow(
@@ -222,6 +266,11 @@ describe('Submit Job', () => {
 			'a label without a value',
 			{ ...uname, runOn: 'matching', labels: 'gpu' },
 			'"gpu" is not a label',
+		],
+		[
+			'a preference for nothing',
+			{ ...uname, matching: { prefer: { preference: [{ what: ' ' }] } } },
+			'A preference names no robot and no labels',
 		],
 		[
 			'a variable without a name',

@@ -1,0 +1,149 @@
+/** Fields that several operations have, and how they are read. */
+import { type INodeProperties, type INodePropertyOptions, tryToParseDateTime } from 'n8n-workflow';
+import type { Page } from '../../client';
+import { BadParameter } from '../shared/refusals';
+import { type Ask, type Found, found } from './operation';
+
+/** Jobs may carry 64 KiB of output each. */
+const pageSize = 100;
+
+/** A robot, job, schedule or token: from a live list, or by its id. */
+export function locator(
+	name: string,
+	displayName: string,
+	description: string,
+	search: string,
+	byId: { displayName: string; placeholder: string },
+): INodeProperties {
+	return {
+		displayName,
+		name,
+		type: 'resourceLocator',
+		default: { mode: 'list', value: '' },
+		required: true,
+		description,
+		modes: [
+			{
+				displayName: 'From List',
+				name: 'list',
+				type: 'list',
+				placeholder: `Select a ${displayName.toLowerCase()}...`,
+				typeOptions: { searchListMethod: search, searchable: true },
+			},
+			{ name: 'id', type: 'string', ...byId },
+		],
+	};
+}
+
+export const jobLocator = locator('job', 'Job', 'The job that is meant', 'searchJobs', {
+	displayName: 'By ID',
+	placeholder: 'e.g. 019f2b1c-7d3e-7a10-9c55-0d4c8a1b2e3f',
+});
+export const chosenJob = (ask: Ask) => ask.chosen('job', 'Job');
+
+/** Collections show their fields in the order of their names. */
+export function byName(fields: INodeProperties[]): INodeProperties[] {
+	return [...fields].sort((a, b) => a.displayName.localeCompare(b.displayName));
+}
+
+/** The choices of a table: `run_timeout` reads "Run Timeout". */
+export function optionsOf(texts: Record<string, string>): INodePropertyOptions[] {
+	return Object.entries(texts)
+		.map(([value, description]) => ({ name: titleOf(value), value, description }))
+		.sort((a, b) => a.name.localeCompare(b.name));
+}
+
+export function titleOf(words: string): string {
+	return words
+		.split(/[_ ]/)
+		.map((word) => word.charAt(0).toUpperCase() + word.slice(1))
+		.join(' ');
+}
+
+export const manyFields: INodeProperties[] = [
+	{
+		displayName: 'Return All',
+		name: 'returnAll',
+		type: 'boolean',
+		default: false,
+		description: 'Whether to return all results or only up to a given limit',
+	},
+	{
+		displayName: 'Limit',
+		name: 'limit',
+		type: 'number',
+		typeOptions: { minValue: 1 },
+		default: 50,
+		description: 'Max number of results to return',
+		displayOptions: { show: { returnAll: [false] } },
+	},
+];
+
+export const simplifyField: INodeProperties = {
+	displayName: 'Simplify',
+	name: 'simplify',
+	type: 'boolean',
+	default: true,
+	description: 'Whether to return a simplified version of the response instead of the raw data',
+};
+
+/** At most so many. */
+function limitOf(ask: Ask): number {
+	if (ask.value('returnAll', false)) return Infinity;
+	const limit = Number(ask.value('limit', 50));
+	if (limit >= 1) return Math.floor(limit);
+	throw new BadParameter('The limit is not a number above 0', 'Set "Limit" to 1 or more');
+}
+
+export function asMany<T extends object>(
+	ask: Ask,
+	all: readonly T[],
+	simple?: (one: T) => object,
+): Found[] {
+	return asFound(ask, all.slice(0, limitOf(ask)), simple);
+}
+
+/** Goes from page to page until there are enough, or no more. */
+export async function fromPages<T extends object>(
+	ask: Ask,
+	read: (page: { limit: number; cursor?: string }) => Promise<Page<T>>,
+	simple?: (one: T) => object,
+): Promise<Found[]> {
+	const limit = limitOf(ask);
+	const all: T[] = [];
+	let cursor: string | undefined;
+	do {
+		const page = await read({ limit: Math.min(pageSize, limit - all.length), cursor });
+		all.push(...page.items);
+		cursor = page.cursor;
+	} while (cursor !== undefined && all.length < limit);
+	return asFound(ask, all, simple);
+}
+
+export function asFound<T extends object>(
+	ask: Ask,
+	value: T | readonly T[],
+	simple?: (one: T) => object,
+): Found[] {
+	const all = [value].flat() as T[];
+	return found(simple && ask.value('simplify', true) ? all.map(simple) : all);
+}
+
+/** Instants are milliseconds here and dates in n8n; one without a zone is meant in that of the workflow. */
+export function instantOf(ask: Ask, value: unknown, field: string): number | undefined {
+	if (value === undefined || value === null || value === '') return undefined;
+	const at = typeof value === 'number' ? value : millisOf(value, ask.context.getTimezone());
+	if (Number.isFinite(at)) return at;
+	throw new BadParameter(
+		`"${field}" is not a date`,
+		'Write it like 2026-12-31 18:00, or use an expression that gives a date',
+	);
+}
+
+function millisOf(date: unknown, zone: string): number {
+	try {
+		return tryToParseDateTime(date, zone).toMillis();
+	} catch {
+		return Number.NaN;
+	}
+}

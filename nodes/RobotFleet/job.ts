@@ -1,0 +1,382 @@
+/** Jobs: find them, read them, change what becomes of them, type into them. Files and output have their own files. */
+import type { INodeProperties } from 'n8n-workflow';
+import {
+	type Cause,
+	causes,
+	type Job,
+	type JobChange,
+	type JobState,
+	jobStates,
+	type Priority,
+} from '../../protocol';
+import { BadParameter } from '../shared/refusals';
+import {
+	asFound,
+	chosenJob,
+	fromPages,
+	instantOf,
+	jobLocator,
+	manyFields,
+	optionsOf,
+	simplifyField,
+	titleOf,
+} from './fields';
+import { downloadFile, uploadFile } from './job-files';
+import { getOutput } from './job-output';
+import { type Ask, type Found, found, type Resource } from './operation';
+
+const priority: INodeProperties = {
+	displayName: 'Priority',
+	name: 'priority',
+	type: 'options',
+	options: [
+		{ name: 'Critical', value: 'critical' },
+		{ name: 'High', value: 'high' },
+		{ name: 'Low', value: 'low' },
+		{ name: 'Normal', value: 'normal' },
+	],
+	default: 'normal',
+};
+
+const filters: INodeProperties = {
+	displayName: 'Filters',
+	name: 'filters',
+	type: 'collection',
+	placeholder: 'Add Filter',
+	default: {},
+	options: [
+		{
+			displayName: 'Cause',
+			name: 'cause',
+			type: 'options',
+			options: optionsOf(causes),
+			default: 'exit_code',
+			description: 'Why it ended the way it did',
+		},
+		{ displayName: 'Created After', name: 'createdAfter', type: 'dateTime', default: '' },
+		{ displayName: 'Created Before', name: 'createdBefore', type: 'dateTime', default: '' },
+		{
+			displayName: 'Dead Letters Only',
+			name: 'dead',
+			type: 'boolean',
+			default: true,
+			description: 'Whether to find only jobs that failed for good and that nobody has dealt with',
+		},
+		{
+			displayName: 'Kind',
+			name: 'kind',
+			type: 'string',
+			default: '',
+			placeholder: 'e.g. command',
+		},
+		{
+			displayName: 'Parent Job ID',
+			name: 'parent',
+			type: 'string',
+			default: '',
+			description: 'Only the parts of this job, one for each of its robots',
+		},
+		priority,
+		{
+			displayName: 'Robot Name or ID',
+			name: 'robot',
+			type: 'string',
+			default: '',
+			placeholder: 'e.g. warehouse-3',
+		},
+		{ displayName: 'Share Key', name: 'shareKey', type: 'string', default: '' },
+		{
+			displayName: 'State',
+			name: 'state',
+			type: 'options',
+			options: jobStates
+				.map((state) => ({ name: titleOf(state), value: state }))
+				.sort((a, b) => a.name.localeCompare(b.name)),
+			default: 'running',
+		},
+	],
+};
+
+interface Filters {
+	cause?: Cause;
+	createdAfter?: unknown;
+	createdBefore?: unknown;
+	dead?: boolean;
+	kind?: string;
+	parent?: string;
+	priority?: Priority;
+	robot?: string;
+	shareKey?: string;
+	state?: JobState;
+}
+
+export const jobs: Resource = {
+	title: 'Job',
+	value: 'job',
+	first: 'getAll',
+	operations: [
+		{
+			name: 'Cancel',
+			value: 'cancel',
+			action: 'Cancel a job',
+			description:
+				'Cancel a job: one that waits ends at once, one that runs is stopped with all its processes',
+			fields: [jobLocator, simplifyField],
+			run: async (ask) => asFound(ask, await ask.client.cancel(chosenJob(ask)), simple),
+		},
+		downloadFile,
+		{
+			name: 'Get',
+			value: 'get',
+			action: 'Get a job',
+			description: 'Get a job with its state and result',
+			fields: [
+				jobLocator,
+				{
+					displayName: 'Include',
+					name: 'include',
+					type: 'multiOptions',
+					options: [
+						{
+							name: 'Attempts',
+							value: 'attempts',
+							description: 'Each try: where, and how it ended',
+						},
+						{ name: 'Reason It Waits', value: 'why', description: 'In one sentence' },
+						{ name: 'Timeline', value: 'timeline', description: 'All that has happened to it' },
+					],
+					default: [],
+					description: 'What else to get; each becomes a field of the output',
+				},
+				simplifyField,
+			],
+			run: get,
+		},
+		{
+			name: 'Get Many',
+			value: 'getAll',
+			action: 'Get many jobs',
+			description: 'Get many jobs, newest first',
+			fields: [...manyFields, filters, simplifyField],
+			run: async (ask) => {
+				const filter = filterOf(ask);
+				return await fromPages(ask, (page) => ask.client.jobs({ ...filter, ...page }), simple);
+			},
+		},
+		getOutput,
+		{
+			name: 'Retry',
+			value: 'retry',
+			action: 'Retry a job',
+			description: 'Submit the same job again under a new ID; the old one stays as it is',
+			fields: [jobLocator],
+			run: async (ask) => found(await ask.client.retry(chosenJob(ask))),
+		},
+		{
+			name: 'Retry Delivery',
+			value: 'retryDelivery',
+			action: 'Retry the delivery of a wait',
+			description:
+				'Tell n8n once more that the jobs of a parked execution have ended, where it could not be reached before',
+			fields: [
+				{
+					displayName: 'Wait ID',
+					name: 'waitId',
+					type: 'string',
+					default: '',
+					required: true,
+					placeholder: 'e.g. 019f2b1c-7d3e-7a10-9c55-0d4c8a1b2e3f',
+					description: 'The wait of the execution, as the service names it in its log',
+				},
+			],
+			run: retryDelivery,
+		},
+		{
+			name: 'Send Input',
+			value: 'sendInput',
+			action: 'Send input to a job',
+			description: 'Type into a job that runs and was submitted as interactive',
+			fields: [
+				jobLocator,
+				{
+					displayName: 'Text',
+					name: 'text',
+					type: 'string',
+					default: '',
+					placeholder: 'e.g. yes',
+					description: 'What is typed',
+				},
+				{
+					displayName: 'Press Enter',
+					name: 'pressEnter',
+					type: 'boolean',
+					default: true,
+					description: 'Whether an Enter follows the text',
+				},
+				{
+					displayName: 'Only as an Answer',
+					name: 'onlyAnswer',
+					type: 'boolean',
+					default: true,
+					description:
+						'Whether to type only while the program asks for something. The text then answers that question and no later one, however often the step is repeated.',
+				},
+				{
+					displayName: 'Close Input',
+					name: 'closeInput',
+					type: 'boolean',
+					default: false,
+					description: 'Whether the program gets the end of its input behind the text',
+				},
+			],
+			run: sendInput,
+		},
+		{
+			name: 'Update',
+			value: 'update',
+			action: 'Update a job',
+			description: 'Change a job that waits: its priority, its robot, or hold it back',
+			fields: [
+				jobLocator,
+				{
+					displayName: 'Update Fields',
+					name: 'updateFields',
+					type: 'collection',
+					placeholder: 'Add Field',
+					default: {},
+					options: [
+						{
+							displayName: 'Hold',
+							name: 'hold',
+							type: 'boolean',
+							default: true,
+							description: 'Whether it waits until it is released; off releases it',
+						},
+						{
+							displayName: 'Hold Reason',
+							name: 'holdReason',
+							type: 'string',
+							default: '',
+							description: 'Why it is held, for people',
+						},
+						priority,
+						{
+							displayName: 'Robot Name or ID',
+							name: 'robot',
+							type: 'string',
+							default: '',
+							placeholder: 'e.g. warehouse-3',
+							description: 'Where it runs instead',
+						},
+					],
+				},
+				simplifyField,
+			],
+			run: update,
+		},
+		uploadFile,
+	],
+};
+
+async function get(ask: Ask): Promise<Found[]> {
+	const job = await ask.client.job(chosenJob(ask));
+	const { jobId } = job;
+	const include = ask.value<string[]>('include', []);
+	const wants = (what: string) => include.includes(what);
+	const more = {
+		...(wants('attempts') ? { attempts: await ask.client.attempts(jobId) } : {}),
+		...(wants('timeline') ? { timeline: await ask.client.timeline(jobId) } : {}),
+		...(wants('why') ? { why: (await ask.client.why(jobId)).text } : {}),
+	};
+	return asFound(ask, { ...job, ...more }, (whole) => ({ ...simple(whole), ...more }));
+}
+
+function filterOf(ask: Ask) {
+	const { createdAfter, createdBefore, dead, ...plain } = ask.value<Filters>('filters', {});
+	const said = {
+		...plain,
+		createdAfter: instantOf(ask, createdAfter, 'Created After'),
+		createdBefore: instantOf(ask, createdBefore, 'Created Before'),
+		dead: dead ? (true as const) : undefined,
+	};
+	// A filter that was added and left empty asks for nothing.
+	return Object.fromEntries(
+		Object.entries(said).filter(([, value]) => value !== undefined && value !== ''),
+	) as typeof said;
+}
+
+async function retryDelivery(ask: Ask): Promise<Found[]> {
+	const id = ask.text('waitId');
+	if (id === '') throw new BadParameter('No wait is given', 'Write its ID in "Wait ID"');
+	await ask.client.deliverWait(id);
+	const { waitId, state, timedOut, tries, lastError, executionId, jobs } =
+		await ask.client.wait(id);
+	const jobIds = jobs.map(({ jobId }) => jobId);
+	return found({ waitId, state, timedOut, tries, lastError, executionId, jobIds });
+}
+
+async function sendInput(ask: Ask): Promise<Found[]> {
+	const jobId = chosenJob(ask);
+	const text = String(ask.value('text', ''));
+	const enter = ask.value('pressEnter', true) ? '\n' : '';
+	const eof = ask.value('closeInput', false);
+	const from = ask.value('onlyAnswer', true) ? await promptOf(ask, jobId) : undefined;
+	const typed = `${text}${enter}`;
+	const answer = await ask.client.input(
+		jobId,
+		{
+			...(typed === '' ? {} : { text: typed }),
+			...(eof ? { eof } : {}),
+			...(from === undefined ? {} : { from, writer: `n8n-${ask.context.getExecutionId()}` }),
+		},
+		ask.signal,
+	);
+	return found({ jobId, ...answer });
+}
+
+/** Where the answer to what the program asks now begins. */
+async function promptOf(ask: Ask, jobId: string): Promise<number> {
+	const { waitingFor } = await ask.client.job(jobId);
+	if (waitingFor) return waitingFor.offset;
+	throw new BadParameter(
+		'The program of this job asks for nothing now',
+		'Wait until it does, or switch "Only as an Answer" off',
+	);
+}
+
+async function update(ask: Ask): Promise<Found[]> {
+	const fields = ask.value<{
+		hold?: boolean;
+		holdReason?: string;
+		priority?: Priority;
+		robot?: string;
+	}>('updateFields', {});
+	const reason = fields.holdReason?.trim();
+	const robot = fields.robot?.trim();
+	const hold = fields.hold ?? (reason ? true : undefined);
+	const change: JobChange = {
+		...(hold === undefined ? {} : { hold: hold && reason ? reason : hold }),
+		...(fields.priority === undefined ? {} : { priority: fields.priority }),
+		...(robot ? { target: { robot } } : {}),
+	};
+	if (Object.keys(change).length === 0) {
+		throw new BadParameter('Nothing is to be changed', 'Add a field in "Update Fields"');
+	}
+	return asFound(ask, await ask.client.change(chosenJob(ask), change), simple);
+}
+
+function simple(job: Job) {
+	const { jobId, kind, state, cause, robotId, result, createdAt, endedAt } = job;
+	return {
+		jobId,
+		kind,
+		state,
+		cause,
+		robotId,
+		exitCode: result?.exitCode ?? null,
+		stdout: result?.stdout ?? '',
+		message: job.error?.message ?? result?.error?.message ?? job.message,
+		createdAt,
+		endedAt,
+	};
+}

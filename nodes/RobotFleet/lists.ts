@@ -1,0 +1,89 @@
+/** Live lists for the locators: jobs, schedules and tokens to choose from. Robots are in shared/robots.ts. */
+import type {
+	ILoadOptionsFunctions,
+	INodeListSearchItems,
+	INodeListSearchResult,
+} from 'n8n-workflow';
+import type { Job } from '../../protocol';
+import { asking } from '../shared/robots';
+import { isUsable } from './token';
+
+const pageSize = 50;
+/** Pages that are looked through for a text at once; "load more" goes on behind them. */
+const maxPages = 5;
+const maxTitle = 60;
+
+export async function searchJobs(
+	this: ILoadOptionsFunctions,
+	filter = '',
+	paginationToken?: string,
+): Promise<INodeListSearchResult> {
+	return await asking(this, async (client) => {
+		const results: INodeListSearchItems[] = [];
+		let cursor = paginationToken;
+		for (let pages = 0; pages < maxPages; pages += 1) {
+			const page = await client.jobs({ limit: pageSize, cursor });
+			const listed = page.items.map((job) => ({
+				name: `${titleOf(job)} (${job.state}, ${timeOf(job.createdAt)})`,
+				value: job.jobId,
+			}));
+			results.push(...matching(listed, filter));
+			cursor = page.cursor;
+			if (cursor === undefined || results.length >= pageSize) break;
+		}
+		return { results, paginationToken: cursor };
+	});
+}
+
+export async function searchSchedules(
+	this: ILoadOptionsFunctions,
+	filter = '',
+): Promise<INodeListSearchResult> {
+	return await asking(this, async (client) => {
+		const all = (await client.schedules()).sort((a, b) => a.name.localeCompare(b.name));
+		const listed = all.map(({ scheduleId, name, state, nextRunAt }) => ({
+			name: `${name} (${nextRunAt === null ? state : `${state}, next ${timeOf(nextRunAt)}`})`,
+			value: scheduleId,
+		}));
+		return { results: matching(listed, filter) };
+	});
+}
+
+export async function searchTokens(
+	this: ILoadOptionsFunctions,
+	filter = '',
+): Promise<INodeListSearchResult> {
+	return await asking(this, async (client) => {
+		const listed = (await client.tokens())
+			.filter(isUsable)
+			.map(({ tokenId, uses, used, expiresAt }) => ({
+				name: `${tokenId} (${used} of ${uses} used, until ${timeOf(expiresAt)})`,
+				value: tokenId,
+			}));
+		return { results: matching(listed, filter) };
+	});
+}
+
+function matching(listed: INodeListSearchItems[], filter: string): INodeListSearchItems[] {
+	const wanted = filter.trim().toLowerCase();
+	return listed.filter(({ name, value }) => `${name} ${value}`.toLowerCase().includes(wanted));
+}
+
+/** What it does, in one line. */
+function titleOf({ kind, spec }: Job): string {
+	const {
+		command,
+		args = [],
+		shell,
+	} = (spec ?? {}) as {
+		command?: string;
+		args?: string[];
+		shell?: string;
+	};
+	const words = shell ?? [command ?? kind, ...args].join(' ');
+	const line = words.trim().replace(/\s+/g, ' ');
+	return line.length > maxTitle ? `${line.slice(0, maxTitle - 1)}…` : line;
+}
+
+/** In UTC, which is the same for everybody who looks. */
+const timeOf = (at: number) => `${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC`;

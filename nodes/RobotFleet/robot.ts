@@ -1,0 +1,216 @@
+/** Robots: look at them, hold them back, let them go. */
+import type { INodeProperties } from 'n8n-workflow';
+import type { Robot, RobotStatus } from '../../protocol';
+import { now } from '../shared/clock';
+import { parseLabels } from '../shared/matching-fields';
+import { asFound, asMany, locator, manyFields, simplifyField } from './fields';
+import { type Ask, deleted, type Found, found, type Resource } from './operation';
+
+const robot = locator('robot', 'Robot', 'The robot that is meant', 'searchRobots', {
+	displayName: 'By Name or ID',
+	placeholder: 'e.g. warehouse-3',
+});
+const chosen = (ask: Ask) => ask.chosen('robot', 'Robot');
+
+/** Of one request; n8n is not kept from ending for longer. */
+const sliceMs = 20_000;
+
+const filters: INodeProperties = {
+	displayName: 'Filters',
+	name: 'filters',
+	type: 'collection',
+	placeholder: 'Add Filter',
+	default: {},
+	options: [
+		{
+			displayName: 'Capability Names or IDs',
+			name: 'capabilities',
+			type: 'multiOptions',
+			typeOptions: { loadOptionsMethod: 'getCapabilities' },
+			default: [],
+			description:
+				'Only robots that can do all of this. Choose from the list, or specify IDs using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
+		},
+		{
+			displayName: 'Group Name or ID',
+			name: 'group',
+			type: 'options',
+			typeOptions: { loadOptionsMethod: 'getGroups' },
+			default: '',
+			description:
+				'Only robots of this group and of those inside it. Choose from the list, or specify an ID using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
+		},
+		{
+			displayName: 'Labels',
+			name: 'labels',
+			type: 'string',
+			default: '',
+			placeholder: 'e.g. site=berlin, os=linux',
+			description: 'Only robots that carry all of these labels, separated by commas',
+		},
+		{
+			displayName: 'Name Contains',
+			name: 'name',
+			type: 'string',
+			default: '',
+			placeholder: 'e.g. berlin',
+		},
+		{
+			displayName: 'Status',
+			name: 'status',
+			type: 'multiOptions',
+			options: [
+				{ name: 'Busy', value: 'busy', description: 'Connected, every slot in use' },
+				{ name: 'Offline', value: 'offline' },
+				{ name: 'Online', value: 'online', description: 'Connected, with a free slot' },
+				{ name: 'Paused', value: 'paused', description: 'Gets no new jobs' },
+				{ name: 'Suspect', value: 'suspect', description: 'Silent for longer than it should be' },
+			],
+			default: [],
+		},
+	],
+};
+
+interface Filters {
+	capabilities?: string[];
+	group?: string;
+	labels?: string;
+	name?: string;
+	status?: RobotStatus[];
+}
+
+export const robots: Resource = {
+	title: 'Robot',
+	value: 'robot',
+	first: 'getAll',
+	operations: [
+		{
+			name: 'Delete',
+			value: 'delete',
+			action: 'Delete a robot',
+			description:
+				'End the identity of a robot: its connection closes, and it comes back only as a new robot with a new enrollment token',
+			fields: [robot],
+			run: async (ask) => {
+				const { robotId } = await ask.client.robot(chosen(ask));
+				await ask.client.removeRobot(robotId);
+				return deleted({ robotId });
+			},
+		},
+		{
+			name: 'Drain',
+			value: 'drain',
+			action: 'Drain a robot',
+			description: 'Give a robot no new jobs and wait until those that it has are over',
+			fields: [
+				robot,
+				{
+					displayName: 'Wait at Most (Seconds)',
+					name: 'drainSeconds',
+					type: 'number',
+					typeOptions: { minValue: 0, maxValue: 3600 },
+					default: 60,
+					description:
+						'How long to wait for its jobs; it stays drained all the same. "held" says how many are left.',
+				},
+				simplifyField,
+			],
+			run: drain,
+		},
+		{
+			name: 'Get',
+			value: 'get',
+			action: 'Get a robot',
+			description: 'Get a robot with its state, labels, capabilities and jobs',
+			fields: [robot, simplifyField],
+			run: async (ask) => asFound(ask, await ask.client.robot(chosen(ask)), simple),
+		},
+		{
+			name: 'Get Many',
+			value: 'getAll',
+			action: 'Get many robots',
+			description: 'Get many robots, by their names',
+			fields: [...manyFields, filters, simplifyField],
+			run: async (ask) => asMany(ask, await filtered(ask), simple),
+		},
+		{
+			name: 'Pause',
+			value: 'pause',
+			action: 'Pause a robot',
+			description: 'Give a robot no new jobs until it is resumed; what it runs goes on',
+			fields: [robot, simplifyField],
+			run: async (ask) => asFound(ask, await ask.client.pauseRobot(chosen(ask)), simple),
+		},
+		{
+			name: 'Ping',
+			value: 'ping',
+			action: 'Ping a robot',
+			description: 'Measure one round trip on the connection that carries the work',
+			fields: [robot],
+			run: async (ask) => found(await ask.client.pingRobot(chosen(ask))),
+		},
+		{
+			name: 'Resume',
+			value: 'resume',
+			action: 'Resume a robot',
+			description: 'Give jobs again to a robot that was paused or drained',
+			fields: [robot, simplifyField],
+			run: async (ask) => asFound(ask, await ask.client.resumeRobot(chosen(ask)), simple),
+		},
+	],
+};
+
+async function drain(ask: Ask): Promise<Found[]> {
+	const name = chosen(ask);
+	const until = now() + Number(ask.value('drainSeconds', 60)) * 1000;
+	for (;;) {
+		const waitMs = Math.max(0, Math.min(sliceMs, until - now()));
+		const drained = await ask.client.drainRobot(name, waitMs, ask.signal);
+		if (drained.held === 0 || waitMs === 0) return asFound(ask, drained, simple);
+	}
+}
+
+async function filtered(ask: Ask): Promise<Robot[]> {
+	const wanted = ask.value<Filters>('filters', {});
+	const labels = Object.entries(parseLabels(wanted.labels ?? ''));
+	const part = wanted.name?.trim().toLowerCase() ?? '';
+	const { capabilities = [], status = [] } = wanted;
+	const group = wanted.group?.trim();
+	const members = group ? new Set((await ask.client.group(group)).allRobots) : undefined;
+	return (await ask.client.robots())
+		.filter(
+			(each) =>
+				labels.every(([label, value]) => each.labels[label] === value) &&
+				capabilities.every((capability) => each.capabilities.includes(capability)) &&
+				(status.length === 0 || status.includes(each.status)) &&
+				each.name.toLowerCase().includes(part) &&
+				(members === undefined || members.has(each.name)),
+		)
+		.sort((a, b) => a.name.localeCompare(b.name));
+}
+
+function simple({
+	robotId,
+	name,
+	status,
+	connected,
+	labels,
+	capabilities,
+	slots,
+	held,
+	currentJobs,
+	lastSeenAt,
+}: Robot) {
+	return {
+		robotId,
+		name,
+		status,
+		connected,
+		labels,
+		capabilities,
+		slots,
+		held,
+		currentJobs,
+		lastSeenAt,
+	};
+}

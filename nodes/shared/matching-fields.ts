@@ -1,0 +1,211 @@
+/** Which robot gets a job, beyond labels and capabilities: the fields, and how they become part of a `Submit`. */
+import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
+import type { Prefer, Strategy, Submit, Target } from '../../protocol';
+import { BadParameter } from './refusals';
+
+export const matchingField: INodeProperties = {
+	displayName: 'Matching',
+	name: 'matching',
+	type: 'collection',
+	placeholder: 'Add Condition or Preference',
+	default: {},
+	description: 'Which robots may run the job, which rather, and how one is chosen among them',
+	options: [
+		{
+			displayName: 'Affinity Key',
+			name: 'affinityKey',
+			type: 'string',
+			default: '',
+			placeholder: 'e.g. nightly',
+			description:
+				'For the strategy Affinity: what jobs have in common that shall run where such jobs went well. The same command when empty.',
+		},
+		{
+			displayName: 'Environment',
+			name: 'environment',
+			type: 'string',
+			default: '',
+			placeholder: 'e.g. production',
+			description: 'The value that the label "environment" of the robot must have',
+		},
+		{
+			displayName: 'Exclude Robot Names or IDs',
+			name: 'exclude',
+			type: 'multiOptions',
+			typeOptions: { loadOptionsMethod: 'getRobots' },
+			default: [],
+			description:
+				'Robots that do not get the job. Choose from the list, or specify IDs using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
+		},
+		{
+			displayName: 'Group Name or ID',
+			name: 'group',
+			type: 'options',
+			typeOptions: { loadOptionsMethod: 'getGroups' },
+			default: '',
+			description:
+				'The robot must be in this group, or in one inside it. Choose from the list, or specify an ID using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
+		},
+		{
+			displayName: 'Pool Name or ID',
+			name: 'pool',
+			type: 'options',
+			typeOptions: { loadOptionsMethod: 'getPools' },
+			default: '',
+			description:
+				'The robot must be in this pool, whose jobs share a limit. Choose from the list, or specify an ID using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
+		},
+		{
+			displayName: 'Prefer',
+			name: 'prefer',
+			type: 'fixedCollection',
+			typeOptions: { multipleValues: true },
+			placeholder: 'Add Preference',
+			default: {},
+			description: 'Robots that the job would rather have; it takes others as well',
+			options: [
+				{
+					displayName: 'Preference',
+					name: 'preference',
+					values: [
+						{
+							displayName: 'Labels or Robot',
+							name: 'what',
+							type: 'string',
+							default: '',
+							placeholder: 'e.g. disk=ssd, or warehouse-3',
+							description: 'Labels, all of them, or the name or ID of one robot',
+						},
+						{
+							displayName: 'Weight',
+							name: 'weight',
+							type: 'number',
+							typeOptions: { minValue: -100, maxValue: 100, numberPrecision: 0 },
+							default: 1,
+							description: 'What it is worth; weights add up. Below 0 for rather not.',
+						},
+					],
+				},
+			],
+		},
+		{
+			displayName: 'Prefer Wait (Seconds)',
+			name: 'preferWaitSeconds',
+			type: 'number',
+			typeOptions: { minValue: 0 },
+			default: 0,
+			description: 'How long to wait for a robot that is preferred while only others are free',
+		},
+		{
+			displayName: 'Strategy',
+			name: 'strategy',
+			type: 'options',
+			options: [
+				{
+					name: 'Affinity',
+					value: 'affinity',
+					description: 'Where jobs like this one went well before',
+				},
+				{ name: 'As the Service Says', value: '' },
+				{ name: 'Least Loaded', value: 'least_loaded' },
+				{ name: 'Random', value: 'random' },
+				{
+					name: 'Round Robin',
+					value: 'round_robin',
+					description: 'Whose last turn is longest ago',
+				},
+			],
+			default: '',
+			description: 'How one is chosen among robots that are free',
+		},
+		{
+			displayName: 'Tags',
+			name: 'tags',
+			type: 'string',
+			default: '',
+			placeholder: 'e.g. gpu, ssd',
+			description: 'Names of labels that the robot must carry, whatever their value',
+		},
+	],
+};
+
+export interface Matching {
+	affinityKey?: string;
+	environment?: string;
+	exclude?: string[];
+	group?: string;
+	pool?: string;
+	prefer?: { preference?: { what?: string; weight?: number }[] };
+	preferWaitSeconds?: number;
+	strategy?: Strategy | '';
+	tags?: string;
+}
+
+export function readMatching(context: IExecuteFunctions, itemIndex: number): Matching {
+	return context.getNodeParameter('matching', itemIndex, {}) as Matching;
+}
+
+/** The part of a target. */
+export function conditionsOf(matching: Matching): Target {
+	const { exclude = [] } = matching;
+	const environment = matching.environment?.trim();
+	const group = matching.group?.trim();
+	const pool = matching.pool?.trim();
+	const tags = wordsOf(matching.tags);
+	const prefer = (matching.prefer?.preference ?? []).map(preferOf);
+	return {
+		...(group ? { group } : {}),
+		...(pool ? { pool } : {}),
+		...(tags.length > 0 ? { tags } : {}),
+		...(environment ? { environment } : {}),
+		...(exclude.length > 0 ? { exclude } : {}),
+		...(prefer.length > 0 ? { prefer } : {}),
+	};
+}
+
+/** The part of a job. */
+export function choiceOf(
+	matching: Matching,
+): Pick<Submit, 'strategy' | 'affinityKey' | 'preferWaitMs'> {
+	const { strategy, preferWaitSeconds } = matching;
+	const affinityKey = matching.affinityKey?.trim();
+	return {
+		...(strategy ? { strategy } : {}),
+		...(affinityKey ? { affinityKey } : {}),
+		...(preferWaitSeconds ? { preferWaitMs: Math.round(preferWaitSeconds * 1000) } : {}),
+	};
+}
+
+function preferOf({ what = '', weight = 1 }: { what?: string; weight?: number }): Prefer {
+	const text = what.trim();
+	if (text === '') {
+		throw new BadParameter(
+			'A preference names no robot and no labels',
+			'Write e.g. disk=ssd, or the name of a robot, in "Labels or Robot"',
+		);
+	}
+	return text.includes('=') ? { labels: parseLabels(text), weight } : { robot: text, weight };
+}
+
+/** `gpu, ssd` */
+export function wordsOf(line = ''): string[] {
+	return line
+		.split(',')
+		.map((word) => word.trim())
+		.filter((word) => word !== '');
+}
+
+/** `site=berlin, os=linux` */
+export function parseLabels(line: string): Record<string, string> {
+	const pairs = wordsOf(line).map((part) => {
+		const [, name, value] = /^([^=\s]+)\s*=\s*(.+)$/.exec(part) ?? [];
+		if (name === undefined || value === undefined) {
+			throw new BadParameter(
+				`"${part}" is not a label`,
+				'Write labels as name=value, separated by commas, e.g. site=berlin, os=linux',
+			);
+		}
+		return [name, value] as const;
+	});
+	return Object.fromEntries(pairs);
+}
