@@ -24,6 +24,7 @@ import {
 	type FileRequest,
 	type FleetEvent,
 	type Forecast,
+	type GateRecord,
 	type Group,
 	type GroupRequest,
 	type HoldAnswer,
@@ -35,6 +36,8 @@ import {
 	type JobSelection,
 	type KeyRecord,
 	type KeyRequest,
+	type LimitRecord,
+	type LimitRequest,
 	type MetricsRecord,
 	type Occurrence,
 	paths,
@@ -596,6 +599,20 @@ export class FleetClient {
 
 	removePool(name: string): Promise<void> {
 		return this.#call('poolRemove', { id: name });
+	}
+
+	/** What jobs share: locks, keys, rates; who has them, who waits. */
+	async locks(): Promise<GateRecord[]> {
+		return (await this.#call<{ items: GateRecord[] }>('locks', {})).items;
+	}
+
+	/** Says how much a lock has, or how many jobs of a key run at most; 0 = none. */
+	putLimit(name: string, limit: LimitRequest): Promise<LimitRecord> {
+		return this.#call('limitPut', { id: name, body: limit });
+	}
+
+	removeLimit(name: string): Promise<void> {
+		return this.#call('limitRemove', { id: name });
 	}
 
 	async calendars(): Promise<Calendar[]> {

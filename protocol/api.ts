@@ -468,6 +468,24 @@ export const calls = {
 		scope: 'operate',
 		summary: 'Remove a pool',
 	},
+	locks: {
+		method: 'GET',
+		path: '/locks',
+		scope: 'read',
+		summary: 'Locks, limits of keys and rates: who has them, who waits',
+	},
+	limitPut: {
+		method: 'PUT',
+		path: '/limits/{id}',
+		scope: 'operate',
+		summary: 'Say how much a lock has, or how many jobs of a key run at most; 0 = none',
+	},
+	limitRemove: {
+		method: 'DELETE',
+		path: '/limits/{id}',
+		scope: 'operate',
+		summary: 'A lock of this name is for one job again; jobs of a key go by their own numbers',
+	},
 	calendars: { method: 'GET', path: '/calendars', scope: 'read', summary: 'List calendars' },
 	calendar: {
 		method: 'GET',

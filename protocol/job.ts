@@ -7,6 +7,7 @@ import type { CollectedFile } from './files';
 import type { Caps } from './caps';
 import type { Closed, Quarantine } from './control';
 import type { Device } from './devices';
+import type { Takes } from './gates';
 import type { JobOffline, Offline } from './offline';
 import type { Hole, Stream } from './output';
 import type { Prefer, Strategy } from './placement';
@@ -101,7 +102,7 @@ export interface OnLoss {
 }
 
 /** What `POST /jobs` takes. */
-export interface Submit {
+export interface Submit extends Takes {
 	kind: string;
 	spec: unknown;
 	target?: Target;
@@ -202,7 +203,8 @@ export interface JobHealth {
 	overdue: 'no_output' | 'total' | null;
 }
 
-export interface Job {
+/** With what it takes besides a robot, as it was submitted. */
+export interface Job extends Takes {
 	jobId: string;
 	kind: string;
 	state: JobState;
@@ -376,8 +378,10 @@ export interface Robot {
 	slots: number;
 	/** Profiles, sessions, emulators: each does one job at a time. Empty = it has none. */
 	clients: RobotClient[];
-	/** Attempts that hold a slot now. */
+	/** Attempts that hold slots now. */
 	held: number;
+	/** Slots they hold together; absent = one each. */
+	slotsUsed?: number;
 	currentJobs: string[];
 	lastSeenAt: number | null;
 	createdAt: number;

@@ -104,6 +104,10 @@ export const limits = {
 	ratePerAddress: 100,
 	/** Keys, and addresses, whose calls are counted at once. */
 	maxRateBuckets: 10_000,
+	/** A job that is in line for so long is not passed any more by those behind it. */
+	patienceMs: 60_000,
+	/** The same of locks and the like, while it waits for a robot besides. */
+	longPatienceMs: 600_000,
 	/** When a full queue is worth another try. */
 	queueFullRetryMs: 5_000,
 	/** Jobs that one bulk call changes; the answer says where to go on. */

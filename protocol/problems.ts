@@ -289,6 +289,11 @@ export const problems = {
 		retry: false,
 		text: 'No pool is called {name}; make it first with: robot-fleet pools put {name} --label NAME=VALUE.',
 	},
+	'no-such-limit': {
+		status: 404,
+		retry: false,
+		text: 'No limit is set for {name}; see what jobs share with: robot-fleet locks.',
+	},
 	'no-such-calendar': {
 		status: 404,
 		retry: false,
@@ -365,6 +370,16 @@ export const problems = {
 		status: 422,
 		retry: false,
 		text: 'There are {most} {what} already, and no more may be; remove one first.',
+	},
+	'lock-too-small': {
+		status: 422,
+		retry: false,
+		text: 'The lock {name} has {has}, so no job can take {slots} of it; set more with: robot-fleet limits put {name} {slots}.',
+	},
+	'too-few-slots': {
+		status: 422,
+		retry: false,
+		text: 'The job takes {slots} slots of one robot, and no robot that matches ({rule}) has more than {most}; start an agent there with --slots {slots}, or take fewer.',
 	},
 	'group-ring': {
 		status: 422,

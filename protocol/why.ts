@@ -6,7 +6,7 @@ import type { Submit } from './job';
 import type { Strategy } from './placement';
 import type { JobState } from './states';
 
-/** What keeps a robot from a job, in the order in which it is asked. Those up to `client` are terms of the job. */
+/** What keeps a robot from a job, in the order in which it is asked. Those up to `slots` are terms of the job. */
 export const obstacles = {
 	robot: 'is not the robot that the job names',
 	excluded: 'is excluded by the job',
@@ -16,6 +16,7 @@ export const obstacles = {
 	tag: 'has no label of this name',
 	capability: 'lacks the capability',
 	client: 'has no client of this name',
+	slots: 'has fewer slots than the job takes',
 	paused: 'was paused, or is drained, by a person',
 	maintenance: 'is in maintenance',
 	offline: 'is not connected',
@@ -24,7 +25,8 @@ export const obstacles = {
 	barred: 'refused or lost this job before',
 	tried: 'has tried this job, which asks for another robot',
 	client_busy: 'has the client busy with another job',
-	busy: 'has no free slot',
+	busy: 'has no free slot, or fewer than the job takes',
+	kept: 'is kept for a job of several slots that is in line for longer',
 	limit: 'shares a limit with others that is reached: of its pool, of its constellation',
 	closed: 'is free, and the service gives nothing away: it is drained, or its disk is full',
 	left: 'is free, and left to others while the job waits for a robot it would rather have',

@@ -24,6 +24,7 @@ import {
 } from './job-changes';
 import { addJobInput } from './job-input';
 import { addMetrics } from './metrics';
+import { addLocks } from './locks';
 import { addPlacement } from './placement';
 import { addRobotControl, closedText } from './robot-control';
 import { addSchedules } from './schedules';
@@ -235,6 +236,7 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 
 	addSchedules(program, kit, exit);
 	addPlacement(kit);
+	addLocks(kit);
 
 	const token = group(
 		'token',
@@ -439,7 +441,7 @@ function robotTable(robots: Robot[]): string {
 		robots.map((robot) => [
 			robot.name,
 			statusOf(robot),
-			`${robot.held}/${robot.slots}`,
+			`${robot.slotsUsed ?? robot.held}/${robot.slots}`,
 			pairs(robot.labels),
 			robot.capabilities.join(','),
 			when(robot.lastSeenAt),

@@ -1,6 +1,7 @@
 /** The job of a schedule that is there: flags and words change what they name, and leave the rest. */
 import type { Submit } from '../../protocol';
 import { jobOf, type SubmitFlags } from './submit';
+import { takesOfFlags } from './takes';
 import { UsageMistake } from './terminal';
 
 /** What is said of a job with a command. */
@@ -30,6 +31,10 @@ const jobFlags = [
 	'offlineFor',
 	'offlineUntil',
 	'offlineThen',
+	'lock',
+	'concurrency',
+	'rate',
+	'slots',
 ] as const satisfies readonly (keyof SubmitFlags)[];
 
 /** The first flag about the job. */
@@ -65,6 +70,7 @@ export function jobOver(
 		...(caps && { caps: { ...known?.caps, ...caps } }),
 		...(offline && { offline }),
 		...(rollout && { rollout }),
+		...takesOfFlags(flags),
 	};
 }
 

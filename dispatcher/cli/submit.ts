@@ -37,10 +37,11 @@ import {
 	UsageMistake,
 	wholeOf,
 } from './terminal';
+import { takesOfFlags, type TakesFlags, withTakes } from './takes';
 import { type Address, httpSend } from './transport';
 import { previewText } from './why';
 
-export interface SubmitFlags extends RolloutFlags {
+export interface SubmitFlags extends RolloutFlags, TakesFlags {
 	shell?: boolean;
 	robot?: string;
 	label?: Record<string, string>;
@@ -83,7 +84,11 @@ export interface SubmitFlags extends RolloutFlags {
 
 /** What is said of a job with a command, whoever submits it. */
 export function withJob(command: Command): Command {
-	return withRollout(command)
+	return withTakes(withRollout(withCommand(command)));
+}
+
+function withCommand(command: Command): Command {
+	return command
 		.option('--shell', 'the words after -- are one line of shell text')
 		.option('--robot <name>', 'run on this robot, by name or id')
 		.option('--label <name=value>', 'run where this label is set (repeatable)', pairOf)
@@ -269,6 +274,7 @@ export function jobOf(
 		...(flags.strict && { strict: true }),
 		...offlineOf(flags, now),
 		...(rollout && { rollout }),
+		...takesOfFlags(flags),
 		...(flags.dedupe !== undefined && {
 			dedupe: flags.dedupe === true ? true : { windowMs: flags.dedupe },
 		}),

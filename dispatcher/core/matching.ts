@@ -24,11 +24,22 @@ export interface Rule {
 	/** Absent = the service's own. */
 	strategy?: Strategy;
 	preferWaitMs?: number;
+	/** So many of its slots at once; absent = one. */
+	slots?: number;
 }
 
 /** What a rule has beside its oldest parts, in the order of its text. */
 type More = Pick<Rule, (typeof more)[number]>;
-const more = ['group', 'pool', 'tags', 'exclude', 'prefer', 'strategy', 'preferWaitMs'] as const;
+const more = [
+	'group',
+	'pool',
+	'tags',
+	'exclude',
+	'prefer',
+	'strategy',
+	'preferWaitMs',
+	'slots',
+] as const;
 
 /** The robot by its id; without one, every robot with the labels. */
 export interface Preference {
@@ -46,6 +57,8 @@ export interface Terms {
 	/** Absent = none, like the next. */
 	groups?: readonly string[];
 	pools?: readonly string[];
+	/** Absent = as many as anybody wants. */
+	slots?: number;
 }
 
 /** How a job says that it wants to be placed. */
@@ -53,6 +66,7 @@ export interface Placement {
 	strategy?: Strategy;
 	preferWaitMs?: number;
 	caps?: Caps;
+	slots?: number;
 }
 
 /** `idOf` finds the robots that are named besides the one it is for. */
@@ -96,15 +110,21 @@ function preferenceFor(
 }
 
 /** The lane of those that want to be placed so besides. */
-export function laneWith(lane: string, { caps, strategy, preferWaitMs }: Placement): string {
+export function laneWith(
+	lane: string,
+	{ caps, strategy, preferWaitMs, slots = 1 }: Placement,
+): string {
 	const needed = capabilitiesFor(caps);
-	if (needed.length === 0 && strategy === undefined && preferWaitMs === undefined) return lane;
-	const { strategy: _, preferWaitMs: __, ...rule } = laneRule(lane);
+	if (needed.length === 0 && strategy === undefined && preferWaitMs === undefined && slots === 1) {
+		return lane;
+	}
+	const { strategy: _, preferWaitMs: __, slots: ___, ...rule } = laneRule(lane);
 	return laneKey({
 		...rule,
 		capabilities: unique([...rule.capabilities, ...needed]),
 		...(strategy === undefined || rule.robot !== undefined ? {} : { strategy }),
 		...(!preferWaitMs || rule.robot !== undefined ? {} : { preferWaitMs }),
+		...(slots === 1 ? {} : { slots }),
 	});
 }
 
@@ -169,9 +189,13 @@ export function misfit(rule: Rule, robot: Terms): Reason | undefined {
 	if (missing !== undefined) {
 		return { obstacle: 'capability', text: `lacks the capability ${missing}` };
 	}
-	return rule.client === undefined || robot.clients.includes(rule.client)
-		? undefined
-		: { obstacle: 'client', text: `has no client ${rule.client}` };
+	if (rule.client !== undefined && !robot.clients.includes(rule.client)) {
+		return { obstacle: 'client', text: `has no client ${rule.client}` };
+	}
+	const { slots = 1 } = rule;
+	if (slots <= (robot.slots ?? Infinity)) return undefined;
+	const has = robot.slots === 1 ? 'one slot' : `${robot.slots} slots`;
+	return { obstacle: 'slots', text: `has ${has}, and the job takes ${slots}` };
 }
 
 /** What the robot is worth to jobs that prefer some; 0 = as good as any. */
@@ -196,6 +220,7 @@ export function describeRule(rule: Rule, nameOf: (robotId: string) => string = (
 		...(rule.tags ?? []).map((name) => `label ${name}`),
 		...rule.capabilities.map((name) => `capability ${name}`),
 		...(rule.client === undefined ? [] : [`client ${rule.client}`]),
+		...(rule.slots === undefined ? [] : [`${rule.slots} slots`]),
 	];
 	const but = rule.exclude ? ` but ${rule.exclude.map(nameOf).join(', ')}` : '';
 	return `${parts.length === 0 ? 'any robot' : parts.join(', ')}${but}`;

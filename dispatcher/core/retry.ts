@@ -10,14 +10,16 @@ import type {
 	Retry,
 	Rollout,
 	Strategy,
+	Takes,
 	Timeouts,
 	Watch,
 } from '../../protocol';
 import { limits } from '../../protocol';
+import { takesOf } from './needs';
 import type { Patience } from './patience';
 
 /** Everything a job says about how it wants to be treated, defaults filled in. */
-export interface Policy {
+export interface Policy extends Takes {
 	timeouts: Timeouts & { startMs: number; runMs: number };
 	retry: Required<Retry>;
 	onLoss: Required<OnLoss>;
@@ -75,6 +77,7 @@ export function policyText(policy: Policy): string {
 		...(strategy === undefined ? {} : { strategy }),
 		...(preferWaitMs === undefined ? {} : { preferWaitMs }),
 		...(rollout === undefined ? {} : { rollout }),
+		...takesOf(policy),
 	});
 }
 

@@ -10,13 +10,15 @@ import { capsOnWire, limits } from '../../protocol';
 import { wishesOf } from '../../kinds';
 import { needsWorkspace } from '../../kinds/files';
 import { barred } from '../core/bars';
-import { inLineSince } from '../core/rank';
+import { needsOf, nothing, rateOf } from '../core/needs';
+import { before, inLineSince } from '../core/rank';
 import { type Policy, policyOf } from '../core/retry';
-import type { Asked, Head, NewAttempt, Queue } from '../store/store';
+import type { Asked, Head, NewAttempt, NewJob, Queue } from '../store/store';
 import type { Clock } from './clock';
 import type { Context } from './context';
 import { lessOne, type Live, loadOf, type RobotEntry } from './fleet';
 import type { Lane, Window } from './lanes';
+import { Passing } from './passing';
 import { Picking } from './picking';
 import type { Turn } from './turns';
 
@@ -31,20 +33,40 @@ const maxHops = 16;
 /** What of a waiting job says whether it leaves a robot to others. */
 type Waits = Pick<Head, 'rank' | 'priority' | 'bars' | 'affinity'>;
 
+/** What of a new job says whether it can start at once. */
+export type NewQueued = Pick<NewJob, 'id' | 'rank' | 'needs' | 'affinity'>;
+
 export type AssignedJob = Asked & Queue & Omit<Head, 'attempt' | 'asked'>;
 
 export class Assigning {
 	readonly #context: Context;
 	readonly #picking: Picking;
+	readonly passing: Passing;
 
 	constructor(context: Context) {
 		this.#context = context;
 		this.#picking = new Picking(context);
+		this.passing = new Passing(context);
 	}
 
-	/** A free robot for a new job of this lane, unless older work waits there already, or it waits itself. */
-	robotFor(lane: Lane, affinity: string | null, now: number): RobotEntry | undefined {
-		if (lane.queues.size > 0) return undefined;
+	/** A free robot for a new job, unless older work waits in its lane already, or it waits itself. */
+	robotFor(lane: Lane, job: NewQueued, now: number): RobotEntry | undefined {
+		if (lane.open.size > 0) return undefined;
+		if (job.needs !== nothing && !this.#lets(job, now)) return undefined;
+		const robot = this.#freeFor(lane, job.affinity ?? null, now);
+		return robot && !this.passing.keptRobot(robot, job, now) ? robot : undefined;
+	}
+
+	/** Whether all gates of a new job have room for it. */
+	#lets(job: NewQueued, now: number): boolean {
+		this.passing.look();
+		return (
+			this.#context.gates.lacking(needsOf(job.needs)) === undefined &&
+			this.passing.keptFrom(job, job.needs, now) === undefined
+		);
+	}
+
+	#freeFor(lane: Lane, affinity: string | null, now: number): RobotEntry | undefined {
 		const { fleet } = this.#context;
 		const { robot, client, preferWaitMs } = lane.rule;
 		if (robot === undefined) {
@@ -56,24 +78,25 @@ export class Assigning {
 			return until > 0 ? undefined : picked;
 		}
 		const pinned = lane.robots.has(robot) ? fleet.get(robot) : undefined;
-		return pinned && fleet.available(pinned) > 0 && fleet.hasClient(pinned, client)
+		return pinned && fleet.fits(pinned, lane.rule.slots) && fleet.hasClient(pinned, client)
 			? pinned
 			: undefined;
 	}
 
 	/**
-	 * Reserves a slot, with the client that is wanted or any that is free, and makes the attempt. `picked` = the robot
-	 * was just chosen for this job.
+	 * Reserves what the job takes, with the client that is wanted or any that is free, and makes the attempt. `picked` =
+	 * the robot was just chosen for this job.
 	 */
 	reserve(
 		turn: Turn,
 		entry: RobotEntry,
 		number: number,
 		lane: Lane,
+		needs: string,
 		by: 'job' | 'slot' = 'job',
 		picked = true,
 	): NewAttempt {
-		const { fleet, ids } = this.#context;
+		const { fleet, ids, gates } = this.#context;
 		const client = lane.rule.client ?? fleet.freeClients(entry)[0];
 		const attempt: NewAttempt = {
 			number,
@@ -90,7 +113,16 @@ export class Assigning {
 			attempt.turn = { before: entry.turn };
 			entry.turn = attempt.epoch;
 		}
+		if (needs !== nothing) {
+			gates.promise(attempt.epoch, needsOf(needs));
+			const rate = rateOf(needs);
+			if (rate) attempt.start = { key: rate.name, until: turn.now + gates.keepMs(rate) };
+			this.passing.look();
+		}
+		const { slots } = lane.rule;
+		if (slots !== undefined) attempt.slots = slots;
 		entry.reserved += 1;
+		entry.extraPlanned += (slots ?? 1) - 1;
 		if (client !== undefined) entry.promised = [...entry.promised, client];
 		fleet.lastInLine(entry);
 		turn.undo.push(() => this.unreserve(entry, attempt));
@@ -103,19 +135,21 @@ export class Assigning {
 
 	unreserve(entry: RobotEntry, attempt: NewAttempt): void {
 		this.#keep(entry, attempt);
+		this.#context.gates.unpromise(attempt.epoch);
 		if (attempt.turn && entry.turn === attempt.epoch) entry.turn = attempt.turn.before;
 		this.#context.fleet.review(entry);
 	}
 
 	/** What was promised is taken, or not needed. */
-	#keep(entry: RobotEntry, { client }: NewAttempt): void {
+	#keep(entry: RobotEntry, { client, slots = 1 }: NewAttempt): void {
 		entry.reserved -= 1;
+		entry.extraPlanned -= slots - 1;
 		entry.promised = lessOne(entry.promised, client);
 	}
 
 	/** The commit carried the assignment: it holds its slot, and the robot is told. */
 	assigned(entry: RobotEntry, attempt: NewAttempt, job: AssignedJob): void {
-		const { clock, fleet } = this.#context;
+		const { clock, fleet, gates } = this.#context;
 		const policy = policyOf(job.policy);
 		this.#keep(entry, attempt);
 		const live: Live = {
@@ -136,12 +170,15 @@ export class Assigning {
 			firstStartedAt: job.startedAt,
 			lane: job.lane,
 			shareKey: job.shareKey,
+			needs: job.needs,
+			slots: attempt.slots ?? 1,
 			rank: job.rank,
 			priority: job.priority,
 			owner: job.owner,
 			bytes: job.bytes,
 			state: 'dispatched',
 			cancelRequestedAt: null,
+			givenAt: attempt.at,
 			assignedAt: clock.monotonic(),
 			startedAt: null,
 			endsAt: endsAt(policy, clock),
@@ -149,6 +186,7 @@ export class Assigning {
 			revokedAt: null,
 			lossLeftMs: policy.onLoss.waitMs,
 		};
+		gates.started(live);
 		fleet.hold(live);
 		// A robot that went away meanwhile does not know the attempt: its next hello proves that.
 		const { session } = entry;
@@ -165,8 +203,10 @@ export class Assigning {
 	 */
 	fill(turn: Turn): void {
 		const { fleet, lanes } = this.#context;
+		this.#openGates();
 		if (lanes.waiting.size === 0) return;
 		this.#picking.serving();
+		this.passing.look();
 		const line: RobotEntry[] = [];
 		for (const entry of [...fleet.free]) {
 			if (lanes.waiting.size === 0) break;
@@ -183,6 +223,13 @@ export class Assigning {
 		if (line.length > 1) line.sort((a, b) => a.place - b.place);
 		this.#fillInTurn(turn, line);
 		this.#picking.served();
+	}
+
+	/** Those that open by themselves; and when to look for the next of them. */
+	#openGates(): void {
+		const { gates, clock } = this.#context;
+		const inMs = gates.tick();
+		if (inMs !== undefined) this.#context.fillAt(clock.now() + inMs);
 	}
 
 	/** The least loaded of those in line takes one job, then the one that is by then. */
@@ -251,20 +298,46 @@ export class Assigning {
 	bestFor(entry: RobotEntry, now: number): Place | undefined {
 		const { lanes, fleet } = this.#context;
 		const free = fleet.freeClients(entry);
+		const slots = fleet.freeSlots(entry);
 		let best: Place | undefined;
+		let kept: Head | undefined;
+		let owed: Place | undefined;
 		for (const lane of lanes.waitingFor(entry.robotId)) {
 			const { client } = lane.rule;
 			// When all are taken nobody can say which one is free next.
 			if (client !== undefined && free.length > 0 && !free.includes(client)) continue;
-			for (const window of lane.queues.values()) {
+			const { slots: wanted = 1 } = lane.rule;
+			// Of one that is full nobody can say either how many are free next.
+			if (wanted > 1 && slots > 0) {
+				const head = this.passing.keeps(lane, entry, now);
+				if (head && (!kept || before(head, kept))) kept = head;
+				if (wanted > slots) continue;
+			}
+			for (const window of lane.open) {
+				const { needs } = window;
+				const gated = needs !== nothing;
+				if (gated && this.#shuts(window)) continue;
 				const at = this.#firstFor(entry, window, now);
 				if (at < 0) continue;
 				const { id, rank } = window.heads[at]!;
+				// Those behind it in the queue stand behind the same owed one.
+				if (gated && this.passing.keptFrom({ id, rank }, needs, now)) continue;
 				const place = { window, at, id, rank, shareKey: window.shareKey };
 				if (!best || lanes.shares.before(place, best)) best = place;
+				if (id === kept?.id) owed = place;
 			}
 		}
-		return best;
+		// The robot is kept: nobody behind that one gets a slot of it, however few it takes.
+		return best && kept && !before(best, kept) ? (owed?.id === kept.id ? owed : undefined) : best;
+	}
+
+	/** Whether a gate has no room for the jobs of a queue, which is out of its lane then. */
+	#shuts(window: Window): boolean {
+		const { lanes, gates } = this.#context;
+		const lacking = gates.lacking(needsOf(window.needs));
+		if (lacking) lanes.shut(window, lacking);
+		if (lacking?.of === 'rate') this.#openGates();
+		return lacking !== undefined;
 	}
 
 	/** Of those in this queue who may go to this robot, and do not wait for another one. */
@@ -292,14 +365,15 @@ export class Assigning {
 
 	#assign(turn: Turn, entry: RobotEntry, { window, at }: Place, picked: boolean): void {
 		const { lanes, turns } = this.#context;
-		const queue = { lane: window.lane.key, shareKey: window.shareKey };
+		const { shareKey, needs } = window;
+		const queue = { lane: window.lane.key, shareKey, needs };
 		const head = lanes.take(window, at);
 		if (!turn.touch(head.id)) {
 			// Being changed in this very turn (a cancel, say): look again when that is done.
 			lanes.doubt(queue);
 			return;
 		}
-		const attempt = this.reserve(turn, entry, head.attempt + 1, window.lane, 'slot', picked);
+		const attempt = this.reserve(turn, entry, head.attempt + 1, window.lane, needs, 'slot', picked);
 		turn.undo.push(() => lanes.doubt(queue));
 		turn.add('assign', { jobId: head.id, attempt, tell: !head.asked }, (answer) => {
 			const asked = answer === true ? head.asked : answer;

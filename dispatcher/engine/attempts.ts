@@ -23,6 +23,7 @@ import type {
 import { causes, limits, streams } from '../../protocol';
 import { afterTry, type Bars, barsOf, noneLeft } from '../core/bars';
 import { deadLetterOf } from '../core/fingerprint';
+import { rateOf } from '../core/needs';
 import { type Blame, blameOf } from '../core/quarantine';
 import { cameTo, withTry } from '../core/record';
 import { resultText } from '../core/result';
@@ -386,7 +387,7 @@ export class Attempts {
 				const settle = decide(turn);
 				if (!settle) return done(false);
 				const entry = fleet.get(live.robotId);
-				this.#free(turn, entry, live.client);
+				this.#free(turn, entry, live);
 				const wish = {
 					jobId: live.jobId,
 					number: live.number,
@@ -397,9 +398,10 @@ export class Attempts {
 					...(live.affinity !== null && settle.outcome === 'completed'
 						? { affinity: live.affinity }
 						: {}),
+					...(isUnstarted(settle.outcome) && rateOf(live.needs) ? { unstarted: true } : {}),
 				};
 				turn.add('settle', wish, (settled) => {
-					if (entry) returned(entry, live.client);
+					if (entry) returned(entry, live);
 					fleet.release(live);
 					if (settled) this.#moved(live, settle);
 					done(settled);
@@ -412,21 +414,26 @@ export class Attempts {
 		});
 	}
 
-	/** Slot and client may be given away again in this very turn. */
-	#free(turn: Turn, entry: RobotEntry | undefined, client: string | null): void {
+	/** Slots, client and what it shares with others may be given away again in this very turn. */
+	#free(turn: Turn, entry: RobotEntry | undefined, live: Live): void {
+		const { fleet, gates } = this.#context;
+		gates.returns(live);
+		turn.undo.push(() => gates.staysHeld(live));
 		if (!entry) return;
-		const { fleet } = this.#context;
+		const { client, slots } = live;
 		entry.freeing += 1;
+		entry.extraPlanned -= slots - 1;
 		if (client !== null) entry.returning = [...entry.returning, client];
 		fleet.review(entry);
 		turn.undo.push(() => {
-			returned(entry, client);
+			returned(entry, live);
 			fleet.review(entry);
 		});
 	}
 
 	#moved(live: Live, { next, bars, outcome, cause }: Settlement): void {
-		const { backlog, fleet, lanes, turns, watchers } = this.#context;
+		const { backlog, fleet, gates, lanes, turns, watchers } = this.#context;
+		if (isUnstarted(outcome)) gates.neverStarted(live);
 		const robot = fleet.get(live.robotId);
 		if (robot) robot.recent = withTry(robot.recent, cameTo(outcome, cause));
 		if (live.affinity !== null && outcome === 'completed') {
@@ -609,9 +616,13 @@ export class Attempts {
 	}
 }
 
+/** It was proved that nothing of it began. */
+const isUnstarted = (outcome: string) => outcome === 'not-started' || outcome === 'refused';
+
 /** What an attempt gave back is nothing of the turn any more. */
-function returned(entry: RobotEntry, client: string | null): void {
+function returned(entry: RobotEntry, { client, slots }: Live): void {
 	entry.freeing -= 1;
+	entry.extraPlanned += slots - 1;
 	entry.returning = lessOne(entry.returning, client);
 }
 

@@ -160,6 +160,7 @@ export class Changes {
 				parentId: null,
 				cell: null,
 				shareKey: job.shareKey,
+				needs: job.needs,
 				spec: job.spec,
 				variables: job.variables,
 				affinity: job.affinity,

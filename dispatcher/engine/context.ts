@@ -5,6 +5,7 @@ import type { Store } from '../store/store';
 import type { Backlog } from './backlog';
 import type { Chance, Clock } from './clock';
 import type { Fleet, Live } from './fleet';
+import type { Gates } from './gates';
 import type { Ids } from './ids';
 import type { Lanes } from './lanes';
 import type { Turns } from './turns';
@@ -63,6 +64,8 @@ export interface Context {
 	readonly turns: Turns;
 	readonly fleet: Fleet;
 	readonly lanes: Lanes;
+	/** What jobs share besides robots. */
+	readonly gates: Gates;
 	/** Where jobs of one key went well. */
 	readonly affinity: Affinity;
 	/** How many jobs wait, and whose. */

@@ -29,6 +29,7 @@ import { Files } from './files';
 import { type FileLimits, KeptFiles } from './kept-files';
 import { Feed } from './feed';
 import { Fleet } from './fleet';
+import { Gates } from './gates';
 import { type Entropy, Ids } from './ids';
 import type { Engine } from './index';
 import { type Disk, Intake } from './intake';
@@ -38,6 +39,7 @@ import { Occurrences } from './occurrences';
 import { Orders } from './orders';
 import { OutputFlow } from './output-flow';
 import { Lanes } from './lanes';
+import { Locks } from './locks';
 import { Lookout } from './lookout';
 import { OutputRetention } from './output-retention';
 import { Meter } from './meter';
@@ -87,8 +89,9 @@ const maxSeenEpoch = 2 ** 52;
 
 export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const { store, clock, log } = parts;
-	const fleet = new Fleet();
-	const lanes = new Lanes();
+	const gates = new Gates(clock);
+	const fleet = new Fleet(gates);
+	const lanes = new Lanes(gates);
 	const watchers = new Watchers();
 	const meter = new Meter(clock, fleet);
 	const affinity = new Affinity();
@@ -128,6 +131,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		turns,
 		fleet,
 		lanes,
+		gates,
 		get backlog() {
 			return backlog;
 		},
@@ -161,7 +165,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const edits = new Edits(context, jobs, waiting);
 	const bulk = new Bulk(context, jobs, changes, edits);
 	const deadLetters = new DeadLetters(context, jobs, changes);
-	const lookout = new Lookout(context, jobs, assigning, rollouts);
+	const locks = new Locks(context, assigning.passing);
+	const lookout = new Lookout(context, jobs, assigning, rollouts, locks);
 	const kept = new KeptFiles(context, parts.shelf, parts.fileLimits ?? limits);
 	const transfers = new FileTransfers(context, attempts, kept);
 	const files = new Files(context, kept, transfers, parts.shelf);
@@ -201,6 +206,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	await access.load();
 	await devices.load();
 	await areas.load();
+	await locks.load();
 	await restored.load();
 	await loadHolds(context);
 	await loadRecords(context);
@@ -352,6 +358,9 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		pool: async (name) => areas.pool(name),
 		putPool: (name, pool, by) => areas.putPool(name, pool, by),
 		removePool: (name, by) => areas.removePool(name, by),
+		locks: () => locks.all(),
+		putLimit: (name, limit, by) => locks.putLimit(name, limit, by),
+		removeLimit: (name) => locks.removeLimit(name),
 		calendars: async () => calendars.all(),
 		calendar: async (name) => calendars.one(name),
 		putCalendar: (name, calendar, by) => calendars.put(name, calendar, by),
@@ -471,12 +480,15 @@ async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 			firstStartedAt: job.startedAt,
 			lane: job.lane,
 			shareKey: job.shareKey,
+			needs: job.needs,
+			slots: policy.slots ?? 1,
 			rank: job.rank,
 			priority: job.priority,
 			owner: job.createdBy,
 			bytes: bytesOf(job),
 			state: attempt.state === 'running' ? 'running' : 'dispatched',
 			cancelRequestedAt: job.cancelRequestedAt,
+			givenAt: attempt.assignedAt,
 			assignedAt: clock.monotonic(),
 			startedAt: attempt.state === 'running' ? clock.monotonic() : null,
 			endsAt: endsAt(policy, clock),

@@ -140,7 +140,7 @@ export class Duties {
 	}
 
 	async look(): Promise<void> {
-		const { clock, lanes, fleet, turns, settings } = this.#context;
+		const { clock, lanes, fleet, gates, turns, settings } = this.#context;
 		const now = clock.now();
 		const patient = this.#fillAt <= now;
 		if (patient) this.#fillAt = Infinity;
@@ -156,12 +156,14 @@ export class Duties {
 			await this.#access.noteUsed();
 			await this.#sweepDuplicates(now);
 			await this.#sweepAffinities(now);
+			await this.#sweepStarts(now);
 		}
 		await this.#outputRetention.look();
 		this.#files.look();
 		// The safety sweep: a job that was refused "for now", or anything a hint was lost for.
 		const mono = clock.monotonic();
-		if (lanes.waiting.size > 0 && fleet.free.size > 0) {
+		const waits = lanes.waiting.size > 0 || gates.waitsForTime;
+		if (waits && fleet.free.size > 0) {
 			if (!patient && mono - this.#sweptAt < settings.sweepMs) return;
 			this.#sweptAt = mono;
 			turns.nudge();
@@ -255,6 +257,13 @@ export class Duties {
 		const before = now - limits.affinityMs;
 		const sweep = { before, keep: limits.maxAffinities, limit: sweepBatch };
 		while ((await this.#context.turns.deed('sweepAffinities', sweep)) === sweepBatch);
+	}
+
+	/** Of rates that no job counts so far back any more. */
+	async #sweepStarts(now: number): Promise<void> {
+		this.#context.gates.sweep();
+		const sweep = { before: now, limit: sweepBatch };
+		while ((await this.#context.turns.deed('sweepStarts', sweep)) === sweepBatch);
 	}
 
 	async #ripen(now: number): Promise<void> {

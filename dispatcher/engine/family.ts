@@ -23,17 +23,17 @@ export function childEnds(context: Context, turn: Turn, parentId: string | null)
 export function followRollout(context: Context, { moved }: RolloutMove): void {
 	const { backlog, lanes, turns } = context;
 	let queued = false;
-	for (const { was, is, lane, shareKey, ...child } of moved) {
+	for (const { was, is, lane, shareKey, needs, ...child } of moved) {
 		const { id, priority, owner, bytes, attempt, bars, affinity } = child;
 		const waiting = { id, priority, owner, bytes, lane };
 		backlog.leave({ ...waiting, ...was });
 		backlog.enter({ ...waiting, state: is.state, rank: is.rank });
 		context.dueAt(is.dueAt);
-		if (was.state === 'queued') lanes.drop({ lane, shareKey }, id);
+		if (was.state === 'queued') lanes.drop({ lane, shareKey, needs }, id);
 		if (is.state !== 'queued') continue;
 		queued = true;
 		const head = { id, priority, owner, bytes, rank: is.rank, attempt, bars, affinity };
-		lanes.push({ lane, shareKey }, head);
+		lanes.push({ lane, shareKey, needs }, head);
 	}
 	if (queued) turns.nudge();
 }

@@ -1,12 +1,14 @@
 /**
  * The robots and what they hold, as memory. Liveness belongs to a session and lives only here; a hold
  * belongs to an attempt and lives in the store, of which `held` is the copy. A slot is counted from
- * holds, never kept as a number of its own; so is the room of a constellation or a pool.
+ * holds, never kept as a number of its own; so is the room of a constellation or a pool, and of the gates that jobs
+ * share (gates.ts).
  */
 import type { AttemptRef, Priority, WaitingFor } from '../../protocol';
 import { groupsByRobot, type GroupOfRobots, isInPool, type PoolTerms } from '../core/areas';
 import type { Terms } from '../core/matching';
 import type { Policy } from '../core/retry';
+import type { Gates } from './gates';
 import type { RobotSink } from './index';
 import type { KnownDevice } from './devices';
 import type { StoredRobot } from '../store/store';
@@ -33,6 +35,10 @@ export interface Live {
 	readonly firstStartedAt: number | null;
 	readonly lane: string;
 	readonly shareKey: string;
+	/** What it has besides its robot: see core/needs. */
+	readonly needs: string;
+	/** Of its robot. */
+	readonly slots: number;
 	readonly rank: number;
 	readonly priority: Priority;
 	readonly owner: string;
@@ -40,6 +46,8 @@ export interface Live {
 	readonly bytes: number;
 	state: 'dispatched' | 'running';
 	cancelRequestedAt: number | null;
+	/** When it was given to its robot; on the wall, for people. */
+	readonly givenAt: number;
 	/** Monotonic. */
 	assignedAt: number;
 	startedAt: number | null;
@@ -95,6 +103,7 @@ export interface RobotEntry extends Terms {
 	labels: Record<string, string>;
 	capabilities: string[];
 	clients: readonly string[];
+	slots: number;
 	session: Session | undefined;
 	/** Monotonic instant at which the last session ended. */
 	awaySince: number;
@@ -110,9 +119,13 @@ export interface RobotEntry extends Terms {
 	newestSocket: number;
 	/** By job. Change it with `hold` and `release` only: all that hold nothing share one. */
 	held: ReadonlyMap<string, Live>;
-	/** Slots promised to assigns, and slots given back by results, of the turn being committed. */
+	/** Slots that `held` takes beyond one each. */
+	extra: number;
+	/** Attempts promised to assigns, and attempts ended by results, of the turn being committed. */
 	reserved: number;
 	freeing: number;
+	/** Slots beyond one each of those that are promised, less those of the ones that end. */
+	extraPlanned: number;
 	/** The clients that go with them. */
 	promised: readonly string[];
 	returning: readonly string[];
@@ -136,6 +149,7 @@ const nobody: readonly string[] = [];
 const noGates: readonly Gate[] = [];
 
 export class Fleet {
+	readonly #gates: Gates;
 	readonly #robots = new Map<string, RobotEntry>();
 	readonly #lives = new Map<string, Live>();
 	/** Robots that could take a job now, longest unused first. */
@@ -149,6 +163,10 @@ export class Fleet {
 	#groupsOf: ReadonlyMap<string, readonly string[]> = new Map();
 	#pools: ReadonlyMap<string, PoolTerms> = new Map();
 	#assigning = true;
+
+	constructor(gates: Gates) {
+		this.#gates = gates;
+	}
 
 	/** While it is false nobody counts as free: nothing is given away. */
 	get assigning(): boolean {
@@ -164,7 +182,8 @@ export class Fleet {
 		let entry = this.#robots.get(stored.id);
 		const { labels, capabilities } = termsOf(stored, entry?.device);
 		const clients = stored.clients === '[]' ? nobody : (JSON.parse(stored.clients) as string[]);
-		if (entry) Object.assign(entry, { stored, labels, capabilities, clients });
+		const { slots } = stored;
+		if (entry) Object.assign(entry, { stored, labels, capabilities, clients, slots });
 		else {
 			entry = {
 				robotId: stored.id,
@@ -172,6 +191,7 @@ export class Fleet {
 				labels,
 				capabilities,
 				clients,
+				slots,
 				session: undefined,
 				awaySince: 0,
 				recent: '',
@@ -183,8 +203,10 @@ export class Fleet {
 				groups: nobody,
 				pools: nobody,
 				held: nothing,
+				extra: 0,
 				reserved: 0,
 				freeing: 0,
+				extraPlanned: 0,
 				promised: nobody,
 				returning: nobody,
 			};
@@ -320,6 +342,16 @@ export class Fleet {
 		for (const gate of this.#leaveGates(entry)) this.#look(gate);
 	}
 
+	/** Slots that no attempt has, nor gets in this turn. */
+	freeSlots({ stored, held, extra, reserved, freeing, extraPlanned }: RobotEntry): number {
+		return stored.slots - (held.size + extra + reserved - freeing + extraPlanned);
+	}
+
+	/** Whether a job that takes so many slots may be given to it in this turn. */
+	fits(entry: RobotEntry, slots = 1): boolean {
+		return this.available(entry) > 0 && (slots === 1 || this.freeSlots(entry) >= slots);
+	}
+
 	/** Assigns it may still get in this turn: each takes a slot, and a client where it has some. */
 	available(entry: RobotEntry): number {
 		return this.isOpen(entry) ? this.spare(entry) : 0;
@@ -328,7 +360,7 @@ export class Fleet {
 	/** The same, whether or not it takes jobs. */
 	spare(entry: RobotEntry): number {
 		if (!this.#assigning) return 0;
-		const slots = entry.stored.slots - entry.held.size - entry.reserved + entry.freeing;
+		const slots = this.freeSlots(entry);
 		const own =
 			entry.clients.length === 0 ? slots : Math.min(slots, this.freeClients(entry).length);
 		return entry.gates === noGates
@@ -412,21 +444,25 @@ export class Fleet {
 
 	hold(live: Live): void {
 		this.#lives.set(live.jobId, live);
+		this.#gates.hold(live);
 		const entry = this.#robots.get(live.robotId);
 		if (!entry) return;
 		if (entry.held === nothing) entry.held = new Map([[live.jobId, live]]);
 		else (entry.held as Map<string, Live>).set(live.jobId, live);
+		if (live.slots > 1) entry.extra = extraOf(entry);
 		this.review(entry);
 	}
 
 	release(live: Live): void {
 		if (this.#lives.get(live.jobId) !== live) return;
 		this.#lives.delete(live.jobId);
+		this.#gates.release(live);
 		const entry = this.#robots.get(live.robotId);
 		if (!entry) return;
 		if (entry.held.has(live.jobId)) {
 			if (entry.held.size === 1) entry.held = nothing;
 			else (entry.held as Map<string, Live>).delete(live.jobId);
+			if (live.slots > 1) entry.extra = extraOf(entry);
 		}
 		this.review(entry);
 	}
@@ -443,7 +479,13 @@ function usedBy({ held, reserved, freeing }: RobotEntry): number {
 
 /** Share of its slots that is in use. */
 export function loadOf(entry: RobotEntry): number {
-	return usedBy(entry) / entry.stored.slots;
+	return (usedBy(entry) + entry.extra + entry.extraPlanned) / entry.stored.slots;
+}
+
+function extraOf({ held }: RobotEntry): number {
+	let extra = 0;
+	for (const { slots } of held.values()) extra += slots - 1;
+	return extra;
 }
 
 const isSame = (a: readonly string[], b: readonly string[]) =>
@@ -474,8 +516,8 @@ export function holderOf({ held }: RobotEntry, client: string): Live | undefined
 
 /** Nothing more fits on it: every slot is held, or every client. */
 export function isFull(entry: RobotEntry): boolean {
-	const { held, stored, clients } = entry;
-	if (held.size >= stored.slots) return true;
+	const { held, extra, stored, clients } = entry;
+	if (held.size + extra >= stored.slots) return true;
 	return clients.length > 0 && clients.every((client) => holderOf(entry, client));
 }
 

@@ -33,6 +33,7 @@ import type {
 	FileWant,
 	FleetEvent,
 	Forecast,
+	GateRecord,
 	Group,
 	GroupRequest,
 	Hello,
@@ -52,6 +53,8 @@ import type {
 	JobState,
 	KeyRecord,
 	KeyRequest,
+	LimitRecord,
+	LimitRequest,
 	MetricsRecord,
 	Occurrence,
 	OutputAck,
@@ -400,6 +403,10 @@ export interface Engine {
 	pool(name: string): Promise<Pool>;
 	putPool(name: string, pool: PoolRequest, by: Caller): Promise<Pool>;
 	removePool(name: string, by: Caller): Promise<void>;
+	/** What jobs share, who has it and who waits for it. */
+	locks(): Promise<GateRecord[]>;
+	putLimit(name: string, limit: LimitRequest, by: Caller): Promise<LimitRecord>;
+	removeLimit(name: string): Promise<void>;
 	calendars(): Promise<Calendar[]>;
 	calendar(name: string): Promise<Calendar>;
 	putCalendar(name: string, calendar: CalendarRequest, by: Caller): Promise<Calendar>;

@@ -19,12 +19,14 @@ import { type FanOut, fanOutOf } from '../core/fan-out';
 import { whyNobody } from '../core/lacking';
 import { patienceOf } from '../core/patience';
 import { environmentLabel, laneKey, laneWith, ruleOf } from '../core/matching';
+import { needsText, takesOf } from '../core/needs';
 import { priorityOf, rank } from '../core/rank';
 import { type Policy, lossDefaults, retryDefaults } from '../core/retry';
 import type { NewJob, StoredJob } from '../store/store';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import type { Caller, JobFilter, OutputChunk } from './index';
+import { refuseImpossible } from './locks';
 import type { Parents } from './parents';
 import { earlierAnswer, type Placing, type Prepared, startOf } from './placing';
 import { nextStretch } from './stretches';
@@ -272,12 +274,14 @@ export class Jobs {
 		const priority = priorityOf(submit.priority);
 		const readyAt = Math.max(now, submit.notBefore ?? 0);
 		const policy = this.#policy(submit, kind.runMs, readyAt);
+		const lane = laneWith(place.lane, policy);
+		if (!lenient) refuseImpossible(this.#context, policy, lane);
 		return {
 			job: {
 				...startOf(policy, now, readyAt),
 				id: this.#context.ids.next(),
 				kind: submit.kind,
-				lane: laneWith(place.lane, policy),
+				lane,
 				rank: rank(readyAt, priority),
 				priority,
 				createdAt: now,
@@ -287,6 +291,7 @@ export class Jobs {
 				cell: null,
 				children: place.children,
 				shareKey: submit.shareKey ?? '',
+				needs: needsText(policy),
 				spec: JSON.stringify(submit.spec),
 				variables: JSON.stringify(variables),
 				target: place.target,
@@ -385,6 +390,7 @@ export class Jobs {
 			...(submit.strategy === undefined ? {} : { strategy: submit.strategy }),
 			...(submit.preferWaitMs ? { preferWaitMs: submit.preferWaitMs } : {}),
 			...(submit.rollout === undefined ? {} : { rollout: submit.rollout }),
+			...takesOf(submit),
 		};
 	}
 

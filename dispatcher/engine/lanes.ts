@@ -1,11 +1,14 @@
 /**
- * The queues as the engine sees them. A lane is one must-rule; inside it each share key has a queue of
- * its own. Only the first few jobs of a queue are in memory. What lies behind stays in the store, and
+ * The queues as the engine sees them. A lane is one must-rule; inside it each share key, and each set of needs (locks,
+ * places of a key, a rate), has a queue of its own. One whose gate has no room is shut: it is in its lane, and not
+ * among those that are looked at. Only the first few jobs of a queue are in memory. What lies behind stays in the store, and
  * is read when the window runs low; empty lanes cost nothing but their place in a small cache.
  */
 import { laneRule, misfit, preferenceOf, type Rule, type Terms } from '../core/matching';
+import { nothing, type Need } from '../core/needs';
 import { before, Shares } from '../core/rank';
 import type { Head, Queue } from '../store/store';
+import type { Gates, Waiter } from './gates';
 
 const windowSize = 512;
 const lowMark = 128;
@@ -15,15 +18,17 @@ const maxEmpty = 1_000;
 export interface Lane {
 	readonly key: string;
 	readonly rule: Rule;
-	/** With something to do, by share key. */
+	/** With something to do, by share key and needs. */
 	readonly queues: Map<string, Window>;
+	/** Those of them that no gate has shut. */
+	readonly open: Set<Window>;
 	/** Robots that may run its jobs. */
 	readonly robots: Set<string>;
 	/** Those of them that its jobs would rather have, or rather not; absent when they prefer none. */
 	readonly preferred: Map<string, number> | undefined;
 }
 
-export interface Window {
+export interface Window extends Waiter {
 	readonly lane: Lane;
 	readonly shareKey: string;
 	/** Best first. */
@@ -36,13 +41,25 @@ export interface Window {
 
 export class Lanes {
 	readonly #lanes = new Map<string, Lane>();
-	/** Lanes with something to do. */
+	/** Lanes with something to do: with a queue that is open. */
 	readonly #waiting = new Set<Lane>();
 	/** The same, by the one robot they are for; '' = the others. A robot looks at its own and at those. */
 	readonly #waitingBy = new Map<string, Set<Lane>>();
 	readonly #robots = new Map<string, Terms>();
+	readonly #gates: Gates;
+	/** Queues whose jobs can wait beside a robot that is free: for a gate, or for several slots at once. */
+	readonly #special = new Set<Window>();
+	/** Lanes of which every queue is shut. */
+	readonly #asleep = new Set<Lane>();
+	/** Shut ones of which no job is in memory. */
+	readonly #blind = new Set<Window>();
 	/** Who was served how often, of those who have something to do. */
 	readonly shares = new Shares();
+
+	constructor(gates: Gates) {
+		this.#gates = gates;
+		gates.reopen = (waiter) => this.#reopen(waiter as Window);
+	}
 
 	/** The lane, made and matched when it is new. */
 	get(key: string): Lane {
@@ -50,14 +67,21 @@ export class Lanes {
 		if (known) return known;
 		const rule = laneRule(key);
 		const preferred = rule.prefer && new Map<string, number>();
-		const lane: Lane = { key, rule, queues: new Map(), robots: new Set(), preferred };
+		const lane: Lane = {
+			key,
+			rule,
+			queues: new Map(),
+			open: new Set(),
+			robots: new Set(),
+			preferred,
+		};
 		const candidates =
 			lane.rule.robot === undefined
 				? this.#robots.values()
 				: [this.#robots.get(lane.rule.robot)].filter((robot) => robot !== undefined);
 		for (const robot of candidates) look(lane, robot);
 		this.#lanes.set(key, lane);
-		if (this.#lanes.size > maxEmpty + this.#waiting.size) this.#evict();
+		if (this.#lanes.size > maxEmpty + this.#waiting.size + this.#asleep.size) this.#evict();
 		return lane;
 	}
 
@@ -85,6 +109,11 @@ export class Lanes {
 
 	get waiting(): ReadonlySet<Lane> {
 		return this.#waiting;
+	}
+
+	/** Whether somebody waits beside robots that are free. */
+	get hasSpecial(): boolean {
+		return this.#special.size > 0;
 	}
 
 	/** Those of the waiting lanes that the robot may serve. */
@@ -122,11 +151,13 @@ export class Lanes {
 
 	/** The job left its queue by another way than being given to a robot. */
 	drop(queue: Queue, jobId: string): void {
-		const window = this.#lanes.get(queue.lane)?.queues.get(queue.shareKey);
+		const window = this.#lanes.get(queue.lane)?.queues.get(nameOf(queue));
 		const at = window?.heads.findIndex(({ id }) => id === jobId) ?? -1;
 		if (!window || at < 0) return;
 		window.heads.splice(at, 1);
-		if (window.heads.length === 0 && !window.more) this.#close(window);
+		if (window.heads.length > 0) return;
+		if (!window.more) this.#close(window);
+		else if (window.shutBy) this.#blind.add(window);
 	}
 
 	/** Something in memory may be wrong: read the window again. */
@@ -134,19 +165,44 @@ export class Lanes {
 		const window = this.#window(queue);
 		window.heads = [];
 		window.more = true;
+		if (window.shutBy) this.#blind.add(window);
+	}
+
+	/** Its gate has no room: it is not looked at until that opens. */
+	shut(window: Window, need: Need): void {
+		const { lane } = window;
+		lane.open.delete(window);
+		if (lane.open.size === 0) {
+			this.#rest(lane);
+			this.#asleep.add(lane);
+		}
+		// Who cannot be served earns no credit meanwhile.
+		this.shares.leave(window.shareKey);
+		if (window.heads.length === 0 && window.more) this.#blind.add(window);
+		this.#gates.shut(window, need);
+	}
+
+	#reopen(window: Window): void {
+		this.#blind.delete(window);
+		this.#open(window);
 	}
 
 	/** Queues to read on, each asked for once at a time. */
 	low(): (Queue & { limit: number })[] {
 		const low: (Queue & { limit: number })[] = [];
 		for (const lane of this.#waiting) {
-			for (const window of lane.queues.values()) {
-				if (!window.more || window.reading || window.heads.length >= lowMark) continue;
-				window.reading = true;
-				low.push({ lane: lane.key, shareKey: window.shareKey, limit: windowSize });
-			}
+			for (const window of lane.open) if (window.heads.length < lowMark) this.#ask(window, low);
 		}
+		// Of those that are shut somebody must be known: it may be owed what others want.
+		for (const window of this.#blind) this.#ask(window, low);
 		return low;
+	}
+
+	#ask(window: Window, low: (Queue & { limit: number })[]): void {
+		if (!window.more || window.reading) return;
+		window.reading = true;
+		const { lane, shareKey, needs } = window;
+		low.push({ lane: lane.key, shareKey, needs, limit: windowSize });
 	}
 
 	/** `heads` is missing when they could not be read; fewer than `limit` are all there are. */
@@ -156,25 +212,45 @@ export class Lanes {
 		if (heads === undefined) return;
 		window.heads = heads;
 		window.more = heads.length >= limit;
+		if (heads.length > 0) this.#blind.delete(window);
 		if (heads.length === 0 && !window.more) this.#close(window);
 	}
 
-	#window({ lane: key, shareKey }: Queue): Window {
-		const lane = this.get(key);
-		let window = lane.queues.get(shareKey);
+	#window(queue: Queue): Window {
+		const { shareKey, needs } = queue;
+		const lane = this.get(queue.lane);
+		const name = nameOf(queue);
+		let window = lane.queues.get(name);
 		if (!window) {
-			window = { lane, shareKey, heads: [], more: false, reading: false };
-			lane.queues.set(shareKey, window);
-			this.#wait(lane);
-			this.shares.join(shareKey);
+			const empty = { heads: [], more: false, reading: false, shutBy: undefined };
+			window = { lane, shareKey, needs, ...empty };
+			lane.queues.set(name, window);
+			if (needs !== nothing || lane.rule.slots !== undefined) this.#special.add(window);
+			if (needs !== nothing) this.#gates.join(window);
+			this.#open(window);
 		}
 		return window;
 	}
 
-	#close({ lane, shareKey }: Window): void {
-		lane.queues.delete(shareKey);
-		if (lane.queues.size === 0) this.#rest(lane);
-		this.shares.leave(shareKey);
+	#open(window: Window): void {
+		window.lane.open.add(window);
+		this.#asleep.delete(window.lane);
+		this.#wait(window.lane);
+		this.shares.join(window.shareKey);
+	}
+
+	#close(window: Window): void {
+		const { lane, shareKey } = window;
+		lane.queues.delete(nameOf(window));
+		if (lane.open.delete(window)) {
+			if (lane.open.size === 0) this.#rest(lane);
+			this.shares.leave(shareKey);
+		}
+		if (lane.queues.size === 0) this.#asleep.delete(lane);
+		else if (lane.open.size === 0) this.#asleep.add(lane);
+		this.#special.delete(window);
+		this.#blind.delete(window);
+		if (window.needs !== nothing) this.#gates.leave(window);
 	}
 
 	#wait(lane: Lane): void {
@@ -196,11 +272,16 @@ export class Lanes {
 
 	#evict(): void {
 		for (const lane of this.#lanes.values()) {
-			if (this.#waiting.has(lane)) continue;
+			if (lane.queues.size > 0) continue;
 			this.#lanes.delete(lane.key);
-			if (this.#lanes.size <= maxEmpty / 2 + this.#waiting.size) return;
+			if (this.#lanes.size <= maxEmpty / 2 + this.#waiting.size + this.#asleep.size) return;
 		}
 	}
+}
+
+/** Among the queues of its lane. No share key holds a line break. */
+function nameOf({ shareKey, needs }: Pick<Queue, 'shareKey' | 'needs'>): string {
+	return needs === nothing ? shareKey : `${shareKey}\n${needs}`;
 }
 
 /** Whether this robot may run the lane's jobs, and what it is worth to them. */

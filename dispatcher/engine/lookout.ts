@@ -28,6 +28,7 @@ import type { RobotsPage } from './index';
 import type { Jobs } from './jobs';
 import { asks } from './patience';
 import type { Rollouts } from './rollouts';
+import type { Locks } from './locks';
 import { childrenView } from './views';
 
 const shownLanes = 20;
@@ -41,12 +42,20 @@ export class Lookout {
 	readonly #jobs: Jobs;
 	readonly #assigning: Assigning;
 	readonly #rollouts: Rollouts;
+	readonly #locks: Locks;
 
-	constructor(context: Context, jobs: Jobs, assigning: Assigning, rollouts: Rollouts) {
+	constructor(
+		context: Context,
+		jobs: Jobs,
+		assigning: Assigning,
+		rollouts: Rollouts,
+		locks: Locks,
+	) {
 		this.#context = context;
 		this.#jobs = jobs;
 		this.#assigning = assigning;
 		this.#rollouts = rollouts;
+		this.#locks = locks;
 	}
 
 	async queueStats(): Promise<QueueStats> {
@@ -100,6 +109,7 @@ export class Lookout {
 		const { lanes, clock } = this.#context;
 		const entries =
 			robot === undefined ? [...this.#context.fleet.all()] : [this.#jobs.findRobot(robot)];
+		this.#assigning.passing.look();
 		let best: { id: string; rank: number } | undefined;
 		for (const entry of entries) {
 			const head = this.#assigning.bestFor(entry, clock.now());
@@ -215,7 +225,7 @@ export class Lookout {
 
 	/** Of a job that is eligible. */
 	whyQueued(job: Asking): string {
-		return this.#assigning.atOnce(() => this.#whyQueued(job));
+		return this.#locks.why(job) ?? this.#assigning.atOnce(() => this.#whyQueued(job));
 	}
 
 	#whyQueued(job: Asking): string {
@@ -258,6 +268,24 @@ export class Lookout {
 		return `The job waits: client ${client} of robot ${entry.stored.name} is busy with job ${holder.jobId}.`;
 	}
 
+	/** Of a robot with a free slot: too few of them, or kept for another job. */
+	#whySlots(entry: RobotEntry, job: Asking, now: number): Reason | undefined {
+		const { fleet } = this.#context;
+		const { slots = 1 } = laneRule(job.lane);
+		const free = fleet.freeSlots(entry);
+		if (free < slots) {
+			return {
+				obstacle: 'busy',
+				text: `has ${free} of the ${slots} slots free that the job takes`,
+			};
+		}
+		this.#assigning.passing.look();
+		const kept = this.#assigning.passing.keptRobot(entry, job, now);
+		if (!kept) return undefined;
+		const text = `is kept for job ${kept.id}, which takes several slots and is in line for longer`;
+		return { obstacle: 'kept', text };
+	}
+
 	#blocker(entry: RobotEntry, job: Asking, now: number): string {
 		return this.#obstacleTo(entry, job, now)?.text ?? 'is free and about to take work';
 	}
@@ -288,6 +316,8 @@ export class Lookout {
 			return { obstacle: 'client_busy', text };
 		}
 		if (isFull(entry)) return { obstacle: 'busy', text: 'is busy' };
+		const slots = this.#whySlots(entry, job, now);
+		if (slots) return slots;
 		const shut = entry.gates.find((gate) => fleet.room(gate) <= 0);
 		if (shut) {
 			const text = `waits for its ${shut.of} ${shut.name}, which runs ${shut.limit} jobs at most`;
@@ -309,7 +339,10 @@ export class Lookout {
 }
 
 /** What of a job decides where it may run now. */
-export type Asking = Pick<StoredJob, 'lane' | 'bars' | 'rank' | 'priority' | 'affinity' | 'policy'>;
+export type Asking = Pick<
+	StoredJob,
+	'id' | 'lane' | 'bars' | 'rank' | 'priority' | 'affinity' | 'policy' | 'needs'
+>;
 
 /** How long it waits for a robot that is away. */
 function untilWhen(job: Asking): string {

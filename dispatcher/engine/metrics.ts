@@ -386,7 +386,7 @@ export class Metrics {
 			if (!entry.session) continue;
 			online += 1;
 			slots += entry.stored.slots;
-			slotsUsed += entry.held.size;
+			slotsUsed += entry.held.size + entry.extra;
 		}
 		let [running, dispatched] = [0, 0];
 		for (const { state } of fleet.lives()) {

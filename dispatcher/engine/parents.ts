@@ -33,6 +33,7 @@ type Parent = Pick<
 	| 'kind'
 	| 'lane'
 	| 'shareKey'
+	| 'needs'
 	| 'priority'
 	| 'createdAt'
 	| 'createdBy'
@@ -136,7 +137,7 @@ export class Parents {
 			const target = { robot: robotId, ...(client === undefined ? {} : { client }) };
 			const lane = laneWith(laneKey(ruleOf(target, robotId)), policy);
 			turn.touch(id);
-			const place = this.#placing.reserve(turn, { state: common.state, lane });
+			const place = this.#placing.reserve(turn, { ...common, id, lane });
 			const batch = batches && { batch: batches[i]! };
 			return { id, cell: robotId, lane, target: JSON.stringify(target), ...batch, place };
 		});
@@ -190,6 +191,7 @@ export class Parents {
 			...(plan ? { state: 'pending', dueAt: shutUntil(timeouts) } : {}),
 			kind: parent.kind,
 			shareKey: parent.shareKey,
+			needs: parent.needs,
 			rank: rank(now, parent.priority),
 			priority: parent.priority,
 			createdAt: now,
@@ -218,7 +220,10 @@ export class Parents {
 			matching.map((entry) => ({
 				robotId: entry.robotId,
 				open: fleet.isOpen(entry),
-				free: fleet.hasClient(entry, rule.client) ? fleet.available(entry) : 0,
+				free:
+					fleet.hasClient(entry, rule.client) && fleet.fits(entry, rule.slots)
+						? fleet.available(entry)
+						: 0,
 				load: loadOf(entry),
 				preference: preferenceOf(rule, entry),
 				away: entry.session === undefined,

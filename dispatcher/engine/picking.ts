@@ -161,6 +161,7 @@ export class Picking implements View<RobotEntry> {
 	free(entry: RobotEntry): boolean {
 		const { robots, rule } = this.#lane;
 		if (!robots.has(entry.robotId)) return false;
+		if (rule.slots !== undefined && !this.#context.fleet.fits(entry, rule.slots)) return false;
 		if (rule.client !== undefined && !this.#context.fleet.hasClient(entry, rule.client))
 			return false;
 		const { bars } = this.#wish;

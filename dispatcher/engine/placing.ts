@@ -12,7 +12,7 @@ import {
 	type NewAttempt,
 	type NewJob,
 } from '../store/store';
-import type { Assigning } from './assigning';
+import type { Assigning, NewQueued } from './assigning';
 import { bytesOf } from './backlog';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
@@ -60,11 +60,11 @@ export class Placing {
 	}
 
 	/** A slot of a robot that is free for the job now; none when it has to wait. */
-	reserve(turn: Turn, job: Pick<NewJob, 'state' | 'lane' | 'affinity'>): Place | undefined {
+	reserve(turn: Turn, job: NewQueued & Pick<NewJob, 'state' | 'lane'>): Place | undefined {
 		if (job.state !== 'queued') return undefined;
 		const lane = this.#context.lanes.get(job.lane);
-		const robot = this.#assigning.robotFor(lane, job.affinity ?? null, turn.now);
-		return robot && { robot, attempt: this.#assigning.reserve(turn, robot, 1, lane) };
+		const robot = this.#assigning.robotFor(lane, job, turn.now);
+		return robot && { robot, attempt: this.#assigning.reserve(turn, robot, 1, lane, job.needs) };
 	}
 
 	/** The job was not stored after all: its slot is for the next one. */
@@ -75,11 +75,11 @@ export class Placing {
 
 	/** The commit carried the job. */
 	placed(job: NewJob, place: Place | undefined): void {
-		const { id, rank, priority, lane, shareKey, state } = job;
+		const { id, rank, priority, lane, shareKey, needs, state } = job;
 		const affinity = job.affinity ?? null;
 		const waiting = { id, rank, priority, owner: job.createdBy, bytes: bytesOf(job) };
 		if (place) {
-			const given = { ...waiting, ...fresh(job), lane, shareKey, affinity, bars: null };
+			const given = { ...waiting, ...fresh(job), lane, shareKey, needs, affinity, bars: null };
 			this.#assigning.assigned(place.robot, place.attempt, given);
 			return;
 		}
@@ -90,8 +90,9 @@ export class Placing {
 		// A job too big to be kept in memory is read again when it is given away.
 		const small = job.spec.length + job.variables.length <= maxAskedLength;
 		this.#context.lanes.push(job, small ? { ...head, asked: fresh(job) } : head);
-		// It did not pass by another that waits for a robot it prefers; now it may.
-		if (this.#context.lanes.get(lane).rule.preferWaitMs !== undefined) this.#context.turns.nudge();
+		// It did not pass by another that waits for a robot it prefers, or for a gate; now it may.
+		const { lanes, turns } = this.#context;
+		if (lanes.hasSpecial || lanes.get(lane).rule.preferWaitMs !== undefined) turns.nudge();
 	}
 }
 

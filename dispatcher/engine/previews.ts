@@ -102,9 +102,7 @@ export class Previews {
 			};
 		}
 		const lane = lanes.get(job.lane);
-		const robot = fleet.assigning
-			? assigning.robotFor(lane, job.affinity ?? null, clock.now())
-			: undefined;
+		const robot = fleet.assigning ? assigning.robotFor(lane, job, clock.now()) : undefined;
 		if (robot && !later) {
 			return {
 				text: `It would start on ${robot.stored.name} at once.`,

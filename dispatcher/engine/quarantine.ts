@@ -23,6 +23,7 @@ import {
 	withStrike,
 } from '../core/quarantine';
 import { rank } from '../core/rank';
+import { nothing } from '../core/needs';
 import { lossDefaults, retryDefaults } from '../core/retry';
 import type { NewJob } from '../store/store';
 import type { Access } from './access';
@@ -221,7 +222,7 @@ export class Quarantine {
 				if (entry.stored.quarantine === null || !this.#canTakeProbe(entry)) return sent();
 				const job = this.#job(entry, turn.now);
 				const lane = this.#context.lanes.get(job.lane);
-				const attempt = this.#assigning.reserve(turn, entry, 1, lane);
+				const attempt = this.#assigning.reserve(turn, entry, 1, lane, job.needs);
 				const place = { robot: entry, attempt };
 				turn.touch(job.id);
 				turn.add('insertJob', { job, attempt }, () => {
@@ -265,6 +266,7 @@ export class Quarantine {
 			parentId: null,
 			cell: null,
 			children: null,
+			needs: nothing,
 			shareKey: '',
 			spec: '{}',
 			variables: '{}',

@@ -21,7 +21,7 @@ import {
 import { grown } from '../core/bulk';
 import { fanOutOf, widthOf } from '../core/fan-out';
 import { clashesBySet, earliest, type ForecastClash, type ForecastRun } from '../core/forecast';
-import { describeRule, laneRule, misfit } from '../core/matching';
+import { describeRule, laneRule, laneWith, misfit } from '../core/matching';
 import { horizonMs, type Planned, Recurrence } from '../core/recurrence';
 import { type Definition, defined, timingOf } from '../core/schedule';
 import { zoneOf } from '../core/zone';
@@ -452,7 +452,7 @@ export class Schedules {
 				known.length === 0
 					? defaultRunMs
 					: Math.max(1_000, Math.round(known.reduce((a, b) => a + b) / known.length));
-			const place = definition.job && this.#place(definition.job.target ?? {});
+			const place = definition.job && this.#place(definition.job);
 			schedules.push({
 				scheduleId: stored.id,
 				name: stored.name,
@@ -475,17 +475,18 @@ export class Schedules {
 	}
 
 	/** Which robots a job may go to, and on how many it runs; nowhere when its robot, group or pool is gone. */
-	#place(target: Target) {
+	#place({ target = {}, slots: each = 1 }: NonNullable<Definition['job']>) {
 		const { fleet } = this.#context;
 		const pinned = target.robot === undefined ? undefined : fleet.find(target.robot);
 		if (pinned === 'ambiguous' || (target.robot !== undefined && !pinned)) return undefined;
 		const home = this.#homeOf(target);
 		if (!home) return undefined;
-		const rule = laneRule(home.lane);
+		const rule = laneRule(laneWith(home.lane, { slots: each }));
 		const robots = [...fleet.all()].filter((robot) => misfit(rule, robot) === undefined);
 		const mode = fanOutOf(target);
 		const parts = mode && new Set(robots.flatMap(partingOf(fleet, mode)));
-		const slots = mode === undefined ? 1 : widthOf(mode, robots.length, parts!.size);
+		const children = mode === undefined ? 1 : widthOf(mode, robots.length, parts!.size);
+		const slots = each * children;
 		const words = pinned ? `robot ${pinned.stored.name}` : describeRule(rule, fleet.nameOf);
 		return { robots: robots.map(({ robotId }) => robotId), slots, target: words };
 	}

@@ -107,11 +107,14 @@ export class Sessions {
 		this.#newest(entry, socket);
 		this.#atHome(entry, hello, address);
 		this.#displace(entry, hello, address);
-		const { labels, capabilities, clients } = entry.stored;
+		const { labels, capabilities, clients, slots } = entry.stored;
 		const robot = fleet.put({ ...entry.stored, ...said });
 		// Matching it with every lane anew would make a whole fleet's return expensive.
 		const changed =
-			labels !== said.labels || capabilities !== said.capabilities || clients !== said.clients;
+			labels !== said.labels ||
+			capabilities !== said.capabilities ||
+			clients !== said.clients ||
+			slots !== said.slots;
 		if (changed) this.#context.lanes.putRobot(robot);
 		const session = new OpenSession(this.#parts, robot, hello, sink);
 		robot.session = session;

@@ -21,6 +21,7 @@ import type {
 import { isFinal, streams } from '../../protocol';
 import { closedOf, quarantineOf } from '../core/control';
 import { childrenOf, type Counted, progressOf } from '../core/parents';
+import { takesOf } from '../core/needs';
 import type { Patience } from '../core/patience';
 import { recordOf } from '../core/record';
 import { resultOf } from '../core/result';
@@ -35,7 +36,8 @@ import { holderOf, isFull, type Live, type RobotEntry } from './fleet';
 export function jobView(job: StoredJob, live?: Live): Job {
 	const children = childrenView(job);
 	const rolledOut = rolloutView(job);
-	const { timeouts, offline, watch, caps, strategy, preferWaitMs, rollout } = policyOf(job.policy);
+	const policy = policyOf(job.policy);
+	const { timeouts, offline, watch, caps, strategy, preferWaitMs, rollout } = policy;
 	return {
 		jobId: job.id,
 		kind: job.kind,
@@ -76,6 +78,7 @@ export function jobView(job: StoredJob, live?: Live): Job {
 		...(strategy === undefined ? {} : { strategy }),
 		...(preferWaitMs === undefined ? {} : { preferWaitMs }),
 		...(job.affinity === null ? {} : { affinityKey: job.affinity }),
+		...takesOf(policy),
 		notBefore: job.readyAt > job.createdAt ? job.readyAt : null,
 		output: {
 			stdout: job.stdoutHave ?? 0,
@@ -181,6 +184,7 @@ export function robotView(entry: RobotEntry, monotonic: number, now: number): Ro
 			jobId: holderOf(entry, name)?.jobId ?? null,
 		})),
 		held: held.size,
+		...(entry.extra === 0 ? {} : { slotsUsed: held.size + entry.extra }),
 		currentJobs: [...held.keys()],
 		lastSeenAt: session ? Math.round(now - silentMs) : stored.lastSeenAt,
 		createdAt: stored.createdAt,

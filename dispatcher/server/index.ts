@@ -18,6 +18,7 @@ import { type Backup, type Door, door, type House } from './door';
 import { facadeDoors } from './facade-doors';
 import { fileDoors } from './file-doors';
 import { fleetDoors } from './fleet-doors';
+import { gateDoors } from './gate-doors';
 import { placementDoors } from './placement-doors';
 import { scheduleDoors } from './schedule-doors';
 import { hostGateOf, isLoopback, robotsGate } from './host-gate';
@@ -194,6 +195,7 @@ function allDoors(version: string, robotPoll: Door): Record<CallName, Door> {
 		...fleetDoors,
 		...scheduleDoors,
 		...placementDoors,
+		...gateDoors,
 		...facadeDoors,
 		...fileDoors,
 		...operationsDoors,

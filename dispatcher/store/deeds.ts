@@ -5,6 +5,7 @@
 import type { SQLInputValue } from 'node:sqlite';
 import type { OutputLengths } from '../../protocol';
 import { fileDeedsOn, holdFiles, unusable } from './files';
+import { forgetStart, gateDeedsOn, noteStart } from './gates';
 import { earlierJob, writeJob } from './new-job';
 import { metricDeedsOn } from './metrics';
 import type { Outputs } from './output';
@@ -87,6 +88,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			);
 			if (!given) return null;
 			noteTurn(sql, attempt);
+			noteStart(sql, attempt);
 			return tell ? (sql.get(selectAsked, jobId) as unknown as Asked) : true;
 		},
 
@@ -435,6 +437,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 		},
 
 		...placementOn(sql),
+		...gateDeedsOn(sql),
 		...schedules.deeds,
 
 		takeSubscription: ({ key, filter, subject, fromStart, createdBy }) => {
@@ -541,6 +544,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			settle.from,
 		);
 		if (settled && settle.affinity !== undefined) noteSuccess(sql, jobId, settle.affinity, at);
+		if (settled && settle.unstarted) forgetStart(sql, settle.epoch);
 		return settled;
 	}
 

@@ -763,4 +763,26 @@ export const migrations: readonly string[] = [
 	UPDATE samples SET dispatch_ms = dispatch_ms_1 WHERE assigned > 0;
 	ALTER TABLE samples DROP COLUMN dispatch_ms_1;
 	`,
+
+	// What jobs share besides robots: part of the name of their queue; limits that operators set, and starts that count
+	// for a rate. Jobs that need nothing are in none of it.
+	`
+	ALTER TABLE jobs ADD COLUMN needs TEXT NOT NULL DEFAULT '';
+	DROP INDEX jobs_queue;
+	CREATE INDEX jobs_queue ON jobs (lane, share_key, needs, rank, id) WHERE state = 'queued';
+	CREATE INDEX jobs_needs ON jobs (needs, rank, id) WHERE state = 'queued' AND needs <> '';
+	CREATE TABLE limits (
+		name TEXT PRIMARY KEY,
+		max INTEGER NOT NULL,
+		created_by TEXT NOT NULL,
+		updated_at INTEGER NOT NULL
+	) WITHOUT ROWID;
+	CREATE TABLE starts (
+		epoch INTEGER PRIMARY KEY,
+		key TEXT NOT NULL,
+		at INTEGER NOT NULL,
+		until INTEGER NOT NULL
+	);
+	CREATE INDEX starts_until ON starts (until);
+	`,
 ];

@@ -1,4 +1,5 @@
 /** How a job comes into the tables, alone or as one of many children. */
+import { noteStart } from './gates';
 import { noteTurn } from './placement';
 import type { Statements } from './statements';
 import { assignedLine, submittedLine } from './timeline';
@@ -9,8 +10,8 @@ export function writeJob(sql: Statements, job: NewJob, attempt: NewAttempt | und
 	const first = submittedLine(attempt ? 'queued' : job.state);
 	sql.run(
 		`INSERT INTO jobs (id, kind, state, lane, share_key, rank, priority, created_at, ready_at, due_at, parent_id, cell, children,
-		 timeline, attempt, epoch, token, robot_id, client, assigned_at, affinity, batch, shut)
-		 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		 timeline, attempt, epoch, token, robot_id, client, assigned_at, affinity, batch, shut, needs)
+		 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		job.id,
 		job.kind,
 		attempt ? 'dispatched' : job.state,
@@ -34,8 +35,12 @@ export function writeJob(sql: Statements, job: NewJob, attempt: NewAttempt | und
 		job.affinity ?? null,
 		job.batch ?? null,
 		job.shut ?? null,
+		job.needs,
 	);
-	if (attempt) noteTurn(sql, attempt);
+	if (attempt) {
+		noteTurn(sql, attempt);
+		noteStart(sql, attempt);
+	}
 	sql.run(
 		`INSERT INTO requests (job_id, created_by, retry_of, spec, variables, target, policy)
 		 VALUES (?,?,?,?,?,?,?)`,

@@ -1,6 +1,7 @@
 /** The questions in SQLite. Rows become what store.ts names in one SELECT per table, below. */
 import type { SQLInputValue } from 'node:sqlite';
 import { fileReadsOn } from './files';
+import { gateReadsOn } from './gates';
 import { earlierJob } from './new-job';
 import type { Ended } from '../core/record';
 import { metricReadsOn } from './metrics';
@@ -39,15 +40,16 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		...fileReadsOn(sql),
 		...metricReadsOn(sql),
 
-		heads: ({ lane, shareKey, limit }) =>
+		heads: ({ lane, shareKey, needs, limit }) =>
 			sql
 				.all<HeadRow>(
 					`SELECT id, rank, priority, bars, affinity, attempt, kind, tries, losses, created_at AS createdAt,
 					 started_at AS startedAt, spec, variables, policy, parent_id AS parentId, created_by AS owner, octet_length(spec) + octet_length(variables) AS bytes
 					 FROM jobs JOIN requests ON job_id = id
-					 WHERE state = 'queued' AND lane = ? AND share_key = ? ORDER BY rank, id LIMIT +?`,
+					 WHERE state = 'queued' AND lane = ? AND share_key = ? AND needs = ? ORDER BY rank, id LIMIT +?`,
 					lane,
 					shareKey,
+					needs,
 					limit,
 				)
 				.map(headOf),
@@ -55,12 +57,13 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		// Walks from queue to queue on the index: the cost is the number of queues, not of jobs.
 		queues: () => {
 			const found: Queue[] = [];
-			for (let last: Queue = { lane: '', shareKey: '' }; ;) {
+			for (let last: Queue = { lane: '', shareKey: '', needs: '' }; ;) {
 				const next = sql.get(
-					`SELECT lane, share_key AS shareKey FROM jobs WHERE state = 'queued' AND (lane, share_key) > (?, ?)
-					 ORDER BY lane, share_key LIMIT 1`,
+					`SELECT lane, share_key AS shareKey, needs FROM jobs WHERE state = 'queued' AND (lane, share_key, needs) > (?, ?, ?)
+					 ORDER BY lane, share_key, needs LIMIT 1`,
 					last.lane,
 					last.shareKey,
+					last.needs,
 				) as unknown as Queue | undefined;
 				if (!next) return found;
 				found.push((last = next));
@@ -183,6 +186,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		liveWaits: () => sql.all<StoredWait>(`${selectAll('waits')} WHERE state IN ('open','due')`),
 		...scheduleReadsOn(sql),
 		...placementReadsOn(sql),
+		...gateReadsOn(sql),
 		subscription: ({ key }) =>
 			sql.all<StoredSubscription>(`${selectAll('subscriptions')} WHERE key = ?`, key)[0],
 		events: ({ subject, after, limit }) =>
@@ -217,7 +221,7 @@ function selectAll(table: keyof typeof columns): string {
 }
 
 const selectJob = `SELECT ${camel(
-	`id kind state cause lane share_key rank priority attempt epoch tries losses created_at started_at ended_at due_at
+	`id kind state cause lane share_key needs rank priority attempt epoch tries losses created_at started_at ended_at due_at
 	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell children dead
 	 retried_as hold affinity batch shut outcome created_by retry_of spec variables target policy`,
 )}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId,

@@ -190,7 +190,7 @@ type Child = Omit<MovedChild, 'was' | 'is'> & {
 
 function childrenWhere(sql: Statements, parentId: string, which: string, batch: number): Child[] {
 	return sql.all<Child>(
-		`SELECT id, lane, share_key AS shareKey, priority, attempt, bars, affinity, state, rank,
+		`SELECT id, lane, share_key AS shareKey, needs, priority, attempt, bars, affinity, state, rank,
 		 created_at AS createdAt, created_by AS owner, octet_length(spec) + octet_length(variables) AS bytes,
 		 (hold IS NOT NULL OR cause IS 'restored') AS kept
 		 FROM (SELECT * FROM ${family} AND ${which} AND batch = ?) JOIN requests ON job_id = id ORDER BY id`,

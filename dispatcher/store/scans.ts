@@ -151,7 +151,12 @@ function pathOf(
 	if (order === 'any') {
 		if (dead) return on('jobs_dead', ['dead IS NOT NULL'], [], ['dead', 'id']);
 		if (state === 'queued') {
-			return on('jobs_queue', ["state = 'queued'"], [], ['lane', 'share_key', 'rank', 'id']);
+			return on(
+				'jobs_queue',
+				["state = 'queued'"],
+				[],
+				['lane', 'share_key', 'needs', 'rank', 'id'],
+			);
 		}
 		if (state === 'pending') return on('jobs_due', [isDue], [], ['due_at', 'id']);
 	}

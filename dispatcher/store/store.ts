@@ -24,6 +24,8 @@ export interface StoredJob {
 	lane: string;
 	/** Jobs of one key share fairly with those of others; '' = no key. */
 	shareKey: string;
+	/** What it takes besides a robot: see core/needs; '' = nothing. */
+	needs: string;
 	rank: number;
 	priority: Priority;
 	/** Number of the last attempt; 0 before the first. */
@@ -97,6 +99,7 @@ export type NewJob = Pick<
 	| 'kind'
 	| 'lane'
 	| 'shareKey'
+	| 'needs'
 	| 'rank'
 	| 'priority'
 	| 'createdAt'
@@ -146,7 +149,7 @@ export interface RolloutMove {
 /** A child that was let go or kept back. */
 export type MovedChild = Pick<
 	StoredJob,
-	'id' | 'lane' | 'shareKey' | 'priority' | 'attempt' | 'bars' | 'affinity'
+	'id' | 'lane' | 'shareKey' | 'needs' | 'priority' | 'attempt' | 'bars' | 'affinity'
 > & {
 	owner: string;
 	/** Of spec and variables. */
@@ -166,6 +169,10 @@ export interface NewAttempt {
 	turn?: { before: number };
 	/** How the robot was chosen, as core/choice writes it. */
 	choice?: string;
+	/** It counts for this rate until then: written down as one of its starts. */
+	start?: { key: string; until: number };
+	/** Slots it takes; absent = one. Not written down: the job's policy says it. */
+	slots?: number;
 	at: number;
 }
 
@@ -387,6 +394,21 @@ export interface StoredPool {
 	updatedAt: number;
 }
 
+export interface StoredLimit {
+	name: string;
+	max: number;
+	createdBy: string;
+	updatedAt: number;
+}
+
+/** An attempt that counts for a rate. */
+export interface StoredStart {
+	key: string;
+	epoch: number;
+	at: number;
+	until: number;
+}
+
 export interface StoredSubscription {
 	key: string;
 	filter: string;
@@ -502,6 +524,8 @@ export interface Deeds {
 				  };
 			/** It went well: remembered for jobs of this key. */
 			affinity?: string;
+			/** It was proved that it never started, and counts for no rate. */
+			unstarted?: boolean;
 			/** Whether the attempt counts as a try, as a loss. */
 			countTry: boolean;
 			countLoss: boolean;
@@ -803,6 +827,10 @@ export interface Deeds {
 	removeGroup: { in: { name: string }; out: boolean };
 	putPool: { in: StoredPool; out: boolean };
 	removePool: { in: { name: string }; out: boolean };
+	putLimit: { in: StoredLimit; out: boolean };
+	removeLimit: { in: { name: string }; out: boolean };
+	/** Forgets starts that count no more. Answers how many. */
+	sweepStarts: { in: { before: number; limit: number }; out: number };
 	/** Forgets successes that are older, and the oldest when there are more than `keep`. Answers how many. */
 	sweepAffinities: { in: { before: number; keep: number; limit: number }; out: number };
 	setMeta: { in: { key: string; value: string }; out: boolean };
@@ -856,10 +884,11 @@ export interface Waiting {
 	bytes: number;
 }
 
-/** The jobs of one lane and share key, as an index finds them. */
+/** The jobs of one lane and share key that need the same, as an index finds them. */
 export interface Queue {
 	lane: string;
 	shareKey: string;
+	needs: string;
 }
 
 export interface Head extends Pick<Waiting, 'id' | 'priority' | 'rank' | 'owner' | 'bytes'> {
@@ -987,6 +1016,14 @@ export interface Reads {
 	turns: { in: null; out: { robotId: string; epoch: number }[] };
 	groups: { in: null; out: StoredGroup[] };
 	pools: { in: null; out: StoredPool[] };
+	limits: { in: null; out: StoredLimit[] };
+	/** Those that count for longer. */
+	starts: { in: { after: number }; out: StoredStart[] };
+	/** Queued jobs with one of these needs: how many, at most `max` counted of each, and the first of them. */
+	behind: {
+		in: { needs: string[]; limit: number; max: number };
+		out: { count: number; first: Pick<StoredJob, 'id' | 'rank' | 'priority' | 'needs'>[] };
+	};
 	/** The newest successes by key, oldest first. */
 	affinities: { in: { limit: number }; out: Success[] };
 	devices: { in: null; out: StoredDevice[] };

@@ -33,6 +33,7 @@ import { causes, finalStates } from '../states';
 import { caps } from './caps';
 import { closed, quarantine, robotClosed, robotOpened } from './control';
 import { device } from './devices';
+import { takes } from './gates';
 import { jobAsks, jobOffline } from './offline';
 import { away, children, rollout, rolloutRecord } from './rollout';
 import { watch } from './watch';
@@ -254,6 +255,7 @@ export const job = Type.Object({
 	strategy: Type.Optional(Type.Enum([...strategies])),
 	preferWaitMs: Type.Optional(whole),
 	affinityKey: Type.Optional(text),
+	...takes,
 	notBefore: nullable(at),
 	output: Type.Object({
 		stdout: whole,
@@ -306,6 +308,7 @@ export const robot = Type.Object({
 		description: 'Each does one job at a time; empty = it has none',
 	}),
 	held: whole,
+	slotsUsed: Type.Optional(whole),
 	currentJobs: Type.Array(text),
 	lastSeenAt: nullable(at),
 	createdAt: at,
@@ -511,5 +514,6 @@ export const listOf = <S extends TSchema>(items: S) => Type.Object({ items: Type
 export const pageOf = <S extends TSchema>(items: S) =>
 	Type.Object({ items: Type.Array(items), cursor: Type.Optional(text) });
 
+export { gate, limit } from './gates';
 export { group, pool } from './placement';
 export { jobPreview, why } from './why';

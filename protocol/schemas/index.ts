@@ -6,6 +6,7 @@ export { robotRequest } from './devices';
 export * from './explain';
 export * from './facade';
 export * from './files';
+export { limitRequest } from './gates';
 export { input } from './input';
 export { liveAsk } from './live';
 export * as robots from './messages';

@@ -5,6 +5,7 @@ import { limits } from '../limits';
 import { maxWeight, strategies } from '../placement';
 import { causes } from '../states';
 import { caps } from './caps';
+import { takes } from './gates';
 import { offline } from './offline';
 import { away, rollout } from './rollout';
 import { watch } from './watch';
@@ -293,6 +294,7 @@ export const submit = Type.Object(
 			),
 		),
 		rollout: Type.Optional(rollout),
+		...takes,
 		dedupe: Type.Optional(
 			Type.Union(
 				[

@@ -204,7 +204,9 @@ test('a store of the first version opens with every job, attempt and move it had
 		{ at: 102, from: 'dispatched', to: 'running', reason: 'accepted', by: 'robot:r1', attempt: 1 },
 	]);
 	expect(await store.read('job', { id: 'b' })).toMatchObject({ state: 'queued', retryOf: 'a' });
-	expect(await store.read('queues', null)).toEqual([{ lane: '["",{},[]]', shareKey: '' }]);
+	expect(await store.read('queues', null)).toEqual([
+		{ lane: '["",{},[]]', shareKey: '', needs: '' },
+	]);
 	await store.close();
 	rmSync(folder, { recursive: true });
 });

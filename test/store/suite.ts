@@ -30,6 +30,7 @@ export const job = (id: string, more: Partial<NewJob> = {}): NewJob => ({
 	state: 'queued',
 	lane,
 	shareKey: '',
+	needs: '',
 	rank: at,
 	priority: 'normal',
 	createdAt: at,
@@ -124,6 +125,59 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					{ do: 'removePool', with: { name: 'p' } },
 				]),
 			).toEqual([true, false, true]);
+		});
+
+		test('limits are set anew, kept over a crash, and removed once', async () => {
+			const limit = { name: 'licence', max: 3, createdBy: 'key:test', updatedAt: at };
+			await store.commit([
+				{ do: 'putLimit', with: { ...limit, max: 9 } },
+				{ do: 'putLimit', with: limit },
+			]);
+			store = await bench.reopen();
+			expect(await store.read('limits', null)).toEqual([expect.objectContaining(limit)]);
+			const remove = { do: 'removeLimit', with: { name: 'licence' } } as const;
+			expect(await store.commit([remove, remove])).toEqual([true, false]);
+		});
+
+		test('a start is on record in the commit that gave the job away, until it counts no more or was none', async () => {
+			const start = { key: 'crm', until: at + 60_000 };
+			await insert('a', {}, { ...attempt(), start });
+			await insert('b');
+			const given = { ...attempt(1, 20), start: { ...start, until: at + 10 } };
+			await store.commit([{ do: 'assign', with: { jobId: 'b', attempt: given, tell: false } }]);
+			// One that found its job gone is no start.
+			const late = { ...attempt(1, 30), start };
+			await store.commit([{ do: 'assign', with: { jobId: 'b', attempt: late, tell: false } }]);
+			store = await bench.reopen();
+			const epochs = async (after: number) =>
+				(await store.read('starts', { after })).map(({ epoch }) => epoch);
+			expect(await epochs(at)).toEqual([11, 20]);
+			expect(await epochs(at + 10)).toEqual([11]);
+			const sweep = { do: 'sweepStarts', with: { before: at + 10, limit: 10 } } as const;
+			expect(await store.commit([sweep])).toEqual([1]);
+			const back = { to: 'queued', readyAt: at, rank: at, dueAt: null } as const;
+			const refused = { outcome: 'refused', next: back, countTry: false, result: null };
+			await store.commit([{ do: 'settle', with: settle('a', { ...refused, unstarted: true }) }]);
+			expect(await epochs(0)).toEqual([]);
+		});
+
+		test('what jobs need is part of their queue, and those behind it are found in order', async () => {
+			const needs = '[["lock","db",1]]';
+			await insert('plain');
+			for (const id of ['c', 'a', 'b']) await insert(id, { needs, rank: id === 'b' ? at - 1 : at });
+			await insert('later', { needs, state: 'pending', dueAt: at + 5 });
+			expect(await store.read('queues', null)).toEqual([
+				{ lane, shareKey: '', needs: '' },
+				{ lane, shareKey: '', needs },
+			]);
+			const queue = { lane, shareKey: '', needs, limit: 10 };
+			expect((await store.read('heads', queue)).map(({ id }) => id)).toEqual(['b', 'a', 'c']);
+			const behind = await store.read('behind', { needs: [needs, 'x'], limit: 2, max: 10 });
+			expect(behind).toMatchObject({ count: 3, first: [{ id: 'b', needs }, { id: 'a' }] });
+			expect(await store.read('behind', { needs: [needs], limit: 2, max: 2 })).toMatchObject({
+				count: 2,
+			});
+			expect(await store.read('job', { id: 'a' })).toMatchObject({ needs });
 		});
 
 		test('a turn is on record in the commit that gave the job away, and only then', async () => {
@@ -346,7 +400,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					}),
 				},
 			]);
-			expect(await store.read('heads', { lane, shareKey: '', limit: 10 })).toEqual([
+			expect(await store.read('heads', { lane, shareKey: '', needs: '', limit: 10 })).toEqual([
 				expect.objectContaining({ id: 'a', rank: at, bars: '{"robot":null}', attempt: 1 }),
 			]);
 			const [again] = await store.commit([
@@ -362,13 +416,15 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			await insert('other', { lane: 'x' });
 			await insert('later', { state: 'pending', dueAt: at + 5 });
 			expect(
-				(await store.read('heads', { lane, shareKey: '', limit: 2 })).map(({ id }) => id),
+				(await store.read('heads', { lane, shareKey: '', needs: '', limit: 2 })).map(
+					({ id }) => id,
+				),
 			).toEqual(['b', 'a']);
 			await insert('shared', { shareKey: 'ana' });
 			expect(await store.read('queues', null)).toEqual([
-				{ lane, shareKey: '' },
-				{ lane, shareKey: 'ana' },
-				{ lane: 'x', shareKey: '' },
+				{ lane, shareKey: '', needs: '' },
+				{ lane, shareKey: 'ana', needs: '' },
+				{ lane: 'x', shareKey: '', needs: '' },
 			]);
 		});
 
@@ -720,9 +776,11 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				});
 				expect(await store.read('job', { id: 'c' })).toBeUndefined();
 				expect((await store.read('held', null)).map((held) => held.job.id)).toEqual(['a']);
-				expect(await store.read('queues', null)).toEqual([{ lane, shareKey: '' }]);
+				expect(await store.read('queues', null)).toEqual([{ lane, shareKey: '', needs: '' }]);
 				expect(
-					(await store.read('heads', { lane, shareKey: '', limit: 10 })).map(({ id }) => id),
+					(await store.read('heads', { lane, shareKey: '', needs: '', limit: 10 })).map(
+						({ id }) => id,
+					),
 				).toEqual(['b']);
 				expect(
 					(await store.read('jobs', { parentId: 'p', limit: 10 })).map(({ id }) => id),
@@ -1653,7 +1711,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			expect(await store.read('waiting', { from: 'c', scan: 2 })).toMatchObject({
 				jobs: [{ id: 'c' }],
 			});
-			expect(await store.read('heads', { lane, shareKey: '', limit: 1 })).toMatchObject([
+			expect(await store.read('heads', { lane, shareKey: '', needs: '', limit: 1 })).toMatchObject([
 				{ id: 'b', owner: 'key:test', bytes: 6, priority: 'normal' },
 			]);
 		});

@@ -38,6 +38,7 @@ const bodies: Partial<Record<CallName, unknown>> = {
 	scheduleBackfill: { from: 0, to: 1 },
 	groupPut: {},
 	poolPut: { maxJobs: 2 },
+	limitPut: { max: 2 },
 	calendarPut: { spans: [{ from: 0, to: 1 }] },
 	subscriptionPut: { filter: { scheduleId: 's1' } },
 	subscriptionAck: { epoch: 1, cursor: 1 },

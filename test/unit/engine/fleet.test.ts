@@ -1,5 +1,7 @@
 /** What robots hold, and what they share, as the fleet counts it: against a slow count of everything. */
 import fc from 'fast-check';
+import { Gates } from '../../../dispatcher/engine/gates';
+import { FakeClock } from '../../support/fake-clock';
 import { Fleet, type Live, type RobotEntry } from '../../../dispatcher/engine/fleet';
 import type { Session } from '../../../dispatcher/engine/fleet';
 import type { StoredRobot } from '../../../dispatcher/store/store';
@@ -56,7 +58,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
 		fleet.arrange(new Map(), new Map(pools.map((one) => [one.name, one])));
 	}),
 	id.map((robotId): Step => (fleet) => {
-		const hold = { jobId: `j${(jobs += 1)}`, robotId, client: null } as Live;
+		const hold = { jobId: `j${(jobs += 1)}`, robotId, client: null, needs: '', slots: 1 } as Live;
 		if (fleet.get(robotId)) fleet.hold(hold);
 	}),
 	id.map((robotId): Step => (fleet) => {
@@ -80,7 +82,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
 test('the room of a pool is its limit without what its robots hold, and who is free is who could take a job', () => {
 	fc.assert(
 		fc.property(fc.array(steps, { maxLength: 40 }), (done) => {
-			const fleet = new Fleet();
+			const fleet = new Fleet(new Gates(new FakeClock()));
 			for (const step of done) {
 				step(fleet);
 				const all = [...fleet.all()];

@@ -218,6 +218,8 @@ class Life {
 				await this.connect(i);
 			},
 			barred: () => this.house.clock.advance(31_000),
+			slots: () => Promise.reject(new Error('nobody asked for several slots')),
+			kept: () => Promise.reject(new Error('nobody asked for several slots')),
 			tried: () => Promise.reject(new Error('nobody asked for another robot')),
 			client_busy: () =>
 				robot.end(
@@ -317,7 +319,7 @@ async function live(life: Life): Promise<void> {
 		const matching = machines.filter((_machine, at) => life.matches(at)).length;
 		expect(why.matching).toBe(matching);
 		for (const { name, obstacle } of why.items) {
-			const never = order.indexOf(obstacle!) <= order.indexOf('client');
+			const never = order.indexOf(obstacle!) <= order.indexOf('slots');
 			expect(never).toBe(!life.matches(names.indexOf(name)));
 		}
 		expect(why.obstacles.reduce((sum, one) => sum + one.robots, 0)).toBe(machines.length);
