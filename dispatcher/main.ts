@@ -28,7 +28,7 @@ async function main(): Promise<void> {
 	const { runProgram } = await import('./cli/program');
 	const { keyboardOf } = await import('./cli/keyboard');
 	const { version } = await import('./package.json');
-	const { systemClock } = await import('./engine/clock');
+	const { systemChance, systemClock } = await import('./engine/clock');
 	const { sqliteIsSafe } = await import('./store/sqlite');
 	const upkeep = await upkeepOf();
 	process.exitCode = await runProgram(process.argv.slice(2), {
@@ -48,7 +48,30 @@ async function main(): Promise<void> {
 		sqliteIsSafe,
 		serve,
 		upkeep,
+		stage: {
+			monotonic: () => systemClock.monotonic(),
+			chance: systemChance,
+			sleep: (ms, signal) => sleepAwake(ms, undefined, { signal }).catch(() => undefined),
+			get interrupted() {
+				return interrupted();
+			},
+		},
 	});
+}
+
+let interruption: AbortController | undefined;
+
+/** Aborted by the first Ctrl+C or polite kill; a second one means now. Only who asks for it is not ended by the first. */
+function interrupted(): AbortSignal {
+	if (interruption) return interruption.signal;
+	const over = (interruption = new AbortController());
+	for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+		process.on(signal, () => {
+			if (over.signal.aborted) process.exit(130);
+			over.abort();
+		});
+	}
+	return over.signal;
 }
 
 /** Only the bundle can be its own thread; sources do such work in this one. */

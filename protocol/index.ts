@@ -21,6 +21,7 @@ export * from './rollout';
 export * from './schedules';
 export * from './seed-names';
 export * from './services';
+export * from './simulated';
 export * from './states';
 export * from './version';
 export * from './watch';

@@ -15,6 +15,7 @@ export const obstacles = {
 	label: 'has not this label, or another value of it',
 	tag: 'has no label of this name',
 	capability: 'lacks the capability',
+	simulated: 'only plays work, and the job does not ask for that',
 	client: 'has no client of this name',
 	slots: 'has fewer slots than the job takes',
 	paused: 'was paused, or is drained, by a person',

@@ -9,6 +9,8 @@ import { addConstellation } from './constellation';
 import { addDoctor } from './doctor';
 import { addFiles } from './files';
 import { addFleet } from './fleet';
+import { addSimulate } from './simulate/command';
+import type { Stage } from './simulate/stage';
 import { addSubmit } from './submit';
 import { addWatch } from './watch';
 import { addUpkeep, type Upkeep } from './upkeep';
@@ -52,6 +54,8 @@ export interface ProgramWorld extends Terminal {
 	upkeep: Upkeep;
 	/** Runs the service until it is told to stop. */
 	serve(flags: ServeFlags): Promise<number>;
+	/** For simulations. */
+	stage?: Stage;
 }
 
 export async function runProgram(args: string[], world: ProgramWorld): Promise<number> {
@@ -83,6 +87,8 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.description('Run work on a fleet of robots.')
 		.version(world.version)
 		.showSuggestionAfterError()
+		// What stands behind a command is its own, also where its parent has options.
+		.enablePositionalOptions()
 		.exitOverride()
 		.configureOutput({ writeOut: (text) => world.out(text), writeErr: (text) => world.err(text) })
 		.addHelpText(
@@ -151,6 +157,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 	addFleet(program, world, exit);
 	addFiles(program, world);
 	addWatch(program, world);
+	addSimulate(program, world);
 	addConstellation(program, world, exit);
 	addUpkeep(program, world);
 	addDoctor(program, world, exit);

@@ -6,6 +6,7 @@
  */
 import type { Reason, Strategy, Target } from '../../protocol';
 import { type Caps, capabilitiesFor } from '../../protocol';
+import { wantsReal } from './simulated';
 
 export interface Rule {
 	/** Robot id; such a lane is that robot's own queue. */
@@ -188,6 +189,12 @@ export function misfit(rule: Rule, robot: Terms): Reason | undefined {
 	const missing = rule.capabilities.find((wanted) => !robot.capabilities.includes(wanted));
 	if (missing !== undefined) {
 		return { obstacle: 'capability', text: `lacks the capability ${missing}` };
+	}
+	if (wantsReal(rule, robot.labels)) {
+		return {
+			obstacle: 'simulated',
+			text: 'is simulated, and the job does not ask for simulated=true',
+		};
 	}
 	if (rule.client !== undefined && !robot.clients.includes(rule.client)) {
 		return { obstacle: 'client', text: `has no client ${rule.client}` };

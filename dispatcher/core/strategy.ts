@@ -71,7 +71,7 @@ export function compare<R>(strategy: Strategy, view: View<R>, choosy: boolean, a
 }
 
 /** Idle robots that are asked how busy they are: among more of them it matters little which one it is. */
-const maxIdle = 16;
+const maxIdle = 8;
 
 /** What most jobs want: looks at no more of a robot than it must, and stops at the first that nobody can beat. */
 function leastLoaded<R>(robots: Iterable<R>, view: View<R>, tally: Tally<R>): R | undefined {

@@ -83,6 +83,14 @@ export class Assigning {
 			: undefined;
 	}
 
+	/** Something waits that goes before: a robot that becomes free in this turn is not for whoever comes just then. */
+	hasWorkBefore(entry: RobotEntry, job: Omit<Place, 'window' | 'at'>, now: number): boolean {
+		const { lanes } = this.#context;
+		if (!lanes.mayServe(entry.robotId)) return false;
+		const place = this.bestFor(entry, now);
+		return place !== undefined && lanes.shares.before(place, job);
+	}
+
 	/**
 	 * Reserves what the job takes, with the client that is wanted or any that is free, and makes the attempt. `picked` =
 	 * the robot was just chosen for this job.
@@ -210,6 +218,7 @@ export class Assigning {
 		const line: RobotEntry[] = [];
 		for (const entry of [...fleet.free]) {
 			if (lanes.waiting.size === 0) break;
+			if (!lanes.mayServe(entry.robotId)) continue;
 			// Who was served before it may have closed a gate behind itself, or left it a job.
 			if (fleet.available(entry) <= 0) continue;
 			entry.place = placeOf(entry);

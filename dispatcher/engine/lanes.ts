@@ -9,6 +9,8 @@ import { nothing, type Need } from '../core/needs';
 import { before, Shares } from '../core/rank';
 import type { Head, Queue } from '../store/store';
 import type { Gates, Waiter } from './gates';
+import { Labelled } from './labelled';
+import { WaitingLanes } from './waiting-lanes';
 
 const windowSize = 512;
 const lowMark = 128;
@@ -41,18 +43,17 @@ export interface Window extends Waiter {
 
 export class Lanes {
 	readonly #lanes = new Map<string, Lane>();
-	/** Lanes with something to do: with a queue that is open. */
-	readonly #waiting = new Set<Lane>();
-	/** The same, by the one robot they are for; '' = the others. A robot looks at its own and at those. */
-	readonly #waitingBy = new Map<string, Set<Lane>>();
+	/** Those with something to do: with a queue that is open. */
+	readonly #waiting = new WaitingLanes();
+	/** Windows that run low, whether they are being read or not. */
+	readonly #low = new Set<Window>();
 	readonly #robots = new Map<string, Terms>();
+	readonly #labelled = new Labelled(this.#robots);
 	readonly #gates: Gates;
 	/** Queues whose jobs can wait beside a robot that is free: for a gate, or for several slots at once. */
 	readonly #special = new Set<Window>();
 	/** Lanes of which every queue is shut. */
 	readonly #asleep = new Set<Lane>();
-	/** Shut ones of which no job is in memory. */
-	readonly #blind = new Set<Window>();
 	/** Who was served how often, of those who have something to do. */
 	readonly shares = new Shares();
 
@@ -77,38 +78,55 @@ export class Lanes {
 		};
 		const candidates =
 			lane.rule.robot === undefined
-				? this.#robots.values()
+				? this.#labelled.with(lane.rule.labels)
 				: [this.#robots.get(lane.rule.robot)].filter((robot) => robot !== undefined);
 		for (const robot of candidates) look(lane, robot);
 		this.#lanes.set(key, lane);
-		if (this.#lanes.size > maxEmpty + this.#waiting.size + this.#asleep.size) this.#evict();
+		if (this.#lanes.size > maxEmpty + this.waiting.size + this.#asleep.size) this.#evict();
 		return lane;
 	}
 
 	/** A robot came, or its labels or capabilities changed. */
 	putRobot(terms: Terms): void {
 		this.#robots.set(terms.robotId, terms);
-		for (const lane of this.#lanes.values()) look(lane, terms);
+		this.#labelled.put(terms);
+		for (const lane of this.#lanes.values()) this.#lookAgain(lane, terms);
+	}
+
+	#lookAgain(lane: Lane, terms: Terms): void {
+		const { robotId } = terms;
+		const before = lane.robots.has(robotId);
+		look(lane, terms);
+		if (lane.robots.has(robotId) === before) return;
+		if (before) this.#waiting.left(lane, robotId);
+		else this.#waiting.joined(lane, robotId);
 	}
 
 	/** These robots are in other groups or pools than before. */
 	putAreas(robots: readonly Terms[]): void {
 		for (const lane of this.#lanes.values()) {
 			const { group, pool } = lane.rule;
-			if (group !== undefined || pool !== undefined) for (const terms of robots) look(lane, terms);
+			if (group === undefined && pool === undefined) continue;
+			for (const terms of robots) this.#lookAgain(lane, terms);
 		}
 	}
 
 	removeRobot(robotId: string): void {
 		this.#robots.delete(robotId);
+		this.#labelled.remove(robotId);
 		for (const lane of this.#lanes.values()) {
-			lane.robots.delete(robotId);
+			if (lane.robots.delete(robotId)) this.#waiting.left(lane, robotId);
 			lane.preferred?.delete(robotId);
 		}
 	}
 
 	get waiting(): ReadonlySet<Lane> {
-		return this.#waiting;
+		return this.#waiting.all;
+	}
+
+	/** Whether a look at the waiting lanes of the robot could find one. */
+	mayServe(robotId: string): boolean {
+		return this.#waiting.mayServe(robotId);
 	}
 
 	/** Whether somebody waits beside robots that are free. */
@@ -117,12 +135,8 @@ export class Lanes {
 	}
 
 	/** Those of the waiting lanes that the robot may serve. */
-	*waitingFor(robotId: string): Generator<Lane, void> {
-		for (const whose of [robotId, '']) {
-			for (const lane of this.#waitingBy.get(whose) ?? []) {
-				if (lane.robots.has(robotId)) yield lane;
-			}
-		}
+	waitingFor(robotId: string): Generator<Lane, void> {
+		return this.#waiting.of(robotId);
 	}
 
 	/** A job became queued. Beyond the window it stays in the store alone. */
@@ -139,12 +153,14 @@ export class Lanes {
 			heads.pop();
 			window.more = true;
 		}
+		this.#measure(window);
 	}
 
 	/** Takes a head out of its window; the caller assigns it. */
 	take(window: Window, at: number): Head {
 		const [head] = at === 0 ? [window.heads.shift()] : window.heads.splice(at, 1);
 		this.shares.served(window.shareKey);
+		this.#measure(window);
 		if (window.heads.length === 0 && !window.more) this.#close(window);
 		return head!;
 	}
@@ -155,9 +171,8 @@ export class Lanes {
 		const at = window?.heads.findIndex(({ id }) => id === jobId) ?? -1;
 		if (!window || at < 0) return;
 		window.heads.splice(at, 1);
-		if (window.heads.length > 0) return;
-		if (!window.more) this.#close(window);
-		else if (window.shutBy) this.#blind.add(window);
+		this.#measure(window);
+		if (window.heads.length === 0 && !window.more) this.#close(window);
 	}
 
 	/** Something in memory may be wrong: read the window again. */
@@ -165,7 +180,7 @@ export class Lanes {
 		const window = this.#window(queue);
 		window.heads = [];
 		window.more = true;
-		if (window.shutBy) this.#blind.add(window);
+		this.#measure(window);
 	}
 
 	/** Its gate has no room: it is not looked at until that opens. */
@@ -173,36 +188,30 @@ export class Lanes {
 		const { lane } = window;
 		lane.open.delete(window);
 		if (lane.open.size === 0) {
-			this.#rest(lane);
+			this.#waiting.delete(lane);
 			this.#asleep.add(lane);
 		}
 		// Who cannot be served earns no credit meanwhile.
 		this.shares.leave(window.shareKey);
-		if (window.heads.length === 0 && window.more) this.#blind.add(window);
+		this.#measure(window);
 		this.#gates.shut(window, need);
 	}
 
 	#reopen(window: Window): void {
-		this.#blind.delete(window);
 		this.#open(window);
+		this.#measure(window);
 	}
 
 	/** Queues to read on, each asked for once at a time. */
 	low(): (Queue & { limit: number })[] {
 		const low: (Queue & { limit: number })[] = [];
-		for (const lane of this.#waiting) {
-			for (const window of lane.open) if (window.heads.length < lowMark) this.#ask(window, low);
+		for (const window of this.#low) {
+			if (window.reading) continue;
+			window.reading = true;
+			const { lane, shareKey, needs } = window;
+			low.push({ lane: lane.key, shareKey, needs, limit: windowSize });
 		}
-		// Of those that are shut somebody must be known: it may be owed what others want.
-		for (const window of this.#blind) this.#ask(window, low);
 		return low;
-	}
-
-	#ask(window: Window, low: (Queue & { limit: number })[]): void {
-		if (!window.more || window.reading) return;
-		window.reading = true;
-		const { lane, shareKey, needs } = window;
-		low.push({ lane: lane.key, shareKey, needs, limit: windowSize });
 	}
 
 	/** `heads` is missing when they could not be read; fewer than `limit` are all there are. */
@@ -212,7 +221,7 @@ export class Lanes {
 		if (heads === undefined) return;
 		window.heads = heads;
 		window.more = heads.length >= limit;
-		if (heads.length > 0) this.#blind.delete(window);
+		this.#measure(window);
 		if (heads.length === 0 && !window.more) this.#close(window);
 	}
 
@@ -235,7 +244,7 @@ export class Lanes {
 	#open(window: Window): void {
 		window.lane.open.add(window);
 		this.#asleep.delete(window.lane);
-		this.#wait(window.lane);
+		this.#waiting.add(window.lane, this.#robots.size);
 		this.shares.join(window.shareKey);
 	}
 
@@ -243,38 +252,32 @@ export class Lanes {
 		const { lane, shareKey } = window;
 		lane.queues.delete(nameOf(window));
 		if (lane.open.delete(window)) {
-			if (lane.open.size === 0) this.#rest(lane);
+			if (lane.open.size === 0) this.#waiting.delete(lane);
 			this.shares.leave(shareKey);
 		}
 		if (lane.queues.size === 0) this.#asleep.delete(lane);
 		else if (lane.open.size === 0) this.#asleep.add(lane);
 		this.#special.delete(window);
-		this.#blind.delete(window);
+		this.#low.delete(window);
 		if (window.needs !== nothing) this.#gates.leave(window);
 	}
 
-	#wait(lane: Lane): void {
-		if (this.#waiting.has(lane)) return;
-		this.#waiting.add(lane);
-		const robot = lane.rule.robot ?? '';
-		const lanes = this.#waitingBy.get(robot);
-		if (lanes) lanes.add(lane);
-		else this.#waitingBy.set(robot, new Set([lane]));
-	}
-
-	#rest(lane: Lane): void {
-		this.#waiting.delete(lane);
-		const robot = lane.rule.robot ?? '';
-		const lanes = this.#waitingBy.get(robot)!;
-		lanes.delete(lane);
-		if (lanes.size === 0) this.#waitingBy.delete(robot);
+	/**
+	 * Call after any change of its heads, or of its gate. Of one that is shut somebody must be known, too: it may be owed
+	 * what others want.
+	 */
+	#measure(window: Window): void {
+		const { lane, heads, more } = window;
+		const enough = lane.open.has(window) ? lowMark : 1;
+		if (more && heads.length < enough) this.#low.add(window);
+		else this.#low.delete(window);
 	}
 
 	#evict(): void {
 		for (const lane of this.#lanes.values()) {
 			if (lane.queues.size > 0) continue;
 			this.#lanes.delete(lane.key);
-			if (this.#lanes.size <= maxEmpty / 2 + this.#waiting.size + this.#asleep.size) return;
+			if (this.#lanes.size <= maxEmpty / 2 + this.waiting.size + this.#asleep.size) return;
 		}
 	}
 }

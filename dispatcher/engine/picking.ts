@@ -27,6 +27,7 @@ export class Picking implements View<RobotEntry> {
 	#now = 0;
 	/** Of the last `pick`. */
 	readonly #tally: Tally<RobotEntry> = { compared: 0, others: [] };
+	#lastTold = { strategy: '', by: '', size: 0, compared: 0, load: 0, busy: 0, text: '' };
 	/** By lane and affinity key: what was found while robots are served, in which nothing of it changes. */
 	#favourites: Map<Lane, Map<string, boolean>> | undefined;
 
@@ -63,16 +64,33 @@ export class Picking implements View<RobotEntry> {
 	 * free for the first in line. Call it before the slot is taken.
 	 */
 	told(lane: Lane, entry: RobotEntry, by: 'job' | 'slot', picked: boolean): string {
+		const { compared, others } = this.#tally;
+		if (!picked) return this.#plain(lane, entry, by, 1);
+		const strategy = this.strategyOf(lane);
+		const plain = strategy === 'least_loaded' && lane.preferred === undefined;
+		if (plain && others.length === 0) return this.#plain(lane, entry, by, compared);
+		const rest = others.length === 0 ? '' : this.#others(strategy, entry, others);
+		return choiceText(strategy, by, lane.robots.size, compared, this.#figures(entry), rest);
+	}
+
+	/** Nothing but how the robot stands; mostly that is the same as for the job before. */
+	#plain(lane: Lane, entry: RobotEntry, by: 'job' | 'slot', compared: number): string {
 		const strategy = this.strategyOf(lane);
 		const { size } = lane.robots;
-		if (!picked) {
-			const figures = `${percent(entry)},${this.busy(entry) * 10}`;
-			return choiceText(strategy, by, size, 1, figures);
-		}
-		const { compared, others } = this.#tally;
-		const winner = this.#figures(entry);
-		const rest = others.length === 0 ? '' : this.#others(strategy, entry, others);
-		return choiceText(strategy, by, size, compared, winner, rest);
+		const load = percent(entry);
+		const busy = this.busy(entry);
+		const last = this.#lastTold;
+		const same =
+			last.strategy === strategy &&
+			last.by === by &&
+			last.size === size &&
+			last.compared === compared &&
+			last.load === load &&
+			last.busy === busy;
+		if (same) return last.text;
+		const text = choiceText(strategy, by, size, compared, `${load},${busy * 10}`);
+		this.#lastTold = { strategy, by, size, compared, load, busy, text };
+		return text;
 	}
 
 	#others(strategy: Strategy, winner: RobotEntry, others: RobotEntry[]): string {

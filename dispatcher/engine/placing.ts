@@ -30,6 +30,8 @@ export interface Place {
 export class Placing {
 	readonly #context: Context;
 	readonly #assigning: Assigning;
+	/** A robot was free for a new job, and others waited for it. */
+	#passed = false;
 
 	constructor(context: Context, assigning: Assigning) {
 		this.#context = context;
@@ -60,11 +62,19 @@ export class Placing {
 	}
 
 	/** A slot of a robot that is free for the job now; none when it has to wait. */
-	reserve(turn: Turn, job: NewQueued & Pick<NewJob, 'state' | 'lane'>): Place | undefined {
+	reserve(
+		turn: Turn,
+		job: NewQueued & Pick<NewJob, 'state' | 'lane' | 'shareKey'>,
+	): Place | undefined {
 		if (job.state !== 'queued') return undefined;
 		const lane = this.#context.lanes.get(job.lane);
 		const robot = this.#assigning.robotFor(lane, job, turn.now);
-		return robot && { robot, attempt: this.#assigning.reserve(turn, robot, 1, lane, job.needs) };
+		if (!robot) return undefined;
+		if (this.#assigning.hasWorkBefore(robot, job, turn.now)) {
+			this.#passed = true;
+			return undefined;
+		}
+		return { robot, attempt: this.#assigning.reserve(turn, robot, 1, lane, job.needs) };
 	}
 
 	/** The job was not stored after all: its slot is for the next one. */
@@ -90,9 +100,12 @@ export class Placing {
 		// A job too big to be kept in memory is read again when it is given away.
 		const small = job.spec.length + job.variables.length <= maxAskedLength;
 		this.#context.lanes.push(job, small ? { ...head, asked: fresh(job) } : head);
-		// It did not pass by another that waits for a robot it prefers, or for a gate; now it may.
+		// It did not pass by another that was to have the robot, or that waits for a gate or for one it prefers; now it may.
 		const { lanes, turns } = this.#context;
-		if (lanes.hasSpecial || lanes.get(lane).rule.preferWaitMs !== undefined) turns.nudge();
+		if (!this.#passed && !lanes.hasSpecial && lanes.get(lane).rule.preferWaitMs === undefined)
+			return;
+		this.#passed = false;
+		turns.nudge();
 	}
 }
 

@@ -38,6 +38,7 @@ import {
 	type RobotMessages,
 	type RobotRegistered,
 	sharedFeatures,
+	simulatedFeature,
 	type Transport,
 	wireFeatures,
 } from '../../protocol';
@@ -66,7 +67,11 @@ const validators = Object.fromEntries(
 ) as unknown as { [T in keyof RobotMessages]: Validator<RobotMessages[T]> };
 
 /** A robot names the kinds it does; we know these, and so much of the wire. */
-const hubFeatures = [...wireFeatures, ...[...kinds.keys()].map((kind) => `kind:${kind}`)];
+const hubFeatures = [
+	...wireFeatures,
+	simulatedFeature,
+	...[...kinds.keys()].map((kind) => `kind:${kind}`),
+];
 
 /** A robot that does not read its socket is as good as gone, and must not fill our memory. */
 const maxUnsentBytes = 16 * 1024 * 1024;

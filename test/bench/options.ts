@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util';
 import type { Sizes } from './workloads/workload';
 
-export const workloadNames = ['w1', 'w3', 'w4', 'w5', 'w6', 'w8'] as const;
+export const workloadNames = ['w1', 'w3', 'w4', 'w5', 'w6', 'w8', 'w9'] as const;
 export type WorkloadName = (typeof workloadNames)[number];
 
 export interface Options {
@@ -18,13 +18,13 @@ export interface Options {
 export const help = `npm run bench [-- OPTIONS]
 
   --only w1,w3        only these: w1 submit to start, w3 throughput (both against the peers), w4 idle robots,
-                      w5 reconnect storm, w6 backlog, w8 the real agent
+                      w5 reconnect storm, w6 backlog, w8 the real agent, w9 matching
   --quick             small sizes: shows that everything works, measures nothing
   --install-peers     first installs redis-server, postgresql and strace with apt where they are missing
   --help
 
   BENCH_ROUNDS=3      rounds of w1 and w3
-  BENCH_JOBS=100000   most jobs of one timed piece of w3
+  BENCH_JOBS=100000   most jobs of one timed piece of w3, and those of w9
   BENCH_ROBOTS=1,100  robots (workers) of w1 and w3, one after the other
   BENCH_PEERS=bullmq  only these peers beside ours: bullmq, pg-boss, graphile-worker
   BENCH_FOLDER=DIR    where all stores lie; a real disk`;
@@ -71,6 +71,8 @@ const fullSizes: Sizes = {
 	storm: 5_000,
 	holding: 500,
 	backlogs: [1_000, 100_000, 1_000_000],
+	matched: 1_000,
+	selectors: 10_000,
 	commands: 1_000,
 };
 
@@ -85,6 +87,8 @@ const quickSizes: Sizes = {
 	storm: 300,
 	holding: 30,
 	backlogs: [1_000, 20_000],
+	matched: 100,
+	selectors: 500,
 	commands: 100,
 };
 

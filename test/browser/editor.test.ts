@@ -5,6 +5,7 @@ import { Fleet } from '../n8n/fleet';
 import { launchBrowser, Pictures } from '../support/browser';
 
 const nodes = [
+	{ name: 'Robot Fleet', fields: ['Resource', 'Operation', 'Return All', 'Limit', 'Filters'] },
 	{
 		name: 'Submit Job',
 		fields: ['Command Type', 'Program', 'Arguments', 'Run On', 'Priority', 'Variables', 'Options'],
@@ -18,9 +19,8 @@ const nodes = [
 		name: 'Fleet Schedule Trigger',
 		fields: ['Cron Expression', 'Time Zone', 'Missed Times'],
 	},
-	{ name: 'Robot Fleet', fields: ['Resource', 'Operation', 'Return All', 'Limit', 'Filters'] },
 ];
-const icons = ['submitJob', 'dispatchToRobot', 'waitForExecution', 'scheduleTrigger', 'robotFleet'];
+const icons = ['robotFleet', 'submitJob', 'dispatchToRobot', 'waitForExecution', 'scheduleTrigger'];
 const example = 'uname-on-a-click.json';
 
 /** What the tests need of the browser's own types. */
@@ -64,12 +64,17 @@ describe("our nodes in n8n's editor", () => {
 		await page.goto(`${fleet.n8n.baseUrl}/workflow/new`);
 		await page.getByTestId('node-creator-plus-button').first().click();
 		await page.getByTestId('node-creator-search-bar').fill(text);
-		return page.getByTestId('node-creator-node-item');
+		// A node with operations is another sort of item.
+		const items = page.getByTestId(/^node-creator-(node|action)-item$/);
+		await items.filter({ has: page.getByText('Robot Fleet', { exact: true }) }).waitFor();
+		return items;
 	};
 	const open = async (name: string): Promise<Locator> => {
 		const items = await search('robot fleet');
 		await items.filter({ has: page.getByText(name, { exact: true }) }).click();
-		await page.getByRole('button', { name: 'Add to workflow' }).click();
+		// A node with operations shows them all there; one of them is taken.
+		if (name === 'Robot Fleet') await page.getByText('Get many jobs', { exact: true }).click();
+		else await page.getByRole('button', { name: 'Add to workflow' }).click();
 		const panel = page.getByTestId('ndv');
 		await panel.waitFor();
 		return panel;
@@ -142,7 +147,11 @@ describe("our nodes in n8n's editor", () => {
 			const panel = await open('Robot Fleet');
 			const choose = async (field: string, option: string) => {
 				await panel.getByTestId(`parameter-input-${field}`).click();
-				await page.getByRole('option', { name: option, exact: true }).first().click();
+				const options = page.getByRole('option');
+				await options
+					.filter({ has: page.getByText(option, { exact: true }) })
+					.first()
+					.click();
 			};
 			await choose('operation', 'Get Output');
 			for (const field of ['Job', 'Stream', 'Output As']) await label(panel, field).waitFor();

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HubMessages } from '../../../protocol';
 import { inParallel } from '../contenders/contender';
+import type { Given } from '../workloads/selectors';
 import { ended, serveHarness, started } from './harness';
 import { type Crew, refOf, SimulatedRobot } from './simulated-robot';
 
@@ -16,6 +17,8 @@ const politeCallers = 64;
 const robots: SimulatedRobot[] = [];
 let work: (robot: SimulatedRobot, job: Job) => void = finishAtOnce;
 let persistent = false;
+/** In the order of time, by the clock that all processes share. */
+const notes: Given[] = [];
 /** Told of the next registration of each robot. */
 const arrivals = new Map<SimulatedRobot, () => void>();
 let changed: (() => void) | undefined;
@@ -62,11 +65,12 @@ async function enrol(
 	token: string,
 	count: number,
 	then: (robot: SimulatedRobot) => Promise<unknown> = async () => undefined,
+	labels: Record<string, string>[] = [],
 ): Promise<void> {
 	await inParallel(
 		count,
 		async () => {
-			const robot = new SimulatedRobot(robots.length, crew);
+			const robot = new SimulatedRobot(robots.length, crew, labels[robots.length]);
 			robots.push(robot);
 			await robot.enrol(url, token);
 			await then(robot);
@@ -104,6 +108,22 @@ serveHarness({
 	/** Enrolled and connected. */
 	grow: (url: string, token: string, count: number) =>
 		enrol(url, token, count, (robot) => connected([robot])),
+
+	/** The same; each with labels of its own. */
+	growLabelled: (url: string, token: string, labels: Record<string, string>[]) =>
+		enrol(url, token, labels.length, (robot) => connected([robot]), labels),
+
+	/** They finish what they are given at once, and it is written down who got what when. */
+	note() {
+		const numbers = new Map(robots.map((robot, number) => [robot, number]));
+		work = (robot, job) => {
+			const at = Number(process.hrtime.bigint()) / 1e6;
+			notes.push({ robot: numbers.get(robot)!, jobId: job.job_id, at });
+			finishAtOnce(robot, job);
+		};
+	},
+
+	noted: () => notes.splice(0),
 
 	/** They finish what they are given, at once. */
 	work() {

@@ -39,6 +39,7 @@ export class SimulatedRobot {
 	readonly held = new Map<string, AttemptRef>();
 	readonly #number: number;
 	readonly #crew: Crew;
+	readonly #labels: Record<string, string>;
 	readonly #publicKey: string;
 	readonly #privateKey: KeyObject;
 	#robotId = '';
@@ -51,9 +52,14 @@ export class SimulatedRobot {
 	/** When its last result left, in milliseconds of this process; 0 before the first. */
 	freeSince = 0;
 
-	constructor(number: number, crew: Crew) {
+	constructor(
+		number: number,
+		crew: Crew,
+		labels: Record<string, string> = { rack: `r${number % 40}`, os: 'linux' },
+	) {
 		this.#number = number;
 		this.#crew = crew;
+		this.#labels = labels;
 		const { publicKey, privateKey } = generateKeyPairSync('ed25519');
 		this.#privateKey = privateKey;
 		this.#publicKey = publicKey.export({ type: 'spki', format: 'der' }).toString('base64url');
@@ -146,7 +152,7 @@ export class SimulatedRobot {
 			boot_id: `boot-${this.#number}`,
 			signature: this.#proof(helloProof(this.#hubId, this.#robotId, nonce)),
 			slots: 1,
-			labels: { rack: `r${this.#number % 40}`, os: 'linux' },
+			labels: this.#labels,
 			capabilities: ['command'],
 			info: { hostname: `bench-${this.#number}`, platform: 'linux', arch: 'x64', cpus: 2 },
 			attempts: [...this.held.values()].map((ref) => ({

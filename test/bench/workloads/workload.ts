@@ -6,7 +6,7 @@ export interface Sizes {
 	rounds: number;
 	/** Robots, or the peer's jobs at once, in W1 and W3; one run each. */
 	workers: readonly number[];
-	/** The most jobs of one timed piece of W3; slow contenders get fewer, so that all take about as long. */
+	/** Jobs of W9; the most of one timed piece of W3: slow contenders get fewer, so that all take about as long. */
 	jobs: number;
 	/** How long one timed piece of W3, and all probes of W1, may take. */
 	pieceMs: number;
@@ -19,6 +19,9 @@ export interface Sizes {
 	holding: number;
 	/** Queued jobs of W6, from few to many. */
 	backlogs: readonly number[];
+	/** Robots of W9, and what their jobs ask for, without those that ask for a robot that is away. */
+	matched: number;
+	selectors: number;
 	/** Real commands of a round of W8; at most what one call takes. */
 	commands: number;
 }

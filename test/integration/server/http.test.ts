@@ -20,6 +20,7 @@ const pathOf = (name: CallName) => {
 };
 const bodies: Partial<Record<CallName, unknown>> = {
 	submit: { kind: 'command', spec: { command: 'uname' } },
+	jobPreview: { kind: 'command', spec: { command: 'uname' } },
 	jobInput: { text: 'yes\n' },
 	jobStatus: { state: 'cancelled' },
 	jobChange: { priority: 'high' },
@@ -27,7 +28,10 @@ const bodies: Partial<Record<CallName, unknown>> = {
 	jobsBulk: { action: 'cancel', filter: { state: 'queued' } },
 	deadLettersReplay: { all: true },
 	deadLettersDismiss: { all: true },
+	jobAnswer: { answer: 'wait' },
 	robotRegister: { name: 'workshop' },
+	robotQuarantine: { reason: 'smells of smoke' },
+	robotsBulk: { action: 'pause', filter: { labels: { os: 'linux' } } },
 	robotsBroadcast: { text: 'lunch' },
 	tokenCreate: {},
 	keyCreate: { name: 'k', scopes: ['read'] },

@@ -218,6 +218,7 @@ class Life {
 				await this.connect(i);
 			},
 			barred: () => this.house.clock.advance(31_000),
+			simulated: () => Promise.reject(new Error('nobody only plays')),
 			slots: () => Promise.reject(new Error('nobody asked for several slots')),
 			kept: () => Promise.reject(new Error('nobody asked for several slots')),
 			tried: () => Promise.reject(new Error('nobody asked for another robot')),

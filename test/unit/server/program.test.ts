@@ -65,6 +65,11 @@ test.each([
 	[['jobs', 'answer', 'id', 'perhaps']],
 	[['key', 'create', '--name', 'x']],
 	[['serve', '--prot', '1']],
+	[['simulate', '--failures', '5']],
+	[['simulate', '--latency', '200ms..20ms']],
+	[['simulate', 'dance']],
+	[['simulate', 'load', '--rate', '5/s', '--every', '1s']],
+	[['simulate', 'load', '--from', 'a.csv', '--rate', '5/s']],
 ])('%j is a mistake of use: exit 2 and a word on stderr', async (args) => {
 	const { world: one, said } = world();
 	expect(await runProgram(args, one)).toBe(2);
@@ -125,6 +130,9 @@ test('every command has a help text with an example', async () => {
 		'key create',
 		'key list',
 		'key revoke',
+		'simulate',
+		'simulate load',
+		'simulate clear',
 	];
 	for (const command of commands) {
 		const { world: one, said } = world();
