@@ -291,8 +291,10 @@ export class Attempt {
 
 	/** The service has all of it. */
 	async forget(): Promise<void> {
+		const { job_id: jobId, epoch } = this.assignment;
 		this.detach();
-		this.#journal.forget(this.assignment.job_id, this.assignment.epoch);
+		this.#journal.forget(jobId, epoch);
+		this.#executor?.forgotten?.({ jobId, epoch });
 		await this.#spool.remove();
 		await this.files?.remove();
 	}

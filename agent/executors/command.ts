@@ -84,6 +84,8 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 
 		settled: (attempt) => keeper.settled(attempt),
 
+		forgotten: (attempt) => keeper.forgotten(attempt),
+
 		async cleanUp(trace, graceMs, context) {
 			const pack: Pack = { mark: trace.mark, group: groupOf(trace) };
 			// Without /proc nobody can tell whether that pid is still ours: touch nothing, promise nothing.

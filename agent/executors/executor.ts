@@ -129,6 +129,8 @@ export interface Executor<Spec = unknown> {
 	rejoin?(spec: Spec, context: RunContext, trace: Trace): Promise<Rejoined | undefined>;
 	/** The end is on disk: whoever kept it may forget it. Harmless for what nobody kept. */
 	settled?(attempt: { jobId: string; epoch: number }): void;
+	/** The service has all of it: nothing needs to be known of it any more. */
+	forgotten?(attempt: { jobId: string; epoch: number }): void;
 	/** Ends whatever an earlier agent left behind; says whether that is verified. */
 	cleanUp(
 		trace: Trace,

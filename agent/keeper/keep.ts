@@ -195,7 +195,6 @@ export class Keep {
 	take(key: string): void {
 		if (this.#wards.get(key)?.end === undefined) return;
 		this.#wards.delete(key);
-		this.#exits.remove(key);
 	}
 
 	/** Nobody is there to take what has ended: it may have to wait, so no power cut shall take it. */

@@ -198,9 +198,17 @@ export class Keeper implements Ears {
 		return !this.#seats.some(({ isMute }) => isMute) && !this.#exits.has(keyOf(attempt));
 	}
 
-	/** Its end is on the agent's disk. */
+	/**
+	 * Its end is on the agent's disk. What was written down of it stays until it is forgotten: should the end of that
+	 * journal be damaged, it still says that the program was called, and what became of it.
+	 */
 	settled(attempt: { jobId: string; epoch: number }): void {
 		void this.#reach().then(() => this.#take(keyOf(attempt)));
+	}
+
+	/** Nobody will ask for it again. */
+	forgotten(attempt: { jobId: string; epoch: number }): void {
+		void this.#reach().then(() => this.#exits.remove(keyOf(attempt)));
 	}
 
 	/** Lets go of everything that is not of these attempts. Call once, at the start. */
@@ -213,7 +221,10 @@ export class Keeper implements Ears {
 				{ attempt: ward.key },
 				'a keeper holds a program that the journal does not know',
 			);
-			const take = (): void => this.#take(ward.key);
+			const take = (): void => {
+				this.#take(ward.key);
+				this.#exits.remove(ward.key);
+			};
 			ward.ended.then(take, take);
 		}
 		for (const key of this.#exits.keys) {
@@ -398,8 +409,7 @@ export class Keeper implements Ears {
 	#take(key: string): void {
 		const ward = this.#wards.get(key);
 		this.#wards.delete(key);
-		if (ward === undefined) this.#exits.remove(key);
-		else ward.wire.say({ say: 'take', key });
+		ward?.wire.say({ say: 'take', key });
 		this.#watchIdle();
 	}
 

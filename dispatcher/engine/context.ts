@@ -1,4 +1,5 @@
 /** What the parts of the engine share. Put together once, in create.ts. */
+import type { ClockWatch } from './clock-watch';
 import type { Strategy } from '../../protocol';
 import type { Affinity } from '../core/affinity';
 import type { Store } from '../store/store';
@@ -57,6 +58,7 @@ export interface Context {
 	readonly hubId: string;
 	readonly store: Store;
 	readonly clock: Clock;
+	readonly clockWatch: ClockWatch;
 	readonly chance: Chance;
 	readonly ids: Ids;
 	readonly log: Log;

@@ -19,6 +19,7 @@ import { Calendars } from './calendars';
 import { Changes } from './changes';
 import type { Chance, Clock } from './clock';
 import { Closures } from './closures';
+import { ClockWatch } from './clock-watch';
 import type { Context, Log, Settings } from './context';
 import { DeadLetters } from './dead-letters';
 import { Duties } from './duties';
@@ -105,7 +106,9 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			log.error('a commit was not counted or told', { error });
 		}
 	};
+	const clockWatch = new ClockWatch(clock);
 	const turns = new Turns(store, {
+		begin: (turn) => clockWatch.begin(turn),
 		fill: (turn) => assigning.fill(turn),
 		low: () => lanes.low(),
 		refilled: (queue, heads, limit) => lanes.refill(queue, heads, limit),
@@ -129,6 +132,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		hubId: await hubIdOf(store),
 		ids: new Ids(clock, parts.entropy),
 		turns,
+		clockWatch,
 		fleet,
 		lanes,
 		gates,

@@ -56,8 +56,8 @@ export class Duties {
 	#wake: AbortController | undefined;
 	#loop: Promise<void> | undefined;
 	#nextAt = 0;
-	/** On the monotonic clock and on the wall. */
-	#lookedAt = { mono: 0, wall: 0 };
+	/** Monotonic. */
+	#lookedAt = 0;
 	/** Up to when absence is counted. Monotonic, like the next one. */
 	#countedAt = 0;
 	#readyAt = 0;
@@ -97,7 +97,8 @@ export class Duties {
 	start(): void {
 		const { clock } = this.#context;
 		this.#readyAt = this.#countedAt = clock.monotonic();
-		this.#lookedAt = { mono: this.#readyAt, wall: clock.now() };
+		this.#lookedAt = this.#readyAt;
+		this.#context.clockWatch.look(clock.now());
 		this.#loop ??= this.#run();
 	}
 
@@ -202,21 +203,22 @@ export class Duties {
 	 * to come back, and what was silent had no chance to speak.
 	 */
 	async #watchClock(now: number): Promise<void> {
-		const { clock, fleet, turns, log } = this.#context;
+		const { clock, clockWatch, fleet, turns, log } = this.#context;
 		const mono = clock.monotonic();
-		const elapsed = mono - this.#lookedAt.mono;
-		const step = now - this.#lookedAt.wall - elapsed;
-		this.#lookedAt = { mono, wall: now };
-		const stepped = Math.abs(step) > limits.clockJumpMs;
-		if (!stepped && elapsed <= maxSleepMs + limits.clockJumpMs) return;
+		const elapsed = mono - this.#lookedAt;
+		const { by, unmoved } = clockWatch.look(now);
+		this.#lookedAt = mono;
+		if (by === 0 && elapsed <= maxSleepMs + limits.clockJumpMs) return;
 		this.#readyAt = mono;
 		for (const entry of fleet.all()) if (entry.session) entry.session.seenAt = mono;
 		for (const live of fleet.lives()) live.lossLeftMs = live.policy.onLoss.waitMs;
-		if (!stepped) return;
-		log.warn('the wall clock was set', { by: Math.round(step) });
+		if (by === 0) return;
+		log.warn('the wall clock was set', { by: Math.round(by) });
 		// Not on disk: a retry comes too early or too late, and no harm is done.
-		await turns.deed('shiftBackOffs', { by: Math.round(step) }).catch(() => undefined);
-		if (step < 0) await this.#occurrences.setBack(now);
+		if (unmoved !== 0) {
+			await turns.deed('shiftBackOffs', { by: Math.round(unmoved) }).catch(() => undefined);
+		}
+		if (by < 0) await this.#occurrences.setBack(now);
 	}
 
 	#lost(live: Live, reason: string): void {

@@ -101,6 +101,8 @@ interface Question {
 }
 
 export interface TurnHooks {
+	/** Called before anything is planned in a turn. */
+	begin(turn: Turn): void;
 	/** Hands out work to robots; called once a turn, after all work was planned. */
 	fill(turn: Turn): void;
 	/** Queues whose window ran low: read again behind this turn's commit. */
@@ -189,6 +191,7 @@ export class Turns {
 	async #turn(): Promise<void> {
 		this.#underWay += 1;
 		const turn = new Turn(this.#hooks.now(), this.#busy);
+		this.#hooks.begin(turn);
 		const work = this.#inbox.splice(0, maxWorkPerTurn);
 		this.#nudged = false;
 		const planned: Work[] = [];

@@ -37,7 +37,7 @@ function harm(
 	if (what === 'cut') return { bytes: bytes.subarray(0, at), what, at };
 	const harmed = Buffer.from(bytes);
 	if (what === 'flip') harmed[at]! ^= 1 << draw.whole(0, 7);
-	else harmed.fill(0, at, at + 512);
+	else harmed.fill(0, at, Math.min(at + 512, harmed.length));
 	return { bytes: harmed, what, at };
 }
 

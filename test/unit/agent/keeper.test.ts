@@ -11,6 +11,7 @@ import { Door } from '../../../agent/keeper/door';
 import { ExitFiles, StartedBefore } from '../../../agent/keeper/exits';
 import { Input } from '../../../agent/keeper/input';
 import { Keep } from '../../../agent/keeper/keep';
+import { Keeper } from '../../../agent/keeper/keeper';
 import { Voice } from '../../../agent/keeper/voice';
 import { type End, type KeeperWord, Lines, type Order } from '../../../agent/keeper/words';
 import type { AttemptSpool } from '../../../agent/spool';
@@ -181,7 +182,28 @@ describe('a program', () => {
 		expect(files.read(key)).toEqual(told);
 		await expect(keep.start(order)).rejects.toThrow(StartedBefore);
 		keep.take(key);
-		expect([keep.isEmpty, files.keys]).toEqual([true, []]);
+		expect([keep.isEmpty, files.keys]).toEqual([true, [key]]);
+	});
+
+	test('that has ended is known until it is forgotten, whatever becomes of the end of the journal', async () => {
+		const { spool, ...order } = orderOf('exit 3');
+		const keeper = new Keeper({
+			folder: folder(),
+			program: undefined,
+			spool,
+			clock: systemClock,
+			log: { info: () => undefined, warn: () => undefined },
+		});
+		const ward = await keeper.start(order);
+		expect(await ward.ended).toMatchObject({ code: 3 });
+		keeper.settled(order);
+		expect(await keeper.find(order)).toBeUndefined();
+		expect(keeper.neverStarted(order)).toBe(false);
+		expect(keeper.lastEnd(order)).toMatchObject({ code: 3 });
+		keeper.forgotten(order);
+		await keeper.find(order);
+		expect(keeper.lastEnd(order)).toBeUndefined();
+		await keeper.close();
 	});
 
 	test('that could not be called leaves nothing behind', async () => {

@@ -23,7 +23,7 @@ const real: Target[] = [
 test('a job gets a simulated robot only when it asks for one, by the label or by name', () => {
 	const played = robot({ simulated: 'true' });
 	for (const target of real) {
-		expect(misfit(ruleOf(target, undefined), played)).toContain('is simulated');
+		expect(misfit(ruleOf(target, undefined), played)?.obstacle).toBe('simulated');
 		expect(misfit(ruleOf(target, undefined), robot({}))).toBeUndefined();
 	}
 	expect(misfit(ruleOf({ labels: { simulated: 'true' } }, undefined), played)).toBeUndefined();
