@@ -172,6 +172,8 @@ export class Keeper implements Ears {
 	async start(order: Omit<Order, 'spool'>, maxOutputBytes = Infinity): Promise<Ward> {
 		const { spool } = this.#parts;
 		const kept = { ...spool, maxBytes: Math.min(spool.maxBytes, maxOutputBytes) };
+		// While its files were fetched the last keeper may have left.
+		if (this.#wires.length === 0) await this.ready();
 		const wire = this.#leastBusy() ?? (this.#inside ??= this.#keepInside());
 		const started = Promise.withResolvers<Ward>();
 		this.#starting.set(keyOf(order), { wire, started });

@@ -72,7 +72,7 @@ export class Shares {
 	before(a: Ranked & { shareKey: string }, b: Ranked & { shareKey: string }): boolean {
 		const keyed = a.shareKey !== '' && b.shareKey !== '' && a.shareKey !== b.shareKey;
 		if (!keyed || Math.abs(a.rank - b.rank) >= levelMs) return before(a, b);
-		const served = (key: string) => this.#served.get(key)?.count ?? 0;
+		const served = (key: string) => this.#served.get(key)?.count ?? this.#level;
 		const difference = served(a.shareKey) - served(b.shareKey);
 		return difference === 0 ? before(a, b) : difference < 0;
 	}

@@ -51,6 +51,8 @@ export class Assigning {
 
 	/** A free robot for a new job, unless older work waits in its lane already, or it waits itself. */
 	robotFor(lane: Lane, job: NewQueued, now: number): RobotEntry | undefined {
+		// A gate that opens by itself may be open by now: those in line go before.
+		if (job.needs !== nothing) this.#openGates();
 		if (lane.open.size > 0) return undefined;
 		if (job.needs !== nothing && !this.#lets(job, now)) return undefined;
 		const robot = this.#freeFor(lane, job.affinity ?? null, now);

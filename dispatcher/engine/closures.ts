@@ -6,6 +6,7 @@ import {
 	type CloseRequest,
 	type Closing,
 	type QuarantineRequest,
+	type Reason,
 	Problem,
 	type Robot,
 	type RobotAction,
@@ -225,8 +226,10 @@ export class Closures {
 			...(group === undefined ? {} : { group }),
 			...(pool === undefined ? {} : { pool }),
 		};
+		// Those that only play work are meant like any other.
+		const isMeant = (fit: Reason | undefined) => fit === undefined || fit.obstacle === 'simulated';
 		return [...fleet.all()].filter(
-			(entry) => (!named || named.has(entry)) && misfit(rule, entry) === undefined,
+			(entry) => (!named || named.has(entry)) && isMeant(misfit(rule, entry)),
 		);
 	}
 
@@ -241,7 +244,7 @@ export class Closures {
 			return closedBy(closedOf(stored.closed), wish, by.name, now) !== undefined;
 		}
 		return action === 'quarantine'
-			? stored.quarantine === null
+			? (quarantineOf(stored.quarantine)?.by ?? 'dispatcher') === 'dispatcher'
 			: stored.closed !== null || stored.quarantine !== null;
 	}
 }

@@ -269,12 +269,14 @@ export class Duties {
 	}
 
 	async #ripen(now: number): Promise<void> {
-		for (;;) {
+		for (let first: string | undefined; ;) {
 			const { jobs, nextAt } = await this.#context.store.read('due', { at: now, limit: dueBatch });
 			this.dueAt(nextAt);
-			if (jobs.length === 0) return;
+			// Nothing became of those: whatever the reason, other duties do not wait for it.
+			if (jobs.length === 0 || jobs[0]!.id === first) return;
 			await Promise.all(jobs.map((job) => this.#ripe(job, now)));
 			if (jobs.length < dueBatch) return;
+			first = jobs[0]!.id;
 		}
 	}
 

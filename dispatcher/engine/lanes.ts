@@ -124,6 +124,11 @@ export class Lanes {
 		return this.#waiting.all;
 	}
 
+	/** Waiting ones, and those whose queues are all shut. */
+	get withWork(): Lane[] {
+		return [...this.#waiting.all, ...this.#asleep];
+	}
+
 	/** Whether a look at the waiting lanes of the robot could find one. */
 	mayServe(robotId: string): boolean {
 		return this.#waiting.mayServe(robotId);

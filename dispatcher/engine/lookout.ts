@@ -117,10 +117,10 @@ export class Lookout {
 		}
 		if (!best && robot === undefined) {
 			// Nobody could run any of it; the first in line is still the first in line.
-			best = [...lanes.waiting]
+			best = lanes.withWork
 				.flatMap((lane) => [...lane.queues.values()].map(({ heads }) => heads[0]!))
 				.filter(Boolean)
-				.sort((a, b) => a.rank - b.rank)[0];
+				.sort((a, b) => (before(a, b) ? -1 : 1))[0];
 		}
 		return best ? this.#jobs.job(best.id) : null;
 	}

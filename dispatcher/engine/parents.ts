@@ -212,9 +212,11 @@ export class Parents {
 		const mode = fanOutOf(target)!;
 		const partsOf = partingOf(fleet, mode);
 		const isMeant = meantBy(mode);
-		const matching = all.filter(
-			(entry) => misfit(rule, entry) === undefined && isMeant(entry.robotId, partsOf(entry)),
-		);
+		// Who is named is meant, though it only plays work.
+		const named = typeof mode === 'object' && 'robots' in mode;
+		const fits = (entry: RobotEntry) =>
+			misfit(named ? { ...rule, robot: entry.robotId } : rule, entry) === undefined;
+		const matching = all.filter((entry) => fits(entry) && isMeant(entry.robotId, partsOf(entry)));
 		const chosen = chooseRobots(
 			mode,
 			matching.map((entry) => ({

@@ -4,7 +4,7 @@
  * of them get their time to come back first. One deed decides, held against the job as it was read: a robot that comes back at
  * the last moment gets the job or does not, and nobody else has it too.
  */
-import { type HoldAnswer, isFinal, type Job, Problem, type Target } from '../../protocol';
+import { type HoldAnswer, type Job, Problem, type Target } from '../../protocol';
 import { utc } from '../core/control';
 import { deadLetterOf } from '../core/fingerprint';
 import { laneKey, laneRule, laneWith, ruleOf } from '../core/matching';
@@ -41,8 +41,8 @@ export class Patience {
 	 * The time of a queued job with its robot is over. Resolves when that is dealt with, or changed meanwhile. `readyAt` = since when
 	 * robots can come, on the monotonic clock.
 	 */
-	end(job: StoredJob, readyAt: number): Promise<void> {
-		return this.#onTurn(job.id, (turn, done) => {
+	async end(job: StoredJob, readyAt: number): Promise<void> {
+		await this.#onTurn(job.id, (turn, done) => {
 			const policy = policyOf(job.policy);
 			const { robot } = laneRule(job.lane);
 			const entry = robot === undefined ? undefined : this.#context.fleet.get(robot);
@@ -63,17 +63,29 @@ export class Patience {
 		return Math.max(awaySince + awayMs, readyAt + settings.recoveryGraceMs) - mono;
 	}
 
-	#lookAgain(turn: Turn, job: StoredJob, policy: Policy, leftMs: number, done: () => void): void {
+	#lookAgain(
+		turn: Turn,
+		job: StoredJob,
+		policy: Policy,
+		leftMs: number,
+		done: (taken: boolean) => void,
+	): void {
 		const rest = queuedDueAt({ ...policy, offline: undefined }, job) ?? Infinity;
 		const next = Math.min(rest, turn.now + leftMs);
 		const dueAt = Number.isFinite(next) ? Math.ceil(next) : null;
 		turn.add('lookAgain', { jobId: job.id, was: asRead(job), dueAt }, () => {
 			this.#context.dueAt(dueAt);
-			done();
+			done(true);
 		});
 	}
 
-	#act(turn: Turn, job: StoredJob, policy: Policy, robot: string, done: () => void): void {
+	#act(
+		turn: Turn,
+		job: StoredJob,
+		policy: Policy,
+		robot: string,
+		done: (taken: boolean) => void,
+	): void {
 		const { then, until } = policy.offline!;
 		const away = `robot ${robot} was away at ${utc(until)}`;
 		switch (then) {
@@ -126,7 +138,7 @@ export class Patience {
 				throw new Problem('bad-field', { path: 'answer', reason });
 			}
 			const who = `key:${by.name}`;
-			await this.#onTurn(jobId, (turn, done) => {
+			const taken = await this.#onTurn(jobId, (turn, done) => {
 				if (answer === 'expire') {
 					this.#expire(turn, job, `${by.name} decided not to wait on`, who, done);
 					return;
@@ -138,13 +150,18 @@ export class Patience {
 				const reason = `answered by ${by.name}: ${answer}`;
 				this.#change(turn, job, { ...policy, offline }, change, reason, who, done);
 			});
-			const after = await this.#jobs.read(jobId);
-			// Somebody else was faster, and it asks again or still.
-			if (isFinal(after.state) || !asks(after, policyOf(after.policy))) return jobView(after);
+			if (taken) return jobView(await this.#jobs.read(jobId));
+			// Somebody else was faster: it may ask again, or nothing any more.
 		}
 	}
 
-	#expire(turn: Turn, job: StoredJob, why: string, by: string, done: () => void): void {
+	#expire(
+		turn: Turn,
+		job: StoredJob,
+		why: string,
+		by: string,
+		done: (taken: boolean) => void,
+	): void {
 		const end = { to: 'timeout', cause: 'queue_timeout' } as const;
 		const message = `The job was not started in time: ${why}.`;
 		const dead = deadLetterOf(job.kind, end, message);
@@ -155,7 +172,7 @@ export class Patience {
 			error: JSON.stringify({ type: 'queue_timeout', message }),
 			...(dead === undefined ? {} : { dead }),
 		};
-		this.#waiting.move(turn, job, move, () => done());
+		this.#waiting.move(turn, job, move, done);
 	}
 
 	#change(
@@ -165,13 +182,13 @@ export class Patience {
 		change: Change,
 		reason: string,
 		by: string,
-		done: () => void,
+		done: (taken: boolean) => void,
 		event?: Omit<StoredEvent, 'cursor'>,
 	): void {
 		const to = changed(job, change, policy, turn.now);
-		if (!to) return done();
+		if (!to) return done(false);
 		const text = policyText(policy);
-		this.#waiting.change(turn, job, { ...to, policy: text, reason }, by, () => done(), event);
+		this.#waiting.change(turn, job, { ...to, policy: text, reason }, by, done, event);
 	}
 
 	/** Where it waits without its robot. */
@@ -194,7 +211,11 @@ export class Patience {
 		return entry?.stored.name ?? `${laneRule(job.lane).robot} (removed)`;
 	}
 
-	#onTurn(jobId: string, work: (turn: Turn, done: () => void) => void): Promise<void> {
+	/** Resolves with whether the job was still as it was read. */
+	#onTurn(
+		jobId: string,
+		work: (turn: Turn, done: (taken: boolean) => void) => void,
+	): Promise<boolean> {
 		return new Promise((resolve, reject) => {
 			this.#context.turns.push({
 				plan: (turn) => {

@@ -73,7 +73,9 @@ export class Quarantine {
 	): void {
 		const { stored, session } = entry;
 		const quarantine = quarantineOf(stored.quarantine);
-		if (quarantine && live.kind === probeKind) {
+		const ours = live.kind === probeKind && live.owner === service;
+		// One that a person set by hand is not lifted by a probe that was under way, nor by a probe of somebody else.
+		if (quarantine && ours && quarantine.nextProbeAt !== null) {
 			if (outcome === 'completed') this.#lift(turn, entry, 'a probe succeeded');
 			else this.#failed(turn, entry, quarantine, typeof blame === 'object' ? blame.text : reason);
 		} else if (blame === 'works') {
@@ -90,8 +92,9 @@ export class Quarantine {
 		{ cause, text }: Exclude<Blame, 'works' | undefined>,
 	): void {
 		const { robotId, stored } = entry;
-		// All that it held when it went away is lost by the same going away.
-		const lost = cause === 'robot_lost';
+		// All that it held when it went away is lost by the same going away; one that is here and mute loses each anew.
+		const mute = entry.session !== undefined && live.revokedAt !== null;
+		const lost = cause === 'robot_lost' && !mute;
 		const work = lost ? `away ${stored.lastSeenAt}` : (live.parentId ?? live.jobId);
 		const strike: Strike = { work, at: turn.now, cause, text: oneLine(text) };
 		if (!lost && this.#excuse(turn, entry, work)) strike.elsewhere = true;

@@ -10,6 +10,7 @@ import { parentEndings } from '../core/parents';
 import { policyOf } from '../core/retry';
 import { shutUntil } from '../core/rollout';
 import { definitionOf } from '../core/schedule';
+import { waitEndsAt } from '../core/waiting';
 import type { Deed, StoredJob } from '../store/store';
 import type { Context } from './context';
 import type { Caller } from './index';
@@ -242,8 +243,15 @@ export class RestoredJobs {
 	}
 
 	async #release(job: StoredJob, by: Caller): Promise<boolean> {
-		// Of a later batch it goes on waiting for that.
-		const dueAt = job.shut === 1 ? shutUntil(policyOf(job.policy).timeouts) : job.readyAt;
+		const policy = policyOf(job.policy);
+		const { queueEndsAt, deadlineAt } = waitEndsAt(policy, job);
+		// Of a later batch, or kept back by somebody, it goes on waiting for that: it is not due before its time is over.
+		const dueAt =
+			job.shut === 1
+				? shutUntil(policy.timeouts)
+				: job.hold === null
+					? job.readyAt
+					: Math.min(queueEndsAt, deadlineAt, never);
 		const released = await this.#context.turns.deed('waitFor', {
 			jobId: job.id,
 			cause: null,

@@ -60,7 +60,10 @@ export class Turn {
 		return true;
 	}
 
-	/** Plans something behind all other work of the turn, once for each key. */
+	/**
+	 * Plans something behind all other work of the turn, once for each key, and ahead of what is given away in it: the end that
+	 * stops a rollout stops it before the lock that this end gives back lets the next one go.
+	 */
 	behind(key: string, plan: () => void): void {
 		this.#behind.set(key, plan);
 	}
@@ -196,8 +199,8 @@ export class Turns {
 		this.#nudged = false;
 		const planned: Work[] = [];
 		for (const piece of work) (piece.plan(turn) === 'later' ? this.#later : planned).push(piece);
-		this.#hooks.fill(turn);
 		turn.close();
+		this.#hooks.fill(turn);
 		const low = this.#hooks.low();
 		failPoint('turn:planned');
 		try {

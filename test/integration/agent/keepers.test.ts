@@ -82,6 +82,7 @@ async function runningInBoth(keeper: Keeper): Promise<Ward[]> {
 	for (const ward of await crowd(keeper, 20, 'true')) {
 		await ward.ended;
 		keeper.settled(attemptOf(ward));
+		keeper.forgotten(attemptOf(ward));
 	}
 	await eventually('a second keeper', () => pids().length === 2);
 	return await eventually('programs in both', async () => {
@@ -125,6 +126,7 @@ test('the next agent finds what any of them holds, on a smaller machine too', as
 		process.kill(ward.pid, 'SIGTERM');
 		expect(await found!.ended).toMatchObject({ code: null, signal: 'SIGTERM' });
 		after.settled(attemptOf(ward));
+		after.forgotten(attemptOf(ward));
 	}
 	await eventually(
 		'nothing to be kept',
@@ -178,6 +180,7 @@ test('one that only a crowd needed leaves while a long job runs on elsewhere', a
 		process.kill(ward.pid, 'SIGKILL');
 		await ward.ended;
 		keeper.settled(attemptOf(ward));
+		keeper.forgotten(attemptOf(ward));
 	}
 	await eventually('the other one to leave', () => {
 		skewMs += 61_000;
