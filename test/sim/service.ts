@@ -71,6 +71,8 @@ export class Service implements Listener {
 	/** The absence before that, of robots that are back. */
 	readonly wasAway = new Map<string, { since: number; until: number }>();
 	wallError = 0;
+	/** True time at which it was last set by so much that the service notices. */
+	clockSetAt = -Infinity;
 	/** Its store has failed it: what it remembers counts for nothing any more. */
 	broken = false;
 	#monotonicLag = 0;
@@ -258,6 +260,8 @@ export class Service implements Listener {
 	}
 
 	setWallError(ms: number): void {
+		if (Math.abs(ms - this.wallError) > limits.clockJumpMs)
+			this.clockSetAt = this.#hooks.kernel.now;
 		this.wallError = ms;
 		this.process.wallError = ms;
 	}

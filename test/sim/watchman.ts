@@ -226,10 +226,12 @@ export class Watchman {
 
 	/** A robot that stays away is given up in time. */
 	#overdue(): void {
-		const { ledger } = this.#world;
+		const { ledger, service } = this.#world;
 		for (const hold of ledger.holds.values()) {
 			const { waitMs } = ledger.jobs.get(hold.jobId)!.policy.onLoss;
-			const awayMs = this.#countedAway(hold.robotId, this.#stoodStillAt);
+			// It counts anew behind a step of its wall clock, too.
+			const anewAt = Math.max(this.#stoodStillAt, service.clockSetAt);
+			const awayMs = this.#countedAway(hold.robotId, anewAt);
 			if (awayMs <= waitMs + overdueMs + this.#countedMs) continue;
 			this.#once('loss', hold.jobId, `its robot is away for ${Math.round(awayMs)} ms of ${waitMs}`);
 		}

@@ -77,18 +77,23 @@ async function crowd(keeper: Keeper, count: number, shell: string): Promise<Ward
 	return await Promise.all(Array.from({ length: count }, () => keeper.start(orderOf(shell))));
 }
 
+async function letGo(keeper: Keeper, ward: Ward): Promise<void> {
+	await ward.ended;
+	keeper.settled(attemptOf(ward));
+	keeper.forgotten(attemptOf(ward));
+}
+
 /** Programs that run, in each of two keepers. */
 async function runningInBoth(keeper: Keeper): Promise<Ward[]> {
-	for (const ward of await crowd(keeper, 20, 'true')) {
-		await ward.ended;
-		keeper.settled(attemptOf(ward));
-		keeper.forgotten(attemptOf(ward));
-	}
+	for (const ward of await crowd(keeper, 20, 'true')) await letGo(keeper, ward);
 	await eventually('a second keeper', () => pids().length === 2);
 	return await eventually('programs in both', async () => {
 		const wards = await crowd(keeper, 4, 'exec sleep 600');
 		if (new Set(wards.map(({ pid }) => parentOf(pid))).size === 2) return wards;
-		for (const { pid } of wards) process.kill(pid, 'SIGKILL');
+		for (const ward of wards) {
+			process.kill(ward.pid, 'SIGKILL');
+			await letGo(keeper, ward);
+		}
 		return undefined;
 	});
 }
