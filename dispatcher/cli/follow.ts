@@ -1,7 +1,7 @@
 /** A job as one sees it from here: its output as it comes, its end, and the exit code that means. */
 import type { FleetClient } from '../../client';
 import { type Hole, holeText, isFinal, type Job, Problem, type WaitingFor } from '../../protocol';
-import type { Terminal } from './terminal';
+import { printable, type Terminal } from './terminal';
 import { type Address, outputEvents } from './transport';
 
 /** A service that restarts cuts the stream; the job goes on, and so do we, where we were. */
@@ -56,11 +56,27 @@ function sayHole(terminal: Terminal, hole: Hole & { stream: string }): void {
 	terminal.err(`\n${hole.stream}, from byte ${hole.from}: ${holeText(hole)}\n`);
 }
 
-export async function finalJob(client: FleetClient, jobId: string): Promise<Job> {
+/** With a terminal it says there, once each time, that the job waits for a person before it goes on. */
+export async function finalJob(
+	client: FleetClient,
+	jobId: string,
+	terminal?: Terminal,
+): Promise<Job> {
+	let said = '';
 	for (;;) {
 		const job = await client.job(jobId, 30_000);
 		if (isFinal(job.state)) return job;
+		const stuck = stuckText(job);
+		if (stuck !== '' && stuck !== said) terminal?.err(stuck);
+		said = stuck;
 	}
+}
+
+/** Empty while its rollout goes on by itself. */
+function stuckText({ jobId, rolledOut }: Job): string {
+	if (rolledOut?.state !== 'paused' && rolledOut?.state !== 'stopped') return '';
+	const why = printable(rolledOut.reason ?? rolledOut.state);
+	return `It is ${why}: robot-fleet jobs resume ${jobId}, or jobs cancel ${jobId}\n`;
 }
 
 export function sayEnd(terminal: Terminal, job: Job): void {

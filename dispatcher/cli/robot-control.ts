@@ -123,7 +123,9 @@ export function addRobotControl(
 			run('drain', names, flags, async (service, robot) => {
 				const until = terminal.now() + flags.timeout!;
 				let drained = await service.drainRobot(robot, 0, undefined, closeOf(flags, terminal.now()));
-				while (drained.held > 0 && terminal.now() < until) {
+				// To ask again is to drain again: not what has opened by itself, or was closed otherwise meanwhile.
+				const goesOn = () => drained.held > 0 && drained.closed?.as === 'draining';
+				while (goesOn() && terminal.now() < until) {
 					const waitMs = Math.min(drainWaitMs, until - terminal.now());
 					drained = await service.drainRobot(robot, Math.max(0, waitMs));
 				}

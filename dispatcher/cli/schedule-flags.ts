@@ -170,7 +170,8 @@ export function templateOf(words: string[], flags: ScheduleFlags, now: number): 
 	if (words.length > 0) throw new UsageMistake('Give a command or --job, not both.');
 	const flag = jobFlag(flags);
 	if (flag !== undefined) {
-		throw new UsageMistake(`--${flag} goes with a command; with --job write it into the file.`);
+		const typed = flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+		throw new UsageMistake(`--${typed} goes with a command; with --job write it into the file.`);
 	}
 	try {
 		return JSON.parse(textOf(flags.job)) as Submit;

@@ -4,13 +4,23 @@ import { jobOf, type SubmitFlags } from './submit';
 import { takesOfFlags } from './takes';
 import { UsageMistake } from './terminal';
 
-/** What is said of a job with a command. */
-const jobFlags = [
+/** What is said of a job with a command: every flag of `withJob`. */
+export const jobFlags = [
 	'shell',
 	'robot',
 	'label',
 	'capability',
 	'client',
+	'group',
+	'pool',
+	'tag',
+	'environment',
+	'exclude',
+	'prefer',
+	'preferWait',
+	'strategy',
+	'affinityKey',
+	'strict',
 	'all',
 	'count',
 	'perLabel',
@@ -58,6 +68,7 @@ export function jobOver(
 		if (other) throw new UsageMistake(`--${other} is of commands; this job is a ${known.kind}.`);
 	}
 	const { target, variables, timeouts, watch, caps, priority, offline, rollout } = said;
+	const { strategy, affinityKey, preferWaitMs, strict } = said;
 	return {
 		...known,
 		kind: words.length > 0 || !known ? 'command' : known.kind,
@@ -68,6 +79,10 @@ export function jobOver(
 		...(timeouts && { timeouts: { ...known?.timeouts, ...timeouts } }),
 		...(watch && { watch: { ...known?.watch, ...watch } }),
 		...(caps && { caps: { ...known?.caps, ...caps } }),
+		...(strategy && { strategy }),
+		...(affinityKey !== undefined && { affinityKey }),
+		...(preferWaitMs !== undefined && { preferWaitMs }),
+		...(strict && { strict }),
 		...(offline && { offline }),
 		...(rollout && { rollout }),
 		...takesOfFlags(flags),

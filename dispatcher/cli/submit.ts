@@ -216,7 +216,7 @@ export function addSubmit(
 			}
 			const several = isForSeveral(flags);
 			if (!flags.json && !several) await follow(terminal, address, answer.jobId);
-			const job = await finalJob(client, answer.jobId);
+			const job = await finalJob(client, answer.jobId, terminal);
 			if (flags.json) terminal.out(json(job));
 			else {
 				if (several) sayChildren(terminal, await childrenOf(client, job.jobId));

@@ -21,6 +21,8 @@ import type { Patience } from './patience';
 /** Everything a job says about how it wants to be treated, defaults filled in. */
 export interface Policy extends Takes {
 	timeouts: Timeouts & { startMs: number; runMs: number };
+	/** Since when the time in the queue counts, where not since it was made; null = not yet, its batch was not let go. */
+	queueSince?: number | null;
 	retry: Required<Retry>;
 	onLoss: Required<OnLoss>;
 	onDisconnect: 'continue' | 'stop';
@@ -51,6 +53,7 @@ export const lossDefaults: Required<OnLoss> = { waitMs: limits.lossWaitMs, then:
 export function policyText(policy: Policy): string {
 	const {
 		timeouts,
+		queueSince,
 		retry,
 		onLoss,
 		onDisconnect,
@@ -66,6 +69,7 @@ export function policyText(policy: Policy): string {
 	const same = (a: object, b: object) => a === b || JSON.stringify(a) === JSON.stringify(b);
 	return JSON.stringify({
 		timeouts,
+		...(queueSince === undefined ? {} : { queueSince }),
 		...(same(retry, retryDefaults) ? {} : { retry }),
 		...(same(onLoss, lossDefaults) ? {} : { onLoss }),
 		...(onDisconnect === 'continue' ? {} : { onDisconnect }),

@@ -3,6 +3,7 @@
  * counts alone, so that whoever asks twice gets the same step once, and nothing the second time.
  */
 import type { Rollout, RolloutRecord, RolloutState, Timeouts } from '../../protocol';
+import { type Patience, patienceEndsAt } from './patience';
 import { never } from './waiting';
 
 /** A rollout as it was frozen when its job started. */
@@ -98,26 +99,43 @@ export function resumeStep(progress: Progress, { open, next }: Standing): Step |
 	return { do: 'open', batch: next, waitMs: 0 };
 }
 
-/** When the child at this place of its batch is eligible, and when it next needs a look. */
+/**
+ * When the child at this place of its batch is eligible, how long it waits for its robot from then on, and when it
+ * next needs a look.
+ */
 export function eligible(
 	plan: Plan,
 	place: number,
 	openAt: number,
 	now: number,
-): { state: 'pending' | 'queued'; readyAt: number; queueEndsAt: number; dueAt: number | null } {
+	patience?: Patience,
+): {
+	state: 'pending' | 'queued';
+	readyAt: number;
+	dueAt: number | null;
+	offline: Patience | undefined;
+} {
 	const readyAt = openAt + place * plan.staggerMs;
-	const queueEndsAt = readyAt + (plan.queueMs ?? Infinity);
+	const offline = countedFrom(readyAt, patience);
 	const dueAt = Math.min(
-		readyAt > now ? readyAt : Infinity,
-		queueEndsAt,
+		// Before it can start nobody waits for its robot.
+		readyAt > now ? readyAt : patienceEndsAt(offline),
+		readyAt + (plan.queueMs ?? Infinity),
 		plan.deadlineAt ?? Infinity,
 	);
 	return {
 		state: readyAt > now ? 'pending' : 'queued',
 		readyAt,
-		queueEndsAt,
 		dueAt: Number.isFinite(dueAt) ? dueAt : null,
+		offline,
 	};
+}
+
+/** An instant stays what it is, and what was asked is not asked again. */
+function countedFrom(readyAt: number, patience: Patience | undefined): Patience | undefined {
+	return patience?.forMs === undefined || patience.asked
+		? patience
+		: { ...patience, until: readyAt + patience.forMs };
 }
 
 /** When a child that is kept back needs a look: nothing but its deadline wakes it. */

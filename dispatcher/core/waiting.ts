@@ -12,12 +12,12 @@ export const never = Number.MAX_SAFE_INTEGER;
  * has shown that it can start.
  */
 export function waitEndsAt(
-	{ timeouts }: Policy,
+	{ timeouts, queueSince }: Policy,
 	job: { createdAt: number; tries: number },
 ): { queueEndsAt: number; deadlineAt: number } {
+	const counts = timeouts.queueMs !== undefined && job.tries === 0 && queueSince !== null;
 	return {
-		queueEndsAt:
-			timeouts.queueMs === undefined || job.tries > 0 ? Infinity : job.createdAt + timeouts.queueMs,
+		queueEndsAt: counts ? (queueSince ?? job.createdAt) + timeouts.queueMs! : Infinity,
 		deadlineAt: timeouts.deadlineAt ?? Infinity,
 	};
 }

@@ -135,8 +135,8 @@ export class Changes {
 	/** The same job once more, or the same for other robots. */
 	again(job: StoredJob, by: Caller, home?: Home): Prepared {
 		const now = this.#context.clock.now();
-		const policy = policyOf(job.policy);
-		// The limits are the same; a deadline that has passed would only end it again.
+		const { queueSince: _, ...policy } = policyOf(job.policy);
+		// The limits are the same, from now on; a deadline that has passed would only end it again.
 		const { deadlineAt, ...timeouts } = policy.timeouts;
 		const offline = policy.offline && renewed(policy.offline, now);
 		return {

@@ -397,6 +397,8 @@ export class Feed {
 		for (const { id, was, is } of moved) {
 			if (was.state !== is.state) this.#tell('job.moved', { jobId: id, state: is.state });
 		}
+		// A child that has ended may have moved it on: it has come further too.
+		this.#read(parentId);
 	}
 
 	#inserted({ job, attempt }: Deeds['insertJob']['in']): void {

@@ -176,16 +176,17 @@ export class Parents {
 		plan: Plan | undefined,
 	): Deeds['startParent']['in']['common'] {
 		const { rollout: _, ...policy } = policyOf(parent.policy);
-		const { queueMs, ...timeouts } = policy.timeouts;
+		const { timeouts } = policy;
+		const { queueMs } = timeouts;
 		const left =
 			queueMs === undefined
 				? policy
-				: {
-						...policy,
-						timeouts: plan
-							? timeouts
-							: { ...timeouts, queueMs: Math.max(1, parent.createdAt + queueMs - now) },
-					};
+				: plan
+					? { ...policy, queueSince: null }
+					: {
+							...policy,
+							timeouts: { ...timeouts, queueMs: Math.max(1, parent.createdAt + queueMs - now) },
+						};
 		return {
 			...startOf(left, now, now),
 			...(plan ? { state: 'pending', dueAt: shutUntil(timeouts) } : {}),

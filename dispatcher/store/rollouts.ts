@@ -15,6 +15,7 @@ import {
 	type Step,
 	stoppedText,
 } from '../core/rollout';
+import type { Patience } from '../core/patience';
 import { rank } from '../core/rank';
 import type { Statements } from './statements';
 import type { Deeds, MovedChild, RolloutMove } from './store';
@@ -183,7 +184,8 @@ function note(
 type Child = Omit<MovedChild, 'was' | 'is'> & {
 	state: 'pending' | 'queued';
 	rank: number;
-	createdAt: number;
+	/** How long it waits while its robot is away, as text. */
+	offline: string | null;
 	/** A person keeps it back, or a restore does. */
 	kept: number;
 };
@@ -191,7 +193,7 @@ type Child = Omit<MovedChild, 'was' | 'is'> & {
 function childrenWhere(sql: Statements, parentId: string, which: string, batch: number): Child[] {
 	return sql.all<Child>(
 		`SELECT id, lane, share_key AS shareKey, needs, priority, attempt, bars, affinity, state, rank,
-		 created_at AS createdAt, created_by AS owner, octet_length(spec) + octet_length(variables) AS bytes,
+		 policy -> '$.offline' AS offline, created_by AS owner, octet_length(spec) + octet_length(variables) AS bytes,
 		 (hold IS NOT NULL OR cause IS 'restored') AS kept
 		 FROM (SELECT * FROM ${family} AND ${which} AND batch = ?) JOIN requests ON job_id = id ORDER BY id`,
 		parentId,
@@ -209,8 +211,9 @@ function open(
 	text: string,
 ): MovedChild[] {
 	const children = childrenWhere(sql, parentId, "shut = 1 AND state = 'pending'", batch);
-	return children.map(({ state: _, rank: ranked, createdAt, kept, ...child }, place) => {
-		const to = eligible(plan, place, goesAt, at);
+	return children.map(({ state: _, rank: ranked, offline, kept, ...child }, place) => {
+		const patience = offline === null ? undefined : (JSON.parse(offline) as Patience);
+		const to = eligible(plan, place, goesAt, at, patience);
 		const state = kept ? 'pending' : to.state;
 		const dueAt = kept ? shutUntil(plan) : to.dueAt;
 		// As urgent as it was made, and in line from now on.
@@ -227,8 +230,15 @@ function open(
 		);
 		if (plan.queueMs !== undefined) {
 			sql.run(
-				"UPDATE requests SET policy = json_set(policy, '$.timeouts.queueMs', CAST(? AS INTEGER)) WHERE job_id = ?",
-				to.queueEndsAt - createdAt,
+				"UPDATE requests SET policy = json_set(policy, '$.queueSince', CAST(? AS INTEGER)) WHERE job_id = ?",
+				to.readyAt,
+				child.id,
+			);
+		}
+		if (to.offline) {
+			sql.run(
+				"UPDATE requests SET policy = json_set(policy, '$.offline', json(?)) WHERE job_id = ?",
+				JSON.stringify(to.offline),
 				child.id,
 			);
 		}
@@ -245,7 +255,7 @@ function shut(sql: Statements, { parentId, plan, progress }: Known, at: number, 
 	const fresh = "shut = 0 AND state IN ('pending','queued') AND tries = 0 AND losses = 0";
 	const dueAt = shutUntil(plan);
 	return childrenWhere(sql, parentId, fresh, progress.batch).map(
-		({ createdAt: _, kept: __, ...row }): MovedChild => {
+		({ offline: _, kept: __, ...row }): MovedChild => {
 			const { state, rank: ranked, ...child } = row;
 			sql.run(
 				`UPDATE jobs SET was = CASE WHEN state = 'pending' THEN was ELSE state END, state = 'pending', shut = 1, due_at = ?,
@@ -256,7 +266,7 @@ function shut(sql: Statements, { parentId, plan, progress }: Known, at: number, 
 			);
 			if (plan.queueMs !== undefined) {
 				sql.run(
-					"UPDATE requests SET policy = json_remove(policy, '$.timeouts.queueMs') WHERE job_id = ?",
+					"UPDATE requests SET policy = json_set(policy, '$.queueSince', NULL) WHERE job_id = ?",
 					child.id,
 				);
 			}

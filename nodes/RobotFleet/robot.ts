@@ -61,9 +61,15 @@ const filters: INodeProperties = {
 			type: 'multiOptions',
 			options: [
 				{ name: 'Busy', value: 'busy', description: 'Connected, every slot in use' },
+				{ name: 'Maintenance', value: 'maintenance', description: 'Somebody works on the machine' },
 				{ name: 'Offline', value: 'offline' },
 				{ name: 'Online', value: 'online', description: 'Connected, with a free slot' },
 				{ name: 'Paused', value: 'paused', description: 'Gets no new jobs' },
+				{
+					name: 'Quarantined',
+					value: 'quarantined',
+					description: 'Gets no jobs because it failed too often, or was put there',
+				},
 				{ name: 'Suspect', value: 'suspect', description: 'Silent for longer than it should be' },
 			],
 			default: [],
@@ -134,6 +140,33 @@ export const robots: Resource = {
 			run: async (ask) => asMany(ask, await filtered(ask), simple),
 		},
 		{
+			name: 'Maintain',
+			value: 'maintain',
+			action: 'Put a robot into maintenance',
+			description: 'Say that somebody works on the machine: it gets no new jobs',
+			fields: [
+				robot,
+				{
+					displayName: 'Reason',
+					name: 'maintenanceReason',
+					type: 'string',
+					default: '',
+					placeholder: 'e.g. disk swap',
+					description: 'Shown to whoever asks why jobs wait',
+				},
+				{
+					displayName: 'Ends After (Minutes)',
+					name: 'maintenanceMinutes',
+					type: 'number',
+					typeOptions: { minValue: 0 },
+					default: 0,
+					description: 'When it ends by itself; 0 = when somebody resumes the robot',
+				},
+				simplifyField,
+			],
+			run: maintain,
+		},
+		{
 			name: 'Pause',
 			value: 'pause',
 			action: 'Pause a robot',
@@ -153,12 +186,20 @@ export const robots: Resource = {
 			name: 'Resume',
 			value: 'resume',
 			action: 'Resume a robot',
-			description: 'Give jobs again to a robot that was paused or drained',
+			description:
+				'Give a robot jobs again, whatever closed it: a pause, a drain, maintenance or a quarantine',
 			fields: [robot, simplifyField],
 			run: async (ask) => asFound(ask, await ask.client.resumeRobot(chosen(ask)), simple),
 		},
 	],
 };
+
+async function maintain(ask: Ask): Promise<Found[]> {
+	const reason = ask.text('maintenanceReason');
+	const forMs = Math.round(Number(ask.value('maintenanceMinutes', 0)) * 60_000);
+	const request = { ...(reason && { reason }), ...(forMs > 0 && { forMs }) };
+	return asFound(ask, await ask.client.maintainRobot(chosen(ask), request), simple);
+}
 
 async function drain(ask: Ask): Promise<Found[]> {
 	const name = chosen(ask);
@@ -166,7 +207,9 @@ async function drain(ask: Ask): Promise<Found[]> {
 	for (;;) {
 		const waitMs = Math.max(0, Math.min(sliceMs, until - now()));
 		const drained = await ask.client.drainRobot(name, waitMs, ask.signal);
-		if (drained.held === 0 || waitMs === 0) return asFound(ask, drained, simple);
+		// To ask again is to drain again: not what has opened by itself, or was closed otherwise meanwhile.
+		const goesOn = drained.held > 0 && drained.closed?.as === 'draining';
+		if (!goesOn || waitMs === 0) return asFound(ask, drained, simple);
 	}
 }
 
@@ -194,6 +237,8 @@ function simple({
 	name,
 	status,
 	connected,
+	closed,
+	quarantine,
 	labels,
 	capabilities,
 	slots,
@@ -206,6 +251,8 @@ function simple({
 		name,
 		status,
 		connected,
+		closed,
+		quarantine,
 		labels,
 		capabilities,
 		slots,

@@ -3,6 +3,7 @@ import type { INodeProperties } from 'n8n-workflow';
 import type { Occurrence, Overlap, Schedule, ScheduleState, Submit } from '../../protocol';
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
 import { BadParameter } from '../shared/refusals';
+import { rolloutFields, withRollout } from '../shared/rollout-fields';
 import { idempotencyKey } from '../shared/submitting';
 import { readTarget, targetFields } from '../shared/target-fields';
 import { asFound, asMany, byName, fromPages, locator, manyFields, simplifyField } from './fields';
@@ -15,7 +16,12 @@ const schedule = locator('schedule', 'Schedule', 'The schedule that is meant', '
 });
 const chosen = (ask: Ask) => ask.chosen('schedule', 'Schedule');
 
-const jobOfSchedule: INodeProperties[] = [...commandFields, ...targetFields, ...jobFields];
+const jobOfSchedule: INodeProperties[] = [
+	...commandFields,
+	...targetFields,
+	...rolloutFields,
+	...jobFields,
+];
 
 /** A switch, and the fields that it shows. */
 function changing(name: string, displayName: string, what: string, fields: INodeProperties[]) {
@@ -224,7 +230,7 @@ export const schedules: Resource = {
 };
 
 const jobOf = ({ context, itemIndex }: Ask): Submit =>
-	readSubmit(context, itemIndex, readTarget(context, itemIndex));
+	withRollout(context, itemIndex, readSubmit(context, itemIndex, readTarget(context, itemIndex)));
 
 async function create(ask: Ask): Promise<Found[]> {
 	const { context, itemIndex, client } = ask;

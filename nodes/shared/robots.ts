@@ -5,7 +5,7 @@ import type {
 	INodePropertyOptions,
 } from 'n8n-workflow';
 import type { FleetClient } from '../../client';
-import type { Robot, Target } from '../../protocol';
+import { type Robot, simulatedLabel, simulatedTakesLabel, type Target } from '../../protocol';
 import { connect } from './connection';
 import type { Matching } from './matching-fields';
 import { nodeError } from './refusals';
@@ -152,8 +152,16 @@ function excludedBy(robot: Robot, target: Target, { group, pool }: Places): stri
 		tags.find((tag) => robot.labels[tag] === undefined) ??
 		capabilities.find((capability) => !robot.capabilities.includes(capability));
 	if (missing !== undefined) return `lacks ${missing}`;
+	if (onlyPlays(robot) && all[simulatedLabel] !== 'true' && !tags.includes(simulatedLabel)) {
+		return 'only plays work';
+	}
 	if (exclude.some((one) => one === robot.name || one === robot.robotId)) return 'is excluded';
 	if (group && !group.includes(robot.name)) return `is not in the group ${target.group}`;
 	if (pool && !pool.includes(robot.name)) return `is not in the pool ${target.pool}`;
 	return undefined;
+}
+
+/** A simulated robot; it is given nothing that does not ask for such. */
+function onlyPlays({ labels }: Robot): boolean {
+	return labels[simulatedLabel] === 'true' && labels[simulatedTakesLabel] !== 'any';
 }

@@ -936,7 +936,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					...begin.with.common,
 					state: 'pending' as const,
 					dueAt: at + 1e9,
-					policy: '{"timeouts":{}}',
+					policy: '{"timeouts":{"queueMs":50},"queueSince":null}',
 				};
 				return { ...begin, with: { ...begin.with, common: held, children, plan, skipped: ['r9'] } };
 			};
@@ -971,7 +971,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				expect(opened).toEqual([true, expect.objectContaining({ message: 'batch 2 of 2' }), null]);
 				expect(await states()).toEqual(['1 cancelled', '2 queued', '2 queued']);
 				const waits = JSON.parse((await store.read('job', { id: 'b' }))!.policy) as object;
-				expect(waits).toEqual({ timeouts: { queueMs: 52 } });
+				expect(waits).toEqual({ timeouts: { queueMs: 50 }, queueSince: at + 2 });
 				expect(await store.read('batches', { parentId: 'p' })).toEqual([
 					expect.objectContaining({ batch: 1, family: '{"cancelled":1}' }),
 					expect.objectContaining({ batch: 2, family: '{"queued":2}' }),
@@ -1012,7 +1012,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				]);
 				expect(await states()).toEqual(['1 failed', '2 shut', '2 shut']);
 				const policy = (await store.read('job', { id: 'b' }))!.policy;
-				expect(JSON.parse(policy)).toEqual({ timeouts: {} });
+				expect(JSON.parse(policy)).toEqual({ timeouts: { queueMs: 50 }, queueSince: null });
 				const wish = { do: 'requestCancel' as const, with: { jobId: 'p', epoch: 0, at } };
 				expect(await store.commit([wish, resume])).toEqual([true, null]);
 			});

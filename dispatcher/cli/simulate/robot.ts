@@ -7,6 +7,7 @@
  */
 import { generateKeyPairSync, type KeyObject, randomUUID, sign } from 'node:crypto';
 import { WebSocket } from 'ws';
+import { probeKind } from '../../../kinds/probe';
 import {
 	chooseProtocol,
 	closeCodes,
@@ -233,7 +234,7 @@ export class SimulatedRobot {
 			robot_id: robotId,
 			protocol,
 			protocol_range: protocolRange,
-			features: ['goodbye-within', 'kind:command'],
+			features: ['goodbye-within', 'kind:command', `kind:${probeKind}`],
 			version,
 			journal_id: this.#journalId,
 			boot_id: this.#bootId,

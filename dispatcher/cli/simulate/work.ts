@@ -4,6 +4,7 @@
  * process, which outlives every line. What it does of a job is nothing, for a time that is drawn.
  */
 import { createHash } from 'node:crypto';
+import { probeKind } from '../../../kinds/probe';
 import {
 	type AttemptRef,
 	type CancelJob,
@@ -141,9 +142,11 @@ export class Work {
 			this.#remember(key, 'never');
 			return this.#reject(assignment, refusal);
 		}
-		// Both are drawn for every job, so that its place in the row alone says how it goes.
-		const ms = dice.within(play.durations);
-		const fails = dice.happens(play.failures);
+		// Both are drawn for every job, so that its place in the row alone says how it goes. A probe has no place there: it
+		// asks whether the robot can work, and that it always can.
+		const probed = assignment.kind === probeKind;
+		const ms = probed ? 0 : dice.within(play.durations);
+		const fails = !probed && dice.happens(play.failures);
 		const runMs = assignment.timeouts.run_ms ?? Infinity;
 		const drawn = ms > runMs ? 'run_timeout' : fails ? 'failed' : 'completed';
 		const entry: Entry = {
@@ -198,7 +201,7 @@ export class Work {
 		});
 		if (this.stopping) return refuse('stopping', 'The simulation ends.');
 		if (this.paused) return refuse('paused', 'The robot is paused.');
-		if (kind !== 'command') {
+		if (kind !== 'command' && kind !== probeKind) {
 			return refuse('unsupported-kind', 'A simulated robot plays commands only.', true);
 		}
 		return this.running.length < slots ? undefined : refuse('no-slot', 'Every slot is in use.');

@@ -56,7 +56,7 @@ async function until<T>(what: string, look: () => Promise<T | false | null | und
 describe('robots', () => {
 	test('are found by their name, labels and status, simplified or whole', async () => {
 		const simple = await one('robot', 'get', { robot: 'anna' });
-		expect(Object.keys(simple)).toHaveLength(10);
+		expect(Object.keys(simple)).toHaveLength(12);
 		expect(simple).toMatchObject({ name: 'anna', connected: true, held: 0 });
 		const whole = await one('robot', 'get', { robot: 'anna', simplify: false });
 		expect(whole).toMatchObject({ name: 'anna', record: { lost: 0 } });
@@ -90,6 +90,36 @@ describe('robots', () => {
 		expect(drained).toMatchObject({ status: 'paused', held: 0 });
 		expect((await house.client.job(jobId)).state).toBe('completed');
 		await one('robot', 'resume', { robot: 'anna' });
+	});
+
+	test('are in maintenance for a while, and found and resumed as that', async () => {
+		const said = { robot: 'anna', maintenanceReason: 'disk swap', maintenanceMinutes: 90 };
+		expect(await one('robot', 'maintain', said)).toMatchObject({
+			status: 'maintenance',
+			closed: { as: 'maintenance', reason: 'disk swap', until: expect.any(Number) },
+		});
+		expect(await run('robot', 'getAll', { filters: { status: ['maintenance'] } })).toHaveLength(1);
+		expect(await one('robot', 'resume', { robot: 'anna' })).toMatchObject({ closed: null });
+		expect(await one('robot', 'maintain', { robot: 'anna' })).toMatchObject({
+			closed: { reason: null, until: null },
+		});
+		await one('robot', 'resume', { robot: 'anna' });
+	});
+
+	test('are not drained once more when somebody resumed them meanwhile', async () => {
+		const jobId = await submit('sleep 60');
+		await until('a running job', async () => (await house.client.job(jobId)).state === 'running');
+		let drains = 0;
+		const { run: drained } = n8n(undefined, async (request) => {
+			if (!request.path.includes('/drain')) return await send(request);
+			drains += 1;
+			await send({ ...request, path: request.path.replace(/waitMs=\d+/, 'waitMs=0') });
+			return { status: 200, body: await house.client.resumeRobot('anna') };
+		});
+		const [item] = await drained('robot', 'drain', { robot: 'anna', drainSeconds: 30 });
+		expect([drains, item!.json]).toMatchObject([1, { held: 1, closed: null }]);
+		await house.client.cancel(jobId);
+		await ended(jobId);
 	});
 
 	test('that are deleted are gone', async () => {
@@ -361,6 +391,14 @@ describe('schedules', () => {
 		await expect(run('schedule', 'update', { schedule })).rejects.toThrow(
 			'Nothing is to be changed',
 		);
+		const rollout = { batch: '25%', canary: 1 };
+		await one('schedule', 'update', {
+			...{ schedule, ...daily, changeJob: true },
+			...{ runOn: 'any', howMany: 'all', rollout },
+		});
+		expect(await one('schedule', 'get', { schedule, simplify: false })).toMatchObject({
+			job: { target: { mode: 'all' }, rollout },
+		});
 		expect(await one('schedule', 'delete', { schedule })).toEqual({
 			deleted: true,
 			scheduleId: schedule,

@@ -94,6 +94,24 @@ test('all robots of a label are paused by one line, and a dry run says which', a
 	expect(await run('robots', 'drain', 'b')).toMatch(/^b gets no new jobs and holds none; draining/);
 });
 
+test('a drain that has opened by itself while jobs ran on is not made anew', async () => {
+	const robot = await h.robot('b');
+	await h.submit({ target: { robot: 'b' } });
+	await settled();
+	await robot.accept();
+	let over = false;
+	const drained = run('robots', 'drain', 'b', '--for', '10s').finally(() => (over = true));
+	// It is there by then, and waits.
+	await new Promise((resolve) => setTimeout(resolve, 500));
+	for (let i = 0; i < 4 && !over; i += 1) {
+		await h.clock.advance(15_000);
+		await new Promise((resolve) => setTimeout(resolve, 100));
+	}
+	expect(over).toBe(true);
+	expect(await drained).toBe('b is busy\n');
+	expect(await client.robot('b')).toMatchObject({ closed: null, held: 1 });
+});
+
 test('a robot in quarantine says why, and is probed and lifted by hand', async () => {
 	const robot = await h.robot('r1');
 	await h.submit({ retry: { maxAttempts: 1 } });

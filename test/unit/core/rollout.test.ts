@@ -164,10 +164,26 @@ test('the same question twice is answered once: a batch that is under way opens 
 test('within a batch each is eligible so long after the one before, and has its time in the queue from then on', () => {
 	const plan = planOf({ batch: 3, staggerMs: 10 }, 3, { queueMs: 100, deadlineAt: 1_125 });
 	expect([0, 1, 2].map((place) => eligible(plan, place, 1_000, 1_000))).toEqual([
-		{ state: 'queued', readyAt: 1_000, queueEndsAt: 1_100, dueAt: 1_100 },
-		{ state: 'pending', readyAt: 1_010, queueEndsAt: 1_110, dueAt: 1_010 },
-		{ state: 'pending', readyAt: 1_020, queueEndsAt: 1_120, dueAt: 1_020 },
+		{ state: 'queued', readyAt: 1_000, dueAt: 1_100 },
+		{ state: 'pending', readyAt: 1_010, dueAt: 1_010 },
+		{ state: 'pending', readyAt: 1_020, dueAt: 1_020 },
 	]);
 	const free = planOf({ batch: 3 }, 3, {});
 	expect(eligible(free, 2, 1_000, 1_000)).toMatchObject({ state: 'queued', dueAt: null });
+});
+
+test('a spell with its robot away counts from when the child can start; an instant stays, and what was asked is not asked again', () => {
+	const plan = planOf({ batch: 2, staggerMs: 10 }, 2, {});
+	const offline = { until: 5, then: 'ask' as const, forMs: 100 };
+	expect([0, 1].map((place) => eligible(plan, place, 1_000, 1_000, offline))).toMatchObject([
+		{ dueAt: 1_100, offline: { ...offline, until: 1_100 } },
+		{ dueAt: 1_010, offline: { ...offline, until: 1_110 } },
+	]);
+	const instant = { until: 1_050, then: 'ask' as const };
+	expect(eligible(plan, 0, 1_000, 1_000, instant)).toMatchObject({
+		dueAt: 1_050,
+		offline: instant,
+	});
+	const asked = { ...offline, asked: true as const };
+	expect(eligible(plan, 0, 1_000, 1_000, asked)).toMatchObject({ dueAt: null, offline: asked });
 });

@@ -78,6 +78,19 @@ test('jobs: a snapshot of what there is, then each move as it is on disk', async
 	expect(viewer.since()).toEqual([]);
 });
 
+test('how far a job is that goes out in batches is told when a batch ends', async () => {
+	home = await house();
+	const robot = await home.robot('r1');
+	await home.robot('r2');
+	const id = await home.submit({ target: { mode: 'all' }, rollout: { batch: 1 } });
+	await flushed();
+	const viewer = await look(`progress:${id}`);
+	await robot.end();
+	await home.clock.advance(200);
+	expect(viewer.view.jobs.get(id)).toMatchObject({ progress: 50, message: 'batch 2 of 2' });
+	viewer.leave();
+});
+
 test('what is told of a job, laid over what was known, is all that a fresh look at it shows', async () => {
 	home = await house();
 	const robots = [

@@ -179,6 +179,80 @@ describe('batches', () => {
 		});
 	});
 
+	test('the time in the queue is said as it was given, and another try has all of it', async () => {
+		const all = await robots(2);
+		await all[1]!.vanish();
+		const id = await rollOut({ batch: 1 }, { timeouts: { queueMs: 60_000 } });
+		const away = await childOf(id, all[1]!);
+		await h.clock.advance(90_000);
+		// Kept back again before it could start, and let go once more.
+		await all[0]!.end();
+		await h.clock.advance(30_000);
+		await h.engine.pauseRollout(id, admin);
+		await h.clock.advance(90_000);
+		expect(await standing(id)).toEqual(['1 completed', '2 pending']);
+		await h.engine.resumeRollout(id, {}, admin);
+		await h.clock.advance(59_000);
+		expect((await job(away)).state).toBe('queued');
+		await h.clock.advance(2_000);
+		const over = await job(away);
+		expect(over).toMatchObject({ state: 'timeout', cause: 'queue_timeout' });
+		expect(over.error!.message).toMatch(/^No robot took the job within 60000 ms;/);
+		const { jobId } = await h.engine.retry(away, admin);
+		await h.clock.advance(59_000);
+		expect((await job(jobId)).state).toBe('queued');
+		await h.clock.advance(2_000);
+		expect((await job(jobId)).state).toBe('timeout');
+	});
+
+	test('another try of a child that was never let go has its time in the queue', async () => {
+		const all = await robots(2);
+		const id = await rollOut({ batch: 1 }, { timeouts: { queueMs: 60_000 } });
+		const kept = await childOf(id, all[1]!);
+		await h.engine.cancel(kept, admin);
+		await all[1]!.vanish();
+		const { jobId } = await h.engine.retry(kept, admin);
+		await h.clock.advance(61_000);
+		expect(await job(jobId)).toMatchObject({ state: 'timeout', cause: 'queue_timeout' });
+	});
+
+	test('a batch whose robot stays away is over when its time has passed, and the next one goes', async () => {
+		const all = await robots(2);
+		await h.clock.advance(90_000);
+		await all[0]!.vanish();
+		const offline = { forMs: 600_000 };
+		const id = await rollOut({ batch: 1, maxFailures: 1 }, { offline });
+		const here = all[1]!;
+		// Who is here goes before who is away.
+		await here.end();
+		await h.clock.advance(599_000);
+		expect(await standing(id)).toEqual(['1 completed', '2 queued']);
+		await h.clock.advance(2_001);
+		expect(await job(id)).toMatchObject({
+			state: 'failed',
+			children: { completed: 1, timeout: 1 },
+		});
+	});
+
+	test('a child that goes later has all of its time with its robot away, from then on', async () => {
+		const all = await robots(3);
+		await h.clock.advance(90_000);
+		for (const robot of all.slice(1)) await robot.vanish();
+		const rollout = { batch: 2, maxFailures: 2, staggerMs: 120_000 };
+		const id = await rollOut(rollout, { offline: { forMs: 60_000 } });
+		await h.clock.advance(150_000);
+		await all[0]!.end();
+		expect(await standing(id)).toEqual(['1 completed', '1 queued', '2 pending']);
+		await h.clock.advance(29_000);
+		expect(await standing(id)).toEqual(['1 completed', '1 queued', '2 pending']);
+		await h.clock.advance(2_001);
+		expect(await standing(id)).toEqual(['1 completed', '1 timeout', '2 queued']);
+		await h.clock.advance(57_000);
+		expect(await standing(id)).toEqual(['1 completed', '1 timeout', '2 queued']);
+		await h.clock.advance(4_001);
+		expect(await standing(id)).toEqual(['1 completed', '1 timeout', '2 timeout']);
+	});
+
 	test('a deadline ends what was not let go as well, and so the job', async () => {
 		const all = await robots(2);
 		const id = await rollOut({ batch: 1 }, { timeouts: { deadlineAt: h.clock.now() + 5_000 } });

@@ -2,6 +2,7 @@ import type { ICredentialsDecrypted } from 'n8n-workflow';
 import { robotFleetApiTest } from '../../../nodes/shared/credential-test';
 import { getCapabilities, getMatchingRobots, searchRobots } from '../../../nodes/shared/robots';
 import { asCredentialTest, FakeExecution, type Parameters } from './fake-n8n';
+import type { Send } from '../../../client';
 import { FakeService, robots } from './fake-service';
 
 const options = (parameters: Parameters = {}) =>
@@ -31,6 +32,36 @@ describe('lists in the editor', () => {
 			'berlin-1: online',
 			'berlin-2: lacks gpu',
 			'paris-1: lacks site=berlin',
+		]);
+	});
+
+	test('robots that only play work match when they are asked for, or take any', async () => {
+		const [first] = robots;
+		const played = (name: string, more: Record<string, string> = {}) => ({
+			...first!,
+			name,
+			labels: { ...first!.labels, simulated: 'true', ...more },
+		});
+		const send: Send = () =>
+			Promise.resolve({
+				status: 200,
+				body: { items: [played('sim-1'), played('sim-2', { 'simulated.takes': 'any' })] },
+			});
+		const names = async (labels: string) =>
+			(
+				await getMatchingRobots.call(
+					new FakeExecution({ send }).asLoadOptions(labels === '' ? { runOn: 'any' } : { labels }),
+				)
+			).map(({ name }) => name);
+		expect(await names('')).toEqual([
+			'1 of 2 match, 1 free',
+			'sim-1: only plays work',
+			'sim-2: online',
+		]);
+		expect(await names('simulated=true')).toEqual([
+			'2 of 2 match, 2 free',
+			'sim-1: online',
+			'sim-2: online',
 		]);
 	});
 });

@@ -93,6 +93,29 @@ test('it takes no more than it has slots, no other kind, and nothing while it is
 	expect(words()).toEqual(['paused', 'completed', 'completed', 'stopping']);
 });
 
+test('a probe succeeds at once, and moves no job in the row of what is drawn', async () => {
+	const ends = async (probes: number) => {
+		const { clock, work, words, taken } = robot({ seed: 7, failures: 0.5 });
+		const drawn: string[] = [];
+		for (let i = 0; i < 20; i += 1) {
+			for (let j = 0; j < probes; j += 1) {
+				const probe = jobOf({ kind: 'probe', spec: {} });
+				work.assign(probe);
+				await clock.advance(0);
+				expect(words()).toEqual(['job_accepted', 'completed']);
+				taken(probe);
+			}
+			const job = jobOf();
+			work.assign(job);
+			await clock.advance(100);
+			drawn.push(words()[1]!);
+			taken(job);
+		}
+		return drawn;
+	};
+	expect(await ends(2)).toEqual(await ends(0));
+});
+
 test('a job that is cancelled, or runs for longer than it may, ends as that', async () => {
 	const { clock, work, words } = robot({ slots: 3 });
 	const [cancelled, slow, over] = [
