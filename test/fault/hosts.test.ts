@@ -29,7 +29,9 @@ if (missing !== undefined) {
 }
 const onHosts = missing === undefined ? test : test.skip;
 
-jest.setTimeout(240_000);
+const jobs = howMany(60, 2_000);
+/** Three slots, half a second each, and what the cuts take. */
+jest.setTimeout(240_000 + jobs * 1_000);
 
 const port = 8765;
 const robotsPort = 8766;
@@ -232,7 +234,6 @@ onHosts(
 onHosts(
 	'three robots on three hosts: cut lines, slow lines, a killed service, and every job ends exactly once',
 	async () => {
-		const jobs = howMany(60, 2_000);
 		const draw = new Draw(seed);
 		await using site = new Site(3, { HEARTBEAT_INTERVAL: '1' });
 		const { hosts } = site.network;
