@@ -379,7 +379,17 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			);
 			if (!used) return null;
 			const lockedLabels = token['labels'] as string;
-			sql.put('robots', { ...robot, lockedLabels } as unknown as Row);
+			if (awaited === undefined) sql.put('robots', { ...robot, lockedLabels } as unknown as Row);
+			// What else became of it since it was read stays as it is.
+			else {
+				sql.run(
+					'UPDATE robots SET public_key = ?, token_id = ?, locked_labels = ? WHERE id = ?',
+					robot.publicKey,
+					tokenId,
+					lockedLabels,
+					robot.id,
+				);
+			}
 			return { robotId: robot.id, lockedLabels };
 		},
 

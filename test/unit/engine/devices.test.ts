@@ -41,6 +41,20 @@ const url = 'wss://192.168.1.100:8765';
 const fingerprint = fingerprintOfKey('the key');
 
 describe('a registered device', () => {
+	test('that people close while its agent enrolls stays closed, after a restart too', async () => {
+		await h.engine.registerRobot({ name: 'd' }, admin);
+		const { token } = await h.engine.createToken({}, admin);
+		await Promise.all([
+			h.engine.pauseRobot('d', admin, { reason: 'disk swap' }),
+			h.engine.enrol(token, 'key of d', 'd'),
+		]);
+		const closed = { as: 'paused', reason: 'disk swap' };
+		expect(await h.engine.robot('d')).toMatchObject({ closed });
+		await h.restart();
+		expect(await h.engine.robot('d')).toMatchObject({ closed });
+		expect((await enrol('d', 'key of d')).name).not.toBe('d');
+	});
+
 	test('waits, offline, until its agent enrolls by its name, and is that robot then', async () => {
 		const made = await h.engine.registerRobot(
 			{ name: 'd', capabilities: ['terminal'], metadata: { os: 'Linux', rack: 4, deep: {} } },
