@@ -1,61 +1,27 @@
 /** What operators do to jobs, over real HTTP and with the real command line, on a real engine and store. */
-import { FleetClient } from '../../../client';
-import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
-import { httpSend } from '../../../dispatcher/cli/transport';
-import { systemClock } from '../../../dispatcher/engine/clock';
-import { type Server, startServer } from '../../../dispatcher/server';
+import type { FleetClient } from '../../../client';
 import type { Problem } from '../../../protocol';
-import { admin, exit, house, type House, resultOf } from '../../support/engine';
+import { exit, type House, resultOf } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
+import { type ServedHouse, servedHouse } from '../../support/served-house';
 
+let desk: ServedHouse;
 let h: House;
-let server: Server;
 let client: FleetClient;
-let world: ProgramWorld;
-let said: { out: string; err: string };
 
 beforeEach(async () => {
-	h = await house({ maxWaitingJobs: 50 });
+	desk = await servedHouse({ maxWaitingJobs: 50 });
+	({ h, client } = desk);
 	await h.engine.queueStats();
-	const { key } = await h.engine.createKey({ name: 'ana', scopes: ['admin'] }, admin);
-	server = await startServer({
-		engine: h.engine,
-		clock: systemClock,
-		log: { debug() {}, info() {}, warn() {}, error() {} },
-		version: '0.0.0',
-		host: '127.0.0.1',
-		port: 0,
-		settings: {},
-		tls: { folder: '/nowhere' },
-		takeBackup: () => Promise.reject(new Error('nobody asks for one')),
-	});
-	client = new FleetClient(httpSend({ url: server.url, key }));
-	said = { out: '', err: '' };
-	world = {
-		version: '0.0.0',
-		env: { ROBOT_FLEET_URL: server.url, ROBOT_FLEET_KEY: key },
-		out: (text) => void (said.out += String(text)),
-		err: (text) => void (said.err += String(text)),
-		now: () => h.clock.now(),
-		sleep: async () => undefined,
-		nodeIsTooOld: () => false,
-		sqliteIsSafe: () => true,
-		serve: async () => 0,
-		upkeep: {} as ProgramWorld['upkeep'],
-	};
 });
-afterEach(async () => {
-	await server.close();
-	await h.close();
-});
+afterEach(() => desk.close());
 
 const submit = (more = {}) =>
 	client.submit({ kind: 'command', spec: { command: 'true' }, ...more }).then(({ jobId }) => jobId);
 /** One command line: its exit code and what it printed. */
 async function run(...args: string[]): Promise<string> {
-	said.out = said.err = '';
-	const code = await runProgram(args, world);
-	return code === 0 ? said.out : `exit ${code}: ${said.err}`;
+	const code = await desk.call(...args);
+	return code === 0 ? desk.said.out : `exit ${code}: ${desk.said.err}`;
 }
 /** Jobs that a robot failed, which then goes away. */
 async function failures(count: number): Promise<string[]> {
@@ -153,11 +119,11 @@ test('a duplicate is 409 with the job it repeats, a full queue is 429 with a tim
 		details: { jobId: first },
 	});
 	for (let i = 1; i < 50; i += 1) await submit();
-	const answer = await fetch(`${server.url}/api/v1/jobs`, {
+	const answer = await fetch(`${desk.server.url}/api/v1/jobs`, {
 		method: 'POST',
 		headers: {
 			'content-type': 'application/json',
-			authorization: `Bearer ${world.env['ROBOT_FLEET_KEY']}`,
+			authorization: `Bearer ${desk.key}`,
 		},
 		body: JSON.stringify({ kind: 'command', spec: { command: 'true' } }),
 	});

@@ -1,58 +1,21 @@
 /** Robots that are closed and jobs that ask, over real HTTP and with the real command line, on a real engine and store. */
 import { FleetClient } from '../../../client';
-import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
 import { httpSend } from '../../../dispatcher/cli/transport';
-import { systemClock } from '../../../dispatcher/engine/clock';
-import { type Server, startServer } from '../../../dispatcher/server';
-import { admin, house, type House } from '../../support/engine';
+import { admin, type House } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
+import { type ServedHouse, servedHouse } from '../../support/served-house';
 
+let desk: ServedHouse;
 let h: House;
-let server: Server;
 let client: FleetClient;
-let world: ProgramWorld;
-let said: { out: string; err: string };
 
 beforeEach(async () => {
-	h = await house({ settings: { quarantineAfter: 1 } });
-	const { key } = await h.engine.createKey({ name: 'ana', scopes: ['admin'] }, admin);
-	server = await startServer({
-		engine: h.engine,
-		clock: systemClock,
-		log: { debug() {}, info() {}, warn() {}, error() {} },
-		version: '0.0.0',
-		host: '127.0.0.1',
-		port: 0,
-		settings: {},
-		tls: { folder: '/nowhere' },
-		takeBackup: () => Promise.reject(new Error('nobody asks for one')),
-	});
-	client = new FleetClient(httpSend({ url: server.url, key }));
-	said = { out: '', err: '' };
-	world = {
-		version: '0.0.0',
-		env: { ROBOT_FLEET_URL: server.url, ROBOT_FLEET_KEY: key },
-		out: (text) => void (said.out += String(text)),
-		err: (text) => void (said.err += String(text)),
-		now: () => h.clock.now(),
-		sleep: async () => undefined,
-		nodeIsTooOld: () => false,
-		sqliteIsSafe: () => true,
-		serve: async () => 0,
-		upkeep: {} as ProgramWorld['upkeep'],
-	};
+	desk = await servedHouse({ settings: { quarantineAfter: 1 } });
+	({ h, client } = desk);
 });
-afterEach(async () => {
-	await server.close();
-	await h.close();
-});
+afterEach(() => desk.close());
 
-async function run(...words: string[]): Promise<string> {
-	said.out = said.err = '';
-	const code = await runProgram(words, world);
-	expect([code, said.err]).toEqual([0, '']);
-	return said.out;
-}
+const run = (...words: string[]) => desk.run(...words);
 
 test('a robot is put into maintenance, listed as that with its reason, and resumed', async () => {
 	await h.robot('kiosk-3');
@@ -157,15 +120,15 @@ test('a job that asks is answered from the command line', async () => {
 	expect(await run('jobs', 'answer', jobId, 'other')).toBe('queued\n');
 	await settled();
 	expect(other.last.job_id).toBe(jobId);
-	expect(await runProgram(['jobs', 'answer', jobId, 'other'], world)).toBe(1);
-	expect(said.err).toContain('[nothing-asked]');
+	expect(await desk.call('jobs', 'answer', jobId, 'other')).toBe(1);
+	expect(desk.said.err).toContain('[nothing-asked]');
 });
 
 test('a call that closes a robot needs the scope operate, an answer the scope cancel', async () => {
 	await h.robot('r1');
 	const jobId = await h.submit();
 	const { key } = await h.engine.createKey({ name: 'ben', scopes: ['submit', 'read'] }, admin);
-	const ben = new FleetClient(httpSend({ url: server.url, key }));
+	const ben = new FleetClient(httpSend({ url: desk.server.url, key }));
 	for (const call of [
 		ben.maintainRobot('r1'),
 		ben.quarantineRobot('r1', 'x'),

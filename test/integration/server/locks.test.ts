@@ -1,58 +1,23 @@
 /** What jobs share, over real HTTP and with the real command line, on a real engine and store. */
-import { FleetClient } from '../../../client';
-import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
-import { httpSend } from '../../../dispatcher/cli/transport';
-import { systemClock } from '../../../dispatcher/engine/clock';
-import { type Server, startServer } from '../../../dispatcher/server';
-import { admin, house, type House } from '../../support/engine';
+import type { FleetClient } from '../../../client';
+import type { House } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
+import { type ServedHouse, servedHouse } from '../../support/served-house';
 
+let desk: ServedHouse;
 let h: House;
-let server: Server;
 let client: FleetClient;
-let world: ProgramWorld;
-let said: { out: string; err: string };
 
 beforeEach(async () => {
-	h = await house();
-	const { key } = await h.engine.createKey({ name: 'ana', scopes: ['admin'] }, admin);
-	server = await startServer({
-		engine: h.engine,
-		clock: systemClock,
-		log: { debug() {}, info() {}, warn() {}, error() {} },
-		version: '0.0.0',
-		host: '127.0.0.1',
-		port: 0,
-		settings: {},
-		tls: { folder: '/nowhere' },
-		takeBackup: () => Promise.reject(new Error('nobody asks for one')),
-	});
-	client = new FleetClient(httpSend({ url: server.url, key }));
-	said = { out: '', err: '' };
-	world = {
-		version: '0.0.0',
-		env: { ROBOT_FLEET_URL: server.url, ROBOT_FLEET_KEY: key },
-		out: (text) => void (said.out += String(text)),
-		err: (text) => void (said.err += String(text)),
-		now: () => h.clock.now(),
-		sleep: async () => undefined,
-		nodeIsTooOld: () => false,
-		sqliteIsSafe: () => true,
-		serve: async () => 0,
-		upkeep: {} as ProgramWorld['upkeep'],
-	};
+	desk = await servedHouse();
+	({ h, client } = desk);
 });
-afterEach(async () => {
-	await server.close();
-	await h.close();
-});
+afterEach(() => desk.close());
 
 async function run(...words: string[]): Promise<string> {
-	said.out = said.err = '';
-	const code = await runProgram(words, world);
-	expect([code, said.err]).toEqual([0, '']);
+	const printed = await desk.run(...words);
 	await settled();
-	return said.out;
+	return printed;
 }
 const submit = async (...flags: string[]) => (await run('submit', ...flags, '--', 'true')).trim();
 
@@ -107,12 +72,8 @@ test('keys, rates and slots go through the command line as they are said', async
 		['--slots', '0'],
 		['--lock', 'licence:0'],
 	] as const) {
-		said.err = '';
-		expect([flag, await runProgram(['submit', flag, wrong, '--', 'true'], world)]).toEqual([
-			flag,
-			2,
-		]);
-		expect(said.err).toContain('Write');
+		expect([flag, await desk.call('submit', flag, wrong, '--', 'true')]).toEqual([flag, 2]);
+		expect(desk.said.err).toContain('Write');
 	}
 });
 

@@ -1,58 +1,20 @@
 /** Targets, strategies, groups and pools over real HTTP and with the real command line, on a real engine and store. */
-import { FleetClient } from '../../../client';
-import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
-import { httpSend } from '../../../dispatcher/cli/transport';
-import { systemClock } from '../../../dispatcher/engine/clock';
-import { type Server, startServer } from '../../../dispatcher/server';
-import { admin, house, type House } from '../../support/engine';
+import type { FleetClient } from '../../../client';
+import type { House } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
+import { type ServedHouse, servedHouse } from '../../support/served-house';
 
+let desk: ServedHouse;
 let h: House;
-let server: Server;
 let client: FleetClient;
-let world: ProgramWorld;
-let said: { out: string; err: string };
 
 beforeEach(async () => {
-	h = await house();
-	const { key } = await h.engine.createKey({ name: 'ana', scopes: ['admin'] }, admin);
-	server = await startServer({
-		engine: h.engine,
-		clock: systemClock,
-		log: { debug() {}, info() {}, warn() {}, error() {} },
-		version: '0.0.0',
-		host: '127.0.0.1',
-		port: 0,
-		settings: {},
-		tls: { folder: '/nowhere' },
-		takeBackup: () => Promise.reject(new Error('nobody asks for one')),
-	});
-	client = new FleetClient(httpSend({ url: server.url, key }));
-	said = { out: '', err: '' };
-	world = {
-		version: '0.0.0',
-		env: { ROBOT_FLEET_URL: server.url, ROBOT_FLEET_KEY: key },
-		out: (text) => void (said.out += String(text)),
-		err: (text) => void (said.err += String(text)),
-		now: () => h.clock.now(),
-		sleep: async () => undefined,
-		nodeIsTooOld: () => false,
-		sqliteIsSafe: () => true,
-		serve: async () => 0,
-		upkeep: {} as ProgramWorld['upkeep'],
-	};
+	desk = await servedHouse();
+	({ h, client } = desk);
 });
-afterEach(async () => {
-	await server.close();
-	await h.close();
-});
+afterEach(() => desk.close());
 
-async function run(...words: string[]): Promise<string> {
-	said.out = said.err = '';
-	const code = await runProgram(words, world);
-	expect([code, said.err]).toEqual([0, '']);
-	return said.out;
-}
+const run = (...words: string[]) => desk.run(...words);
 
 test('groups and pools are made, shown, used and removed from the command line', async () => {
 	await h.robot('r1', { labels: { disk: 'ssd' } });
@@ -119,10 +81,9 @@ test('why a job waits, and what would become of one, is told at the command line
 	);
 	expect((await client.jobs()).items).toHaveLength(1);
 	const strict = ['submit', '--strict', '--label', 'os=linux', '--', 'true'];
-	said.out = said.err = '';
-	expect(await runProgram(strict, world)).toBe(1);
-	expect(said.err).toContain('[no-robot-fits]');
-	expect(await runProgram(['submit', '--preview', ...strict.slice(1)], world)).toBe(1);
+	expect(await desk.call(...strict)).toBe(1);
+	expect(desk.said.err).toContain('[no-robot-fits]');
+	expect(await desk.call('submit', '--preview', ...strict.slice(1))).toBe(1);
 	const given = (await run('submit', '--label', 'os=mac', '--', 'true')).trim();
 	expect(await run('why', given)).toContain('r1 was chosen by least_loaded');
 	expect((await client.attempts(given))[0]!.choice).toMatchObject({ winner: { name: 'r1' } });
