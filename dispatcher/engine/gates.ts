@@ -249,9 +249,10 @@ export class Gates {
 	}
 
 	release({ jobId, needs }: Taker): void {
-		for (const { key } of needsOf(needs)) {
+		for (const { key, of } of needsOf(needs)) {
 			const gate = this.#gates.get(key);
-			if (!gate) continue;
+			// An end gives no start back.
+			if (!gate || of === 'rate') continue;
 			gate.holders.remove(jobId);
 			// What was on its way back has opened the gate already.
 			if (gate.returning.remove(jobId)) this.#tidy(gate);

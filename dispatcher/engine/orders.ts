@@ -11,6 +11,7 @@ import {
 	Problem,
 	type Robot,
 } from '../../protocol';
+import { closedOf } from '../core/control';
 import type { Access } from './access';
 import type { Closures } from './closures';
 import type { Context } from './context';
@@ -35,7 +36,7 @@ export class Orders {
 		this.#closures = closures;
 	}
 
-	/** No new jobs for it, and an answer when it holds none any more. */
+	/** No new jobs for it, and an answer when it holds none any more, or somebody has said something else of it. */
 	async drain(
 		robot: string,
 		waitMs: number,
@@ -47,23 +48,33 @@ export class Orders {
 		const entry = this.#access.find(robot);
 		const { watchers, clock, fleet } = this.#context;
 		const holding = () => [...entry.held.keys()];
-		while (holding().length > 0) {
-			const before = holding().length;
-			const startedAt = clock.monotonic();
-			// Whichever of its jobs ends first is a reason to look again.
-			await watchers.until(
-				'ended',
-				holding(),
-				async () => entry.held.size,
-				(now) => now < before,
-				{
-					ms: waitMs,
-					sleep: (ms, over) => clock.sleep(ms, over),
-					...(signal && { signal }),
-				},
-			);
-			waitMs -= clock.monotonic() - startedAt;
-			if (waitMs <= 0 || signal?.aborted || fleet.get(entry.robotId) !== entry) break;
+		const isDraining = () => closedOf(entry.stored.closed)?.as === 'draining';
+		const over = new AbortController();
+		const unwatch = watchers.watch('robot', entry.robotId, () => {
+			if (!isDraining()) over.abort();
+		});
+		const gone = AbortSignal.any([over.signal, ...(signal ? [signal] : [])]);
+		try {
+			while (isDraining() && holding().length > 0) {
+				const before = holding().length;
+				const startedAt = clock.monotonic();
+				// Whichever of its jobs ends first is a reason to look again.
+				await watchers.until(
+					'ended',
+					holding(),
+					async () => entry.held.size,
+					(now) => now < before,
+					{
+						ms: waitMs,
+						sleep: (ms, over) => clock.sleep(ms, over),
+						signal: gone,
+					},
+				);
+				waitMs -= clock.monotonic() - startedAt;
+				if (waitMs <= 0 || gone.aborted || fleet.get(entry.robotId) !== entry) break;
+			}
+		} finally {
+			unwatch();
 		}
 		return this.#access.view(entry);
 	}

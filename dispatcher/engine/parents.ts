@@ -177,18 +177,10 @@ export class Parents {
 	): Deeds['startParent']['in']['common'] {
 		const { rollout: _, ...policy } = policyOf(parent.policy);
 		const { timeouts } = policy;
-		const { queueMs } = timeouts;
-		const left =
-			queueMs === undefined
-				? policy
-				: plan
-					? { ...policy, queueSince: null }
-					: {
-							...policy,
-							timeouts: { ...timeouts, queueMs: Math.max(1, parent.createdAt + queueMs - now) },
-						};
+		const queueSince = plan ? null : parent.createdAt;
+		const limited = timeouts.queueMs === undefined ? policy : { ...policy, queueSince };
 		return {
-			...startOf(left, now, now),
+			...startOf(limited, now, now),
 			...(plan ? { state: 'pending', dueAt: shutUntil(timeouts) } : {}),
 			kind: parent.kind,
 			shareKey: parent.shareKey,

@@ -5,6 +5,7 @@
 import { type FileState, Problem, type SubmitAnswer } from '../../protocol';
 import { patienceEndsAt } from '../core/patience';
 import { policyText, type Policy } from '../core/retry';
+import { waitEndsAt } from '../core/waiting';
 import {
 	type Asked,
 	type Deeds,
@@ -115,11 +116,11 @@ export function startOf(
 	now: number,
 	readyAt: number,
 ): Pick<NewJob, 'state' | 'readyAt' | 'dueAt' | 'policy'> {
-	const { queueMs, deadlineAt } = policy.timeouts;
+	const { queueEndsAt, deadlineAt } = waitEndsAt(policy, { createdAt: now, tries: 0 });
 	const instants = [
 		...(readyAt > now ? [readyAt] : []),
-		...(queueMs === undefined ? [] : [now + queueMs]),
-		...(deadlineAt === undefined ? [] : [deadlineAt]),
+		queueEndsAt,
+		deadlineAt,
 		// Before it can start nobody waits for its robot.
 		...(policy.offline === undefined || readyAt > now ? [] : [patienceEndsAt(policy.offline)]),
 	].filter(Number.isFinite);

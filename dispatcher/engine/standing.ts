@@ -37,6 +37,7 @@ export function stand(
 	turn.undo.push(() => put(before));
 	turn.add('changeRobot', { id: entry.robotId, ...change, ...(event && { event }) }, () => {
 		if (event) watchers.hint('events', event.type);
+		watchers.hint('robot', entry.robotId);
 		done();
 	});
 }

@@ -1,8 +1,8 @@
 /**
- * Who waits for a job: long polls, parked executions, those who follow its output or type into it. A hint, never the truth:
+ * Who waits for a job, or for what becomes of a robot: long polls, parked executions, those who follow output or type. A hint, never the truth:
  * whoever is woken reads the store again.
  */
-export type Topic = 'ended' | 'output' | 'wait' | 'events' | 'input' | 'prompt';
+export type Topic = 'ended' | 'output' | 'wait' | 'events' | 'input' | 'prompt' | 'robot';
 
 export class Watchers {
 	readonly #watchers = new Map<string, Set<() => void>>();

@@ -116,6 +116,19 @@ test('a drain waits for what the robot holds, gives it nothing more, and says wh
 	expect(await impatient).toMatchObject({ held: 1, status: 'paused' });
 });
 
+test('a drain waits no longer when somebody says something else of the robot', async () => {
+	await h.robot('r1');
+	await h.submit();
+	const draining = h.engine.drainRobot('r1', 60_000, admin);
+	await settled();
+	await h.engine.resumeRobot('r1', admin);
+	expect(await draining).toMatchObject({ held: 1, closed: null });
+	const again = h.engine.drainRobot('r1', 60_000, admin);
+	await settled();
+	await h.engine.maintainRobot('r1', admin, { reason: 'disk swap' });
+	expect(await again).toMatchObject({ held: 1, closed: { as: 'maintenance' } });
+});
+
 test('a disconnected robot is away, keeps its job, and may come back', async () => {
 	const robot = await h.robot('r1');
 	const jobId = await h.submit();

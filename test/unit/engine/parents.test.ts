@@ -278,7 +278,12 @@ describe('how a parent ends', () => {
 		await h.clock.advance(4_500);
 		expect((await job(id)).state).toBe('running');
 		await h.clock.advance(2_000);
-		expect((await childrenOf(id))[0]).toMatchObject({ state: 'timeout', cause: 'queue_timeout' });
+		expect((await childrenOf(id))[0]).toMatchObject({
+			state: 'timeout',
+			cause: 'queue_timeout',
+			// As it was asked for: a retry has all of it.
+			timeouts: { queueMs: 6_000 },
+		});
 		expect(await job(id)).toMatchObject({
 			state: 'failed',
 			cause: 'dependency',
