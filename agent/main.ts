@@ -159,7 +159,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	}
 
 	const { randomUUID } = await import('node:crypto');
-	const { availableParallelism, hostname } = await import('node:os');
+	const { hostname } = await import('node:os');
 	const { agentVersion, FactsBook, lookByChild, VitalSigns } = await import('./facts');
 	const { commandExecutor } = await import('./executors/command');
 	const { probeExecutor } = await import('./executors/probe');
@@ -177,7 +177,6 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		folder: `${config.data}/keeper`,
 		// A named pipe of Windows has other owners and rights: jobs are children of the agent there.
 		program: process.platform === 'win32' ? undefined : `${__dirname}/keeper.js`,
-		most: availableParallelism(),
 		spool: {
 			folder: `${config.data}/spool`,
 			maxBytes: config.maxOutputBytes,

@@ -1,17 +1,15 @@
 /**
  * The agent's side: has programs kept, and finds those again that an earlier agent had kept. A keeper is
- * started with the first job, more of them when many are to be started at once, and all are asked to leave when there
- * has been none for a while. When one is killed, what it wrote down of those that had ended is still
- * read; of the others nobody can know.
+ * started with the first job and asked to leave when there has been none for a while. When it is
+ * killed, what it wrote down of those that had ended is still read; of the others nobody can know.
  */
 import { join } from 'node:path';
 import type { Clock } from '../clock';
 import { type ExitStatus, SpawnFailure } from '../drivers/process';
 import type { SpoolState } from '../spool';
 import { ExitFiles, StartedBefore } from './exits';
-import { maxSeats, places } from './places';
-import { Seat } from './seat';
-import { type Ears, inside, type Wire } from './wire';
+import { places } from './places';
+import { connect, type Ears, inside, launch, type Wire } from './wire';
 import {
 	type End,
 	type Held,
@@ -28,16 +26,14 @@ export class KeeperGone extends Error {
 
 /** Jobs that follow each other shall not each wait for a new keeper. */
 const idleMs = 60_000;
-/** One more keeper is worth its memory when so many starts in so short a time had to wait for another one. */
-const crowd = { starts: 16, withinMs: 1_000 };
+/** A machine that could start none is not asked again with every job. */
+const relaunchMs = 60_000;
 
 export interface KeeperParts {
 	/** Its own, in the data folder. */
 	folder: string;
 	/** The file of the keeper's program; undefined = keep inside. */
 	program: string | undefined;
-	/** So many at most; absent = one. */
-	most?: number;
 	spool: Order['spool'];
 	clock: Clock;
 	log: Record<'info' | 'warn', (facts: object, text: string) => void>;
@@ -142,27 +138,27 @@ export class Keeper implements Ears {
 	readonly #asked = new Map<number, { wire: Wire; answered: PromiseWithResolvers<number> }>();
 	readonly #closing = new AbortController();
 	#lastId = 0;
-	/** Processes of their own; those that a larger machine may have left are looked for, too. */
-	readonly #seats: readonly Seat[];
+	/** To a process of its own. */
+	#wire: Wire | undefined;
 	#inside: Wire | undefined;
 	#lastTurn = Promise.resolve();
 	#reached: Promise<void> | undefined;
+	#launchAt = -Infinity;
+	#launchFailed = false;
 	#idleSince: number | undefined;
 	#watching = false;
-	#crowdedSince = -Infinity;
-	#crowded = 0;
-	#growing = false;
+	/** Somebody listens there and does not answer: what it may still do is unknown. */
+	#mute = false;
 
 	constructor(parts: KeeperParts) {
 		this.#parts = parts;
 		this.#exits = new ExitFiles(join(parts.folder, places.exits));
-		this.#seats = Array.from({ length: maxSeats }, (_, number) => new Seat(parts, number, this));
 	}
 
 	/** Resolves when a program can be started without waiting. */
 	async ready(): Promise<void> {
 		await this.#reach();
-		if (this.#wires.length === 0) await this.#inTurn(() => this.#seats[0]!.launch());
+		if (this.#wire === undefined) await this.#inTurn(() => this.#launch());
 	}
 
 	/**
@@ -172,9 +168,9 @@ export class Keeper implements Ears {
 	async start(order: Omit<Order, 'spool'>, maxOutputBytes = Infinity): Promise<Ward> {
 		const { spool } = this.#parts;
 		const kept = { ...spool, maxBytes: Math.min(spool.maxBytes, maxOutputBytes) };
-		// While its files were fetched the last keeper may have left.
-		if (this.#wires.length === 0) await this.ready();
-		const wire = this.#leastBusy() ?? (this.#inside ??= this.#keepInside());
+		// While its files were fetched the keeper may have left.
+		if (this.#wire === undefined) await this.ready();
+		const wire = this.#wire ?? (this.#inside ??= this.#keepInside());
 		const started = Promise.withResolvers<Ward>();
 		this.#starting.set(keyOf(order), { wire, started });
 		wire.say({ say: 'start', order: { ...order, spool: kept } });
@@ -197,7 +193,7 @@ export class Keeper implements Ears {
 	 * after `find`: what an agent before us said has been done by then.
 	 */
 	neverStarted(attempt: { jobId: string; epoch: number }): boolean {
-		return !this.#seats.some(({ isMute }) => isMute) && !this.#exits.has(keyOf(attempt));
+		return !this.#mute && !this.#exits.has(keyOf(attempt));
 	}
 
 	/**
@@ -241,15 +237,16 @@ export class Keeper implements Ears {
 
 	/** There should be one, and there can be none. */
 	get isMissing(): boolean {
-		if (this.#wires.length > 0) return false;
-		return this.#seats[0]!.hasFailed || this.#seats.some(({ isMute }) => isMute);
+		return this.#wire === undefined && (this.#mute || this.#launchFailed);
 	}
 
 	/** The agent ends; a keeper that holds nothing does too. */
 	async close(): Promise<void> {
 		this.#closing.abort();
-		const busy = new Set([...this.#wards.values()].map(({ wire }) => wire));
-		await this.#leave((wire) => !busy.has(wire));
+		const wire = this.#wire;
+		this.#wire = undefined;
+		if (this.#wards.size === 0) wire?.say({ say: 'leave' });
+		await wire?.close();
 	}
 
 	hear(word: KeeperWord, wire: Wire): void {
@@ -287,6 +284,8 @@ export class Keeper implements Ears {
 	}
 
 	gone(wire: Wire): void {
+		if (wire !== this.#wire) return;
+		this.#wire = undefined;
 		for (const [id, asked] of this.#asked) {
 			if (asked.wire !== wire) continue;
 			this.#asked.delete(id);
@@ -313,6 +312,7 @@ export class Keeper implements Ears {
 	}
 
 	#welcome(held: Held[], wire: Wire): void {
+		if (wire.apart) this.#wire = wire;
 		for (const one of held) {
 			const known = this.#wards.get(one.key);
 			const ward = known ?? new Ward(one, wire, this.#ask);
@@ -335,73 +335,27 @@ export class Keeper implements Ears {
 	}
 
 	async #connect(): Promise<void> {
-		const empty = this.#seats.filter(({ wire }) => wire === undefined);
-		await Promise.all(empty.map((seat) => seat.connect()));
+		const { folder, clock, log } = this.#parts;
+		const found = await connect(folder, clock, this);
+		this.#mute = found === 'mute';
+		if (found === 'live') log.info({ held: this.#wards.size }, 'keeper found');
+		if (this.#mute) log.warn({}, 'the keeper of an earlier agent does not answer');
 	}
 
-	get #wires(): Wire[] {
-		return this.#seats.flatMap(({ wire }) => wire ?? []);
-	}
-
-	/** Where the fewest starts are under way. */
-	#leastBusy(): Wire | undefined {
-		const starting = new Map<Wire, number>();
-		for (const { wire } of this.#starting.values()) {
-			starting.set(wire, (starting.get(wire) ?? 0) + 1);
+	async #launch(): Promise<void> {
+		const { folder, program, clock, log } = this.#parts;
+		const now = clock.monotonic();
+		if (this.#wire !== undefined || program === undefined || now < this.#launchAt) return;
+		try {
+			await launch(folder, program, clock);
+			if ((await connect(folder, clock, this)) !== 'live') throw new Error('it cannot be reached');
+			this.#launchFailed = false;
+		} catch (error) {
+			this.#launchAt = now + relaunchMs;
+			this.#launchFailed = true;
+			const reason = (error as Error).message;
+			log.warn({ reason }, 'there can be no keeper, so jobs will not outlive this agent');
 		}
-		let best: Seat | undefined;
-		let least = Infinity;
-		for (const seat of this.#seats) {
-			if (seat.wire === undefined) continue;
-			const count = starting.get(seat.wire) ?? 0;
-			if (count >= least) continue;
-			best = seat;
-			least = count;
-		}
-		if (best === undefined) return undefined;
-		const now = this.#parts.clock.monotonic();
-		best.usedAt = now;
-		if (least > 0) this.#growIfCrowded(now);
-		return best.wire;
-	}
-
-	#growIfCrowded(now: number): void {
-		if (now > this.#crowdedSince + crowd.withinMs) {
-			this.#crowdedSince = now;
-			this.#crowded = 0;
-		}
-		this.#crowded += 1;
-		if (this.#crowded < crowd.starts || this.#growing) return;
-		const { most = 1 } = this.#parts;
-		const free = this.#seats.slice(0, most).find(({ wire, isMute }) => !wire && !isMute);
-		if (free === undefined) return;
-		this.#growing = true;
-		void this.#inTurn(() => free.launch()).then(() => {
-			this.#growing = false;
-			this.#crowded = 0;
-			if (this.#closing.signal.aborted) void free.close({ leave: true });
-		});
-	}
-
-	/** Those that only a crowd needed: they need not wait for the end of a long job elsewhere. */
-	async #thinOut(): Promise<void> {
-		const holding = [...this.#wards.values(), ...this.#starting.values()];
-		const needed = new Set(holding.map(({ wire }) => wire));
-		const since = this.#parts.clock.monotonic() - idleMs;
-		await Promise.all(
-			this.#seats.slice(1).map(async (seat) => {
-				if (!seat.wire || needed.has(seat.wire) || seat.usedAt > since) return;
-				await seat.close({ leave: true });
-			}),
-		);
-	}
-
-	async #leave(mayLeave: (wire: Wire) => boolean): Promise<void> {
-		await Promise.all(
-			this.#seats.map(async (seat) => {
-				if (seat.wire) await seat.close({ leave: mayLeave(seat.wire) });
-			}),
-		);
 	}
 
 	#keepInside(): Wire {
@@ -433,20 +387,21 @@ export class Keeper implements Ears {
 	#watchIdle(): void {
 		const { clock } = this.#parts;
 		this.#idleSince = clock.monotonic();
-		if (this.#watching || this.#wires.length === 0) return;
+		if (this.#watching || this.#wire === undefined) return;
 		this.#watching = true;
 		void (async () => {
 			let leftMs = idleMs;
 			while (await clock.sleep(leftMs, this.#closing.signal)) {
-				if (this.#wards.size + this.#starting.size > 0) {
-					this.#idleSince = clock.monotonic();
-					await this.#thinOut();
-				}
+				if (this.#wards.size + this.#starting.size > 0) this.#idleSince = clock.monotonic();
 				leftMs = this.#idleSince! + idleMs - clock.monotonic();
 				if (leftMs <= 0) break;
 			}
 			this.#watching = false;
-			if (!this.#closing.signal.aborted) await this.#leave(() => true);
+			const wire = this.#wire;
+			if (this.#closing.signal.aborted || wire === undefined) return;
+			this.#wire = undefined;
+			wire.say({ say: 'leave' });
+			await wire.close();
 		})();
 	}
 }

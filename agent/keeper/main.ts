@@ -1,11 +1,10 @@
 /** The keeper as a program: a file of its own, so that it is small. The agent starts it in its folder. */
 import { systemClock } from '../clock';
-import { seatOf } from './places';
 import { keepPrograms } from './process';
 
 const complain = (text: string): void => void process.stderr.write(`${text}\n`);
 
-keepPrograms(process.argv[2] ?? seatOf(0).socket, systemClock, complain).then(
+keepPrograms(systemClock, complain).then(
 	() => process.exit(0),
 	(error: Error) => {
 		complain(error.stack ?? error.message);

@@ -14,12 +14,8 @@ import { places } from './places';
 /** How often it looks whether anybody needs it. */
 const lookMs = 10_000;
 
-/** Resolves when it is not needed any more. `socket`: the name of its own, in its folder. */
-export async function keepPrograms(
-	socket: string,
-	clock: Clock,
-	complain: (text: string) => void,
-): Promise<void> {
+/** Resolves when it is not needed any more. */
+export async function keepPrograms(clock: Clock, complain: (text: string) => void): Promise<void> {
 	for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(name, () => undefined);
 	// Who relies on this process shall not suffer for an error that nobody foresaw.
 	process.on('uncaughtException', (error) => complain(error.stack ?? error.message));
@@ -33,15 +29,15 @@ export async function keepPrograms(
 		onLeave: () => keep.isEmpty && leaving.abort(),
 		complain,
 	});
-	await door.listen(socket);
-	const door0 = inodeOf(socket);
+	await door.listen(places.socket);
+	const door0 = inodeOf(places.socket);
 	process.stdout.on('error', () => undefined);
 	process.stdout.write('ready\n');
 	const idleness = new Idleness();
 	for (let over = false; !over;) {
 		if (!(await clock.sleep(lookMs, leaving.signal))) return;
 		// Without its socket nobody will ever come and take what it holds.
-		const reachable = inodeOf(socket) === door0;
+		const reachable = inodeOf(places.socket) === door0;
 		const needed = door.isVisited || keep.isBusy || (reachable && !keep.isEmpty);
 		over = idleness.seen({ needed, visits: door.visits });
 	}

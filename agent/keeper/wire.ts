@@ -11,7 +11,7 @@ import type { Clock } from '../clock';
 import { Desk } from './desk';
 import type { ExitFiles } from './exits';
 import { Keep } from './keep';
-import { places, type SeatPlaces } from './places';
+import { places } from './places';
 import { Voice } from './voice';
 import { type AgentWord, keeperVersion, type KeeperWord, Lines } from './words';
 
@@ -44,29 +44,19 @@ const redialMs = 50;
 type Found = 'live' | 'nobody' | 'mute';
 
 /** Whether a keeper listens there and welcomed us; `mute` = somebody listens, but it did not. */
-export async function connect(
-	folder: string,
-	seat: SeatPlaces,
-	clock: Clock,
-	ears: Ears,
-): Promise<Found> {
+export async function connect(folder: string, clock: Clock, ears: Ears): Promise<Found> {
 	for (let left = dials; ;) {
-		const found = await knock(folder, seat, clock, ears);
+		const found = await knock(folder, clock, ears);
 		if (found !== 'hung-up') return found;
 		if ((left -= 1) === 0) return 'mute';
 		await clock.sleep(redialMs);
 	}
 }
 
-async function knock(
-	folder: string,
-	{ socket: name }: SeatPlaces,
-	clock: Clock,
-	ears: Ears,
-): Promise<Found | 'hung-up'> {
-	if (!existsSync(join(folder, name))) return 'nobody';
+async function knock(folder: string, clock: Clock, ears: Ears): Promise<Found | 'hung-up'> {
+	if (!existsSync(join(folder, places.socket))) return 'nobody';
 	const welcomed = Promise.withResolvers<Found | 'hung-up'>();
-	const address = addressIn(folder, name);
+	const address = addressIn(folder);
 	if (address === undefined) return 'nobody';
 	let answered = false;
 	const socket = dial(address.path);
@@ -119,19 +109,14 @@ async function knock(
 }
 
 /** Starts a keeper; rejects with the reason when there is none that listens. */
-export async function launch(
-	folder: string,
-	seat: SeatPlaces,
-	program: string,
-	clock: Clock,
-): Promise<void> {
+export async function launch(folder: string, program: string, clock: Clock): Promise<void> {
 	makeSecret(folder);
-	const log = openSync(join(folder, seat.log), 'w', 0o600);
+	const log = openSync(join(folder, places.log), 'w', 0o600);
 	let child: ChildProcess;
 	try {
 		child = spawn(
 			process.execPath,
-			['--max-old-space-size=64', '--max-semi-space-size=1', program, seat.socket],
+			['--max-old-space-size=64', '--max-semi-space-size=1', program],
 			{
 				cwd: folder,
 				env: Object.fromEntries(environment.map((name) => [name, process.env[name]])),
@@ -184,10 +169,10 @@ function makeSecret(folder: string): void {
 }
 
 /** The socket's address. A long one is shortened on Linux; elsewhere there is none. */
-function addressIn(folder: string, name: string): { path: string; close(): void } | undefined {
-	const path = join(folder, name);
+function addressIn(folder: string): { path: string; close(): void } | undefined {
+	const path = join(folder, places.socket);
 	if (Buffer.byteLength(path) <= maxAddressBytes) return { path, close: () => undefined };
 	if (process.platform !== 'linux') return undefined;
 	const handle = openSync(folder, 'r');
-	return { path: `/proc/self/fd/${handle}/${name}`, close: () => closeSync(handle) };
+	return { path: `/proc/self/fd/${handle}/${places.socket}`, close: () => closeSync(handle) };
 }

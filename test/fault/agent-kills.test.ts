@@ -104,7 +104,7 @@ test('with its keeper killed a job is unknown, nothing of it lives on, and the n
 			const job = new KeptJob(house, `lost-${agentToo}`, draw);
 			await job.submit();
 			const pid = await job.started();
-			const keeper = agent.keepers[0]!;
+			const keeper = agent.keeper!;
 			if (agentToo) await agent.kill();
 			process.kill(keeper, 'SIGKILL');
 			await eventually('the keeper to be gone', () => !lives(keeper));
@@ -138,7 +138,7 @@ test('an end that a keeper wrote down before it was killed with its agent is no 
 		const written = () =>
 			house.read(`anna/keeper/attempts/${house.files('anna/keeper/attempts')[0]}`);
 		await eventually('its end to be written down', () => written().includes('"digest"'));
-		agent.killKeepers();
+		agent.killKeeper();
 		agent.start();
 		expect(await job.wrong()).toEqual([]);
 		await eventually('nothing to be kept any more', () => {

@@ -337,7 +337,7 @@ export class Chaos {
 	async close(): Promise<void> {
 		this.#over = true;
 		await Promise.all([this.#service, ...this.#agents].map((program) => program.kill()));
-		for (const agent of this.#agents) agent.killKeepers();
+		for (const agent of this.#agents) agent.killKeeper();
 		for (const pid of this.strays()) {
 			try {
 				process.kill(pid, 'SIGKILL');

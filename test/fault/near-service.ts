@@ -62,7 +62,7 @@ export class NearService {
 
 	async #close(): Promise<void> {
 		await Promise.all(this.#agents.map((agent) => agent.kill()));
-		for (const agent of this.#agents) agent.killKeepers();
+		for (const agent of this.#agents) agent.killKeeper();
 		await this.#service.close();
 	}
 

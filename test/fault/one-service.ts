@@ -57,7 +57,7 @@ export class OneService {
 			good = true;
 		} finally {
 			await Promise.all([house.service, ...house.#others].map((program) => program.kill()));
-			for (const agent of house.#agents) agent.killKeepers();
+			for (const agent of house.#agents) agent.killKeeper();
 			undo?.();
 			if (good) rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
 			else process.stderr.write(`everything is kept in ${folder}\n`);
@@ -95,7 +95,7 @@ export class OneService {
 		} finally {
 			over = true;
 			await Promise.all([house.service, ...house.#others].map((program) => program.kill()));
-			for (const agent of house.#agents) agent.killKeepers();
+			for (const agent of house.#agents) agent.killKeeper();
 			await alive.catch(() => undefined);
 			if (good) rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
 			else process.stderr.write(`everything is kept in ${folder}\n`);
@@ -138,7 +138,7 @@ export class OneService {
 	/** Kills every robot: their folders can be taken away. */
 	async agentsGone(): Promise<void> {
 		await Promise.all(this.#others.map((program) => program.kill()));
-		for (const agent of this.#agents) agent.killKeepers();
+		for (const agent of this.#agents) agent.killKeeper();
 	}
 
 	get bundle(): string {

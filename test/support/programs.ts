@@ -240,11 +240,11 @@ export class AgentProgram extends Program {
 		this.launch(token === undefined ? this.#args : [...this.#args, '--token', token]);
 	}
 
-	/** The processes that hold its jobs, while there are any. */
-	get keepers(): number[] {
+	/** The process that holds its jobs, while there is one. */
+	get keeper(): number | undefined {
 		return readdirSync('/proc')
 			.map(Number)
-			.filter((pid) => {
+			.find((pid) => {
 				if (!Number.isInteger(pid)) return false;
 				try {
 					return (
@@ -258,8 +258,8 @@ export class AgentProgram extends Program {
 	}
 
 	/** Its jobs have nobody then who would know how they end. */
-	killKeepers(): void {
-		for (const pid of this.keepers) process.kill(pid, 'SIGKILL');
+	killKeeper(): void {
+		if (this.keeper !== undefined) process.kill(this.keeper, 'SIGKILL');
 	}
 
 	/** Resolves with the robot's id. */

@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../../../agent/clock';
-import { places, seatOf } from '../../../agent/keeper/places';
+import { places } from '../../../agent/keeper/places';
 import { Idleness } from '../../../agent/keeper/process';
 import { connect } from '../../../agent/keeper/wire';
 import { temporaryFolder } from './temporary-folder';
@@ -35,7 +35,7 @@ describe('an agent that dials', () => {
 		const listening = createServer(visited);
 		server = listening;
 		await new Promise<void>((done) => {
-			listening.listen(join(home, seatOf(0).socket), done);
+			listening.listen(join(home, places.socket), done);
 		});
 		return home;
 	}
@@ -49,7 +49,7 @@ describe('an agent that dials', () => {
 			server!.close();
 			socket.destroy();
 		});
-		expect(await connect(home, seatOf(0), systemClock, ears)).toBe('nobody');
+		expect(await connect(home, systemClock, ears)).toBe('nobody');
 	});
 
 	test('calls a keeper mute that hangs up again and again', async () => {
@@ -58,7 +58,7 @@ describe('an agent that dials', () => {
 			calls += 1;
 			socket.destroy();
 		});
-		expect(await connect(home, seatOf(0), systemClock, ears)).toBe('mute');
+		expect(await connect(home, systemClock, ears)).toBe('mute');
 		expect(calls).toBe(3);
 	});
 });
