@@ -70,7 +70,6 @@ export function pathMistake(path: string): string | undefined {
 	if (Buffer.byteLength(path) > limits.maxPathBytes) {
 		return `is longer than ${limits.maxPathBytes} bytes`;
 	}
-	// eslint-disable-next-line no-control-regex
 	if (/[\u0000-\u001f\u007f]/.test(path)) return 'must not hold control characters';
 	if (path.includes('\\')) return 'must be written with /, not with \\';
 	if (path.startsWith('/') || /^[A-Za-z]:/.test(path)) return 'must be relative to the workspace';

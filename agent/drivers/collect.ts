@@ -153,7 +153,6 @@ export function reasonFor(error: string): string {
 
 /** A name that fits into a result: any program may have chosen it. */
 function sayable(path: string): string {
-	// eslint-disable-next-line no-control-regex
 	let told = path.replace(/[\u0000-\u001f\u007f]/g, '?');
 	if (Buffer.byteLength(told) <= limits.maxPathBytes) return told;
 	// Half a character becomes a sign of its own.

@@ -129,6 +129,7 @@ test('a refresh sees what was installed since, and what was removed', async () =
 	expect(await house.client.robot('r1')).toMatchObject({ capabilities });
 });
 
+// Whose child a process is, and whether it is there, /proc says.
 (process.platform === 'linux' ? test : test.skip)(
 	'a look at the machine ends with the agent that asked for it, a kill included',
 	async () => {

@@ -70,6 +70,7 @@ function keeperOf(data: string): number {
 	return keeper;
 }
 
+/** To take open files away from a process that runs needs prlimit, which Linux alone has. */
 const canLimit = () => {
 	try {
 		execFileSync('prlimit', ['--version']);
