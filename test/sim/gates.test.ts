@@ -12,6 +12,7 @@ import type { StoredAttempt, StoredJob } from '../../dispatcher/store/store';
 import { admin, house, type House } from '../support/engine';
 import { settled } from '../support/fake-clock';
 import { type Ending, type Entry, HonestRobot } from '../support/honest-robot';
+import { busy, one, type Step, step as randomStep } from '../support/random-life';
 
 const runs = 1_000;
 const maxJobs = 12;
@@ -312,32 +313,9 @@ class World {
 	}
 }
 
-interface Model {
-	submitted: number;
-}
-type Step = fc.AsyncCommand<Model, World>;
-
-function step(
-	name: string,
-	run: (world: World) => Promise<unknown>,
-	check: (model: Readonly<Model>) => boolean = () => true,
-	change: (model: Model) => void = () => undefined,
-): Step {
-	return {
-		check,
-		async run(model, world) {
-			change(model);
-			await run(world);
-			await settled();
-			await world.laws();
-		},
-		toString: () => name,
-	};
-}
+const step = (...said: Parameters<typeof randomStep<World>>) => randomStep<World>(...said);
 
 const any = fc.nat(20);
-const one = <T>(list: readonly T[], at: number): T => list[at % list.length]!;
-const busy = ({ submitted }: Readonly<Model>) => submitted > 0;
 
 const wishes = fc
 	.record(
@@ -376,7 +354,7 @@ const wishes = fc
 		}),
 	}));
 
-const steps: fc.Arbitrary<Step>[] = [
+const steps: fc.Arbitrary<Step<World>>[] = [
 	...[1, 2, 3, 4].map(() =>
 		wishes.map((wish) =>
 			step(

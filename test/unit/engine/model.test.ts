@@ -7,15 +7,12 @@ import { canMove, isFinal, type Job, type Submit } from '../../../protocol';
 import { admin, house, type House } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
 import { type Ending, type Entry, HonestRobot } from '../../support/honest-robot';
+import { busy, one, type Step, step as randomStep } from '../../support/random-life';
 
 const runs = 1_000;
 const robotNames = ['a', 'b'];
 /** Of the second robot. */
 const clientNames = ['x', 'y'];
-
-interface Model {
-	submitted: number;
-}
 
 class World {
 	readonly house: House;
@@ -163,29 +160,9 @@ class World {
 const harmless = ({ outcome, result }: { outcome: string | null; result: unknown }) =>
 	outcome !== 'failed' || (result as { exitCode: number | null } | null)?.exitCode !== 75;
 
-type Step = fc.AsyncCommand<Model, World>;
-
-function step(
-	name: string,
-	run: (world: World) => Promise<unknown>,
-	check: (model: Readonly<Model>) => boolean = () => true,
-	change: (model: Model) => void = () => undefined,
-): Step {
-	return {
-		check,
-		async run(model, world) {
-			change(model);
-			await run(world);
-			await settled();
-			await world.laws();
-		},
-		toString: () => name,
-	};
-}
+const step = (...said: Parameters<typeof randomStep<World>>) => randomStep<World>(...said);
 
 const any = fc.nat(20);
-const one = <T>(list: readonly T[], at: number): T => list[at % list.length]!;
-const busy = ({ submitted }: Readonly<Model>) => submitted > 0;
 
 const jobOf = fc.record(
 	{
@@ -204,7 +181,7 @@ const jobOf = fc.record(
 	{ requiredKeys: [] },
 );
 
-const steps: fc.Arbitrary<Step>[] = [
+const steps: fc.Arbitrary<Step<World>>[] = [
 	jobOf.map((job) =>
 		step(
 			`submit ${JSON.stringify(job)}`,
