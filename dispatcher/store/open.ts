@@ -5,6 +5,7 @@
 import { Worker } from 'node:worker_threads';
 import { type BackupContents, Problem } from '../../protocol';
 import { inspectCopy } from './copies';
+import { bytesIn, dataOf, Leftovers } from './leftovers';
 import { type OpenStep, SqliteStore, type StoreFiles } from './sqlite';
 import type { Deed, DeedAnswer, ReadName, Reads, Store } from './store';
 import type {
@@ -92,6 +93,7 @@ class FarStore implements Store {
 	#opened: Opened = { term: 0, schema: 0, migratedFrom: null };
 	#pressed: () => void = () => undefined;
 	readonly #worker: Worker;
+	readonly #leftovers = new Leftovers();
 	readonly #waiting = new Map<
 		number,
 		{ resolve(answer: unknown): void; reject(error: Error): void }
@@ -133,7 +135,10 @@ class FarStore implements Store {
 				const waiting = this.#waiting.get(answer.id);
 				this.#waiting.delete(answer.id);
 				if ('failed' in answer) waiting?.reject(errorOf(answer.failed));
-				else waiting?.resolve(answer.answer);
+				else {
+					waiting?.resolve(answer.answer);
+					this.#leftovers.add(dataOf(answer.answer)?.length ?? 0);
+				}
 			}
 		});
 		worker.on('error', end);
@@ -157,6 +162,7 @@ class FarStore implements Store {
 	}
 
 	commit(deeds: Deed[]): Promise<DeedAnswer[]> {
+		this.#leftovers.add(bytesIn(deeds));
 		return this.#ask({ deeds }) as Promise<DeedAnswer[]>;
 	}
 

@@ -8,6 +8,7 @@
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { type BackupContents, Problem, type ProblemBody } from '../../protocol';
 import { inspectCopy } from './copies';
+import { bytesIn, dataOf, Leftovers } from './leftovers';
 import { type OpenStep, sqliteIsSafe, SqliteStore, type StoreFiles } from './sqlite';
 import type { Deed, DeedAnswer, ReadName, Reads } from './store';
 
@@ -69,6 +70,7 @@ function inspect(file: string, port: Port): void {
 function serve(options: StoreFiles, port: Port): void {
 	const say = (answer: StoreAnswer, buffers: ArrayBuffer[] = []) =>
 		port.postMessage(answer, buffers);
+	const leftovers = new Leftovers();
 	let store: SqliteStore;
 	try {
 		if (!sqliteIsSafe(process.versions.sqlite ?? '0')) {
@@ -96,9 +98,16 @@ function serve(options: StoreFiles, port: Port): void {
 					(error: unknown) => say({ id: request.id, failed: failureOf(error) }),
 				);
 			} else {
-				const answer =
-					'deeds' in request ? store.commit(request.deeds) : store.read(request.read, request.args);
-				say({ id: request.id, answer }, buffersOf(answer));
+				const { id } = request;
+				if ('deeds' in request) {
+					say({ id, answer: store.commit(request.deeds) });
+					leftovers.add(bytesIn(request.deeds));
+				} else {
+					const answer = store.read(request.read, request.args);
+					const data = dataOf(answer);
+					leftovers.add(data?.length ?? 0);
+					say({ id, answer }, buffersOf(data));
+				}
 			}
 		} catch (error) {
 			say({ id: request.id, failed: failureOf(error) });
@@ -109,9 +118,8 @@ function serve(options: StoreFiles, port: Port): void {
 }
 
 /** Output that was read goes over as it is, without a copy: it was made for this answer. */
-function buffersOf(answer: unknown): ArrayBuffer[] {
-	const data = (answer as { data?: unknown } | undefined)?.data;
-	return data instanceof Uint8Array && data.buffer instanceof ArrayBuffer ? [data.buffer] : [];
+function buffersOf(data: Uint8Array | undefined): ArrayBuffer[] {
+	return data?.buffer instanceof ArrayBuffer ? [data.buffer] : [];
 }
 
 function failureOf(error: unknown): StoreFailure {

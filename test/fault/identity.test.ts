@@ -3,12 +3,12 @@
  * proves nothing twice; what is revoked ends within a second. One real service, many sockets.
  */
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
 import http from 'node:http';
 import { join } from 'node:path';
 import { FleetClient } from '../../client';
 import { httpSend, outputEvents } from '../../dispatcher/cli/transport';
 import { closeCodes, enrolProof, type EnrolAnswer, helloProof, paths } from '../../protocol';
+import { filesWith } from '../support/files-with';
 import { howMany, percentile, say, thorough } from '../support/proof';
 import { WholeHouse } from '../support/whole-house';
 import { RawLink, within } from '../integration/server/house';
@@ -115,14 +115,6 @@ class Robot {
 async function manyRobots(house: WholeHouse, count: number): Promise<Robot[]> {
 	const { token } = await house.client.createToken({ uses: count });
 	return Promise.all(Array.from({ length: count }, () => Robot.enrol(house, token)));
-}
-
-/** Everything below a folder that holds these bytes. */
-function filesWith(folder: string, text: string): string[] {
-	return readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => {
-		const path = join(folder, name);
-		return statSync(path).isFile() && readFileSync(path).includes(text);
-	});
 }
 
 test('row 39: a token used in parallel enrolls as many robots as it says, and its secret is kept nowhere', async () => {

@@ -4,7 +4,7 @@
  * kill of the service.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FleetClient } from '../../client';
@@ -12,6 +12,7 @@ import { Typist } from '../../dispatcher/cli/typist';
 import { type InputRequest, isFinal, Problem } from '../../protocol';
 import { CuttingProxy } from '../support/cutting-proxy';
 import { Draw } from '../support/dice';
+import { filesWith } from '../support/files-with';
 import { howMany, say, seed } from '../support/proof';
 import { WholeHouse } from '../support/whole-house';
 import { eventually, OneService } from './one-service';
@@ -86,13 +87,6 @@ test('a program reads what was typed, byte for byte, whatever cuts the line of i
 	}
 });
 
-function filesWith(text: string, folder: string): string[] {
-	return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-		.map((name) => join(folder, name))
-		.filter((path) => statSync(path, { throwIfNoEntry: false })?.isFile())
-		.filter((path) => readFileSync(path).includes(text));
-}
-
 test('typing goes on through kill -9 of the service, and a typed secret is in no file of either program', async () => {
 	const secret = 'correct-horse-7315';
 	await OneService.use(
@@ -141,9 +135,9 @@ test('typing goes on through kill -9 of the service, and a typed secret is in no
 			expect(job.result!.stdout).toContain(digest(secret));
 			expect(job.result!.stdout).toContain(digest(bytes));
 			const forms = [secret, Buffer.from(`${secret}\n`).toString('base64').slice(0, 20)];
-			expect(forms.flatMap((form) => filesWith(form, house.folder))).toEqual([]);
+			expect(forms.flatMap((form) => filesWith(house.folder, form))).toEqual([]);
 			// The search finds what is there: in the store, in the robot's folder, in both logs.
-			const found = filesWith(jobId, house.folder).join('\n');
+			const found = filesWith(house.folder, jobId).join('\n');
 			for (const place of ['service/', 'anna/', 'anna.log']) expect(found).toContain(place);
 		},
 		{ env: { LOG_LEVEL: 'debug' } },
@@ -195,7 +189,7 @@ test.each([
 					kind: terminals ? 'terminal' : 'pipe',
 					digest: createHash('sha256').update(secret).digest('hex'),
 				});
-				expect(filesWith(secret, house.folder)).toEqual([]);
+				expect(filesWith(house.folder, secret)).toEqual([]);
 			},
 			{ env: { LOG_LEVEL: 'debug' }, terminals },
 		);

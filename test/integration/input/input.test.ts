@@ -1,7 +1,7 @@
 /** Typing into running jobs, and what they ask: the real service and a real robot over real sockets. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Job, Problem, type Submit } from '../../../protocol';
+import { filesWith } from '../../support/files-with';
 import { WholeHouse } from '../../support/whole-house';
 
 jest.setTimeout(60_000);
@@ -47,14 +47,6 @@ async function refusal(typed: Promise<unknown>): Promise<string> {
 		throw error;
 	}
 	return 'taken';
-}
-
-/** Every file below a folder that holds the text. */
-function filesWith(text: string, folder: string): string[] {
-	const wanted = Buffer.from(text);
-	return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-		.map((name) => join(folder, name))
-		.filter((path) => statSync(path).isFile() && readFileSync(path).includes(wanted));
 }
 
 test('what is typed reaches the program in order, and the call answers when the robot has it', async () => {
@@ -186,15 +178,15 @@ test('a typed password is in no file of the service and of the robot, not even w
 	});
 	// While it runs and after its end; base64 is what it looks like on its way.
 	const forms = [secret, Buffer.from(`${secret}\n`).toString('base64').slice(0, 20)];
-	expect(forms.flatMap((form) => filesWith(form, house.folder))).toEqual([]);
+	expect(forms.flatMap((form) => filesWith(house.folder, form))).toEqual([]);
 	await house.client.input(jobId, { text: '\n' });
 	const job = await ended(jobId);
 	expect(job.result!.stdout).toBe(
 		`Password: ${'*'.repeat(secret.length)}\n18 characters\nAgain: done\n`,
 	);
-	expect(forms.flatMap((form) => filesWith(form, house.folder))).toEqual([]);
+	expect(forms.flatMap((form) => filesWith(house.folder, form))).toEqual([]);
 	// The search itself finds what is there.
-	expect(filesWith('18 characters', house.folder).length).toBeGreaterThan(0);
+	expect(filesWith(house.folder, '18 characters').length).toBeGreaterThan(0);
 });
 
 test('while a program waits for an answer its silence does not count; afterwards it does', async () => {
