@@ -1,6 +1,7 @@
 /**
- * W9: jobs that ask for many different sorts of robots, beside the same jobs that all ask for one. The fleet, the load and the jobs
- * for robots that are away are the same; what is left is the price of choosing. And whether anybody starves by it.
+ * W9: jobs that ask for many different sorts of robots, some for a lock too, beside as many that all ask for one sort and no lock. The
+ * fleet, the load and the jobs for robots that are away are the same; what is left is the price of choosing. And whether
+ * anybody starves by it.
  */
 import type { FleetClient } from '../../../client';
 import type { Submit } from '../../../protocol';
@@ -32,12 +33,20 @@ const loaders = 3;
 /** Of the jobs, those for a robot that is away; and of the fleet, robots that are. */
 const pinnedShare = 0.05;
 const awayShare = 0.05;
+/** Of the jobs of many selectors, those that take one of the locks. */
+const lockedShare = 0.1;
+const locks = 50;
 
 interface Plan {
 	fleet: Labels[];
 	selectors: Selector[];
-	/** Number of the selector of each job; −1 = it is for a robot that is away. */
-	jobs: number[];
+	jobs: Wanted[];
+}
+
+interface Wanted {
+	/** Its number; −1 = the job is for a robot that is away. */
+	selector: number;
+	lock?: string;
 }
 
 interface Run extends Passing {
@@ -54,11 +63,16 @@ export async function matching({ sizes, chance, say }: Bench): Promise<Outcome> 
 	const fleet = fleetOf(sizes.matched, draw);
 	const many = selectorsOf(fleet, sizes.selectors, draw);
 	const next = zipf(many.length, draw);
-	const jobs = Array.from({ length: sizes.jobs }, () => (draw() < pinnedShare ? -1 : next()));
+	const jobs = Array.from({ length: sizes.jobs }, (): Wanted => {
+		if (draw() < pinnedShare) return { selector: -1 };
+		const lock = draw() < lockedShare ? { lock: `lock-${Math.floor(draw() * locks)}` } : {};
+		return { selector: next(), ...lock };
+	});
+	const plain = jobs.map(({ selector }) => ({ selector: Math.min(selector, 0) }));
 	const one = [{ labels: everybody, fits: fleet.map((_, number) => number) }];
 	const rounds: { one: Run; many: Run }[] = [];
 	for (let i = 0; i < Math.min(3, sizes.rounds); i += 1) {
-		const ofOne = () => run({ fleet, selectors: one, jobs: jobs.map((n) => Math.min(n, 0)) });
+		const ofOne = () => run({ fleet, selectors: one, jobs: plain });
 		const ofMany = () => run({ fleet, selectors: many, jobs });
 		// Whoever comes second meets another machine: they take turns.
 		const round =
@@ -77,7 +91,7 @@ export async function matching({ sizes, chance, say }: Bench): Promise<Outcome> 
 		measured: { rounds, fitsP50: median(sizesOf), fitsMax: Math.max(...sizesOf) },
 		tables: [
 			{
-				title: `W9: ${sizes.matched} robots, ${short(sizes.jobs)} jobs (${pinnedShare * 100} % for robots that are away); a selector fits ${Math.min(...sizesOf)} to ${Math.max(...sizesOf)} robots, half of them ${median(sizesOf)} or fewer`,
+				title: `W9: ${sizes.matched} robots, ${short(sizes.jobs)} jobs (${pinnedShare * 100} % for robots that are away); ${lockedShare * 100} % of those of many selectors take one of ${locks} locks; a selector fits ${Math.min(...sizesOf)} to ${Math.max(...sizesOf)} robots, half of them ${median(sizesOf)} or fewer`,
 				columns: [
 					'selectors',
 					'service CPU, µs a job',
@@ -101,12 +115,12 @@ async function run({ fleet, selectors, jobs }: Plan): Promise<Run> {
 	const { token } = await service.client.createToken({ uses: fleet.length, ttlMs: 3_600_000 });
 	await host.call('growLabelled', service.url, token, fleet);
 	await host.call('note');
-	const wanted = jobs.filter((selector) => selector >= 0).length;
+	const wanted = jobs.filter(({ selector }) => selector >= 0).length;
 	const recorded = await host.recorded(wanted);
 	const cpuBefore = cpuSeconds([service.pid]);
 	const from = performance.now();
-	const sent = await load(service.client, jobs, (selector, i) =>
-		jobOf(selector < 0 ? { robot: away[i % away.length]! } : selectors[selector]!),
+	const sent = await load(service.client, jobs, ({ selector, lock }, i) =>
+		jobOf(selector < 0 ? { robot: away[i % away.length]! } : selectors[selector]!, lock),
 	);
 	await recorded();
 	const ms = performance.now() - from;
@@ -126,9 +140,12 @@ async function run({ fleet, selectors, jobs }: Plan): Promise<Run> {
 	};
 }
 
-/** Locks of jobs belong here: 50 names, drawn as selectors are. */
-function jobOf({ labels, robot }: { labels?: Labels; robot?: string }): Submit {
-	return { ...noop(), target: robot === undefined ? { labels } : { robot } };
+function jobOf({ labels, robot }: { labels?: Labels; robot?: string }, lock?: string): Submit {
+	return {
+		...noop(),
+		target: robot === undefined ? { labels } : { robot },
+		...(lock === undefined ? {} : { locks: [{ name: lock }] }),
+	};
 }
 
 /** Ids of robots that are enrolled and never come. */
@@ -140,25 +157,26 @@ async function absent({ client, url }: RunningService, count: number): Promise<s
 	return (await client.robots()).map(({ robotId }) => robotId);
 }
 
-/** Answers those that are not for a robot that is away. */
+/** Answers those that nothing but a free robot keeps from starting: not those of a robot that is away, nor those of a lock. */
 async function load(
 	client: FleetClient,
-	selectors: readonly number[],
-	make: (selector: number, i: number) => Submit,
+	jobs: readonly Wanted[],
+	make: (job: Wanted, i: number) => Submit,
 ): Promise<SentJob[]> {
 	const sent: SentJob[] = [];
 	let next = 0;
 	await inParallel(
-		Math.ceil(selectors.length / bulkSize),
+		Math.ceil(jobs.length / bulkSize),
 		async () => {
 			const first = next;
-			const those = selectors.slice(first, (next += bulkSize));
+			const those = jobs.slice(first, (next += bulkSize));
 			const answers = await client.submitMany(those.map((one, i) => make(one, first + i)));
 			const inLineAt = sharedMs();
 			for (const [i, answer] of answers.entries()) {
 				if ('error' in answer) throw new Error(`a job was refused: ${JSON.stringify(answer)}`);
-				const selector = those[i]!;
-				if (selector >= 0) sent.push({ jobId: answer.jobId, selector, inLineAt });
+				const { selector, lock } = those[i]!;
+				if (selector >= 0 && lock === undefined)
+					sent.push({ jobId: answer.jobId, selector, inLineAt });
 			}
 		},
 		loaders,
@@ -178,12 +196,12 @@ function verdictsOf(
 	return [
 		compare({
 			workload: 'W9',
-			figure: `service CPU a job, ${short(selectors)} selectors`,
+			figure: `service CPU a job, ${short(selectors)} selectors and ${locks} locks`,
 			bar: { atMost: maxTimesOneSelector },
 			unit: 'µs',
 			ours: median(cpu.map(([many]) => many)),
 			against: {
-				name: 'one selector',
+				name: 'one selector, no locks',
 				value: median(cpu.map(([, one]) => one)),
 				ratio: ratioOf(cpu, chance),
 			},
