@@ -211,7 +211,7 @@ class World {
 		}
 	}
 
-	#robotsFor(job: StoredJob): HonestRobot[] {
+	#robotsFor(job: StoredJob, ...moments: number[]): HonestRobot[] {
 		const { robot: pinned, slots = 1 } = laneRule(job.lane);
 		const fitting = this.robots.filter(
 			({ robotId, slots: has }) => (pinned ?? robotId) === robotId && has >= slots,
@@ -221,7 +221,8 @@ class World {
 		// That a bar is over is found by the safety sweep.
 		return fitting.filter(
 			({ robotId, connected }) =>
-				connected && ![now, now - 1_100].some((at) => barred(job.bars, robotId, at, ids)),
+				connected &&
+				![now, now - 1_100, ...moments].some((at) => barred(job.bars, robotId, at, ids)),
 		);
 	}
 
@@ -261,14 +262,16 @@ class World {
 				const owed = this.#queued
 					.filter((other) => this.#isOwed(other, limits.longPatienceMs))
 					.filter((other) => same(this.wishes.get(other.id)!) !== undefined)
-					.filter((other) => this.#isFirst(other) && this.#robotsFor(other).length > 0)
+					.filter((other) => this.#isFirst(other))
+					.filter((other) => this.#robotsFor(other, attempt.assignedAt).length > 0)
 					.filter((other) =>
 						sharesOf(this.wishes.get(other.id)!).every((one) => this.capacity(one) >= one.take),
 					)
 					.sort((a, b) => (before(a, b) ? -1 : 1))[0];
 				if (!owed || owed.id === job.id || !before(owed, job)) continue;
 				const now = await this.house.store.read('job', { id: owed.id });
-				if (now?.state !== 'queued') continue;
+				// Who had its turn meanwhile, and came back, was not passed.
+				if (now?.state !== 'queued' || now.attempt !== owed.attempt) continue;
 				const later = held.filter((other) => other.attempt.epoch > attempt.epoch);
 				const wanted = same(this.wishes.get(owed.id)!)!;
 				const left =
