@@ -433,7 +433,11 @@ export class Attempts {
 
 	#moved(live: Live, { next, bars, outcome, cause }: Settlement): void {
 		const { backlog, fleet, gates, lanes, turns, watchers } = this.#context;
-		if (isUnstarted(outcome)) gates.neverStarted(live);
+		if (isUnstarted(outcome) && rateOf(live.needs)) {
+			gates.neverStarted(live);
+			// Only now is there room for another one: the turn that ended this attempt could not fill it.
+			turns.nudge();
+		}
 		const robot = fleet.get(live.robotId);
 		if (robot) robot.recent = withTry(robot.recent, cameTo(outcome, cause));
 		if (live.affinity !== null && outcome === 'completed') {

@@ -1,6 +1,6 @@
 /** Rates: how many jobs of a key start within a time, across restarts, refusals and clocks that are set. */
 import type { Submit } from '../../../protocol';
-import { house, type House } from '../../support/engine';
+import { admin, house, type House } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
 
 let h: House;
@@ -106,6 +106,20 @@ test('who was proved not to have started is no start; a try that ran is one, and
 	expect((await states([first!, second!])).sort()).toEqual(['dispatched', 'queued']);
 	await h.clock.advance(minute);
 	expect(await states([first!, second!])).toEqual(['dispatched', 'dispatched']);
+});
+
+test('a job that was cancelled before it started makes room for the next one at once', async () => {
+	const away = await h.robot('away', { slots: 9 });
+	await h.robot('here', { slots: 9 });
+	const first = await submit({ ...rate(1), target: { robot: 'away' } });
+	away.session.closed();
+	await h.engine.cancel(first, admin);
+	const second = await submit({ ...rate(1), target: { robot: 'here' } });
+	expect(await h.state(second)).toBe('queued');
+	// It comes back and does not know it.
+	await away.connect();
+	await settled();
+	expect(await states([first, second])).toEqual(['cancelled', 'dispatched']);
 });
 
 test('starts that count no more are forgotten', async () => {
