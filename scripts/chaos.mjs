@@ -7,8 +7,10 @@ import { runSteps } from './steps.mjs';
 
 /** @type {Record<string, string>} */
 const rows = {
+	1: 'kills',
 	2: 'fail-points',
 	3: 'power-loss',
+	4: 'disk',
 	5: 'damage',
 	6: 'agent-kills',
 	7: 'agent-kills',
@@ -16,9 +18,15 @@ const rows = {
 	11: 'fencing',
 	14: 'racing-submits',
 	15: 'half-open',
+	16: 'cut-lines',
+	19: 'cut-lines',
+	22: 'output',
 	23: 'full-spool',
 	24: 'input',
+	26: 'dead-letters',
 	27: 'cancelled-trees',
+	30: 'stop',
+	35: 'migrate',
 	37: 'schedules',
 	38: 'schedules',
 	39: 'identity',
@@ -46,13 +54,13 @@ if (proof) {
 	env['CHAOS_KILLS'] = process.env['CHAOS_KILLS'] ?? '250';
 }
 
-/** A file may hold several proofs; their tests begin with the number of the row. */
-const only =
-	proof === 'identity' || proof === 'schedules'
-		? ['-t', `row ${values.row}`]
-		: proof === 'hosts'
-			? ['-t', 'three']
-			: [];
+/** These files hold several proofs; their tests begin with the number of the row. */
+const severalRows = new Set(['identity', 'schedules', 'cut-lines', 'output']);
+const only = severalRows.has(proof ?? '')
+	? ['-t', `row ${values.row}`]
+	: proof === 'hosts'
+		? ['-t', 'three']
+		: [];
 
 await runSteps([
 	{ name: 'build', command: ['gulp', 'programs'], quiet: true },

@@ -2,9 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FleetClient } from '../../client';
 import type { Job, JobSelection } from '../../protocol';
+import { howMany, say } from '../support/proof';
 import { eventually, OneService } from './one-service';
 
-const kills = Number(process.env.DEAD_LETTER_KILLS ?? 12);
+const kills = howMany(12, 1_000);
 const letters = 40 * kills;
 
 jest.setTimeout(120_000 + kills * 4_000);
@@ -61,9 +62,11 @@ test('through kills in the middle of replays each dead letter is still one or is
 			expect(both.sort()).toEqual(dead);
 			if (!answered && still.length > 0 && still.length < left.length) cutInTheMiddle += 1;
 		}
-		process.stdout.write(
-			`kills ${kills}, of these with some replayed and some not ${cutInTheMiddle}\n`,
-		);
+		say(26, {
+			kills,
+			'with some replayed and some not': cutInTheMiddle,
+			'lost, or in both places': 0,
+		});
 	});
 });
 

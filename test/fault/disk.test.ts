@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { type FleetClient } from '../../client';
 import { type Job, Problem } from '../../protocol';
 import { noSmallDisk, noTampering, SmallDisk, Tampering } from '../support/bad-disk';
+import { howMany, say } from '../support/proof';
 import { eventually, OneService } from './one-service';
 
-jest.setTimeout(240_000);
-
-const rounds = Number(process.env.DISK_ROUNDS ?? 6);
+const rounds = howMany(6, 50);
+jest.setTimeout(240_000 + rounds * 20_000);
 const small = noSmallDisk();
 const tamper = noTampering();
 const onSmallDisk = small === undefined ? test : test.skip;
@@ -100,6 +100,7 @@ onSmallDisk(
 				for (const id of all) {
 					await eventually(`${id} to end`, isState(client, id, 'completed'));
 				}
+				say(4, { 'full disks': rounds, 'jobs acknowledged before them': all.length, lost: 0 });
 				expect(await service.stop()).toBe(0);
 			},
 			{
@@ -177,6 +178,7 @@ tampered(
 			}
 			expect(acknowledged.length).toBeGreaterThan(rounds);
 			for (const id of acknowledged) expect((await service.client.job(id)).state).toBe('queued');
+			say(4, { 'failed writes and syncs': rounds, 'acknowledged and lost': 0 });
 			expect(await service.stop()).toBe(0);
 			const integrity = await house.cli(
 				'backup',
@@ -231,6 +233,7 @@ tampered(
 			const attempts = readFileSync(seen, 'utf8').trim().split('\n');
 			expect(new Set(attempts).size).toBe(attempts.length);
 			for (const id of ids) expect(attempts.some((line) => line.startsWith(id))).toBe(true);
+			say(4, { 'failed syncs of a journal': rounds, 'started twice or never': 0 });
 			expect(await agent.stop()).toBe(0);
 		});
 	},
@@ -264,6 +267,7 @@ tampered(
 				service.start();
 				await service.ready();
 				for (const id of acknowledged) expect((await client.job(id)).state).toBe('queued');
+				say(4, { 'writes without room, times': rounds, refused, 'acknowledged and lost': 0 });
 			},
 			{ env: { ROBOT_FLEET_MIN_FREE: '0B' } },
 		);

@@ -2,11 +2,11 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Problem } from '../../protocol';
+import { howMany, say } from '../support/proof';
 import { eventually, OneService } from './one-service';
 
-jest.setTimeout(240_000);
-
-const rounds = Number(process.env.STOP_ROUNDS ?? 6);
+const rounds = howMany(6, 100);
+jest.setTimeout(240_000 + rounds * 10_000);
 const quick = { kind: 'command', spec: { command: 'true' } };
 const sleeper = (seconds: number) => ({
 	kind: 'command',
@@ -30,6 +30,7 @@ test('told to stop under more load than it can carry it ends in time, and every 
 		const taken: string[] = [];
 		const ends: string[] = [];
 		const exits: number[] = [];
+		let kept = 0;
 		for (let round = 0; round < rounds; round++) {
 			const { client } = service;
 			let answered = 0;
@@ -48,15 +49,22 @@ test('told to stop under more load than it can carry it ends in time, and every 
 				}
 			};
 			const load = Array.from({ length: 12 }, submitter);
-			await eventually('the load to be on', () => answered > 20 + 10 * round);
+			await eventually('the load to be on', () => answered > 20 + 10 * (round % 10));
 			const asked = performance.now();
 			expect(await service.stop()).toBe(0);
 			exits.push(performance.now() - asked);
 			await Promise.all(load);
 			service.start();
 			await service.ready();
+			kept += taken.length;
 			for (const id of taken.splice(0)) await service.client.job(id);
 		}
+		say(30, {
+			stops: rounds,
+			'slowest, ms': Math.round(Math.max(...exits)),
+			'jobs taken': kept,
+			lost: 0,
+		});
 		expect(Math.max(...exits)).toBeLessThan(10_000);
 		expect(new Set(ends)).toEqual(new Set(['draining', 'service-away']));
 		// Whoever ran a job through all that was never touched.

@@ -226,15 +226,16 @@ class World {
 		);
 	}
 
-	#isOwed({ rank, priority }: StoredJob, patienceMs: number = limits.patienceMs): boolean {
-		return this.house.clock.now() - inLineSince(rank, priority) >= patienceMs;
+	#isOwed({ rank, priority }: StoredJob, at: number, patienceMs: number = limits.patienceMs) {
+		return at - inLineSince(rank, priority) >= patienceMs;
 	}
 
 	/** Nobody waits who could start; only who stands behind an owed job may be kept from it. */
 	#whoCanStartHas(held: Held[], queued: StoredJob[]): void {
+		const now = this.house.clock.now();
 		for (const job of queued) {
 			const wish = this.wishes.get(job.id)!;
-			if (queued.some((other) => this.#isOwed(other) && before(other, job))) continue;
+			if (queued.some((other) => this.#isOwed(other, now) && before(other, job))) continue;
 			const shut = [];
 			for (const share of sharesOf(wish)) {
 				const left = this.capacity(share) - this.#usedOf(share, held);
@@ -260,7 +261,7 @@ class World {
 				const same = (wish: Wish) =>
 					sharesOf(wish).find(({ of, name }) => of === share.of && name === share.name);
 				const owed = this.#queued
-					.filter((other) => this.#isOwed(other, limits.longPatienceMs))
+					.filter((other) => this.#isOwed(other, attempt.assignedAt, limits.longPatienceMs))
 					.filter((other) => same(this.wishes.get(other.id)!) !== undefined)
 					.filter((other) => this.#isFirst(other))
 					.filter((other) => this.#robotsFor(other, attempt.assignedAt).length > 0)

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readFileSync } from 'node:fs';
 import { systemClock } from '../../agent/clock';
+import type { WantedTransport } from '../../agent/config';
 import { openFolder } from '../../agent/data-folder';
 import { enrol } from '../../agent/enrol';
 import { commandExecutor } from '../../agent/executors/command';
@@ -55,7 +56,12 @@ export class WholeHouse implements AsyncDisposable {
 	/** A robot that dials `url`, which is the service or something before it. */
 	async robot(
 		name: string,
-		{ url = this.service.url, maxBytes = 64 * 1024 * 1024, terminals = false } = {},
+		{
+			url = this.service.url,
+			maxBytes = 64 * 1024 * 1024,
+			terminals = false,
+			transport = 'auto' as WantedTransport,
+		} = {},
 	): Promise<void> {
 		const clock = { ...systemClock, chance: () => 0 };
 		const data = join(this.folder, name);
@@ -104,6 +110,7 @@ export class WholeHouse implements AsyncDisposable {
 				labels: {},
 			},
 			facts: { now: { capabilities: [], info: {} }, refresh: async () => undefined },
+			transport,
 			vitals: new VitalSigns(data),
 			heartbeatMs: undefined,
 			crew: runner,
