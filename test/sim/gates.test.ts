@@ -50,6 +50,8 @@ class World {
 	/** By gate, what was used at the last look: a limit that is lowered takes nothing away. */
 	#used = new Map<string, number>();
 	#held = new Set<number>();
+	/** By robot; one that came back was away. */
+	#connections: number[] = [];
 	#queued: StoredJob[] = [];
 	/** By key. */
 	#starts = new Map<string, number[]>();
@@ -146,6 +148,7 @@ class World {
 		await this.#nobodyPassed(held);
 		this.#held = new Set(held.map(({ attempt }) => attempt.epoch));
 		this.#queued = queued;
+		this.#connections = this.robots.map(({ connections }) => connections);
 	}
 
 	async #slotsAreHolds(held: Held[]): Promise<void> {
@@ -211,6 +214,13 @@ class World {
 		}
 	}
 
+	/** Those that could have had it at that moment, and ever since the last look. */
+	#robotsThen(job: StoredJob, at: number): HonestRobot[] {
+		return this.#robotsFor(job, at).filter(
+			(robot) => robot.connections === this.#connections[this.robots.indexOf(robot)],
+		);
+	}
+
 	#robotsFor(job: StoredJob, ...moments: number[]): HonestRobot[] {
 		const { robot: pinned, slots = 1 } = laneRule(job.lane);
 		const fitting = this.robots.filter(
@@ -264,7 +274,7 @@ class World {
 					.filter((other) => this.#isOwed(other, attempt.assignedAt, limits.longPatienceMs))
 					.filter((other) => same(this.wishes.get(other.id)!) !== undefined)
 					.filter((other) => this.#isFirst(other))
-					.filter((other) => this.#robotsFor(other, attempt.assignedAt).length > 0)
+					.filter((other) => this.#robotsThen(other, attempt.assignedAt).length > 0)
 					.filter((other) =>
 						sharesOf(this.wishes.get(other.id)!).every((one) => this.capacity(one) >= one.take),
 					)

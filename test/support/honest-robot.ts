@@ -48,6 +48,8 @@ export class HonestRobot {
 	readonly robotId: string;
 	readonly slots: number;
 	readonly clients: readonly string[];
+	/** So far. */
+	connections = 0;
 	readonly #engine: () => Engine;
 	#session: RobotSession | undefined;
 	#boots = 0;
@@ -69,6 +71,7 @@ export class HonestRobot {
 	}
 
 	async connect(): Promise<void> {
+		this.connections += 1;
 		const open: { session?: RobotSession } = {};
 		const here = () => open.session !== undefined && this.#session === open.session;
 		// What the service says before its verdicts comes after them.
