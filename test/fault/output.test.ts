@@ -78,7 +78,7 @@ test('100 MB of output are stored byte by byte equal through kill -9 of the serv
 	);
 });
 
-test(`row 22: a job that prints as fast as it can for ${floodS} s harms neither its robot nor anybody else`, async () => {
+test('row 22: a job that prints as fast as it can harms neither its robot nor anybody else', async () => {
 	await OneService.use(async (house) => {
 		const { service } = house;
 		const anna = await house.agent('anna');
