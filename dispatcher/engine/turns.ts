@@ -139,6 +139,8 @@ export class Turns {
 	#underWay = 0;
 	#scheduled = false;
 	#nudged = false;
+	/** A commit failed: queues are short of the jobs that it gave away, until they are read again. */
+	#blind = false;
 	#broken: Error | undefined;
 
 	constructor(store: Store, hooks: TurnHooks) {
@@ -200,7 +202,9 @@ export class Turns {
 		const planned: Work[] = [];
 		for (const piece of work) (piece.plan(turn) === 'later' ? this.#later : planned).push(piece);
 		turn.close();
-		this.#hooks.fill(turn);
+		// Else a robot would go to whoever stands behind those that are missing.
+		const blind = this.#blind;
+		if (!blind) this.#hooks.fill(turn);
 		const low = this.#hooks.low();
 		failPoint('turn:planned');
 		try {
@@ -222,6 +226,10 @@ export class Turns {
 				const heads = windows[i]!.filter((head) => !this.#busy.has(head.id));
 				const all = windows[i]!.length < queue.limit;
 				this.#hooks.refilled(queue, heads, all ? Infinity : heads.length);
+				this.#nudged = true;
+			}
+			if (blind) {
+				this.#blind = false;
 				this.#nudged = true;
 			}
 			failPoint('turn:settled');
@@ -251,6 +259,7 @@ export class Turns {
 
 	#failed(turn: Turn, planned: Work[], error: Error): void {
 		for (const undo of turn.undo.reverse()) undo();
+		this.#blind = true;
 		const full = error instanceof StoreFull;
 		const told = full ? new Problem('store-full', {}, error) : error;
 		const first = this.#broken === undefined;

@@ -30,3 +30,16 @@ test('where there is room for both, both go out', async () => {
 	await settled();
 	expect([await h.state(older), await h.state(newest)]).toEqual(['dispatched', 'dispatched']);
 });
+
+test('a job whose assignment the full disk refused is not passed by one behind it when there is room again', async () => {
+	const robot = await h.robot('r1', { labels: { a: '1', b: '1' } });
+	await h.submit({ target: { labels: { a: '1' } } });
+	const first = await h.submit({ target: { labels: { a: '1' } }, priority: 'high' });
+	const second = await h.submit({ target: { labels: { b: '1' } }, priority: 'low' });
+	// The end of what ran and the start of the first share a commit, which finds no room.
+	h.store.fullAt('settle', 0);
+	await robot.end();
+	await robot.end();
+	await h.clock.advance(2_000);
+	expect([await h.state(first), await h.state(second)]).toEqual(['dispatched', 'queued']);
+});
