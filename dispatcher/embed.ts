@@ -8,12 +8,15 @@
  * A thread gets no signals and dies with the process, so the main side does three things: it posts
  * `close` when it is told to stop, waits a last moment when the process exits without a word, and
  * starts a thread that crashed again, later each time.
+ *
+ * Where n8n's own port is the robots' door, too (the hook), `front` carries what comes in there to the service thread.
  */
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { Problem, type ProblemBody } from '../protocol';
 import { systemClock } from './engine/clock';
 import { nodeIsTooOld } from './node-version';
 import { version } from './package.json';
+import { Front, type Relay } from './server/front';
 
 export interface HostOptions {
 	dataFolder: string;
@@ -23,6 +26,8 @@ export interface HostOptions {
 	publicUrl?: string;
 	/** Where n8n itself listens: callbacks go there. */
 	callbackUrl: string;
+	/** Proxies in front of n8n that are believed. */
+	proxyHops?: number;
 	log(level: 'debug' | 'info' | 'warn' | 'error', text: string, facts?: object): void;
 }
 
@@ -31,6 +36,8 @@ export interface Host {
 	/** Contents of n8n.key. */
 	readonly key: string;
 	readonly version: string;
+	/** Takes what robots say on n8n's own port. */
+	readonly front: Pick<Front, 'request' | 'upgrade'>;
 	/** Waits at most 10 s. Harmless when called twice. */
 	close(): Promise<void>;
 }
@@ -44,6 +51,7 @@ interface ServiceData {
 
 type FromService =
 	| { ready: { url: string; key: string } }
+	| { relay: Relay | null }
 	| { failed: { text: string; problem?: ProblemBody } }
 	| { log: { level: 'debug' | 'info' | 'warn' | 'error'; text: string; facts?: object } };
 
@@ -77,16 +85,20 @@ class ThreadHost implements Host {
 	url = '';
 	key = '';
 	readonly version = version;
+	readonly front: Front;
 	readonly #options: HostOptions;
 	readonly #over = new AbortController();
 	readonly #atExit = () => this.#lastMoment();
 	#worker: Worker | undefined;
+	/** Of this life of the thread, once somebody wanted it. */
+	#relay: PromiseWithResolvers<Relay> | undefined;
 	#stopped = new SharedArrayBuffer(4);
 	#closing: Promise<void> | undefined;
 	#backOffMs = firstBackOffMs;
 
 	constructor(options: HostOptions) {
 		this.#options = options;
+		this.front = new Front({ relay: () => this.#relayNow(), proxyHops: options.proxyHops });
 	}
 
 	async start(): Promise<void> {
@@ -118,6 +130,26 @@ class ThreadHost implements Host {
 		await worker.terminate();
 	}
 
+	#relayNow(): Promise<Relay> {
+		const worker = this.#worker;
+		if (!worker || this.#over.signal.aborted || this.url === '') {
+			return Promise.reject(new Problem('not-ready', { state: 'starting or stopping' }));
+		}
+		if (!this.#relay) {
+			this.#relay = Promise.withResolvers<Relay>();
+			this.#relay.promise.catch(() => undefined);
+			worker.postMessage('relay');
+		}
+		return this.#relay.promise;
+	}
+
+	/** `null`: it could not be opened; whoever comes next asks again. */
+	#relayed(relay: Relay | null): void {
+		if (relay) return this.#relay?.resolve(relay);
+		this.#relay?.reject(new Problem('not-ready', { state: 'away' }));
+		this.#relay = undefined;
+	}
+
 	/** One life of the thread, until it is ready. */
 	#startThread(): Promise<void> {
 		const { log, ...options } = this.#options;
@@ -131,6 +163,7 @@ class ThreadHost implements Host {
 			let reason = 'it ended without a word';
 			worker.on('message', (message: FromService) => {
 				if ('log' in message) return log(message.log.level, message.log.text, message.log.facts);
+				if ('relay' in message) return this.#relayed(message.relay);
 				if ('failed' in message) {
 					reason = message.failed.text;
 					return reject(errorOf(message.failed));
@@ -148,6 +181,8 @@ class ThreadHost implements Host {
 			});
 			worker.once('exit', () => {
 				if (this.#worker === worker) this.#worker = undefined;
+				this.#relay?.reject(new Problem('not-ready', { state: 'starting again' }));
+				this.#relay = undefined;
 				if (!ready) return reject(new Error(`The Robot Fleet service did not start: ${reason}.`));
 				if (this.#over.signal.aborted) return;
 				if (systemClock.monotonic() - startedAt > healthyMs) this.#backOffMs = firstBackOffMs;
@@ -215,8 +250,17 @@ async function runService({ options, stopped }: ServiceData): Promise<void> {
 	const start = new Promise<void>((resolve) => {
 		started = resolve;
 	});
+	let relay: () => Promise<Relay> = () => Promise.reject(new Error('it did not start'));
 	port.on('message', (message) => {
 		if (message === 'close') void start.then(() => end(0));
+		if (message !== 'relay') return;
+		void start
+			.then(() => relay())
+			.then((opened) => say({ relay: opened }))
+			.catch((error: unknown) => {
+				log('warn')('there is no way in from n8n’s own port', { error });
+				say({ relay: null });
+			});
 	});
 	try {
 		const config = readConfig({
@@ -241,6 +285,7 @@ async function runService({ options, stopped }: ServiceData): Promise<void> {
 			},
 		});
 		close = () => service.close();
+		relay = () => service.relay();
 		started();
 		say({ ready: { url: service.url, key: service.n8nKey } });
 	} catch (error) {

@@ -23,6 +23,7 @@ import { systemChance, systemClock } from './engine/clock';
 import type { Log } from './engine/context';
 import { createEngine } from './engine/create';
 import { startServer } from './server';
+import type { Relay } from './server/front';
 import { CallbackDoor } from './server/callbacks';
 import { backupOfRunning, sweepCopies } from './backup/take';
 import { DataDisk } from './store/disk';
@@ -53,6 +54,8 @@ export interface Service {
 	n8nKey: string;
 	/** Reads the operator's certificate anew; done by itself a few seconds after its files changed. */
 	reload(): void;
+	/** The robots' door for a listener of the process that hosts us. */
+	relay(): Promise<Relay>;
 	/** No new work; then as the settings say with what runs; then all is on disk. Harmless when called twice. */
 	close(): Promise<void>;
 }
@@ -164,6 +167,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 			version,
 			n8nKey: readOr(join(folder, 'n8n.key'), ''),
 			reload: () => server.reload(),
+			relay: () => server.relay(),
 			close: () =>
 				(closing ??= windDown(engine, config, options)
 					.catch((error: unknown) => log.error('winding down failed', { error }))

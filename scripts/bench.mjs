@@ -20,10 +20,12 @@ await esbuild.build({
 	// The peers run as their users install them.
 	external: ['bullmq', 'pg', 'pg-boss', 'graphile-worker', 'bufferutil', 'utf-8-validate'],
 	banner: {
-		js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);",
+		// A name of its own: what is bundled imports the same thing under its usual name.
+		js: "import{createRequire as requireOfBundle}from'node:module';const require=requireOfBundle(import.meta.url);",
 	},
 });
-const built = spawnSync('gulp', ['programs'], {
+// All of it: what n8n loads of us (w10) is more than the programs.
+const built = spawnSync('gulp', ['build'], {
 	cwd: root,
 	stdio: ['ignore', 'ignore', 'inherit'],
 });

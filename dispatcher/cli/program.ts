@@ -9,6 +9,7 @@ import { addConstellation } from './constellation';
 import { addDoctor } from './doctor';
 import { addFiles } from './files';
 import { addFleet } from './fleet';
+import { addHook } from './hook';
 import { addSimulate } from './simulate/command';
 import type { Stage } from './simulate/stage';
 import { addSubmit } from './submit';
@@ -161,6 +162,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 	addConstellation(program, world, exit);
 	addUpkeep(program, world);
 	addDoctor(program, world, exit);
+	addHook(program, world);
 	// Subcommands copy the settings of their parent when they are made, but not these two.
 	inherit(program, program);
 	return program;

@@ -1,7 +1,20 @@
 /** Where a request comes from, as its socket says; IPv4 is written as such. */
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
+import type { Socket } from 'node:net';
+
+/** Says whose request it is, on a listener that is for our own process alone. */
+export const fromHeader = 'x-robot-fleet-from';
+
+/** Connections over which our own process brings the requests of others, and says whose they are. */
+const relayed = new WeakSet<Socket>();
 
 export function addressOf(request: IncomingMessage): string {
-	const address = request.socket.remoteAddress ?? 'unknown';
+	const said = relayed.has(request.socket) ? request.headers[fromHeader] : undefined;
+	const address = typeof said === 'string' ? said : (request.socket.remoteAddress ?? 'unknown');
 	return address.startsWith('::ffff:') ? address.slice(7) : address;
+}
+
+/** On this listener the header counts: its gate lets in nobody but us. */
+export function bringsOthers(server: Server): void {
+	server.on('connection', (socket) => relayed.add(socket));
 }

@@ -2,6 +2,7 @@
  * Keeps other people's web pages out: a page that a browser was tricked into pointing at us (DNS
  * rebinding) carries a foreign name in Host, and a page of another site carries a foreign Origin.
  */
+import { timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import { Problem } from '../../protocol';
 import type { HostGate } from './app';
@@ -43,6 +44,18 @@ export function hostGateOf({ host, publicUrl, covers }: HostGateOptions): HostGa
 export const robotsGate: HostGate = (_host, origin) => {
 	if (origin !== undefined) throw new Problem('bad-host', { value: shown(origin) });
 };
+
+/** For a door that only our own process may use, for others: it shows the secret as its Host. */
+export function relayGate(secret: string): HostGate {
+	const wanted = Buffer.from(secret);
+	return (host = '', origin, socket) => {
+		const said = Buffer.from(host);
+		if (said.length !== wanted.length || !timingSafeEqual(said, wanted)) {
+			throw new Problem('bad-host', { value: '(not shown)' });
+		}
+		robotsGate(host, origin, socket);
+	};
+}
 
 export function isLoopback(host: string): boolean {
 	const name = bare(host);

@@ -3,6 +3,7 @@
  * listener with nothing but what robots need. On loopback they speak plain HTTP, elsewhere TLS. It
  * knows headers, sockets, certificates and keys; it knows no rule of a job and no SQL.
  */
+import { randomBytes } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import type { Server as TlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -11,17 +12,19 @@ import { type CallName, calls, type Doors, Problem } from '../../protocol';
 import type { Engine } from '../engine';
 import type { Clock } from '../engine/clock';
 import type { Log } from '../engine/context';
+import { bringsOthers } from './address';
 import { createApp, type HostGate } from './app';
 import { Certificate, type CertificateFiles } from './certificate';
 import { Dialler, type DiallerSettings } from './dialler';
 import { type Backup, type Door, door, type House } from './door';
 import { facadeDoors } from './facade-doors';
+import type { Relay } from './front';
 import { fileDoors } from './file-doors';
 import { fleetDoors } from './fleet-doors';
 import { gateDoors } from './gate-doors';
 import { placementDoors } from './placement-doors';
 import { scheduleDoors } from './schedule-doors';
-import { hostGateOf, isLoopback, robotsGate } from './host-gate';
+import { hostGateOf, isLoopback, relayGate, robotsGate } from './host-gate';
 import { bulkDoors } from './bulk-doors';
 import { jobDoors } from './job-doors';
 import { LiveDoor } from './live';
@@ -76,11 +79,14 @@ export interface Server {
 	readonly certificate: string | undefined;
 	/** Reads the operator's certificate anew. */
 	reload(): void;
+	/** The robots' door once more, for a listener of our own process that others reach; opened when first asked for. */
+	relay(): Promise<Relay>;
 	/** Ends what waits, says goodbye to robots, closes all sockets. Harmless when called twice. */
 	close(): Promise<void>;
 }
 
 const robotsCalls = ['robotEnrol', 'robotLink', 'robotPoll'] as const satisfies CallName[];
+const relayedCalls = [...robotsCalls, 'healthz'] as const satisfies CallName[];
 /** How long answers that are under way may take. */
 const politeMs = 1_000;
 /**
@@ -142,11 +148,21 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 		const tls = at.tls ? certificate!.context : undefined;
 		const app = createApp({ house, doors: some, hostGate: gate, tls });
 		apps.push(app);
+		if (at.relayed) bringsOthers(app.server);
 		if (tls) certificate!.serve(app.server as unknown as TlsServer);
 		// Who looks on comes by the door of the API.
 		door.attach(app.server, gate, at === api ? live : undefined);
 		return listen(app, at);
 	};
+	let relay: Promise<Relay> | undefined;
+	const openRelay = async (): Promise<Relay> => {
+		if (closing) throw new Problem('not-ready', { state: 'stopping' });
+		const secret = randomBytes(32).toString('hex');
+		const at: Listen = { host: '127.0.0.1', port: 0, variable: '', tls: false, relayed: true };
+		const { port } = new URL(await open(relayedCalls, relayGate(secret), at));
+		return { port: Number(port), secret };
+	};
+	let closing: Promise<void> | undefined;
 	const shut = async () => {
 		certificate?.close();
 		house.traffic?.close();
@@ -172,10 +188,14 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 		url = await open(Object.keys(calls) as CallName[], gate, api);
 		robotsUrl = robots && (await open(robotsCalls, robotsGate, robots));
 		dialler?.start();
-		let closing: Promise<void> | undefined;
 		return {
 			url,
 			robotsUrl,
+			relay: () =>
+				(relay ??= openRelay().catch((error: unknown) => {
+					relay = undefined;
+					throw error;
+				})),
 			get certificate() {
 				return api.tls ? certificate!.shown : undefined;
 			},
@@ -215,6 +235,8 @@ interface Listen {
 	/** To be named when the address is taken. */
 	variable: string;
 	tls: boolean;
+	/** Who connects is our own process; its requests are of others. */
+	relayed?: boolean;
 }
 
 function robotsListenOf(options: ServerOptions): Listen {

@@ -20,6 +20,7 @@ import {
 	pollHeadBytes,
 } from '../../protocol/poll';
 import type { Clock } from '../engine/clock';
+import { addressOf } from './address';
 import { type Door, door } from './door';
 
 /** Of a request that opens: the handshake, however many headers it has. */
@@ -202,7 +203,7 @@ export class PollLines {
 				reason: 'the request that opens a line carries a whole handshake, of 8 KiB at most',
 			});
 		}
-		const line = new PolledSocket(this.#clock, request.raw.socket.remoteAddress);
+		const line = new PolledSocket(this.#clock, addressOf(request.raw));
 		this.#lines.set(name, line);
 		line.on('error', () => undefined);
 		line.once('close', () => this.#lines.delete(name));

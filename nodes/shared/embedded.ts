@@ -2,16 +2,24 @@
  * "This n8n": the service inside n8n's own main process.
  *
  * n8n may load this module several times in one process (a package update clears the module cache
- * while the old code runs on), so the running service belongs to an owner object on `globalThis`.
+ * while the old code runs on), so the running service belongs to an owner object on `globalThis`,
+ * and which code is in charge of it stands there too: that which was loaded last.
  * Loading this file reads one marker file and nothing else; the bundle is required on first use,
- * or a moment after boot when the marker says that it ran here before.
+ * or a moment after boot when the marker says that it ran here before, or when the hook says so.
+ * A one-shot command beside a running n8n calls the service of that one.
  *
  * The one file under nodes/ that may touch the process, files and sockets.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { Agent, request as httpRequest } from 'node:http';
+import {
+	Agent,
+	type IncomingMessage,
+	request as httpRequest,
+	type ServerResponse,
+} from 'node:http';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { Problem } from '../../protocol';
 import type { Send, SendAnswer, SendRequest } from '../../client';
 import { asProblem } from './refusals';
@@ -28,6 +36,7 @@ export interface HostOptions {
 	robotsListen?: string;
 	publicUrl?: string;
 	callbackUrl: string;
+	proxyHops?: number;
 	log(level: 'debug' | 'info' | 'warn' | 'error', text: string, facts?: object): void;
 }
 
@@ -35,7 +44,15 @@ export interface Host {
 	url: string;
 	key: string;
 	version: string;
+	/** Takes what robots say on n8n's own port; services of before the hook have none. */
+	front?: Front;
 	close(): Promise<void>;
+}
+
+/** `path` is without what stands before it on n8n's port. */
+export interface Front {
+	request(request: IncomingMessage, response: ServerResponse, path: string): Promise<void>;
+	upgrade(request: IncomingMessage, socket: Duplex, head: Buffer, path: string): Promise<void>;
 }
 
 /** Other versions of this file read these four; what they mean never changes. */
@@ -49,13 +66,20 @@ export interface Owner {
 	ready: Promise<Host> | undefined;
 }
 
+/** The code that n8n loaded last. Older code that still runs, a node's or the hook's, goes through it. */
+interface Code {
+	version: string;
+	owner(): Owner;
+}
+
 type Env = Record<string, string | undefined>;
 
 /** As seen from dist/nodes/shared/. */
 const bundle = '../../embedded/service.js';
 
 const ownerKey = Symbol.for('robot-fleet.host.v1');
-const place = globalThis as { [ownerKey]?: Owner };
+const codeKey = Symbol.for('robot-fleet.code.v1');
+const place = globalThis as { [ownerKey]?: Owner; [codeKey]?: Code };
 
 // ---------------------------------------------------------------------------- where we are
 
@@ -67,9 +91,36 @@ export function processRefusal(
 	const command = argv[2];
 	if (command === 'worker' || command === 'webhook') return `this is a ${command} process`;
 	if (env.EXECUTIONS_MODE === 'queue') return 'n8n runs in queue mode';
+	const oneShot = oneShotCommand(argv, env);
+	if (oneShot === undefined) return undefined;
+	return `this is the one-shot command "${oneShot}", and no n8n with the service runs beside it`;
+}
+
+/** `execute` and its like; undefined in a process that stays, and in queue mode. */
+function oneShotCommand(argv: readonly string[], env: Env): string | undefined {
+	const command = argv[2];
 	// n8n takes a command line that begins with a flag for "start".
-	if (command === undefined || command === 'start' || command.startsWith('-')) return undefined;
-	return `this is the one-shot command "${command}"`;
+	if (command === undefined || command.startsWith('-')) return undefined;
+	if (command === 'start' || command === 'worker' || command === 'webhook') return undefined;
+	return env.EXECUTIONS_MODE === 'queue' ? undefined : command;
+}
+
+/** Where the service of the n8n beside us is; only a one-shot command asks, and only of one that lives. */
+export function neighbour(
+	argv: readonly string[] = process.argv,
+	env: Env = process.env,
+): Pick<Host, 'url' | 'key'> | undefined {
+	if (oneShotCommand(argv, env) === undefined) return undefined;
+	const folder = dataFolder(env);
+	try {
+		const said = readFileSync(join(folder, 'service.json'), 'utf8');
+		const { url, pid } = JSON.parse(said) as { url: string; pid: number };
+		// A killed service leaves the file; what listens at its port by now must not get our key.
+		process.kill(pid, 0);
+		return { url, key: readFileSync(join(folder, 'n8n.key'), 'utf8').trim() };
+	} catch {
+		return undefined;
+	}
 }
 
 export function dataFolder(env: Env = process.env): string {
@@ -103,6 +154,7 @@ export function hostOptions(env: Env = process.env): Omit<HostOptions, 'log'> {
 		robotsListen: env.ROBOT_FLEET_ROBOTS_LISTEN?.trim() || undefined,
 		publicUrl: env.ROBOT_FLEET_PUBLIC_URL?.trim() || undefined,
 		callbackUrl: callbackBase(env),
+		proxyHops: Number(env.N8N_PROXY_HOPS) || undefined,
 	};
 }
 
@@ -152,7 +204,7 @@ export class HostOwner implements Owner {
 		const { argv, env, load } = this.#around;
 		const reason = processRefusal(argv, env);
 		if (reason !== undefined) throw new Problem('wrong-process', { reason });
-		await this.#previous?.close();
+		await this.#takeOver();
 		const options = hostOptions(env);
 		let host: Host;
 		try {
@@ -166,13 +218,27 @@ export class HostOwner implements Owner {
 		return host;
 	}
 
+	/** The older version lets go: robots and parked executions are with us as soon as we have started. */
+	async #takeOver(): Promise<void> {
+		const previous = this.#previous;
+		if (!previous) return;
+		const [from, to] = [previous.version, this.version];
+		log('info', 'the service goes over to another version of the package', { from, to });
+		try {
+			await previous.close();
+		} catch (error) {
+			// What it still holds, port or data folder, is said by the start that meets it.
+			log('warn', 'the older version did not stop in order', { error: String(error) });
+		}
+	}
+
 	async #close(): Promise<void> {
 		for (const signal of ['SIGTERM', 'SIGINT']) process.off(signal, this.#leave);
 		const running = this.ready;
 		this.ready = undefined;
 		const host = await running?.catch(() => undefined);
 		await host?.close();
-		await this.#previous?.close();
+		await this.#previous?.close().catch(() => undefined);
 	}
 
 	/**
@@ -184,8 +250,18 @@ export class HostOwner implements Owner {
 	};
 }
 
-/** The owner in charge. An older one is closed before ours starts. */
-function owner(): Owner {
+/** The owner in charge, as the code says that is in charge: what was loaded before it asks it, too. */
+export function owner(): Owner {
+	return (place[codeKey] ?? thisCode).owner();
+}
+
+/** The service of this process, whoever owns it, stops for good. Harmless when there is none. */
+export async function closeHost(): Promise<void> {
+	await place[ownerKey]?.close();
+}
+
+/** An older owner is closed before ours starts. */
+function ownOwner(): Owner {
 	const present = place[ownerKey];
 	if (present?.version === packageVersion) return present;
 	const around = { argv: process.argv, env: process.env, load };
@@ -225,7 +301,11 @@ function remember(folder: string): void {
 }
 
 /** Only what an operator should see: n8n shows what its process prints. */
-function log(level: 'debug' | 'info' | 'warn' | 'error', text: string, facts: object = {}): void {
+export function log(
+	level: 'debug' | 'info' | 'warn' | 'error',
+	text: string,
+	facts: object = {},
+): void {
 	if (level === 'debug' && process.env.N8N_LOG_LEVEL !== 'debug') return;
 	const line = `[robot-fleet] ${level} ${text} ${JSON.stringify(facts)}\n`;
 	(level === 'info' || level === 'debug' ? process.stdout : process.stderr).write(line);
@@ -237,10 +317,48 @@ function log(level: 'debug' | 'info' | 'warn' | 'error', text: string, facts: ob
 const agent = new Agent({ keepAlive: true });
 const answerMs = 30_000;
 
-export const sendEmbedded: Send = async (request) => {
-	const host = await owner().start();
-	return await sendTo(host, request);
-};
+export const sendEmbedded: Send = (request) => sendToOne(whereItIs, request);
+
+async function whereItIs(): Promise<Pick<Host, 'url' | 'key'>> {
+	return neighbour() ?? (await owner().start());
+}
+
+/**
+ * An update of the package closes one service and starts the next: who called just then calls that one.
+ * Only what the old one cannot have done is said again.
+ */
+export async function sendToOne(where: typeof whereItIs, request: SendRequest) {
+	const host = await where();
+	let answer: SendAnswer;
+	try {
+		answer = await sendTo(host, request);
+		if (!isLeaving(answer)) return answer;
+	} catch (error) {
+		request.signal?.throwIfAborted();
+		if (!(wasNotHeard(error) || request.method === 'GET')) throw error;
+		const next = await nextAfter(host, where);
+		if (!next) throw error;
+		return await sendTo(next, request);
+	}
+	const next = await nextAfter(host, where);
+	return next ? await sendTo(next, request) : answer;
+}
+
+async function nextAfter(host: object, where: typeof whereItIs) {
+	const next = await where().catch(() => undefined);
+	return next === host ? undefined : next;
+}
+
+/** It took nothing any more. */
+function isLeaving({ status, body }: SendAnswer): boolean {
+	const code = status === 503 ? Problem.fromBody(body)?.code : undefined;
+	return code === 'draining' || code === 'not-ready';
+}
+
+function wasNotHeard(error: unknown): boolean {
+	const { cause } = error as { cause?: { code?: string } };
+	return cause?.code === 'ECONNREFUSED';
+}
 
 export async function sendTo(host: Pick<Host, 'url' | 'key'>, request: SendRequest) {
 	try {
@@ -313,6 +431,8 @@ function sendOnce(
 // ---------------------------------------------------------------------------- at n8n's start
 
 const packageVersion = readVersion();
+const thisCode: Code = { version: packageVersion, owner: ownOwner };
+place[codeKey] = thisCode;
 
 /**
  * Robots and parked executions must come back after a restart of n8n with nothing activated and

@@ -58,7 +58,7 @@ export function nodeError(node: INode, error: unknown, itemIndex?: number): Erro
 	const refusal = isRefusal(error) ? error : refusalOf(error);
 	const { message, description } = refusal;
 	const status = refusal.code === undefined ? 0 : problems[refusal.code].status;
-	if (status >= 400 && status !== 422) {
+	if (status >= 400 && status !== 422 && !isOfThisProcess(refusal.code)) {
 		return new NodeApiError(node, { message, code: refusal.code } as JsonObject, {
 			message,
 			description,
@@ -67,6 +67,22 @@ export function nodeError(node: INode, error: unknown, itemIndex?: number): Erro
 		});
 	}
 	return new NodeOperationError(node, message, { description, itemIndex });
+}
+
+/** No service was asked: this n8n itself is set up in a way that has none. */
+const ofThisProcess: readonly ProblemCode[] = [
+	'wrong-process',
+	'port-taken',
+	'data-taken',
+	'data-unusable',
+	'bad-config',
+	'needs-tls',
+	'node-too-old',
+	'sqlite-unsafe',
+];
+
+function isOfThisProcess(code: ProblemCode | undefined): boolean {
+	return code !== undefined && ofThisProcess.includes(code);
 }
 
 export type OnError = 'stop' | 'continue' | 'output';

@@ -138,6 +138,35 @@ export class N8n extends EditorApi {
 		return installCommunityPackage({ tarball, userFolder, node });
 	}
 
+	/**
+	 * Runs another command of n8n (`execute`, `export:workflow`, …) in the same user folder, whether this n8n runs or not.
+	 *
+	 * @param {string[]} args
+	 * @returns {Promise<{code: number | null, output: string}>}
+	 */
+	async command(args) {
+		const { runtime, node } = this.#options;
+		const [broker] = await freePorts(1);
+		const child = endWithUs(
+			spawn(node, [runtime.bin, ...args], {
+				env: { ...this.#env, N8N_RUNNERS_BROKER_PORT: String(broker) },
+				cwd: this.userFolder,
+				stdio: ['ignore', 'pipe', 'pipe'],
+				windowsHide: true,
+			}),
+			'SIGKILL',
+		);
+		let output = '';
+		for (const stream of [child.stdout, child.stderr]) {
+			stream.on('data', (/** @type {Buffer} */ piece) => (output += String(piece)));
+		}
+		const code = await new Promise((resolve, reject) => {
+			child.once('error', reject);
+			child.once('close', resolve);
+		});
+		return { code, output };
+	}
+
 	#spawn() {
 		const { runtime, node, logFile } = this.#options;
 		const child = spawn(node, [runtime.bin, 'start'], {

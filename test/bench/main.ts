@@ -25,6 +25,7 @@ import { postgresVersion } from './servers/postgres';
 import { redisVersion } from './servers/redis';
 import { backlog } from './workloads/backlog';
 import { idleFleet } from './workloads/idle-fleet';
+import { insideN8n } from './workloads/inside-n8n';
 import { matching } from './workloads/matching';
 import { peers } from './workloads/peers';
 import { realAgent } from './workloads/real-agent';
@@ -94,6 +95,7 @@ async function run(options: Options): Promise<void> {
 	if (only.has('w6')) await measure('W6', () => backlog(bench));
 	if (only.has('w8')) await measure('W8', () => realAgent(bench));
 	if (only.has('w9')) await measure('W9', () => matching(bench));
+	if (only.has('w10')) await measure('W10', () => insideN8n(bench));
 	const after = await calibrate();
 
 	const settings = settingsOf(options);

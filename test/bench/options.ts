@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util';
 import type { Sizes } from './workloads/workload';
 
-export const workloadNames = ['w1', 'w3', 'w4', 'w5', 'w6', 'w8', 'w9'] as const;
+export const workloadNames = ['w1', 'w3', 'w4', 'w5', 'w6', 'w8', 'w9', 'w10'] as const;
 export type WorkloadName = (typeof workloadNames)[number];
 
 export interface Options {
@@ -18,7 +18,8 @@ export interface Options {
 export const help = `npm run bench [-- OPTIONS]
 
   --only w1,w3        only these: w1 submit to start, w3 throughput (both against the peers), w4 idle robots,
-                      w5 reconnect storm, w6 backlog, w8 the real agent, w9 matching
+                      w5 reconnect storm, w6 backlog, w8 the real agent, w9 matching,
+                      w10 inside n8n
   --quick             small sizes: shows that everything works, measures nothing
   --install-peers     first installs redis-server, postgresql and strace with apt where they are missing
   --help
@@ -74,6 +75,9 @@ const fullSizes: Sizes = {
 	matched: 1_000,
 	selectors: 10_000,
 	commands: 1_000,
+	lagRounds: 5,
+	lagMs: 20_000,
+	nodeRuns: 200,
 };
 
 const quickSizes: Sizes = {
@@ -90,6 +94,9 @@ const quickSizes: Sizes = {
 	matched: 100,
 	selectors: 500,
 	commands: 100,
+	lagRounds: 1,
+	lagMs: 3_000,
+	nodeRuns: 20,
 };
 
 function workloadNamed(text: string): WorkloadName {

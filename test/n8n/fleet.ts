@@ -23,7 +23,7 @@ export class Fleet {
 	readonly n8n: N8n;
 	readonly servicePort: number;
 	credential!: { id: string; name: string };
-	#agent: ChildProcess | undefined;
+	readonly #agents: ChildProcess[] = [];
 	#agentLines: string[] = [];
 
 	private constructor(folder: string, n8n: N8n, servicePort: number) {
@@ -34,29 +34,44 @@ export class Fleet {
 
 	/** n8n runs, its owner and the credential are there; the service has not been used yet. */
 	static async start(env: Record<string, string> = {}): Promise<Fleet> {
+		const fleet = await Fleet.create(() => env);
+		await fleet.n8n.installPackage(tarball(fleet.folder));
+		await fleet.n8n.start();
+		await fleet.n8n.setupOwner({ email: 'owner@example.com', password: 'Robots1234' });
+		await fleet.useThisN8n();
+		return fleet;
+	}
+
+	/** An n8n that was not started yet, and has no package. */
+	static async create(envIn: (userFolder: string) => Record<string, string>): Promise<Fleet> {
 		const runtime = { bin: join(preparedN8n(), 'node_modules/n8n/bin/n8n') };
 		const folder = mkdtempSync(join(tmpdir(), 'robot-fleet-n8n-'));
 		const [port] = await freePorts(1);
+		const userFolder = join(folder, 'n8n');
 		const n8n = await N8n.create({
 			runtime,
-			userFolder: join(folder, 'n8n'),
-			env: { ROBOT_FLEET_PORT: String(port), N8N_SECURE_COOKIE: 'false', ...env },
+			userFolder,
+			env: {
+				ROBOT_FLEET_PORT: String(port),
+				N8N_SECURE_COOKIE: 'false',
+				...envIn(userFolder),
+			},
 			...(logs ? { logFile: join(logs, `n8n-${port}.log`) } : {}),
 		});
-		const fleet = new Fleet(folder, n8n, port!);
-		await n8n.installPackage(tarball(folder));
-		await n8n.start();
-		await n8n.setupOwner({ email: 'owner@example.com', password: 'Robots1234' });
-		fleet.credential = await n8n.createCredential({
+		return new Fleet(folder, n8n, port!);
+	}
+
+	/** The package is there: its credential for the service in this n8n. */
+	async useThisN8n(): Promise<void> {
+		this.credential = await this.n8n.createCredential({
 			name: 'This n8n',
 			type: 'robotFleetApi',
 			data: { connection: 'embedded' },
 		});
-		return fleet;
 	}
 
 	async stop(): Promise<void> {
-		this.#agent?.kill('SIGKILL');
+		for (const agent of this.#agents) agent.kill('SIGKILL');
 		await this.n8n.stop();
 		rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 });
 	}
@@ -66,9 +81,12 @@ export class Fleet {
 	}
 
 	/** Enrolls a real agent and resolves when the service sees it. */
-	async startAgent(name: string, slots = 4): Promise<Robot> {
+	async startAgent(
+		name: string,
+		slots = 4,
+		server = `http://127.0.0.1:${this.servicePort}`,
+	): Promise<Robot> {
 		const { token } = await this.service<{ token: string }>('POST', '/tokens', {});
-		const server = `http://127.0.0.1:${this.servicePort}`;
 		const data = join(this.folder, name);
 		const args = ['--server', server, '--token', token, '--name', name, '--slots', String(slots)];
 		const { HTTP_PROXY: _proxy, ...env } = process.env;
@@ -76,7 +94,7 @@ export class Fleet {
 		for (const stream of [agent.stdout, agent.stderr]) {
 			stream.on('data', (chunk) => this.#agentLines.push(String(chunk)));
 		}
-		this.#agent = agent;
+		this.#agents.push(agent);
 		return await this.connected(name);
 	}
 
@@ -178,7 +196,7 @@ function preparedN8n(): string {
 }
 
 /** `npm run build` comes before; here it is only packed. */
-function tarball(folder: string): string {
+export function tarball(folder: string): string {
 	const given = process.env.ROBOT_FLEET_TARBALL;
 	if (given) return given;
 	if (!existsSync(join(root, 'dist/embedded/service.js'))) {

@@ -45,9 +45,12 @@ declare module '*/n8n/instance.mjs' {
 		readonly baseUrl: string;
 		readonly lines: string[];
 		readonly pid: number | undefined;
+		readonly port: number;
+		readonly gone: Promise<string>;
 		start(options?: { deadlineMs?: number }): Promise<void>;
 		kill(signal?: NodeJS.Signals): Promise<void>;
 		stop(): Promise<void>;
+		command(args: string[]): Promise<{ code: number | null; output: string }>;
 		installPackage(tarball: string): Promise<{ name: string; version: string; dir: string }>;
 		request(method: string, path: string, options?: RequestOptions): Promise<Answer>;
 		// eslint-disable-next-line @typescript-eslint/no-explicit-any -- n8n's own REST API

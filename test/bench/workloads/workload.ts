@@ -24,6 +24,10 @@ export interface Sizes {
 	selectors: number;
 	/** Real commands of a round of W8; at most what one call takes. */
 	commands: number;
+	/** Rounds of W10, how long n8n's event loop is looked at in each, and steps of its workflow. */
+	lagRounds: number;
+	lagMs: number;
+	nodeRuns: number;
 }
 
 export interface Bench {

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,9 +10,14 @@ import {
 	hostOptions,
 	type HostOptions,
 	HostOwner,
+	neighbour,
+	type Owner,
+	owner,
 	processRefusal,
 	sendTo,
+	sendToOne,
 } from '../../../nodes/shared/embedded';
+import { nodeError } from '../../../nodes/shared/refusals';
 import { Problem } from '../../../protocol';
 
 const n8n = ['node', 'n8n'];
@@ -25,10 +30,51 @@ describe('where the service may run', () => {
 	test.each([
 		[['worker'], {}, 'this is a worker process'],
 		[['webhook'], {}, 'this is a webhook process'],
-		[['execute', '--id', '1'], {}, 'this is the one-shot command "execute"'],
+		[
+			['execute', '--id', '1'],
+			{},
+			'this is the one-shot command "execute", and no n8n with the service runs beside it',
+		],
+		[['execute', '--id', '1'], { EXECUTIONS_MODE: 'queue' }, 'n8n runs in queue mode'],
+		[['worker'], { EXECUTIONS_MODE: 'queue' }, 'this is a worker process'],
 		[['start'], { EXECUTIONS_MODE: 'queue' }, 'n8n runs in queue mode'],
 	])('n8n %p with %p is not: %s', (args, env, reason) => {
 		expect(processRefusal([...n8n, ...args], env)).toBe(reason);
+	});
+});
+
+describe('a one-shot command beside a running n8n', () => {
+	const folders: string[] = [];
+	afterAll(() => folders.forEach((folder) => rmSync(folder, { recursive: true })));
+
+	function beside(pid: number) {
+		const folder = mkdtempSync(join(tmpdir(), 'robot-fleet-'));
+		folders.push(folder);
+		writeFileSync(join(folder, 'service.json'), JSON.stringify({ url: 'http://127.0.0.1:1', pid }));
+		writeFileSync(join(folder, 'n8n.key'), 'secret\n');
+		return { ROBOT_FLEET_DATA: folder };
+	}
+
+	test('calls the service of that one', () => {
+		expect(neighbour([...n8n, 'execute', '--id', '1'], beside(process.pid))).toEqual({
+			url: 'http://127.0.0.1:1',
+			key: 'secret',
+		});
+	});
+
+	test.each([[[]], [['start']], [['worker']], [['webhook']]])('n8n %p does not', (args) => {
+		expect(neighbour([...n8n, ...args], beside(process.pid))).toBeUndefined();
+	});
+
+	test('in queue mode there is none', () => {
+		const env = { ...beside(process.pid), EXECUTIONS_MODE: 'queue' };
+		expect(neighbour([...n8n, 'execute'], env)).toBeUndefined();
+	});
+
+	test('what a killed service left behind is no service', () => {
+		// Above what Linux and macOS give to anybody.
+		expect(neighbour([...n8n, 'execute'], beside(2 ** 30))).toBeUndefined();
+		expect(neighbour([...n8n, 'execute'], { ROBOT_FLEET_DATA: '/nowhere' })).toBeUndefined();
 	});
 });
 
@@ -118,6 +164,55 @@ describe('the owner of the service', () => {
 		await expect(owner.start()).rejects.toMatchObject({ code: 'not-ready' });
 	});
 
+	test('an older version that does not stop in order is said, and does not keep the newer from starting', async () => {
+		const { owner: newest, events, around } = setup();
+		const stuck: Owner = {
+			version: '1.0.0',
+			start: () => Promise.reject(new Error('no')),
+			close: () => Promise.reject(new Error('stuck')),
+			ready: undefined,
+		};
+		await newest.close();
+		const newer = new HostOwner('1.1.0', around, stuck);
+		await newer.start();
+		expect(events).toEqual(['start']);
+		await newer.close();
+	});
+
+	test('code of before an update goes through the code that was loaded last', () => {
+		const codeKey = Symbol.for('robot-fleet.code.v1');
+		const place = globalThis as { [codeKey]?: { version: string; owner(): Owner } };
+		const { owner: newest } = setup();
+		const before = place[codeKey];
+		place[codeKey] = { version: '9.9.9', owner: () => newest };
+		try {
+			expect(owner()).toBe(newest);
+		} finally {
+			place[codeKey] = before;
+		}
+	});
+
+	test.each([
+		[['worker'], {}],
+		[['start'], { EXECUTIONS_MODE: 'queue' }],
+	])(
+		'what a node says of it in n8n %p with %p is one sentence, and one that says what to do',
+		async (args, env) => {
+			const { around } = setup([...n8n, ...args]);
+			const refused = new HostOwner('1.0.0', { ...around, env: { ...around.env, ...env } });
+			const error = await refused.start().catch((reason: unknown) => reason);
+			const node = { name: 'Submit', type: 'x', typeVersion: 1, parameters: {} };
+			const said = nodeError({ ...node, id: '1', position: [0, 0] }, error, 0);
+			expect(said.constructor.name).toBe('NodeOperationError');
+			expect(said).toMatchObject({
+				message: expect.stringMatching(
+					/^"This n8n" works only in the main process of a regular n8n \(.+\)$/,
+				),
+				description: 'Run robot-fleet serve and choose "Robot Fleet Server" in the credential.',
+			});
+		},
+	);
+
 	test('a worker never loads it', async () => {
 		const { owner, events } = setup([...n8n, 'worker']);
 		await expect(owner.start()).rejects.toMatchObject({ code: 'wrong-process' });
@@ -204,6 +299,33 @@ describe('talking to it', () => {
 			code: 'service-away',
 			message: expect.stringContaining('connection refused'),
 		});
+	});
+
+	test('who calls while an update of the package goes on reaches the service that comes next', async () => {
+		const gone = await serve(() => ({ status: 200, text: '{}' }));
+		await gone.close();
+		const leaving = await serve(() => ({
+			status: 503,
+			text: JSON.stringify({ error: new Problem('not-ready', { state: 'stopping' }).toBody() }),
+		}));
+		const next = await serve(() => ({ status: 200, text: '{"next":true}' }));
+		const { url } = next;
+		const then = { url, key: 'k' };
+		for (const first of [
+			{ url: gone.url, key: 'k' },
+			{ url: leaving.url, key: 'k' },
+		]) {
+			const places = [first, then];
+			const where = async () => places.shift() ?? then;
+			const answer = await sendToOne(where, { method: 'POST', path: '/', body: {} });
+			expect(answer.body).toEqual({ next: true });
+		}
+		// Nothing comes next: what the one there is says, stays.
+		const stays = { url: leaving.url, key: 'k' };
+		const answer = await sendToOne(async () => stays, { method: 'POST', path: '/', body: {} });
+		expect(answer.status).toBe(503);
+		await leaving.close();
+		await next.close();
 	});
 
 	test('an abort ends the long poll', async () => {

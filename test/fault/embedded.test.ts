@@ -1,0 +1,87 @@
+/** The service as n8n hosts it, in a process of its own that ends as n8n may end. */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { FleetClient } from '../../client';
+import { httpSend } from '../../dispatcher/cli/transport';
+import { builtHost, programEnv, quietPort } from '../support/programs';
+
+const folders: string[] = [];
+afterAll(() => folders.forEach((folder) => rmSync(folder, { recursive: true, maxRetries: 3 })));
+
+/** Runs `then` when the service is there (`host`) or could not start (`error`), and says what came of it. */
+async function hosted(port: number, then: string, dataFolder?: string) {
+	const folder = mkdtempSync(join(tmpdir(), 'robot-fleet-'));
+	folders.push(folder);
+	const data = dataFolder ?? join(folder, 'data');
+	const program = `
+		const { startHost } = require(process.argv[1]);
+		process.stdin.resume();
+		startHost({
+			dataFolder: process.argv[2],
+			host: '127.0.0.1',
+			port: ${port},
+			callbackUrl: 'http://127.0.0.1:5678',
+			log: () => undefined,
+		}).then((host) => [host], (error) => [undefined, error]).then(async ([host, error]) => { ${then} });`;
+	const args = ['-e', program, builtHost(folder), data];
+	const child = spawn(process.execPath, args, {
+		env: programEnv(),
+		stdio: ['pipe', 'pipe', 'inherit'],
+	});
+	let out = '';
+	child.stdout.on('data', (piece) => (out += String(piece)));
+	const exit = new Promise<number | null>((resolve) => child.once('close', resolve));
+	const said = new Promise<void>((resolve, reject) => {
+		child.stdout.once('data', () => resolve());
+		child.once('close', (code) => reject(new Error(`it ended with ${code}`)));
+	});
+	said.catch(() => undefined);
+	return { child, data, said, exit, out: () => out };
+}
+
+test('a process that exits without a word: the last commit is on disk, the store is closed, the next start is whole', async () => {
+	const port = await quietPort();
+	const n8n = await hosted(
+		port,
+		`console.log('ready'); process.stdin.once('data', () => process.exit(0));`,
+	);
+	await n8n.said;
+	const key = readFileSync(join(n8n.data, 'admin.key'), 'utf8').trim();
+	const client = new FleetClient(httpSend({ url: `http://127.0.0.1:${port}`, key }));
+	const { jobId } = await client.submit({ kind: 'command', spec: { command: 'true' } });
+	n8n.child.stdin.write('exit');
+	expect(await n8n.exit).toBe(0);
+	expect(existsSync(join(n8n.data, 'service.json'))).toBe(false);
+	const wal = join(n8n.data, 'robot-fleet.db-wal');
+	expect(existsSync(wal) ? statSync(wal).size : 0).toBe(0);
+
+	const next = await hosted(
+		port,
+		`console.log('ready'); process.stdin.once('data', () => host.close().then(() => process.exit(3)));`,
+		n8n.data,
+	);
+	await next.said;
+	expect((await client.job(jobId)).state).toBe('queued');
+	next.child.stdin.write('exit');
+	expect(await next.exit).toBe(3);
+});
+
+test('a port that is taken is a refusal with its sentence, and the process that hosts it lives on', async () => {
+	const other = createServer();
+	const port = await quietPort();
+	await new Promise<void>((resolve) => other.listen(port, '127.0.0.1', () => resolve()));
+	const n8n = await hosted(
+		port,
+		`console.log(error.code, error.message); process.stdin.once('data', () => process.exit(7));`,
+	);
+	await n8n.said;
+	expect(n8n.out()).toContain(
+		`port-taken Port ${port} on 127.0.0.1 is in use; stop the other program`,
+	);
+	n8n.child.stdin.write('exit');
+	expect(await n8n.exit).toBe(7);
+	await new Promise((resolve) => other.close(resolve));
+});
