@@ -117,7 +117,7 @@ export default ts.config(
 	},
 	{
 		// The one door between nodes and the process they run in.
-		files: ['nodes/shared/embedded.ts'],
+		files: ['nodes/shared/embedded.ts', 'nodes/shared/embedded-collect.ts'],
 		rules: {
 			'@n8n/community-nodes/no-restricted-globals': 'off',
 			'@n8n/community-nodes/no-restricted-imports': 'off',

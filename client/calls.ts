@@ -76,6 +76,7 @@ import {
 	type TokenRequest,
 	type UpcomingRun,
 	type Wait,
+	type WaitRecord,
 	type WaitRequest,
 	type Why,
 } from '../protocol';
@@ -467,6 +468,13 @@ export class FleetClient {
 
 	wait(waitId: string, waitMs?: number, signal?: AbortSignal): Promise<Wait> {
 		return this.#call('wait', { id: waitId, query: { waitMs }, waitMs, signal });
+	}
+
+	/** Newest first. */
+	waits(
+		page: { state?: Wait['state']; limit?: number; cursor?: string } = {},
+	): Promise<Page<WaitRecord>> {
+		return this.#call('waits', { query: { ...page } });
 	}
 
 	closeWait(waitId: string): Promise<void> {

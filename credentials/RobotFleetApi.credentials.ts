@@ -61,6 +61,27 @@ export class RobotFleetApi implements ICredentialType {
 			displayOptions: { show: { connection: ['server'] } },
 		},
 		{
+			displayName: 'How Waits Come Back',
+			name: 'reach',
+			type: 'options',
+			options: [
+				{
+					name: 'The Service Calls n8n',
+					value: 'call',
+					description: 'The server reaches this n8n, over a URL given below or its webhook URL',
+				},
+				{
+					name: 'This n8n Collects',
+					value: 'collect',
+					description:
+						'The server cannot reach this n8n: n8n asks the server instead. Not in queue mode.',
+				},
+			],
+			default: 'call',
+			description: 'How n8n learns that the jobs of a waiting execution have ended',
+			displayOptions: { show: { connection: ['server'] } },
+		},
+		{
 			displayName: 'URL of This n8n',
 			name: 'callbackUrl',
 			type: 'string',
@@ -68,7 +89,7 @@ export class RobotFleetApi implements ICredentialType {
 			placeholder: 'e.g. http://n8n.internal:5678',
 			description:
 				'Where the server reaches this n8n to resume waiting executions. Leave empty to use the webhook URL of n8n.',
-			displayOptions: { show: { connection: ['server'] } },
+			displayOptions: { show: { connection: ['server'], reach: ['call'] } },
 		},
 	];
 

@@ -18,6 +18,8 @@ import { nodeIsTooOld } from './node-version';
 import { version } from './package.json';
 import { Front, type Relay } from './server/front';
 
+export { startCollector } from './collect';
+
 export interface HostOptions {
 	dataFolder: string;
 	host: string;

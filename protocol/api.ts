@@ -332,6 +332,12 @@ export const calls = {
 		scope: 'submit',
 		summary: 'Register a parked n8n execution',
 	},
+	waits: {
+		method: 'GET',
+		path: '/waits',
+		scope: 'read',
+		summary: 'List waits, newest first; state=dead = those that nobody took',
+	},
 	wait: { method: 'GET', path: '/waits/{id}', scope: 'submit', summary: 'The outcome of a wait' },
 	waitClose: {
 		method: 'POST',
@@ -344,6 +350,19 @@ export const calls = {
 		path: '/waits/{id}/deliver',
 		scope: 'submit',
 		summary: 'Try the callback again now',
+	},
+	collect: {
+		method: 'POST',
+		path: '/collect',
+		scope: null,
+		summary:
+			'n8n fetches the pokes that the service cannot post to it; needs the secret of the waits',
+	},
+	collected: {
+		method: 'POST',
+		path: '/collected',
+		scope: null,
+		summary: 'What n8n answered to pokes it has fetched',
 	},
 	schedules: { method: 'GET', path: '/schedules', scope: 'read', summary: 'List schedules' },
 	schedule: {

@@ -594,6 +594,11 @@ export const problems = {
 		retry: false,
 		text: '"This n8n" works only in the main process of a regular n8n ({reason}); run robot-fleet serve and choose "Robot Fleet Server" in the credential.',
 	},
+	'cannot-collect': {
+		status: 500,
+		retry: false,
+		text: 'This n8n cannot collect its waits ({reason}); choose "The Service Calls n8n" in the credential.',
+	},
 	internal: {
 		status: 500,
 		retry: true,

@@ -9,8 +9,27 @@ import type { Cause, FinalState } from './states';
 /** Registers a parked n8n execution: the service pokes `resumeUrl`, the node pulls the outcome. */
 export interface WaitRequest {
 	jobIds: string[];
-	/** Default all. */
+	/** How many of them. Default all. */
 	until?: 'all' | 'any' | { count: number };
+	/**
+	 * Which of them count: those that have ended, however they did (default), or the completed ones only. Then the wait
+	 * is over, too, when so many cannot complete any more.
+	 */
+	counts?: WaitCounts;
+	/** True = a job for several robots counts as one for each of them. Default false: as one. */
+	eachRobot?: boolean;
+	/** True = jobs that are still open when that is decided are cancelled; not when only the time is over. Default false. */
+	cancelRest?: boolean;
+	/**
+	 * True = open jobs are cancelled when the execution was stopped or deleted while it was parked; the service asks
+	 * n8n every few minutes. Default false.
+	 */
+	cancelOnStop?: boolean;
+	/**
+	 * A secret of n8n's own, where the service cannot reach it: pokes are then not posted but handed to whoever knows the secret
+	 * (`POST /collect`).
+	 */
+	collector?: string;
 	/** When the wait ends with `timedOut`, whatever the jobs do. */
 	deadlineAt?: number;
 	/** Where to POST the poke; absent = a wait that is only polled. */
@@ -18,6 +37,9 @@ export interface WaitRequest {
 	executionId?: string;
 	nodeId?: string;
 }
+
+export const waitCounts = ['ended', 'completed'] as const;
+export type WaitCounts = (typeof waitCounts)[number];
 
 /**
  * open → due (condition met or time over; being delivered) → closed (taken)
@@ -29,6 +51,12 @@ export interface Wait {
 	waitId: string;
 	state: WaitState;
 	timedOut: boolean;
+	/** As many jobs as were asked for have ended, or completed. */
+	met: boolean;
+	until: 'all' | 'any' | { count: number };
+	counts: WaitCounts;
+	/** Jobs that were open when that was decided were cancelled. */
+	cancelRest: boolean;
 	/** One per job id asked for, in that order. */
 	jobs: Job[];
 	executionId: string | null;
@@ -51,6 +79,40 @@ export interface PokeAnswer {
 	resumed: boolean;
 	/** Why not. */
 	reason?: string;
+	/** True = the execution waits for something else now, and never again for this. */
+	stale?: boolean;
+}
+
+/** A wait without its jobs, for lists. */
+export interface WaitRecord extends Omit<Wait, 'jobs' | 'met'> {
+	jobIds: string[];
+}
+
+/** n8n asks for pokes that the service cannot post itself; answered as soon as there is one. */
+export interface CollectRequest {
+	collector: string;
+	waitMs?: number;
+}
+
+export interface CollectAnswer {
+	/** To be posted to the path and query of `resumeUrl` on n8n's own address. Unanswered ones come again. */
+	pokes: { resumeUrl: string; poke: Poke }[];
+	/** Waits of this collector that are not over; 0 = nothing more will come. */
+	open: number;
+}
+
+/** What n8n answered to collected pokes. */
+export interface CollectedRequest {
+	collector: string;
+	answers: CollectedPoke[];
+}
+
+export interface CollectedPoke {
+	waitId: string;
+	/** 0 = nothing came back. */
+	status: number;
+	/** The body, if it was JSON. */
+	body?: unknown;
 }
 
 export interface SubscriptionRequest {

@@ -45,6 +45,7 @@ import {
 	when,
 	wholeOf,
 } from './terminal';
+import { addWaits } from './waits';
 import { waves } from './waves';
 
 interface Flags {
@@ -237,6 +238,7 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 	addSchedules(program, kit, exit);
 	addPlacement(kit);
 	addLocks(kit);
+	addWaits(kit);
 
 	const token = group(
 		'token',

@@ -67,6 +67,11 @@ export class Changes {
 		});
 	}
 
+	/** Nobody waits for it any more. */
+	async notNeeded(jobId: string, waitId: string, how: string): Promise<void> {
+		await this.#cancel(jobId, { by: `wait:${waitId}`, how });
+	}
+
 	/** Children whose parent was cancelled, and the service died before they were. */
 	async resume(): Promise<void> {
 		const withParent = { by: 'dispatcher', how: 'with its parent' };

@@ -180,7 +180,9 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const devices = new Devices(context, access);
 	const areas = new Areas(context, access);
 	const orders = new Orders(context, access, closures);
-	const waits = new Waits(context, parts.callbacks);
+	const waits = new Waits(context, parts.callbacks, (jobId, waitId, how) =>
+		changes.notNeeded(jobId, waitId, how),
+	);
 	const book = new ScheduleBook(context);
 	const calendars = new Calendars(context, book);
 	const occurrences = new Occurrences(context, book, calendars, jobs, changes, intake);
@@ -332,6 +334,9 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		wait: (id, waitMs, signal) => waits.wait(id, waitMs, signal),
 		closeWait: (id) => waits.close(id),
 		deliverWait: (id) => waits.deliver(id),
+		waits: (page) => waits.list(page),
+		collect: (secret, waitMs, signal) => waits.collect(secret, waitMs, signal),
+		collected: (secret, answers) => waits.collected(secret, answers),
 
 		schedules: () => schedules.all(),
 		schedule: (id) => schedules.one(id),

@@ -15,6 +15,7 @@ export function childEnds(context: Context, turn: Turn, parentId: string | null)
 		turn.add('settleParent', settle, (outcome) => {
 			if (typeof outcome === 'string') context.watchers.ended(parentId);
 			else if (outcome) followRollout(context, outcome);
+			context.watchers.childEnded(parentId);
 		});
 	});
 }

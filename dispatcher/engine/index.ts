@@ -17,6 +17,8 @@ import type {
 	CancelJob,
 	Cells,
 	CloseRequest,
+	CollectAnswer,
+	CollectedPoke,
 	Constellation,
 	Control,
 	DeadLetterGroup,
@@ -101,6 +103,7 @@ import type {
 	Verdict,
 	Wait,
 	WaitingFor,
+	WaitRecord,
 	WaitRequest,
 	Why,
 } from '../../protocol';
@@ -367,6 +370,16 @@ export interface Engine {
 	wait(waitId: string, waitMs?: number, signal?: AbortSignal): Promise<Wait>;
 	closeWait(waitId: string): Promise<void>;
 	deliverWait(waitId: string): Promise<void>;
+	/** Newest first. */
+	waits(page: {
+		state?: Wait['state'];
+		limit: number;
+		cursor?: string;
+	}): Promise<{ items: WaitRecord[]; cursor?: string }>;
+	/** Pokes for whoever knows this secret; waits for the first as long as there may be one. */
+	collect(secret: string, waitMs: number, signal?: AbortSignal): Promise<CollectAnswer>;
+	/** What n8n answered to them. */
+	collected(secret: string, answers: CollectedPoke[]): Promise<void>;
 
 	schedules(): Promise<Schedule[]>;
 	schedule(scheduleId: string): Promise<Schedule>;

@@ -2,11 +2,13 @@
  * Who waits for a job, or for what becomes of a robot: long polls, parked executions, those who follow output or type. A hint, never the truth:
  * whoever is woken reads the store again.
  */
-export type Topic = 'ended' | 'output' | 'wait' | 'events' | 'input' | 'prompt' | 'robot';
+export type Topic =
+	'ended' | 'output' | 'wait' | 'events' | 'input' | 'prompt' | 'robot' | 'collect';
 
 export class Watchers {
 	readonly #watchers = new Map<string, Set<() => void>>();
 	readonly #ended = new Set<(jobId: string) => void>();
+	readonly #childEnded = new Set<(parentId: string) => void>();
 	readonly #prompted = new Set<(jobId: string) => void>();
 
 	/** Calls `wake` at each hint until the returned function is called. */
@@ -50,6 +52,15 @@ export class Watchers {
 		this.hint('ended', jobId);
 		this.hint('output', jobId);
 		for (const listener of this.#ended) listener(jobId);
+	}
+
+	/** Called when a child has ended: its parent may be nearer to its end. */
+	onChildEnded(listener: (parentId: string) => void): void {
+		this.#childEnded.add(listener);
+	}
+
+	childEnded(parentId: string): void {
+		for (const listener of this.#childEnded) listener(parentId);
 	}
 
 	/**

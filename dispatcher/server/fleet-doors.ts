@@ -7,6 +7,8 @@ import {
 	answers,
 	broadcastRequest,
 	closeRequest,
+	collectedRequest,
+	collectRequest,
 	enrolRequest,
 	eventsQuery,
 	keyRequest,
@@ -18,6 +20,7 @@ import {
 	tokenRequest,
 	waitQuery,
 	waitRequest,
+	waitsQuery,
 } from '../../protocol/schemas';
 import type { Caller } from '../engine';
 import { type Door, door } from './door';
@@ -172,6 +175,11 @@ export const fleetDoors = {
 		status: 201,
 		run: ({ body, caller }, { engine }) => engine.createWait(body, caller),
 	}),
+	waits: door({
+		query: waitsQuery,
+		answer: answers.pageOf(answers.waitRecord),
+		run: ({ query: { limit = 100, ...rest } }, { engine }) => engine.waits({ limit, ...rest }),
+	}),
 	wait: door({
 		query: waitQuery,
 		answer: answers.wait,
@@ -182,6 +190,19 @@ export const fleetDoors = {
 	}),
 	waitClose: door({ run: ({ id }, { engine }) => engine.closeWait(id) }),
 	waitDeliver: door({ run: ({ id }, { engine }) => engine.deliverWait(id) }),
+	// These two need no key: who knows the secret of a wait may fetch its pokes, and nothing else.
+	collect: door({
+		body: collectRequest,
+		answer: answers.collectAnswer,
+		run: ({ body: { collector, waitMs = 0 }, signal }, { engine }) =>
+			waitMs === 0
+				? engine.collect(collector, 0)
+				: engine.collect(collector, waitOf(waitMs) ?? 0, signal()),
+	}),
+	collected: door({
+		body: collectedRequest,
+		run: ({ body }, { engine }) => engine.collected(body.collector, body.answers),
+	}),
 
 	subscriptionPut: door({
 		body: subscriptionRequest,

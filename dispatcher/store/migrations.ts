@@ -13,6 +13,7 @@ import {
 	origins,
 	priorities,
 	scheduleStates,
+	waitCounts,
 } from '../../protocol';
 
 const list = (values: readonly string[]) => values.map((value) => `'${value}'`).join(',');
@@ -784,5 +785,17 @@ export const migrations: readonly string[] = [
 		until INTEGER NOT NULL
 	);
 	CREATE INDEX starts_until ON starts (until);
+	`,
+
+	// Waits for some of their jobs; waits whose pokes are fetched; and since when one is due, which is no earlier than it began.
+	`
+	ALTER TABLE waits ADD COLUMN counts TEXT NOT NULL DEFAULT 'ended' CHECK ${among('counts', waitCounts)};
+	ALTER TABLE waits ADD COLUMN each_robot INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE waits ADD COLUMN cancel_rest INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE waits ADD COLUMN cancel_on_stop INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE waits ADD COLUMN collector TEXT;
+	ALTER TABLE waits ADD COLUMN due_at INTEGER;
+	UPDATE waits SET due_at = coalesce(next_try_at, created_at) WHERE state <> 'open';
+	CREATE INDEX waits_state ON waits (state, id);
 	`,
 ];

@@ -184,6 +184,19 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		tokens: () => sql.all<StoredToken>(selectAll('tokens')),
 		wait: ({ id }) => sql.all<StoredWait>(`${selectAll('waits')} WHERE id = ?`, id)[0],
 		liveWaits: () => sql.all<StoredWait>(`${selectAll('waits')} WHERE state IN ('open','due')`),
+		waits: ({ state, limit, before = '~' }) =>
+			state === undefined
+				? sql.all<StoredWait>(
+						`${selectAll('waits')} WHERE id < ? ORDER BY id DESC LIMIT +?`,
+						before,
+						limit,
+					)
+				: sql.all<StoredWait>(
+						`${selectAll('waits')} WHERE state = ? AND id < ? ORDER BY id DESC LIMIT +?`,
+						state,
+						before,
+						limit,
+					),
 		...scheduleReadsOn(sql),
 		...placementReadsOn(sql),
 		...gateReadsOn(sql),
@@ -212,7 +225,7 @@ const columns = {
 	keys: 'id hash name scopes created_at expires_at revoked_at last_used_at',
 	tokens: 'id hash uses used labels created_at expires_at revoked_at',
 	waits:
-		'id job_ids until deadline_at resume_url execution_id node_id nonce state timed_out tries next_try_at last_error created_by created_at ended_at',
+		'id job_ids until counts each_robot cancel_rest cancel_on_stop collector deadline_at resume_url execution_id node_id nonce state timed_out tries next_try_at last_error created_by created_at due_at ended_at',
 	subscriptions: 'key filter epoch cursor created_by',
 } as const;
 

@@ -9,7 +9,7 @@
 import type { Cause, FileState, FinalState, JobState, Priority } from '../../protocol';
 import type { Hole, HoleReason, Stream } from '../../protocol';
 import type { OccurrenceCounts, OccurrenceState, Origin, ScheduleState } from '../../protocol';
-import type { Breakdown, SeriesName } from '../../protocol';
+import type { Breakdown, SeriesName, WaitCounts } from '../../protocol';
 import type { Success } from '../core/affinity';
 import type { ParentEndings } from '../core/parents';
 import type { Ended } from '../core/record';
@@ -282,6 +282,13 @@ export interface StoredWait {
 	id: string;
 	jobIds: string;
 	until: string;
+	counts: WaitCounts;
+	/** 1 = so, as are the next two. */
+	eachRobot: number;
+	cancelRest: number;
+	cancelOnStop: number;
+	/** SHA-256 of the secret of whoever fetches its pokes; null = they are posted. */
+	collector: string | null;
 	deadlineAt: number | null;
 	resumeUrl: string | null;
 	executionId: string | null;
@@ -290,10 +297,13 @@ export interface StoredWait {
 	state: 'open' | 'due' | 'closed' | 'dead';
 	timedOut: number;
 	tries: number;
+	/** When it is due: the next poke. When it is open: when n8n is asked whether the execution still waits. */
 	nextTryAt: number | null;
 	lastError: string | null;
 	createdBy: string;
 	createdAt: number;
+	/** When it became due. */
+	dueAt: number | null;
 	endedAt: number | null;
 }
 
@@ -763,7 +773,10 @@ export interface Deeds {
 	/** Changes a wait only while it is in one of `from`. */
 	moveWait: {
 		in: { id: string; from: StoredWait['state'][] } & Partial<
-			Pick<StoredWait, 'state' | 'timedOut' | 'tries' | 'nextTryAt' | 'lastError' | 'endedAt'>
+			Pick<
+				StoredWait,
+				'state' | 'timedOut' | 'tries' | 'nextTryAt' | 'lastError' | 'dueAt' | 'endedAt'
+			>
 		>;
 		out: boolean;
 	};
@@ -1031,6 +1044,8 @@ export interface Reads {
 	tokens: { in: null; out: StoredToken[] };
 	wait: { in: { id: string }; out: StoredWait | undefined };
 	liveWaits: { in: null; out: StoredWait[] };
+	/** Newest first; `before` = the last one of the page before. */
+	waits: { in: { state?: StoredWait['state']; limit: number; before?: string }; out: StoredWait[] };
 	schedules: { in: null; out: StoredSchedule[] };
 	/** Newest planned times first; `before` = the last one of the page before. */
 	occurrences: {

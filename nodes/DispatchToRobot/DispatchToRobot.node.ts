@@ -15,8 +15,10 @@ import { isRefused, passItem, readItems, refusedItem, type Settled } from '../sh
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
 import { nodeError, onErrorOf } from '../shared/refusals';
 import { searchRobots } from '../shared/robots';
+import { cancelWhenStopped } from '../shared/stopping';
 import { submitItems } from '../shared/submitting';
 import { readRobot, robotField } from '../shared/target-fields';
+import { cancelOnStopField } from '../shared/wait-fields';
 import {
 	readWaitLimit,
 	resumeParked,
@@ -42,6 +44,7 @@ const completionFields: INodeProperties[] = [
 			show: { ...field.displayOptions?.show, waitForCompletion: [true], '@tool': [false] },
 		},
 	})),
+	{ ...cancelOnStopField, displayOptions: { show: { waitForCompletion: [true] } } },
 	{
 		displayName: 'Tool Wait Limit (Seconds)',
 		name: 'toolWaitSeconds',
@@ -91,10 +94,17 @@ export class DispatchToRobot implements INodeType {
 			const jobIds = answers.map((answer): Settled<string> =>
 				isRefused(answer) ? answer : { value: answer.value.jobId },
 			);
+			const cancelOnStop = this.getNodeParameter('cancelOnStop', 0, false) === true;
 			// A tool is called from within another node, which cannot be parked.
-			return isToolType(node.type)
-				? await waitInMemory(this, fleet, jobIds, toolWaitMs)
-				: await waitForJobs(this, fleet, jobIds, limit);
+			if (!isToolType(node.type)) {
+				return await waitForJobs(this, fleet, jobIds, limit, { cancelOnStop });
+			}
+			const disarm = cancelOnStop ? cancelWhenStopped(this, fleet, jobIds) : undefined;
+			try {
+				return await waitInMemory(this, fleet, jobIds, toolWaitMs);
+			} finally {
+				disarm?.();
+			}
 		}
 		const items = this.getInputData().map((item, i) => {
 			const answer = answers[i]!;

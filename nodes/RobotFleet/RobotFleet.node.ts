@@ -18,7 +18,7 @@ import {
 	searchRobots,
 } from '../shared/robots';
 import { jobs } from './job';
-import { searchJobs, searchSchedules, searchTokens } from './lists';
+import { searchJobs, searchSchedules, searchTokens, searchWaits } from './lists';
 import { metrics } from './metrics';
 import { Ask, operationOf, propertiesOf } from './operation';
 import { robots } from './robot';
@@ -58,7 +58,7 @@ export class RobotFleet implements INodeType {
 
 	methods = {
 		credentialTest: { robotFleetApiTest },
-		listSearch: { searchJobs, searchRobots, searchSchedules, searchTokens },
+		listSearch: { searchJobs, searchRobots, searchSchedules, searchTokens, searchWaits },
 		loadOptions: { getCapabilities, getGroups, getMatchingRobots, getPools, getRobots },
 	};
 

@@ -16,6 +16,7 @@ import {
 	fromPages,
 	instantOf,
 	jobLocator,
+	locator,
 	manyFields,
 	optionsOf,
 	simplifyField,
@@ -179,15 +180,13 @@ export const jobs: Resource = {
 			description:
 				'Tell n8n once more that the jobs of a parked execution have ended, where it could not be reached before',
 			fields: [
-				{
-					displayName: 'Wait ID',
-					name: 'waitId',
-					type: 'string',
-					default: '',
-					required: true,
-					placeholder: 'e.g. 019f2b1c-7d3e-7a10-9c55-0d4c8a1b2e3f',
-					description: 'The wait of the execution, as the service names it in its log',
-				},
+				locator(
+					'waitId',
+					'Wait',
+					'The wait of a parked execution; those that nobody took come first',
+					'searchWaits',
+					{ displayName: 'By ID', placeholder: 'e.g. 019f2b1c-7d3e-7a10-9c55-0d4c8a1b2e3f' },
+				),
 			],
 			run: retryDelivery,
 		},
@@ -306,8 +305,7 @@ function filterOf(ask: Ask) {
 }
 
 async function retryDelivery(ask: Ask): Promise<Found[]> {
-	const id = ask.text('waitId');
-	if (id === '') throw new BadParameter('No wait is given', 'Write its ID in "Wait ID"');
+	const id = ask.chosen('waitId', 'Wait');
 	await ask.client.deliverWait(id);
 	const { waitId, state, timedOut, tries, lastError, executionId, jobs } =
 		await ask.client.wait(id);

@@ -64,6 +64,27 @@ export async function searchTokens(
 	});
 }
 
+/** Those that n8n did not take up come first: nobody took them, and not yet. */
+export async function searchWaits(
+	this: ILoadOptionsFunctions,
+	filter = '',
+): Promise<INodeListSearchResult> {
+	return await asking(this, async (client) => {
+		const found = await Promise.all(
+			(['dead', 'due', 'open'] as const).map((state) => client.waits({ state, limit: pageSize })),
+		);
+		const listed = found
+			.flatMap(({ items }) => items)
+			.map(({ waitId, state, executionId, createdAt, lastError }) => ({
+				name: `Execution ${executionId ?? '(none)'} (${waitStates[state]}, ${timeOf(createdAt)})${lastError === null ? '' : `: ${lastError}`}`,
+				value: waitId,
+			}));
+		return { results: matching(listed, filter) };
+	});
+}
+
+const waitStates = { dead: 'not taken', due: 'being delivered', open: 'waits', closed: 'taken' };
+
 function matching(listed: INodeListSearchItems[], filter: string): INodeListSearchItems[] {
 	const wanted = filter.trim().toLowerCase();
 	return listed.filter(({ name, value }) => `${name} ${value}`.toLowerCase().includes(wanted));

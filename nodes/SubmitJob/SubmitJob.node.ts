@@ -1,13 +1,14 @@
 import {
 	type IExecuteFunctions,
 	type INodeExecutionData,
+	type INodeProperties,
 	type INodeType,
 	type INodeTypeDescription,
 	NodeConnectionTypes,
 } from 'n8n-workflow';
 import { connect } from '../shared/connection';
 import { robotFleetApiTest } from '../shared/credential-test';
-import { isRefused, passItem, readItems, refusedItem } from '../shared/items';
+import { isRefused, passItem, readItems, refusedItem, type Settled } from '../shared/items';
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
 import { nodeError, onErrorOf } from '../shared/refusals';
 import { rolloutFields, withRollout } from '../shared/rollout-fields';
@@ -19,8 +20,16 @@ import {
 	getRobots,
 	searchRobots,
 } from '../shared/robots';
+import { cancelWhenStopped } from '../shared/stopping';
 import { submitItems } from '../shared/submitting';
 import { readTarget, targetFields } from '../shared/target-fields';
+import { cancelOnStopField } from '../shared/wait-fields';
+
+const cancelOnStop: INodeProperties = {
+	...cancelOnStopField,
+	description:
+		'Whether stopping the n8n execution in a later step cancels its jobs. While a step waits parked, that step says so itself: Wait for Execution has the same option.',
+};
 
 /** One job for each item; answers as soon as the jobs are stored. */
 export class SubmitJob implements INodeType {
@@ -37,7 +46,7 @@ export class SubmitJob implements INodeType {
 		outputs: [NodeConnectionTypes.Main],
 		usableAsTool: true,
 		credentials: [{ name: 'robotFleetApi', required: true, testedBy: 'robotFleetApiTest' }],
-		properties: [...commandFields, ...targetFields, ...rolloutFields, ...jobFields],
+		properties: [...commandFields, ...targetFields, ...rolloutFields, ...jobFields, cancelOnStop],
 	};
 
 	methods = {
@@ -55,6 +64,12 @@ export class SubmitJob implements INodeType {
 			throw nodeError(node, error);
 		});
 		const answers = await submitItems(this, fleet, submits);
+		if (this.getNodeParameter('cancelOnStop', 0, false) === true) {
+			const jobIds = answers.map((answer): Settled<string> =>
+				isRefused(answer) ? answer : { value: answer.value.jobId },
+			);
+			cancelWhenStopped(this, fleet, jobIds);
+		}
 		const items = this.getInputData().map((item, i) => {
 			const answer = answers[i]!;
 			if (isRefused(answer)) return refusedItem(onErrorOf(node), item, i, answer.refusal);

@@ -11,6 +11,7 @@ import { connect } from '../shared/connection';
 import { robotFleetApiTest } from '../shared/credential-test';
 import { readItems } from '../shared/items';
 import { nodeError } from '../shared/refusals';
+import { readWaitAsked, waitForFields, waitOptions } from '../shared/wait-fields';
 import {
 	readJobId,
 	readWaitLimit,
@@ -48,7 +49,9 @@ export class WaitForExecution implements INodeType {
 				required: true,
 				description: 'The job to wait for, as Submit Job returned it; read for each item',
 			},
+			...waitForFields,
 			...waitFields,
+			waitOptions,
 		],
 	};
 
@@ -57,10 +60,11 @@ export class WaitForExecution implements INodeType {
 	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
 		const jobIds = readItems(this, (i) => readJobId(this, i));
 		const limit = readWaitLimit(this);
+		const asked = readWaitAsked(this);
 		const fleet = await connect(this).catch((error: unknown) => {
 			throw nodeError(this.getNode(), error);
 		});
-		return await waitForJobs(this, fleet, jobIds, limit);
+		return await waitForJobs(this, fleet, jobIds, limit, asked);
 	}
 
 	async webhook(this: IWebhookFunctions): Promise<IWebhookResponseData> {

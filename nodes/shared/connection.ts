@@ -17,6 +17,7 @@ import {
 } from '../../client';
 import { Problem } from '../../protocol';
 import { callbackBase, sendEmbedded } from './embedded';
+import { collector } from './embedded-collect';
 import { asProblem, BadParameter } from './refusals';
 
 export const credentialName = 'robotFleetApi';
@@ -25,6 +26,8 @@ export interface RobotFleetCredential {
 	connection: 'embedded' | 'server';
 	url?: string;
 	apiKey?: string;
+	/** Absent in credentials of before = call. */
+	reach?: 'call' | 'collect';
 	callbackUrl?: string;
 }
 
@@ -32,6 +35,15 @@ export interface Fleet {
 	client: FleetClient;
 	/** The resume URL as the service reaches it; n8n's own may be good only for the outside world. */
 	callback(resumeUrl: URL): URL;
+	/** Where the service cannot reach n8n; throws where n8n cannot fetch its pokes either. */
+	collect?(): Collecting;
+}
+
+export interface Collecting {
+	/** Goes with the wait. */
+	secret: string;
+	/** Pokes are fetched from now on; call it again when the wait is registered. */
+	begin(): void;
 }
 
 export type FleetContext =
@@ -57,10 +69,15 @@ export async function connect(context: FleetContext): Promise<Fleet> {
 			options,
 		);
 	});
-	return {
-		client: new FleetClient(send),
-		callback: (resumeUrl) => rebase(resumeUrl, credential.callbackUrl),
-	};
+	const client = new FleetClient(send);
+	if (credential.reach === 'collect') {
+		const collect = () => {
+			const collects = collector();
+			return { secret: collects.secret, begin: () => collects.begin(base) };
+		};
+		return { client, callback: (resumeUrl) => resumeUrl, collect };
+	}
+	return { client, callback: (resumeUrl) => rebase(resumeUrl, credential.callbackUrl) };
 }
 
 export function serverUrl({ url = '' }: RobotFleetCredential): string {

@@ -12,6 +12,8 @@ export interface Outcome {
 	job: IDataObject;
 	/** Set when the item follows "On Error". */
 	refusal?: Refusal;
+	/** Enough others completed: it goes to an error output, and stops nothing. */
+	tolerated?: true;
 }
 
 /** One outcome for each job id of the wait. */
@@ -34,17 +36,17 @@ export async function outcomesOf(
 	);
 }
 
-function outcomeOf(
-	job: Job,
-	robot: string | null,
-	wait: Pick<Wait, 'timedOut'>,
-	afterLimit: AfterLimit,
-): Outcome {
-	const timedOut = wait.timedOut && !isFinal(job.state);
+function outcomeOf(job: Job, robot: string | null, wait: Wait, afterLimit: AfterLimit): Outcome {
+	const final = isFinal(job.state);
+	const timedOut = wait.timedOut && !final;
 	const view = viewOf(job, robot, timedOut);
-	const failed = isFinal(job.state) ? job.state !== 'completed' : afterLimit === 'onError';
-	if (!failed) return { job: view };
-	return { job: view, refusal: { ...inWords(job, robot, timedOut), details: view } };
+	// Not waited for any more once enough others had ended: then it is as it is, and no failure.
+	const left = final ? job.cause === 'cancelled' && wait.cancelRest && !wait.timedOut : !timedOut;
+	const failed = final ? job.state !== 'completed' : afterLimit === 'onError';
+	if (left || !failed) return { job: view };
+	const refusal = { ...inWords(job, robot, timedOut), details: view };
+	const tolerated = final && wait.met && wait.counts === 'completed';
+	return { job: view, refusal, ...(tolerated ? { tolerated } : {}) };
 }
 
 function viewOf(job: Job, robot: string | null, timedOut: boolean): IDataObject {

@@ -22,12 +22,21 @@ import {
 	NodeOperationError,
 	WAIT_INDEFINITELY,
 } from 'n8n-workflow';
-import { isFinal, limits, type Poke, type PokeAnswer, type Wait } from '../../protocol';
+import {
+	isFinal,
+	limits,
+	type Poke,
+	type PokeAnswer,
+	type Wait,
+	type WaitRequest,
+} from '../../protocol';
 import { now } from './clock';
-import { connect, type Fleet } from './connection';
+import { type Collecting, connect, type Fleet } from './connection';
 import { isRefused, passItem, refusedItem, type Settled } from './items';
 import { type AfterLimit, type Outcome, outcomesOf } from './outcome';
 import { asProblem, BadParameter, nodeError, onErrorOf, refusalOf } from './refusals';
+import { cancelWhenStopped } from './stopping';
+import type { WaitAsked } from './wait-fields';
 
 /** In-memory waits delay the shutdown of n8n, so this one is short. */
 const graceMs = 10_000;
@@ -168,16 +177,37 @@ export async function waitForJobs(
 	fleet: Fleet,
 	jobIds: Array<Settled<string>>,
 	{ limitMs, afterLimit }: WaitLimit,
+	asked: WaitAsked = {},
+): Promise<INodeExecutionData[][]> {
+	const disarm = asked.cancelOnStop ? cancelWhenStopped(context, fleet, jobIds) : undefined;
+	try {
+		return await parkedOrOver(context, fleet, jobIds, { limitMs, afterLimit }, asked);
+	} finally {
+		// Not after a stop: that one has been heard.
+		disarm?.();
+	}
+}
+
+async function parkedOrOver(
+	context: IExecuteFunctions,
+	fleet: Fleet,
+	jobIds: Array<Settled<string>>,
+	{ limitMs, afterLimit }: WaitLimit,
+	asked: WaitAsked,
 ): Promise<INodeExecutionData[][]> {
 	const items = context.getInputData();
 	const deadlineAt = limitMs === undefined ? undefined : now() + limitMs;
 	const resumeUrl = callbackOf(context, fleet);
+	const collecting = collectingOf(context, fleet);
 	const { entries, waitId } = await register(context, fleet, jobIds, {
+		...asked,
 		deadlineAt,
 		resumeUrl: resumeUrl.toString(),
+		...(collecting ? { collector: collecting.secret } : {}),
 		executionId: context.getExecutionId(),
 		nodeId: context.getNode().id,
 	});
+	collecting?.begin();
 	if (waitId === undefined) return [itemsOf(context.getNode(), items, entries, new Map())];
 
 	const wait = await graceful(context, fleet, waitId);
@@ -238,7 +268,7 @@ async function register(
 	context: IExecuteFunctions,
 	{ client }: Fleet,
 	jobIds: Array<Settled<string>>,
-	rest: { deadlineAt?: number; resumeUrl?: string; executionId?: string; nodeId?: string },
+	rest: Omit<WaitRequest, 'jobIds'>,
 ): Promise<{ entries: Array<Settled<string>>; waitId?: string }> {
 	const node = context.getNode();
 	let entries = jobIds;
@@ -253,7 +283,7 @@ async function register(
 			);
 		}
 		try {
-			const { waitId } = await client.createWait({ jobIds: [...wanted], until: 'all', ...rest });
+			const { waitId } = await client.createWait({ until: 'all', ...rest, jobIds: [...wanted] });
 			return { entries, waitId };
 		} catch (error) {
 			const problem = asProblem(error);
@@ -301,6 +331,17 @@ function callbackOf(context: IExecuteFunctions, fleet: Fleet): URL {
 	}
 }
 
+/** Where n8n fetches its pokes: from now on, for it may be killed right after the wait was registered. */
+function collectingOf(context: IExecuteFunctions, fleet: Fleet): Collecting | undefined {
+	try {
+		const collecting = fleet.collect?.();
+		collecting?.begin();
+		return collecting;
+	} catch (error) {
+		throw nodeError(context.getNode(), error);
+	}
+}
+
 // ---------------------------------------------------------------------------- webhook()
 
 /**
@@ -311,12 +352,14 @@ export async function resumeParked(context: IWebhookFunctions): Promise<IWebhook
 	try {
 		const { waitId } = (context.getBodyData() ?? {}) as Partial<Poke>;
 		const parked = recall(context);
-		if (parked === undefined) return decline('this execution waits for no jobs');
-		if (waitId !== parked.waitId) return decline('this execution waits for something else now');
+		if (parked === undefined) return decline('this execution waits for no jobs', true);
+		if (waitId !== parked.waitId) {
+			return decline('this execution waits for something else now', true);
+		}
 		const fleet = await connect(context);
 		const wait = await fleet.client.wait(parked.waitId);
 		if (wait.executionId !== context.getExecutionId() || wait.nodeId !== context.getNode().id) {
-			return decline('this wait belongs to another execution');
+			return decline('this wait belongs to another execution', true);
 		}
 		const over = wait.state !== 'open' || wait.jobs.every(({ state }) => isFinal(state));
 		if (!over) return decline('the wait is not over');
@@ -367,8 +410,8 @@ function recall(context: IWebhookFunctions): Parked | undefined {
 	return typeof text === 'string' ? (JSON.parse(text) as Parked) : undefined;
 }
 
-function decline(reason: string): IWebhookResponseData {
-	const answer: PokeAnswer = { resumed: false, reason };
+function decline(reason: string, stale = false): IWebhookResponseData {
+	const answer: PokeAnswer = { resumed: false, reason, ...(stale ? { stale } : {}) };
 	return { webhookResponse: answer };
 }
 
@@ -393,8 +436,8 @@ function itemsOf(
 ): INodeExecutionData[] {
 	const onError = onErrorOf(node);
 	if (onError === 'stop') {
-		const at = entries.findIndex((entry) => refusalIn(entry, outcomes) !== undefined);
-		const refusal = at < 0 ? undefined : refusalIn(entries[at], outcomes);
+		const at = entries.findIndex((entry) => failureIn(entry, outcomes) !== undefined);
+		const refusal = at < 0 ? undefined : failureIn(entries[at], outcomes);
 		if (refusal) throw nodeError(node, refusal, at);
 	}
 	return makeItems(onError, items, entries, outcomes);
@@ -419,7 +462,15 @@ function makeItems(
 }
 
 function firstFailure(entries: Array<Settled<string>>, outcomes: Map<string, Outcome>) {
-	return entries.map((entry) => refusalIn(entry, outcomes)).find((refusal) => refusal);
+	return entries.map((entry) => failureIn(entry, outcomes)).find((refusal) => refusal);
+}
+
+/** What stops the node under "On Error: Stop". */
+function failureIn(entry: Settled<string> | undefined, outcomes: Map<string, Outcome>) {
+	if (entry === undefined) return undefined;
+	if (isRefused(entry)) return entry.refusal;
+	const outcome = outcomes.get(entry.value);
+	return outcome?.tolerated ? undefined : outcome?.refusal;
 }
 
 function refusalIn(entry: Settled<string> | undefined, outcomes: Map<string, Outcome>) {

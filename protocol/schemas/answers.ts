@@ -17,15 +17,18 @@ import {
 	type TimelineEntry,
 	transports,
 } from '../job';
-import type {
-	EnrolAnswer,
-	FleetEvent,
-	KeyRecord,
-	PingAnswer,
-	SubscriptionAnswer,
-	TokenCreated,
-	TokenRecord,
-	Wait,
+import {
+	type CollectAnswer,
+	type EnrolAnswer,
+	type FleetEvent,
+	type KeyRecord,
+	type PingAnswer,
+	type SubscriptionAnswer,
+	type TokenCreated,
+	type TokenRecord,
+	type Wait,
+	waitCounts,
+	type WaitRecord,
 } from '../services';
 import { holeReasons } from '../output';
 import { strategies } from '../placement';
@@ -364,19 +367,34 @@ true satisfies Same<Static<typeof queueStats>, QueueStats>;
 
 const waitState = Type.Enum(['open', 'due', 'closed', 'dead']);
 
-export const wait = Type.Object({
+const waitFacts = {
 	waitId: text,
 	state: waitState,
 	timedOut: Type.Boolean(),
-	jobs: Type.Array(job),
+	until: Type.Union([Type.Enum(['all', 'any']), Type.Object({ count: whole })]),
+	counts: Type.Enum([...waitCounts]),
+	cancelRest: Type.Boolean(),
 	executionId: nullable(text),
 	nodeId: nullable(text),
 	tries: whole,
 	lastError: nullable(text),
 	createdAt: at,
 	deadlineAt: nullable(at),
-});
+};
+
+export const wait = Type.Object({ ...waitFacts, met: Type.Boolean(), jobs: Type.Array(job) });
 true satisfies Same<Static<typeof wait>, Wait>;
+
+export const waitRecord = Type.Object({ ...waitFacts, jobIds: Type.Array(text) });
+true satisfies Same<Static<typeof waitRecord>, WaitRecord>;
+
+export const collectAnswer = Type.Object({
+	pokes: Type.Array(
+		Type.Object({ resumeUrl: text, poke: Type.Object({ waitId: text, nonce: text }) }),
+	),
+	open: whole,
+});
+true satisfies Same<Static<typeof collectAnswer>, CollectAnswer>;
 
 export const waitCreated = Type.Object({ waitId: text, state: waitState });
 

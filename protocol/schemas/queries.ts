@@ -77,6 +77,16 @@ export const peekQuery = Type.Object(
 
 export const waitQuery = Type.Object({ waitMs }, strict);
 
+export const waitsQuery = Type.Object(
+	{
+		state: Type.Optional(
+			Type.Enum(['open', 'due', 'closed', 'dead'], { description: 'Only waits in this state.' }),
+		),
+		...pageFields,
+	},
+	strict,
+);
+
 export const eventsQuery = Type.Object(
 	{ epoch: count('The epoch that PUT answered'), waitMs },
 	strict,

@@ -1,8 +1,11 @@
 /** Bodies of the calls that are not about one job: waits, schedules, subscriptions, tokens, keys, enrollment. */
 import { type Static, Type } from 'typebox';
 import { limits } from '../limits';
+import { waitCounts } from '../services';
 import type {
 	BroadcastRequest,
+	CollectedRequest,
+	CollectRequest,
 	EnrolRequest,
 	KeyRequest,
 	ShutdownRequest,
@@ -11,6 +14,15 @@ import type {
 	WaitRequest,
 } from '../services';
 import { count, duration, id, instant, labels, name, robotName, type Same, strict } from './words';
+
+const collector = Type.String({
+	description:
+		'A secret of n8n’s own, where the service cannot reach it: whoever knows it collects the pokes.',
+	minLength: 32,
+	maxLength: 128,
+	pattern: '^[A-Za-z0-9_-]+$',
+	patternText: 'may hold letters, digits and _ - only',
+});
 
 export const waitRequest = Type.Object(
 	{
@@ -31,6 +43,30 @@ export const waitRequest = Type.Object(
 				{ description: 'How many of them must be final. Default all.' },
 			),
 		),
+		counts: Type.Optional(
+			Type.Enum([...waitCounts], {
+				description:
+					'Which of them count: those that have ended (default), or the completed ones only; then the wait is over, too, when so many cannot complete any more.',
+			}),
+		),
+		eachRobot: Type.Optional(
+			Type.Boolean({
+				description: 'A job for several robots counts as one for each of them. Default false.',
+			}),
+		),
+		cancelRest: Type.Optional(
+			Type.Boolean({
+				description:
+					'Cancel the jobs that are still open when that is decided; not when only the time is over. Default false.',
+			}),
+		),
+		cancelOnStop: Type.Optional(
+			Type.Boolean({
+				description:
+					'Cancel open jobs when the execution was stopped or deleted while it was parked. Default false.',
+			}),
+		),
+		collector: Type.Optional(collector),
 		deadlineAt: Type.Optional(instant('When the wait ends with timedOut, whatever the jobs do.')),
 		resumeUrl: Type.Optional(
 			Type.String({
@@ -47,6 +83,37 @@ export const waitRequest = Type.Object(
 	strict,
 );
 true satisfies Same<Static<typeof waitRequest>, WaitRequest>;
+
+export const collectRequest = Type.Object(
+	{ collector, waitMs: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.maxWaitMs })) },
+	strict,
+);
+true satisfies Same<Static<typeof collectRequest>, CollectRequest>;
+
+export const collectedRequest = Type.Object(
+	{
+		collector,
+		answers: Type.Array(
+			Type.Object(
+				{
+					waitId: id('The wait of the poke'),
+					status: Type.Integer({
+						description: 'What n8n answered; 0 = nothing came back.',
+						minimum: 0,
+						maximum: 599,
+					}),
+					body: Type.Optional(
+						Type.Unknown({ description: 'The body of that answer, if it was JSON.' }),
+					),
+				},
+				strict,
+			),
+			{ maxItems: limits.maxSubmitBatch },
+		),
+	},
+	strict,
+);
+true satisfies Same<Static<typeof collectedRequest>, CollectedRequest>;
 
 export const subscriptionRequest = Type.Object(
 	{

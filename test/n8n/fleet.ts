@@ -70,6 +70,11 @@ export class Fleet {
 		});
 	}
 
+	/** As an update does; n8n notices at its next start. */
+	async reinstall(): Promise<{ dir: string }> {
+		return await this.n8n.installPackage(tarball(this.folder));
+	}
+
 	async stop(): Promise<void> {
 		for (const agent of this.#agents) agent.kill('SIGKILL');
 		await this.n8n.stop();

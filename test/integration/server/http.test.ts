@@ -36,6 +36,8 @@ const bodies: Partial<Record<CallName, unknown>> = {
 	tokenCreate: {},
 	keyCreate: { name: 'k', scopes: ['read'] },
 	waitCreate: { jobIds: ['job-1'] },
+	collect: { collector: 's'.repeat(43) },
+	collected: { collector: 's'.repeat(43), answers: [] },
 	schedulePut: { cron: '* * * * *' },
 	scheduleChange: { jitterMs: 5 },
 	schedulePreview: { schedule: { cron: '* * * * *' } },

@@ -556,6 +556,49 @@ describe('a restore', () => {
 		expect((await job(family)).state).toBe('completed');
 	});
 
+	test('parked executions of before go on waiting; one that has gone on meanwhile closes its wait', async () => {
+		const robot = await h.robot('r1', { slots: 2 });
+		const jobs = [await h.submit(), await h.submit()];
+		await settled();
+		const waits = await Promise.all(
+			jobs.map((id, n) =>
+				h.engine.createWait(
+					{ jobIds: [id], resumeUrl: `http://127.0.0.1:5678/webhook-waiting/${n}/node` },
+					admin,
+				),
+			),
+		);
+		await takeBackup();
+		// Behind the backup the first execution was resumed, and ended.
+		await robot.end({}, robot.assigned[0]);
+		await h.clock.advance(1_000);
+		await restoreHere();
+		await h.close();
+		const poked: string[] = [];
+		h = await house({
+			file: store(),
+			clock: h.clock,
+			callbacks: {
+				check: () => undefined,
+				post: async (url) => {
+					poked.push(url);
+					return url.includes('/0/')
+						? { status: 409, body: { message: 'The execution "0 has finished already.' } }
+						: { status: 200, body: { resumed: true } };
+				},
+			},
+		});
+		const state = async (n: number) => (await h.engine.wait(waits[n]!.waitId)).state;
+		expect([await state(0), await state(1)]).toEqual(['open', 'open']);
+		const other = await h.robot('r2', { slots: 2 });
+		await release(true);
+		await h.clock.advance(2_000);
+		for (const assignment of other.assigned) await other.end({}, assignment);
+		await h.clock.advance(2_000);
+		expect(poked).toHaveLength(2);
+		expect([await state(0), await state(1)]).toEqual(['closed', 'closed']);
+	});
+
 	test('an enrollment token of before is not good any more', async () => {
 		const { token } = await h.engine.createToken({ uses: 5 }, admin);
 		await takeBackup();

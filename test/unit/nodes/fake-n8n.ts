@@ -66,6 +66,8 @@ export class FakeExecution {
 			getContext: () => this.context,
 			setMetadata: (metadata: IDataObject) => Object.assign(this.metadata, metadata),
 			getExecutionCancelSignal: () => this.cancel.signal,
+			onExecutionCancellation: (handler: () => unknown) =>
+				this.cancel.signal.addEventListener('abort', () => handler(), { once: true }),
 			getTimezone: () => 'America/New_York',
 			putExecutionToWait: async (till: Date) => {
 				this.waitTill = till;

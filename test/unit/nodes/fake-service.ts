@@ -2,6 +2,7 @@
  * A whole small service behind a `Send`: jobs end when a test says so, waits become due when their
  * jobs have ended or their time is up, subscriptions redeliver until acknowledged.
  */
+import { type Tally, verdictOf } from '../../../dispatcher/core/wait-condition';
 import type { Send, SendAnswer, SendRequest } from '../../../client';
 import {
 	type FleetEvent,
@@ -163,6 +164,7 @@ export class FakeService {
 		if (what === 'jobs' && method === 'POST') {
 			return { jobs: (body as { jobs: Submit[] }).jobs.map((submit) => this.#submit(submit)) };
 		}
+		if (what === 'jobs' && verb === 'cancel') return this.#cancel(id!);
 		if (what === 'waits' && id === undefined) return this.#createWait(body as WaitRequest);
 		if (what === 'waits') return await this.#wait(id!, verb, waitMs, signal);
 		if (what === 'schedules') return this.#putSchedule(id!, body as ScheduleRequest);
@@ -181,6 +183,11 @@ export class FakeService {
 		return { jobId: this.addJob(submit), state: 'queued' };
 	}
 
+	#cancel(id: string) {
+		if (!isFinal(this.jobs.get(id)!.state)) this.end(id, 'cancelled', 'cancelled');
+		return this.jobs.get(id);
+	}
+
 	#createWait(request: WaitRequest) {
 		for (const id of request.jobIds) {
 			if (!this.jobs.has(id)) throw new Problem('no-such-job', { id });
@@ -191,6 +198,10 @@ export class FakeService {
 			waitId,
 			state: 'open',
 			timedOut: false,
+			met: false,
+			until: request.until ?? 'all',
+			counts: request.counts ?? 'ended',
+			cancelRest: request.cancelRest ?? false,
 			jobs: [],
 			executionId: request.executionId ?? null,
 			nodeId: request.nodeId ?? null,
@@ -212,7 +223,9 @@ export class FakeService {
 		}
 		if (waitMs > 0 && this.onGrace) await this.onGrace(signal);
 		wait.jobs = wait.request.jobIds.map((jobId) => this.jobs.get(jobId)!);
-		if (wait.state === 'open' && wait.jobs.every((job) => isFinal(job.state))) wait.state = 'due';
+		const verdict = verdictOf(wait, wait.jobs.map(tallyOf));
+		wait.met = verdict === 'met';
+		if (wait.state === 'open' && verdict !== 'open') wait.state = 'due';
 		return wait;
 	}
 
@@ -254,6 +267,10 @@ export class FakeService {
 		this.away = true;
 		this.#wake();
 	}
+}
+
+function tallyOf({ state }: Job): Tally {
+	return { total: 1, ended: isFinal(state) ? 1 : 0, completed: state === 'completed' ? 1 : 0 };
 }
 
 function robot(

@@ -62,7 +62,7 @@ test.each(nodes)('%s has its codex, and icons for light and dark', (name) => {
 	expect(codex.resources).toBeDefined();
 });
 
-test('nodes require n8n-workflow and their own files, and only embedded.js more', () => {
+test('nodes require n8n-workflow and their own files, and only embedded*.js more', () => {
 	const strangers = filesUnder(dist)
 		.filter((file) => file.endsWith('.js'))
 		.flatMap((file) =>
@@ -75,7 +75,7 @@ test('nodes require n8n-workflow and their own files, and only embedded.js more'
 				? !existsSync(`${join(folder, wanted)}.js`) && !existsSync(join(folder, wanted, 'index.js'))
 				: wanted !== 'n8n-workflow',
 		)
-		.filter(([file]) => file !== 'nodes/shared/embedded.js');
+		.filter(([file]) => !/^nodes\/shared\/embedded(-\w+)?\.js$/.test(file!));
 	expect(strangers).toEqual([]);
 });
 

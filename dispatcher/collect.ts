@@ -1,0 +1,270 @@
+/**
+ * n8n's side of waits whose service cannot reach n8n: one long poll for each such service fetches
+ * the pokes that are due, posts them to n8n's own address on its machine, and reports what n8n
+ * answered. A poke that comes twice does nothing the second time.
+ *
+ *   node registers a wait ── begin(service) ──> poll ⇄ service, poke ──> n8n, until no wait is open
+ *
+ * A file says which services to ask, so that parked executions come back after a restart of n8n with
+ * nobody asking. It holds a secret of our own, never an API key: all it is good for is to fetch pokes.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { Agent as HttpAgent, request as httpRequest } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { dirname } from 'node:path';
+import { type CollectAnswer, type CollectedPoke, paths, Problem } from '../protocol';
+import { systemClock } from './engine/clock';
+
+export interface CollectorOptions {
+	/** Where the secret and the services are kept. */
+	file: string;
+	/** Where n8n answers on its own machine. */
+	n8nUrl: string;
+	/** The first part of n8n's resume paths, `webhook-waiting` unless it was changed. */
+	endpoint: string;
+	log(level: 'debug' | 'info' | 'warn' | 'error', text: string, facts?: object): void;
+}
+
+export interface Collector {
+	/** Goes with every wait whose pokes we fetch. */
+	readonly secret: string;
+	/** Asks this service until it has no wait of ours; call it before a wait is registered, and after. */
+	begin(service: string): void;
+	/** Ends all polls; what is under way may arrive. Harmless when called twice. */
+	close(): void;
+}
+
+/** What the file holds. */
+interface Kept {
+	secret: string;
+	services: string[];
+}
+
+const waitMs = 25_000;
+const patienceMs = 65_000;
+/** n8n answers a poke only when it has taken the execution up again. */
+const pokeMs = 60_000;
+const firstDelayMs = 1_000;
+const longestDelayMs = 60_000;
+/** Pokes on their way to n8n at once; more are fetched when there are fewer. */
+const maxPokes = 128;
+const maxAnswerBytes = 1024 * 1024;
+
+/** Goes on with what the file names; throws `cannot-collect` when nothing can be kept there. */
+export function startCollector(options: CollectorOptions): Collector {
+	return new FileCollector(options);
+}
+
+class FileCollector implements Collector {
+	readonly secret: string;
+	readonly #options: CollectorOptions;
+	/** By service: how often it was asked for. */
+	readonly #asked = new Map<string, number>();
+	readonly #polling = new Set<string>();
+	readonly #over = new AbortController();
+	readonly #n8n: Target;
+
+	constructor(options: CollectorOptions) {
+		this.#options = options;
+		this.#n8n = targetOf(options.n8nUrl);
+		const kept = readKept(options.file);
+		this.secret = kept?.secret ?? randomBytes(32).toString('base64url');
+		if (!kept) this.#keep([]);
+		for (const service of kept?.services ?? []) this.begin(service);
+	}
+
+	begin(service: string): void {
+		if (this.#over.signal.aborted) return;
+		const asked = this.#asked.get(service) ?? 0;
+		if (asked === 0) this.#keep([...this.#asked.keys(), service]);
+		this.#asked.set(service, asked + 1);
+		if (this.#polling.has(service)) return;
+		this.#polling.add(service);
+		void this.#poll(service).finally(() => this.#polling.delete(service));
+	}
+
+	close(): void {
+		this.#over.abort();
+	}
+
+	async #poll(service: string): Promise<void> {
+		const { log } = this.#options;
+		const { signal } = this.#over;
+		let delayMs = firstDelayMs;
+		let pokes = 0;
+		while (!signal.aborted) {
+			const asked = this.#asked.get(service);
+			try {
+				const answer = await this.#collect(service);
+				delayMs = firstDelayMs;
+				for (const poke of answer.pokes) {
+					pokes += 1;
+					void this.#poke(service, poke).finally(() => (pokes -= 1));
+				}
+				if (answer.open === 0 && this.#asked.get(service) === asked) {
+					this.#asked.delete(service);
+					this.#keep([...this.#asked.keys()]);
+					return;
+				}
+				while (pokes >= maxPokes && !signal.aborted) await systemClock.sleep(50, signal);
+			} catch (error) {
+				if (signal.aborted) return;
+				log('warn', 'a service whose waits are collected does not answer', {
+					service,
+					reason: (error as Error).message,
+					againInMs: delayMs,
+				});
+				await systemClock.sleep(delayMs, signal);
+				delayMs = Math.min(delayMs * 2, longestDelayMs);
+			}
+		}
+	}
+
+	async #collect(service: string): Promise<CollectAnswer> {
+		const body = { collector: this.secret, waitMs };
+		const { signal } = this.#over;
+		const url = `${service}${paths.api}/collect`;
+		const { status, body: answer } = await post(targetOf(url), '', body, patienceMs, signal);
+		const { pokes, open } = (answer ?? {}) as Partial<CollectAnswer>;
+		if (status !== 200 || !Array.isArray(pokes) || typeof open !== 'number') {
+			throw new Error(`it answered ${status}`);
+		}
+		return { pokes, open };
+	}
+
+	/** Whatever goes wrong, the service hands the poke out again. */
+	async #poke(service: string, { resumeUrl, poke }: CollectAnswer['pokes'][number]): Promise<void> {
+		const path = this.#pathOf(resumeUrl);
+		const waitId = String(poke.waitId);
+		let answer: CollectedPoke;
+		if (path === undefined) {
+			// The service may be taken over: with its help nobody calls anything else on this machine.
+			answer = { waitId, status: 0, body: { reason: 'no resume URL of n8n' } };
+		} else {
+			const body = { waitId, nonce: String(poke.nonce) };
+			answer = await post(this.#n8n, path, body, pokeMs, this.#over.signal).then(
+				({ status, body: said }) => ({
+					waitId,
+					status,
+					...(said === undefined ? {} : { body: said }),
+				}),
+				(error: Error) => ({ waitId, status: 0, body: { reason: error.message } }),
+			);
+		}
+		const body = { collector: this.secret, answers: [answer] };
+		const url = `${service}${paths.api}/collected`;
+		await post(targetOf(url), '', body, patienceMs, this.#over.signal).catch(() => undefined);
+	}
+
+	/** n8n listens at the root, whatever path its own URL has outside. */
+	#pathOf(resumeUrl: string): string | undefined {
+		if (!URL.canParse(resumeUrl)) return undefined;
+		const { pathname, search } = new URL(resumeUrl);
+		const parts = pathname.split('/').slice(-3);
+		if (parts.length < 3 || parts[0] !== this.#options.endpoint) return undefined;
+		return `/${parts.join('/')}${search}`;
+	}
+
+	/** In one step, so that a death half-way leaves what was there. */
+	#keep(services: string[]): void {
+		const { file } = this.#options;
+		const kept: Kept = { secret: this.secret, services };
+		try {
+			mkdirSync(dirname(file), { recursive: true });
+			writeFileSync(`${file}.new`, `${JSON.stringify(kept)}\n`, { mode: 0o600 });
+			renameSync(`${file}.new`, file);
+		} catch (error) {
+			const reason = `${file} cannot be written: ${(error as Error).message}`;
+			throw new Problem('cannot-collect', { reason }, error);
+		}
+	}
+}
+
+function readKept(file: string): Kept | undefined {
+	try {
+		const { secret, services } = JSON.parse(readFileSync(file, 'utf8')) as Partial<Kept>;
+		if (typeof secret !== 'string' || secret.length < 32 || !Array.isArray(services))
+			return undefined;
+		return { secret, services: services.map(String) };
+	} catch {
+		// Not there yet, or no use: waits of another secret end by their own time.
+		return undefined;
+	}
+}
+
+/** Where to send a request, and with what. */
+interface Target {
+	url: URL;
+	options: { agent?: HttpAgent | HttpsAgent; rejectUnauthorized?: boolean };
+}
+
+/** On this machine no proxy and no certificate comes in between; elsewhere n8n's own settings hold for both. */
+function targetOf(text: string): Target {
+	const url = new URL(text);
+	if (!isLoopback(url.hostname)) return { url, options: {} };
+	return url.protocol === 'https:'
+		? { url, options: { agent: loopback.https, rejectUnauthorized: false } }
+		: { url, options: { agent: loopback.http } };
+}
+
+const loopback = {
+	http: new HttpAgent({ keepAlive: true, maxSockets: 64 }),
+	https: new HttpsAgent({ keepAlive: true, maxSockets: 64 }),
+};
+
+function isLoopback(hostname: string): boolean {
+	return /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/i.test(hostname);
+}
+
+/** `path` in place of the URL's own, if there is one. */
+function post(
+	{ url, options }: Target,
+	path: string,
+	body: object,
+	timeout: number,
+	signal: AbortSignal,
+): Promise<{ status: number; body: unknown }> {
+	const text = JSON.stringify(body);
+	const target = path === '' ? url : new URL(path, url);
+	return new Promise((resolve, reject) => {
+		const request = (target.protocol === 'https:' ? httpsRequest : httpRequest)(
+			target,
+			{
+				...options,
+				method: 'POST',
+				signal,
+				timeout,
+				headers: {
+					'content-type': 'application/json',
+					'content-length': Buffer.byteLength(text),
+				},
+			},
+			(response) => {
+				const pieces: Buffer[] = [];
+				let bytes = 0;
+				response.on('data', (piece: Buffer) => {
+					bytes += piece.length;
+					if (bytes > maxAnswerBytes) response.destroy();
+					else pieces.push(piece);
+				});
+				response.on('error', reject);
+				response.on('close', () =>
+					resolve({ status: response.statusCode ?? 0, body: parsed(Buffer.concat(pieces)) }),
+				);
+			},
+		);
+		request.on('timeout', () => request.destroy(new Error(`no answer within ${timeout} ms`)));
+		request.on('error', reject);
+		request.end(text);
+	});
+}
+
+function parsed(bytes: Buffer): unknown {
+	try {
+		return JSON.parse(bytes.toString('utf8'));
+	} catch {
+		// A page of a proxy, or of an n8n that starts.
+		return undefined;
+	}
+}
