@@ -36,6 +36,7 @@ import {
 	type JobSelection,
 	type KeyRecord,
 	type KeyRequest,
+	type KindRecord,
 	type LimitRecord,
 	type LimitRequest,
 	type MetricsRecord,
@@ -485,6 +486,11 @@ export class FleetClient {
 		return this.#call('waitDeliver', { id: waitId });
 	}
 
+	/** The sorts of jobs there are, each with the JSON Schema of its spec. */
+	async kinds(): Promise<KindRecord[]> {
+		return (await this.#call<{ items: KindRecord[] }>('kinds', {})).items;
+	}
+
 	async schedules(): Promise<Schedule[]> {
 		return (await this.#call<{ items: Schedule[] }>('schedules', {})).items;
 	}
@@ -644,15 +650,22 @@ export class FleetClient {
 		return this.#call('subscriptionPut', { id: key, body: subscription });
 	}
 
+	/** What it has not acknowledged is nobody's any more. One that is not there is fine. */
+	unsubscribe(key: string): Promise<void> {
+		return this.#call('subscriptionRemove', { id: key });
+	}
+
+	/** `after`: only those behind that cursor, for a holder that looks on before it acknowledges. */
 	async events(
 		key: string,
 		epoch: number,
 		waitMs: number,
 		signal?: AbortSignal,
+		after?: number,
 	): Promise<FleetEvent[]> {
 		const answer = await this.#call<{ items: FleetEvent[] }>('subscriptionEvents', {
 			id: key,
-			query: { epoch, waitMs },
+			query: { epoch, waitMs, after },
 			waitMs,
 			signal,
 		});

@@ -530,6 +530,12 @@ export const calls = {
 		scope: 'submit',
 		summary: 'Take over a durable consumer',
 	},
+	subscriptionRemove: {
+		method: 'DELETE',
+		path: '/subscriptions/{key}',
+		scope: 'submit',
+		summary: 'Forget a durable consumer',
+	},
 	subscriptionEvents: {
 		method: 'GET',
 		path: '/subscriptions/{key}/events',

@@ -6,6 +6,7 @@ export * from './caps';
 export * from './constellation';
 export * from './control';
 export * from './devices';
+export * from './events';
 export * from './gates';
 export * from './job';
 export * from './limits';

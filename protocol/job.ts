@@ -16,6 +16,14 @@ import type { Cause, JobState, Priority } from './states';
 import type { Watch } from './watch';
 import type { Choice } from './why';
 
+/** One sort of jobs, as `GET /kinds` tells. */
+export interface KindRecord {
+	name: string;
+	summary: string;
+	/** JSON Schema of its `spec`. */
+	schema: Record<string, unknown>;
+}
+
 /** Values handed to the work: `{{name}}` in args, cwd, env, stdin; ROBOT_FLEET_VAR_NAME always. */
 export type Variables = Record<string, string | number | boolean | null>;
 

@@ -111,6 +111,8 @@ export interface PurgeAnswer {
 	events: number;
 	/** Idempotency keys. */
 	keys: number;
+	/** Consumers that nobody has asked for. */
+	subscriptions: number;
 	/** Time ran out: call again for the rest. */
 	more: boolean;
 }

@@ -106,6 +106,9 @@ export interface ScheduleRequest {
 /** Fields to change; null = the default again. */
 export type ScheduleChange = { [K in keyof ScheduleRequest]?: ScheduleRequest[K] | null };
 
+/** Why a schedule is paused that has no job and whose consumer was not seen for as long as events are kept. */
+export const leftText = 'nobody follows it any more';
+
 export const scheduleStates = ['active', 'paused', 'ended'] as const;
 export type ScheduleState = (typeof scheduleStates)[number];
 
@@ -207,6 +210,8 @@ export interface ScheduleDue {
 /** A schedule paused itself because its runs failed, or the first run succeeded after failed ones. */
 export interface ScheduleTurn {
 	scheduleId: string;
+	/** Absent in events of before it was noted. */
+	name?: string;
 	/** So many failed one after the other. */
 	failures: number;
 	/** The job with which that was known. */

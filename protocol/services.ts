@@ -2,6 +2,7 @@
 import type { Job, WaitingFor } from './job';
 import type { Scope } from './api';
 import type { RobotClosed, RobotOpened } from './control';
+import type { EventFilter, JobEndedEvent, RobotPresenceEvent, ScheduleGoneEvent } from './events';
 import type { JobAsks } from './offline';
 import type { ScheduleDue, ScheduleTurn } from './schedules';
 import type { Cause, FinalState } from './states';
@@ -116,20 +117,15 @@ export interface CollectedPoke {
 }
 
 export interface SubscriptionRequest {
-	/** One of the two: the occurrences of a schedule, or all events of a kind. */
-	filter: {
-		scheduleId?: string;
-		event?:
-			| 'job.late-result'
-			| 'job.prompt'
-			| 'job.asks'
-			| 'schedule.paused'
-			| 'schedule.recovered'
-			| 'robot.closed'
-			| 'robot.opened';
-	};
+	/** What is wanted from now on, whatever it was before. */
+	filter: EventFilter;
 	/** Where a new subscription starts. Default now. An existing one goes on where it was. */
 	from?: 'now' | 'start';
+	/**
+	 * Of what an existing one has not acknowledged, only what is at most so old is handed out; 0 = it begins
+	 * from now. Default: all of it.
+	 */
+	backlogMs?: number;
 }
 
 export interface SubscriptionAnswer {
@@ -211,6 +207,9 @@ export interface RobotOpenedEvent {
 }
 
 export type FleetEvent =
+	| JobEndedEvent
+	| RobotPresenceEvent
+	| ScheduleGoneEvent
 	| ScheduleDueEvent
 	| ScheduleTurnEvent
 	| LateResultEvent

@@ -32,7 +32,7 @@ interface Flags {
 	data?: string;
 }
 
-const purged = ['jobs', 'waits', 'occurrences', 'events', 'keys'] as const;
+const purged = ['jobs', 'waits', 'occurrences', 'events', 'keys', 'subscriptions'] as const;
 
 /** How often `drain --wait` looks. */
 const lookMs = 500;

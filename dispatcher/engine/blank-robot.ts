@@ -18,6 +18,7 @@ export function blankRobot(id: string, name: string, createdAt: number): StoredR
 		closed: null,
 		quarantine: null,
 		strikes: null,
+		presence: null,
 		createdAt,
 		lastSeenAt: null,
 		removedAt: null,

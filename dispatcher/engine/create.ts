@@ -48,6 +48,7 @@ import { Metrics } from './metrics';
 import { Parents } from './parents';
 import { Patience } from './patience';
 import { Placing } from './placing';
+import { Presences } from './presence';
 import { Previews } from './previews';
 import { Proof } from './proof';
 import { Purge } from './purge';
@@ -190,6 +191,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const subscriptions = new Subscriptions(context);
 	const restored = new RestoredJobs(context, sessions);
 	const outputRetention = new OutputRetention(context);
+	const presence = new Presences(context);
 	const duties = new Duties(
 		context,
 		attempts,
@@ -201,10 +203,10 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		intake,
 		outputRetention,
 		files,
-		[closures, quarantine],
+		[closures, quarantine, presence],
 		patience,
 	);
-	const purge = new Purge(context);
+	const purge = new Purge(context, (keys) => schedules.pauseLeft(keys));
 	const metrics = new Metrics(context, meter, waits);
 	const feed = new Feed(context);
 	const startedAt = clock.now();
@@ -375,7 +377,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		putCalendar: (name, calendar, by) => calendars.put(name, calendar, by),
 		removeCalendar: (name) => calendars.remove(name),
 		subscribe: (key, subscription, by) => subscriptions.subscribe(key, subscription, by),
-		events: (key, holder, waitMs, signal) => subscriptions.events(key, holder, waitMs, signal),
+		unsubscribe: (key) => subscriptions.unsubscribe(key),
+		events: (...asked) => subscriptions.events(...asked),
 		acknowledge: (key, holder, cursor) => subscriptions.acknowledge(key, holder, cursor),
 
 		drain: async (by) => intake.drain(by.name),

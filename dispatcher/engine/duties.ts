@@ -33,9 +33,12 @@ const sweepBatch = 500;
 /** How often the last use of keys is written down. */
 const noteMs = 60_000;
 
-/** Something else that comes due by itself; answers when it wants to be asked again. */
+/**
+ * Something else that comes due by itself; answers when it wants to be asked again. `readyAt`: since when, on the
+ * monotonic clock, the service has been there for robots to come to.
+ */
 export interface Look {
-	look(now: number): number | null;
+	look(now: number, readyAt: number): number | null;
 }
 
 export class Duties {
@@ -151,7 +154,7 @@ export class Duties {
 		await this.#ripen(now);
 		this.dueAt(await this.#waits.look(now));
 		this.dueAt(await this.#occurrences.look(now));
-		for (const duty of this.#looks) this.dueAt(duty.look(now));
+		for (const duty of this.#looks) this.dueAt(duty.look(now, this.#readyAt));
 		if (clock.monotonic() - this.#notedAt >= noteMs) {
 			this.#notedAt = clock.monotonic();
 			await this.#access.noteUsed();

@@ -429,7 +429,16 @@ export interface Engine {
 		subscription: SubscriptionRequest,
 		by: Caller,
 	): Promise<SubscriptionAnswer>;
-	events(key: string, epoch: number, waitMs: number, signal?: AbortSignal): Promise<FleetEvent[]>;
+	/** Forgets it; one that is not there is fine. */
+	unsubscribe(key: string): Promise<void>;
+	/** `after`: only those behind that cursor, for a holder that looks on before it acknowledges. */
+	events(
+		key: string,
+		epoch: number,
+		waitMs: number,
+		signal?: AbortSignal,
+		after?: number,
+	): Promise<FleetEvent[]>;
 	acknowledge(key: string, epoch: number, cursor: number): Promise<void>;
 
 	/** Lets jobs go on that a restore holds back; those that may have run since are kept, with the reason. */

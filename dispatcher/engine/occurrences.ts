@@ -10,6 +10,7 @@
  * needed after a crash: what is open or waits is read from the store at the start.
  */
 import {
+	type EventKind,
 	type FinalState,
 	isFinal,
 	type Occurrence,
@@ -17,6 +18,7 @@ import {
 	type Overlap,
 	Problem,
 	type ScheduleDue,
+	type ScheduleGone,
 	type ScheduleTurn,
 } from '../../protocol';
 import { dealWith, graceMs } from '../core/catch-up';
@@ -56,6 +58,8 @@ interface Turned {
 	waited?: boolean;
 	/** Which earlier one it may take the place of. */
 	over?: 'nothing' | 'ended';
+	/** It was missed, the last one of so many: that is told. */
+	missed?: number;
 }
 
 export class Occurrences {
@@ -258,7 +262,9 @@ export class Occurrences {
 				// Each names the one behind it: what a death leaves unwritten is found again.
 				const nextRunAt = missed[i + 1]?.at ?? run[0]?.at ?? last;
 				const one = { origin: 'planned', plannedAt: at, dueAt, nextRunAt, overlap } as const;
-				return this.#fire(entry, one, 'missed', i === 0 ? away + before : away);
+				// Told once, however many there are.
+				const told = i === missed.length - 1 ? { missed: missed.length } : {};
+				return this.#fire(entry, { ...one, ...told }, 'missed', i === 0 ? away + before : away);
 			}),
 		);
 		for (const [i, { at, dueAt }] of run.slice(0, maxRunsALook).entries()) {
@@ -426,7 +432,7 @@ export class Occurrences {
 
 	async #occurrence(
 		{ stored, definition }: Entry,
-		{ origin, plannedAt, dueAt, nextRunAt, waited, over }: Turned,
+		{ origin, plannedAt, dueAt, nextRunAt, waited, over, missed = 0 }: Turned,
 		state: NewOccurrence['state'],
 		reason: string | null,
 		jobId: string | null,
@@ -461,6 +467,9 @@ export class Occurrences {
 			...(nextRunAt === undefined ? {} : { nextRunAt: ended === undefined ? nextRunAt : null }),
 			...(ended === undefined ? {} : { ended }),
 			...(ran ? { event: { type: 'schedule.due', data: JSON.stringify(due) } } : {}),
+			...(state === 'skipped' || state === 'refused' || missed > 0
+				? { event: goneEvent(stored, { state, plannedAt, count: missed || 1, reason }) }
+				: {}),
 		};
 	}
 
@@ -485,7 +494,7 @@ export class Occurrences {
 				...(ran ? { lastRunAt: Math.max(stored.lastRunAt ?? 0, plannedAt) } : {}),
 			});
 		}
-		if (event) this.#context.watchers.hint('events', scheduleId);
+		if (event) this.#context.watchers.hint('events', event.subject ?? scheduleId);
 	}
 
 	#hearEnd(jobId: string): void {
@@ -523,7 +532,8 @@ export class Occurrences {
 		const pauses = failed && failures >= most && entry?.stored.state === 'active';
 		const recovers = end.outcome === 'completed' && before > 0;
 		const type = pauses ? 'schedule.paused' : recovers ? 'schedule.recovered' : undefined;
-		const data: ScheduleTurn = { scheduleId: key.scheduleId, failures, jobId };
+		const name = entry?.stored.name;
+		const data: ScheduleTurn = { scheduleId: key.scheduleId, name, failures, jobId };
 		const reason = `${failures} runs failed one after the other${jobId === null ? '' : `, the last one as job ${jobId}`}`;
 		const fresh = await turns.deed('occurrenceEnded', {
 			scheduleId: key.scheduleId,
@@ -568,6 +578,18 @@ export class Occurrences {
 			});
 		}
 	}
+}
+
+function goneEvent(
+	{ id: scheduleId, name }: Entry['stored'],
+	what: Pick<ScheduleGone, 'plannedAt' | 'count'> & {
+		state: NewOccurrence['state'];
+		reason: string | null;
+	},
+): NonNullable<NewOccurrence['event']> {
+	const type: EventKind = what.state === 'missed' ? 'schedule.missed' : 'schedule.skipped';
+	const data = { scheduleId, name, ...what, reason: what.reason ?? '' } as ScheduleGone;
+	return { type, subject: type, data: JSON.stringify(data) };
 }
 
 export const overText = 'nothing more is planned';

@@ -24,6 +24,7 @@ type Counts = Record<Purgeable, number>;
 
 export class Purge {
 	readonly #context: Context;
+	readonly #left: (keys: string[]) => Promise<void>;
 	readonly #stop = new AbortController();
 	#loop: Promise<void> | undefined;
 	#bite = 100;
@@ -31,8 +32,10 @@ export class Purge {
 	#backlog = 0;
 	#lastAt: number | null = null;
 
-	constructor(context: Context) {
+	/** `left`: these subscriptions were forgotten. */
+	constructor(context: Context, left: (keys: string[]) => Promise<void>) {
 		this.#context = context;
+		this.#left = left;
 	}
 
 	get status(): { lastAt: number | null; purged: number; backlog: number } {
@@ -85,6 +88,8 @@ export class Purge {
 			occurrences: now - retention.occurrencesMs,
 			events: now - retention.eventsMs,
 			keys: now - keyMs,
+			// By then nothing is left that it could be handed.
+			subscriptions: now - retention.eventsMs,
 		};
 		let whole = true;
 		for (const what of purgeables) {
@@ -151,6 +156,7 @@ export class Purge {
 		const bite = ms > wantedMs ? this.#bite / 2 : this.#bite * 1.25;
 		this.#bite = Math.round(Math.min(mostBite, Math.max(leastBite, bite)));
 		this.#purged += gone.length;
+		if (what === 'subscriptions' && gone.length > 0) await this.#left(gone);
 		await clock.sleep(pauseMs, this.#stop.signal);
 		return gone.length;
 	}

@@ -10,6 +10,7 @@ import {
 	type PlannedRun,
 	type Preview,
 	type PreviewRequest,
+	leftText,
 	Problem,
 	type RunRequest,
 	type Schedule,
@@ -193,6 +194,19 @@ export class Schedules {
 		const done = await this.#each(together, (entry) => this.#resume(entry));
 		this.#context.log.info('schedules resumed', { ...done, by: by.name });
 		return done;
+	}
+
+	/**
+	 * Consumers that are no more. A schedule that only its own consumer was there for (a trigger whose workflow was
+	 * switched off, say) fires for nobody: it waits until somebody comes for it.
+	 */
+	async pauseLeft(keys: readonly string[]): Promise<void> {
+		const left = new Set(keys);
+		const { changed } = await this.#each(
+			({ stored, definition }) => left.has(stored.id) && definition.job === undefined,
+			(entry) => this.#pause(entry, leftText),
+		);
+		if (changed > 0) this.#context.log.info('schedules that nobody follows paused', { changed });
 	}
 
 	/** What the restore held back of the jobs is settled: its schedules go on too. */

@@ -2,17 +2,17 @@
  * Whether a robot gets jobs: changed in memory when the turn is planned and undone when its commit fails, so that the
  * same turn gives nothing more to a robot that it closes, and memory follows the order of the commits.
  */
-import { Problem } from '../../protocol';
+import { type EventKind, Problem } from '../../protocol';
 import type { StoredEvent, StoredRobot } from '../store/store';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import type { Turn } from './turns';
 
-export type Standing = Pick<StoredRobot, 'closed' | 'quarantine' | 'strikes'>;
+export type Standing = Pick<StoredRobot, 'closed' | 'quarantine' | 'strikes' | 'presence'>;
 
 /** A kind of event is also what subscriptions find it by. */
 export function robotEvent<D extends object>(
-	type: 'robot.closed' | 'robot.opened',
+	type: Extract<EventKind, `robot.${string}`>,
 	at: number,
 	data: D,
 ): Omit<StoredEvent, 'cursor'> {

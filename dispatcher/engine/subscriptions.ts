@@ -1,45 +1,77 @@
-/** Durable consumers of events: one holder by epoch, redelivered until acknowledged. */
+/**
+ * Durable consumers of events: one holder by epoch, redelivered until acknowledged. A consumer is handed only what
+ * it wants; what it does not is passed over here, so that a rare event is found again without looking through all
+ * others each time. One that nobody asks for is forgotten (purge.ts).
+ */
 import {
+	type EventFilter,
 	type FleetEvent,
 	Problem,
 	type SubscriptionAnswer,
 	type SubscriptionRequest,
 } from '../../protocol';
+import { isWanted, saysWhat, subjectsOf } from '../core/events';
 import type { StoredSubscription } from '../store/store';
 import type { Context } from './context';
 import type { Caller } from './index';
 
 const maxEvents = 100;
+/** Events looked at in one read. */
+const stretch = 500;
+/** With so many passed over that is written down, so that a restart does not look at them again. */
+const passedWorthNoting = 5_000;
+/** How often the use of one that nothing happens to is written down, at most: well before it would be forgotten. */
+const noteMs = 86_400_000;
+const notesAKeeping = 4;
+
+/** Nothing that the holder wants lies before this cursor. */
+interface Passed {
+	epoch: number;
+	cursor: number;
+}
 
 export class Subscriptions {
 	readonly #context: Context;
+	readonly #passed = new Map<string, Passed>();
 
 	constructor(context: Context) {
 		this.#context = context;
+		const { watchers } = context;
+		watchers.onEnded(() => watchers.hint('events', 'job.ended'));
 	}
 
 	async subscribe(
 		key: string,
-		request: SubscriptionRequest,
+		{ filter, from, backlogMs }: SubscriptionRequest,
 		by: Caller,
 	): Promise<SubscriptionAnswer> {
-		const { scheduleId, event } = request.filter;
-		if ((scheduleId === undefined) === (event === undefined)) {
+		if (!saysWhat(filter)) {
 			throw new Problem('bad-field', {
 				path: 'filter',
-				reason: 'name either a scheduleId or an event',
+				reason: 'name exactly one of scheduleId, event and events',
 			});
 		}
+		const at = this.#context.clock.now();
 		const taken = await this.#context.turns.deed('takeSubscription', {
 			key,
-			filter: JSON.stringify(request.filter),
-			subject: subjectOf(request.filter),
-			fromStart: request.from === 'start',
+			filter: JSON.stringify(filter),
+			fromStart: from === 'start',
+			...(backlogMs === undefined
+				? {}
+				: { skipBefore: backlogMs === 0 ? Number.MAX_SAFE_INTEGER : at - backlogMs }),
 			createdBy: `key:${by.name}`,
+			at,
 		});
+		this.#passed.delete(key);
 		// Whoever held it before is waiting for events: let it notice.
 		this.#context.watchers.hint('events', key);
 		return taken;
+	}
+
+	async unsubscribe(key: string): Promise<void> {
+		await this.#context.turns.deed('dropSubscription', { key });
+		this.#passed.delete(key);
+		this.#context.watchers.hint('events', key);
 	}
 
 	async events(
@@ -47,33 +79,72 @@ export class Subscriptions {
 		epoch: number,
 		waitMs: number,
 		signal?: AbortSignal,
+		after = 0,
 	): Promise<FleetEvent[]> {
 		const { clock, watchers } = this.#context;
-		const subject = subjectOf(filterOf(await this.#subscription(key, epoch)));
+		const subscription = await this.#subscription(key, epoch);
+		await this.#noteUse(subscription);
 		return watchers.until(
 			'events',
-			[key, subject],
-			() => this.#pending(key, epoch),
+			[key, ...subjectsOf(filterOf(subscription))],
+			() => this.#pending(key, epoch, after),
 			(events) => events.length > 0,
 			{ ms: waitMs, sleep: (ms, over) => clock.sleep(ms, over), signal },
 		);
 	}
 
 	async acknowledge(key: string, epoch: number, cursor: number): Promise<void> {
-		const done = await this.#context.turns.deed('ackSubscription', { key, epoch, cursor });
+		const at = this.#context.clock.now();
+		const done = await this.#context.turns.deed('ackSubscription', { key, epoch, cursor, at });
 		if (!done) await this.#subscription(key, epoch);
 	}
 
-	async #pending(key: string, epoch: number): Promise<FleetEvent[]> {
+	async #pending(key: string, epoch: number, ahead: number): Promise<FleetEvent[]> {
+		const { store, fleet } = this.#context;
 		const subscription = await this.#subscription(key, epoch);
-		const stored = await this.#context.store.read('events', {
-			subject: subjectOf(filterOf(subscription)),
-			after: subscription.cursor,
-			limit: maxEvents,
-		});
-		return stored.map(
-			({ cursor, at, type, data }) => ({ cursor, at, type, data: JSON.parse(data) }) as FleetEvent,
-		);
+		const filter = filterOf(subscription);
+		const subjects = subjectsOf(filter);
+		const passed = this.#passed.get(key);
+		let after = Math.max(subscription.cursor, ahead);
+		if (passed?.epoch === epoch) after = Math.max(after, passed.cursor);
+		const known = (robotId: string) => {
+			const entry = fleet.get(robotId);
+			return entry && { name: entry.stored.name, labels: entry.labels };
+		};
+		for (;;) {
+			const stored = await store.read('events', { subjects, after, limit: stretch });
+			const wanted: FleetEvent[] = [];
+			for (const { cursor, at, type, data } of stored) {
+				const event = { cursor, at, type, data: JSON.parse(data) } as FleetEvent;
+				if (isWanted(filter, event, known)) wanted.push(event);
+				else if (wanted.length === 0) after = cursor;
+				if (wanted.length === maxEvents) break;
+			}
+			if (wanted.length === 0 && stored.length === stretch) continue;
+			// Who looks ahead passes over what it has not dealt with.
+			if (ahead === 0) this.#pass(subscription, after);
+			return wanted;
+		}
+	}
+
+	/** Nothing up to `cursor` is wanted. */
+	#pass({ key, epoch, cursor: acknowledged }: StoredSubscription, cursor: number): void {
+		if (cursor <= acknowledged) {
+			this.#passed.delete(key);
+			return;
+		}
+		this.#passed.set(key, { epoch, cursor });
+		if (cursor - acknowledged < passedWorthNoting) return;
+		// Not on disk: it is looked through once more.
+		void this.acknowledge(key, epoch, cursor).catch(() => undefined);
+	}
+
+	/** Long polls that nothing comes of are a sign of life, too. */
+	async #noteUse({ key, epoch, cursor, usedAt }: StoredSubscription): Promise<void> {
+		const { clock, settings } = this.#context;
+		const everyMs = Math.min(noteMs, settings.retention.eventsMs / notesAKeeping);
+		if (clock.now() - usedAt < everyMs) return;
+		await this.acknowledge(key, epoch, cursor);
 	}
 
 	async #subscription(key: string, epoch: number): Promise<StoredSubscription> {
@@ -84,10 +155,6 @@ export class Subscriptions {
 	}
 }
 
-function filterOf(subscription: StoredSubscription): SubscriptionRequest['filter'] {
-	return JSON.parse(subscription.filter) as SubscriptionRequest['filter'];
-}
-
-function subjectOf({ scheduleId, event }: SubscriptionRequest['filter']): string {
-	return scheduleId ?? event!;
+function filterOf(subscription: StoredSubscription): EventFilter {
+	return JSON.parse(subscription.filter) as EventFilter;
 }

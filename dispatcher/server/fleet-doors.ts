@@ -209,11 +209,12 @@ export const fleetDoors = {
 		answer: answers.subscriptionAnswer,
 		run: ({ id, body, caller }, { engine }) => engine.subscribe(id, body, caller),
 	}),
+	subscriptionRemove: door({ run: ({ id }, { engine }) => engine.unsubscribe(id) }),
 	subscriptionEvents: door({
 		query: eventsQuery,
 		answer: listOf(answers.fleetEvent),
 		run: async ({ id, query, signal }, { engine }) => ({
-			items: await engine.events(id, query.epoch, waitOf(query.waitMs) ?? 0, signal()),
+			items: await engine.events(id, query.epoch, waitOf(query.waitMs) ?? 0, signal(), query.after),
 		}),
 	}),
 	subscriptionAck: door({

@@ -4,6 +4,7 @@
  */
 import type { SQLInputValue } from 'node:sqlite';
 import type { OutputLengths } from '../../protocol';
+import type { Ends } from './ends';
 import { fileDeedsOn, holdFiles, unusable } from './files';
 import { forgetStart, gateDeedsOn, noteStart } from './gates';
 import { earlierJob, writeJob } from './new-job';
@@ -22,7 +23,7 @@ type InsertJob = Deeds['insertJob']['in'];
 
 export type DeedsOfStore = { [N in DeedName]: (input: Deeds[N]['in']) => Deeds[N]['out'] };
 
-export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
+export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfStore {
 	const schedules = schedulesOn(sql, record);
 	return {
 		...metricDeedsOn(sql),
@@ -133,7 +134,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 
 		moveJob: ({ was, ...move }) => {
 			const final = move.to !== 'pending' && move.to !== 'queued';
-			return sql.run(
+			const moved = sql.run(
 				`UPDATE jobs SET was = state, state = ?, cause = ?, ended_at = ?, rank = coalesce(?, rank), due_at = ?,
 				 error = coalesce(?, error), cancel_requested_at = coalesce(cancel_requested_at, ?), hold = ?, dead = ?,
 				 output_done = CASE WHEN ? THEN 1 ELSE output_done END, timeline = timeline || ?
@@ -154,6 +155,8 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 				move.jobId,
 				...(was ? asRead(was) : []),
 			);
+			if (moved && final) ends.note(move.jobId);
+			return moved;
 		},
 
 		waitFor: ({ jobId, cause, dueAt, reason, by, at }) =>
@@ -166,7 +169,11 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 			),
 
 		startParent: (start) => startParent(sql, start),
-		settleParent: (settle) => settleParent(sql, settle),
+		settleParent: (settle) => {
+			const settled = settleParent(sql, settle);
+			if (typeof settled === 'string') ends.note(settle.parentId);
+			return settled;
+		},
 		pauseRollout: (pause) => pauseRollout(sql, pause),
 		resumeRollout: (resume) => resumeRollout(sql, resume),
 		changeJob: ({ jobId, was, to, event, reason, by, at }) => {
@@ -450,30 +457,46 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 		...gateDeedsOn(sql),
 		...schedules.deeds,
 
-		takeSubscription: ({ key, filter, subject, fromStart, createdBy }) => {
+		takeSubscription: ({ key, filter, fromStart, skipBefore, createdBy, at }) => {
+			if (skipBefore !== undefined) {
+				sql.run(
+					`UPDATE subscriptions SET cursor = coalesce(
+					 (SELECT min(e.cursor) - 1 FROM events e WHERE e.cursor > subscriptions.cursor AND e.at >= ?),
+					 (SELECT max(e.cursor) FROM events e WHERE e.cursor > subscriptions.cursor), cursor) WHERE key = ?`,
+					skipBefore,
+					key,
+				);
+			}
 			const row = sql.get(
-				`INSERT INTO subscriptions (key, filter, epoch, cursor, created_by)
-				 VALUES (?, ?, 1, CASE WHEN ? THEN 0 ELSE coalesce((SELECT max(cursor) FROM events WHERE subject = ?), 0) END, ?)
-				 ON CONFLICT (key) DO UPDATE SET epoch = epoch + 1, filter = excluded.filter
+				`INSERT INTO subscriptions (key, filter, epoch, cursor, created_by, used_at)
+				 VALUES (?, ?, 1, CASE WHEN ? THEN 0 ELSE coalesce((SELECT max(cursor) FROM events), 0) END, ?, ?)
+				 ON CONFLICT (key) DO UPDATE SET epoch = epoch + 1, filter = excluded.filter, used_at = excluded.used_at
 				 RETURNING epoch, cursor`,
 				key,
 				filter,
 				fromStart ? 1 : 0,
-				subject,
 				createdBy,
+				at,
 			)!;
+			ends.doubt();
 			return { epoch: row['epoch'] as number, cursor: row['cursor'] as number };
 		},
 
-		ackSubscription: ({ key, epoch, cursor }) =>
+		ackSubscription: ({ key, epoch, cursor, at }) =>
 			sql.run(
-				'UPDATE subscriptions SET cursor = max(cursor, ?) WHERE key = ? AND epoch = ?',
+				'UPDATE subscriptions SET cursor = max(cursor, ?), used_at = ? WHERE key = ? AND epoch = ?',
 				cursor,
+				at,
 				key,
 				epoch,
 			),
 
-		purge: purgeOn(sql).purge,
+		dropSubscription: ({ key }) => {
+			ends.doubt();
+			return sql.run('DELETE FROM subscriptions WHERE key = ?', key);
+		},
+
+		purge: purgeOn(sql, ends).purge,
 
 		setMeta: ({ key, value }) =>
 			sql.run('INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)', key, value),
@@ -555,6 +578,7 @@ export function deedsOn(sql: Statements, outputs: Outputs): DeedsOfStore {
 		);
 		if (settled && settle.affinity !== undefined) noteSuccess(sql, jobId, settle.affinity, at);
 		if (settled && settle.unstarted) forgetStart(sql, settle.epoch);
+		if (settled && ended) ends.note(jobId);
 		return settled;
 	}
 

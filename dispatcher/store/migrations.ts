@@ -798,4 +798,15 @@ export const migrations: readonly string[] = [
 	UPDATE waits SET due_at = coalesce(next_try_at, created_at) WHERE state <> 'open';
 	CREATE INDEX waits_state ON waits (state, id);
 	`,
+
+	// Consumers that nobody asks for are forgotten; and what was told of the coming and going of robots. Those that are
+	// known already are told of when that changes: one that was seen lately is taken for here, the others for lost.
+	`
+	ALTER TABLE subscriptions ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
+	UPDATE subscriptions SET used_at = unixepoch() * 1000;
+	ALTER TABLE robots ADD COLUMN presence TEXT;
+	UPDATE robots SET presence = json_object(
+	 'is', CASE WHEN last_seen_at < (unixepoch() - 600) * 1000 THEN 'lost' ELSE 'here' END, 'since', last_seen_at)
+	 WHERE last_seen_at IS NOT NULL;
+	`,
 ];

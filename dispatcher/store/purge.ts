@@ -4,6 +4,7 @@
  * so that nothing is forgotten because it was old a moment ago.
  */
 import { finalStates } from '../../protocol';
+import type { Ends } from './ends';
 import { isEnded } from './scans';
 import type { Statements } from './statements';
 import type { Deeds, Purgeable, Reads } from './store';
@@ -21,7 +22,8 @@ const maySlip = `state <> 'waiting' AND (job_id IS NULL OR outcome IS NOT NULL) 
 /** Everything that goes with a job; its output is let go of by its own keeper, who misses the job. */
 const tablesOfJob = ['requests', 'attempts', 'health', 'job_files'] as const;
 
-export function purgeOn(sql: Statements) {
+/** Without `ends` it only looks. */
+export function purgeOn(sql: Statements, ends?: Ends) {
 	const looks: Record<
 		Purgeable,
 		(before: number, limit: number, cursor: string | null) => { key: string; old: number }[]
@@ -73,6 +75,13 @@ export function purgeOn(sql: Statements) {
 				...(cursor === null ? (['', ''] as const) : (JSON.parse(cursor) as [string, string])),
 				limit,
 			),
+		subscriptions: (before, limit, cursor) =>
+			sql.all(
+				'SELECT key, used_at < ? AS old FROM subscriptions WHERE key > ? ORDER BY key LIMIT +?',
+				before,
+				cursor ?? '',
+				limit,
+			),
 	};
 
 	const forget: Record<Purgeable, (key: string, before: number) => boolean> = {
@@ -104,6 +113,11 @@ export function purgeOn(sql: Statements) {
 				...(JSON.parse(key) as [string, string]),
 				firstIdAt(before),
 			),
+		subscriptions: (key, before) => {
+			const gone = sql.run('DELETE FROM subscriptions WHERE key = ? AND used_at < ?', key, before);
+			if (gone) ends?.doubt();
+			return gone;
+		},
 	};
 
 	return {

@@ -83,7 +83,7 @@ export function schedulesOn(
 				scheduleId,
 			);
 		}
-		if (fresh && one.event) record({ at, ...one.event, subject: scheduleId });
+		if (fresh && one.event) record({ at, subject: scheduleId, ...one.event });
 		return fresh;
 	}
 

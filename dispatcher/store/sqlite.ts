@@ -12,6 +12,7 @@ import { limits, Problem } from '../../protocol';
 import { walDamage } from '../../protocol/wal';
 import { copyWhileLiving, demandRoom, sizeOf, syncFile, syncFolderOf } from './copies';
 import { deedsOn, type DeedsOfStore } from './deeds';
+import { Ends } from './ends';
 import { failPoint, failPointsArmed } from './fail-points';
 import { migrations } from './migrations';
 import { Outputs } from './output';
@@ -66,6 +67,7 @@ export class SqliteStore {
 	readonly #db: DatabaseSync;
 	readonly #sql: Statements;
 	readonly #outputs: Outputs;
+	readonly #ends: Ends;
 	readonly #deeds: DeedsOfStore;
 	readonly #reads: ReadsOfStore;
 
@@ -99,7 +101,8 @@ export class SqliteStore {
 			this.#db.close();
 			throw error;
 		}
-		this.#deeds = deedsOn(this.#sql, this.#outputs);
+		this.#ends = new Ends(this.#sql);
+		this.#deeds = deedsOn(this.#sql, this.#outputs, this.#ends);
 		this.#reads = readsOn(this.#sql, this.#outputs);
 	}
 
@@ -145,6 +148,7 @@ export class SqliteStore {
 		} catch (error) {
 			if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
 			this.#outputs.rolledBack();
+			this.#ends.doubt();
 			throw badDisk(error) ?? error;
 		}
 	}

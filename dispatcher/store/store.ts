@@ -232,6 +232,8 @@ export interface StoredRobot {
 	quarantine: string | null;
 	/** `Strike[]` of core/quarantine since its last success; null = none. */
 	strikes: string | null;
+	/** What was told of its coming and going: a `Presence` of engine/presence; null = it never came. */
+	presence: string | null;
 	createdAt: number;
 	lastSeenAt: number | null;
 	removedAt: number | null;
@@ -363,8 +365,8 @@ export interface NewOccurrence extends Pick<
 	nextRunAt?: number | null;
 	/** With it the schedule has ended, and why. */
 	ended?: string;
-	/** Told to the schedule's consumers. */
-	event?: { type: string; data: string };
+	/** Told to the schedule's consumers, or to those of `subject`. */
+	event?: { type: string; data: string; subject?: string };
 }
 
 /** Of a schedule, those that are on record. */
@@ -425,6 +427,8 @@ export interface StoredSubscription {
 	epoch: number;
 	cursor: number;
 	createdBy: string;
+	/** When somebody last asked for it; written down now and then. */
+	usedAt: number;
 }
 
 /** What a file is; its bytes are on the shelf. */
@@ -455,7 +459,14 @@ export interface StoredEvent {
 }
 
 /** What is forgotten when it is old; in this order. `keys` are idempotency keys. */
-export const purgeables = ['jobs', 'waits', 'occurrences', 'events', 'keys'] as const;
+export const purgeables = [
+	'jobs',
+	'waits',
+	'occurrences',
+	'events',
+	'keys',
+	'subscriptions',
+] as const;
 export type Purgeable = (typeof purgeables)[number];
 
 /** Every deed: what it takes (`in`) and what it answers (`out`). */
@@ -748,6 +759,7 @@ export interface Deeds {
 				| 'closed'
 				| 'quarantine'
 				| 'strikes'
+				| 'presence'
 				| 'removedAt'
 				| 'machine'
 				| 'clone'
@@ -802,12 +814,23 @@ export interface Deeds {
 	};
 	putCalendar: { in: StoredCalendar; out: boolean };
 	removeCalendar: { in: { name: string }; out: boolean };
-	/** Creates a subscription at `cursor`, or takes it over with a new epoch. */
+	/**
+	 * Creates a subscription behind all that has happened, or before it (`fromStart`); or takes it over with a new
+	 * epoch. One that is taken over lets go of what happened before `skipBefore`.
+	 */
 	takeSubscription: {
-		in: { key: string; filter: string; subject: string; fromStart: boolean; createdBy: string };
+		in: {
+			key: string;
+			filter: string;
+			fromStart: boolean;
+			skipBefore?: number;
+			createdBy: string;
+			at: number;
+		};
 		out: { epoch: number; cursor: number };
 	};
-	ackSubscription: { in: { key: string; epoch: number; cursor: number }; out: boolean };
+	ackSubscription: { in: { key: string; epoch: number; cursor: number; at: number }; out: boolean };
+	dropSubscription: { in: { key: string }; out: boolean };
 	/** Forgets what is older than `before`, is not in use, and is named by `keys`. Answers which were. */
 	purge: { in: { what: Purgeable; keys: string[]; before: number }; out: string[] };
 	/**
@@ -1079,7 +1102,8 @@ export interface Reads {
 	countedOccurrences: { in: { scheduleId: string }; out: OccurrenceTotals };
 	calendars: { in: null; out: StoredCalendar[] };
 	subscription: { in: { key: string }; out: StoredSubscription | undefined };
-	events: { in: { subject: string; after: number; limit: number }; out: StoredEvent[] };
+	/** Of all these subjects together, in the order in which they happened. */
+	events: { in: { subjects: string[]; after: number; limit: number }; out: StoredEvent[] };
 	/** Looks at the next `limit` of a kind behind `cursor`: those that are old enough to be forgotten. */
 	old: {
 		in: { what: Purgeable; before: number; limit: number; cursor: string | null };

@@ -13,9 +13,11 @@ import { connect } from '../shared/connection';
 import { robotFleetApiTest } from '../shared/credential-test';
 import { isRefused, passItem, readItems, refusedItem, type Settled } from '../shared/items';
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
+import { getKindFields, getKinds } from '../shared/kind-fields';
 import { nodeError, onErrorOf } from '../shared/refusals';
 import { searchRobots } from '../shared/robots';
 import { cancelWhenStopped } from '../shared/stopping';
+import { submissionFields, withSubmission } from '../shared/submission-fields';
 import { submitItems } from '../shared/submitting';
 import { readRobot, robotField } from '../shared/target-fields';
 import { cancelOnStopField } from '../shared/wait-fields';
@@ -28,6 +30,7 @@ import {
 	waitingNodeTooltip,
 	waitInMemory,
 } from '../shared/waiting';
+import { reasonsOf, withReason } from '../shared/why';
 
 const completionFields: INodeProperties[] = [
 	{
@@ -65,7 +68,7 @@ export class DispatchToRobot implements INodeType {
 		icon: { light: 'file:dispatchToRobot.svg', dark: 'file:dispatchToRobot.dark.svg' },
 		group: ['transform'],
 		version: 1,
-		subtitle: '={{ $parameter["program"] || $parameter["shell"] }}',
+		subtitle: '={{ $parameter["program"] || $parameter["shell"] || $parameter["kind"] }}',
 		description: 'Run a command on one robot of the fleet and get its result',
 		defaults: { name: 'Dispatch to Robot' },
 		inputs: [NodeConnectionTypes.Main],
@@ -74,14 +77,27 @@ export class DispatchToRobot implements INodeType {
 		credentials: [{ name: 'robotFleetApi', required: true, testedBy: 'robotFleetApiTest' }],
 		webhooks: resumeWebhooks,
 		waitingNodeTooltip,
-		properties: [robotField, ...commandFields, ...completionFields, ...jobFields],
+		properties: [
+			robotField,
+			...commandFields,
+			...completionFields,
+			...jobFields,
+			...submissionFields,
+		],
 	};
 
-	methods = { credentialTest: { robotFleetApiTest }, listSearch: { searchRobots } };
+	methods = {
+		credentialTest: { robotFleetApiTest },
+		listSearch: { searchRobots },
+		loadOptions: { getKinds },
+		resourceMapping: { getKindFields },
+	};
 
 	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
 		const node = this.getNode();
-		const submits = readItems(this, (i) => readSubmit(this, i, readRobot(this, i)));
+		const submits = readItems(this, (i) =>
+			withSubmission(this, i, readSubmit(this, i, readRobot(this, i))),
+		);
 		const wait = this.getNodeParameter('waitForCompletion', 0, true) === true;
 		const limit = readWaitLimit(this);
 		const toolWaitMs = Number(this.getNodeParameter('toolWaitSeconds', 0, 60)) * 1000;
@@ -106,11 +122,12 @@ export class DispatchToRobot implements INodeType {
 				disarm?.();
 			}
 		}
+		const reasons = await reasonsOf(this, fleet, submits, answers);
 		const items = this.getInputData().map((item, i) => {
 			const answer = answers[i]!;
 			if (isRefused(answer)) return refusedItem(onErrorOf(node), item, i, answer.refusal);
 			const { jobId, state } = answer.value;
-			return passItem(item, i, { jobId, state });
+			return passItem(item, i, { jobId, state, ...withReason(reasons[i]) });
 		});
 		return [items];
 	}

@@ -8,6 +8,7 @@ import {
 import { connect, type Fleet } from '../shared/connection';
 import { robotFleetApiTest } from '../shared/credential-test';
 import { refusedItem } from '../shared/items';
+import { getKindFields, getKinds } from '../shared/kind-fields';
 import { nodeError, onErrorOf, type Refusal, refusalOf } from '../shared/refusals';
 import {
 	getCapabilities,
@@ -17,8 +18,9 @@ import {
 	getRobots,
 	searchRobots,
 } from '../shared/robots';
+import { searchSchedules } from '../shared/schedules';
 import { jobs } from './job';
-import { searchJobs, searchSchedules, searchTokens, searchWaits } from './lists';
+import { searchJobs, searchTokens, searchWaits } from './lists';
 import { metrics } from './metrics';
 import { Ask, operationOf, propertiesOf } from './operation';
 import { robots } from './robot';
@@ -59,7 +61,8 @@ export class RobotFleet implements INodeType {
 	methods = {
 		credentialTest: { robotFleetApiTest },
 		listSearch: { searchJobs, searchRobots, searchSchedules, searchTokens, searchWaits },
-		loadOptions: { getCapabilities, getGroups, getMatchingRobots, getPools, getRobots },
+		loadOptions: { getCapabilities, getGroups, getKinds, getMatchingRobots, getPools, getRobots },
+		resourceMapping: { getKindFields },
 	};
 
 	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {

@@ -1,6 +1,7 @@
 /** Fields that several operations have, and how they are read. */
-import { type INodeProperties, type INodePropertyOptions, tryToParseDateTime } from 'n8n-workflow';
+import type { INodeProperties } from 'n8n-workflow';
 import type { Page } from '../../client';
+import { readInstant } from '../shared/instants';
 import { BadParameter } from '../shared/refusals';
 import { type Ask, type Found, found } from './operation';
 
@@ -44,20 +45,6 @@ export const chosenJob = (ask: Ask) => ask.chosen('job', 'Job');
 /** Collections show their fields in the order of their names. */
 export function byName(fields: INodeProperties[]): INodeProperties[] {
 	return [...fields].sort((a, b) => a.displayName.localeCompare(b.displayName));
-}
-
-/** The choices of a table: `run_timeout` reads "Run Timeout". */
-export function optionsOf(texts: Record<string, string>): INodePropertyOptions[] {
-	return Object.entries(texts)
-		.map(([value, description]) => ({ name: titleOf(value), value, description }))
-		.sort((a, b) => a.name.localeCompare(b.name));
-}
-
-export function titleOf(words: string): string {
-	return words
-		.split(/[_ ]/)
-		.map((word) => word.charAt(0).toUpperCase() + word.slice(1))
-		.join(' ');
 }
 
 export const manyFields: INodeProperties[] = [
@@ -129,21 +116,6 @@ export function asFound<T extends object>(
 	return found(simple && ask.value('simplify', true) ? all.map(simple) : all);
 }
 
-/** Instants are milliseconds here and dates in n8n; one without a zone is meant in that of the workflow. */
 export function instantOf(ask: Ask, value: unknown, field: string): number | undefined {
-	if (value === undefined || value === null || value === '') return undefined;
-	const at = typeof value === 'number' ? value : millisOf(value, ask.context.getTimezone());
-	if (Number.isFinite(at)) return at;
-	throw new BadParameter(
-		`"${field}" is not a date`,
-		'Write it like 2026-12-31 18:00, or use an expression that gives a date',
-	);
-}
-
-function millisOf(date: unknown, zone: string): number {
-	try {
-		return tryToParseDateTime(date, zone).toMillis();
-	} catch {
-		return Number.NaN;
-	}
+	return readInstant(value, ask.timezone, field);
 }

@@ -9,6 +9,7 @@ import {
 	jobStates,
 	type Priority,
 } from '../../protocol';
+import { optionsOf, titleOf } from '../shared/choices';
 import { BadParameter } from '../shared/refusals';
 import {
 	asFound,
@@ -18,10 +19,9 @@ import {
 	jobLocator,
 	locator,
 	manyFields,
-	optionsOf,
 	simplifyField,
-	titleOf,
 } from './fields';
+import { getCells } from './job-cells';
 import { downloadFile, uploadFile } from './job-files';
 import { getOutput } from './job-output';
 import { type Ask, type Found, found, type Resource } from './operation';
@@ -165,6 +165,7 @@ export const jobs: Resource = {
 			},
 		},
 		getOutput,
+		getCells,
 		{
 			name: 'Retry',
 			value: 'retry',

@@ -1,4 +1,4 @@
-/** Live lists for the locators: jobs, schedules and tokens to choose from. Robots are in shared/robots.ts. */
+/** Live lists for the locators: jobs and tokens to choose from. Robots and schedules are in nodes/shared. */
 import type {
 	ILoadOptionsFunctions,
 	INodeListSearchItems,
@@ -6,6 +6,7 @@ import type {
 } from 'n8n-workflow';
 import type { Job } from '../../protocol';
 import { asking } from '../shared/robots';
+import { matching, timeOf } from '../shared/schedules';
 import { isUsable } from './token';
 
 const pageSize = 50;
@@ -32,20 +33,6 @@ export async function searchJobs(
 			if (cursor === undefined || results.length >= pageSize) break;
 		}
 		return { results, paginationToken: cursor };
-	});
-}
-
-export async function searchSchedules(
-	this: ILoadOptionsFunctions,
-	filter = '',
-): Promise<INodeListSearchResult> {
-	return await asking(this, async (client) => {
-		const all = (await client.schedules()).sort((a, b) => a.name.localeCompare(b.name));
-		const listed = all.map(({ scheduleId, name, state, nextRunAt }) => ({
-			name: `${name} (${nextRunAt === null ? state : `${state}, next ${timeOf(nextRunAt)}`})`,
-			value: scheduleId,
-		}));
-		return { results: matching(listed, filter) };
 	});
 }
 
@@ -85,11 +72,6 @@ export async function searchWaits(
 
 const waitStates = { dead: 'not taken', due: 'being delivered', open: 'waits', closed: 'taken' };
 
-function matching(listed: INodeListSearchItems[], filter: string): INodeListSearchItems[] {
-	const wanted = filter.trim().toLowerCase();
-	return listed.filter(({ name, value }) => `${name} ${value}`.toLowerCase().includes(wanted));
-}
-
 /** What it does, in one line. */
 function titleOf({ kind, spec }: Job): string {
 	const {
@@ -105,6 +87,3 @@ function titleOf({ kind, spec }: Job): string {
 	const line = words.trim().replace(/\s+/g, ' ');
 	return line.length > maxTitle ? `${line.slice(0, maxTitle - 1)}…` : line;
 }
-
-/** In UTC, which is the same for everybody who looks. */
-const timeOf = (at: number) => `${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC`;

@@ -1,7 +1,8 @@
 /** How the fleet is doing: the record of today, series of minutes, and jobs by what they have in common. */
 import type { INodeProperties } from 'n8n-workflow';
 import { type Breakdown, series, type SeriesName } from '../../protocol';
-import { instantOf, titleOf } from './fields';
+import { titleOf } from '../shared/choices';
+import { instantOf } from './fields';
 import { type Ask, type Found, found, type Resource } from './operation';
 
 const time: INodeProperties = {

@@ -11,7 +11,10 @@ import type {
 	INodePropertyOptions,
 } from 'n8n-workflow';
 import type { FleetClient } from '../../client';
+import { shownFor } from '../shared/choices';
 import { BadParameter } from '../shared/refusals';
+
+export { shownFor } from '../shared/choices';
 
 export interface Resource {
 	title: string;
@@ -44,6 +47,10 @@ export class Ask {
 
 	get signal(): AbortSignal | undefined {
 		return this.context.getExecutionCancelSignal();
+	}
+
+	get timezone(): string {
+		return this.context.getTimezone();
 	}
 
 	value<T>(name: string, fallback: T): T {
@@ -109,17 +116,6 @@ function operationsOf({ value, operations, first }: Resource): INodeProperties {
 			description,
 		})),
 		default: first,
-	};
-}
-
-type Shown = NonNullable<NonNullable<INodeProperties['displayOptions']>['show']>;
-
-/** The same field, only where this holds as well. */
-export function shownFor(field: INodeProperties, when: Shown): INodeProperties {
-	const { displayOptions } = field;
-	return {
-		...field,
-		displayOptions: { ...displayOptions, show: { ...when, ...displayOptions?.show } },
 	};
 }
 

@@ -4,11 +4,17 @@ import type { Occurrence, Overlap, Schedule, ScheduleState, Submit } from '../..
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
 import { BadParameter } from '../shared/refusals';
 import { rolloutFields, withRollout } from '../shared/rollout-fields';
+import {
+	optionFields,
+	readOptions,
+	readWhen,
+	type ScheduleOptions,
+	whenFields,
+} from '../shared/schedule-fields';
 import { idempotencyKey } from '../shared/submitting';
 import { readTarget, targetFields } from '../shared/target-fields';
 import { asFound, asMany, byName, fromPages, locator, manyFields, simplifyField } from './fields';
 import { type Ask, deleted, type Found, found, type Resource, shownFor } from './operation';
-import { optionFields, type Options, readOptions, readWhen, whenFields } from './schedule-fields';
 
 const schedule = locator('schedule', 'Schedule', 'The schedule that is meant', 'searchSchedules', {
 	displayName: 'By ID',
@@ -234,7 +240,10 @@ const jobOf = ({ context, itemIndex }: Ask): Submit =>
 
 async function create(ask: Ask): Promise<Found[]> {
 	const { context, itemIndex, client } = ask;
-	const { paused, ...options } = ask.value<Options & { paused?: boolean }>('scheduleOptions', {});
+	const { paused, ...options } = ask.value<ScheduleOptions & { paused?: boolean }>(
+		'scheduleOptions',
+		{},
+	);
 	const name = ask.text('name');
 	if (name === '') throw new BadParameter('The schedule has no name', 'Write one in "Name"');
 	const request = {
@@ -250,7 +259,7 @@ async function create(ask: Ask): Promise<Found[]> {
 }
 
 async function update(ask: Ask): Promise<Found[]> {
-	const { name, ...options } = ask.value<Options & { name?: string }>('updateFields', {});
+	const { name, ...options } = ask.value<ScheduleOptions & { name?: string }>('updateFields', {});
 	const change = {
 		...readOptions(ask, options),
 		...(name?.trim() ? { name: name.trim() } : {}),

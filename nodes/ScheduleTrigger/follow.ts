@@ -1,28 +1,33 @@
 /**
- * Follows one schedule of the service for as long as the trigger is active: subscribe, wait for
- * occurrences, hand each on, acknowledge. The service keeps what nobody acknowledged, so an
- * occurrence is lost neither by a crash of n8n nor by one of the service.
+ * Follows one schedule of the service for as long as the trigger is active. The service keeps what nobody
+ * acknowledged, so an occurrence is lost neither by a crash of n8n nor by one of the service.
  */
-import { sleep } from 'n8n-workflow';
 import type { FleetClient } from '../../client';
-import type { FleetEvent, ScheduleDue, ScheduleRequest } from '../../protocol';
-import { asProblem } from '../shared/refusals';
+import type { FleetEvent, ScheduleDueEvent } from '../../protocol';
+import { now } from '../shared/clock';
+import { consume, type Started } from '../shared/consumer';
+import { Backlog, type CatchUp } from './backlog';
+import { nextTurn, type WhileRunning } from './overlap';
 
-const pollMs = 30_000;
-const firstDelayMs = 1_000;
-const longestDelayMs = 60_000;
-/** After so long we take the subscription back from whoever took it, in case that one is gone. */
-const takenOverMs = 300_000;
+/** What a person asked for starts the workflow up to so much later. Older events are not even looked through. */
+const askedMs = 7 * 86_400_000;
 
 export interface Following {
 	client: FleetClient;
+	/** Of the subscription: one for each trigger, also where several follow the same schedule. */
+	key: string;
 	scheduleId: string;
-	schedule: ScheduleRequest;
+	/** Where a trigger begins that has never followed it. */
+	from: 'now' | 'start';
 	/** What to do with occurrences that nobody took while n8n or the workflow was off. */
-	backlog: 'last' | 'drop';
+	catchUp: CatchUp;
+	/** What lies there at the start is of another time: the workflow was switched on, or has other times now. */
+	dropFirst: boolean;
+	whileRunning: WhileRunning;
 	signal: AbortSignal;
-	/** Settles when n8n has the execution in its own keeping; rejects when it has not. */
-	fire(due: ScheduleDue): Promise<void>;
+	start(event: ScheduleDueEvent): Started;
+	/** Stores the schedule again that the service has forgotten; absent where it is not ours. */
+	restore?(): Promise<unknown>;
 	/** For what no waiting cures: a key that was revoked, say. */
 	giveUp(error: unknown): void;
 	log(text: string, facts: Record<string, unknown>): void;
@@ -30,70 +35,81 @@ export interface Following {
 
 /** Settles when the signal is aborted, or after `giveUp`. */
 export async function follow(following: Following): Promise<void> {
-	const { client, scheduleId, schedule, signal, log } = following;
-	let delayMs = firstDelayMs;
-	let { backlog } = following;
-	while (!signal.aborted) {
-		try {
-			const { epoch } = await client.subscribe(scheduleId, {
-				filter: { scheduleId },
-				// The schedule may have fired before its first consumer was there.
-				from: 'start',
-			});
-			await takeBacklog(following, epoch, backlog);
+	const { client, key, scheduleId, from, signal, giveUp, log, restore } = following;
+	let drop = following.dropFirst;
+	let backlog = new Backlog('drop', now());
+	await consume({
+		client,
+		key,
+		signal,
+		giveUp,
+		log,
+		open: async () => {
+			const backlogMs = drop ? 0 : Math.max(following.catchUp.catchUpMs, askedMs);
+			const { epoch } = await client.subscribe(key, { filter: { scheduleId }, from, backlogMs });
+			backlog = await backlogOf(following, epoch, drop);
 			// From here on we were away against our will: nothing is dropped any more.
-			backlog = 'last';
-			for (;;) {
-				const events = await client.events(scheduleId, epoch, pollMs, signal);
-				await take(following, epoch, events);
-				delayMs = firstDelayMs;
-			}
-		} catch (error) {
-			if (signal.aborted) return;
-			const problem = asProblem(error);
-			if (problem?.code === 'stale-epoch') {
-				// The same trigger, activated again or by another main process: it goes on there, and we
-				// are about to be closed. Should nobody close us, we look after it again much later.
-				log('another consumer follows the schedule now', { scheduleId });
-				await sleep(takenOverMs, signal).catch(() => undefined);
-				continue;
-			}
-			const forgotten =
-				problem?.code === 'no-such-schedule' || problem?.code === 'no-such-subscription';
-			if (problem && !problem.retry && !forgotten) {
-				following.giveUp(error);
-				return;
-			}
-			log('the service does not answer, trying again', {
-				scheduleId,
-				delayMs,
-				error: String(error),
-			});
-			await sleep(delayMs, signal).catch(() => undefined);
-			delayMs = Math.min(delayMs * 2, longestDelayMs);
-			if (forgotten) await client.putSchedule(scheduleId, schedule).catch(() => undefined);
-		}
-	}
+			drop = false;
+			return epoch;
+		},
+		take: async (events, epoch) => await take(following, epoch, backlog, events),
+		cures: ['no-such-schedule', 'no-such-subscription'],
+		...(restore ? { cure: restore } : {}),
+	});
 }
 
-/**
- * Of the occurrences that piled up only the last one is made up, as the service itself does. It is
- * acknowledged only after it was fired.
- */
-async function takeBacklog(following: Following, epoch: number, backlog: 'last' | 'drop') {
-	const { client, scheduleId, signal } = following;
+/** Looks through all that lies there without dealing with any of it. */
+async function backlogOf(following: Following, epoch: number, drop: boolean): Promise<Backlog> {
+	const { client, key, catchUp, signal } = following;
+	const backlog = new Backlog(drop ? 'drop' : catchUp, now());
 	for (;;) {
-		const piled = await client.events(scheduleId, epoch, 0, signal);
-		if (backlog === 'last' && piled.length < 2) return await take(following, epoch, piled);
-		const done = piled.at(backlog === 'last' ? -2 : -1);
-		if (done === undefined) return;
-		await client.acknowledge(scheduleId, epoch, done.cursor);
+		const page = await client.events(key, epoch, 0, signal, backlog.horizon);
+		if (page.length === 0) return backlog;
+		backlog.add(page);
 	}
 }
 
-async function take({ client, scheduleId, fire }: Following, epoch: number, events: FleetEvent[]) {
+/** Each is acknowledged only after n8n has it. */
+async function take(
+	following: Following,
+	epoch: number,
+	backlog: Backlog,
+	events: readonly FleetEvent[],
+): Promise<void> {
+	const { client, key, scheduleId, signal, whileRunning, start, log } = following;
+	const wants = (event: FleetEvent) => backlog.wants(event);
 	const last = events.at(-1);
 	if (last === undefined) return;
-	await Promise.all(events.map((event) => event.type === 'schedule.due' && fire(event.data)));
-	await client.acknowledge(scheduleId, epoch, last.cursor);
+	if (whileRunning === 'allow') {
+		const due = events.filter((event) => event.type === 'schedule.due');
+		await Promise.all(due.filter(wants).map((event) => start(event).stored));
+		await client.acknowledge(key, epoch, last.cursor);
+		return;
+	}
+	let pending = events;
+	let ran = false;
+	while (pending.length > 0 && !signal.aborted) {
+		const { next, upTo, left } = nextTurn(pending, whileRunning, ran, wants);
+		const started = next && start(next);
+		await started?.stored;
+		await client.acknowledge(key, epoch, upTo);
+		if (left > 0) log('left out, an execution of the workflow ran', { scheduleId, runs: left });
+		if (started) await endOr(started.over, signal);
+		ran = started !== undefined;
+		pending = await client.events(key, epoch, 0, signal);
+	}
+}
+
+/** Gives up waiting when the trigger is closed. */
+async function endOr(over: Promise<unknown>, signal: AbortSignal): Promise<void> {
+	await new Promise<void>((resolve) => {
+		const stop = () => resolve();
+		signal.addEventListener('abort', stop, { once: true });
+		if (signal.aborted) stop();
+		const end = () => {
+			signal.removeEventListener('abort', stop);
+			resolve();
+		};
+		over.then(end, end);
+	});
 }

@@ -10,6 +10,7 @@ import { connect } from '../shared/connection';
 import { robotFleetApiTest } from '../shared/credential-test';
 import { isRefused, passItem, readItems, refusedItem, type Settled } from '../shared/items';
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
+import { getKindFields, getKinds } from '../shared/kind-fields';
 import { nodeError, onErrorOf } from '../shared/refusals';
 import { rolloutFields, withRollout } from '../shared/rollout-fields';
 import {
@@ -21,9 +22,11 @@ import {
 	searchRobots,
 } from '../shared/robots';
 import { cancelWhenStopped } from '../shared/stopping';
+import { submissionFields, withSubmission } from '../shared/submission-fields';
 import { submitItems } from '../shared/submitting';
 import { readTarget, targetFields } from '../shared/target-fields';
 import { cancelOnStopField } from '../shared/wait-fields';
+import { reasonsOf, withReason } from '../shared/why';
 
 const cancelOnStop: INodeProperties = {
 	...cancelOnStopField,
@@ -39,26 +42,34 @@ export class SubmitJob implements INodeType {
 		icon: { light: 'file:submitJob.svg', dark: 'file:submitJob.dark.svg' },
 		group: ['transform'],
 		version: 1,
-		subtitle: '={{ $parameter["program"] || $parameter["shell"] }}',
+		subtitle: '={{ $parameter["program"] || $parameter["shell"] || $parameter["kind"] }}',
 		description: 'Submit a job to the robot fleet and go on at once with its job ID',
 		defaults: { name: 'Submit Job' },
 		inputs: [NodeConnectionTypes.Main],
 		outputs: [NodeConnectionTypes.Main],
 		usableAsTool: true,
 		credentials: [{ name: 'robotFleetApi', required: true, testedBy: 'robotFleetApiTest' }],
-		properties: [...commandFields, ...targetFields, ...rolloutFields, ...jobFields, cancelOnStop],
+		properties: [
+			...commandFields,
+			...targetFields,
+			...rolloutFields,
+			...jobFields,
+			...submissionFields,
+			cancelOnStop,
+		],
 	};
 
 	methods = {
 		credentialTest: { robotFleetApiTest },
 		listSearch: { searchRobots },
-		loadOptions: { getCapabilities, getGroups, getMatchingRobots, getPools, getRobots },
+		loadOptions: { getCapabilities, getGroups, getKinds, getMatchingRobots, getPools, getRobots },
+		resourceMapping: { getKindFields },
 	};
 
 	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
 		const node = this.getNode();
 		const submits = readItems(this, (i) =>
-			withRollout(this, i, readSubmit(this, i, readTarget(this, i))),
+			withSubmission(this, i, withRollout(this, i, readSubmit(this, i, readTarget(this, i)))),
 		);
 		const fleet = await connect(this).catch((error: unknown) => {
 			throw nodeError(node, error);
@@ -70,11 +81,12 @@ export class SubmitJob implements INodeType {
 			);
 			cancelWhenStopped(this, fleet, jobIds);
 		}
+		const reasons = await reasonsOf(this, fleet, submits, answers);
 		const items = this.getInputData().map((item, i) => {
 			const answer = answers[i]!;
 			if (isRefused(answer)) return refusedItem(onErrorOf(node), item, i, answer.refusal);
 			// Not its state: that is old before the next node reads it.
-			return passItem(item, i, { jobId: answer.value.jobId });
+			return passItem(item, i, { jobId: answer.value.jobId, ...withReason(reasons[i]) });
 		});
 		return [items];
 	}

@@ -1,8 +1,12 @@
 /** What a job does and how long it may take: the fields, and how they become a `Submit`. */
 import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
 import type { Priority, Submit, Target, Timeouts, Variables } from '../../protocol';
+import { awayFields, readAway } from './away-fields';
+import { kindFields, readKind } from './kind-fields';
+import { limitFields, readLimits } from './limit-fields';
 import { choiceOf, readMatching } from './matching-fields';
 import { BadParameter } from './refusals';
+import { readRetry, retryFields } from './retry-fields';
 import { readCaps, readWatch, watchFields, type WatchOptions } from './watch-fields';
 
 export const commandFields: INodeProperties[] = [
@@ -11,6 +15,11 @@ export const commandFields: INodeProperties[] = [
 		name: 'commandType',
 		type: 'options',
 		options: [
+			{
+				name: 'Other Kind of Job',
+				value: 'kind',
+				description: 'A job of another kind than a command, as the service knows them',
+			},
 			{
 				name: 'Program',
 				value: 'program',
@@ -56,6 +65,7 @@ export const commandFields: INodeProperties[] = [
 			'Run by /bin/sh (cmd.exe on Windows). Values of items do not belong in here: add them as variables and write "$ROBOT_FLEET_VAR_NAME".',
 		displayOptions: { show: { commandType: ['shell'] } },
 	},
+	...kindFields,
 ];
 
 export const jobFields: INodeProperties[] = [
@@ -182,6 +192,33 @@ export const jobFields: INodeProperties[] = [
 				],
 			},
 			{
+				displayName: 'If It Hangs',
+				name: 'onHang',
+				type: 'options',
+				options: [
+					{ name: 'Report It', value: 'report', description: 'In the health of the job' },
+					{ name: 'Stop It', value: 'stop', description: 'The job ends as timed out' },
+				],
+				default: 'report',
+				description: 'What its robot does when the job neither prints nor computes any more',
+			},
+			{
+				displayName: 'Input Time Limit (Seconds)',
+				name: 'inputSeconds',
+				type: 'number',
+				typeOptions: { minValue: 1 },
+				default: 300,
+				description: 'How long a program that asks for something waits for an answer',
+			},
+			{
+				displayName: 'Interactive',
+				name: 'interactive',
+				type: 'boolean',
+				default: true,
+				description:
+					'Whether its input stays open, so that Robot Fleet can send input to the job and is told when the program asks',
+			},
+			{
 				displayName: 'Max Attempts',
 				name: 'maxAttempts',
 				type: 'number',
@@ -233,6 +270,9 @@ export const jobFields: INodeProperties[] = [
 			...watchFields,
 		]),
 	},
+	...limitFields,
+	...awayFields,
+	...retryFields,
 ];
 
 function byName(fields: INodeProperties[]): INodeProperties[] {
@@ -251,6 +291,9 @@ interface Options extends WatchOptions {
 	files?: { file?: { file: string; path: string }[] };
 	collect?: string | string[];
 	stdin?: string;
+	interactive?: boolean;
+	inputSeconds?: number;
+	onHang?: Submit['onHang'];
 	queueSeconds?: number;
 	runSeconds?: number;
 	silenceSeconds?: number;
@@ -266,8 +309,10 @@ export function readSubmit(
 	const variables = context.getNodeParameter('variables', itemIndex, {}) as { variable?: Pair[] };
 	const timeouts = readTimeouts(options);
 	return {
-		kind: 'command',
-		spec: { ...readCommand(context, itemIndex), ...readSurroundings(options) },
+		...(readKind(context, itemIndex) ?? {
+			kind: 'command',
+			spec: { ...readCommand(context, itemIndex), ...readSurroundings(options) },
+		}),
 		...readWhere(target, options),
 		...(target?.robot === undefined ? choiceOf(readMatching(context, itemIndex)) : {}),
 		priority: context.getNodeParameter('priority', itemIndex, 'normal') as Priority,
@@ -275,7 +320,10 @@ export function readSubmit(
 		...(Object.keys(timeouts).length > 0 ? { timeouts } : {}),
 		...readWatch(options),
 		...readCaps(options),
-		...(options.maxAttempts ? { retry: { maxAttempts: options.maxAttempts } } : {}),
+		...(options.onHang ? { onHang: options.onHang } : {}),
+		...readLimits(context, itemIndex),
+		...readAway(context, itemIndex),
+		...readRetry(context, itemIndex, options.maxAttempts),
 	};
 }
 
@@ -295,7 +343,7 @@ function readCommand(context: IExecuteFunctions, itemIndex: number) {
 	return { command, args: (Array.isArray(args) ? args : [args]).map(String) };
 }
 
-function readSurroundings({ cwd, env, stdin, files, collect = [] }: Options) {
+function readSurroundings({ cwd, env, stdin, interactive, files, collect = [] }: Options) {
 	const pairs = readPairs(env?.variable, 'Environment Variables');
 	const patterns = [collect].flat().filter((pattern) => pattern.trim() !== '');
 	const placed = readFiles(files?.file);
@@ -305,6 +353,7 @@ function readSurroundings({ cwd, env, stdin, files, collect = [] }: Options) {
 		...(cwd?.trim() ? { cwd: cwd.trim() } : {}),
 		...(Object.keys(pairs).length > 0 ? { env: pairs } : {}),
 		...(stdin ? { stdin } : {}),
+		...(interactive ? { interactive } : {}),
 	};
 }
 
@@ -326,11 +375,13 @@ function readWhere(target: Target | undefined, { client }: Options): { target?: 
 	return target === undefined ? {} : { target };
 }
 
-function readTimeouts({ queueSeconds, runSeconds, silenceSeconds }: Options): Timeouts {
+function readTimeouts(options: Options): Timeouts {
+	const { inputSeconds, queueSeconds, runSeconds, silenceSeconds } = options;
 	return {
 		...(queueSeconds ? { queueMs: queueSeconds * 1000 } : {}),
 		...(runSeconds ? { runMs: runSeconds * 1000 } : {}),
 		...(silenceSeconds ? { silenceMs: silenceSeconds * 1000 } : {}),
+		...(inputSeconds ? { inputMs: Math.round(inputSeconds * 1000) } : {}),
 	};
 }
 

@@ -49,7 +49,7 @@ function outcomeOf(job: Job, robot: string | null, wait: Wait, afterLimit: After
 	return { job: view, refusal, ...(tolerated ? { tolerated } : {}) };
 }
 
-function viewOf(job: Job, robot: string | null, timedOut: boolean): IDataObject {
+export function viewOf(job: Job, robot: string | null, timedOut: boolean): IDataObject {
 	const { result } = job;
 	return {
 		id: job.jobId,

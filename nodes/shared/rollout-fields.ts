@@ -11,7 +11,12 @@ export const rolloutFields: INodeProperties[] = [
 		placeholder: 'Add setting',
 		default: {},
 		description: 'In batches instead of all at once, and no further when too many robots fail',
-		displayOptions: { show: { runOn: ['any', 'matching'], howMany: ['all', 'number'] } },
+		displayOptions: {
+			show: {
+				runOn: ['any', 'matching'],
+				howMany: ['all', 'number', 'perGroup', 'perLabel', 'these'],
+			},
+		},
 		options: [
 			{
 				displayName: 'Batch Size',

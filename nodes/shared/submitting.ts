@@ -24,7 +24,7 @@ export async function submitItems(
 	const jobs: Array<{ index: number; submit: Submit }> = [];
 	for (const [index, item] of items.entries()) {
 		if (isRefused(item)) continue;
-		const key = await idempotencyKey(context, index);
+		const key = item.value.idempotencyKey ?? (await idempotencyKey(context, index));
 		jobs.push({ index, submit: { ...item.value, idempotencyKey: key } });
 	}
 	for (const batch of inBatches(jobs)) {

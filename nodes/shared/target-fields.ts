@@ -7,6 +7,7 @@ import {
 	matchingField,
 	parseLabels,
 	readMatching,
+	wordsOf,
 } from './matching-fields';
 import { BadParameter } from './refusals';
 
@@ -80,13 +81,24 @@ export const targetFields: INodeProperties[] = [
 		name: 'howMany',
 		type: 'options',
 		options: [
-			{ name: 'One', value: 'one', description: 'The job runs once' },
+			{ name: 'A Number', value: 'number', description: 'So many different robots get the job' },
 			{
 				name: 'All',
 				value: 'all',
 				description: 'Every robot gets the job; those that are away get it when they are back',
 			},
-			{ name: 'A Number', value: 'number', description: 'So many different robots get the job' },
+			{ name: 'One', value: 'one', description: 'The job runs once' },
+			{
+				name: 'One per Group',
+				value: 'perGroup',
+				description: 'The best robot of each group that lies directly in a group',
+			},
+			{
+				name: 'One per Label Value',
+				value: 'perLabel',
+				description: 'The best robot for each value of a label, such as one for each site',
+			},
+			{ name: 'These Robots', value: 'these', description: 'Exactly those that are chosen' },
 		],
 		default: 'one',
 		description:
@@ -101,6 +113,38 @@ export const targetFields: INodeProperties[] = [
 		default: 2,
 		description: 'Free robots are taken first. If fewer match, the job is refused.',
 		displayOptions: { show: { runOn: ['any', 'matching'], howMany: ['number'] } },
+	},
+	{
+		displayName: 'Group of Groups Name or ID',
+		name: 'perGroup',
+		type: 'options',
+		typeOptions: { loadOptionsMethod: 'getGroups' },
+		default: '',
+		required: true,
+		description:
+			'The group whose own groups get one job each. Choose from the list, or specify an ID using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
+		displayOptions: { show: { runOn: ['any', 'matching'], howMany: ['perGroup'] } },
+	},
+	{
+		displayName: 'Label',
+		name: 'perLabel',
+		type: 'string',
+		default: '',
+		required: true,
+		placeholder: 'e.g. site',
+		description: 'The name of the label; robots without it have no part',
+		displayOptions: { show: { runOn: ['any', 'matching'], howMany: ['perLabel'] } },
+	},
+	{
+		displayName: 'Robot Names or IDs',
+		name: 'theseRobots',
+		type: 'multiOptions',
+		typeOptions: { loadOptionsMethod: 'getRobots' },
+		default: [],
+		required: true,
+		description:
+			'The robots that get the job. Choose from the list, or specify IDs using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
+		displayOptions: { show: { runOn: ['any', 'matching'], howMany: ['these'] } },
 	},
 	{ ...matchingField, displayOptions: { show: { runOn: ['any', 'matching'] } } },
 	{
@@ -164,6 +208,22 @@ export function targetOf(fields: {
 function readMode(context: IExecuteFunctions, itemIndex: number): TargetMode | undefined {
 	const howMany = context.getNodeParameter('howMany', itemIndex, 'one');
 	if (howMany === 'all') return 'all';
+	if (howMany === 'perGroup') {
+		const perGroup = String(context.getNodeParameter('perGroup', itemIndex, '') ?? '').trim();
+		if (perGroup !== '') return { perGroup };
+		throw new BadParameter('No group is chosen', 'Choose one in "Group of Groups"');
+	}
+	if (howMany === 'perLabel') {
+		const perLabel = String(context.getNodeParameter('perLabel', itemIndex, '') ?? '').trim();
+		if (perLabel !== '') return { perLabel };
+		throw new BadParameter('No label is given', 'Write its name in "Label", e.g. site');
+	}
+	if (howMany === 'these') {
+		const said = context.getNodeParameter('theseRobots', itemIndex, []) as string | string[];
+		const robots = [said].flat().flatMap(wordsOf);
+		if (robots.length > 0) return { robots };
+		throw new BadParameter('No robots are chosen', 'Choose some in "Robots"');
+	}
 	if (howMany !== 'number') return undefined;
 	const count = Number(context.getNodeParameter('robotCount', itemIndex, 2));
 	if (Number.isInteger(count) && count > 0) return { count };

@@ -33,6 +33,7 @@ import {
 import { holeReasons } from '../output';
 import { strategies } from '../placement';
 import { causes, finalStates } from '../states';
+import { jobEnded, robotPresence, scheduleGone } from './events';
 import { caps } from './caps';
 import { closed, quarantine, robotClosed, robotOpened } from './control';
 import { device } from './devices';
@@ -418,7 +419,12 @@ export const fleetEvent = Type.Union([
 		cursor: whole,
 		at,
 		type: Type.Enum(['schedule.paused', 'schedule.recovered']),
-		data: Type.Object({ scheduleId: text, failures: whole, jobId: nullable(text) }),
+		data: Type.Object({
+			scheduleId: text,
+			name: Type.Optional(text),
+			failures: whole,
+			jobId: nullable(text),
+		}),
 	}),
 	Type.Object({
 		cursor: whole,
@@ -445,6 +451,19 @@ export const fleetEvent = Type.Union([
 			hidden: Type.Boolean(),
 			offset: whole,
 		}),
+	}),
+	Type.Object({ cursor: whole, at, type: Type.Literal('job.ended'), data: jobEnded }),
+	Type.Object({
+		cursor: whole,
+		at,
+		type: Type.Enum(['robot.connected', 'robot.lost', 'robot.back']),
+		data: robotPresence,
+	}),
+	Type.Object({
+		cursor: whole,
+		at,
+		type: Type.Enum(['schedule.missed', 'schedule.skipped']),
+		data: scheduleGone,
 	}),
 	Type.Object({ cursor: whole, at, type: Type.Literal('job.asks'), data: jobAsks }),
 	Type.Object({ cursor: whole, at, type: Type.Literal('robot.closed'), data: robotClosed }),

@@ -85,6 +85,7 @@ export const purgeAnswer = Type.Object({
 	occurrences: whole,
 	events: whole,
 	keys: whole,
+	subscriptions: whole,
 	more: Type.Boolean({ description: 'Time ran out: call again for the rest' }),
 });
 true satisfies Same<Static<typeof purgeAnswer>, PurgeAnswer>;

@@ -88,7 +88,13 @@ export const waitsQuery = Type.Object(
 );
 
 export const eventsQuery = Type.Object(
-	{ epoch: count('The epoch that PUT answered'), waitMs },
+	{
+		epoch: count('The epoch that PUT answered'),
+		waitMs,
+		after: Type.Optional(
+			count('Only events behind this cursor; looks on without an acknowledgement.'),
+		),
+	},
 	strict,
 );
 

@@ -13,6 +13,7 @@ import type {
 	TokenRequest,
 	WaitRequest,
 } from '../services';
+import { eventFilter } from './events';
 import { count, duration, id, instant, labels, name, robotName, type Same, strict } from './words';
 
 const collector = Type.String({
@@ -117,30 +118,19 @@ true satisfies Same<Static<typeof collectedRequest>, CollectedRequest>;
 
 export const subscriptionRequest = Type.Object(
 	{
-		filter: Type.Object(
-			{
-				scheduleId: Type.Optional(id('The schedule whose occurrences are wanted')),
-				event: Type.Optional(
-					Type.Enum(
-						[
-							'job.late-result',
-							'job.prompt',
-							'job.asks',
-							'schedule.paused',
-							'schedule.recovered',
-							'robot.closed',
-							'robot.opened',
-						],
-						{ description: 'The kind of event wanted, whatever job or robot it is about.' },
-					),
-				),
-			},
-			strict,
-		),
+		filter: eventFilter,
 		from: Type.Optional(
 			Type.Enum(['now', 'start'], {
 				description:
 					'Where a new subscription starts. Default now. An existing one goes on where it was.',
+			}),
+		),
+		backlogMs: Type.Optional(
+			Type.Integer({
+				minimum: 0,
+				maximum: 10 ** 12,
+				description:
+					'Of what an existing one has not acknowledged, only what is at most so old is handed out; 0 = it begins from now. Default: all of it.',
 			}),
 		),
 	},

@@ -32,8 +32,11 @@ const rare = new Set([
 	'loseFile',
 	'removeFile',
 	'putSample',
+	'dropSubscription',
 ]);
-const deeds = Object.keys(deedsOn({} as never, {} as never)).filter((name) => !rare.has(name));
+const deeds = Object.keys(deedsOn({} as never, {} as never, {} as never)).filter(
+	(name) => !rare.has(name),
+);
 const places = [
 	...Object.keys(failPoints),
 	...deeds.flatMap((name) => [`deed:${name}`, `did:${name}`]),

@@ -103,6 +103,15 @@ export class Fleet {
 		return await this.connected(name);
 	}
 
+	/** As a machine goes that loses its power. Started again under its name it is the same robot. */
+	async loseAgent(): Promise<void> {
+		const agent = this.#agent;
+		if (!agent || agent.exitCode !== null || agent.signalCode !== null) return;
+		const gone = new Promise((resolve) => agent.once('exit', resolve));
+		agent.kill('SIGKILL');
+		await gone;
+	}
+
 	async connected(name: string, deadlineMs = 60_000): Promise<Robot> {
 		return await until(
 			async () => {

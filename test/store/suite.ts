@@ -485,7 +485,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			]);
 			expect(answers).toEqual(['unknown', 'kept', 'again']);
 			expect(await store.read('job', { id: 'a' })).toMatchObject({ state: 'failed', result: null });
-			const events = await store.read('events', { subject: 'late', after: 0, limit: 10 });
+			const events = await store.read('events', { subjects: ['late'], after: 0, limit: 10 });
 			expect(events).toEqual([{ cursor: 1, ...late.event }]);
 		});
 
@@ -1104,6 +1104,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 						closed: null,
 						quarantine: null,
 						strikes: null,
+						presence: null,
 						createdAt: at,
 						lastSeenAt: null,
 						removedAt: null,
@@ -1156,6 +1157,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				closed: null,
 				quarantine: null,
 				strikes: null,
+				presence: null,
 				createdAt: at,
 				lastSeenAt: null,
 				removedAt: null,
@@ -1231,7 +1233,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				with: occurrence({ event: { type: 'schedule.due', data: '{}' }, nextRunAt: at + 60_000 }),
 			};
 			expect(await store.commit([fire, fire])).toEqual([true, false]);
-			expect(await store.read('events', { subject: 's', after: 0, limit: 10 })).toHaveLength(1);
+			expect(await store.read('events', { subjects: ['s'], after: 0, limit: 10 })).toHaveLength(1);
 			expect((await store.read('schedules', null))[0]).toMatchObject({
 				nextRunAt: at + 60_000,
 				lastRunAt: at,
@@ -1308,7 +1310,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			expect(await store.read('schedules', null)).toMatchObject([
 				{ state: 'paused', reason: 'it failed', nextRunAt: null },
 			]);
-			const events = { subject: 'schedule.paused', after: 0, limit: 9 };
+			const events = { subjects: ['schedule.paused'], after: 0, limit: 9 };
 			expect(await store.read('events', events)).toHaveLength(1);
 			expect(await store.read('openOccurrences', { scheduleId: null })).toEqual([]);
 			expect(await store.read('occurrenceTotals', { scheduleId: 's' })).toEqual({
@@ -1431,7 +1433,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 		test('a subscription has one holder, and its cursor never goes back', async () => {
 			const take = {
 				do: 'takeSubscription' as const,
-				with: { key: 'k', filter: '{}', subject: 's', fromStart: true, createdBy: '' },
+				with: { key: 'k', filter: '{}', fromStart: true, createdBy: '', at },
 			};
 			expect(await store.commit([take, take])).toEqual([
 				{ epoch: 1, cursor: 0 },
@@ -1439,10 +1441,121 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			]);
 			const ack = (epoch: number, cursor: number) => ({
 				do: 'ackSubscription' as const,
-				with: { key: 'k', epoch, cursor },
+				with: { key: 'k', epoch, cursor, at: at + epoch },
 			});
 			expect(await store.commit([ack(1, 9), ack(2, 5), ack(2, 3)])).toEqual([false, true, true]);
-			expect(await store.read('subscription', { key: 'k' })).toMatchObject({ epoch: 2, cursor: 5 });
+			expect(await store.read('subscription', { key: 'k' })).toMatchObject({
+				epoch: 2,
+				cursor: 5,
+				usedAt: at + 2,
+			});
+			const drop = { do: 'dropSubscription' as const, with: { key: 'k' } };
+			expect(await store.commit([drop, drop])).toEqual([true, false]);
+			expect(await store.read('subscription', { key: 'k' })).toBeUndefined();
+		});
+
+		let told = 0;
+		/** An event as any deed writes it. */
+		const tell = (subject: string, when = at) => ({
+			do: 'fire' as const,
+			with: occurrence({
+				plannedAt: (told += 1),
+				at: when,
+				event: { type: subject, subject, data: '{}' },
+			}),
+		});
+		const follow = (more: Partial<Deeds['takeSubscription']['in']> = {}) => ({
+			do: 'takeSubscription' as const,
+			with: { key: 'k', filter: '{}', fromStart: false, createdBy: '', at, ...more },
+		});
+
+		test('events of several subjects come in the order in which they happened', async () => {
+			await store.commit(['a', 'b', 'x', 'a', 'b'].map((subject) => tell(subject)));
+			const read = async (after: number, limit: number) =>
+				(await store.read('events', { subjects: ['a', 'b'], after, limit })).map(
+					({ cursor, subject }) => `${cursor}${subject}`,
+				);
+			expect(await read(0, 9)).toEqual(['1a', '2b', '4a', '5b']);
+			expect(await read(1, 2)).toEqual(['2b', '4a']);
+		});
+
+		test('a subscription that is taken over lets go of what is older than wanted, and of nothing else', async () => {
+			await store.commit([follow({ fromStart: true })]);
+			await store.commit([10, 20, 30].map((more) => tell('a', at + more)));
+			const cursorAt = async (skipBefore?: number) =>
+				((await store.commit([follow({ skipBefore })]))[0] as { cursor: number }).cursor;
+			expect(await cursorAt()).toBe(0);
+			expect(await cursorAt(at + 5)).toBe(0);
+			expect(await cursorAt(at + 20)).toBe(1);
+			expect(await cursorAt(at + 15)).toBe(1);
+			expect(await cursorAt(Number.MAX_SAFE_INTEGER)).toBe(3);
+			expect(await cursorAt(Number.MAX_SAFE_INTEGER)).toBe(3);
+		});
+
+		test('the end of a job is an event while somebody follows it, in the commit of the end', async () => {
+			const ends = async () =>
+				(await store.read('events', { subjects: ['job.ended'], after: 0, limit: 9 })).map(
+					({ at: when, data }) => ({ at: when, ...(JSON.parse(data) as object) }),
+				);
+			const cancel = (jobId: string) => ({
+				do: 'moveJob' as const,
+				with: {
+					jobId,
+					from: ['queued' as const],
+					to: 'cancelled' as const,
+					cause: 'cancelled' as const,
+					reason: 'cancelled',
+					by: 'key:t',
+					at: at + 7,
+				},
+			});
+			for (const id of ['a', 'b', 'c', 'd']) await insert(id, { shareKey: id === 'b' ? 's' : '' });
+			await store.commit([cancel('a')]);
+			await store.commit([follow({ filter: '{"events":["job.ended"]}' })]);
+			// Not twice, and not for one that did not move.
+			expect(await store.commit([cancel('b'), cancel('b'), cancel('a')])).toEqual([
+				true,
+				false,
+				false,
+			]);
+			expect(await ends()).toEqual([
+				{
+					at: at + 7,
+					jobId: 'b',
+					kind: 'command',
+					state: 'cancelled',
+					cause: 'cancelled',
+					robotId: null,
+					robot: null,
+					attempt: 0,
+					parentId: null,
+					parts: null,
+					scheduleId: null,
+					shareKey: 's',
+					dead: false,
+					createdBy: expect.any(String),
+					createdAt: expect.any(Number),
+					startedAt: null,
+					endedAt: at + 7,
+				},
+			]);
+			const drop = { do: 'dropSubscription' as const, with: { key: 'k' } };
+			// What fails is undone whole: whoever followed follows on.
+			const broken = { do: 'putToken' as const, with: { nonsense: 1 } as never };
+			await expect(store.commit([drop, cancel('c'), broken])).rejects.toThrow();
+			await store.commit([cancel('c')]);
+			expect(await ends()).toMatchObject([{ jobId: 'b' }, { jobId: 'c' }]);
+			await store.commit([drop, cancel('d')]);
+			expect(await ends()).toHaveLength(2);
+		});
+
+		test('a subscription that nobody has asked for is forgotten', async () => {
+			await store.commit([follow({ key: 'old' }), follow({ key: 'young', at: at + 100 })]);
+			const look = { what: 'subscriptions' as const, before: at + 50, limit: 9, cursor: null };
+			expect(await store.read('old', look)).toEqual({ old: ['old'], cursor: null });
+			const purge = { what: 'subscriptions' as const, keys: ['old', 'young'], before: at + 50 };
+			expect(await store.commit([{ do: 'purge', with: purge }])).toEqual([['old']]);
+			expect(await store.read('subscription', { key: 'young' })).toBeDefined();
 		});
 
 		test('a waiting job is changed only as it was read', async () => {
@@ -1537,7 +1650,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			};
 			expect(await store.commit([asks, asks])).toEqual([true, false]);
 			expect((await store.read('job', { id: 'a' }))!.policy).toBe('{"timeouts":{},"asked":1}');
-			const events = { subject: 'job.asks', after: 0, limit: 9 };
+			const events = { subjects: ['job.asks'], after: 0, limit: 9 };
 			expect(await store.read('events', events)).toHaveLength(1);
 		});
 

@@ -239,7 +239,7 @@ describe.each(['before', 'after'] as const)('killed just %s the commit of', (mom
 		const [attempt] = await h.engine.attempts(told[0]!);
 		expect(attempt).toMatchObject({ outcome: 'lost', result: null, lateResult: { exitCode: 0 } });
 		expect(robot.of('over')).toHaveLength(1);
-		const event = { subject: 'job.late-result', after: 0, limit: 10 };
+		const event = { subjects: ['job.late-result'], after: 0, limit: 10 };
 		expect(await h.store.read('events', event)).toHaveLength(1);
 	});
 });

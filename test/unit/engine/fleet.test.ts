@@ -25,6 +25,7 @@ function stored(id: string, labels: object): StoredRobot {
 		closed: null,
 		quarantine: null,
 		strikes: null,
+		presence: null,
 		createdAt: 0,
 		lastSeenAt: null,
 		removedAt: null,

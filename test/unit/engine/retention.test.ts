@@ -153,7 +153,8 @@ test('runs of schedules and events go by their own ages', async () => {
 	expect(first.events).toBeGreaterThanOrEqual(3);
 	expect(first.occurrences).toBe(0);
 	pass(5 * dayMs);
-	expect((await purge()).occurrences).toBe(first.events);
+	// One of the events told that the robot had come.
+	expect((await purge()).occurrences).toBe(first.events - 1);
 });
 
 test('by itself it looks every few minutes, and its bites stay small while others work', async () => {

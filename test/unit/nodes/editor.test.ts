@@ -1,4 +1,5 @@
 import type { ICredentialsDecrypted } from 'n8n-workflow';
+import { getKindFields, getKinds } from '../../../nodes/shared/kind-fields';
 import { robotFleetApiTest } from '../../../nodes/shared/credential-test';
 import { getCapabilities, getMatchingRobots, searchRobots } from '../../../nodes/shared/robots';
 import { asCredentialTest, FakeExecution, type Parameters } from './fake-n8n';
@@ -63,6 +64,46 @@ describe('lists in the editor', () => {
 			'sim-1: online',
 			'sim-2: online',
 		]);
+	});
+});
+
+describe('kinds of jobs', () => {
+	const service = new FakeService();
+	service.kinds = [
+		{
+			name: 'navigation',
+			summary: 'Go somewhere.',
+			schema: {
+				type: 'object',
+				required: ['tree'],
+				properties: {
+					tree: { type: 'string' },
+					mode: { enum: ['fast', 'safe'] },
+					depth: { type: 'integer' },
+					steps: { type: 'array' },
+					extra: { anyOf: [] },
+				},
+			},
+		},
+	];
+	const asked = (kind: string) => new FakeExecution(service).asLoadOptions({ kind });
+
+	test('are listed with what they do', async () => {
+		expect(await getKinds.call(asked(''))).toEqual([
+			{ name: 'navigation', value: 'navigation', description: 'Go somewhere.' },
+		]);
+	});
+
+	test('have the fields of their schema', async () => {
+		const { fields } = await getKindFields.call(asked('navigation'));
+		expect(fields.map(({ id, type, required }) => [id, type, required])).toEqual([
+			['tree', 'string', true],
+			['mode', 'options', false],
+			['depth', 'number', false],
+			['steps', 'array', false],
+			['extra', 'object', false],
+		]);
+		expect((await getKindFields.call(asked('gone'))).fields).toEqual([]);
 	});
 });
 

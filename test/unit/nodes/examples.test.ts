@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { INodeProperties, INodeType } from 'n8n-workflow';
 import { DispatchToRobot } from '../../../nodes/DispatchToRobot/DispatchToRobot.node';
 import { RobotFleet } from '../../../nodes/RobotFleet/RobotFleet.node';
+import { RobotFleetTrigger } from '../../../nodes/RobotFleetTrigger/RobotFleetTrigger.node';
 import { ScheduleTrigger } from '../../../nodes/ScheduleTrigger/ScheduleTrigger.node';
 import { SubmitJob } from '../../../nodes/SubmitJob/SubmitJob.node';
 import { WaitForExecution } from '../../../nodes/WaitForExecution/WaitForExecution.node';
@@ -28,6 +29,7 @@ const types = new Map(
 		new WaitForExecution(),
 		new ScheduleTrigger(),
 		new RobotFleet(),
+		new RobotFleetTrigger(),
 	].map((type: INodeType) => [`n8n-nodes-robot-fleet.${type.description.name}`, type]),
 );
 

@@ -34,6 +34,8 @@ export class FakeExecution {
 	items: INodeExecutionData[] = [{ json: {} }];
 	context: IDataObject = {};
 	metadata: IDataObject = {};
+	/** What is said to the person at the editor. */
+	hints: string[] = [];
 	waitTill: Date | undefined;
 	cancel = new AbortController();
 	credential: IDataObject = { connection: 'server', url: 'http://fleet', apiKey: 'k' };
@@ -64,11 +66,12 @@ export class FakeExecution {
 			},
 			continueOnFail: () => (this.node.onError ?? 'stopWorkflow') !== 'stopWorkflow',
 			getContext: () => this.context,
+			addExecutionHints: (...hints: { message: string }[]) =>
+				this.hints.push(...hints.map(({ message }) => message)),
 			setMetadata: (metadata: IDataObject) => Object.assign(this.metadata, metadata),
 			getExecutionCancelSignal: () => this.cancel.signal,
 			onExecutionCancellation: (handler: () => unknown) =>
 				this.cancel.signal.addEventListener('abort', () => handler(), { once: true }),
-			getTimezone: () => 'America/New_York',
 			putExecutionToWait: async (till: Date) => {
 				this.waitTill = till;
 			},
@@ -105,6 +108,7 @@ export class FakeExecution {
 			getNode: () => this.node,
 			getExecutionId: () => this.id,
 			getInstanceId: () => this.instanceId,
+			getTimezone: () => 'America/New_York',
 			getCredentials: async () => this.credential,
 			evaluateExpression: (expression: string) => this.#evaluate(expression),
 			helpers: { ...helpersOf(this.service), ...this.#binaryHelpers() },

@@ -10,6 +10,8 @@ import {
 	type Job,
 	type JobResult,
 	type JobState,
+	type KindRecord,
+	type Origin,
 	Problem,
 	type ProblemCode,
 	type ProblemDetails,
@@ -17,6 +19,7 @@ import {
 	type Schedule,
 	type ScheduleRequest,
 	type Submit,
+	type SubmitAnswer,
 	type Wait,
 	type WaitRequest,
 } from '../../../protocol';
@@ -33,6 +36,12 @@ export class FakeService {
 	readonly jobs = new Map<string, Job & { submit: Submit }>();
 	readonly waits = new Map<string, Wait & { request: WaitRequest }>();
 	readonly schedules = new Map<string, ScheduleRequest>();
+	readonly paused = new Set<string>();
+	kinds: KindRecord[] = [];
+	/** Why jobs wait, and how many robots match them. */
+	why = { text: 'The job waits for a free robot.', matching: 1 };
+	/** What a submit is answered with. */
+	submitState: SubmitAnswer['state'] = 'queued';
 	readonly events: FleetEvent[] = [];
 	scopes = ['submit', 'read', 'cancel'];
 	/** Set = nothing answers. */
@@ -88,12 +97,16 @@ export class FakeService {
 	}
 
 	/** An occurrence of a schedule comes due. */
-	fire(scheduleId: string, plannedAt: number) {
+	fire(
+		scheduleId: string,
+		plannedAt: number,
+		{ at = Date.now(), origin = 'planned' }: { at?: number; origin?: Origin } = {},
+	) {
 		this.events.push({
 			cursor: this.events.length + 1,
-			at: plannedAt,
+			at,
 			type: 'schedule.due',
-			data: { scheduleId, plannedAt, origin: 'planned', late: false },
+			data: { scheduleId, plannedAt, origin, late: false },
 		});
 		this.#wake();
 	}
@@ -167,7 +180,16 @@ export class FakeService {
 		if (what === 'jobs' && verb === 'cancel') return this.#cancel(id!);
 		if (what === 'waits' && id === undefined) return this.#createWait(body as WaitRequest);
 		if (what === 'waits') return await this.#wait(id!, verb, waitMs, signal);
-		if (what === 'schedules') return this.#putSchedule(id!, body as ScheduleRequest);
+		if (what === 'jobs' && verb === 'why') {
+			const { text, matching } = this.why;
+			const robots = { robots: 3, matching, free: 0, obstacles: [], items: [] };
+			return { text, ...(url.searchParams.has('robots') ? { robots } : {}) };
+		}
+		if (what === 'kinds') return { items: this.kinds };
+		if (what === 'schedules' && method === 'PUT') {
+			return this.#putSchedule(id!, body as ScheduleRequest);
+		}
+		if (what === 'schedules') return this.#schedule(id!, verb);
 		if (what === 'subscriptions') return await this.#subscription(method, verb, url, body, signal);
 		throw new Problem('no-such-route', { method, path });
 	}
@@ -180,7 +202,7 @@ export class FakeService {
 		if ((submit.spec as { command?: string }).command === this.refuse?.command && this.refuse) {
 			return { error: new Problem(this.refuse.code, this.refuse.details).toBody() };
 		}
-		return { jobId: this.addJob(submit), state: 'queued' };
+		return { jobId: this.addJob(submit), state: this.submitState };
 	}
 
 	#cancel(id: string) {
@@ -233,11 +255,29 @@ export class FakeService {
 	onGrace: ((signal?: AbortSignal) => Promise<void> | void) | undefined;
 
 	#putSchedule(scheduleId: string, request: ScheduleRequest): Schedule {
-		if (request.cron!.split(' ').length < 5) {
-			throw new Problem('bad-cron', { reason: `"${request.cron}" has too few fields` });
+		const cron = request.cron ?? request.when?.cron;
+		if (cron !== undefined && cron.split(' ').length < 5) {
+			throw new Problem('bad-cron', { reason: `"${cron}" has too few fields` });
 		}
 		this.schedules.set(scheduleId, request);
-		return { scheduleId, ...request } as unknown as Schedule;
+		if (request.enabled) this.paused.delete(scheduleId);
+		return this.#schedule(scheduleId);
+	}
+
+	#schedule(scheduleId: string, verb?: string): Schedule {
+		const request = this.schedules.get(scheduleId);
+		if (!request) throw new Problem('no-such-schedule', { id: scheduleId });
+		if (verb === 'pause') this.paused.add(scheduleId);
+		return {
+			scheduleId,
+			missed: 'last',
+			catchUpMs: 3_600_000,
+			catchUpMax: 100,
+			when: { frequency: 'cron', cron: request.cron },
+			cron: request.cron ?? request.when?.cron ?? null,
+			...request,
+			state: this.paused.has(scheduleId) ? 'paused' : 'active',
+		} as unknown as Schedule;
 	}
 
 	async #subscription(
@@ -255,7 +295,9 @@ export class FakeService {
 			this.acknowledged = (body as { cursor: number }).cursor;
 			return undefined;
 		}
-		const open = () => this.events.filter(({ cursor }) => cursor > this.acknowledged);
+		const after = Number(url.searchParams.get('after') ?? 0);
+		const open = () =>
+			this.events.filter(({ cursor }) => cursor > Math.max(this.acknowledged, after)).slice(0, 100);
 		if (open().length === 0 && url.searchParams.get('waitMs') !== '0') await this.#change(signal);
 		if (this.away) throw new Problem('service-away', { url: 'http://fleet', reason: 'gone' });
 		if (given !== this.epoch) throw new Problem('stale-epoch');

@@ -5,7 +5,14 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 
 const root = join(__dirname, '../../..');
-const nodes = ['SubmitJob', 'DispatchToRobot', 'WaitForExecution', 'ScheduleTrigger', 'RobotFleet'];
+const nodes = [
+	'SubmitJob',
+	'DispatchToRobot',
+	'WaitForExecution',
+	'ScheduleTrigger',
+	'RobotFleet',
+	'RobotFleetTrigger',
+];
 const files = [
 	...nodes.map((name) => `nodes/${name}/${name}.node.js`),
 	'credentials/RobotFleetApi.credentials.js',

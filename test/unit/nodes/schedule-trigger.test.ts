@@ -110,7 +110,7 @@ describe('Fleet Schedule Trigger', () => {
 		await new Promise((resolve) => setImmediate(resolve));
 		service.events.push({
 			cursor: 1,
-			at: 0,
+			at: Date.now(),
 			type: 'schedule.due',
 			data: { scheduleId: idOf(service), plannedAt: 5_000, origin: 'planned', late: false },
 		});
@@ -126,7 +126,8 @@ describe('Fleet Schedule Trigger', () => {
 	])('of what piled up before "%s" %d run is made up', async (activation, runs) => {
 		const { service, trigger, activate } = setup();
 		trigger.activation = activation;
-		for (const plannedAt of [1_000, 2_000, 3_000]) service.fire('x', plannedAt);
+		const at = Date.now() - 600_000;
+		for (const plannedAt of [1_000, 2_000, 3_000]) service.fire('x', plannedAt, { at });
 		await activate();
 		await eventually('all is acknowledged', () => service.acknowledged === 3);
 		expect(trigger.emitted.map(({ json }) => json.plannedAt)).toEqual([3_000].slice(0, runs));
@@ -172,5 +173,311 @@ describe('Fleet Schedule Trigger', () => {
 		expect(trigger.emitted).toHaveLength(1);
 		expect(trigger.emitted[0]!.json.origin).toBe('manual');
 		expect(service.requests).toEqual([]);
+	});
+
+	test('a schedule that a person has paused stays so until the workflow is switched on', async () => {
+		const { service, trigger, activate } = setup();
+		await activate();
+		service.paused.add(idOf(service));
+		trigger.activation = 'init';
+		await activate();
+		expect(service.paused.size).toBe(1);
+		trigger.activation = 'activate';
+		await activate();
+		expect(service.paused.size).toBe(0);
+	});
+});
+
+const version = (trigger: FakeTrigger, typeVersion: number) => {
+	trigger.execution.node = { ...trigger.execution.node, typeVersion };
+};
+
+/** A trigger of the newest version. */
+function newest(parameters: Parameters) {
+	const made = setup(parameters);
+	version(made.trigger, 1.1);
+	return made;
+}
+
+describe('its newest version', () => {
+	test.each<[string, Parameters, object]>([
+		['a cron expression', { frequency: 'cron', cron: '0 3 * * *' }, { cron: '0 3 * * *' }],
+		[
+			'an interval',
+			{ frequency: 'interval', intervalAmount: 90, intervalUnit: 'seconds' },
+			{ everyMs: 90_000 },
+		],
+		['every sixth hour', { frequency: 'hourly', minute: 15, every: 6 }, { minute: 15, every: 6 }],
+		['times of day', { frequency: 'daily', times: '02:30, 14:00' }, { times: ['02:30', '14:00'] }],
+		[
+			'weekdays',
+			{ frequency: 'weekly', weekdays: ['mon', 'thu'], times: '06:00' },
+			{ weekdays: ['mon', 'thu'], times: ['06:00'] },
+		],
+		[
+			'days of the month',
+			{ frequency: 'monthly', monthDays: '1, last', times: '06:00' },
+			{ days: [1, -1], times: ['06:00'] },
+		],
+		[
+			'the last Friday',
+			{ frequency: 'monthly', monthlyOn: 'nth', nthWeek: -1, nthWeekday: 'fri', times: '06:00' },
+			{ nth: { week: -1, weekday: 'fri' }, times: ['06:00'] },
+		],
+		[
+			'one time, in the zone of the workflow',
+			{ frequency: 'once', onceAt: '2030-01-02T03:04:05' },
+			{ at: Date.UTC(2030, 0, 2, 8, 4, 5) },
+		],
+	])('stores %s', async (_what, parameters, when) => {
+		const { service, activate } = newest(parameters);
+		await activate();
+		expect([...service.schedules.values()]).toEqual([
+			{
+				name: 'Nightly: Wait "a" }} b',
+				when: { frequency: parameters.frequency, ...when },
+				timezone: 'America/New_York',
+				missed: 'last',
+				catchUpMs: 3_600_000,
+				catchUpMax: 100,
+				enabled: true,
+			},
+		]);
+	});
+
+	test('every option reaches the service', async () => {
+		const { service, activate } = newest({
+			frequency: 'daily',
+			times: '02:30',
+			scheduleOptions: {
+				name: ' Report ',
+				timezone: ' Europe/Berlin ',
+				blackouts: 'holidays, freeze',
+				startAt: '2030-01-01',
+				endAt: '2031-01-01',
+				jitterSeconds: 30,
+				catchUpSeconds: 600,
+				catchUpMax: 5,
+				maxRuns: 7,
+				missed: 'all',
+				fold: 'both',
+				gap: 'skip',
+				whileRunning: 'skip',
+			},
+		});
+		await activate();
+		expect([...service.schedules.values()]).toEqual([
+			{
+				name: 'Report',
+				when: { frequency: 'daily', times: ['02:30'] },
+				timezone: 'Europe/Berlin',
+				blackouts: ['holidays', 'freeze'],
+				startAt: Date.UTC(2030, 0, 1, 5),
+				endAt: Date.UTC(2031, 0, 1, 5),
+				jitterMs: 30_000,
+				catchUpMs: 600_000,
+				catchUpMax: 5,
+				maxRuns: 7,
+				missed: 'all',
+				fold: 'both',
+				gap: 'skip',
+				enabled: true,
+			},
+		]);
+	});
+
+	test.each<[string, Parameters, string]>([
+		['no schedule', { source: 'existing', schedule: '' }, 'No schedule is chosen'],
+		['no time', { frequency: 'once', onceAt: '' }, 'No time is given'],
+		['no date', { frequency: 'once', onceAt: 'soon' }, '"At" is not a date'],
+		['no interval', { frequency: 'interval', intervalAmount: 0 }, 'The interval is no time'],
+		['no time of day', { frequency: 'daily', times: ' ' }, 'No time of day is given'],
+		['no weekday', { frequency: 'weekly', times: '06:00' }, 'No weekday is chosen'],
+		['no day', { frequency: 'monthly', monthDays: 'first' }, '"first" is not a day of a month'],
+		['one that is gone', { source: 'existing', schedule: 'gone' }, 'No schedule has the id gone'],
+	])('%s is said at activation', async (_what, parameters, message) => {
+		const { activate } = newest(parameters);
+		await expect(activate()).rejects.toMatchObject({ message });
+	});
+
+	describe('that follows a schedule which is there', () => {
+		const nightly = { cron: '0 3 * * *', timezone: 'UTC', name: 'Nightly backup' };
+		function attached(parameters: Parameters = {}) {
+			const made = newest({
+				source: 'existing',
+				schedule: 'backup',
+				times: '03:00',
+				...parameters,
+			});
+			made.service.schedules.set('backup', nightly);
+			return made;
+		}
+
+		test('leaves it as it is, and says its name in each item', async () => {
+			const { service, trigger, activate } = attached();
+			await activate();
+			await eventually('it follows', () => follows(service));
+			service.fire('backup', 5_000);
+			await eventually('it has started', () => trigger.emitted.length === 1);
+			expect(service.schedules.get('backup')).toBe(nightly);
+			expect(trigger.emitted[0]!.json).toMatchObject({
+				scheduleId: 'backup',
+				scheduleName: 'Nightly backup',
+				cron: '0 3 * * *',
+			});
+			expect(service.calls(/\/subscriptions\/[^/]+$/, 'PUT')[0]!.body).toEqual({
+				filter: { scheduleId: 'backup' },
+				from: 'now',
+				backlogMs: 0,
+			});
+		});
+
+		test('two workflows that follow it both start', async () => {
+			const { service, trigger, activate } = attached();
+			const keys = () =>
+				new Set(service.calls(/\/subscriptions\/[^/]+$/, 'PUT').map(({ path }) => path)).size;
+			await activate();
+			trigger.execution.node = { ...trigger.execution.node, id: 'other' };
+			await activate();
+			await eventually('both follow', () => keys() === 2);
+		});
+
+		test('pauses the one that the node had of its own before', async () => {
+			const { service, trigger, activate } = attached();
+			const own = newest({ frequency: 'daily' });
+			own.service.schedules.forEach((one, id) => service.schedules.set(id, one));
+			trigger.parameters.source = 'own';
+			await activate();
+			const ownId = [...service.schedules.keys()].find((id) => id.startsWith('n8n-'))!;
+			trigger.parameters.source = 'existing';
+			await activate();
+			expect([...service.paused]).toEqual([ownId]);
+		});
+
+		test('a run by hand and a backfill of the same time start it once each', async () => {
+			const { service, trigger, activate } = attached();
+			await activate();
+			await eventually('it follows', () => follows(service));
+			service.fire('backup', 5_000);
+			service.fire('backup', 5_000, { origin: 'backfill' });
+			service.fire('backup', 5_000, { origin: 'backfill' });
+			await eventually('all have started', () => trigger.emitted.length === 3);
+			expect(new Set(trigger.emitted.map(({ key }) => key)).size).toBe(3);
+		});
+	});
+
+	test.each<[string, Parameters, number[]]>([
+		['the last one', {}, [3]],
+		['all', { missed: 'all' }, [1, 2, 3]],
+		['the newest two', { missed: 'all', catchUpMax: 2 }, [2, 3]],
+		['none', { missed: 'none' }, []],
+		['none that is too old', { missed: 'all', catchUpSeconds: 60 }, []],
+	])('makes up %s of what piled up while n8n was off', async (_what, options, runs) => {
+		const { service, trigger, activate } = newest({
+			frequency: 'daily',
+			times: '03:00',
+			scheduleOptions: options,
+		});
+		trigger.activation = 'init';
+		const at = Date.now() - 600_000;
+		for (const plannedAt of [1, 2, 3]) service.fire('x', plannedAt, { at });
+		await activate();
+		await eventually('all is acknowledged', () => service.acknowledged === 3);
+		expect(trigger.emitted.map(({ json }) => json.plannedAt)).toEqual(runs);
+	});
+
+	test('looks through a backlog of any length before it starts anything', async () => {
+		const { service, trigger, activate } = newest({ frequency: 'daily', times: '03:00' });
+		trigger.activation = 'init';
+		const at = Date.now() - 600_000;
+		for (let plannedAt = 1; plannedAt <= 250; plannedAt += 1) service.fire('x', plannedAt, { at });
+		await activate();
+		await eventually('all is acknowledged', () => service.acknowledged === 250);
+		expect(trigger.emitted.map(({ json }) => json.plannedAt)).toEqual([250]);
+	});
+
+	test('of other times than before nothing that piled up counts', async () => {
+		const { service, trigger, activate } = newest({ frequency: 'daily', times: '03:00' });
+		await activate();
+		await open.at(-1)!.closeFunction!();
+		service.fire(idOf(service), 1, { at: Date.now() - 600_000 });
+		trigger.parameters.times = '04:00';
+		trigger.activation = 'update';
+		await activate();
+		await eventually('all is acknowledged', () => service.acknowledged === 1);
+		expect(trigger.emitted).toEqual([]);
+	});
+
+	describe('while an execution runs', () => {
+		/** The first occurrence has started an execution that runs until it is told to end; three more came meanwhile. */
+		async function busy(whileRunning: string) {
+			const made = newest({
+				frequency: 'daily',
+				times: '03:00',
+				scheduleOptions: { whileRunning },
+			});
+			const { service, trigger, activate } = made;
+			const ends: Array<() => void> = [];
+			trigger.run = () => new Promise((resolve) => ends.push(() => resolve({})));
+			await activate();
+			await eventually('it follows', () => follows(service));
+			service.fire(idOf(service), 1);
+			await eventually('it has started', () => ends.length === 1);
+			for (const plannedAt of [2, 3, 4]) service.fire(idOf(service), plannedAt);
+			const end = async (which: number) => {
+				await eventually(`number ${which} has started`, () => ends.length > which);
+				ends[which]!();
+			};
+			const all = (count: number) =>
+				eventually('all is dealt with', () => service.acknowledged === count);
+			const started = () => trigger.emitted.map(({ json }) => json.plannedAt);
+			return { ...made, end, all, started };
+		}
+
+		test('skip: what comes meanwhile is left out', async () => {
+			const { service, end, all, started } = await busy('skip');
+			await end(0);
+			await all(4);
+			service.fire(idOf(service), 5);
+			await end(1);
+			await all(5);
+			expect(started()).toEqual([1, 5]);
+		});
+
+		test('queue one: one more follows, further ones are left out', async () => {
+			const { end, all, started } = await busy('queue-one');
+			await end(0);
+			await end(1);
+			await all(4);
+			expect(started()).toEqual([1, 2]);
+		});
+
+		test('queue all: one after the other, and what waits lies in the service', async () => {
+			const { service, end, all, started } = await busy('queue-all');
+			await eventually('the first is acknowledged', () => service.acknowledged === 1);
+			for (const which of [0, 1, 2, 3]) {
+				expect(started()).toHaveLength(which + 1);
+				await end(which);
+				if (which < 3) {
+					await eventually('the next has started', () => started().length === which + 2);
+				}
+			}
+			await all(4);
+			expect(started()).toEqual([1, 2, 3, 4]);
+		});
+
+		test('run both: nothing waits', async () => {
+			const { all, started } = await busy('allow');
+			await all(4);
+			expect(started()).toEqual([1, 2, 3, 4]);
+		});
+
+		test('closing the trigger does not wait for it', async () => {
+			const { all } = await busy('queue-all');
+			await all(1);
+			const before = performance.now();
+			await open.at(-1)!.closeFunction!();
+			expect(performance.now() - before).toBeLessThan(1_500);
+		});
 	});
 });

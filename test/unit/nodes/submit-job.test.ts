@@ -182,6 +182,193 @@ describe('Submit Job', () => {
 		expect(submitted()[0]).not.toHaveProperty('strategy');
 	});
 
+	test.each<[string, Parameters, object]>([
+		[
+			'one for each value of a label',
+			{ howMany: 'perLabel', perLabel: ' site ' },
+			{ perLabel: 'site' },
+		],
+		['one for each group', { howMany: 'perGroup', perGroup: 'halls' }, { perGroup: 'halls' }],
+		['these robots', { howMany: 'these', theseRobots: ['r1', 'r7'] }, { robots: ['r1', 'r7'] }],
+		[
+			'these by an expression',
+			{ howMany: 'these', theseRobots: 'r1, r7' },
+			{ robots: ['r1', 'r7'] },
+		],
+	])('%s can be asked for', async (_what, more, mode) => {
+		const { run, submitted } = setup();
+		await run({ ...uname, ...more });
+		expect(submitted()[0]!.target).toEqual({ mode });
+	});
+
+	test('locks, limits, absence and retries reach the service', async () => {
+		const { run, submitted } = setup();
+		await run({
+			...uname,
+			limits: {
+				locks: {
+					lock: [
+						{ name: ' db-prod ', slots: 1 },
+						{ name: 'licence', slots: 2 },
+					],
+				},
+				concurrency: { limit: { key: 'crm', max: 3 } },
+				rate: { limit: { key: 'crm', max: 10, perSeconds: 1.5 } },
+				slots: 2,
+				shareKey: ' team-a ',
+			},
+			whenAway: {
+				forSeconds: 7_200,
+				then: 'other',
+				lostSeconds: 60,
+				lostThen: 'retry',
+				onDisconnect: 'stop',
+			},
+			retry: {
+				causes: ['robot_lost'],
+				exitCodes: '3, 75',
+				firstDelaySeconds: 2,
+				longestDelaySeconds: 30,
+				factor: 3,
+				otherRobot: true,
+				idempotent: true,
+			},
+			options: { maxAttempts: 5, interactive: true, inputSeconds: 30, onHang: 'stop' },
+		});
+		expect(submitted()[0]).toMatchObject({
+			spec: { command: 'uname', args: ['-a'], interactive: true },
+			locks: [{ name: 'db-prod' }, { name: 'licence', slots: 2 }],
+			concurrency: { key: 'crm', max: 3 },
+			rate: { key: 'crm', max: 10, perMs: 1_500 },
+			slots: 2,
+			shareKey: 'team-a',
+			offline: { forMs: 7_200_000, then: 'other' },
+			onLoss: { waitMs: 60_000, then: 'retry' },
+			onDisconnect: 'stop',
+			onHang: 'stop',
+			timeouts: { inputMs: 30_000 },
+			retry: {
+				maxAttempts: 5,
+				on: ['robot_lost', 'exit:3', 'exit:75'],
+				initialDelayMs: 2_000,
+				maxDelayMs: 30_000,
+				factor: 3,
+				otherRobot: true,
+			},
+			idempotent: true,
+		});
+	});
+
+	test('one of both lists of what is worth a retry leaves the other as the service has it', async () => {
+		const { run, submitted } = setup();
+		await run({ ...uname, retry: { exitCodes: '111' } });
+		await run({ ...uname, program: 'df', retry: { causes: ['signal'] } });
+		expect(submitted().map(({ retry }) => retry?.on)).toEqual([
+			['refused', 'spawn_error', 'infrastructure', 'exit:111'],
+			['signal', 'exit:75'],
+		]);
+	});
+
+	test('when it starts and ends, and what counts as the same, reach the service', async () => {
+		const { run, submitted } = setup();
+		await run({
+			...uname,
+			submission: {
+				startAt: '2030-01-02T03:00:00',
+				deadlineAt: '2030-01-02T04:00:00Z',
+				dedupeSeconds: 300,
+				idempotencyKey: ' deploy-1 ',
+				strict: true,
+			},
+		});
+		expect(submitted()[0]).toMatchObject({
+			notBefore: Date.UTC(2030, 0, 2, 8),
+			timeouts: { deadlineAt: Date.UTC(2030, 0, 2, 4) },
+			dedupe: { windowMs: 300_000 },
+			idempotencyKey: 'deploy-1',
+			strict: true,
+		});
+	});
+
+	test('a delay is the same for a step that n8n repeats, and new in each round of a loop', async () => {
+		const { run, submitted, execution } = setup();
+		const delayed = { ...uname, submission: { delaySeconds: 60 } };
+		await run(delayed);
+		await new Promise((resolve) => setTimeout(resolve, 5));
+		await run(delayed);
+		execution.runIndex = 1;
+		await run(delayed);
+		const [first, again, next] = submitted().map(({ notBefore }) => notBefore!);
+		expect(again).toBe(first);
+		expect(next).toBeGreaterThan(first!);
+	});
+
+	test('a job of another kind has the spec that its fields say', async () => {
+		const { run, submitted } = setup();
+		await run({
+			commandType: 'kind',
+			kind: 'navigation',
+			program: 'left over',
+			kindSpec: {
+				mappingMode: 'defineBelow',
+				value: { tree: 'home', steps: '["a", "b"]', depth: '3', note: '', at: null },
+				schema: [
+					{ id: 'tree', type: 'string' },
+					{ id: 'steps', type: 'array' },
+					{ id: 'depth', type: 'number' },
+					{ id: 'note', type: 'string' },
+				],
+			},
+		});
+		expect(submitted()[0]).toMatchObject({
+			kind: 'navigation',
+			spec: { tree: 'home', steps: ['a', 'b'], depth: 3 },
+		});
+	});
+
+	describe('why a job waits', () => {
+		test('is said of each item that asks, and null where it was given away', async () => {
+			const { run, service } = setup([{ json: {} }, { json: {} }]);
+			const explained = { ...uname, submission: { explain: true } };
+			service.why.text = 'The job waits for lock db-prod.';
+			expect((await run(explained)).map(({ json }) => json.whyWaiting)).toEqual([
+				'The job waits for lock db-prod.',
+				'The job waits for lock db-prod.',
+			]);
+			service.submitState = 'dispatched';
+			const free = setup();
+			free.service.submitState = 'dispatched';
+			expect((await free.run(explained))[0]!.json.whyWaiting).toBeNull();
+			expect(free.service.calls(/why/, 'GET')).toEqual([]);
+		});
+
+		test('unasked it is said where no robot matches, with one look for all items and a hint', async () => {
+			const { run, service, execution } = setup([{ json: {} }, { json: {} }]);
+			service.why = { text: 'None of the 3 robots matches label os=beos.', matching: 0 };
+			const items = await run();
+			expect(items.map(({ json }) => json.whyWaiting)).toEqual([
+				'None of the 3 robots matches label os=beos.',
+				'None of the 3 robots matches label os=beos.',
+			]);
+			expect(service.calls(/why/, 'GET')).toHaveLength(1);
+			expect(execution.hints).toEqual([
+				'The job waits until a robot comes that may run it. None of the 3 robots matches label os=beos.',
+			]);
+		});
+
+		test('of a job that only waits for its turn nothing is said, and no failed look fails the step', async () => {
+			const { run, service, execution } = setup();
+			expect((await run())[0]!.json).not.toHaveProperty('whyWaiting');
+			expect(execution.hints).toEqual([]);
+			Object.defineProperty(service, 'why', {
+				get() {
+					throw new Error('no');
+				},
+			});
+			expect((await run({ ...uname, program: 'df' }))[0]!.json.jobId).toBeDefined();
+		});
+	});
+
 	test('a number of robots that is none is said before anything is submitted', async () => {
 		const { run, service } = setup();
 		await expect(run({ ...uname, howMany: 'number', robotCount: 0 })).rejects.toThrow(
@@ -267,6 +454,32 @@ describe('Submit Job', () => {
 			{ ...uname, runOn: 'matching', labels: 'gpu' },
 			'"gpu" is not a label',
 		],
+		['no kind', { commandType: 'kind', kind: '' }, 'No kind is chosen'],
+		[
+			'a list that is none',
+			{
+				commandType: 'kind',
+				kind: 'navigation',
+				kindSpec: { value: { steps: 'a, b' }, schema: [{ id: 'steps', type: 'array' }] },
+			},
+			'"steps" is no list',
+		],
+		[
+			'no lock',
+			{ ...uname, limits: { locks: { lock: [{ name: ' ' }] } } },
+			'"Locks" has no name in line 1',
+		],
+		['no key', { ...uname, limits: { rate: { limit: { max: 3 } } } }, '"Rate Limit" has no key'],
+		['an end without a time', { ...uname, whenAway: { then: 'ask' } }, '"Then" has no time'],
+		['no exit code', { ...uname, retry: { exitCodes: 'all' } }, '"all" is not an exit code'],
+		['no date', { ...uname, submission: { startAt: 'soon' } }, '"Start At" is not a date'],
+		[
+			'two times to start',
+			{ ...uname, submission: { startAt: '2030-01-01', delaySeconds: 5 } },
+			'The job has two times to start at',
+		],
+		['no label', { ...uname, howMany: 'perLabel', perLabel: '' }, 'No label is given'],
+		['no robots', { ...uname, howMany: 'these', theseRobots: [] }, 'No robots are chosen'],
 		[
 			'a preference for nothing',
 			{ ...uname, matching: { prefer: { preference: [{ what: ' ' }] } } },

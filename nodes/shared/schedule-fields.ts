@@ -1,10 +1,16 @@
 /** When a schedule is due, and what else there is to say of it: the fields, and how they become a request. */
 import type { INodeProperties } from 'n8n-workflow';
 import type { Frequency, Overlap, ScheduleRequest, Weekday, When } from '../../protocol';
-import { wordsOf } from '../shared/matching-fields';
-import { BadParameter } from '../shared/refusals';
-import { instantOf } from './fields';
-import type { Ask } from './operation';
+import { readInstant } from './instants';
+import { wordsOf } from './matching-fields';
+import { BadParameter } from './refusals';
+
+/** Reads the fields of a node, wherever it stands: in an execution, in a trigger, in the editor. */
+export interface Reader {
+	/** Of the workflow. */
+	readonly timezone: string;
+	value<T>(name: string, fallback: T): T;
+}
 
 const days: Record<Weekday, string> = {
 	mon: 'Monday',
@@ -192,6 +198,14 @@ export const optionFields: INodeProperties[] = [
 		description: 'Oldest missed time that is still made up for',
 	},
 	{
+		displayName: 'Max Catch-Up Runs',
+		name: 'catchUpMax',
+		type: 'number',
+		typeOptions: { minValue: 1, maxValue: 1000, numberPrecision: 0 },
+		default: 100,
+		description: 'With Missed Times: Run All, so many at most, the newest',
+	},
+	{
 		displayName: 'Max Runs',
 		name: 'maxRuns',
 		type: 'number',
@@ -272,11 +286,12 @@ export const optionFields: INodeProperties[] = [
 	},
 ];
 
-export interface Options {
+export interface ScheduleOptions {
 	blackouts?: string;
 	endAt?: unknown;
 	jitterSeconds?: number;
 	catchUpSeconds?: number;
+	catchUpMax?: number;
 	maxRuns?: number;
 	missed?: 'none' | 'last' | 'all';
 	overlap?: Overlap;
@@ -288,13 +303,13 @@ export interface Options {
 }
 
 /** Only what was said. */
-export function readOptions(ask: Ask, options: Options): ScheduleRequest {
+export function readOptions(reader: Reader, options: ScheduleOptions): ScheduleRequest {
 	const { blackouts, endAt, jitterSeconds, catchUpSeconds, startAt, timezone, ...plain } = options;
 	const said: ScheduleRequest = {
 		...plain,
 		blackouts: blackouts === undefined ? undefined : wordsOf(blackouts),
-		endAt: instantOf(ask, endAt, 'End'),
-		startAt: instantOf(ask, startAt, 'Start'),
+		endAt: readInstant(endAt, reader.timezone, 'End'),
+		startAt: readInstant(startAt, reader.timezone, 'Start'),
 		jitterMs: inMs(jitterSeconds),
 		catchUpMs: inMs(catchUpSeconds),
 		timezone: timezone?.trim() || undefined,
@@ -312,51 +327,63 @@ const unitMs: Record<string, number> = {
 	days: 86_400_000,
 };
 
-const readers: Record<Frequency, (ask: Ask) => Omit<When, 'frequency'>> = {
-	cron: (ask) => ({ cron: ask.text('cron') }),
-	once: (ask) => {
-		const at = instantOf(ask, ask.value('onceAt', ''), 'At');
+const readers: Record<Frequency, (reader: Reader) => Omit<When, 'frequency'>> = {
+	cron: (reader) => ({ cron: textOf(reader, 'cron') }),
+	once: (reader) => {
+		const at = readInstant(reader.value('onceAt', ''), reader.timezone, 'At');
 		if (at !== undefined) return { at };
 		throw new BadParameter('No time is given', 'Set "At" to a date with its time');
 	},
-	interval: (ask) => {
-		const amount = Number(ask.value('intervalAmount', 1));
-		const everyMs = amount * (unitMs[ask.value('intervalUnit', 'hours')] ?? Number.NaN);
+	interval: (reader) => {
+		const amount = Number(reader.value('intervalAmount', 1));
+		const everyMs = amount * (unitMs[reader.value('intervalUnit', 'hours')] ?? Number.NaN);
 		if (everyMs > 0) return { everyMs: Math.round(everyMs) };
 		throw new BadParameter('The interval is no time', 'Set "Every" to a number above 0');
 	},
-	hourly: (ask) => ({ minute: Number(ask.value('minute', 0)), ...everyOf(ask) }),
-	daily: (ask) => ({ ...timesOf(ask), ...everyOf(ask) }),
-	weekly: (ask) => ({
-		weekdays: ask.value<Weekday[]>('weekdays', []),
-		...timesOf(ask),
-		...everyOf(ask),
+	hourly: (reader) => ({ minute: Number(reader.value('minute', 0)), ...everyOf(reader) }),
+	daily: (reader) => ({ ...timesOf(reader), ...everyOf(reader) }),
+	weekly: (reader) => ({
+		...weekdaysOf(reader),
+		...timesOf(reader),
+		...everyOf(reader),
 	}),
-	monthly: (ask) => ({ ...monthDaysOf(ask), ...timesOf(ask), ...everyOf(ask) }),
+	monthly: (reader) => ({ ...monthDaysOf(reader), ...timesOf(reader), ...everyOf(reader) }),
 };
 
-export function readWhen(ask: Ask): When {
-	const frequency = ask.value<Frequency>('frequency', 'daily');
-	if (Object.hasOwn(readers, frequency)) return { frequency, ...readers[frequency](ask) };
+export function readWhen(reader: Reader): When {
+	const frequency = reader.value<Frequency>('frequency', 'daily');
+	if (Object.hasOwn(readers, frequency)) return { frequency, ...readers[frequency](reader) };
 	throw new BadParameter(
 		`"${String(frequency)}" is no way to run`,
 		`Set "Runs" to one of: ${Object.keys(readers).join(', ')}`,
 	);
 }
 
-const timesOf = (ask: Ask) => ({ times: wordsOf(ask.text('times')) });
+const textOf = (reader: Reader, name: string) => String(reader.value(name, '')).trim();
 
-function everyOf(ask: Ask): Pick<When, 'every'> {
-	const every = Number(ask.value('every', 1));
+function timesOf(reader: Reader): Pick<When, 'times'> {
+	const times = wordsOf(textOf(reader, 'times'));
+	if (times.length > 0) return { times };
+	throw new BadParameter('No time of day is given', 'Write some in "Times of Day", e.g. 02:30');
+}
+
+function weekdaysOf(reader: Reader): Pick<When, 'weekdays'> {
+	const weekdays = reader.value<Weekday[]>('weekdays', []);
+	if (weekdays.length > 0) return { weekdays };
+	throw new BadParameter('No weekday is chosen', 'Choose some in "Weekdays"');
+}
+
+function everyOf(reader: Reader): Pick<When, 'every'> {
+	const every = Number(reader.value('every', 1));
 	return every === 1 ? {} : { every };
 }
 
-function monthDaysOf(ask: Ask): Pick<When, 'days' | 'nth'> {
-	if (ask.value<string>('monthlyOn', 'days') === 'nth') {
-		const week = Number(ask.value('nthWeek', 1));
-		return { nth: { week, weekday: ask.value<Weekday>('nthWeekday', 'mon') } };
+function monthDaysOf(reader: Reader): Pick<When, 'days' | 'nth'> {
+	if (reader.value<string>('monthlyOn', 'days') === 'nth') {
+		const week = Number(reader.value('nthWeek', 1));
+		return { nth: { week, weekday: reader.value<Weekday>('nthWeekday', 'mon') } };
 	}
-	const days = wordsOf(ask.text('monthDays')).map((word) => {
+	const days = wordsOf(textOf(reader, 'monthDays')).map((word) => {
 		const day = word.toLowerCase() === 'last' ? -1 : Number(word);
 		if (Number.isInteger(day)) return day;
 		throw new BadParameter(

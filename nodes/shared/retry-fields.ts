@@ -1,0 +1,124 @@
+/** When a job is tried again: the fields, and how they become a `Retry`. */
+import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
+import { causes, type Retry, type Submit } from '../../protocol';
+import { optionsOf } from './choices';
+import { wordsOf } from './matching-fields';
+import { BadParameter } from './refusals';
+
+export const retryFields: INodeProperties[] = [
+	{
+		displayName: 'Retry',
+		name: 'retry',
+		type: 'collection',
+		placeholder: 'Add rule',
+		default: {},
+		description:
+			'When the job is tried again. How often at most is the option "Max Attempts". Unless said otherwise it is tried again when the robot refused it or could not start it, and after exit code 75.',
+		options: [
+			{
+				displayName: 'Causes',
+				name: 'causes',
+				type: 'multiOptions',
+				options: optionsOf(causes),
+				default: ['refused', 'spawn_error', 'infrastructure'],
+				description: 'Why an attempt ended that is worth another one',
+			},
+			{
+				displayName: 'Delay Factor',
+				name: 'factor',
+				type: 'number',
+				typeOptions: { minValue: 1, maxValue: 100 },
+				default: 2,
+				description: 'By how much each delay is longer than the one before',
+			},
+			{
+				displayName: 'Exit Codes',
+				name: 'exitCodes',
+				type: 'string',
+				default: '75',
+				placeholder: 'e.g. 75, 111',
+				description: 'Exit codes that are worth another attempt, separated by commas',
+			},
+			{
+				displayName: 'First Delay (Seconds)',
+				name: 'firstDelaySeconds',
+				type: 'number',
+				typeOptions: { minValue: 0 },
+				default: 1,
+				description: 'How long to wait before the second attempt',
+			},
+			{
+				displayName: 'Longest Delay (Seconds)',
+				name: 'longestDelaySeconds',
+				type: 'number',
+				typeOptions: { minValue: 0 },
+				default: 60,
+				description: 'How long to wait before any later attempt, at most',
+			},
+			{
+				displayName: 'On Another Robot',
+				name: 'otherRobot',
+				type: 'boolean',
+				default: true,
+				description: 'Whether the next attempt is for another robot, while one that fits is there',
+			},
+			{
+				displayName: 'Safe to Repeat',
+				name: 'idempotent',
+				type: 'boolean',
+				default: true,
+				description:
+					'Whether the work may run more than once. Then any failure is worth another attempt.',
+			},
+		],
+	},
+];
+
+interface RetryOptions {
+	causes?: string[];
+	exitCodes?: string | number;
+	factor?: number;
+	firstDelaySeconds?: number;
+	longestDelaySeconds?: number;
+	otherRobot?: boolean;
+	idempotent?: boolean;
+}
+
+export function readRetry(
+	context: IExecuteFunctions,
+	itemIndex: number,
+	maxAttempts?: number,
+): Pick<Submit, 'retry' | 'idempotent'> {
+	const said = context.getNodeParameter('retry', itemIndex, {}) as RetryOptions;
+	const { factor, firstDelaySeconds, longestDelaySeconds, otherRobot, idempotent } = said;
+	const on = onOf(said);
+	const retry: Retry = {
+		...(maxAttempts ? { maxAttempts } : {}),
+		...(on === undefined ? {} : { on }),
+		...(factor === undefined ? {} : { factor }),
+		...(firstDelaySeconds === undefined
+			? {}
+			: { initialDelayMs: Math.round(firstDelaySeconds * 1000) }),
+		...(longestDelaySeconds === undefined
+			? {}
+			: { maxDelayMs: Math.round(longestDelaySeconds * 1000) }),
+		...(otherRobot ? { otherRobot } : {}),
+	};
+	return {
+		...(Object.keys(retry).length > 0 ? { retry } : {}),
+		...(idempotent ? { idempotent } : {}),
+	};
+}
+
+/** What is not said stays as the service has it: its own list holds causes and exit code 75. */
+function onOf({ causes: chosen, exitCodes }: RetryOptions): string[] | undefined {
+	if (chosen === undefined && exitCodes === undefined) return undefined;
+	const codes = wordsOf(String(exitCodes ?? '75')).map((word) => {
+		if (/^\d{1,3}$/.test(word)) return `exit:${Number(word)}`;
+		throw new BadParameter(
+			`"${word}" is not an exit code`,
+			'Write exit codes as numbers separated by commas, e.g. 75, 111',
+		);
+	});
+	return [...(chosen ?? ['refused', 'spawn_error', 'infrastructure']), ...codes];
+}
