@@ -103,9 +103,9 @@ export class Fleet {
 		return await this.connected(name);
 	}
 
-	/** As a machine goes that loses its power. Started again under its name it is the same robot. */
+	/** The newest agent goes as a machine does that loses its power. Started again under its name it is the same robot. */
 	async loseAgent(): Promise<void> {
-		const agent = this.#agent;
+		const agent = this.#agents.at(-1);
 		if (!agent || agent.exitCode !== null || agent.signalCode !== null) return;
 		const gone = new Promise((resolve) => agent.once('exit', resolve));
 		agent.kill('SIGKILL');
