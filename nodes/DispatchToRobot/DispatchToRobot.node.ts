@@ -67,7 +67,7 @@ export class DispatchToRobot implements INodeType {
 		name: 'dispatchToRobot',
 		icon: { light: 'file:dispatchToRobot.svg', dark: 'file:dispatchToRobot.dark.svg' },
 		group: ['transform'],
-		version: 1,
+		version: [1],
 		subtitle: '={{ $parameter["program"] || $parameter["shell"] || $parameter["kind"] }}',
 		description: 'Run a command on one robot of the fleet and get its result',
 		defaults: { name: 'Dispatch to Robot' },

@@ -36,7 +36,7 @@ export class RobotFleet implements INodeType {
 		name: 'robotFleet',
 		icon: { light: 'file:robotFleet.svg', dark: 'file:robotFleet.dark.svg' },
 		group: ['transform'],
-		version: 1,
+		version: [1],
 		subtitle: '={{ $parameter["operation"] + ": " + $parameter["resource"] }}',
 		description: 'Manage the robots, jobs, files and schedules of the robot fleet',
 		defaults: { name: 'Robot Fleet' },

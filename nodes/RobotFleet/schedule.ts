@@ -74,6 +74,7 @@ export const schedules: Resource = {
 					default: '',
 					required: true,
 					placeholder: 'e.g. Nightly backup',
+					description: 'What people call the schedule',
 				},
 				...whenFields,
 				...jobOfSchedule,

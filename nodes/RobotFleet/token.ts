@@ -33,6 +33,7 @@ export const tokens: Resource = {
 					type: 'number',
 					typeOptions: { minValue: 1 },
 					default: 15,
+					description: 'How long the token can be used to enroll a machine',
 				},
 				{
 					displayName: 'Unit',

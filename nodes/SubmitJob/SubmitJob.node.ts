@@ -41,7 +41,7 @@ export class SubmitJob implements INodeType {
 		name: 'submitJob',
 		icon: { light: 'file:submitJob.svg', dark: 'file:submitJob.dark.svg' },
 		group: ['transform'],
-		version: 1,
+		version: [1],
 		subtitle: '={{ $parameter["program"] || $parameter["shell"] || $parameter["kind"] }}',
 		description: 'Submit a job to the robot fleet and go on at once with its job ID',
 		defaults: { name: 'Submit Job' },

@@ -29,7 +29,7 @@ export class WaitForExecution implements INodeType {
 		name: 'waitForExecution',
 		icon: { light: 'file:waitForExecution.svg', dark: 'file:waitForExecution.dark.svg' },
 		group: ['transform'],
-		version: 1,
+		version: [1],
 		subtitle: '={{ $parameter["jobId"] }}',
 		description: 'Wait for jobs on robots, not n8n executions, and get their results',
 		defaults: { name: 'Wait for Execution' },

@@ -58,6 +58,7 @@ export const whenFields: INodeProperties[] = [
 		type: 'dateTime',
 		default: '',
 		required: true,
+		description: 'When the job runs, once',
 		displayOptions: shown('once'),
 	},
 	{

@@ -312,7 +312,7 @@ async function graceful(
 	} catch (error) {
 		if (signal?.aborted) {
 			await client.closeWait(waitId).catch(() => undefined);
-			throw new NodeOperationError(context.getNode(), 'The wait was cancelled');
+			throw new NodeOperationError(context.getNode(), 'The wait was canceled');
 		}
 		// The wait is registered: a service that is away for a moment will poke when it is back.
 		if (asProblem(error)?.retry) return undefined;

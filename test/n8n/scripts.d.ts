@@ -80,3 +80,15 @@ declare module '*/n8n/instance.mjs' {
 		stopExecution(id: string): Promise<unknown>;
 	}
 }
+
+declare module '*/n8n/communityPackage.mjs' {
+	export function installCommunityPackage(options: {
+		tarball: string;
+		userFolder: string;
+		node: string;
+	}): Promise<{ name: string; version: string; dir: string }>;
+}
+
+declare module '*/n8n/cache.mjs' {
+	export function cacheFolder(): string;
+}

@@ -112,7 +112,7 @@ describe('Wait for Execution: execute()', () => {
 			execution.cancel.abort();
 			signal?.throwIfAborted();
 		};
-		await expect(execute()).rejects.toThrow('The wait was cancelled');
+		await expect(execute()).rejects.toThrow('The wait was canceled');
 		expect([...service.waits.values()][0]!.state).toBe('closed');
 		expect(execution.waitTill).toBeUndefined();
 	});
