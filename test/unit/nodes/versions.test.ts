@@ -37,8 +37,9 @@ const published: Record<string, Record<number, object[]>> = {
 	submitJob: { 1: [] },
 	dispatchToRobot: { 1: [comesBack] },
 	waitForExecution: { 1: [comesBack] },
-	scheduleTrigger: { 1: [] },
+	scheduleTrigger: { 1: [], 1.1: [] },
 	robotFleet: { 1: [] },
+	robotFleetTrigger: { 1: [] },
 };
 
 test.each(Object.entries(published))('%s has all versions it ever had', (name, versions) => {
