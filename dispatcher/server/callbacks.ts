@@ -6,12 +6,15 @@ import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { isIP } from 'node:net';
 import { Problem } from '../../protocol';
+import { type Clock, systemClock } from '../engine/clock';
 import type { Callbacks } from '../engine/waits';
 import { isLoopback } from './host-gate';
 import { bare, isPlainlyInside, resolveOnce } from './outbound';
+import { type Answer, Readiness } from './readiness';
 
 /** The node answers a poke only after n8n has taken the execution up again. */
 const timeoutMs = 60_000;
+const readinessMs = 10_000;
 const maxAnswerBytes = 64 * 1024;
 
 export class CallbackDoor implements Callbacks {
@@ -19,9 +22,12 @@ export class CallbackDoor implements Callbacks {
 	readonly #http = new HttpAgent({ keepAlive: true, maxSockets: 16 });
 	readonly #https = new HttpsAgent({ keepAlive: true, maxSockets: 16 });
 
+	readonly #readiness: Readiness;
+
 	/** `origins`: where callbacks may go although it is a private address. */
-	constructor(origins: readonly string[]) {
+	constructor(origins: readonly string[], clock: Clock = systemClock) {
 		this.#origins = new Set(origins);
+		this.#readiness = new Readiness(clock, (url) => this.#send(url, undefined, readinessMs));
 	}
 
 	/** What is plainly not allowed, said at once instead of after a week of tries. */
@@ -40,20 +46,25 @@ export class CallbackDoor implements Callbacks {
 		return new Problem('callback-refused', { origin });
 	}
 
-	async post(url: string, body: object): Promise<{ status: number; body: unknown }> {
+	async post(url: string, body: object): Promise<Answer> {
 		const target = new URL(url);
+		await this.#readiness.wanted(target);
+		return await this.#send(target, JSON.stringify(body), timeoutMs);
+	}
+
+	/** With a text a POST, else a GET. */
+	async #send(target: URL, text: string | undefined, silenceMs: number): Promise<Answer> {
 		const host = bare(target.hostname);
 		const { address, family, inside } = await resolveOnce(target);
 		if (inside && !this.#origins.has(target.origin)) {
 			throw new Problem('callback-refused', { origin: target.origin });
 		}
 		const secure = target.protocol === 'https:';
-		const text = JSON.stringify(body);
 		return new Promise((resolve, reject) => {
 			const request = (secure ? httpsRequest : httpRequest)(
 				{
 					agent: secure ? this.#https : this.#http,
-					method: 'POST',
+					method: text === undefined ? 'GET' : 'POST',
 					host: address,
 					family,
 					port: target.port || (secure ? 443 : 80),
@@ -63,10 +74,14 @@ export class CallbackDoor implements Callbacks {
 					path: target.pathname + target.search,
 					headers: {
 						host: target.host,
-						'content-type': 'application/json',
-						'content-length': Buffer.byteLength(text),
+						...(text === undefined
+							? {}
+							: {
+									'content-type': 'application/json',
+									'content-length': Buffer.byteLength(text),
+								}),
 					},
-					timeout: timeoutMs,
+					timeout: silenceMs,
 				},
 				(response) => {
 					const pieces: Buffer[] = [];
@@ -82,7 +97,7 @@ export class CallbackDoor implements Callbacks {
 					);
 				},
 			);
-			request.on('timeout', () => request.destroy(new Error(`no answer within ${timeoutMs} ms`)));
+			request.on('timeout', () => request.destroy(new Error(`no answer within ${silenceMs} ms`)));
 			request.on('error', reject);
 			request.end(text);
 		});

@@ -11,6 +11,7 @@ import {
 } from 'n8n-workflow';
 import { connect } from '../shared/connection';
 import { robotFleetApiTest } from '../shared/credential-test';
+import { failAsResumed } from '../shared/failing';
 import { isRefused, passItem, readItems, refusedItem, type Settled } from '../shared/items';
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
 import { getKindFields, getKinds } from '../shared/kind-fields';
@@ -94,6 +95,7 @@ export class DispatchToRobot implements INodeType {
 	};
 
 	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
+		failAsResumed(this);
 		const node = this.getNode();
 		const submits = readItems(this, (i) =>
 			withSubmission(this, i, readSubmit(this, i, readRobot(this, i))),

@@ -8,6 +8,8 @@ import { nodeError, onErrorOf, refusalOf } from './refusals';
 
 /** Half the limit: JSON may grow on its way (escapes, envelope). */
 const maxBatchBytes = limits.maxBodyBytes / 2;
+/** Key in the context of the execution. */
+const secretKey = 'robotFleetSecret';
 
 /**
  * One job per item that is not refused already. Jobs of a call that got no answer may exist: their
@@ -58,12 +60,19 @@ export async function idempotencyKey(
 	const facts = [
 		context.getInstanceId(),
 		context.getExecutionId(),
-		resumeUrl.searchParams.get('signature'),
+		resumeUrl.searchParams.get('signature') ?? secretOf(context),
 		context.getNode().id,
 		context.evaluateExpression('{{ $runIndex }}', itemIndex),
 		itemIndex,
 	];
 	return `n8n-${await sha256(JSON.stringify(facts))}`;
+}
+
+/** n8n before 2.14 gives its executions no token: this one gets one of ours, which n8n keeps with it. */
+function secretOf(context: IExecuteFunctions): string {
+	const kept = context.getContext('flow');
+	kept[secretKey] ??= crypto.randomUUID();
+	return String(kept[secretKey]);
 }
 
 async function submitBatch(

@@ -11,7 +11,6 @@
  */
 import {
 	type IDataObject,
-	type IExecuteData,
 	type IExecuteFunctions,
 	type INode,
 	type INodeExecutionData,
@@ -32,6 +31,7 @@ import {
 } from '../../protocol';
 import { now } from './clock';
 import { type Collecting, connect, type Fleet } from './connection';
+import { failAsResumed, failOnResume } from './failing';
 import { isRefused, passItem, refusedItem, type Settled } from './items';
 import { type AfterLimit, type Outcome, outcomesOf } from './outcome';
 import { asProblem, BadParameter, nodeError, onErrorOf, refusalOf } from './refusals';
@@ -195,6 +195,7 @@ async function parkedOrOver(
 	{ limitMs, afterLimit }: WaitLimit,
 	asked: WaitAsked,
 ): Promise<INodeExecutionData[][]> {
+	failAsResumed(context);
 	const items = context.getInputData();
 	const deadlineAt = limitMs === undefined ? undefined : now() + limitMs;
 	const resumeUrl = callbackOf(context, fleet);
@@ -380,17 +381,8 @@ async function resume(
 	const items = context.evaluateExpression('{{ $input.all() }}', 0) as unknown;
 	const outcomes = await outcomesOf(fleet, wait, afterLimit);
 	const failure = onErrorOf(node) === 'stop' ? firstFailure(entries, outcomes) : undefined;
-	if (failure) {
-		// n8n fails a node on resume when it finds this. The other On Error modes are told by the items.
-		const { executeData } = context as unknown as { executeData?: IExecuteData };
-		if (executeData) {
-			const { message, description } = failure;
-			executeData.metadata = {
-				...executeData.metadata,
-				resumeError: { name: 'NodeOperationError', message, description },
-			} as IExecuteData['metadata'];
-		}
-	}
+	// The other On Error modes are told by the items.
+	if (failure) failOnResume(context, failure);
 	const answer: PokeAnswer = { resumed: true };
 	const mode = failure ? 'continue' : onErrorOf(node);
 	return {

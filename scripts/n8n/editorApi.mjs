@@ -190,7 +190,7 @@ export class EditorApi {
 		let seen = /** @type {any} */ ({});
 		return until(
 			async () => {
-				seen = await this.rest('GET', `/workflows/${workflowId}/publication-status`);
+				seen = await this.#publicationNow(workflowId);
 				return wanted.includes(seen.status) ? seen : undefined;
 			},
 			{
@@ -198,6 +198,18 @@ export class EditorApi {
 				what: () => `workflow ${workflowId} to be ${wanted.join(' or ')}; it is ${seen.status}`,
 			},
 		);
+	}
+
+	/** @param {string} workflowId @returns {Promise<any>} */
+	async #publicationNow(workflowId) {
+		try {
+			return await this.rest('GET', `/workflows/${workflowId}/publication-status`);
+		} catch (error) {
+			if (!(error instanceof N8nRefusal) || error.status !== 404) throw error;
+			// An older n8n, which has done it by the time it answers.
+			const { activeVersionId } = await this.rest('GET', `/workflows/${workflowId}`);
+			return { status: activeVersionId ? 'published' : 'not_published' };
+		}
 	}
 
 	/**

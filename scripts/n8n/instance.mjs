@@ -28,6 +28,7 @@ const stopDeadlineMs = 40_000;
  * @typedef {object} Options
  * @property {{bin: string, node?: string}} runtime what prepareN8n() answered
  * @property {string} userFolder holds everything this n8n remembers; made if missing
+ * @property {'start' | 'worker' | 'webhook'} [command] which of n8n's processes; by default all in one
  * @property {number} [port] its own, by default a free one
  * @property {number} [brokerPort] its task broker's, by default a free one
  * @property {Record<string, string | undefined>} [env] wins over ours
@@ -68,7 +69,8 @@ export class N8n extends EditorApi {
 		this.port = port;
 		this.userFolder = userFolder;
 		this.#options = { ...options, node };
-		this.#env = n8nEnvironment({ node, userFolder, port, brokerPort, ui, more });
+		const all = options.command === 'worker' ? { ...healthOfWorker(port), ...more } : more;
+		this.#env = n8nEnvironment({ node, userFolder, port, brokerPort, ui, more: all });
 	}
 
 	/** @returns {number | undefined} of the running n8n */
@@ -168,8 +170,8 @@ export class N8n extends EditorApi {
 	}
 
 	#spawn() {
-		const { runtime, node, logFile } = this.#options;
-		const child = spawn(node, [runtime.bin, 'start'], {
+		const { runtime, node, logFile, command = 'start' } = this.#options;
+		const child = spawn(node, [runtime.bin, command], {
 			env: this.#env,
 			cwd: this.userFolder,
 			stdio: ['ignore', 'pipe', 'pipe'],
@@ -210,10 +212,23 @@ export class N8n extends EditorApi {
 	async #isReady() {
 		try {
 			const health = await this.request('GET', '/healthz/readiness', { timeoutMs: 5_000 });
-			return health.status === 200;
+			if (health.status !== 200) return false;
+			if (this.#options.command === 'worker' || this.#options.command === 'webhook') return true;
+			// An older n8n says that it is ready when only its database is.
+			const login = await this.request('GET', '/rest/login', { timeoutMs: 5_000 });
+			return login.status !== 404;
 		} catch {
 			// Nobody listens yet.
 			return false;
 		}
 	}
+}
+
+/** A worker takes no calls; this opens its port for the one question whether it is ready. */
+function healthOfWorker(/** @type {number} */ port) {
+	return {
+		QUEUE_HEALTH_CHECK_ACTIVE: 'true',
+		QUEUE_HEALTH_CHECK_PORT: String(port),
+		N8N_WORKER_SERVER_ADDRESS: '127.0.0.1',
+	};
 }

@@ -1,24 +1,30 @@
 /**
- * Brings the one n8n that our tests and `npm start` run onto this machine, once.
+ * Brings the one n8n that our tests and `npm start` run onto this machine, once; or another version
+ * that has a folder in test/n8n/versions.
  *
  * It is installed from the lock file in test/n8n/runtime into the user's cache folder, outside the
  * clone, so that a second clone pays nothing. It is built beside its place and renamed into it only
  * after its database driver has opened a database: what stands there is whole, whatever was killed.
  *
- *   node scripts/n8n/prepare.mjs     prepares if need be, and prints the folder
+ *   node scripts/n8n/prepare.mjs [version] [--json]
+ *
+ * prepares it if need be, and prints the folder, or all of `Runtime`.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { copyFile, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { bringNode, nodeBrought } from './brought-node.mjs';
 import { cacheFolder, openCache, partialFolder } from './cache.mjs';
 import { buildDriver } from './driver.mjs';
 import { findNode24 } from './node24.mjs';
 import { npm, NpmError, quiet } from './npm.mjs';
 import { createProgress } from './progress.mjs';
 
-const manifestFolder = fileURLToPath(new URL('../../test/n8n/runtime', import.meta.url));
+const usual = fileURLToPath(new URL('../../test/n8n/runtime', import.meta.url));
+const versions = fileURLToPath(new URL('../../test/n8n/versions', import.meta.url));
 
 /** @typedef {import('./node24.mjs').Node24} Node24 */
 
@@ -33,17 +39,25 @@ const manifestFolder = fileURLToPath(new URL('../../test/n8n/runtime', import.me
 /**
  * @param {object} [options]
  * @param {(line: string) => void} [options.log] receives whole lines; without it the terminal does
+ * @param {string} [options.version] a folder of test/n8n/versions; without it the usual one
  * @returns {Promise<Runtime>}
  */
-export async function prepareN8n({ log } = {}) {
-	const node = findNode24();
-	const lock = readLock();
+export async function prepareN8n({ log, version } = {}) {
+	const manifestFolder = version === undefined ? usual : join(versions, version);
+	if (!existsSync(manifestFolder)) {
+		throw new Error(`There is no ${manifestFolder}; versions are ${otherVersions().join(', ')}.`);
+	}
+	const lock = readLock(manifestFolder);
+	// An older n8n may want an older Node, which then lies in its folder and is nobody else's.
+	const ownNode = wantedNode(manifestFolder);
+	const usualNode = ownNode === undefined ? findNode24() : undefined;
+	const major = usualNode?.major ?? Number.parseInt(String(ownNode), 10);
 	const cache = cacheFolder();
-	const dir = join(cache, folderName(lock, node));
+	const dir = join(cache, folderName(lock, major));
 	const runtime = {
 		dir,
 		bin: join(dir, 'node_modules/n8n/bin/n8n'),
-		node: node.bin,
+		node: usualNode?.bin ?? nodeBrought(dir),
 		version: lock.version,
 	};
 	if (existsSync(runtime.bin)) return runtime;
@@ -53,7 +67,8 @@ export async function prepareN8n({ log } = {}) {
 	await openCache(cache);
 	const partial = partialFolder(cache);
 	try {
-		await copyManifest(partial);
+		await copyManifest(manifestFolder, partial);
+		const node = usualNode ?? (await bringNode(partial, String(ownNode)));
 		await step('Downloading n8n', () => download(partial, node), countPackages(partial, lock));
 		await step('Building its database driver', () => buildDriver(partial, node));
 		await takePlace(partial, runtime);
@@ -67,8 +82,29 @@ export async function prepareN8n({ log } = {}) {
 	}
 }
 
-/** @param {string} partial */
-async function copyManifest(partial) {
+/** The versions that have a manifest and a lock file, beside the usual one. */
+export function otherVersions() {
+	return existsSync(versions) ? readdirSync(versions).sort(byNumbers) : [];
+}
+
+/** @param {string} a @param {string} b */
+function byNumbers(a, b) {
+	return a.localeCompare(b, 'en', { numeric: true });
+}
+
+/**
+ * The Node that this n8n wants instead of ours, as its manifest says under `config`.
+ *
+ * @param {string} manifestFolder
+ * @returns {string | undefined}
+ */
+function wantedNode(manifestFolder) {
+	const manifest = JSON.parse(readFileSync(join(manifestFolder, 'package.json'), 'utf8'));
+	return manifest.config?.node;
+}
+
+/** @param {string} manifestFolder @param {string} partial */
+async function copyManifest(manifestFolder, partial) {
 	await mkdir(partial);
 	for (const file of ['package.json', 'package-lock.json']) {
 		await copyFile(join(manifestFolder, file), join(partial, file));
@@ -127,8 +163,8 @@ function countPackages(partial, lock) {
  * @property {string[]} packages the folders npm will fill on any platform
  */
 
-/** @returns {Lock} */
-function readLock() {
+/** @param {string} manifestFolder @returns {Lock} */
+function readLock(manifestFolder) {
 	// A clone on Windows may have other line ends; that is no other n8n.
 	const text = readFileSync(join(manifestFolder, 'package-lock.json'), 'utf8').replaceAll('\r', '');
 	const { packages } = JSON.parse(text);
@@ -139,9 +175,9 @@ function readLock() {
 	};
 }
 
-/** @param {Lock} lock @param {Node24} node */
-function folderName(lock, node) {
-	const machine = `node${node.major}-${process.platform}-${process.arch}`;
+/** @param {Lock} lock @param {number} major Node's */
+function folderName(lock, major) {
+	const machine = `node${major}-${process.platform}-${process.arch}`;
 	return `n8n-${lock.version}-${lock.hash}-${machine}`;
 }
 
@@ -155,7 +191,12 @@ async function explainFailure(/** @type {unknown} */ error, /** @type {string} *
 
 if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
 	try {
-		console.log((await prepareN8n()).dir);
+		const { values, positionals } = parseArgs({
+			options: { json: { type: 'boolean' } },
+			allowPositionals: true,
+		});
+		const runtime = await prepareN8n({ version: positionals[0] });
+		console.log(values.json ? JSON.stringify(runtime) : runtime.dir);
 	} catch (error) {
 		console.error(error instanceof Error ? error.message : error);
 		process.exitCode = 1;

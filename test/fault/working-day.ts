@@ -85,7 +85,8 @@ export class WorkingDay {
 		this.#house = house;
 		this.#n8n = n8n;
 		n8n.on('request', (request, response) => {
-			this.#pokes.push(request.url!);
+			// Before it pokes, the service asks whether n8n is ready.
+			if (request.method === 'POST') this.#pokes.push(request.url!);
 			response.setHeader('content-type', 'application/json');
 			response.end(JSON.stringify({ resumed: true }));
 		});

@@ -2,14 +2,15 @@
  * A real n8n with our packed tarball under its nodes folder, the service embedded in it, and a real
  * agent process beside it.
  */
-import { type ChildProcess, execFileSync, spawn, type StdioOptions } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { N8n } from '../../scripts/n8n/instance.mjs';
 import { freePorts, request } from '../../scripts/n8n/loopback.mjs';
 import { until } from '../../scripts/n8n/until.mjs';
 import type { Job, Robot, Wait } from '../../protocol';
+import { packedTarball, preparedRuntime } from '../support/n8n-runtime';
 
 const root = join(__dirname, '../..');
 /** Set to a folder, these keep what n8n and the agent printed. */
@@ -33,18 +34,25 @@ export class Fleet {
 	}
 
 	/** n8n runs, its owner and the credential are there; the service has not been used yet. */
-	static async start(env: Record<string, string> = {}): Promise<Fleet> {
+	static async start(env: Record<string, string | undefined> = {}): Promise<Fleet> {
 		const fleet = await Fleet.create(() => env);
-		await fleet.n8n.installPackage(tarball(fleet.folder));
+		await fleet.n8n.installPackage(packedTarball(fleet.folder));
 		await fleet.n8n.start();
-		await fleet.n8n.setupOwner({ email: 'owner@example.com', password: 'Robots1234' });
+		try {
+			await fleet.n8n.setupOwner({ email: 'owner@example.com', password: 'Robots1234' });
+		} catch (error) {
+			await fleet.stop();
+			throw error;
+		}
 		await fleet.useThisN8n();
 		return fleet;
 	}
 
 	/** An n8n that was not started yet, and has no package. */
-	static async create(envIn: (userFolder: string) => Record<string, string>): Promise<Fleet> {
-		const runtime = { bin: join(preparedN8n(), 'node_modules/n8n/bin/n8n') };
+	static async create(
+		envIn: (userFolder: string) => Record<string, string | undefined>,
+	): Promise<Fleet> {
+		const runtime = preparedRuntime();
 		const folder = mkdtempSync(join(tmpdir(), 'robot-fleet-n8n-'));
 		const [port] = await freePorts(1);
 		const userFolder = join(folder, 'n8n');
@@ -72,7 +80,7 @@ export class Fleet {
 
 	/** As an update does; n8n notices at its next start. */
 	async reinstall(): Promise<{ dir: string }> {
-		return await this.n8n.installPackage(tarball(this.folder));
+		return await this.n8n.installPackage(packedTarball(this.folder));
 	}
 
 	async stop(): Promise<void> {
@@ -199,27 +207,4 @@ export class Fleet {
 		// eslint-disable-next-line @typescript-eslint/no-explicit-any -- what the test asserts on
 		return items as Array<{ json: any; pairedItem?: unknown }>;
 	}
-}
-
-/** A program of its own: it waits at its top level, which the CommonJS of these tests cannot. */
-function preparedN8n(): string {
-	const prepare = join(root, 'scripts/n8n/prepare.mjs');
-	const stdio: StdioOptions = ['ignore', 'pipe', 'inherit'];
-	const output = execFileSync(process.execPath, [prepare], { stdio });
-	return String(output).trim().split('\n').at(-1)!;
-}
-
-/** `npm run build` comes before; here it is only packed. */
-export function tarball(folder: string): string {
-	const given = process.env.ROBOT_FLEET_TARBALL;
-	if (given) return given;
-	if (!existsSync(join(root, 'dist/embedded/service.js'))) {
-		throw new Error('There is no dist/: run "npm run build" first');
-	}
-	const args = ['pack', '--ignore-scripts', '--silent', '--pack-destination', folder];
-	const name = String(execFileSync('npm', args, { cwd: root }))
-		.trim()
-		.split('\n')
-		.at(-1)!;
-	return join(folder, name);
 }

@@ -9,7 +9,8 @@ import { dirname, join } from 'node:path';
 import { request } from '../../scripts/n8n/loopback.mjs';
 import { until } from '../../scripts/n8n/until.mjs';
 import type { Job } from '../../protocol';
-import { Fleet, tarball } from './fleet';
+import { packedTarball } from '../support/n8n-runtime';
+import { Fleet } from './fleet';
 import { openRegistry, packageName, pathWithRegistry, type Registry } from './registry';
 
 const manual = { name: 'Manual', type: 'n8n-nodes-base.manualTrigger', typeVersion: 1 };
@@ -52,7 +53,7 @@ describe('the service inside a real n8n', () => {
 				PATH: pathWithRegistry(dirname(folder)),
 			};
 		});
-		registry = await openRegistry(fleet.folder, tarball(fleet.folder));
+		registry = await openRegistry(fleet.folder, packedTarball(fleet.folder));
 		registry.publish('0.1.1');
 		registry.publish('0.1.2');
 		mkdirSync(join(userFolder, '.n8n'), { recursive: true });

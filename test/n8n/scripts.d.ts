@@ -37,6 +37,8 @@ declare module '*/n8n/instance.mjs' {
 		static create(options: {
 			runtime: { bin: string; node?: string };
 			userFolder: string;
+			command?: 'start' | 'worker' | 'webhook';
+			port?: number;
 			env?: Record<string, string | undefined>;
 			ui?: boolean;
 			log?: (line: string) => void;

@@ -202,6 +202,11 @@ export class ServiceProgram extends Program {
 		return readFileSync(join(this.data, 'admin.key'), 'utf8').trim();
 	}
 
+	/** Which may do only what nodes do. */
+	get n8nKey(): string {
+		return readFileSync(join(this.data, 'n8n.key'), 'utf8').trim();
+	}
+
 	get client(): FleetClient {
 		return new FleetClient(httpSend({ url: this.url, key: this.adminKey }));
 	}

@@ -68,6 +68,7 @@ export class FakeExecution {
 			getContext: () => this.context,
 			addExecutionHints: (...hints: { message: string }[]) =>
 				this.hints.push(...hints.map(({ message }) => message)),
+			getExecuteData: () => ({ node: this.node, metadata: this.metadata }),
 			setMetadata: (metadata: IDataObject) => Object.assign(this.metadata, metadata),
 			getExecutionCancelSignal: () => this.cancel.signal,
 			onExecutionCancellation: (handler: () => unknown) =>
@@ -80,11 +81,12 @@ export class FakeExecution {
 	}
 
 	/** As n8n makes it for a POST to the resume URL. */
-	asWebhook(
-		body: unknown,
-	): IWebhookFunctions & { response: FakeResponse; executeData: IDataObject } {
+	asWebhook(body: unknown): IWebhookFunctions & {
+		response: FakeResponse;
+		executeData: { node: INode; metadata: IDataObject };
+	} {
 		const response = new FakeResponse();
-		const executeData: IDataObject = { metadata: { ...this.metadata } };
+		const executeData = { node: { ...this.node }, metadata: { ...this.metadata } };
 		const parts = {
 			...this.#base(),
 			getBodyData: () => body,
