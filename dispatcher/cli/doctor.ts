@@ -5,17 +5,10 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { FleetClient } from '../../client';
 import { type Doors, type Robot, Problem, type Scope, type ServiceStatus } from '../../protocol';
+import { guideQuestions, n8nFinding, n8nKeyFinding, startOf } from './doctor-guide';
+import type { Finding } from './finding';
 import { addressOf, dataFolderOf, json, printable, type Terminal, urlIn, when } from './terminal';
 import { type Address, headersOf, httpSend } from './transport';
-
-export interface Finding {
-	check: string;
-	ok: boolean;
-	/** What was seen. */
-	text: string;
-	/** What mends it. */
-	mend?: string;
-}
 
 export function addDoctor(
 	program: Command,
@@ -26,7 +19,7 @@ export function addDoctor(
 		.command('doctor')
 		.summary('check this machine, the service and its robots')
 		.description(
-			'Checks this machine, the service and its robots; exits with 1 when something needs mending.',
+			'Checks this machine, the service and its robots, and each step of docs/first-hour.md: ✓ = well, ○ = well, and not used yet or waiting for somebody, ✗ = to be mended. Exits with 1 when there is a ✗.',
 		)
 		.option('--json', 'print JSON')
 		.option('--data <folder>', 'data folder of the service, to find its address and key')
@@ -39,13 +32,23 @@ export function addDoctor(
 		});
 }
 
-function line({ ok, check, text, mend }: Finding): string {
-	return `${ok ? '✓' : '✗'} ${check}: ${printable(text)}${ok || mend === undefined ? '' : `\n    mend it with: ${mend}`}\n`;
+function line({ ok, check, text, mend, next }: Finding): string {
+	const mark = !ok ? '✗' : next === undefined ? '✓' : '○';
+	const more = [
+		...(ok || mend === undefined ? [] : [`    mend it with: ${printable(mend)}\n`]),
+		...(!ok || next === undefined ? [] : [`    go on with: ${printable(next)}\n`]),
+	];
+	return `${mark} ${check}: ${printable(text)}\n${more.join('')}`;
 }
 
 async function examine(terminal: Terminal, data: string | undefined): Promise<Finding[]> {
 	const folder = dataFolderOf(terminal.env, data);
-	const findings = [nodeFinding(terminal), sqliteFinding(terminal), folderFinding(folder)];
+	const findings = [
+		nodeFinding(terminal),
+		sqliteFinding(terminal),
+		folderFinding(folder),
+		n8nFinding(folder),
+	];
 	let address: Address | undefined;
 	try {
 		address = addressOf(terminal, data);
@@ -54,10 +57,10 @@ async function examine(terminal: Terminal, data: string | undefined): Promise<Fi
 			check: 'service',
 			ok: false,
 			text: (error as Error).message,
-			mend: 'robot-fleet serve',
+			mend: startOf(folder),
 		});
 	}
-	const reached = address !== undefined && (await askService(terminal, address, findings));
+	const reached = address !== undefined && (await askService(terminal, address, folder, findings));
 	if (!reached && urlIn(folder) === undefined) findings.push(await portFinding(terminal.env));
 	return findings;
 }
@@ -104,6 +107,7 @@ function folderFinding(folder: string): Finding {
 async function askService(
 	terminal: Terminal,
 	address: Address,
+	folder: string,
 	findings: Finding[],
 ): Promise<boolean> {
 	const send = httpSend(address);
@@ -125,15 +129,11 @@ async function askService(
 			check: 'service',
 			ok: false,
 			text: (error as Error).message,
-			mend: 'robot-fleet serve',
+			mend: startOf(folder),
 		});
 		return false;
 	}
-	const ask = async (
-		check: string,
-		mend: string,
-		deed: () => Promise<Omit<Finding, 'check' | 'mend'>>,
-	) => {
+	const ask = async (check: string, mend: string, deed: () => Promise<Omit<Finding, 'check'>>) => {
 		try {
 			findings.push({ check, mend, ...(await deed()) });
 		} catch (error) {
@@ -148,15 +148,12 @@ async function askService(
 			return { ok: true, text: `${name}, may ${(scopes as Scope[]).join(', ')}` };
 		},
 	);
-	await ask(
-		'robots',
-		'robot-fleet token create, then on the robot: robot-fleet-agent --server URL --token TOKEN',
-		async () => {
-			const robots: Robot[] = await client.robots();
-			const connected = robots.filter((robot) => robot.connected).length;
-			return { ok: connected > 0, text: `${connected} of ${robots.length} connected` };
-		},
+	findings.push(
+		urlIn(folder) === address.url
+			? await n8nKeyFinding(folder, (key) => new FleetClient(httpSend({ ...address, key })))
+			: { check: 'n8n key', ok: true, text: 'it lies with the service, not on this machine' },
 	);
+	for (const question of guideQuestions(client, send, terminal.now)) await ask(...question);
 	try {
 		const status = await client.service();
 		const robots = await client.robots();
@@ -255,10 +252,12 @@ export function serviceFindings(status: ServiceStatus, since: number, now: numbe
 			mend: 'robot-fleet jobs release --all',
 		});
 	}
-	if (readiness === 'draining') {
-		const mend = 'robot-fleet drain --undo';
-		findings.push({ check: 'drain', ok: false, text: 'no new jobs are taken', mend });
-	}
+	findings.push({
+		check: 'drain',
+		ok: readiness !== 'draining',
+		text: readiness === 'draining' ? 'no new jobs are taken' : 'new jobs are taken',
+		mend: 'robot-fleet drain --undo',
+	});
 	return findings;
 }
 

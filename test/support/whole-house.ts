@@ -61,6 +61,7 @@ export class WholeHouse implements AsyncDisposable {
 			maxBytes = 64 * 1024 * 1024,
 			terminals = false,
 			transport = 'auto' as WantedTransport,
+			version = '0.0.0',
 		} = {},
 	): Promise<void> {
 		const clock = { ...systemClock, chance: () => 0 };
@@ -102,7 +103,7 @@ export class WholeHouse implements AsyncDisposable {
 			server: url,
 			identity,
 			self: {
-				version: '0.0.0',
+				version,
 				journal_id: journal.id,
 				boot_id: name,
 				features: [...wireFeatures],
