@@ -575,12 +575,19 @@ export class Feed {
 
 function same(a: Told, b: Told): boolean {
 	return (
-		a.entry === b.entry &&
+		sameRobot(a.entry, b.entry) &&
 		a.session === b.session &&
 		a.metrics === b.metrics &&
 		a.status === b.status &&
 		a.holds === b.holds
 	);
+}
+
+/** What was told of its coming and going is nothing to look at. */
+function sameRobot(a: Told['entry'], b: Told['entry']): boolean {
+	if (a === b) return true;
+	const names = Object.keys(b) as (keyof Told['entry'])[];
+	return names.every((name) => name === 'presence' || a[name] === b[name]);
 }
 
 function liveIds(lives: Iterable<{ jobId: string }>): string[] {

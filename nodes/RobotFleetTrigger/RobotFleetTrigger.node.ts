@@ -18,7 +18,7 @@ export class RobotFleetTrigger implements INodeType {
 		name: 'robotFleetTrigger',
 		icon: { light: 'file:robotFleetTrigger.svg', dark: 'file:robotFleetTrigger.dark.svg' },
 		group: ['trigger'],
-		version: 1,
+		version: [1],
 		subtitle: '={{ [$parameter["events"]].flat().join(", ") }}',
 		description: 'Start the workflow when jobs end, robots are lost or come back, programs ask, …',
 		eventTriggerDescription: 'Waiting for the next event of the fleet',

@@ -8,6 +8,7 @@ import {
 	type EventKind,
 	type FinalState,
 } from '../../protocol';
+import { optionsOf } from '../shared/choices';
 import { parseLabels, wordsOf } from '../shared/matching-fields';
 import { BadParameter } from '../shared/refusals';
 
@@ -83,12 +84,6 @@ const endings: Array<INodePropertyOptions & { value: FinalState }> = [
 	{ name: 'Timed Out', value: 'timeout' },
 ];
 
-const title = (words: string) =>
-	words
-		.split('_')
-		.map((word) => word.charAt(0).toUpperCase() + word.slice(1))
-		.join(' ');
-
 export const fields: INodeProperties[] = [
 	{
 		displayName:
@@ -135,9 +130,7 @@ export const fields: INodeProperties[] = [
 				displayName: 'Causes',
 				name: 'causes',
 				type: 'multiOptions',
-				options: Object.entries(causes)
-					.map(([value, description]) => ({ name: title(value), value, description }))
-					.sort((a, b) => a.name.localeCompare(b.name)),
+				options: optionsOf(causes),
 				default: [],
 				description: 'Only jobs that ended for one of these reasons',
 			},

@@ -16,6 +16,7 @@ export const limitFields: INodeProperties[] = [
 				displayName: 'Concurrency Limit',
 				name: 'concurrency',
 				type: 'fixedCollection',
+				placeholder: 'Add Concurrency Limit',
 				default: {},
 				description: 'How many jobs with the same key run at the same time, over the whole fleet',
 				options: [
@@ -80,6 +81,7 @@ export const limitFields: INodeProperties[] = [
 				displayName: 'Rate Limit',
 				name: 'rate',
 				type: 'fixedCollection',
+				placeholder: 'Add Rate Limit',
 				default: {},
 				description: 'How many jobs with the same key start within a time, over the whole fleet',
 				options: [

@@ -68,7 +68,7 @@ export const retryFields: INodeProperties[] = [
 				type: 'boolean',
 				default: true,
 				description:
-					'Whether the work may run more than once. Then any failure is worth another attempt.',
+					'Whether the work may run more than once. Then it is tried again whatever went wrong.',
 			},
 		],
 	},

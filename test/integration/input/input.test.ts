@@ -1,5 +1,4 @@
 /** Typing into running jobs, and what they ask: the real service and a real robot over real sockets. */
-import { join } from 'node:path';
 import { type Job, Problem, type Submit } from '../../../protocol';
 import { filesWith } from '../../support/files-with';
 import { WholeHouse } from '../../support/whole-house';

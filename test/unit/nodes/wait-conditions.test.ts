@@ -156,14 +156,14 @@ describe('an execution that is stopped', () => {
 			waitOptions: { cancelOnStop: true },
 		});
 		stop(execution, service);
-		await expect(execute()).rejects.toThrow('The wait was cancelled');
+		await expect(execute()).rejects.toThrow('The wait was canceled');
 		expect(cancels(service)).toEqual(jobIds);
 	});
 
 	test('leaves them running when it is not', async () => {
 		const { service, execution, execute } = setup({});
 		stop(execution, service);
-		await expect(execute()).rejects.toThrow('The wait was cancelled');
+		await expect(execute()).rejects.toThrow('The wait was canceled');
 		expect(cancels(service)).toEqual([]);
 	});
 
