@@ -3,7 +3,7 @@
  * file of the packed package, with no rule switched off in a file. The rules are those of
  * `@n8n/eslint-plugin-community-nodes`, which the scanner itself takes; it adds fetching from the registry.
  *
- * Only the service that n8n may host, and the one file that loads it, may touch the process and the
+ * Only the service that n8n may host, and the two files that load parts of it, may touch the process and the
  * network: what stands there is left out, and anything elsewhere ends this with 1.
  *
  *   node scripts/scan.mjs [FOLDER]    FOLDER: the unpacked package; packs it itself if none is given
@@ -19,7 +19,13 @@ import ts from 'typescript-eslint';
 import { root } from './steps.mjs';
 
 /** Seen from the package, or from the clone. */
-const hosting = ['dist/embedded/**', 'dist/nodes/shared/embedded.js', 'nodes/shared/embedded.ts'];
+const hosting = [
+	'dist/embedded/**',
+	...['embedded', 'embedded-collect'].flatMap((name) => [
+		`dist/nodes/shared/${name}.js`,
+		`nodes/shared/${name}.ts`,
+	]),
+];
 
 /** Off in the scanner too: they know only an older way to write, or another rule knows better. */
 const off = [

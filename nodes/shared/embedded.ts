@@ -8,7 +8,7 @@
  * or a moment after boot when the marker says that it ran here before, or when the hook says so.
  * A one-shot command beside a running n8n calls the service of that one.
  *
- * The one file under nodes/ that may touch the process, files and sockets.
+ * With embedded-collect.ts the only file under nodes/ that may touch the process, files and sockets.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import {

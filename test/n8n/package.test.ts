@@ -203,7 +203,7 @@ describe('the rules of n8n’s package scanner', () => {
 		unpacked = join(folder, 'package');
 	});
 
-	test('find nothing outside of the embedded service and the file that loads it', async () => {
+	test('find nothing outside of the embedded service and the files that load it', async () => {
 		const { code, said } = await scan(unpacked);
 		expect([code, said]).toEqual([0, expect.stringContaining('Nothing outside')]);
 	});
