@@ -1,7 +1,8 @@
 /**
  * n8n's side of waits whose service cannot reach n8n: one long poll for each such service fetches
  * the pokes that are due, posts them to n8n's own address on its machine, and reports what n8n
- * answered. A poke that comes twice does nothing the second time.
+ * answered. A poke that comes twice does nothing the second time, and one that comes before n8n is ready
+ * would lose its execution (server/readiness.ts), so that is asked first.
  *
  *   node registers a wait ── begin(service) ──> poll ⇄ service, poke ──> n8n, until no wait is open
  *
@@ -15,6 +16,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { dirname } from 'node:path';
 import { type CollectAnswer, type CollectedPoke, paths, Problem } from '../protocol';
 import { systemClock } from './engine/clock';
+import { type Answer, Readiness } from './server/readiness';
 
 export interface CollectorOptions {
 	/** Where the secret and the services are kept. */
@@ -45,6 +47,7 @@ const waitMs = 25_000;
 const patienceMs = 65_000;
 /** n8n answers a poke only when it has taken the execution up again. */
 const pokeMs = 60_000;
+const readinessMs = 10_000;
 const firstDelayMs = 1_000;
 const longestDelayMs = 60_000;
 /** Pokes on their way to n8n at once; more are fetched when there are fewer. */
@@ -64,10 +67,17 @@ class FileCollector implements Collector {
 	readonly #polling = new Set<string>();
 	readonly #over = new AbortController();
 	readonly #n8n: Target;
+	readonly #readiness: Readiness;
 
 	constructor(options: CollectorOptions) {
 		this.#options = options;
 		this.#n8n = targetOf(options.n8nUrl);
+		this.#readiness = new Readiness(systemClock, (url) =>
+			send(this.#n8n, url.pathname, undefined, readinessMs, this.#over.signal),
+		);
+		// We start with n8n: seen before it opens its port, one that says too early that it is ready is not believed.
+		const anyResume = new URL(`/${options.endpoint}/0/0`, this.#n8n.url);
+		void this.#readiness.wanted(anyResume).catch(() => undefined);
 		const kept = readKept(options.file);
 		this.secret = kept?.secret ?? randomBytes(32).toString('base64url');
 		if (!kept) this.#keep([]);
@@ -125,7 +135,7 @@ class FileCollector implements Collector {
 		const body = { collector: this.secret, waitMs };
 		const { signal } = this.#over;
 		const url = `${service}${paths.api}/collect`;
-		const { status, body: answer } = await post(targetOf(url), '', body, patienceMs, signal);
+		const { status, body: answer } = await send(targetOf(url), '', body, patienceMs, signal);
 		const { pokes, open } = (answer ?? {}) as Partial<CollectAnswer>;
 		if (status !== 200 || !Array.isArray(pokes) || typeof open !== 'number') {
 			throw new Error(`it answered ${status}`);
@@ -143,7 +153,7 @@ class FileCollector implements Collector {
 			answer = { waitId, status: 0, body: { reason: 'no resume URL of n8n' } };
 		} else {
 			const body = { waitId, nonce: String(poke.nonce) };
-			answer = await post(this.#n8n, path, body, pokeMs, this.#over.signal).then(
+			answer = await this.#tell(path, body).then(
 				({ status, body: said }) => ({
 					waitId,
 					status,
@@ -154,7 +164,12 @@ class FileCollector implements Collector {
 		}
 		const body = { collector: this.secret, answers: [answer] };
 		const url = `${service}${paths.api}/collected`;
-		await post(targetOf(url), '', body, patienceMs, this.#over.signal).catch(() => undefined);
+		await send(targetOf(url), '', body, patienceMs, this.#over.signal).catch(() => undefined);
+	}
+
+	async #tell(path: string, body: object): Promise<Answer> {
+		await this.#readiness.wanted(new URL(path, this.#n8n.url));
+		return await send(this.#n8n, path, body, pokeMs, this.#over.signal);
 	}
 
 	/** n8n listens at the root, whatever path its own URL has outside. */
@@ -217,28 +232,31 @@ function isLoopback(hostname: string): boolean {
 	return /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/i.test(hostname);
 }
 
-/** `path` in place of the URL's own, if there is one. */
-function post(
+/** With a body a POST, else a GET; `path` in place of the URL's own, if there is one. */
+function send(
 	{ url, options }: Target,
 	path: string,
-	body: object,
+	body: object | undefined,
 	timeout: number,
 	signal: AbortSignal,
-): Promise<{ status: number; body: unknown }> {
-	const text = JSON.stringify(body);
+): Promise<Answer> {
+	const text = body === undefined ? undefined : JSON.stringify(body);
 	const target = path === '' ? url : new URL(path, url);
 	return new Promise((resolve, reject) => {
 		const request = (target.protocol === 'https:' ? httpsRequest : httpRequest)(
 			target,
 			{
 				...options,
-				method: 'POST',
+				method: text === undefined ? 'GET' : 'POST',
 				signal,
 				timeout,
-				headers: {
-					'content-type': 'application/json',
-					'content-length': Buffer.byteLength(text),
-				},
+				headers:
+					text === undefined
+						? {}
+						: {
+								'content-type': 'application/json',
+								'content-length': Buffer.byteLength(text),
+							},
 			},
 			(response) => {
 				const pieces: Buffer[] = [];

@@ -40,7 +40,8 @@ export function passItem(
 
 /**
  * n8n moves an item to the error output only if it has no other keys than these three; it adds the
- * fields of the input item itself.
+ * fields of the input item itself. Before 2.35.7 it knows no `details`, and leaves such an item where it is. An `error`
+ * beside the json would not help: n8n makes that the whole json, and copies items that are taken up again.
  */
 export function refusedItem(
 	onError: OnError,

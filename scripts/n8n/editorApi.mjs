@@ -265,10 +265,17 @@ export class EditorApi {
 	 * @returns {Promise<{executionId?: string, waitingForWebhook?: boolean}>} a workflow that starts
 	 * with a webhook has no execution yet: it listens on its test URL
 	 */
-	runManually(workflowId, triggerName) {
-		return this.rest('POST', `/workflows/${workflowId}/run`, {
-			triggerToStartFrom: { name: triggerName },
-		});
+	async runManually(workflowId, triggerName) {
+		const path = `/workflows/${workflowId}/run`;
+		const asked = { triggerToStartFrom: { name: triggerName } };
+		try {
+			return await this.rest('POST', path, asked);
+		} catch (error) {
+			if (!(error instanceof N8nRefusal) || error.status !== 500) throw error;
+			// An older n8n wants the workflow along.
+			const workflowData = await this.rest('GET', `/workflows/${workflowId}`);
+			return await this.rest('POST', path, { ...asked, workflowData });
+		}
 	}
 
 	/** @param {string} id */

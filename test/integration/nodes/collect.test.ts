@@ -18,13 +18,24 @@ let folder: string;
 let n8n: Server;
 let heard: { path: string; body: { waitId: string; nonce: string } }[];
 let answers: { status: number; text: string }[];
+/** What n8n says of itself. */
+let readiness: { status: number; text: string };
+let readinessAsked: number;
 let collectors: Collector[];
 
 beforeEach(async () => {
 	house = await WholeHouse.open();
 	folder = mkdtempSync(join(tmpdir(), 'robot-fleet-collect-'));
 	[heard, answers, collectors] = [[], [], []];
+	readiness = { status: 200, text: '{"status":"ok"}' };
+	readinessAsked = 0;
 	n8n = createServer((request, response) => {
+		if (request.method === 'GET' && request.url === '/healthz/readiness') {
+			readinessAsked += 1;
+			const { status, text } = readiness;
+			response.writeHead(status, { 'content-type': 'application/json' }).end(text);
+			return;
+		}
 		let text = '';
 		request.on('data', (piece) => (text += String(piece)));
 		request.on('end', () => {
@@ -103,6 +114,34 @@ test('while n8n starts, or has not parked yet, the poke comes again', async () =
 	await until('a closed wait', async () => (await stateOf(waitId)) === 'closed');
 	expect(heard).toHaveLength(4);
 	expect((await house.client.wait(waitId)).tries).toBe(3);
+});
+
+test('an n8n that starts gets no poke before it says that it is ready', async () => {
+	readiness = { status: 503, text: '{"status":"error"}' };
+	const jobId = await submit();
+	const waitId = await park(collector(), jobId);
+	await house.client.cancel(jobId);
+	await until('a second try', async () => (await house.client.wait(waitId)).tries >= 2);
+	expect((await house.client.wait(waitId)).lastError).toBe('n8n is starting up');
+	expect(readinessAsked).toBeGreaterThan(0);
+	expect(heard).toEqual([]);
+	readiness = { status: 200, text: '{"status":"ok"}' };
+	await until('a closed wait', async () => (await stateOf(waitId)) === 'closed');
+	expect(heard).toHaveLength(1);
+});
+
+test('an n8n that says too early that it is ready is given a while after it came up', async () => {
+	readiness = { status: 502, text: '<html>Bad Gateway</html>' };
+	const collects = collector();
+	await until('a first look', () => readinessAsked > 0);
+	readiness = { status: 200, text: '{"status":"ok"}' };
+	const upAt = performance.now();
+	const jobId = await submit();
+	const waitId = await park(collects, jobId);
+	await house.client.cancel(jobId);
+	await until('a closed wait', async () => (await stateOf(waitId)) === 'closed');
+	expect(performance.now() - upAt).toBeGreaterThan(5_000);
+	expect(heard).toHaveLength(1);
 });
 
 test('after a restart of n8n it goes on by itself, with the same secret', async () => {
