@@ -80,8 +80,11 @@ class FileCollector implements Collector {
 		void this.#readiness.wanted(anyResume).catch(() => undefined);
 		const kept = readKept(options.file);
 		this.secret = kept?.secret ?? randomBytes(32).toString('base64url');
-		if (!kept) this.#keep([]);
-		for (const service of kept?.services ?? []) this.begin(service);
+		// All of them before the first is asked: a death half-way forgets none.
+		const services = kept?.services ?? [];
+		this.#keep(services);
+		for (const service of services) this.#asked.set(service, 1);
+		for (const service of services) this.#follow(service);
 	}
 
 	begin(service: string): void {
@@ -89,6 +92,10 @@ class FileCollector implements Collector {
 		const asked = this.#asked.get(service) ?? 0;
 		if (asked === 0) this.#keep([...this.#asked.keys(), service]);
 		this.#asked.set(service, asked + 1);
+		this.#follow(service);
+	}
+
+	#follow(service: string): void {
 		if (this.#polling.has(service)) return;
 		this.#polling.add(service);
 		void this.#poll(service).finally(() => this.#polling.delete(service));
@@ -187,7 +194,7 @@ class FileCollector implements Collector {
 		const kept: Kept = { secret: this.secret, services };
 		try {
 			mkdirSync(dirname(file), { recursive: true });
-			writeFileSync(`${file}.new`, `${JSON.stringify(kept)}\n`, { mode: 0o600 });
+			writeFileSync(`${file}.new`, `${JSON.stringify(kept)}\n`, { mode: 0o600, flush: true });
 			renameSync(`${file}.new`, file);
 		} catch (error) {
 			const reason = `${file} cannot be written: ${(error as Error).message}`;
@@ -197,13 +204,23 @@ class FileCollector implements Collector {
 }
 
 function readKept(file: string): Kept | undefined {
+	let text: string;
 	try {
-		const { secret, services } = JSON.parse(readFileSync(file, 'utf8')) as Partial<Kept>;
+		text = readFileSync(file, 'utf8');
+	} catch (error) {
+		const { code, message } = error as NodeJS.ErrnoException;
+		if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+		// A new secret would be the end of all that is parked: only where there is none.
+		const reason = `${file} cannot be read: ${message}`;
+		throw new Problem('cannot-collect', { reason }, error);
+	}
+	try {
+		const { secret, services } = JSON.parse(text) as Partial<Kept>;
 		if (typeof secret !== 'string' || secret.length < 32 || !Array.isArray(services))
 			return undefined;
 		return { secret, services: services.map(String) };
 	} catch {
-		// Not there yet, or no use: waits of another secret end by their own time.
+		// No use: waits of another secret end by their own time.
 		return undefined;
 	}
 }

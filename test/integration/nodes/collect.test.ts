@@ -1,5 +1,5 @@
 /** n8n fetches the pokes of a real service that cannot reach it. n8n is played: it answers what the test says. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -193,6 +193,19 @@ test('a file that cannot be written is said at once, with what to do instead', (
 			log: () => undefined,
 		}),
 	).toThrow(/cannot be written.*choose "The Service Calls n8n"/);
+});
+
+test('a file that is there and cannot be read is left as it is: its secret is the only way back', () => {
+	mkdirSync(file(), { recursive: true });
+	expect(() =>
+		startCollector({
+			file: file(),
+			n8nUrl: 'http://127.0.0.1:1',
+			endpoint: 'webhook-waiting',
+			log: () => undefined,
+		}),
+	).toThrow(/cannot be read/);
+	expect(statSync(file()).isDirectory()).toBe(true);
 });
 
 test('an n8n with a certificate for its name outside is reached over loopback', async () => {
