@@ -565,8 +565,8 @@ export class Attempt {
 				return await write();
 			} catch (error) {
 				this.#log.error({ err: error, ...this.#names() }, 'exit record cannot be journalled');
-				this.#ballast.release();
-				await this.#clock.sleep(journalRetryMs);
+				// What it frees is taken by others soon.
+				if (!this.#ballast.release()) await this.#clock.sleep(journalRetryMs);
 			}
 		}
 	}

@@ -18,12 +18,14 @@ export class Ballast {
 		}
 	}
 
-	/** Frees the room. Harmless when it was freed before. */
-	release(): void {
+	/** Frees the room; false when there was none to free. */
+	release(): boolean {
 		try {
-			rmSync(this.#path, { force: true });
+			rmSync(this.#path);
+			return true;
 		} catch {
 			// Then there is no more room than before, and the caller tries again later.
+			return false;
 		}
 	}
 }

@@ -62,6 +62,8 @@ export interface SpoolPiece {
 }
 
 const readBytes = 256 * 1024;
+/** Between two looks at the disk, of one stream: far less than the ballast, which other jobs' exit records need. */
+const lookBytes = 128 * 1024;
 
 export class Spool {
 	readonly #folder: string;
@@ -120,6 +122,8 @@ class StreamSpool {
 	file: FileHandle | undefined;
 	/** No look at the disk before the stream is so long: there was no room at the last one. */
 	retryAt = 0;
+	/** Written since the last look at the disk. */
+	unlooked = 0;
 	/** Over all bytes so far; none before the first. */
 	hash: Hash | undefined;
 	/** Some bytes went by unseen. */
@@ -210,6 +214,7 @@ export class AttemptSpool {
 				const { bytesWritten } = await spool.file!.write(chunk, done, wanted, piece.length);
 				piece.length += bytesWritten;
 				spool.length += bytesWritten;
+				spool.unlooked += bytesWritten;
 				done += bytesWritten;
 			}
 		} catch {
@@ -290,11 +295,18 @@ export class AttemptSpool {
 	async #growing(stream: Stream): Promise<Piece | undefined> {
 		const spool = this.#streams[stream];
 		const last = spool.pieces.at(-1);
-		if (spool.file && last && last.length < this.#pieceBytes) return last;
+		const { freeBytes, reserveBytes } = this.#limits;
+		if (spool.file && last && last.length < this.#pieceBytes) {
+			if (spool.unlooked < lookBytes) return last;
+			spool.unlooked = 0;
+			if ((await freeBytes()) >= reserveBytes) return last;
+			await this.#endPiece(spool);
+			spool.retryAt = spool.length + this.#pieceBytes;
+		}
 		if (!spool.file && spool.length < spool.retryAt) return undefined;
 		await this.#endPiece(spool);
-		const { freeBytes, reserveBytes } = this.#limits;
 		spool.retryAt = spool.length + this.#pieceBytes;
+		spool.unlooked = 0;
 		if ((await freeBytes()) < reserveBytes + this.#pieceBytes) return undefined;
 		const piece = { start: spool.length, length: 0 };
 		spool.file = await open(this.#pathOf(stream, piece.start), 'w+', 0o600);

@@ -50,6 +50,10 @@ test('a job that takes agent after agent down is a dead letter after three of th
 					const job = await client.job(jobId);
 					return job.state === 'running' && job.attempt === attempt && job;
 				});
+				// Taken is not begun: what was proved not to have begun is no loss.
+				await eventually('its program to begin', () => {
+					return readFileSync(starts, { encoding: 'utf8', flag: 'a+' }).endsWith(`${attempt}\n`);
+				});
 				const victim = victims.get(nameOf(robotId))!;
 				fallen.add(victim.name);
 				const { keeper } = victim;

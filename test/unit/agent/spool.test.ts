@@ -183,6 +183,21 @@ test('where the disk has no room output is left out and blocks nobody, and it go
 	await spool.remove();
 });
 
+test('a file that was begun while there was room does not eat up what is kept free when others fill the disk', async () => {
+	const reserveBytes = 1_000_000;
+	const pieceBytes = 4 * 1024 * 1024;
+	let free = 100_000_000;
+	const spool = open(16 * pieceBytes, { reserveBytes, freeBytes: async () => free });
+	await spool.append('stdout', Buffer.from('begun\n'));
+	free = reserveBytes - 1;
+	const chunk = Buffer.alloc(64 * 1024, 'a');
+	for (let i = 0; i < 40; i += 1) await spool.append('stdout', chunk);
+	expect(onDisk()).toBeLessThan(256 * 1024);
+	const [hole] = spool.holes('stdout');
+	expect(hole).toMatchObject({ to: 6 + 40 * chunk.length, reason: 'disk-full' });
+	await spool.remove();
+});
+
 test('a disk that refuses drops output and blocks nobody', async () => {
 	writeFileSync(join(folder(), 'in-the-way'), '');
 	const blocked = new Spool(folder(), limits(1_000)).open('in-the-way/x', 1);
