@@ -31,7 +31,7 @@ export interface CollectorOptions {
 export interface Collector {
 	/** Goes with every wait whose pokes we fetch. */
 	readonly secret: string;
-	/** Asks this service until it has no wait of ours; call it before a wait is registered, and after. */
+	/** Asks this service until it has no wait of ours; call it when one is registered. */
 	begin(service: string): void;
 	/** Ends all polls; what is under way may arrive. Harmless when called twice. */
 	close(): void;

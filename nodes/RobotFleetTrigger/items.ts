@@ -90,10 +90,11 @@ async function endedJob(
 	return { ...seen, ...facts };
 }
 
-/** A job that the service has forgotten meanwhile has no result any more. */
+/** A job that the service has forgotten meanwhile has no result any more; a key that may not read sees none. */
 async function viewed(client: FleetClient, { jobId, robot }: JobEnded): Promise<IDataObject> {
 	const job = await client.job(jobId).catch((error: unknown) => {
-		if (asProblem(error)?.code === 'no-such-job') return undefined;
+		const code = asProblem(error)?.code;
+		if (code === 'no-such-job' || code === 'no-scope') return undefined;
 		throw error;
 	});
 	return job ? viewOf(job, robot, false) : {};

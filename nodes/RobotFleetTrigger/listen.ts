@@ -6,7 +6,7 @@ import type { IDataObject, ITriggerFunctions } from 'n8n-workflow';
 import type { FleetClient } from '../../client';
 import type { FleetEvent } from '../../protocol';
 import { connect } from '../shared/connection';
-import { consume, running, startWorkflow, type Started } from '../shared/consumer';
+import { consume, givenUp, running, startWorkflow, type Started } from '../shared/consumer';
 import { sha256 } from '../shared/digest';
 import { asProblem, nodeError } from '../shared/refusals';
 import { readWanted, type Wanted } from './fields';
@@ -43,6 +43,8 @@ class Listener {
 	readonly #context: ITriggerFunctions;
 	readonly #wanted: Wanted;
 	readonly #runs: Runs;
+	/** Why it was activated: `activate` only when somebody has just switched the workflow on. */
+	readonly #activation: string;
 	/** Deals with what piled up while nobody listened; after that nothing is dropped any more. */
 	#backlog: { backlogMs?: number };
 	/** Of the subscription that `begin` took. */
@@ -61,7 +63,8 @@ class Listener {
 		this.signal = signal;
 		this.#wanted = wanted;
 		this.#runs = new Runs(wanted.runsAtOnce, signal);
-		this.#backlog = backlogOf(context.getActivationMode(), wanted);
+		this.#activation = givenUp.has(key) ? 'init' : context.getActivationMode();
+		this.#backlog = backlogOf(this.#activation, wanted);
 	}
 
 	/**
@@ -69,7 +72,7 @@ class Listener {
 	 * counts. When n8n starts nobody is there to be told: a service that is away is waited for.
 	 */
 	async begin(): Promise<void> {
-		const attended = isDeliberate(this.#context.getActivationMode());
+		const attended = isDeliberate(this.#activation);
 		this.#begun = await this.#subscribe().catch((error: unknown) => {
 			if (!attended && asProblem(error)?.retry === true) return undefined;
 			throw error;
@@ -86,6 +89,7 @@ class Listener {
 		const { filter } = this.#wanted;
 		const { epoch } = await this.client.subscribe(this.key, { filter, ...this.#backlog });
 		this.#backlog = {};
+		givenUp.delete(this.key);
 		return epoch;
 	}
 
@@ -214,6 +218,8 @@ async function firstEvent(context: ITriggerFunctions, signal: AbortSignal): Prom
 			return;
 		}
 	} catch (error) {
+		// Another test of the same workflow has it now, and ends it.
+		if (asProblem(error)?.code === 'stale-epoch') key = undefined;
 		// Somebody has stopped the test.
 		if (!signal.aborted) throw nodeError(context.getNode(), error);
 	} finally {

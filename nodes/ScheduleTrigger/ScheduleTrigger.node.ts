@@ -9,14 +9,14 @@ import {
 import type { ScheduleDue, ScheduleDueEvent, ScheduleRequest } from '../../protocol';
 import { now } from '../shared/clock';
 import { connect } from '../shared/connection';
-import { running, type Started, startWorkflow } from '../shared/consumer';
+import { givenUp, running, type Started, startWorkflow } from '../shared/consumer';
 import { robotFleetApiTest } from '../shared/credential-test';
 import { sha256 } from '../shared/digest';
-import { nodeError } from '../shared/refusals';
+import { asProblem, nodeError } from '../shared/refusals';
 import { getNextRuns, searchSchedules } from '../shared/schedules';
 import { fields, readTrigger, type Wish } from './fields';
 import { follow } from './follow';
-import { attach, store } from './kept';
+import { attach, type Kept, keptAtLast, store } from './kept';
 
 /** A schedule that lives in the service: it is kept, and made up for, while n8n is off. */
 export class ScheduleTrigger implements INodeType {
@@ -105,38 +105,51 @@ async function ownIdOf(context: ITriggerFunctions, ...more: string[]): Promise<s
 
 async function start(context: ITriggerFunctions, wish: Wish): Promise<() => Promise<void>> {
 	const stop = new AbortController();
+	const { signal } = stop;
 	const { client } = await connect(context);
 	const ownId = await ownIdOf(context);
 	const { request } = wish;
-	const activation = context.getActivationMode();
-	const { followed, changed } =
+	// Another schedule is another subscription: where the one before was is of no use for it.
+	const key = request === undefined ? await ownIdOf(context, wish.scheduleId) : ownId;
+	const activation = givenUp.has(key) ? 'init' : context.getActivationMode();
+	const switchedOn = activation === 'activate';
+	const restarted = activation === 'init' || activation === 'leadershipChange';
+	const keep = async () =>
 		request === undefined
 			? await attach(client, ownId, wish.scheduleId)
-			: await store(client, ownId, request, {
-					switchedOn: activation === 'activate',
-					restarted: activation === 'init' || activation === 'leadershipChange',
-				});
-	const { scheduleId } = followed;
-	// Another schedule is another subscription: where the one before was is of no use for it.
-	const key = request === undefined ? await ownIdOf(context, scheduleId) : ownId;
-	const following = follow({
-		client,
-		key,
-		scheduleId,
-		// Our own may have fired before its first consumer was there.
-		from: request === undefined ? 'now' : 'start',
-		catchUp: { ...followed, ...wish.catchUp },
-		// Somebody who switches a workflow on wants it from now on; after a restart nothing may be lost.
-		dropFirst: activation === 'activate' || changed,
-		whileRunning: wish.whileRunning,
-		signal: stop.signal,
-		start: (event) => startFor(context, key, event, followed),
-		...(request === undefined
-			? {}
-			: { restore: async () => await client.putSchedule(scheduleId, request) }),
-		giveUp: (error) => context.emitError(nodeError(context.getNode(), error)),
-		log: (text, facts) => context.logger.debug(`Fleet Schedule Trigger: ${text}`, facts),
+			: await store(client, ownId, request, { switchedOn, restarted });
+	const giveUp = (error: unknown) => context.emitError(nodeError(context.getNode(), error));
+	const log = (text: string, facts: Record<string, unknown>) =>
+		context.logger.debug(`Fleet Schedule Trigger: ${text}`, facts);
+	const followIt = async ({ followed, changed }: Kept) => {
+		const { scheduleId } = followed;
+		await follow({
+			client,
+			key,
+			scheduleId,
+			// Our own may have fired before its first consumer was there.
+			from: request === undefined ? 'now' : 'start',
+			catchUp: { ...followed, ...wish.catchUp },
+			// Somebody who switches a workflow on wants it from now on; after a restart nothing may be lost.
+			dropFirst: switchedOn || changed,
+			whileRunning: wish.whileRunning,
+			signal,
+			start: (event) => startFor(context, key, event, followed),
+			...(request === undefined
+				? {}
+				: { restore: async () => await client.putSchedule(scheduleId, request) }),
+			giveUp,
+			log,
+		});
+	};
+	// When n8n starts nobody is there to be told: a service that is away is waited for.
+	const kept = await keep().catch((error: unknown) => {
+		if (restarted && asProblem(error)?.retry === true) return undefined;
+		throw error;
 	});
+	const following = kept
+		? followIt(kept)
+		: keptAtLast({ keep, key, signal, giveUp, log }, followIt);
 	return running(stop, following);
 }
 

@@ -5,7 +5,7 @@
 import type { FleetClient } from '../../client';
 import type { FleetEvent, ScheduleDueEvent } from '../../protocol';
 import { now } from '../shared/clock';
-import { consume, type Started } from '../shared/consumer';
+import { consume, givenUp, type Started } from '../shared/consumer';
 import { Backlog, type CatchUp } from './backlog';
 import { nextTurn, type WhileRunning } from './overlap';
 
@@ -38,6 +38,9 @@ export async function follow(following: Following): Promise<void> {
 	const { client, key, scheduleId, from, signal, giveUp, log, restore } = following;
 	let drop = following.dropFirst;
 	let backlog = new Backlog('drop', now());
+	let opened = false;
+	/** Who queues has let lie what waits for its turn: after an interruption that is in line, and was not missed. */
+	const inLine = () => opened && following.whileRunning.startsWith('queue');
 	await consume({
 		client,
 		key,
@@ -47,7 +50,9 @@ export async function follow(following: Following): Promise<void> {
 		open: async () => {
 			const backlogMs = drop ? 0 : Math.max(following.catchUp.catchUpMs, askedMs);
 			const { epoch } = await client.subscribe(key, { filter: { scheduleId }, from, backlogMs });
-			backlog = await backlogOf(following, epoch, drop);
+			givenUp.delete(key);
+			if (!inLine()) backlog = await backlogOf(following, epoch, drop);
+			opened = true;
 			// From here on we were away against our will: nothing is dropped any more.
 			drop = false;
 			return epoch;

@@ -1,6 +1,8 @@
 /** The schedule as the service keeps it: one of the trigger's own, or one that is there already. */
+import { sleep } from 'n8n-workflow';
 import type { FleetClient } from '../../client';
 import { leftText, type Schedule, type ScheduleRequest } from '../../protocol';
+import { firstDelayMs, givenUp, longestDelayMs } from '../shared/consumer';
 import { asProblem, BadParameter } from '../shared/refusals';
 
 export interface Kept {
@@ -35,17 +37,22 @@ export async function store(
 	{ switchedOn, restarted }: { switchedOn: boolean; restarted: boolean },
 ): Promise<Kept> {
 	const before = await client.schedule(ownId).catch((error: unknown) => {
-		if (asProblem(error)?.code === 'no-such-schedule') return undefined;
+		const code = asProblem(error)?.code;
+		if (code === 'no-such-schedule' || code === 'no-scope') return code;
 		throw error;
 	});
-	const followed = await client.putSchedule(ownId, {
-		...request,
-		...(switchedOn || before === undefined || before.reason === leftText ? { enabled: true } : {}),
-	});
-	const changed = before !== undefined && timesOf(before) !== timesOf(followed);
+	const known = typeof before === 'string' ? undefined : before;
+	const put = async (enabled: boolean) =>
+		await client.putSchedule(ownId, { ...request, ...(enabled ? { enabled } : {}) });
+	let followed = await put(
+		switchedOn || before === 'no-such-schedule' || known?.reason === leftText,
+	);
+	// A key that may not read: the answer says what it was.
+	if (before === 'no-scope' && followed.reason === leftText) followed = await put(true);
+	const changed = known !== undefined && timesOf(known) !== timesOf(followed);
 	// Said each time that n8n tries; after a restart one that has ended long ago is no mistake.
 	if (!restarted && followed.state === 'ended' && neverCame(followed)) {
-		if (before === undefined) await client.removeSchedule(ownId);
+		if (before === 'no-such-schedule') await client.removeSchedule(ownId);
 		throw new BadParameter(
 			'The schedule never runs: no planned time is to come',
 			'Set a time in the future, or a later "End"',
@@ -59,3 +66,37 @@ const neverCame = ({ counts: { runs, waiting, skipped, missed } }: Schedule) =>
 
 const timesOf = ({ when, timezone, startAt, endAt }: Schedule) =>
 	JSON.stringify([when, timezone, startAt, endAt]);
+
+export interface Keeping {
+	keep(): Promise<Kept>;
+	key: string;
+	signal: AbortSignal;
+	giveUp(error: unknown): void;
+	log(text: string, facts: Record<string, unknown>): void;
+}
+
+/** Asks until the service is there. Settles when the signal is aborted, or after `giveUp`. */
+export async function keptAtLast(
+	{ keep, key, signal, giveUp, log }: Keeping,
+	then: (kept: Kept) => Promise<void>,
+): Promise<void> {
+	for (let delayMs = firstDelayMs; ; delayMs = Math.min(delayMs * 2, longestDelayMs)) {
+		await sleep(delayMs, signal).catch(() => undefined);
+		if (signal.aborted) return;
+		let kept: Kept;
+		try {
+			kept = await keep();
+		} catch (error) {
+			if (asProblem(error)?.retry !== true) {
+				givenUp.add(key);
+				giveUp(error);
+				return;
+			}
+			log('the service does not answer, trying again', { key, delayMs, error: String(error) });
+			continue;
+		}
+		// Closed meanwhile: the schedule is stored, and nobody follows it here.
+		if (!signal.aborted) await then(kept);
+		return;
+	}
+}

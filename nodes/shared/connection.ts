@@ -42,7 +42,7 @@ export interface Fleet {
 export interface Collecting {
 	/** Goes with the wait. */
 	secret: string;
-	/** Pokes are fetched from now on; call it again when the wait is registered. */
+	/** Pokes are fetched from now on, until there are none to come: call it when the wait is registered. */
 	begin(): void;
 }
 

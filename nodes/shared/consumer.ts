@@ -9,12 +9,19 @@ import type { FleetEvent, ProblemCode } from '../../protocol';
 import { asProblem } from './refusals';
 
 const pollMs = 30_000;
-const firstDelayMs = 1_000;
-const longestDelayMs = 60_000;
+export const firstDelayMs = 1_000;
+export const longestDelayMs = 60_000;
 /** After so long we take the subscription back from whoever took it, in case that one is gone. */
 const takenOverMs = 300_000;
 /** n8n stops a process after 30 s; a trigger must not be what it waits for. */
 const closeMs = 2_000;
+/** Another process lets go of these in a moment: after a restart, say. */
+const passing: readonly ProblemCode[] = ['data-taken', 'port-taken'];
+/**
+ * Keys of the consumers that gave up. n8n activates their workflows again, as often as it takes, and says of it
+ * what it said the first time; nobody has switched anything on, and what lies there is still wanted.
+ */
+export const givenUp = new Set<string>();
 /**
  * After so long n8n has stored the execution, and the event is safe even if the run takes hours.
  * Waiting for its end would keep the next events back.
@@ -62,7 +69,8 @@ export async function consume(consumer: Consumer): Promise<void> {
 				continue;
 			}
 			const curable = problem !== undefined && consumer.cures.includes(problem.code);
-			if (problem && !problem.retry && !curable) {
+			if (problem && !problem.retry && !curable && !passing.includes(problem.code)) {
+				givenUp.add(key);
 				consumer.giveUp(error);
 				return;
 			}

@@ -22,7 +22,7 @@ interface Bundle {
 	}): Collector;
 }
 
-/** Other versions of this file call `close`, and nothing else. */
+/** Other versions of this file call all of this, and nothing else; what it means never changes. */
 export interface Collector {
 	/** Goes with every wait whose pokes we fetch. */
 	readonly secret: string;
@@ -35,14 +35,15 @@ export interface Collector {
 const bundle = '../../embedded/service.js';
 const key = Symbol.for('robot-fleet.collector.v1');
 const place = globalThis as { [key]?: Collector };
-/** Of this evaluation of the module: after an update of the package the one of before is closed. */
+/** Of this evaluation of the module: after an update of the package it is closed, and another one collects. */
 let ours: Collector | undefined;
 
 const fileOf = (env = process.env) => join(dataFolder(env), 'collector.json');
 
 /** Throws `cannot-collect` where nobody would fetch anything. */
 export function collector(): Collector {
-	if (ours) return ours;
+	// Code of before an update runs on, and has its pokes fetched by the collector that there is now.
+	if (ours && place[key]) return place[key];
 	const refusal = processRefusal();
 	if (refusal !== undefined) throw new Problem('cannot-collect', { reason: refusal });
 	const { startCollector } = require(bundle) as Bundle;

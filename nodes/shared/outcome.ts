@@ -1,6 +1,6 @@
 /** What became of a job, as the field `job` of an item and as words for a person. */
 import type { IDataObject } from 'n8n-workflow';
-import { causes, isFinal, type Job, type Wait } from '../../protocol';
+import { causes, type Children, finalStates, isFinal, type Job, type Wait } from '../../protocol';
 import type { Fleet } from './connection';
 import type { Refusal } from './refusals';
 
@@ -28,22 +28,58 @@ export async function outcomesOf(
 		const robots = await client.robots().catch(() => []);
 		for (const { robotId, name } of robots) names.set(robotId, name);
 	}
+	const blame = blameOf(wait);
 	return new Map(
 		wait.jobs.map((job) => {
 			const robot = job.robotId === null ? null : (names.get(job.robotId) ?? job.robotId);
-			return [job.jobId, outcomeOf(job, robot, wait, afterLimit)];
+			return [job.jobId, outcomeOf(job, robot, wait, blame, afterLimit)];
 		}),
 	);
 }
 
-function outcomeOf(job: Job, robot: string | null, wait: Wait, afterLimit: AfterLimit): Outcome {
+/** Whom the wait counts as failures beside the jobs that failed: a wait that failed has one at least. */
+interface Blame {
+	/** Cancelled jobs are no failures: others had decided the wait, and then these were not needed any more. */
+	spares: boolean;
+	/** No job has failed as a whole: it was the robots of one that may still run. */
+	robots: boolean;
+}
+
+function blameOf({ cancelRest, timedOut, met, counts, jobs }: Wait): Blame {
+	const spares = cancelRest && !timedOut && jobs.some((job) => decided(job, met));
+	const failed = jobs.some(
+		({ state, cause }) =>
+			isFinal(state) && state !== 'completed' && !(spares && cause === 'cancelled'),
+	);
+	return { spares, robots: counts === 'completed' && !timedOut && !met && !failed };
+}
+
+/** Whether it can be this one, by its end or that on some robots, that cancelled the others. */
+function decided({ state, cause, children }: Job, met: boolean): boolean {
+	const onRobots = children && children.failed + children.timeout + (met ? children.completed : 0);
+	if (onRobots) return true;
+	return isFinal(state) && cause !== 'cancelled' && (met || state !== 'completed');
+}
+
+/** On so many robots it has ended and not completed. */
+const lostOf = (children: Children): number =>
+	finalStates.reduce((sum, state) => sum + children[state], -children.completed);
+
+function outcomeOf(
+	job: Job,
+	robot: string | null,
+	wait: Wait,
+	blame: Blame,
+	afterLimit: AfterLimit,
+): Outcome {
 	const final = isFinal(job.state);
 	const timedOut = wait.timedOut && !final;
 	const view = viewOf(job, robot, timedOut);
+	const lost = blame.robots && job.children !== null && lostOf(job.children) > 0;
 	// Not waited for any more once enough others had ended: then it is as it is, and no failure.
-	const left = final ? job.cause === 'cancelled' && wait.cancelRest && !wait.timedOut : !timedOut;
+	const left = final ? job.cause === 'cancelled' && blame.spares : !timedOut;
 	const failed = final ? job.state !== 'completed' : afterLimit === 'onError';
-	if (left || !failed) return { job: view };
+	if (!lost && (left || !failed)) return { job: view };
 	const refusal = { ...inWords(job, robot, timedOut), details: view };
 	const tolerated = final && wait.met && wait.counts === 'completed';
 	return { job: view, refusal, ...(tolerated ? { tolerated } : {}) };
@@ -83,7 +119,8 @@ function inWords(job: Job, robot: string | null, timedOut: boolean): Refusal {
 }
 
 function messageOf({ state, cause, result, children }: Job): string {
-	if (cause === 'dependency' && children && children.total > 0) {
+	const byRobots = cause === 'dependency' || state === 'completed' || !isFinal(state);
+	if (byRobots && children && children.total > 0) {
 		return `The job completed on ${children.completed} of ${children.total} robots`;
 	}
 	if (cause === 'exit_code' && typeof result?.exitCode === 'number') {

@@ -208,8 +208,8 @@ async function parkedOrOver(
 		executionId: context.getExecutionId(),
 		nodeId: context.getNode().id,
 	});
-	collecting?.begin();
 	if (waitId === undefined) return [itemsOf(context.getNode(), items, entries, new Map())];
+	await beginCollecting(context, fleet, collecting, waitId);
 
 	const wait = await graceful(context, fleet, waitId);
 	if (wait !== undefined) {
@@ -332,13 +332,29 @@ function callbackOf(context: IExecuteFunctions, fleet: Fleet): URL {
 	}
 }
 
-/** Where n8n fetches its pokes: from now on, for it may be killed right after the wait was registered. */
+/** Where n8n fetches its pokes; what keeps it from that is said before anything is registered. */
 function collectingOf(context: IExecuteFunctions, fleet: Fleet): Collecting | undefined {
 	try {
-		const collecting = fleet.collect?.();
-		collecting?.begin();
-		return collecting;
+		return fleet.collect?.();
 	} catch (error) {
+		throw nodeError(context.getNode(), error);
+	}
+}
+
+/**
+ * From now on, for the service has answered: a wrong URL would be asked for ever. An n8n that is killed before
+ * this has no parked execution, either.
+ */
+async function beginCollecting(
+	context: IExecuteFunctions,
+	{ client }: Fleet,
+	collecting: Collecting | undefined,
+	waitId: string,
+): Promise<void> {
+	try {
+		collecting?.begin();
+	} catch (error) {
+		await client.closeWait(waitId).catch(() => undefined);
 		throw nodeError(context.getNode(), error);
 	}
 }

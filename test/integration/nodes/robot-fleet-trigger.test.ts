@@ -2,6 +2,7 @@
 import type { IDataObject, ITriggerResponse } from 'n8n-workflow';
 import type { Send } from '../../../client';
 import { httpSend } from '../../../dispatcher/cli/transport';
+import { Problem } from '../../../protocol';
 import { RobotFleetTrigger } from '../../../nodes/RobotFleetTrigger/RobotFleetTrigger.node';
 import { WholeHouse } from '../../support/whole-house';
 import { FakeExecution, FakeTrigger, type Parameters } from '../../unit/nodes/fake-n8n';
@@ -28,6 +29,8 @@ let nodes = 0;
 class Node {
 	readonly trigger: FakeTrigger;
 	away = false;
+	/** What calls to such a path are refused with. */
+	refuses: { path: RegExp; problem: Problem } | undefined;
 	/** Calls that were made, as `METHOD path`. */
 	readonly calls: string[] = [];
 
@@ -36,6 +39,10 @@ class Node {
 			send: async (request) => {
 				this.calls.push(`${request.method} ${request.path}`);
 				if (this.away) throw Object.assign(new Error('refused'), { code: 'ECONNREFUSED' });
+				const { path, problem } = this.refuses ?? {};
+				if (problem && path?.test(request.path)) {
+					return { status: problem.status, body: { error: problem.toBody() } };
+				}
 				return await send(request);
 			},
 		});
@@ -233,6 +240,39 @@ test('a robot that is closed, and a schedule that skips, are told with their nam
 });
 
 describe('mistakes and trouble', () => {
+	test('with a key that was renewed it goes on where it was, though n8n speaks of an activation', async () => {
+		const node = new Node();
+		const { closeFunction } = await node.activate();
+		node.refuses = { path: /./, problem: new Problem('bad-key') };
+		const first = await run();
+		await until('it gave up', () => node.trigger.errors.length === 1);
+		await closeFunction!();
+		await expect(node.activate()).rejects.toThrow();
+		const second = await run();
+		node.refuses = undefined;
+		const again = await node.activate();
+		await until('both have started', () => node.jobs.includes(second));
+		expect(new Set(node.jobs)).toEqual(new Set([first, second]));
+		expect(node.runs).toBe(2);
+		// From then on a person who switches it on means it.
+		await again.closeFunction!();
+		await run();
+		await node.activate();
+		const fresh = await run();
+		await until('the fresh one has started', () => node.jobs.includes(fresh));
+		expect(node.runs).toBe(3);
+	});
+
+	test('a key that may not read jobs still has their ends told', async () => {
+		const node = new Node();
+		node.refuses = { path: /\/jobs\//, problem: new Problem('no-scope', { scope: 'read' }) };
+		await node.activate();
+		const jobId = await run();
+		await until('it has started', () => node.jobs.includes(jobId));
+		expect(node.trigger.emitted[0]!.json.job).toMatchObject({ state: 'completed', robot: 'anna' });
+		expect(node.trigger.errors).toEqual([]);
+	});
+
 	test('a service that is away is said at activation, and waited for at a start of n8n', async () => {
 		const node = new Node();
 		node.away = true;
@@ -278,4 +318,19 @@ test('a test run waits for the next event, and leaves nothing behind; it may be 
 	await stopped.closeFunction!();
 	await waiting;
 	expect(node.trigger.errors).toEqual([]);
+});
+
+test('a second test run of the workflow takes over from the first, and gets its event', async () => {
+	const node = new Node();
+	node.trigger.mode = 'manual';
+	const polls = () => node.calls.filter((call) => /GET .*-test\/events/.test(call)).length;
+	const [first, second] = [await node.activate('manual'), await node.activate('manual')];
+	const taken = first.manualTriggerFunction!();
+	await until('the first listens', () => polls() === 1);
+	const listening = second.manualTriggerFunction!();
+	await expect(taken).rejects.toThrow();
+	await until('the second listens', () => polls() > 1);
+	const jobId = await run();
+	await listening;
+	expect(node.jobs).toEqual([jobId]);
 });

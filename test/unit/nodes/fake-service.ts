@@ -46,6 +46,8 @@ export class FakeService {
 	scopes = ['submit', 'read', 'cancel'];
 	/** Set = nothing answers. */
 	away = false;
+	/** What a request is refused with. */
+	refuses: (request: SendRequest) => Problem | undefined = () => undefined;
 	/** Refuses the next submit whose command is this. */
 	refuse: { command: string; code: ProblemCode; details: ProblemDetails } | undefined;
 	epoch = 0;
@@ -57,6 +59,8 @@ export class FakeService {
 		this.requests.push(request);
 		if (this.away) throw new Problem('service-away', { url: 'http://fleet', reason: 'refused' });
 		try {
+			const refusal = this.refuses(request);
+			if (refusal) throw refusal;
 			return { status: 200, body: await this.#answer(request) };
 		} catch (error) {
 			if (!(error instanceof Problem)) throw error;
@@ -245,7 +249,10 @@ export class FakeService {
 		}
 		if (waitMs > 0 && this.onGrace) await this.onGrace(signal);
 		wait.jobs = wait.request.jobIds.map((jobId) => this.jobs.get(jobId)!);
-		const verdict = verdictOf(wait, wait.jobs.map(tallyOf));
+		const verdict = verdictOf(
+			wait,
+			wait.jobs.map((job) => tallyOf(job, wait.request.eachRobot === true)),
+		);
 		wait.met = verdict === 'met';
 		if (wait.state === 'open' && verdict !== 'open') wait.state = 'due';
 		return wait;
@@ -300,8 +307,19 @@ export class FakeService {
 			this.events.filter(({ cursor }) => cursor > Math.max(this.acknowledged, after)).slice(0, 100);
 		if (open().length === 0 && url.searchParams.get('waitMs') !== '0') await this.#change(signal);
 		if (this.away) throw new Problem('service-away', { url: 'http://fleet', reason: 'gone' });
+		const refusal = this.#refusal;
+		this.#refusal = undefined;
+		if (refusal) throw refusal;
 		if (given !== this.epoch) throw new Problem('stale-epoch');
 		return { items: open() };
+	}
+
+	#refusal: Problem | undefined;
+
+	/** Ends the long poll with this. */
+	breakOff(refusal: Problem) {
+		this.#refusal = refusal;
+		this.#wake();
 	}
 
 	/** Breaks every long poll, as a restart of the service does. */
@@ -311,7 +329,11 @@ export class FakeService {
 	}
 }
 
-function tallyOf({ state }: Job): Tally {
+function tallyOf({ state, children }: Job, eachRobot: boolean): Tally {
+	if (eachRobot && children) {
+		const { total, completed, failed, timeout, cancelled } = children;
+		return { total, ended: completed + failed + timeout + cancelled, completed };
+	}
 	return { total: 1, ended: isFinal(state) ? 1 : 0, completed: state === 'completed' ? 1 : 0 };
 }
 

@@ -1,4 +1,5 @@
 import type { ITriggerResponse } from 'n8n-workflow';
+import { Problem } from '../../../protocol';
 import { ScheduleTrigger } from '../../../nodes/ScheduleTrigger/ScheduleTrigger.node';
 import { FakeExecution, FakeTrigger, type Parameters } from './fake-n8n';
 import { FakeService } from './fake-service';
@@ -173,6 +174,64 @@ describe('Fleet Schedule Trigger', () => {
 		expect(trigger.emitted).toHaveLength(1);
 		expect(trigger.emitted[0]!.json.origin).toBe('manual');
 		expect(service.requests).toEqual([]);
+	});
+
+	test('after it gave up nothing was switched on: what lay there counts, and what was paused stays so', async () => {
+		const { service, trigger, activate } = setup();
+		const { closeFunction } = await activate();
+		await eventually('it follows', () => follows(service));
+		service.breakOff(new Problem('bad-key'));
+		await eventually('it gave up', () => trigger.errors.length === 1);
+		await closeFunction!();
+		service.paused.add(idOf(service));
+		service.fire(idOf(service), 1_000);
+		// As n8n does it by itself: with what it knew the first time.
+		await activate();
+		await eventually('it has started', () => trigger.emitted.length === 1);
+		expect(service.paused.size).toBe(1);
+		await open.at(-1)!.closeFunction!();
+		service.fire(idOf(service), 2_000);
+		await activate();
+		await eventually('all is acknowledged', () => service.acknowledged === 2);
+		expect(trigger.emitted).toHaveLength(1);
+		expect(service.paused.size).toBe(0);
+	});
+
+	test('a data folder that another process still holds is waited for', async () => {
+		const { service, trigger, activate } = setup();
+		await activate();
+		await eventually('it follows', () => follows(service));
+		service.breakOff(new Problem('data-taken', { folder: '/data', owner: 'pid 7', variable: 'X' }));
+		await eventually('it follows again', () => service.epoch === 2);
+		expect(trigger.errors).toEqual([]);
+	});
+
+	test('a key that may only submit is enough, and what a person has paused stays so', async () => {
+		const { service, trigger, activate } = setup();
+		service.refuses = ({ method, path }) =>
+			method === 'GET' && /schedules\/[^/]+$/.test(path)
+				? new Problem('no-scope', { scope: 'read' })
+				: undefined;
+		await activate();
+		service.paused.add(idOf(service));
+		trigger.activation = 'init';
+		await activate();
+		expect(service.paused.size).toBe(1);
+	});
+
+	test('a service that is away is said at activation, and waited for at a start of n8n', async () => {
+		const { service, trigger, activate } = setup();
+		service.away = true;
+		await expect(activate()).rejects.toThrow('does not answer');
+		trigger.activation = 'init';
+		await activate();
+		const { closeFunction } = await activate();
+		await closeFunction!();
+		service.away = false;
+		await eventually('it follows', () => follows(service));
+		expect(service.schedules.size).toBe(1);
+		expect(service.epoch).toBe(1);
+		expect(trigger.errors).toEqual([]);
 	});
 
 	test('a schedule that a person has paused stays so until the workflow is switched on', async () => {
@@ -462,6 +521,20 @@ describe('its newest version', () => {
 					await eventually('the next has started', () => started().length === which + 2);
 				}
 			}
+			await all(4);
+			expect(started()).toEqual([1, 2, 3, 4]);
+		});
+
+		test('queue all: what waits outlives an interruption, however long it has waited', async () => {
+			const { service, end, all, started } = await busy('queue-all');
+			await all(1);
+			for (const event of service.events.slice(1)) event.at -= 600_000;
+			service.drop();
+			await end(0);
+			const gone = service.requests.length;
+			await eventually('it was missed', () => service.requests.length > gone);
+			service.away = false;
+			for (const which of [1, 2, 3]) await end(which);
 			await all(4);
 			expect(started()).toEqual([1, 2, 3, 4]);
 		});

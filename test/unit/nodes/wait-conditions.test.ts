@@ -1,5 +1,6 @@
 /** Wait for Execution with more than "all of them": what it asks the service for, and what its items say. */
 import type { INodeExecutionData, IWebhookResponseData } from 'n8n-workflow';
+import { type Children, jobStates } from '../../../protocol';
 import { DispatchToRobot } from '../../../nodes/DispatchToRobot/DispatchToRobot.node';
 import { SubmitJob } from '../../../nodes/SubmitJob/SubmitJob.node';
 import { WaitForExecution } from '../../../nodes/WaitForExecution/WaitForExecution.node';
@@ -138,6 +139,83 @@ test('when too many have failed the node fails, though one still runs', async ()
 	await expect(execute()).rejects.toMatchObject({
 		message: 'The command ended with exit code 3',
 		context: { itemIndex: 0 },
+	});
+});
+
+describe('a wait that failed stops the node', () => {
+	const cancelRest = { completedOnly: true, cancelRest: true };
+	const childrenOf = (counts: Partial<Children>): Children => ({
+		...(Object.fromEntries(jobStates.map((state) => [state, 0])) as unknown as Children),
+		total: 5,
+		unknown: 0,
+		...counts,
+	});
+	const stopped = { resumeError: { name: 'NodeOperationError' } };
+
+	test('when too many robots of a job have failed it, though it runs on', async () => {
+		const { service, jobIds, execute, poke } = setup(
+			{
+				waitFor: 'count',
+				waitForCount: 3,
+				waitOptions: { completedOnly: true, eachRobot: true },
+			},
+			undefined,
+			1,
+		);
+		await execute();
+		const job = service.jobs.get(jobIds[0]!)!;
+		job.state = 'running';
+		job.children = childrenOf({ running: 1, completed: 1, failed: 3 });
+		expect((await poke()).metadata).toMatchObject({
+			resumeError: { message: 'The job completed on 1 of 5 robots' },
+		});
+	});
+
+	test('when the job itself copes with robots that failed, but the wait does not', async () => {
+		const { service, jobIds, execute } = setup(
+			{ waitOptions: { completedOnly: true, eachRobot: true } },
+			undefined,
+			2,
+		);
+		for (const jobId of jobIds) service.end(jobId, 'completed');
+		service.jobs.get(jobIds[1]!)!.children = childrenOf({ completed: 4, failed: 1 });
+		await expect(execute()).rejects.toMatchObject({
+			message: 'The job completed on 4 of 5 robots',
+			context: { itemIndex: 1 },
+		});
+	});
+
+	test('when a robot failed and the others were cancelled for it', async () => {
+		const { service, jobIds, execute } = setup(
+			{ waitOptions: { ...cancelRest, eachRobot: true } },
+			undefined,
+			2,
+		);
+		service.jobs.get(jobIds[1]!)!.children = childrenOf({ failed: 1, cancelled: 4 });
+		for (const jobId of jobIds) service.end(jobId, 'cancelled', 'cancelled');
+		await expect(execute()).rejects.toMatchObject({ context: { itemIndex: 1 } });
+	});
+
+	test('when a person cancelled one and the rest were cancelled for it', async () => {
+		const { service, jobIds, execute, poke } = setup({ waitOptions: cancelRest });
+		await execute();
+		for (const jobId of jobIds) service.end(jobId, 'cancelled', 'cancelled');
+		expect((await poke()).metadata).toMatchObject(stopped);
+	});
+
+	test('when the one that decided was cancelled by a person', async () => {
+		const { service, jobIds, execute, poke } = setup({ ...any, waitOptions: { cancelRest: true } });
+		await execute();
+		for (const jobId of jobIds) service.end(jobId, 'cancelled', 'cancelled');
+		expect((await poke()).metadata).toMatchObject(stopped);
+	});
+
+	test('but those that were cancelled because one failed are no failures of their own', async () => {
+		const { service, jobIds, execute } = setup({ waitOptions: cancelRest }, 'continueErrorOutput');
+		service.end(jobIds[0]!, 'failed', 'exit_code', { exitCode: 3 });
+		for (const jobId of jobIds.slice(1)) service.end(jobId, 'cancelled', 'cancelled');
+		const items = await execute();
+		expect(items.map(({ json }) => 'error' in json)).toEqual([true, false, false]);
 	});
 });
 
