@@ -161,6 +161,8 @@ export interface SubmitAnswer {
 	state: JobState;
 	/** Set when the idempotency key had already made this job. */
 	duplicate?: true;
+	/** Set when it waits, and no enrolled robot may run it, away or not. */
+	unmatched?: true;
 }
 
 /** How a job ended, in full. Set once, with the final state. */

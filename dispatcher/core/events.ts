@@ -26,7 +26,12 @@ export function isWanted(
 	if (schedules && 'scheduleId' in data && !schedules.includes(data.scheduleId ?? '')) return false;
 	if ((!robots && !labels) || !('robotId' in data)) return true;
 	const robot = data.robotId === null ? undefined : known(data.robotId);
-	const names = [data.robotId, robot?.name, 'name' in data ? data.name : undefined];
+	const names = [
+		data.robotId,
+		robot?.name,
+		'name' in data ? data.name : undefined,
+		'robot' in data ? data.robot : undefined,
+	];
 	if (robots && !robots.some((each) => names.includes(each))) return false;
 	// One that was removed is known by what was written down of it, if that was written down.
 	const theirs = robot?.labels ?? ('labels' in data ? data.labels : {});

@@ -43,7 +43,7 @@ export function meaningOf({ status, body }: { status: number; body?: unknown }):
 	if (status >= 200 && status < 300) {
 		if (said.resumed === true) return { means: 'resumed', say: null };
 		if (said.resumed !== false) return { means: 'away', say: 'n8n is starting up' };
-		const say = typeof said.reason === 'string' ? said.reason : 'not ready';
+		const say = typeof said.reason === 'string' ? said.reason.slice(0, 500) : 'not ready';
 		return { means: said.stale === true ? 'stale' : 'parked', say };
 	}
 	const text = [said.message, said.error, said.reason].find((each) => typeof each === 'string');

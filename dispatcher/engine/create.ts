@@ -225,6 +225,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	await book.load();
 	await occurrences.load();
 	await changes.resume();
+	// Not on disk: a retry comes late, and no harm is done.
+	await turns.deed('settleBackOffs', { at: clock.now() }).catch(() => undefined);
 	duties.start();
 	purge.start();
 	files.start();
@@ -376,7 +378,11 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		calendar: async (name) => calendars.one(name),
 		putCalendar: (name, calendar, by) => calendars.put(name, calendar, by),
 		removeCalendar: (name) => calendars.remove(name),
-		subscribe: (key, subscription, by) => subscriptions.subscribe(key, subscription, by),
+		subscribe: async (key, subscription, by) => {
+			const taken = await subscriptions.subscribe(key, subscription, by);
+			await schedules.followedAgain(subscription.filter.scheduleId);
+			return taken;
+		},
 		unsubscribe: (key) => subscriptions.unsubscribe(key),
 		events: (...asked) => subscriptions.events(...asked),
 		acknowledge: (key, holder, cursor) => subscriptions.acknowledge(key, holder, cursor),

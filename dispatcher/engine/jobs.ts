@@ -238,8 +238,11 @@ export class Jobs {
 				answer(earlierAnswer(earlier, prepared));
 				return;
 			}
-			answer({ jobId: job.id, state: place ? 'dispatched' : job.state });
+			const state = place ? 'dispatched' : job.state;
 			this.#placing.placed(job, place);
+			// It has its queue by now, so its lane is matched already.
+			const alone = state === 'queued' && this.#context.lanes.get(job.lane).robots.size === 0;
+			answer({ jobId: job.id, state, ...(alone ? { unmatched: true } : {}) });
 		});
 	}
 

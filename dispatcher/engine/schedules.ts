@@ -201,12 +201,31 @@ export class Schedules {
 	 * switched off, say) fires for nobody: it waits until somebody comes for it.
 	 */
 	async pauseLeft(keys: readonly string[]): Promise<void> {
-		const left = new Set(keys);
-		const { changed } = await this.#each(
-			({ stored, definition }) => left.has(stored.id) && definition.job === undefined,
-			(entry) => this.#pause(entry, leftText),
-		);
-		if (changed > 0) this.#context.log.info('schedules that nobody follows paused', { changed });
+		const { store, log } = this.#context;
+		let changed = 0;
+		for (const id of keys) {
+			if (!this.#book.peek(id)) continue;
+			await this.#book.inLine(id, async () => {
+				const entry = this.#book.peek(id);
+				if (entry?.stored.state !== 'active' || entry.definition.job !== undefined) return;
+				// Others may follow it under keys of their own.
+				if (await store.read('isFollowed', { scheduleId: id })) return;
+				await this.#pause(entry, leftText);
+				changed += 1;
+			});
+		}
+		if (changed > 0) log.info('schedules that nobody follows paused', { changed });
+	}
+
+	/** Somebody has come for it. */
+	async followedAgain(id: string | undefined): Promise<void> {
+		if (id === undefined || !this.#book.peek(id)) return;
+		await this.#book.inLine(id, async () => {
+			const entry = this.#book.peek(id);
+			if (entry?.stored.state !== 'paused' || entry.stored.reason !== leftText) return;
+			await this.#resume(entry);
+			this.#context.log.info('schedule resumed that is followed again', { scheduleId: id });
+		});
 	}
 
 	/** What the restore held back of the jobs is settled: its schedules go on too. */

@@ -51,6 +51,11 @@ export class Subscriptions {
 				reason: 'name exactly one of scheduleId, event and events',
 			});
 		}
+		// Times of a schedule are for whoever may run it; all else tells of the jobs and robots of others.
+		const may: readonly string[] = by.scopes;
+		if (filter.scheduleId === undefined && !may.includes('read') && !may.includes('admin')) {
+			throw new Problem('no-scope', { scope: 'read' });
+		}
 		const at = this.#context.clock.now();
 		const taken = await this.#context.turns.deed('takeSubscription', {
 			key,

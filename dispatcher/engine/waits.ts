@@ -208,7 +208,8 @@ export class Waits {
 		}
 		if (stored.state !== 'due' && stored.state !== 'dead') return;
 		const again = { state: 'due' as const, nextTryAt: now, dueAt: now, endedAt: null };
-		await turns.deed('moveWait', { id: waitId, from: ['due', 'dead'], ...again });
+		// Closed meanwhile: it is over.
+		if (!(await turns.deed('moveWait', { id: waitId, from: ['due', 'dead'], ...again }))) return;
 		const wait = this.#live.get(waitId) ?? this.#remember({ ...stored, ...again });
 		Object.assign(wait.stored, again);
 		wait.handedUntil = 0;

@@ -51,6 +51,7 @@ export class Front {
 		} catch (error) {
 			return refuse(response, error);
 		}
+		if (response.destroyed) return;
 		const inner = ask({
 			host: '127.0.0.1',
 			port: relay.port,

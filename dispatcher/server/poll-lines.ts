@@ -53,8 +53,11 @@ export class PolledSocket extends CarriedStream {
 		this.remoteAddress = remoteAddress;
 	}
 
-	/** What is answered, now or when there is something to say; undefined when the line is over. */
-	async exchange(body: PollBody, wire: Socket): Promise<Buffer | undefined> {
+	/**
+	 * What is answered, now or when there is something to say; undefined when the line is over. `once` = the wire is closed
+	 * behind this answer, whether the robot lives or not.
+	 */
+	async exchange(body: PollBody, wire: Socket, once = false): Promise<Buffer | undefined> {
 		this.#brokenAt = undefined;
 		if (!this.arrived(body.have)) {
 			this.destroy();
@@ -68,6 +71,10 @@ export class PolledSocket extends CarriedStream {
 		if (waits) {
 			this.#watch(wire);
 			await this.#news(Math.min(body.waitMs, limits.pollWaitMs));
+			if (once && this.#wire === wire) {
+				wire.off('close', this.#broke);
+				this.#wire = undefined;
+			}
 			if (this.destroyed) return undefined;
 		}
 		const piece = waits ? this.piece(limits.pollPieceBytes) : this.silence;
@@ -166,7 +173,8 @@ export class PollLines {
 				const line =
 					this.#lines.get(name) ?? (said.opens ? this.#open(name, said, request) : undefined);
 				if (!line || line.destroyed) throw new Problem('no-such-line');
-				const answer = await line.exchange(said, request.raw.socket);
+				const once = request.headers.connection?.toLowerCase() === 'close';
+				const answer = await line.exchange(said, request.raw.socket, once);
 				if (!answer) throw new Problem('no-such-line');
 				return answer;
 			},

@@ -244,6 +244,23 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 				by,
 			),
 
+		settleBackOffs: ({ at }) => {
+			// Jobs that wait for a time may be a million: they are looked through only when something was written later than now.
+			const last = sql.get(
+				`SELECT max(coalesce((SELECT max(at) FROM samples), 0), coalesce((SELECT max(last_seen_at) FROM robots), 0),
+				 coalesce((SELECT created_at FROM jobs ORDER BY id DESC LIMIT 1), 0),
+				 coalesce((SELECT at FROM events ORDER BY cursor DESC LIMIT 1), 0)) AS at`,
+			)!['at'] as number;
+			if (last <= at) return false;
+			return sql.run(
+				`UPDATE jobs SET due_at = CASE WHEN due_at = ready_at THEN ready_at - settled_at + ?1 ELSE due_at END,
+				 ready_at = ready_at - settled_at + ?1
+				 WHERE state = 'pending' AND due_at IS NOT NULL AND due_at <= ready_at AND attempt > 0
+				 AND settled_at > ?1 AND ready_at >= settled_at`,
+				at,
+			);
+		},
+
 		requestCancel: ({ jobId, epoch, at }) =>
 			sql.run(
 				`UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, ?)

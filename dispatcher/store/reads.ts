@@ -202,6 +202,11 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		...gateReadsOn(sql),
 		subscription: ({ key }) =>
 			sql.all<StoredSubscription>(`${selectAll('subscriptions')} WHERE key = ?`, key)[0],
+		isFollowed: ({ scheduleId }) =>
+			sql.get(
+				`SELECT 1 FROM subscriptions WHERE json_extract(filter, '$.scheduleId') = ? LIMIT 1`,
+				scheduleId,
+			) !== undefined,
 		// Subject by subject: an index has each in order, and sorting what is behind could be a million rows.
 		events: ({ subjects, after, limit }) =>
 			subjects

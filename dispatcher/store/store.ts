@@ -607,6 +607,11 @@ export interface Deeds {
 	};
 	/** The wall clock was set: what waits between two tries waits as long as before. Instants that people named stay. */
 	shiftBackOffs: { in: { by: number }; out: boolean };
+	/**
+	 * At a start at `at`: the clock may have been set back, and nobody lived to notice. A retry whose last try ended later
+	 * than that waits from now on as long as it was to wait from there.
+	 */
+	settleBackOffs: { in: { at: number }; out: boolean };
 	/** Changes a job that waits. False when it is not as it was when the change was decided. */
 	changeJob: {
 		in: {
@@ -1102,6 +1107,8 @@ export interface Reads {
 	countedOccurrences: { in: { scheduleId: string }; out: OccurrenceTotals };
 	calendars: { in: null; out: StoredCalendar[] };
 	subscription: { in: { key: string }; out: StoredSubscription | undefined };
+	/** Whether there is a subscription to its occurrences. */
+	isFollowed: { in: { scheduleId: string }; out: boolean };
 	/** Of all these subjects together, in the order in which they happened. */
 	events: { in: { subjects: string[]; after: number; limit: number }; out: StoredEvent[] };
 	/** Looks at the next `limit` of a kind behind `cursor`: those that are old enough to be forgotten. */

@@ -28,7 +28,7 @@ export async function reasonsOf(
 	for (const [i, answer] of answers.entries()) {
 		const submit = submits[i];
 		if (isRefused(answer) || submit === undefined || isRefused(submit)) continue;
-		const { jobId, state } = answer.value;
+		const { jobId, state, unmatched: alone } = answer.value;
 		const waits = state === 'queued' || state === 'pending';
 		if (wantsReason(context, i)) {
 			if (!waits) reasons[i] = null;
@@ -39,7 +39,7 @@ export async function reasonsOf(
 			}
 		}
 		// A job with a time to start at waits for that, whoever matches.
-		if (state !== 'queued') continue;
+		if (state !== 'queued' || !alone) continue;
 		const key = JSON.stringify(submit.value.target ?? {});
 		targets.set(key, [...(targets.get(key) ?? []), i]);
 	}

@@ -517,7 +517,12 @@ export const problem = Type.Object({
 	}),
 });
 
-const submitFields = { jobId: text, state: jobState, duplicate: Type.Optional(Type.Literal(true)) };
+const submitFields = {
+	jobId: text,
+	state: jobState,
+	duplicate: Type.Optional(Type.Literal(true)),
+	unmatched: Type.Optional(Type.Literal(true)),
+};
 export const submitAnswer = Type.Object(submitFields);
 export const retryAnswer = Type.Object({ ...submitFields, retryOf: text });
 export const bulkAnswer = Type.Object({ jobs: Type.Array(Type.Union([submitAnswer, problem])) });

@@ -224,6 +224,36 @@ describe('while the service is away', () => {
 		await expect(it.house.server.relay()).rejects.toMatchObject({ code: 'not-ready' });
 	});
 
+	test('a request whose robot left while it was not there is not brought to it any more', async () => {
+		let connections = 0;
+		const service = createServer((_request, answer) => void answer.end());
+		service.on('connection', () => (connections += 1));
+		await new Promise<void>((resolve) => service.listen(0, '127.0.0.1', resolve));
+		const { port } = service.address() as AddressInfo;
+		const there = Promise.withResolvers<Relay>();
+		const front = new Front({ relay: () => there.promise });
+		const gone = Promise.withResolvers<void>();
+		const dealtWith: Promise<void>[] = [];
+		const n8n = createServer((request, answer) => {
+			answer.on('close', () => gone.resolve());
+			dealtWith.push(front.request(request, answer, request.url!));
+			if (request.url === '/leaves') leaving.destroy();
+		});
+		await new Promise<void>((resolve) => n8n.listen(0, '127.0.0.1', resolve));
+		const outer = (n8n.address() as AddressInfo).port;
+		const leaving = connect(outer, '127.0.0.1');
+		leaving.on('error', () => undefined).write('GET /leaves HTTP/1.1\r\nHost: a\r\n\r\n');
+		await within('the robot to leave', gone.promise);
+		there.resolve({ port, secret: 's' });
+		await Promise.all(dealtWith);
+		await send(outer, 'GET', '/stays', {});
+		expect(connections).toBe(1);
+		for (const server of [n8n, service]) {
+			server.closeAllConnections();
+			await new Promise((resolve) => server.close(resolve));
+		}
+	});
+
 	test('a robot that goes away half-way leaves no connection to the service behind', async () => {
 		await using it = await setup();
 		const link = new RawLink(it.url);

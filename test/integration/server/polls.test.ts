@@ -7,7 +7,7 @@ import type { Engine, RobotSink } from '../../../dispatcher/engine';
 import { PolledSocket } from '../../../dispatcher/server/poll-lines';
 import { paths } from '../../../protocol';
 import { decodePoll, encodePoll, type PollBody } from '../../../protocol/poll';
-import { FakeClock } from '../../support/fake-clock';
+import { FakeClock, settled } from '../../support/fake-clock';
 import { fakeSession, type House, helloOf, makeRobot, openHouse, RawLink, within } from './house';
 
 const quiet = () => undefined;
@@ -243,6 +243,31 @@ test('a robot whose waiting request breaks off has two seconds to ask again; the
 	await breaksOff();
 	await clock.advance(4_100);
 	expect((await poll(house, name, word)).status).toBe(410);
+});
+
+test.each([
+	['says nothing of the robot when it is closed behind the answer', true, 'behind', false],
+	['tells that the robot is gone when it breaks before', true, 'before', true],
+	['that is kept open tells so whenever it breaks', false, 'behind', true],
+] as const)('a connection for one request alone %s', async (_what, once, when, lost) => {
+	const clock = new FakeClock();
+	const line = new PolledSocket(clock, '127.0.0.1');
+	const wire = new Socket();
+	const breaks = async () => {
+		const closed = new Promise((resolve) => wire.once('close', resolve));
+		wire.destroy();
+		await within('the close', closed);
+	};
+	const waiting = line.exchange(decodePoll(bodyOf({ waitMs: 1_000 }))!, wire, once);
+	await settled();
+	if (when === 'before') await breaks();
+	await clock.advance(1_000);
+	expect(await within('the answer', waiting)).toBeDefined();
+	if (when === 'behind') await breaks();
+	expect(wire.listenerCount('close')).toBe(once ? 0 : 1);
+	await clock.advance(10_000);
+	expect(line.isLost(clock.monotonic())).toBe(lost);
+	line.destroy();
 });
 
 test('nobody is taken for gone because the service itself did not run for a while', async () => {

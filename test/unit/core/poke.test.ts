@@ -2,10 +2,17 @@
 import { meaningOf, type PokeMeaning } from '../../../dispatcher/core/poke';
 
 const n8n = (message: string) => ({ code: 0, message });
+const long = 'x'.repeat(5_000);
 
 test.each<[string, { status: number; body?: unknown }, PokeMeaning, string | null]>([
 	['taken', { status: 200, body: { resumed: true } }, 'resumed', null],
 	['not over', { status: 200, body: { resumed: false, reason: 'x' } }, 'parked', 'x'],
+	[
+		'far too much',
+		{ status: 200, body: { resumed: false, reason: long } },
+		'parked',
+		long.slice(0, 500),
+	],
 	['another wait', { status: 200, body: { resumed: false, stale: true } }, 'stale', 'not ready'],
 	['n8n starts: text', { status: 200 }, 'away', 'n8n is starting up'],
 	['another page', { status: 200, body: { ok: true } }, 'away', 'n8n is starting up'],

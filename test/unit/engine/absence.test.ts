@@ -125,6 +125,26 @@ test.each([-3_650, -1, 1, 3_650])(
 	},
 );
 
+test('a wall clock set back in the last moments of the service makes no retry wait longer', async () => {
+	const robot = await h.robot('r1');
+	const id = await h.submit({ notBefore: h.clock.now() + 500 });
+	const later = await h.submit({ notBefore: h.clock.now() + 60_000 });
+	await h.clock.advance(2_000);
+	await robot.accept();
+	await robot.end(exit(75));
+	expect(await h.state(id)).toBe('pending');
+	h.clock.jump(-86_400_000);
+	await h.restart();
+	await robot.connect();
+	expect(await h.state(id)).toBe('pending');
+	await h.clock.advance(2_500);
+	expect(await h.state(id)).toBe('dispatched');
+	// An instant that somebody named stays.
+	await robot.end();
+	await h.clock.advance(120_000);
+	expect(await h.state(later)).toBe('pending');
+});
+
 test('small steps of the wall clock are no jump', async () => {
 	const { id, robot } = await running({ onLoss: { waitMs: 10_000 } });
 	await robot.vanish();

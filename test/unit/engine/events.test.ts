@@ -41,6 +41,24 @@ test('who names not exactly one of schedule, event and events is refused', async
 	}
 });
 
+test('who may not read follows the times of a schedule, and nothing that tells of others', async () => {
+	const submits = { ...admin, scopes: ['submit' as const] };
+	const filters: EventFilter[] = [
+		{ event: 'robot.lost' },
+		{ events: ['job.ended'], robots: ['r1'] },
+	];
+	for (const filter of filters) {
+		await expect(h.engine.subscribe('k', { filter }, submits)).rejects.toMatchObject({
+			code: 'no-scope',
+			details: { scope: 'read' },
+		});
+	}
+	await h.engine.putSchedule('s', { cron: '0 0 1 1 *' }, submits);
+	await h.engine.subscribe('k', { filter: { scheduleId: 's' } }, submits);
+	const reads = { ...admin, scopes: ['submit' as const, 'read' as const] };
+	await h.engine.subscribe('k', { filter: filters[0]! }, reads);
+});
+
 describe('the end of a job', () => {
 	test('is told to who followed it then, with robot, cause and times, and wakes who waits', async () => {
 		const robot = await h.robot('r1');
@@ -130,6 +148,15 @@ describe('the end of a job', () => {
 			byLabel: [good],
 			schedule: [],
 		});
+	});
+
+	test('is handed to who follows its robot by name, also after that was removed', async () => {
+		const follower = await follow({ event: 'job.ended', robots: ['r1'] });
+		const robot = await h.robot('r1');
+		const jobId = await h.submit();
+		await robot.end();
+		await h.engine.removeRobot('r1', admin);
+		expect(await follower.data()).toMatchObject([{ jobId, robot: 'r1' }]);
 	});
 
 	test('that is wanted is found behind a thousand that are not, and no other is asked to be acknowledged', async () => {
@@ -228,6 +255,26 @@ describe('a consumer', () => {
 		for (const id of ['works', 'alone']) {
 			expect(await h.engine.schedule(id)).toMatchObject({ state: 'active' });
 		}
+		await follow({ scheduleId: 'left' }, 'another');
+		expect(await h.engine.schedule('left')).toMatchObject({ state: 'active', reason: null });
+	});
+
+	test('does not take a schedule along that others follow, nor wakes one that a person has paused', async () => {
+		await h.close();
+		await open({ retention: { eventsMs: 400_000 } });
+		await h.engine.putSchedule('shared', { cron: '0 0 1 1 *' }, admin);
+		await follow({ scheduleId: 'shared' }, 'shared');
+		await h.clock.advance(300_000);
+		const other = await follow({ scheduleId: 'shared' }, 'other');
+		await h.clock.advance(150_000);
+		const purged = h.engine.purge(false);
+		await h.clock.advance(2_000);
+		expect(await purged).toMatchObject({ subscriptions: 1 });
+		expect(await h.engine.schedule('shared')).toMatchObject({ state: 'active' });
+		expect(await other.events()).toEqual([]);
+		await h.engine.pauseSchedule('shared', admin);
+		await follow({ scheduleId: 'shared' }, 'other');
+		expect(await h.engine.schedule('shared')).toMatchObject({ state: 'paused' });
 	});
 
 	test('can look ahead of what it has acknowledged, and loses nothing by it', async () => {

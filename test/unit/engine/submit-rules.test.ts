@@ -30,6 +30,30 @@ test('jobs of share keys take turns, and the view tells the key', async () => {
 	expect(order.slice(0, 2)).toEqual([many[0], one]);
 });
 
+test('the answer tells of a job that waits because no robot may run it, and of no other', async () => {
+	const robot = await h.robot('r1', { labels: { site: 'berlin' } });
+	const told = async (more: Partial<Submit> = {}) =>
+		(await h.engine.submit([{ kind: 'command', spec: { command: 'true' }, ...more }], admin))[0];
+	const nobody = { target: { labels: { site: 'paris' } } };
+	expect(await told(nobody)).toMatchObject({ state: 'queued', unmatched: true });
+	expect(await told(nobody)).toMatchObject({ state: 'queued', unmatched: true });
+	expect(await told({ ...nobody, notBefore: h.clock.now() + 60_000 })).toEqual({
+		jobId: expect.any(String),
+		state: 'pending',
+	});
+	const plain = { jobId: expect.any(String), state: 'dispatched' };
+	expect(await told()).toEqual(plain);
+	// It waits for its turn, and then for a robot that is away.
+	expect(await told()).toEqual({ ...plain, state: 'queued' });
+	await robot.vanish();
+	for (const target of [{}, { robot: 'r1' }, { labels: { site: 'berlin' } }]) {
+		expect(await told({ target })).toEqual({ ...plain, state: 'queued' });
+	}
+	await h.restart();
+	expect(await told({ target: { labels: { site: 'berlin' } } })).not.toHaveProperty('unmatched');
+	expect(await told(nobody)).toHaveProperty('unmatched');
+});
+
 describe('duplicate suppression', () => {
 	test('the same job within the window is refused, naming the earlier one', async () => {
 		const first = await h.submit({ dedupe: true });

@@ -126,6 +126,28 @@ test('an execution that has ended closes its wait; one that was deleted leaves a
 	expect((await h.engine.wait(second.waitId)).state).toBe('closed');
 });
 
+test('a wait that is closed while it is asked to deliver stays closed, and pokes no more', async () => {
+	await open();
+	const robot = await h.robot('r1');
+	// However far the one has come when the other begins.
+	for (let rounds = 0; rounds < 12; rounds += 1) {
+		const id = await h.submit();
+		const { waitId } = await parked([id]);
+		answers = Array<Answer>(20).fill(new Error('connection refused'));
+		await settled();
+		await robot.end();
+		await h.clock.advance(1_000);
+		expect((await h.engine.wait(waitId)).state).toBe('due');
+		const delivered = h.engine.deliverWait(waitId);
+		for (let round = 0; round < rounds; round += 1) await new Promise(setImmediate);
+		await Promise.all([delivered, h.engine.closeWait(waitId)]);
+		const poked = pokes.length;
+		await h.clock.advance(600_000);
+		expect((await h.engine.wait(waitId)).state).toBe('closed');
+		expect(pokes).toHaveLength(poked);
+	}
+});
+
 test('a wait ends when its time is over, and the job goes on', async () => {
 	await open();
 	const robot = await h.robot('r1');

@@ -42,6 +42,8 @@ export class FakeService {
 	why = { text: 'The job waits for a free robot.', matching: 1 };
 	/** What a submit is answered with. */
 	submitState: SubmitAnswer['state'] = 'queued';
+	/** Whether no robot may run what is submitted. */
+	unmatched = false;
 	readonly events: FleetEvent[] = [];
 	scopes = ['submit', 'read', 'cancel'];
 	/** Set = nothing answers. */
@@ -206,7 +208,12 @@ export class FakeService {
 		if ((submit.spec as { command?: string }).command === this.refuse?.command && this.refuse) {
 			return { error: new Problem(this.refuse.code, this.refuse.details).toBody() };
 		}
-		return { jobId: this.addJob(submit), state: this.submitState };
+		const alone = this.submitState === 'queued' && this.unmatched;
+		return {
+			jobId: this.addJob(submit),
+			state: this.submitState,
+			...(alone ? { unmatched: true } : {}),
+		};
 	}
 
 	#cancel(id: string) {

@@ -345,6 +345,7 @@ describe('Submit Job', () => {
 		test('unasked it is said where no robot matches, with one look for all items and a hint', async () => {
 			const { run, service, execution } = setup([{ json: {} }, { json: {} }]);
 			service.why = { text: 'None of the 3 robots matches label os=beos.', matching: 0 };
+			service.unmatched = true;
 			const items = await run();
 			expect(items.map(({ json }) => json.whyWaiting)).toEqual([
 				'None of the 3 robots matches label os=beos.',
@@ -360,6 +361,8 @@ describe('Submit Job', () => {
 			const { run, service, execution } = setup();
 			expect((await run())[0]!.json).not.toHaveProperty('whyWaiting');
 			expect(execution.hints).toEqual([]);
+			expect(service.calls(/why/, 'GET')).toEqual([]);
+			service.unmatched = true;
 			Object.defineProperty(service, 'why', {
 				get() {
 					throw new Error('no');
