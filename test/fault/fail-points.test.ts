@@ -83,10 +83,10 @@ test('the service may be killed between any two steps: nothing is lost, nothing 
 	let kills = 0;
 	for (let n = 0; n < days; n += 1) {
 		const place = shuffled[n % shuffled.length]!;
-		// A start passes its steps once.
-		const pass = place.startsWith('start:')
-			? 1
-			: 1 + Math.floor(n / shuffled.length) + Math.floor(chance() * 2);
+		const rounds = Math.floor(n / shuffled.length);
+		// A start passes its steps once, and a day much of what it does: the first time that counts for all.
+		const isFirst = place.startsWith('start:') || rounds === 0;
+		const pass = isFirst ? 1 : 1 + rounds + Math.floor(chance() * 2);
 		const died = await oneDay(`${place}:${pass}`, wrong);
 		kills += died;
 		if (died > 0) reached.add(place);
