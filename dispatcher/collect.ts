@@ -11,12 +11,14 @@
  */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { Agent as HttpAgent, request as httpRequest } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
 import { dirname } from 'node:path';
+import { urlToHttpOptions } from 'node:url';
 import { type CollectAnswer, type CollectedPoke, paths, Problem } from '../protocol';
 import { systemClock } from './engine/clock';
 import { type Answer, Readiness } from './server/readiness';
+import { ask } from './server/small-requests';
 
 export interface CollectorOptions {
 	/** Where the secret and the services are kept. */
@@ -259,47 +261,11 @@ function send(
 ): Promise<Answer> {
 	const text = body === undefined ? undefined : JSON.stringify(body);
 	const target = path === '' ? url : new URL(path, url);
-	return new Promise((resolve, reject) => {
-		const request = (target.protocol === 'https:' ? httpsRequest : httpRequest)(
-			target,
-			{
-				...options,
-				method: text === undefined ? 'GET' : 'POST',
-				signal,
-				timeout,
-				headers:
-					text === undefined
-						? {}
-						: {
-								'content-type': 'application/json',
-								'content-length': Buffer.byteLength(text),
-							},
-			},
-			(response) => {
-				const pieces: Buffer[] = [];
-				let bytes = 0;
-				response.on('data', (piece: Buffer) => {
-					bytes += piece.length;
-					if (bytes > maxAnswerBytes) response.destroy();
-					else pieces.push(piece);
-				});
-				response.on('error', reject);
-				response.on('close', () =>
-					resolve({ status: response.statusCode ?? 0, body: parsed(Buffer.concat(pieces)) }),
-				);
-			},
-		);
-		request.on('timeout', () => request.destroy(new Error(`no answer within ${timeout} ms`)));
-		request.on('error', reject);
-		request.end(text);
+	return ask({
+		secure: target.protocol === 'https:',
+		options: { ...urlToHttpOptions(target), ...options, signal },
+		text,
+		silenceMs: timeout,
+		maxAnswerBytes,
 	});
-}
-
-function parsed(bytes: Buffer): unknown {
-	try {
-		return JSON.parse(bytes.toString('utf8'));
-	} catch {
-		// A page of a proxy, or of an n8n that starts.
-		return undefined;
-	}
 }

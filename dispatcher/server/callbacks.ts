@@ -2,8 +2,8 @@
  * Small POSTs to n8n. Whoever may submit may name a resume URL, so this must not become a tool to reach
  * what only this machine can reach: it keeps the rule of outbound.ts, and follows no redirects.
  */
-import { Agent as HttpAgent, request as httpRequest } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
 import { isIP } from 'node:net';
 import { Problem } from '../../protocol';
 import { type Clock, systemClock } from '../engine/clock';
@@ -11,6 +11,7 @@ import type { Callbacks } from '../engine/waits';
 import { isLoopback } from './host-gate';
 import { bare, isPlainlyInside, resolveOnce } from './outbound';
 import { type Answer, Readiness } from './readiness';
+import { ask } from './small-requests';
 
 /** The node answers a poke only after n8n has taken the execution up again. */
 const timeoutMs = 60_000;
@@ -60,59 +61,27 @@ export class CallbackDoor implements Callbacks {
 			throw new Problem('callback-refused', { origin: target.origin });
 		}
 		const secure = target.protocol === 'https:';
-		return new Promise((resolve, reject) => {
-			const request = (secure ? httpsRequest : httpRequest)(
-				{
-					agent: secure ? this.#https : this.#http,
-					method: text === undefined ? 'GET' : 'POST',
-					host: address,
-					family,
-					port: target.port || (secure ? 443 : 80),
-					servername: isIP(host) === 0 ? host : undefined,
-					// n8n with a certificate for its name outside, asked over loopback: nobody stands in between.
-					...(secure && isLoopback(address) ? { rejectUnauthorized: false } : {}),
-					path: target.pathname + target.search,
-					headers: {
-						host: target.host,
-						...(text === undefined
-							? {}
-							: {
-									'content-type': 'application/json',
-									'content-length': Buffer.byteLength(text),
-								}),
-					},
-					timeout: silenceMs,
-				},
-				(response) => {
-					const pieces: Buffer[] = [];
-					let bytes = 0;
-					response.on('data', (piece: Buffer) => {
-						bytes += piece.length;
-						if (bytes > maxAnswerBytes) response.destroy();
-						else pieces.push(piece);
-					});
-					response.on('error', reject);
-					response.on('close', () =>
-						resolve({ status: response.statusCode ?? 0, body: parsed(Buffer.concat(pieces)) }),
-					);
-				},
-			);
-			request.on('timeout', () => request.destroy(new Error(`no answer within ${silenceMs} ms`)));
-			request.on('error', reject);
-			request.end(text);
+		return await ask({
+			secure,
+			options: {
+				agent: secure ? this.#https : this.#http,
+				host: address,
+				family,
+				port: target.port || (secure ? 443 : 80),
+				// n8n with a certificate for its name outside, asked over loopback: nobody stands in between.
+				...(secure && isLoopback(address) ? { rejectUnauthorized: false } : {}),
+				path: target.pathname + target.search,
+				headers: { host: target.host },
+				...(isIP(host) === 0 ? { servername: host } : {}),
+			},
+			text,
+			silenceMs,
+			maxAnswerBytes,
 		});
 	}
 
 	close(): void {
 		this.#http.destroy();
 		this.#https.destroy();
-	}
-}
-
-function parsed(bytes: Buffer): unknown {
-	try {
-		return JSON.parse(bytes.toString('utf8'));
-	} catch {
-		return undefined;
 	}
 }
