@@ -140,8 +140,22 @@ describe('every node is opened, filled and run in the editor', () => {
 		const newest = { typeVersion: 1.1 };
 		const trigger = fleet.ours('Fleet Schedule Trigger', 'scheduleTrigger', {}, newest);
 		const panel = await opened(trigger);
+		const next = field(panel, 'nextRuns').locator('input');
+		// While it asks for the next runs, the editor leaves out what else is changed: it would show the times of before.
+		const asked = page.waitForResponse((response) =>
+			(response.request().postData() ?? '').includes('"frequency":"weekly"'),
+		);
 		await choose(panel, 'frequency', 'Every Week');
+		await (await asked).finished();
+		await until(async () => (await next.isEnabled()) || undefined, {
+			deadlineMs: 20_000,
+			what: () => 'the next runs of every week',
+		});
 		await write(panel, 'times', '06:30');
+		await until(async () => (await next.inputValue()).includes('06:30') || undefined, {
+			deadlineMs: 20_000,
+			what: () => 'the next run in the panel',
+		});
 		await executed(panel, 'manual');
 		await pictures.take(page, 'fleet-schedule-trigger', true);
 	});
