@@ -576,7 +576,7 @@ export const problems = {
 	'sqlite-unsafe': {
 		status: 500,
 		retry: false,
-		text: 'This Node carries SQLite {found}, which can lose data; use Node 24.',
+		text: 'This Node carries SQLite {found}, which can lose data; use Node 24, or Node 22.22.3 or newer.',
 	},
 	'bad-certificate': {
 		status: 500,

@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { delimiter, join, relative } from 'node:path';
 import { promisify } from 'node:util';
+import { sqliteIsSafe } from '../../dispatcher/store/sqlite';
 import { cacheFolder } from '../../scripts/n8n/cache.mjs';
 import { installCommunityPackage } from '../../scripts/n8n/communityPackage.mjs';
 
@@ -78,8 +79,9 @@ const nodes = (process.env.ROBOT_FLEET_NODES ?? '')
 	)
 	.filter((program) => program !== '' && existsSync(program))
 	.map((program) => {
-		const asked = ['-p', 'process.versions.node'];
-		return { program, version: String(execFileSync(program, asked)).trim() };
+		const asked = ['-p', 'process.versions.node + " " + process.versions.sqlite'];
+		const [version, sqlite] = String(execFileSync(program, asked)).trim().split(' ');
+		return { program, version: version!, sqlite: sqlite! };
 	})
 	.filter(({ version }) => {
 		const [major, minor] = version.split('.').map(Number) as [number, number];
@@ -163,8 +165,8 @@ test.each(nodes)(
 );
 
 test.each(nodes)(
-	'the service in it starts and lets go on Node $version',
-	async ({ program, version }) => {
+	'the service in it starts and lets go on Node $version, or says that its SQLite $sqlite is not safe',
+	async ({ program, version, sqlite }) => {
 		const data = join(folder, `data-${version}`);
 		const starts = `
 		const { startHost } = require(${JSON.stringify(join(dir, 'dist/embedded/service.js'))});
@@ -173,12 +175,16 @@ test.each(nodes)(
 			const answer = await fetch(host.url + '/readyz');
 			await host.close();
 			console.log(JSON.stringify({ status: answer.status, version: host.version }));
-		});`;
+		}).catch((problem) => console.log(JSON.stringify({ refused: problem.message })));`;
 		const { stdout } = await run(program, ['-e', starts], {
 			cwd: folder,
 			env: { PATH: process.env.PATH },
 		});
-		expect(JSON.parse(stdout)).toEqual({ status: 200, version: own.version });
+		expect(JSON.parse(stdout)).toEqual(
+			sqliteIsSafe(sqlite)
+				? { status: 200, version: own.version }
+				: { refused: expect.stringContaining('use Node 24, or Node 22.22.3 or newer') },
+		);
 	},
 );
 
