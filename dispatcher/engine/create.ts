@@ -383,9 +383,9 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 			await schedules.followedAgain(subscription.filter.scheduleId);
 			return taken;
 		},
-		unsubscribe: (key) => subscriptions.unsubscribe(key),
+		unsubscribe: (...asked) => subscriptions.unsubscribe(...asked),
 		events: (...asked) => subscriptions.events(...asked),
-		acknowledge: (key, holder, cursor) => subscriptions.acknowledge(key, holder, cursor),
+		acknowledge: (...asked) => subscriptions.acknowledge(...asked),
 
 		drain: async (by) => intake.drain(by.name),
 		takeWork: async (by) => intake.resume(by.name),

@@ -430,16 +430,17 @@ export interface Engine {
 		by: Caller,
 	): Promise<SubscriptionAnswer>;
 	/** Forgets it; one that is not there is fine. */
-	unsubscribe(key: string): Promise<void>;
+	unsubscribe(key: string, by: Caller): Promise<void>;
 	/** `after`: only those behind that cursor, for a holder that looks on before it acknowledges. */
 	events(
 		key: string,
 		epoch: number,
+		by: Caller,
 		waitMs: number,
 		signal?: AbortSignal,
 		after?: number,
 	): Promise<FleetEvent[]>;
-	acknowledge(key: string, epoch: number, cursor: number): Promise<void>;
+	acknowledge(key: string, epoch: number, cursor: number, by: Caller): Promise<void>;
 
 	/** Lets jobs go on that a restore holds back; those that may have run since are kept, with the reason. */
 	release(request: ReleaseRequest, by: Caller): Promise<ReleaseAnswer>;

@@ -51,11 +51,7 @@ export class Subscriptions {
 				reason: 'name exactly one of scheduleId, event and events',
 			});
 		}
-		// Times of a schedule are for whoever may run it; all else tells of the jobs and robots of others.
-		const may: readonly string[] = by.scopes;
-		if (filter.scheduleId === undefined && !may.includes('read') && !may.includes('admin')) {
-			throw new Problem('no-scope', { scope: 'read' });
-		}
+		checkMayFollow(filter, by);
 		const at = this.#context.clock.now();
 		const taken = await this.#context.turns.deed('takeSubscription', {
 			key,
@@ -73,7 +69,9 @@ export class Subscriptions {
 		return taken;
 	}
 
-	async unsubscribe(key: string): Promise<void> {
+	async unsubscribe(key: string, by: Caller): Promise<void> {
+		const stored = await this.#context.store.read('subscription', { key });
+		if (stored) checkMayFollow(filterOf(stored), by);
 		await this.#context.turns.deed('dropSubscription', { key });
 		this.#passed.delete(key);
 		this.#context.watchers.hint('events', key);
@@ -82,12 +80,14 @@ export class Subscriptions {
 	async events(
 		key: string,
 		epoch: number,
+		by: Caller,
 		waitMs: number,
 		signal?: AbortSignal,
 		after = 0,
 	): Promise<FleetEvent[]> {
 		const { clock, watchers } = this.#context;
 		const subscription = await this.#subscription(key, epoch);
+		checkMayFollow(filterOf(subscription), by);
 		await this.#noteUse(subscription);
 		return watchers.until(
 			'events',
@@ -98,7 +98,13 @@ export class Subscriptions {
 		);
 	}
 
-	async acknowledge(key: string, epoch: number, cursor: number): Promise<void> {
+	async acknowledge(key: string, epoch: number, cursor: number, by: Caller): Promise<void> {
+		const subscription = await this.#subscription(key, epoch);
+		checkMayFollow(filterOf(subscription), by);
+		await this.#acknowledge(key, epoch, cursor);
+	}
+
+	async #acknowledge(key: string, epoch: number, cursor: number): Promise<void> {
 		const at = this.#context.clock.now();
 		const done = await this.#context.turns.deed('ackSubscription', { key, epoch, cursor, at });
 		if (!done) await this.#subscription(key, epoch);
@@ -141,7 +147,7 @@ export class Subscriptions {
 		this.#passed.set(key, { epoch, cursor });
 		if (cursor - acknowledged < passedWorthNoting) return;
 		// Not on disk: it is looked through once more.
-		void this.acknowledge(key, epoch, cursor).catch(() => undefined);
+		void this.#acknowledge(key, epoch, cursor).catch(() => undefined);
 	}
 
 	/** Long polls that nothing comes of are a sign of life, too. */
@@ -149,7 +155,7 @@ export class Subscriptions {
 		const { clock, settings } = this.#context;
 		const everyMs = Math.min(noteMs, settings.retention.eventsMs / notesAKeeping);
 		if (clock.now() - usedAt < everyMs) return;
-		await this.acknowledge(key, epoch, cursor);
+		await this.#acknowledge(key, epoch, cursor);
 	}
 
 	async #subscription(key: string, epoch: number): Promise<StoredSubscription> {
@@ -157,6 +163,14 @@ export class Subscriptions {
 		if (!stored) throw new Problem('no-such-subscription', { key });
 		if (stored.epoch !== epoch) throw new Problem('stale-epoch');
 		return stored;
+	}
+}
+
+/** Times of a schedule are for whoever may run it; all else tells of the jobs and robots of others. */
+function checkMayFollow(filter: EventFilter, { scopes }: Caller): void {
+	const may: readonly string[] = scopes;
+	if (filter.scheduleId === undefined && !may.includes('read') && !may.includes('admin')) {
+		throw new Problem('no-scope', { scope: 'read' });
 	}
 }
 

@@ -209,17 +209,20 @@ export const fleetDoors = {
 		answer: answers.subscriptionAnswer,
 		run: ({ id, body, caller }, { engine }) => engine.subscribe(id, body, caller),
 	}),
-	subscriptionRemove: door({ run: ({ id }, { engine }) => engine.unsubscribe(id) }),
+	subscriptionRemove: door({
+		run: ({ id, caller }, { engine }) => engine.unsubscribe(id, caller),
+	}),
 	subscriptionEvents: door({
 		query: eventsQuery,
 		answer: listOf(answers.fleetEvent),
-		run: async ({ id, query, signal }, { engine }) => ({
-			items: await engine.events(id, query.epoch, waitOf(query.waitMs) ?? 0, signal(), query.after),
+		run: async ({ id, query: { epoch, waitMs, after }, caller, signal }, { engine }) => ({
+			items: await engine.events(id, epoch, caller, waitOf(waitMs) ?? 0, signal(), after),
 		}),
 	}),
 	subscriptionAck: door({
 		body: acknowledge,
-		run: ({ id, body }, { engine }) => engine.acknowledge(id, body.epoch, body.cursor),
+		run: ({ id, body: { epoch, cursor }, caller }, { engine }) =>
+			engine.acknowledge(id, epoch, cursor, caller),
 	}),
 } as const satisfies Record<string, Door>;
 

@@ -14,7 +14,7 @@ const spell = 580_000;
 
 async function eventsOf(key: string, event: 'robot.closed' | 'robot.opened') {
 	const { epoch } = await h.engine.subscribe(key, { filter: { event }, from: 'start' }, admin);
-	return (await h.engine.events(key, epoch, 0)).map(({ data }) => data);
+	return (await h.engine.events(key, epoch, admin, 0)).map(({ data }) => data);
 }
 
 test('a robot in maintenance gets no jobs, and why says how long, why and by whom', async () => {

@@ -107,7 +107,7 @@ test('defect 9: deduplication eats scheduled runs — every planned time fires, 
 	const ids = new Set<string>();
 	for (let minute = 0; minute < 5; minute += 1) {
 		await h.clock.advance(60_000);
-		const [event] = await h.engine.events('k', epoch, 0);
+		const [event] = await h.engine.events('k', epoch, admin, 0);
 		const { plannedAt } = event!.data as { plannedAt: number };
 		// As a trigger does: the same work, one key for each planned time, sent twice for safety.
 		for (let sent = 0; sent < 2; sent += 1) {
@@ -115,7 +115,7 @@ test('defect 9: deduplication eats scheduled runs — every planned time fires, 
 			const [answer] = await h.engine.submit([{ ...request, idempotencyKey }], admin);
 			ids.add((answer as { jobId: string }).jobId);
 		}
-		await h.engine.acknowledge('k', epoch, event!.cursor);
+		await h.engine.acknowledge('k', epoch, event!.cursor, admin);
 		await settled();
 		await robot.end();
 	}

@@ -21,11 +21,11 @@ class Follower {
 		this.epoch = (await h.engine.subscribe(this.key, { filter, ...more }, admin)).epoch;
 		return this;
 	}
-	events = () => h.engine.events(this.key, this.epoch, 0);
+	events = () => h.engine.events(this.key, this.epoch, admin, 0);
 	async done(): Promise<FleetEvent[]> {
 		const events = await this.events();
 		const last = events.at(-1);
-		if (last) await h.engine.acknowledge(this.key, this.epoch, last.cursor);
+		if (last) await h.engine.acknowledge(this.key, this.epoch, last.cursor, admin);
 		return events;
 	}
 	data = async () => (await this.done()).map(({ data }) => data);
@@ -56,7 +56,14 @@ test('who may not read follows the times of a schedule, and nothing that tells o
 	await h.engine.putSchedule('s', { cron: '0 0 1 1 *' }, submits);
 	await h.engine.subscribe('k', { filter: { scheduleId: 's' } }, submits);
 	const reads = { ...admin, scopes: ['submit' as const, 'read' as const] };
-	await h.engine.subscribe('k', { filter: filters[0]! }, reads);
+	const { epoch } = await h.engine.subscribe('k', { filter: filters[0]! }, reads);
+
+	// Nor does it help to know the key of who does.
+	const refused = { code: 'no-scope', details: { scope: 'read' } };
+	await expect(h.engine.events('k', epoch, submits, 0)).rejects.toMatchObject(refused);
+	await expect(h.engine.acknowledge('k', epoch, 1, submits)).rejects.toMatchObject(refused);
+	await expect(h.engine.unsubscribe('k', submits)).rejects.toMatchObject(refused);
+	await expect(h.engine.events('k', epoch, reads, 0)).resolves.toEqual([]);
 });
 
 describe('the end of a job', () => {
@@ -68,7 +75,7 @@ describe('the end of a job', () => {
 		expect(await follower.events()).toEqual([]);
 		const jobId = await h.submit({ shareKey: 'team' });
 		await robot.accept();
-		const waited = h.engine.events('k', follower.epoch, 30_000);
+		const waited = h.engine.events('k', follower.epoch, admin, 30_000);
 		await settled();
 		await robot.end(exit(3));
 		const told = {
@@ -133,7 +140,7 @@ describe('the end of a job', () => {
 		await r2.end(exit(3));
 		const found: Record<string, string[]> = {};
 		for (const key of Object.keys(filters)) {
-			const events = await h.engine.events(key, 1, 0);
+			const events = await h.engine.events(key, 1, admin, 0);
 			found[key] = events.map(({ data }) => (data as { jobId: string }).jobId);
 		}
 		expect(found).toEqual({
@@ -211,15 +218,15 @@ describe('a consumer', () => {
 
 	test('that is taken over, or forgotten, is told so while it waits', async () => {
 		const first = await follow({ event: 'robot.lost' });
-		const waits = h.engine.events('k', first.epoch, 30_000);
+		const waits = h.engine.events('k', first.epoch, admin, 30_000);
 		const second = await follow({ event: 'robot.lost' });
 		await expect(waits).rejects.toMatchObject({ code: 'stale-epoch' });
-		const gone = expect(h.engine.events('k', second.epoch, 30_000)).rejects.toMatchObject({
+		const gone = expect(h.engine.events('k', second.epoch, admin, 30_000)).rejects.toMatchObject({
 			code: 'no-such-subscription',
 		});
 		await settled();
-		await h.engine.unsubscribe('k');
-		await h.engine.unsubscribe('k');
+		await h.engine.unsubscribe('k', admin);
+		await h.engine.unsubscribe('k', admin);
 		await gone;
 	});
 
@@ -283,7 +290,8 @@ describe('a consumer', () => {
 		for (let times = 0; times < 3; times += 1) await h.engine.runSchedule('s', {}, admin);
 		const all = await follower.events();
 		expect(all).toHaveLength(3);
-		const ahead = (after: number) => h.engine.events('k', follower.epoch, 0, undefined, after);
+		const ahead = (after: number) =>
+			h.engine.events('k', follower.epoch, admin, 0, undefined, after);
 		expect(await ahead(all[1]!.cursor)).toEqual(all.slice(2));
 		expect(await ahead(all[2]!.cursor)).toEqual([]);
 		expect(await follower.done()).toEqual(all);

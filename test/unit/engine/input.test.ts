@@ -246,7 +246,7 @@ describe('a prompt', () => {
 			{ filter: { event: 'job.prompt' }, from: 'start' },
 			admin,
 		);
-		return h.engine.events('p', epoch, 0);
+		return h.engine.events('p', epoch, admin, 0);
 	};
 	const asks = async () =>
 		(await h.engine.timeline(jobId)).filter(({ reason }) => reason.startsWith('asks'));

@@ -102,7 +102,7 @@ test('with ask it is held with a question, and goes nowhere before somebody answ
 		{ filter: { event: 'job.asks' }, from: 'start' },
 		admin,
 	);
-	expect((await h.engine.events('k', epoch, 0)).map(({ data }) => data)).toEqual([
+	expect((await h.engine.events('k', epoch, admin, 0)).map(({ data }) => data)).toEqual([
 		{
 			jobId: id,
 			robotId: robot.robotId,

@@ -188,7 +188,7 @@ test('a probe that succeeds brings the robot back, and its jobs go on', async ()
 		{ filter: { event: 'robot.opened' }, from: 'start' },
 		admin,
 	);
-	expect((await h.engine.events('k', epoch, 0)).map(({ data }) => data)).toEqual([
+	expect((await h.engine.events('k', epoch, admin, 0)).map(({ data }) => data)).toEqual([
 		{
 			robotId: robot.robotId,
 			name: 'r1',

@@ -136,7 +136,7 @@ test('a late result is kept beside its attempt, acknowledged, announced, and nev
 	await robot.accept();
 	await lose(id, robot);
 	const before = await h.engine.job(id);
-	const news = h.engine.events('evidence', epoch, 30_000);
+	const news = h.engine.events('evidence', epoch, admin, 30_000);
 	await robot.connect({ attempts: [heldAs('ended', robot.last)] });
 	await robot.end({ result: { stdout: 'late' } });
 	await robot.end({ result: { stdout: 'later' } });
@@ -149,7 +149,7 @@ test('a late result is kept beside its attempt, acknowledged, announced, and nev
 			data: { jobId: id, attempt: 1, robotId: robot.robotId, state: 'completed', cause: null },
 		},
 	]);
-	expect(await h.engine.events('evidence', epoch, 0)).toHaveLength(1);
+	expect(await h.engine.events('evidence', epoch, admin, 0)).toHaveLength(1);
 });
 
 test('a late result after the retry has started, and one after it has ended, change nothing of it', async () => {

@@ -280,10 +280,10 @@ test('after so many failures in a row it pauses itself and says so; the first su
 		await h.clock.advance(minuteMs);
 		await ends(ending);
 	}
-	expect(await h.engine.events('schedule.recovered', recovered.epoch, 0)).toMatchObject([
+	expect(await h.engine.events('schedule.recovered', recovered.epoch, admin, 0)).toMatchObject([
 		{ data: { scheduleId: 's', failures: 1 } },
 	]);
-	expect(await h.engine.events('schedule.paused', paused.epoch, 0)).toMatchObject([
+	expect(await h.engine.events('schedule.paused', paused.epoch, admin, 0)).toMatchObject([
 		{ type: 'schedule.paused', data: { scheduleId: 's', failures: 3 } },
 	]);
 	expect(await h.engine.schedule('s')).toMatchObject({

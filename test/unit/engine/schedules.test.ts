@@ -24,23 +24,23 @@ const follow = async (from: 'now' | 'start' = 'now') =>
 const plannedTimes = async (epoch: number) =>
 	(await due(epoch)).map(({ plannedAt }) => new Date(plannedAt).toISOString().slice(11, 19));
 const due = async (epoch: number) =>
-	(await h.engine.events('consumer', epoch, 0)).map(({ data }) => data as ScheduleDue);
+	(await h.engine.events('consumer', epoch, admin, 0)).map(({ data }) => data as ScheduleDue);
 
 test('a schedule fires at its planned times, and each event stays until it is acknowledged', async () => {
 	await h.engine.putSchedule('s', everyMinute, admin);
 	const { epoch } = await follow();
 	await h.clock.advance(121_000);
-	const events = await h.engine.events('consumer', epoch, 0);
+	const events = await h.engine.events('consumer', epoch, admin, 0);
 	expect(await plannedTimes(epoch)).toEqual(['00:01:00', '00:02:00']);
 	expect(await plannedTimes(epoch)).toEqual(['00:01:00', '00:02:00']);
-	await h.engine.acknowledge('consumer', epoch, events[0]!.cursor);
+	await h.engine.acknowledge('consumer', epoch, events[0]!.cursor, admin);
 	expect(await plannedTimes(epoch)).toEqual(['00:02:00']);
 });
 
 test('waiting for events answers with the first', async () => {
 	await h.engine.putSchedule('s', everyMinute, admin);
 	const { epoch } = await follow();
-	const waiting = h.engine.events('consumer', epoch, 90_000);
+	const waiting = h.engine.events('consumer', epoch, admin, 90_000);
 	await settled();
 	await h.clock.advance(61_000);
 	expect(await waiting).toHaveLength(1);
@@ -50,14 +50,14 @@ test('whoever takes a subscription over goes on where the last one was, and shut
 	await h.engine.putSchedule('s', everyMinute, admin);
 	const first = await follow();
 	await h.clock.advance(61_000);
-	const waiting = h.engine.events('consumer', first.epoch, 30_000);
+	const waiting = h.engine.events('consumer', first.epoch, admin, 30_000);
 	const second = await follow();
 	expect(await plannedTimes(second.epoch)).toEqual(['00:01:00']);
 	await waiting.catch(() => undefined);
-	await expect(h.engine.events('consumer', first.epoch, 0)).rejects.toMatchObject({
+	await expect(h.engine.events('consumer', first.epoch, admin, 0)).rejects.toMatchObject({
 		code: 'stale-epoch',
 	});
-	await expect(h.engine.acknowledge('consumer', first.epoch, 1)).rejects.toMatchObject({
+	await expect(h.engine.acknowledge('consumer', first.epoch, 1, admin)).rejects.toMatchObject({
 		code: 'stale-epoch',
 	});
 });
