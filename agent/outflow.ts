@@ -52,6 +52,8 @@ export class Outflow implements Sender {
 	#pacedUntil = 0;
 	#pumping = false;
 	#pumpAgain = false;
+	/** Bytes that are being read to be sent: nobody else may be given the room they need. */
+	#reading = 0;
 
 	constructor(
 		jobId: string,
@@ -82,7 +84,7 @@ export class Outflow implements Sender {
 	}
 
 	get underWay(): number {
-		return this.#underWay('stdout') + this.#underWay('stderr');
+		return this.#underWay('stdout') + this.#underWay('stderr') + this.#reading;
 	}
 
 	rewind(): void {
@@ -221,6 +223,7 @@ export class Outflow implements Sender {
 			} catch (error) {
 				this.#complain(error);
 			} finally {
+				this.#reading = 0;
 				this.#pumping = false;
 			}
 		})();
@@ -257,15 +260,21 @@ export class Outflow implements Sender {
 			const room = this.#window.roomFor(this);
 			if (room === 0) return false;
 			const wanted = Math.min(line.maxOutputBytes, lengths[stream] - offset, room);
+			this.#reading = wanted;
 			const { offset: at, data, gap } = await this.#spool.read(stream, offset, wanted);
-			if (line !== this.#line || flow !== this.#flows[stream] || flow.sent !== offset) return true;
-			if (data.length === 0 && gap === undefined) continue;
-			flow.sent = at + data.length;
-			if (gap) flow.gap = { from: offset, to: at };
-			this.#pace(data.length);
-			const frame = { jobId: this.#jobId, epoch: this.#epoch, stream, offset: at, data };
-			line.sendOutput(gap ? { ...frame, gap } : frame);
-			return true;
+			this.#reading = 0;
+			const moved = line !== this.#line || flow !== this.#flows[stream] || flow.sent !== offset;
+			const nothing = data.length === 0 && gap === undefined;
+			if (!moved && !nothing) {
+				flow.sent = at + data.length;
+				if (gap) flow.gap = { from: offset, to: at };
+				this.#pace(data.length);
+				const frame = { jobId: this.#jobId, epoch: this.#epoch, stream, offset: at, data };
+				line.sendOutput(gap ? { ...frame, gap } : frame);
+			}
+			// Others may have found no room because of what was not sent after all.
+			if (moved || data.length < wanted) this.#window.freed();
+			if (moved || !nothing) return true;
 		}
 		return false;
 	}

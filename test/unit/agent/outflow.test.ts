@@ -165,6 +165,29 @@ test('attempts of one robot share its window in equal parts, and none is forgott
 	for (const { spool } of [one, two]) await spool.remove();
 });
 
+test('what one is reading is room that no other one gets', async () => {
+	const window = new Window();
+	const one = await setup(200_000, { window });
+	const two = await setup(200_000, { window });
+	for (const { flow, wire } of [one, two]) flow.attach(wire, nothing);
+	window.open(100_000);
+	const disk = Promise.withResolvers<void>();
+	const read = one.spool.read.bind(one.spool);
+	jest.spyOn(one.spool, 'read').mockImplementation(async (...asked) => {
+		await disk.promise;
+		return read(...asked);
+	});
+	one.flow.pump();
+	two.flow.pump();
+	disk.resolve();
+	await one.wire.untilFrames(1);
+	expect([one.flow.underWay, two.flow.underWay]).toEqual([100_000, 0]);
+	one.flow.acknowledged('stdout', 100_000);
+	await two.wire.untilFrames(1);
+	expect(one.flow.underWay + two.flow.underWay).toBe(100_000);
+	for (const { spool } of [one, two]) await spool.remove();
+});
+
 test('a service that takes nothing is sent nothing, and then all of it again', async () => {
 	const { flow, wire, spool, window } = await setup(250_000);
 	flow.attach(wire, nothing);
