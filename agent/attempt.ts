@@ -17,16 +17,15 @@ import {
 	type HeldAttempt,
 	type JobAssignment,
 	type JobResultMessage,
-	limits,
-	type OutputLengths,
 	type ResultAck,
 	type Variables,
 	type Verdict,
 } from '../protocol';
-import { type Stream, streams } from '../protocol/frames';
+import type { Stream } from '../protocol/frames';
 import { wishesOf } from '../kinds';
 import { needsWorkspace } from '../kinds/files';
 import { AttemptFiles } from './attempt-files';
+import { AttemptOutput } from './attempt-output';
 import type { Ballast } from './ballast';
 import type { ClientProfile } from './clients';
 import { type Clock, enough } from './clock';
@@ -36,10 +35,9 @@ import { Interaction } from './interaction';
 import type { ExitRecord, FilesRecord, Journal, Trace } from './journal';
 import type { Line } from './link';
 import type { Log } from './log';
-import { Onlooker } from './onlooker';
+import { exitRecordOf, lostSight, notBegun } from './outcomes';
 import { Outflow } from './outflow';
-import type { AttemptSpool, Spool, SpoolState } from './spool';
-import { Tail } from './tail';
+import type { Spool } from './spool';
 import type { Excess } from './watcher/usage';
 import type { Watched, Watching } from './watcher/watching';
 import type { Window } from './window';
@@ -83,13 +81,8 @@ export class Attempt {
 	#watched: Watched | undefined;
 	/** Seen while there was no line. */
 	#unsaid: AttemptHealth | undefined;
-	readonly #spool: AttemptSpool;
+	readonly #output: AttemptOutput;
 	readonly #outflow: Outflow;
-	readonly #onlooker: Onlooker;
-	readonly #tails = {
-		stdout: new Tail(limits.maxTailBytes),
-		stderr: new Tail(limits.maxTailBytes),
-	};
 	readonly #stop = new AbortController();
 	readonly #hurry = new AbortController();
 	/** Ends the sending of files. */
@@ -102,9 +95,6 @@ export class Attempt {
 	#revoked = false;
 	#resultTaken = false;
 	#resultTicks = 0;
-	#lastOutputAt = 0;
-	/** Somebody else writes the spool, or did. */
-	#outputKept = false;
 	#executor: Executor | undefined;
 
 	/** With `exit` for one of an earlier life of this agent: null when it had not ended by then. */
@@ -130,15 +120,21 @@ export class Attempt {
 		const { job_id, epoch, caps } = assignment;
 		const before = exit ?? (files?.stage === 'sending' ? files.exit : undefined);
 		const known = exit === undefined ? 'new' : before;
-		this.#spool = tools.spool.open(job_id, epoch, known, caps?.output_bytes);
-		this.#outflow = new Outflow(assignment.job_id, assignment.epoch, this.#spool, tools);
-		this.#onlooker = new Onlooker(this.#spool, (stream, chunk) => this.#saw(stream, chunk));
+		const spool = tools.spool.open(job_id, epoch, known, caps?.output_bytes);
+		this.#outflow = new Outflow(job_id, epoch, spool, tools);
+		this.#output = new AttemptOutput({
+			spool,
+			saw: (stream, chunk) => this.#saw(stream, chunk),
+			clock: tools.clock,
+			grew: (bytes) => this.#outflow.grew(bytes),
+			failed: (error, text) => this.#log.error({ err: error, ...this.#names() }, text),
+		});
 		this.interaction = new Interaction({
 			ref: this.ref,
 			timeouts: assignment.timeouts,
 			clock: tools.clock,
 			stop: (stop) => this.stop(stop),
-			caughtUp: () => this.#look(),
+			caughtUp: () => this.#output.look(),
 		});
 		this.files = this.#filesOf(tools.workspaces);
 	}
@@ -154,7 +150,7 @@ export class Attempt {
 
 	get held(): HeldAttempt {
 		const state = this.#phase === 'starting' ? 'accepted' : this.#phase;
-		return { ...this.ref, state, output: this.#exit?.output ?? this.#spool.lengths };
+		return { ...this.ref, state, output: this.#exit?.output ?? this.#output.lengths };
 	}
 
 	/**
@@ -295,7 +291,7 @@ export class Attempt {
 		this.detach();
 		this.#journal.forget(jobId, epoch);
 		this.#executor?.forgotten?.({ jobId, epoch });
-		await this.#spool.remove();
+		await this.#output.remove();
 		await this.files?.remove();
 	}
 
@@ -329,7 +325,7 @@ export class Attempt {
 	}
 
 	async #giveUp(executor: Executor | undefined): Promise<Outcome> {
-		this.#outputKept = true;
+		this.#output.wasKept();
 		return lostSight(
 			'The agent ended while the job ran and nobody kept it, so nobody can know how far it came; what was left of it has been stopped.',
 			await this.#cleanUp(executor),
@@ -382,14 +378,8 @@ export class Attempt {
 			maxOutputBytes: caps?.output_bytes,
 			signal: this.#stop.signal,
 			hurry: this.#hurry.signal,
-			output: async (stream, chunk) => {
-				this.#lastOutputAt = this.#clock.monotonic();
-				this.#saw(stream, chunk);
-				this.#tails[stream].push(chunk);
-				await this.#spool.append(stream, chunk);
-				this.#outflow.grew(chunk.length);
-			},
-			outputKept: (state) => this.#outputIs(state),
+			output: (stream, chunk) => this.#output.append(stream, chunk),
+			outputKept: (state) => this.#output.isKept(state),
 			takesInput: (port) => this.interaction.open(port),
 			report: (step) => this.interaction.report(step),
 			started: (pid, birth) => {
@@ -431,31 +421,10 @@ export class Attempt {
 		}
 	}
 
-	/** The keeper has written so much: it is looked at for markers and questions, and sent on. */
-	#outputIs(state: Partial<SpoolState>): void {
-		const before = total(this.#spool.lengths);
-		this.#outputKept = true;
-		this.#spool.follow(state);
-		// What an earlier life of this agent has sent on is looked at again: its watchers are gone.
-		void this.#look();
-		const more = total(this.#spool.lengths) - before;
-		if (more <= 0) return;
-		this.#lastOutputAt = this.#clock.monotonic();
-		this.#outflow.grew(more);
-	}
-
-	async #look(): Promise<void> {
-		try {
-			await this.#onlooker.look();
-		} catch (error) {
-			this.#log.error({ err: error, ...this.#names() }, 'output cannot be read from the spool');
-		}
-	}
-
 	/** Limits run on the monotonic clock of this machine, from the start of the work. */
 	#watchTime(ageMs: number, done: AbortSignal): void {
 		const { run_ms, silence_ms, grace_ms } = this.assignment.timeouts;
-		this.#lastOutputAt = this.#clock.monotonic();
+		const begunAt = this.#clock.monotonic();
 		if (run_ms !== undefined && run_ms !== null) {
 			void this.#clock.sleep(Math.max(0, run_ms - ageMs), done).then((over) => {
 				if (over) this.stop({ why: 'run_timeout', graceMs: grace_ms });
@@ -466,7 +435,7 @@ export class Attempt {
 				let left = silence_ms;
 				while (await this.#clock.sleep(left, done)) {
 					const { asks, typedAt } = this.interaction;
-					const since = Math.max(this.#lastOutputAt, typedAt);
+					const since = Math.max(begunAt, this.#output.lastAt, typedAt);
 					// While a person is asked the silence is theirs.
 					left = asks ? silence_ms : since + silence_ms - this.#clock.monotonic();
 					if (left <= 0) return this.stop({ why: 'silence_timeout', graceMs: grace_ms });
@@ -475,47 +444,14 @@ export class Attempt {
 		}
 	}
 
-	/** Of streams that somebody else wrote, and that are not among `known`. */
-	async #recallTails(known: Partial<Record<Stream, Buffer>> = {}): Promise<void> {
-		try {
-			for (const stream of streams) {
-				const tail = this.#tails[stream];
-				const length = this.#spool.lengths[stream];
-				if (known[stream] !== undefined) {
-					tail.push(known[stream]);
-					tail.total = length;
-					continue;
-				}
-				const from = Math.max(0, length - limits.maxTailBytes);
-				for (let at = from; at < length;) {
-					const { offset, data } = await this.#spool.read(stream, at, length - at);
-					if (data.length === 0) break;
-					tail.push(data);
-					at = offset + data.length;
-				}
-				tail.total = length;
-			}
-		} catch (error) {
-			this.#log.error({ err: error, ...this.#names() }, 'output cannot be read from the spool');
-		}
-	}
-
 	/** `began` = there may be something to take home. */
 	async #finish(outcome: Outcome, began = true): Promise<void> {
-		try {
-			await this.#spool.sync();
-			await this.#spool.close();
-		} catch (error) {
-			// It ran, whatever the disk says of its output: the end must be told, and never as a refusal.
-			this.#log.error({ err: error, ...this.#names() }, 'spool cannot be closed');
-		}
-		if (this.#outputKept) await this.#look();
+		await this.#output.close();
 		const told = this.interaction.end();
-		if (this.#outputKept) {
-			if (outcome.kept === undefined) this.#spool.recollect();
-			await this.#recallTails(outcome.kept?.tails);
-		}
-		const exit = this.#exitRecord(outcome, told, outcome.kept ?? (await this.#digests()));
+		const printed = await this.#output.sum(outcome.kept);
+		const stop = this.#stop.signal.reason as Stop | undefined;
+		const tookMs = this.#clock.now() - this.#startedAt;
+		const exit = exitRecordOf(outcome, stop, told, printed, tookMs);
 		const { job_id, epoch } = this.assignment;
 		const { aborted, reason } = this.#unwanted.signal;
 		const wanted = !aborted || (reason as Stop).why === 'agent-stop';
@@ -613,77 +549,10 @@ export class Attempt {
 		this.#executor?.settled?.({ jobId: job_id, epoch });
 	}
 
-	/** Of what there is to deliver; without one the service takes a stream as it comes. */
-	async #digests(): Promise<Pick<ExitRecord, 'sha256'>> {
-		const sha256: ExitRecord['sha256'] = {};
-		for (const stream of streams) {
-			try {
-				const digest = await this.#spool.digest(stream);
-				if (digest !== undefined) sha256[stream] = digest;
-			} catch (error) {
-				this.#log.error({ err: error, ...this.#names() }, 'output cannot be read from the spool');
-			}
-		}
-		return { sha256 };
-	}
-
-	#exitRecord(
-		outcome: Outcome,
-		told: ReturnType<Interaction['end']>,
-		{ sha256 = {} }: Pick<ExitRecord, 'sha256'>,
-	): ExitRecord {
-		const end = outcome.end === 'stopped' ? endOf(this.#stop.signal.reason as Stop) : undefined;
-		const holes: ExitRecord['holes'] = {};
-		for (const stream of streams) {
-			const found = this.#spool.holes(stream);
-			if (found.length > 0) holes[stream] = found;
-		}
-		const cut = Object.keys(holes).length > 0;
-		return {
-			state: end?.state ?? (outcome.end === 'done' ? 'completed' : 'failed'),
-			cause: end?.cause ?? outcome.cause,
-			output: this.#spool.lengths,
-			...(cut ? { holes } : {}),
-			...(Object.keys(sha256).length > 0 ? { sha256 } : {}),
-			result: {
-				exit_code: outcome.exitCode,
-				signal: outcome.signal,
-				stdout: this.#tails.stdout.text,
-				stderr: this.#tails.stderr.text,
-				truncated: this.#tails.stdout.cut || this.#tails.stderr.cut || cut,
-				outputs: { ...told.outputs, ...outcome.outputs },
-				duration_ms: Math.max(
-					0,
-					Math.round(outcome.kept?.ranMs ?? this.#clock.now() - this.#startedAt),
-				),
-				error: end === undefined ? outcome.error : { type: end.cause, message: end.message },
-				process_gone: outcome.processGone,
-				...(told.logs.length > 0 ? { logs: told.logs } : {}),
-			},
-		};
-	}
-
 	#names(): { job: string; attempt: number; epoch: number } {
 		const { job_id, attempt, epoch } = this.assignment;
 		return { job: job_id, attempt, epoch };
 	}
-}
-
-function total({ stdout, stderr }: OutputLengths): number {
-	return stdout + stderr;
-}
-
-interface End {
-	state: ExitRecord['state'];
-	cause:
-		| 'cancelled'
-		| 'run_timeout'
-		| 'silence_timeout'
-		| 'deadline'
-		| 'robot_lost'
-		| 'policy'
-		| 'signal';
-	message: string;
 }
 
 /** Why files are not sent to their end. Time that a program may take is none of theirs. */
@@ -693,90 +562,3 @@ const endsSending: ReadonlySet<Stop['why']> = new Set([
 	'deadline',
 	'agent-stop',
 ]);
-
-/** The program was surely not called. */
-function notBegun(message: string): Outcome {
-	return {
-		end: 'failed',
-		cause: 'infrastructure',
-		exitCode: null,
-		signal: null,
-		outputs: {},
-		error: { type: 'infrastructure', message },
-		processGone: true,
-	};
-}
-
-/** It started, and nobody can know how it ended. */
-function lostSight(message: string, processGone: boolean): Outcome {
-	return {
-		end: 'failed',
-		cause: 'unknown',
-		exitCode: null,
-		signal: null,
-		outputs: {},
-		error: { type: 'unknown', message },
-		processGone,
-	};
-}
-
-/** What a stop is called in the result. */
-function endOf(stop: Stop): End {
-	switch (stop.why) {
-		case 'cancelled':
-			return { state: 'cancelled', cause: 'cancelled', message: 'The job was cancelled.' };
-		case 'over':
-			return {
-				state: 'cancelled',
-				cause: 'cancelled',
-				message: 'The service had cancelled the job, or given this attempt up, and it was stopped.',
-			};
-		case 'run_timeout':
-			return {
-				state: 'timeout',
-				cause: 'run_timeout',
-				message: 'The job ran longer than it may and was stopped.',
-			};
-		case 'silence_timeout':
-			return {
-				state: 'timeout',
-				cause: 'silence_timeout',
-				message: 'The job was silent longer than it may be and was stopped.',
-			};
-		case 'input_timeout':
-			return {
-				state: 'timeout',
-				cause: 'silence_timeout',
-				message:
-					'The program asked for input and nobody answered in time (timeouts.inputMs); it was stopped.',
-			};
-		case 'hanging':
-			return {
-				state: 'timeout',
-				cause: 'silence_timeout',
-				message: 'The job neither printed nor computed any more and was stopped, as onHang says.',
-			};
-		case 'cap':
-			return { state: 'failed', cause: 'policy', message: `${stop.text}, and was stopped.` };
-		case 'deadline':
-			return {
-				state: 'timeout',
-				cause: 'deadline',
-				message: 'The job did not end before its deadline and was stopped.',
-			};
-		case 'link-lost':
-			return {
-				state: 'failed',
-				cause: 'robot_lost',
-				message:
-					'The robot lost the link to the service and stopped the job, as onDisconnect says.',
-			};
-		// Not `infrastructure`: that is retried by default, but this command ran half-way.
-		case 'agent-stop':
-			return {
-				state: 'failed',
-				cause: 'signal',
-				message: 'The job was stopped because the agent on the robot was stopped.',
-			};
-	}
-}
