@@ -7,45 +7,31 @@ import type {
 	AttemptRef,
 	CancelJob,
 	Cause,
-	CollectedFile,
 	JobAccepted,
 	JobError,
 	JobHealth,
 	JobRejected,
-	JobResult,
 	JobResultMessage,
 	LateResult,
 	OutputLengths,
 	ResultAck,
 	StatusUpdate,
-	WireCollectedFile,
 } from '../../protocol';
-import { causes, limits, streams } from '../../protocol';
+import { limits, streams } from '../../protocol';
 import { afterTry, type Bars, barsOf, noneLeft } from '../core/bars';
 import { deadLetterOf } from '../core/fingerprint';
-import { rateOf } from '../core/needs';
-import { type Blame, blameOf } from '../core/quarantine';
-import { cameTo, withTry } from '../core/record';
+import { blameOf } from '../core/quarantine';
 import { resultText } from '../core/result';
 import { afterAttempt, afterLoss, type Ending, isLoss, type Next } from '../core/retry';
 import { queuedDueAt } from '../core/waiting';
-import type { Deeds } from '../store/store';
 import type { Context } from './context';
-import { childEnds } from './family';
-import { lessOne, type Live, refOf, type RobotEntry, type Session } from './fleet';
+import { type Live, refOf, type Session } from './fleet';
 import { type Proof, provedInline } from './proof';
 import type { Quarantine } from './quarantine';
+import { type Decide, type Judge, type Settlement, type SettleNext, Settling } from './settling';
 import { refuseStranger } from './strangers';
 import type { Turn } from './turns';
-
-type SettleNext = Deeds['settle']['in']['next'];
-/** What is decided of an attempt that ends; the rest is known of it. */
-type Settlement = Omit<Deeds['settle']['in'], 'jobId' | 'number' | 'epoch' | 'from' | 'at'>;
-/** Called when the turn is planned; nothing is decided when the reason has gone. */
-type Decide = (turn: Turn) => Settlement | undefined;
-/** What its end says of its robot. */
-type Judge = () => Blame;
-const nothingSaid: Judge = () => undefined;
+import { causeOf, defaultError, fromWire } from './wire-results';
 
 /** Kind of the event that announces a late result, and what subscriptions find it by. */
 const lateEvent = 'job.late-result';
@@ -53,14 +39,14 @@ const lateEvent = 'job.late-result';
 export class Attempts {
 	readonly #context: Context;
 	readonly #proof: Proof;
-	readonly #quarantine: Quarantine;
+	readonly #settling: Settling;
 	/** Not yet written down. */
 	readonly #accepted: { live: Live; acceptance: { at: number } }[] = [];
 
 	constructor(context: Context, proof: Proof, quarantine: Quarantine) {
 		this.#context = context;
 		this.#proof = proof;
-		this.#quarantine = quarantine;
+		this.#settling = new Settling(context, quarantine);
 	}
 
 	/**
@@ -168,7 +154,7 @@ export class Attempts {
 		const mute = message.reason === 'stopping';
 		const text = message.message || message.reason;
 		const judge: Judge = () => (mute ? { cause: 'refused', text } : undefined);
-		this.#settle(live, decide, undefined, undefined, judge);
+		this.#settling.settle(live, decide, undefined, undefined, judge);
 	}
 
 	/** The end of an attempt, or, when it is over already, a late result. */
@@ -190,7 +176,7 @@ export class Attempts {
 		if (live.state === 'dispatched') live.acceptance = { at: 0 };
 		const proved = provedInline(message);
 		const have: OutputLengths = { stdout: 0, stderr: 0 };
-		this.#settle(
+		this.#settling.settle(
 			live,
 			(turn) => {
 				this.#inlineOutput(turn, robotId, message, proved, have);
@@ -310,7 +296,7 @@ export class Attempts {
 			};
 		};
 		const judge: Judge = () => ({ cause: 'robot_lost', text: reason });
-		const settled = await this.#settled(live, decide, judge);
+		const settled = await this.#settling.settled(live, decide, judge);
 		// Here, but mute about it: it must not begin any more what is over.
 		if (settled && stop) this.stop(live, 'over');
 	}
@@ -325,7 +311,7 @@ export class Attempts {
 
 	/** Its robot came back with the same journal and does not know it: it never started. */
 	neverStarted(live: Live): void {
-		this.#settle(live, (turn) => ({
+		this.#settling.settle(live, (turn) => ({
 			outcome: 'not-started',
 			cause: null,
 			result: null,
@@ -346,7 +332,7 @@ export class Attempts {
 		by: string,
 	): Promise<boolean> {
 		return new Promise((resolve, reject) =>
-			this.#settle(
+			this.#settling.settle(
 				live,
 				() => ({
 					outcome: 'forced',
@@ -365,97 +351,6 @@ export class Attempts {
 				reject,
 			),
 		);
-	}
-
-	/** Whether it was still live; rejects when the store could not take it. */
-	#settled(live: Live, decide: Decide, judge: Judge): Promise<boolean> {
-		return new Promise((resolve, reject) => this.#settle(live, decide, resolve, reject, judge));
-	}
-
-	#settle(
-		live: Live,
-		decide: Decide,
-		done: (settled: boolean) => void = () => undefined,
-		failed: (error: Error) => void = () => undefined,
-		judge: Judge = nothingSaid,
-	): void {
-		const { fleet, turns } = this.#context;
-		turns.push({
-			plan: (turn) => {
-				if (fleet.live(live.jobId) !== live) return done(false);
-				if (!turn.touch(live.jobId)) return 'later';
-				const settle = decide(turn);
-				if (!settle) return done(false);
-				const entry = fleet.get(live.robotId);
-				this.#free(turn, entry, live);
-				const wish = {
-					jobId: live.jobId,
-					number: live.number,
-					epoch: live.epoch,
-					from: live.state,
-					at: turn.now,
-					...settle,
-					...(live.affinity !== null && settle.outcome === 'completed'
-						? { affinity: live.affinity }
-						: {}),
-					...(isUnstarted(settle.outcome) && rateOf(live.needs) ? { unstarted: true } : {}),
-				};
-				turn.add('settle', wish, (settled) => {
-					if (entry) returned(entry, live);
-					fleet.release(live);
-					if (settled) this.#moved(live, settle);
-					done(settled);
-				});
-				// Back in line, it may have to be kept back.
-				if (settle.next.to !== 'pending') childEnds(this.#context, turn, live.parentId);
-				if (entry) this.#quarantine.judge(turn, entry, live, settle, judge());
-			},
-			fail: failed,
-		});
-	}
-
-	/** Slots, client and what it shares with others may be given away again in this very turn. */
-	#free(turn: Turn, entry: RobotEntry | undefined, live: Live): void {
-		const { fleet, gates } = this.#context;
-		gates.returns(live);
-		turn.undo.push(() => gates.staysHeld(live));
-		if (!entry) return;
-		const { client, slots } = live;
-		entry.freeing += 1;
-		entry.extraPlanned -= slots - 1;
-		if (client !== null) entry.returning = [...entry.returning, client];
-		fleet.review(entry);
-		turn.undo.push(() => {
-			returned(entry, live);
-			fleet.review(entry);
-		});
-	}
-
-	#moved(live: Live, { next, bars, outcome, cause }: Settlement): void {
-		const { backlog, fleet, gates, lanes, turns, watchers } = this.#context;
-		if (isUnstarted(outcome) && rateOf(live.needs)) {
-			gates.neverStarted(live);
-			// Only now is there room for another one: the turn that ended this attempt could not fill it.
-			turns.nudge();
-		}
-		const robot = fleet.get(live.robotId);
-		if (robot) robot.recent = withTry(robot.recent, cameTo(outcome, cause));
-		if (live.affinity !== null && outcome === 'completed') {
-			this.#context.affinity.succeeded(live.affinity, live.robotId, this.#context.clock.now());
-		}
-		watchers.attemptOver(live.jobId);
-		if ('cause' in next) {
-			watchers.ended(live.jobId);
-			return;
-		}
-		this.#context.dueAt(next.dueAt);
-		const { priority, owner, bytes, lane, number: attempt } = live;
-		const waiting = { id: live.jobId, rank: next.rank, priority, owner, bytes };
-		backlog.enter({ ...waiting, state: next.to, lane });
-		if (next.to !== 'queued') return;
-		const { affinity } = live;
-		lanes.push(live, { ...waiting, bars: bars ?? live.bars, affinity, attempt });
-		turns.nudge();
 	}
 
 	#next(live: Live, next: Next, turn: Turn, error: JobError): SettleNext {
@@ -618,63 +513,4 @@ export class Attempts {
 	#name(robotId: string): string {
 		return this.#context.fleet.get(robotId)?.stored.name ?? robotId;
 	}
-}
-
-/** It was proved that nothing of it began. */
-const isUnstarted = (outcome: string) => outcome === 'not-started' || outcome === 'refused';
-
-/** What an attempt gave back is nothing of the turn any more. */
-function returned(entry: RobotEntry, { client, slots }: Live): void {
-	entry.freeing -= 1;
-	entry.extraPlanned += slots - 1;
-	entry.returning = lessOne(entry.returning, client);
-}
-
-function fromWire({ result: wire, sha256 }: JobResultMessage): JobResult {
-	return {
-		exitCode: wire.exit_code,
-		signal: wire.signal,
-		stdout: wire.stdout,
-		stderr: wire.stderr,
-		truncated: wire.truncated,
-		...(sha256 === undefined ? {} : { sha256 }),
-		outputs: wire.outputs,
-		durationMs: wire.duration_ms,
-		error: wire.error,
-		processGone: wire.process_gone,
-		...(wire.logs === undefined || wire.logs.length === 0 ? {} : { logs: wire.logs }),
-		...(wire.files === undefined ? {} : { files: wire.files.map(collectedOf) }),
-	};
-}
-
-function collectedOf({ path, bytes, sha256, file_id, error }: WireCollectedFile): CollectedFile {
-	return {
-		path,
-		bytes,
-		sha256,
-		...(file_id === undefined ? {} : { fileId: file_id }),
-		...(error === undefined ? {} : { error }),
-	};
-}
-
-/** A robot of another version may know causes we do not. */
-function causeOf(message: JobResultMessage): Cause | null {
-	if (message.state === 'completed') return null;
-	if (message.cause !== null && message.cause in causes) return message.cause as Cause;
-	return message.state === 'cancelled' ? 'cancelled' : 'unknown';
-}
-
-function defaultError(cause: Cause | null, result: JobResult): JobError {
-	const type = cause ?? 'unknown';
-	if (cause === 'exit_code') {
-		const line = result.stderr.trimEnd().split('\n').at(-1);
-		return {
-			type,
-			message: `The command ended with exit code ${result.exitCode}${line ? `: ${line}` : '.'}`,
-		};
-	}
-	if (cause === 'signal') {
-		return { type, message: `The command was ended by ${result.signal ?? 'a signal'}.` };
-	}
-	return { type, message: causes[type] };
 }
