@@ -9,7 +9,7 @@ export type WaitAsked = Pick<
 >;
 
 export const cancelOnStopField: INodeProperties = {
-	displayName: 'Cancel Jobs When the Execution Is Stopped',
+	displayName: 'Cancel Jobs When Stopped',
 	name: 'cancelOnStop',
 	type: 'boolean',
 	default: false,
