@@ -82,7 +82,7 @@ export async function attach(
 		terminal.err(`\nYou left; the job goes on. Come back with: robot-fleet attach ${jobId}\n`);
 		return 0;
 	}
-	const end = await finalJob(client, jobId);
+	const end = await finalJob(client, jobId, terminal);
 	sayEnd(terminal, end);
 	return exitCodeOf(end);
 }

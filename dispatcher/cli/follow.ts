@@ -4,7 +4,7 @@ import { type Hole, holeText, isFinal, type Job, Problem, type WaitingFor } from
 import { printable, type Terminal } from './terminal';
 import { type Address, outputEvents } from './transport';
 
-/** A service that restarts cuts the stream; the job goes on, and so do we, where we were. */
+/** A service that restarts is away for a while; the job goes on, and so do we, where we were. */
 const comeBackTries = 60;
 
 export interface FollowOptions {
@@ -38,10 +38,14 @@ export async function follow(
 				if (event === 'hole') sayHole(terminal, data as Hole & { stream: string });
 			}
 		} catch (error) {
-			if (!(error instanceof Problem) || !error.retry || tries >= comeBackTries) throw error;
+			if (!comesBack(error, tries)) throw error;
 		}
 		await terminal.sleep(1000);
 	}
+}
+
+function comesBack(error: unknown, tries: number): boolean {
+	return error instanceof Problem && error.retry && tries < comeBackTries;
 }
 
 function print(terminal: Terminal, data: unknown): void {
@@ -56,19 +60,25 @@ function sayHole(terminal: Terminal, hole: Hole & { stream: string }): void {
 	terminal.err(`\n${hole.stream}, from byte ${hole.from}: ${holeText(hole)}\n`);
 }
 
-/** With a terminal it says there, once each time, that the job waits for a person before it goes on. */
+/** Says once each time that the job waits for a person before it goes on. */
 export async function finalJob(
 	client: FleetClient,
 	jobId: string,
-	terminal?: Terminal,
+	terminal: Terminal,
 ): Promise<Job> {
 	let said = '';
-	for (;;) {
-		const job = await client.job(jobId, 30_000);
-		if (isFinal(job.state)) return job;
-		const stuck = stuckText(job);
-		if (stuck !== '' && stuck !== said) terminal?.err(stuck);
-		said = stuck;
+	for (let tries = 0; ; tries++) {
+		try {
+			const job = await client.job(jobId, 30_000);
+			if (isFinal(job.state)) return job;
+			const stuck = stuckText(job);
+			if (stuck !== '' && stuck !== said) terminal.err(stuck);
+			said = stuck;
+			tries = 0;
+		} catch (error) {
+			if (!comesBack(error, tries)) throw error;
+			await terminal.sleep(1000);
+		}
 	}
 }
 

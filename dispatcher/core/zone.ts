@@ -19,7 +19,10 @@ const dayMs = 86_400_000;
 /** No zone sets its clock twice within so long. */
 const stepMs = 2 * dayMs;
 
-const known = new Map<string, Zone>();
+/** Callers write names as they like, in any case: spellings are forgotten, zones are few. */
+const maxSpellings = 2_000;
+const spellings = new Map<string, Zone>();
+const zones = new Map<string, Zone>();
 
 export function isZone(name: string): boolean {
 	try {
@@ -32,12 +35,19 @@ export function isZone(name: string): boolean {
 
 /** Throws a RangeError when there is no such zone. */
 export function zoneOf(name: string): Zone {
-	let zone = known.get(name);
-	if (!zone) known.set(name, (zone = new Zone(name)));
+	const known = spellings.get(name);
+	if (known) return known;
+	const made = new Zone(name);
+	const zone = zones.get(made.name) ?? made;
+	zones.set(made.name, zone);
+	if (spellings.size >= maxSpellings) spellings.clear();
+	spellings.set(name, zone);
 	return zone;
 }
 
 export class Zone {
+	/** As the zone data calls it. */
+	readonly name: string;
 	readonly #format: Intl.DateTimeFormat;
 	readonly #years = new Map<number, Stretch[]>();
 
@@ -52,6 +62,7 @@ export class Zone {
 			minute: 'numeric',
 			second: 'numeric',
 		});
+		this.name = this.#format.resolvedOptions().timeZone;
 	}
 
 	stretchAt(at: number): Stretch {

@@ -123,7 +123,10 @@ export class Changes {
 		await Promise.all(open.map((jobId) => this.#cancel(jobId, who)));
 	}
 
-	/** `only`: a parent again for those of its robots on which it did not complete. */
+	/**
+	 * `only`: a parent again for those of its robots on which it did not complete. Repeatable safely: while it
+	 * is being retried, that is the answer.
+	 */
 	async retry(
 		jobId: string,
 		{ only }: RetryRequest,
@@ -132,9 +135,22 @@ export class Changes {
 		const job = await this.#jobs.read(jobId);
 		if (!isFinal(job.state)) throw new Problem('not-final', { state: job.state });
 		const home = only && this.#jobs.place(await this.#rollouts.failedOnly(job));
-		const [answer] = await this.#jobs.insert([this.again(job, by, home)]);
-		if (answer instanceof Problem) throw answer;
-		return { ...answer!, retryOf: job.id };
+		const earlier = await this.#retryOf(job);
+		if (earlier && !isFinal(earlier.state)) return repeated(job, earlier);
+		const again = this.again(job, by, home);
+		const [answer] = await this.#jobs.insert([earlier ? again : { ...again, only: 'unretried' }]);
+		if (!(answer instanceof Problem)) return { ...answer!, retryOf: job.id };
+		// Asked twice at once: the other one was first.
+		const first =
+			answer.code === 'already-retried' && (await this.#retryOf(await this.#jobs.read(jobId)));
+		if (first) return repeated(job, first);
+		throw answer;
+	}
+
+	async #retryOf({ retriedAs }: StoredJob): Promise<StoredJob | undefined> {
+		return retriedAs === null
+			? undefined
+			: await this.#context.store.read('job', { id: retriedAs });
 	}
 
 	/** The same job once more, or the same for other robots. */
@@ -257,4 +273,8 @@ function byHand(job: StoredJob, to: JobState, by: Caller): WaitingMove {
 		...(to === 'queued' ? { dueAt: queuedDueAt(policyOf(job.policy), job) } : {}),
 		...(to === 'pending' ? { dueAt: Math.min(endsAt, never), hold: by.name } : {}),
 	};
+}
+
+function repeated(job: StoredJob, again: StoredJob): SubmitAnswer & { retryOf: string } {
+	return { jobId: again.id, state: again.state, duplicate: true, retryOf: job.id };
 }

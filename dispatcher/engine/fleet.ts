@@ -151,6 +151,7 @@ const noGates: readonly Gate[] = [];
 export class Fleet {
 	readonly #gates: Gates;
 	readonly #robots = new Map<string, RobotEntry>();
+	readonly #byName = new Map<string, Set<RobotEntry>>();
 	readonly #lives = new Map<string, Live>();
 	/** Robots that could take a job now, longest unused first. */
 	readonly #free = new Set<RobotEntry>();
@@ -183,8 +184,10 @@ export class Fleet {
 		const { labels, capabilities } = termsOf(stored, entry?.device);
 		const clients = stored.clients === '[]' ? nobody : (JSON.parse(stored.clients) as string[]);
 		const { slots } = stored;
-		if (entry) Object.assign(entry, { stored, labels, capabilities, clients, slots });
-		else {
+		if (entry) {
+			this.#unname(entry);
+			Object.assign(entry, { stored, labels, capabilities, clients, slots });
+		} else {
 			entry = {
 				robotId: stored.id,
 				stored,
@@ -212,6 +215,9 @@ export class Fleet {
 			};
 			this.#robots.set(stored.id, entry);
 		}
+		const namesakes = this.#byName.get(stored.name);
+		if (namesakes) namesakes.add(entry);
+		else this.#byName.set(stored.name, new Set([entry]));
 		this.#place(entry);
 		return entry;
 	}
@@ -329,14 +335,24 @@ export class Fleet {
 	find(robot: string): RobotEntry | 'ambiguous' | undefined {
 		const byId = this.#robots.get(robot);
 		if (byId) return byId;
-		const byName = [...this.#robots.values()].filter((entry) => entry.stored.name === robot);
-		return byName.length > 1 ? 'ambiguous' : byName[0];
+		const namesakes = this.#byName.get(robot);
+		if (namesakes === undefined) return undefined;
+		const [first, second] = namesakes;
+		return second ? 'ambiguous' : first;
+	}
+
+	#unname(entry: RobotEntry): void {
+		const { name } = entry.stored;
+		const namesakes = this.#byName.get(name);
+		namesakes?.delete(entry);
+		if (namesakes?.size === 0) this.#byName.delete(name);
 	}
 
 	remove(robotId: string): void {
 		const entry = this.#robots.get(robotId);
 		if (!entry) return;
 		this.#robots.delete(robotId);
+		this.#unname(entry);
 		this.#free.delete(entry);
 		// What it held counts no more.
 		for (const gate of this.#leaveGates(entry)) this.#look(gate);

@@ -23,6 +23,7 @@ import { grown } from '../core/bulk';
 import { fanOutOf, widthOf } from '../core/fan-out';
 import { clashesBySet, earliest, type ForecastClash, type ForecastRun } from '../core/forecast';
 import { describeRule, laneRule, laneWith, misfit } from '../core/matching';
+import { demand, may } from '../core/may';
 import { horizonMs, type Planned, Recurrence } from '../core/recurrence';
 import { type Definition, defined, timingOf } from '../core/schedule';
 import { zoneOf } from '../core/zone';
@@ -245,9 +246,8 @@ export class Schedules {
 		return entry;
 	}
 
-	#demandOwn({ stored: { id, createdBy } }: Entry, { name, scopes }: Caller): void {
-		if (createdBy === `key:${name}`) return;
-		if (scopes.includes('operate') || scopes.includes('admin')) return;
+	#demandOwn({ stored: { id, createdBy } }: Entry, by: Caller): void {
+		if (createdBy === `key:${by.name}` || may(by, 'operate')) return;
 		throw new Problem('not-your-schedule', { id, owner: createdBy.replace(/^key:/, 'the key ') });
 	}
 
@@ -300,9 +300,7 @@ export class Schedules {
 	async run(id: string, { overlap }: RunRequest, by: Caller): Promise<Occurrence> {
 		this.#own(id, by);
 		// Asked for by hand it is a cancel like any other.
-		if (overlap === 'cancel-old' && !by.scopes.includes('cancel') && !by.scopes.includes('admin')) {
-			throw new Problem('no-scope', { scope: 'cancel' });
-		}
+		if (overlap === 'cancel-old') demand(by, 'cancel');
 		return occurrenceView(await this.#occurrences.run(id, overlap));
 	}
 

@@ -11,6 +11,7 @@ import {
 	type SubscriptionRequest,
 } from '../../protocol';
 import { isWanted, saysWhat, subjectsOf } from '../core/events';
+import { demand } from '../core/may';
 import type { StoredSubscription } from '../store/store';
 import type { Context } from './context';
 import type { Caller } from './index';
@@ -52,6 +53,8 @@ export class Subscriptions {
 			});
 		}
 		checkMayFollow(filter, by);
+		// Nor may it be taken from those who follow more.
+		await this.#checkMayUse(key, by);
 		const at = this.#context.clock.now();
 		const taken = await this.#context.turns.deed('takeSubscription', {
 			key,
@@ -70,8 +73,7 @@ export class Subscriptions {
 	}
 
 	async unsubscribe(key: string, by: Caller): Promise<void> {
-		const stored = await this.#context.store.read('subscription', { key });
-		if (stored) checkMayFollow(filterOf(stored), by);
+		await this.#checkMayUse(key, by);
 		await this.#context.turns.deed('dropSubscription', { key });
 		this.#passed.delete(key);
 		this.#context.watchers.hint('events', key);
@@ -158,6 +160,12 @@ export class Subscriptions {
 		await this.#acknowledge(key, epoch, cursor);
 	}
 
+	/** One that is not there is anybody's. */
+	async #checkMayUse(key: string, by: Caller): Promise<void> {
+		const stored = await this.#context.store.read('subscription', { key });
+		if (stored) checkMayFollow(filterOf(stored), by);
+	}
+
 	async #subscription(key: string, epoch: number): Promise<StoredSubscription> {
 		const stored = await this.#context.store.read('subscription', { key });
 		if (!stored) throw new Problem('no-such-subscription', { key });
@@ -167,11 +175,8 @@ export class Subscriptions {
 }
 
 /** Times of a schedule are for whoever may run it; all else tells of the jobs and robots of others. */
-function checkMayFollow(filter: EventFilter, { scopes }: Caller): void {
-	const may: readonly string[] = scopes;
-	if (filter.scheduleId === undefined && !may.includes('read') && !may.includes('admin')) {
-		throw new Problem('no-scope', { scope: 'read' });
-	}
+function checkMayFollow(filter: EventFilter, by: Caller): void {
+	if (filter.scheduleId === undefined) demand(by, 'read');
 }
 
 function filterOf(subscription: StoredSubscription): EventFilter {

@@ -19,6 +19,7 @@ import {
 	type WaitRecord,
 	type WaitRequest,
 } from '../../protocol';
+import { demand } from '../core/may';
 import { openOf } from '../core/parents';
 import { meaningOf, type PokeOutcome } from '../core/poke';
 import { type Tally, verdictOf, type WaitCondition } from '../core/wait-condition';
@@ -115,14 +116,13 @@ export class Waits {
 	): Promise<{ waitId: string; state: Wait['state'] }> {
 		const { clock, ids, store, turns } = this.#context;
 		const jobIds = request.jobIds;
-		const cancels = request.cancelRest || request.cancelOnStop;
 		// Else whoever may wait could cancel the jobs of others.
-		if (cancels && !by.scopes.includes('cancel') && !by.scopes.includes('admin')) {
-			throw new Problem('no-scope', { scope: 'cancel' });
-		}
+		if (request.cancelRest || request.cancelOnStop) demand(by, 'cancel');
 		const found = await store.read('jobsById', { ids: [...new Set(jobIds)] });
 		const missing = jobIds.find((id) => !found.some((job) => job.id === id));
 		if (missing !== undefined) throw new Problem('no-such-job', { id: missing });
+		// A wait shows its jobs.
+		if (found.some((job) => job.createdBy !== `key:${by.name}`)) demand(by, 'read');
 		const flag = (on: boolean | undefined) => (on ? 1 : 0);
 		const resumeUrl = this.#resumeUrl(request);
 		const now = clock.now();

@@ -17,6 +17,7 @@ import fastify, {
 import { type CallName, calls, limits, paths, Problem } from '../../protocol';
 import { id as idSchema, robotName } from '../../protocol/schemas/words';
 import { noQuery, queryReader, validatorOf } from '../../protocol/schemas';
+import { demand } from '../core/may';
 import type { Caller } from '../engine';
 import { failPoint } from '../store/fail-points';
 import { addressOf } from './address';
@@ -200,13 +201,13 @@ function callerOf(house: House, request: FastifyRequest): Caller {
 	return house.engine.verifyKey(key);
 }
 
-function demand({ scopes }: Caller, scope: string): void {
-	const may = scopes as readonly string[];
-	if (!may.includes(scope) && !may.includes('admin')) throw new Problem('no-scope', { scope });
-}
-
 function signalOf(house: House, reply: FastifyReply, caller?: Caller): AbortSignal {
 	const controller = new AbortController();
+	if (reply.raw.closed) {
+		// Who asked has left before there was anything to wait for: no event says so any more.
+		controller.abort();
+		return controller.signal;
+	}
 	house.waiting.set(controller, caller?.keyId);
 	reply.raw.once('close', () => {
 		house.waiting.delete(controller);

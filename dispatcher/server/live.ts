@@ -17,6 +17,7 @@ import {
 	type ProblemBody,
 } from '../../protocol';
 import { liveAsk, validatorOf } from '../../protocol/schemas';
+import { demand } from '../core/may';
 import type { LiveText, Viewer } from '../engine/feed';
 import type { Caller } from '../engine';
 import { type HostGate, refusalOf } from './app';
@@ -103,10 +104,7 @@ export class LiveDoor implements UpgradeDoor {
 function admit({ engine, rates }: House, key: string, address?: string): Caller {
 	const caller = engine.verifyKey(key);
 	if (address !== undefined) rates?.key(caller.keyId, caller.name, address);
-	const may = caller.scopes as readonly string[];
-	if (!may.includes('read') && !may.includes('admin')) {
-		throw new Problem('no-scope', { scope: 'read' });
-	}
+	demand(caller, 'read');
 	return caller;
 }
 

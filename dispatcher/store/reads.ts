@@ -179,6 +179,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 			),
 
 		robots: () => sql.all<StoredRobot>(selectAll('robots')),
+		isRobot: ({ id }) => sql.get('SELECT 1 FROM robots WHERE id = ?', id) !== undefined,
 		devices: () => sql.all<StoredDevice>(selectAll('devices')),
 		keys: () => sql.all<StoredKey>(selectAll('keys')),
 		tokens: () => sql.all<StoredToken>(selectAll('tokens')),

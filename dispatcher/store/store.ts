@@ -1053,6 +1053,8 @@ export interface Reads {
 	/** The newest jobs in a final state, newest first: whose the last try was, and how it came out. */
 	ended: { in: { state: FinalState; limit: number }; out: Ended[] };
 	robots: { in: null; out: StoredRobot[] };
+	/** Enrolled once, removed or not. */
+	isRobot: { in: { id: string }; out: boolean };
 	/** The epoch of each robot's last turn. */
 	turns: { in: null; out: { robotId: string; epoch: number }[] };
 	groups: { in: null; out: StoredGroup[] };

@@ -1,3 +1,4 @@
+import diagnostics_channel from 'node:diagnostics_channel';
 import http from 'node:http';
 import net from 'node:net';
 import { createApp } from '../../../dispatcher/server/app';
@@ -11,6 +12,7 @@ import {
 	Problem,
 	scopes,
 } from '../../../protocol';
+import { settled } from '../../support/fake-clock';
 import { fakeEngine, type House, jobOf, openHouse, type Said, within } from './house';
 
 const pathOf = (name: CallName) => {
@@ -540,6 +542,38 @@ describe('output', () => {
 			},
 		});
 		expect(await answer.text()).toContain('{"stream":"stdout","offset":4,"text":"two"}');
+	});
+	test('who has left before the stream began is followed no further', async () => {
+		const out = growing();
+		let asked = 0;
+		const first = Promise.withResolvers<void>();
+		const left = Promise.withResolvers<void>();
+		const begins = ({ socket }: { socket: net.Socket }) =>
+			socket.once('close', () => left.resolve());
+		diagnostics_channel.subscribe('http.server.request.start', begins as never);
+		{
+			await using house = await openHouse({
+				...out.engine,
+				output: async (...args: Parameters<typeof out.engine.output>) => {
+					asked += 1;
+					first.resolve();
+					await left.promise;
+					return out.engine.output(...args);
+				},
+			});
+			const abort = new AbortController();
+			const answer = fetch(`${house.server.url}/api/v1/jobs/x1/output`, {
+				headers: { authorization: 'Bearer read', accept: 'text/event-stream' },
+				signal: abort.signal,
+			});
+			await first.promise;
+			abort.abort();
+			await expect(answer).rejects.toThrow('aborted');
+			await left.promise;
+			await settled();
+		}
+		diagnostics_channel.unsubscribe('http.server.request.start', begins as never);
+		expect(asked).toBe(1);
 	});
 	test('an unknown job is a plain 404, not an empty stream', async () => {
 		await using house = await openHouse({

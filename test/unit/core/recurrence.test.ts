@@ -17,6 +17,15 @@ function local(request: ScheduleRequest, from: string, count = 4): string[] {
 	return recurrence.list(Date.parse(from), count).map(({ at }) => zone.text(at).slice(0, 22));
 }
 
+test('a zone is kept once, however its name is spelled', () => {
+	expect(zoneOf('EUROPE/berlin')).toBe(zoneOf(berlin));
+	for (let i = 0; i < 2 ** 13; i += 1) {
+		const bits = i.toString(2).padStart(13, '0');
+		const name = [...berlin].map((c, at) => (bits[at] === '1' ? c.toUpperCase() : c)).join('');
+		if (i % 1_000 === 0) expect(zoneOf(name)).toBe(zoneOf(berlin));
+	}
+});
+
 test("defect 26: the seed's two cron examples mean nine o'clock on Monday to Friday", () => {
 	for (const cron of ['0 9 * * 1-5', '0 0 9 * * 1-5']) {
 		expect(local({ cron, timezone: berlin }, '2026-06-05T12:00Z', 6)).toEqual([

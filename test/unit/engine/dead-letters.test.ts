@@ -232,7 +232,9 @@ test('a job that is retried by hand is no dead letter any more, and may be retri
 	const first = await h.engine.retry(id!, admin);
 	expect(await groups()).toEqual([]);
 	expect((await h.engine.job(id!)).retriedAs).toBe(first.jobId);
+	await h.engine.cancel(first.jobId, admin);
 	const second = await h.engine.retry(id!, admin);
+	expect(second.jobId).not.toBe(first.jobId);
 	expect((await h.engine.job(id!)).retriedAs).toBe(second.jobId);
 });
 

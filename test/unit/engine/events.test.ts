@@ -63,6 +63,8 @@ test('who may not read follows the times of a schedule, and nothing that tells o
 	await expect(h.engine.events('k', epoch, submits, 0)).rejects.toMatchObject(refused);
 	await expect(h.engine.acknowledge('k', epoch, 1, submits)).rejects.toMatchObject(refused);
 	await expect(h.engine.unsubscribe('k', submits)).rejects.toMatchObject(refused);
+	const taken = h.engine.subscribe('k', { filter: { scheduleId: 's' }, backlogMs: 0 }, submits);
+	await expect(taken).rejects.toMatchObject(refused);
 	await expect(h.engine.events('k', epoch, reads, 0)).resolves.toEqual([]);
 });
 

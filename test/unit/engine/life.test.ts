@@ -671,6 +671,23 @@ test('retry makes a new job that names the old one, and only of a job that has e
 	expect(robot.last.job_id).toBe(again.jobId);
 });
 
+test('a retry that is asked for again, or twice at once, is one job while it has not ended', async () => {
+	const robot = await h.robot('r1');
+	const id = await h.submit();
+	await settled();
+	await robot.end(exit(1));
+	const [one, two] = await Promise.all([h.engine.retry(id, admin), h.engine.retry(id, admin)]);
+	expect(one.jobId).toBe(two.jobId);
+	expect(await h.engine.retry(id, admin)).toMatchObject({
+		jobId: one.jobId,
+		duplicate: true,
+		retryOf: id,
+	});
+	await settled();
+	await robot.end(exit(1));
+	expect((await h.engine.retry(id, admin)).jobId).not.toBe(one.jobId);
+});
+
 test('a move that the table does not know is refused and changes nothing', async () => {
 	const robot = await h.robot('r1');
 	const id = await h.submit();

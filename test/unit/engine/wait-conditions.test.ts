@@ -108,6 +108,15 @@ describe('some of the jobs', () => {
 		await h.engine.createWait({ jobIds: jobs }, waiter);
 	});
 
+	test('who may not read waits for their own jobs, and is shown no others', async () => {
+		const submits = { keyId: 's', name: 'submits', scopes: ['submit'] as const };
+		const { jobs } = await running(1);
+		const made = h.engine.createWait({ jobIds: jobs }, submits);
+		await expect(made).rejects.toMatchObject({ code: 'no-scope', details: { scope: 'read' } });
+		const [own] = await h.engine.submit([{ kind: 'command', spec: { command: 'id' } }], submits);
+		await h.engine.createWait({ jobIds: [(own as { jobId: string }).jobId] }, submits);
+	});
+
 	test('when only the time is over nothing is cancelled', async () => {
 		const { robot, jobs } = await running(2);
 		const waitId = await park(jobs, {

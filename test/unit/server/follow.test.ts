@@ -2,6 +2,22 @@
 import { FleetClient } from '../../../client';
 import { finalJob } from '../../../dispatcher/cli/follow';
 import type { Terminal } from '../../../dispatcher/cli/terminal';
+import { Problem } from '../../../protocol';
+
+test('a service that restarts meanwhile is waited for', async () => {
+	let asked = 0;
+	const client = new FleetClient(() => {
+		asked += 1;
+		if (asked < 3) return Promise.reject(new Problem('service-away', { url: 'http://here' }));
+		return Promise.resolve({ status: 200, body: { jobId: 'j1', state: 'completed' } });
+	});
+	const slept: number[] = [];
+	const terminal = {
+		sleep: async (ms: number) => void slept.push(ms),
+	} as unknown as Terminal;
+	expect(await finalJob(client, 'j1', terminal)).toMatchObject({ state: 'completed' });
+	expect(slept).toEqual([1000, 1000]);
+});
 
 test('a rollout that waits for a person says so, once each time', async () => {
 	const stopped = { state: 'stopped', batch: 1, reason: 'stopped: 2 of 4 have failed' };
