@@ -29,6 +29,7 @@
  *    44       data
  */
 import { crc32 } from 'node:zlib';
+import { limits } from './limits';
 import { type HoleReason, holeReasons, type Stream, streams } from './output';
 
 export { type Stream, streams };
@@ -84,9 +85,8 @@ export function decodeOutput(bytes: Buffer): OutputFrame | undefined {
 	const reason = holeReasons[bytes[2]!];
 	const offset = Number(bytes.readBigUInt64BE(8));
 	const epoch = Number(bytes.readBigUInt64BE(16));
-	if (stream === undefined || !Number.isSafeInteger(offset) || !Number.isSafeInteger(epoch)) {
-		return undefined;
-	}
+	if (stream === undefined || !Number.isSafeInteger(epoch)) return undefined;
+	if (offset > limits.maxStreamBytes - bytes.length) return undefined;
 	const jobId = jobIdIn(bytes);
 	const frame = { jobId, epoch, stream, offset, data: bytes.subarray(headerBytes) };
 	if (!behindGap) return frame;

@@ -29,6 +29,8 @@ export const limits = {
 	maxTailBytes: 32 * 1024,
 	/** Output kept of a job, both streams together: the beginning and the end of it. */
 	maxOutputBytes: 64 * 1024 * 1024,
+	/** How long a stream can be, whatever is said of it: numbers stay whole, also when they are added up. */
+	maxStreamBytes: 2 ** 48,
 	/** Output that one robot may have under way, unacknowledged, all its attempts together. */
 	outputWindowBytes: 1024 * 1024,
 	maxCommandBytes: 64 * 1024,

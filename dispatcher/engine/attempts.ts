@@ -204,7 +204,7 @@ export class Attempts {
 						? this.#elsewhere(live, next, turn, error)
 						: { next: this.#next(live, next, turn, error) }),
 					...(live.state === 'dispatched'
-						? { startedAt: acceptance?.at || turn.now - Math.round(result.durationMs) }
+						? { startedAt: acceptance?.at || begunAt(live, turn.now, result.durationMs) }
 						: {}),
 				};
 			},
@@ -513,4 +513,9 @@ export class Attempts {
 	#name(robotId: string): string {
 		return this.#context.fleet.get(robotId)?.stored.name ?? robotId;
 	}
+}
+
+/** By what its robot says, whose clock may have been set meanwhile: never before it was given away. */
+function begunAt({ givenAt }: Live, now: number, durationMs: number): number {
+	return Math.max(Math.min(givenAt, now), now - Math.round(durationMs));
 }

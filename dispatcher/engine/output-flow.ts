@@ -90,7 +90,15 @@ export class OutputFlow {
 		this.#context.turns.push({
 			plan: (turn) => {
 				taken = this.#next();
-				for (const { flow, frame } of taken) this.#store(turn, flow, frame);
+				let open = taken.length;
+				const stored = () => {
+					open -= 1;
+					// With the first already, there would be as many commits under way as frames in this one.
+					if (open > 0) return;
+					this.#planned = false;
+					this.#plan();
+				};
+				for (const { flow, frame } of taken) this.#store(turn, flow, frame, stored);
 				// A robot may have left meanwhile.
 				if (taken.length === 0) this.#planned = false;
 			},
@@ -120,7 +128,7 @@ export class OutputFlow {
 		return taken;
 	}
 
-	#store(turn: Turn, flow: Flow, frame: OutputFrame): void {
+	#store(turn: Turn, flow: Flow, frame: OutputFrame, stored: () => void): void {
 		const { robotId, session } = flow;
 		turn.add('appendOutput', { ...frame, robotId }, (answer) => {
 			this.#release(flow, frame);
@@ -133,8 +141,7 @@ export class OutputFlow {
 				const named = { job_id: frame.jobId, epoch: frame.epoch };
 				refuseStranger(this.#context, robotId, session, named);
 			}
-			this.#planned = false;
-			this.#plan();
+			stored();
 		});
 	}
 

@@ -25,7 +25,9 @@ import type { Same } from './words';
 const shortText = Type.String({ maxLength: limits.maxIdBytes });
 const longText = Type.String({ maxLength: limits.maxCommandBytes });
 const whole = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
-const perStream = Type.Object({ stdout: whole, stderr: whole });
+/** Of a stream. */
+const position = Type.Integer({ minimum: 0, maximum: limits.maxStreamBytes });
+const perStream = Type.Object({ stdout: position, stderr: position });
 
 const attemptRef = {
 	job_id: Type.String({ minLength: 1, maxLength: limits.maxIdBytes }),
@@ -97,14 +99,14 @@ export const jobRejected = Type.Object({
 true satisfies Same<Static<typeof jobRejected>, JobRejected>;
 
 const inlineOutput = Type.Optional(
-	Type.Object({ offset: whole, data_b64: Type.String({ maxLength: limits.maxInlineResultBytes }) }),
+	Type.Object({ offset: position, data_b64: Type.String({ maxLength: limits.maxInlineResultBytes }) }),
 );
 
 const digest = Type.String({ pattern: '^[0-9a-f]{64}$' });
 const sha256 = Type.Optional(digest);
 const filePath = Type.String({ minLength: 1, maxLength: limits.maxPathBytes });
 const holes = Type.Optional(
-	Type.Array(Type.Object({ from: whole, to: whole, reason: shortText }), { maxItems: 256 }),
+	Type.Array(Type.Object({ from: position, to: position, reason: shortText }), { maxItems: 256 }),
 );
 
 export const jobResult = Type.Object({

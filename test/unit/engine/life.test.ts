@@ -688,6 +688,17 @@ test('a retry that is asked for again, or twice at once, is one job while it has
 	expect((await h.engine.retry(id, admin)).jobId).not.toBe(one.jobId);
 });
 
+test('a robot whose clock was set may say what it likes of how long it took: the job began when it was given away, at most', async () => {
+	const robot = await h.robot('r1');
+	const id = await h.submit();
+	await settled();
+	const { createdAt } = await h.engine.job(id);
+	await robot.end({ result: { duration_ms: 1e16 } });
+	const job = await h.engine.job(id);
+	expect(job).toMatchObject({ state: 'completed', startedAt: createdAt });
+	expect((await h.engine.jobs({ limit: 1 })).items).toMatchObject([{ jobId: id }]);
+});
+
 test('a move that the table does not know is refused and changes nothing', async () => {
 	const robot = await h.robot('r1');
 	const id = await h.submit();

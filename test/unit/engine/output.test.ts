@@ -11,6 +11,7 @@ import {
 	resultOf,
 } from '../../support/engine';
 import { StoreFull } from '../../../dispatcher/store/open';
+import type { Deed } from '../../../dispatcher/store/store';
 import { settled } from '../../support/fake-clock';
 import { type Hole, limits, type Stream } from '../../../protocol';
 
@@ -296,6 +297,13 @@ describe('a robot that floods', () => {
 		}
 	}
 
+	function expectLittleOutput(deeds: readonly Deed[]): void {
+		const bytes = deeds
+			.filter((deed) => deed.do === 'appendOutput')
+			.reduce((sum, deed) => sum + deed.with.data.length, 0);
+		expect(bytes).toBeLessThanOrEqual(1024 * 1024 + limits.maxOutputFrameBytes);
+	}
+
 	test('is told to stop, loses nothing, and is told when to go on', async () => {
 		await setup();
 		flood(0, 100);
@@ -320,12 +328,28 @@ describe('a robot that floods', () => {
 		await settled();
 		expect(await home.engine.job(jobId)).toMatchObject({ state: 'completed' });
 		expect(other.assigned.map(({ job_id }) => job_id)).toEqual([second]);
-		for (const [deeds] of commits.mock.calls) {
-			const bytes = deeds
-				.filter((deed) => deed.do === 'appendOutput')
-				.reduce((sum, deed) => sum + deed.with.data.length, 0);
-			expect(bytes).toBeLessThanOrEqual(1024 * 1024 + limits.maxOutputFrameBytes);
+		for (const [deeds] of commits.mock.calls) expectLittleOutput(deeds);
+	});
+
+	test('is one of many, and no commit carries more for that', async () => {
+		await setup();
+		const robots = [robot];
+		for (let i = 0; i < 10; i += 1) {
+			const other = await home.robot(`r${i}`);
+			await home.submit();
+			await other.accept();
+			robots.push(other);
 		}
+		const commits = jest.spyOn(home.store, 'commit');
+		for (const { session, last } of robots) {
+			for (let i = 0; i < 5; i += 1) {
+				const place = { jobId: last.job_id, epoch: last.epoch, stream: 'stdout' as const };
+				session.output({ ...place, offset: i * 200_000, data: Buffer.alloc(200_000, i) });
+			}
+		}
+		await settled();
+		for (const { outputAcks } of robots) expect(outputAcks.at(-1)!.have).toBe(1_000_000);
+		for (const [deeds] of commits.mock.calls) expectLittleOutput(deeds);
 	});
 
 	test('takes turns with others, and what it leaves behind when it goes is forgotten', async () => {

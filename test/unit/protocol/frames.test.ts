@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import fc from 'fast-check';
-import { holeReasons, streams } from '../../../protocol';
+import { holeReasons, limits, streams } from '../../../protocol';
 import {
 	decodeFile,
 	decodeOutput,
@@ -10,10 +10,12 @@ import {
 	type OutputFrame,
 } from '../../../protocol/frames';
 
-const offset = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
+const whole = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
+const longest = limits.maxStreamBytes - limits.maxOutputFrameBytes;
+const offset = fc.integer({ min: 0, max: longest });
 const frame = fc
 	.record({
-		epoch: offset,
+		epoch: whole,
 		stream: fc.constantFrom(...streams),
 		from: offset,
 		by: fc.integer({ min: 1, max: 2 ** 40 }),
@@ -22,11 +24,21 @@ const frame = fc
 		jobId: fc.uuid(),
 	})
 	.map(({ from, by, reason, ...rest }): OutputFrame => {
-		if (reason === undefined || from + by > Number.MAX_SAFE_INTEGER) {
+		if (reason === undefined || from + by > longest) {
 			return { ...rest, offset: from };
 		}
 		return { ...rest, offset: from + by, gap: { from, reason } };
 	});
+
+test('a frame that ends where no stream does is none', () => {
+	const sent = { jobId: randomUUID(), epoch: 1, stream: 'stdout' as const, data: Buffer.alloc(10) };
+	const ends = [limits.maxStreamBytes, Number.MAX_SAFE_INTEGER];
+	for (const at of ends) {
+		expect(decodeOutput(encodeOutput({ ...sent, offset: at }))).toBeUndefined();
+		const gap = { from: 0, reason: 'limit' as const };
+		expect(decodeOutput(encodeOutput({ ...sent, offset: at, gap }))).toBeUndefined();
+	}
+});
 
 test('a frame comes out of its bytes as it went in', () => {
 	fc.assert(
