@@ -21,6 +21,8 @@ export const limits = {
 	pollReturnMs: 2_000,
 	maxBodyBytes: 10 * 1024 * 1024,
 	maxControlFrameBytes: 1024 * 1024,
+	/** Of spec and variables: with all else that is said of a job it fits into one control frame. */
+	maxJobBytes: 960 * 1024,
 	maxOutputFrameBytes: 256 * 1024,
 	maxInlineResultBytes: 1024 * 1024,
 	/** Output of a finished job that travels inside `job_result`. */

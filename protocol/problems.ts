@@ -177,6 +177,11 @@ export const problems = {
 		retry: false,
 		text: 'The body is larger than {maxBytes} bytes; send less at once.',
 	},
+	'job-too-large': {
+		status: 413,
+		retry: false,
+		text: 'Spec and variables of the job have {bytes} bytes together; a job may have {maxBytes}. Send what is large as a file and name it in spec.files.',
+	},
 	'bad-bytes': {
 		status: 415,
 		retry: false,

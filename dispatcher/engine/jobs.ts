@@ -23,6 +23,7 @@ import { needsText, takesOf } from '../core/needs';
 import { priorityOf, rank } from '../core/rank';
 import { type Policy, lossDefaults, retryDefaults } from '../core/retry';
 import type { NewJob, StoredJob } from '../store/store';
+import { bytesOf } from './backlog';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 import type { Caller, JobFilter, OutputChunk } from './index';
@@ -279,7 +280,7 @@ export class Jobs {
 		const policy = this.#policy(submit, kind.runMs, readyAt);
 		const lane = laneWith(place.lane, policy);
 		if (!lenient) refuseImpossible(this.#context, policy, lane);
-		return {
+		const prepared = {
 			job: {
 				...startOf(policy, now, readyAt),
 				id: this.#context.ids.next(),
@@ -312,6 +313,9 @@ export class Jobs {
 			...(submit.dedupe ? { dedupe: dedupeOf(submit, by, now) } : {}),
 			...filesOf(submit.kind, submit.spec),
 		};
+		const bytes = bytesOf(prepared.job);
+		if (bytes <= limits.maxJobBytes) return prepared;
+		throw new Problem('job-too-large', { bytes, maxBytes: limits.maxJobBytes });
 	}
 
 	/** By what its strategy remembers where it went well; null unless that is affinity. */

@@ -1,5 +1,5 @@
 /** What a submit may ask for beside the work: a share, no duplicates, another robot for each try. */
-import { Problem, type Submit } from '../../../protocol';
+import { limits, Problem, type Submit } from '../../../protocol';
 import type { Caller } from '../../../dispatcher/engine';
 import { admin, exit, house, type House } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
@@ -28,6 +28,20 @@ test('jobs of share keys take turns, and the view tells the key', async () => {
 	const order = robot.assigned.slice(0, 3).map(({ job_id }) => job_id);
 	expect(order).toContain(one);
 	expect(order.slice(0, 2)).toEqual([many[0], one]);
+});
+
+test('a job that fits into no frame is refused, and the largest one that is taken fits', async () => {
+	const variables = (bytes: number) =>
+		Object.fromEntries(
+			Array.from({ length: 24 }, (_, i) => [`v${i}`, 'x'.repeat(Math.floor(bytes / 24) - 9)]),
+		);
+	expect(await tell({ variables: variables(limits.maxJobBytes + 100) })).toBe('job-too-large');
+	const robot = await h.robot('r1');
+	const large = variables(limits.maxJobBytes - 100);
+	expect(await tell({ variables: large, timeouts: { runMs: 1_000 } })).toBe('dispatched');
+	const bytes = Buffer.byteLength(JSON.stringify({ type: 'job_assignment', payload: robot.last }));
+	expect(bytes).toBeGreaterThan(limits.maxJobBytes - 10_000);
+	expect(bytes).toBeLessThan(limits.maxControlFrameBytes);
 });
 
 test('the answer tells of a job that waits because no robot may run it, and of no other', async () => {
