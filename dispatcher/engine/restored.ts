@@ -21,6 +21,8 @@ import type { Sessions } from './sessions';
 const never = Number.MAX_SAFE_INTEGER;
 const batch = 500;
 const maxKept = 1_000;
+/** They may be a million, and some programs ask twice a second. */
+const countMs = 5_000;
 const metaKey = 'restored';
 
 interface Restoration {
@@ -34,6 +36,8 @@ export class RestoredJobs {
 	readonly #context: Context;
 	readonly #sessions: Sessions;
 	#restoration: Restoration | undefined;
+	/** As they were counted last; monotonic. */
+	#waiting: { count: number; at: number } | undefined;
 
 	constructor(context: Context, sessions: Sessions) {
 		this.#context = context;
@@ -194,6 +198,7 @@ export class RestoredJobs {
 				await Promise.all(jobs.filter(isHeld).map(review));
 			}
 		}
+		this.#waiting = undefined;
 		this.#context.log.info('restored jobs released', {
 			released: answer.released,
 			kept: answer.keptInAll,
@@ -204,9 +209,13 @@ export class RestoredJobs {
 
 	/** How many jobs wait to be released. */
 	async waiting(): Promise<number> {
-		if (!this.#restoration) return 0;
-		let count = 0;
-		for await (const jobs of this.#pages('pending')) count += jobs.filter(isHeld).length;
+		const { clock, store } = this.#context;
+		// None comes to them before the next restore.
+		if (!this.#restoration || this.#waiting?.count === 0) return 0;
+		const now = clock.monotonic();
+		if (this.#waiting && now - this.#waiting.at < countMs) return this.#waiting.count;
+		const count = await store.read('restoredJobs', null);
+		this.#waiting = { count, at: now };
 		return count;
 	}
 

@@ -9,7 +9,7 @@ import type { Outputs } from './output';
 import { batchesOf, cellsOf, countedFamily, decidedFanOut, openChildren } from './parents';
 import { placementReadsOn } from './placement';
 import { purgeOn } from './purge';
-import { isEnded, isLive, scansOn } from './scans';
+import { isDue, isEnded, isLive, scansOn } from './scans';
 import { scheduleReadsOn } from './schedules';
 import { camel, type Statements } from './statements';
 import { maxAskedLength } from './store';
@@ -112,6 +112,13 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 					? page
 					: `WHERE id IN (SELECT id FROM jobs ${page}) ORDER BY id DESC`;
 			return sql.all<StoredJob>(`${selectJob} ${wanted}`, ...values, limit);
+		},
+
+		restoredJobs: () => {
+			const row = sql.get(
+				`SELECT count(*) AS count FROM jobs WHERE ${isDue} AND state = 'pending' AND cause = 'restored'`,
+			)!;
+			return row['count'] as number;
 		},
 
 		openChildren: ({ parentId }) => openChildren(sql, parentId),

@@ -11,7 +11,7 @@ import type { JobQuery, ReadName, Reads, Scan, Waiting } from './store';
 /** The schema sees to it that these are the final ones. */
 export const isEnded = 'ended_at IS NOT NULL';
 export const isLive = "state IN ('dispatched','running')";
-const isDue = "due_at IS NOT NULL AND state IN ('pending','queued')";
+export const isDue = "due_at IS NOT NULL AND state IN ('pending','queued')";
 
 type Names = 'scan' | 'countState' | 'deadGroups' | 'deadCount' | 'oldestWaiting' | 'waiting';
 type ScansOfStore = {

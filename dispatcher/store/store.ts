@@ -999,6 +999,8 @@ export interface Reads {
 	/** By batch: a `Counted` of core/parents. */
 	batches: { in: { parentId: string }; out: { batch: number; family: string }[] };
 	/** Children that have not ended. */
+	/** How many wait for somebody who lets them go on after a restore. */
+	restoredJobs: { in: null; out: number };
 	openChildren: { in: { parentId: string }; out: string[] };
 	/** Running parents that somebody has cancelled. */
 	cancelledParents: { in: null; out: string[] };

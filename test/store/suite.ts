@@ -302,6 +302,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 		test('a pending job can be made to wait for something else, and no other job can', async () => {
 			await insert('a', { state: 'pending', dueAt: at + 5 });
 			await insert('b');
+			expect(await store.read('restoredJobs', null)).toBe(0);
 			const wish = {
 				cause: 'restored',
 				dueAt: at + 99,
@@ -320,6 +321,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				cause: 'restored',
 				dueAt: at + 99,
 			});
+			expect(await store.read('restoredJobs', null)).toBe(1);
 			expect((await store.read('timeline', { jobId: 'a' })).at(-1)).toMatchObject({
 				from: 'pending',
 				to: 'pending',
