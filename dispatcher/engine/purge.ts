@@ -22,6 +22,11 @@ const answerMs = 20_000;
 
 type Counts = Record<Purgeable, number>;
 
+interface Place {
+	what: Purgeable;
+	cursor: string | null;
+}
+
 export class Purge {
 	readonly #context: Context;
 	readonly #left: (keys: string[]) => Promise<void>;
@@ -31,6 +36,8 @@ export class Purge {
 	#purged = 0;
 	#backlog = 0;
 	#lastAt: number | null = null;
+	/** Where the time of the last caller was over; the next one goes on there. */
+	#place: Place | undefined;
 
 	/** `left`: these subscriptions were forgotten. */
 	constructor(context: Context, left: (keys: string[]) => Promise<void>) {
@@ -55,7 +62,13 @@ export class Purge {
 	async purge(dryRun: boolean): Promise<PurgeAnswer> {
 		const { clock } = this.#context;
 		const until = clock.monotonic() + answerMs;
-		const { counts, whole } = await this.#cycle(dryRun, () => clock.monotonic() < until);
+		const from = dryRun ? undefined : this.#place;
+		const { counts, whole, place } = await this.#cycle(
+			dryRun,
+			() => clock.monotonic() < until,
+			from,
+		);
+		if (!dryRun) this.#place = place;
 		return { dryRun, ...counts, more: !whole };
 	}
 
@@ -77,8 +90,12 @@ export class Purge {
 		}
 	}
 
-	/** One look through everything. `whole` = it came to its end. */
-	async #cycle(dryRun: boolean, goOn: () => boolean): Promise<{ counts: Counts; whole: boolean }> {
+	/** One look through everything, or through what lies behind `from`. `whole` = it came to its end, else `place` is where not. */
+	async #cycle(
+		dryRun: boolean,
+		goOn: () => boolean,
+		from?: Place,
+	): Promise<{ counts: Counts; whole: boolean; place?: Place }> {
 		const counts = Object.fromEntries(purgeables.map((what) => [what, 0])) as Counts;
 		const now = this.#context.clock.now();
 		const { retention } = this.#context.settings;
@@ -91,23 +108,27 @@ export class Purge {
 			// By then nothing is left that it could be handed.
 			subscriptions: now - retention.eventsMs,
 		};
-		let whole = true;
-		for (const what of purgeables) {
-			const walk = { what, before: before[what], atMost: Infinity, dryRun };
-			whole = (await this.#walk(walk, counts, goOn)) && whole;
+		let place: Place | undefined;
+		for (const what of purgeables.slice(from ? purgeables.indexOf(from.what) : 0)) {
+			const cursor = what === from?.what ? from.cursor : null;
+			const walk = { what, before: before[what], atMost: Infinity, dryRun, cursor };
+			place ??= await this.#walk(walk, counts, goOn);
+			if (place) break;
 			if (what !== 'jobs') continue;
 			const ended = await this.#countEnded(goOn);
 			const excess = ended - (dryRun ? counts.jobs : 0) - retention.maxJobs;
 			if (excess <= 0) continue;
 			if (dryRun) counts.jobs += excess;
 			else {
-				const most = { what, before: now, atMost: excess, dryRun };
-				whole = (await this.#walk(most, counts, goOn)) && whole;
+				const most = { what, before: now, atMost: excess, dryRun, cursor: null };
+				place = await this.#walk(most, counts, goOn);
+				if (place) break;
 			}
 		}
 		this.#backlog = 0;
-		if (whole && !dryRun) this.#lastAt = this.#context.clock.now();
-		return { counts, whole };
+		if (place) return { counts, whole: false, place };
+		if (!dryRun) this.#lastAt = this.#context.clock.now();
+		return { counts, whole: true };
 	}
 
 	async #walk(
@@ -116,15 +137,17 @@ export class Purge {
 			before,
 			atMost,
 			dryRun,
-		}: { what: Purgeable; before: number; atMost: number; dryRun: boolean },
+			cursor: start,
+		}: Place & { before: number; atMost: number; dryRun: boolean },
 		counts: Counts,
 		goOn: () => boolean,
-	): Promise<boolean> {
+	): Promise<Place | undefined> {
 		const { store } = this.#context;
 		let left = atMost;
-		let cursor: string | null = null;
+		let cursor = start;
 		do {
-			if (!goOn()) return false;
+			const place = { what, cursor };
+			if (!goOn()) return place;
 			const look: { old: string[]; cursor: string | null } = await store.read('old', {
 				what,
 				before,
@@ -133,19 +156,20 @@ export class Purge {
 			});
 			cursor = look.cursor;
 			const old = look.old.slice(0, left);
-			left -= old.length;
+			const found = old.length;
+			left -= found;
 			if (dryRun) counts[what] += old.length;
 			else {
 				for (this.#backlog = old.length; this.#backlog > 0;) {
-					if (!goOn()) return false;
+					if (!goOn()) return place;
 					const keys = old.splice(0, this.#bite);
 					counts[what] += await this.#forget(what, keys, before);
 					this.#backlog = old.length;
 				}
 			}
-			await this.#context.clock.sleep(dryRun ? 0 : pauseMs);
+			await this.#context.clock.sleep(dryRun || found === 0 ? 0 : pauseMs);
 		} while (cursor !== null && left > 0);
-		return true;
+		return undefined;
 	}
 
 	async #forget(what: Purgeable, keys: string[], before: number): Promise<number> {

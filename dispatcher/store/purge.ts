@@ -123,10 +123,10 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 	return {
 		old: ({ what, before, limit, cursor }: Reads['old']['in']): Reads['old']['out'] => {
 			const rows = looks[what](before, limit, cursor);
-			return {
-				old: rows.filter(({ old }) => old === 1).map(({ key }) => key),
-				cursor: rows.length < limit ? null : rows.at(-1)!.key,
-			};
+			const old = rows.filter((row) => row.old === 1).map(({ key }) => key);
+			// Events lie in the order of time: behind a young one there are no old ones.
+			const isAll = rows.length < limit || (what === 'events' && old.length < rows.length);
+			return { old, cursor: isAll ? null : rows.at(-1)!.key };
 		},
 
 		/** So many final jobs behind `cursor`, at most `limit`. */

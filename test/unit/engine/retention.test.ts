@@ -157,6 +157,32 @@ test('runs of schedules and events go by their own ages', async () => {
 	expect((await purge()).occurrences).toBe(first.events - 1);
 });
 
+test('a caller whose time is over goes on where that was, and comes to the end', async () => {
+	await open();
+	const jobs = Array.from({ length: 1_000 }, (_, i) => ({
+		kind: 'command',
+		spec: { command: 'true' },
+		idempotencyKey: `key-${i}`,
+	}));
+	await h.engine.submit(jobs, admin);
+	await h.engine.submit(
+		jobs.map((job) => ({ ...job, idempotencyKey: `more-${job.idempotencyKey}` })),
+		admin,
+	);
+	// The store is slow: one call is as long as two looks.
+	let behindMs = 0;
+	const monotonic = h.clock.monotonic.bind(h.clock);
+	jest.spyOn(h.clock, 'monotonic').mockImplementation(() => monotonic() + behindMs);
+	const read = h.store.read.bind(h.store);
+	jest.spyOn(h.store, 'read').mockImplementation((what, args) => {
+		if (what === 'old') behindMs += 11_000;
+		return read(what, args);
+	});
+	let calls = 0;
+	while ((await purge()).more) expect((calls += 1)).toBeLessThan(20);
+	expect(calls).toBeGreaterThan(2);
+});
+
 test('by itself it looks every few minutes, and its bites stay small while others work', async () => {
 	await open({ maxJobs: 10 });
 	for (let i = 0; i < 120; i++) await ended();
