@@ -70,12 +70,12 @@ export class Backlog {
 	 * Takes room for a job that is about to wait; throws `queue-full`. Give it back with the returned
 	 * function when the commit is answered or has failed.
 	 */
-	admit(owner: string, bytes: number): () => void {
+	admit(owner: string, bytes: number, count = 1): () => void {
 		const share = this.#share(owner);
 		const { maxWaitingJobs, maxWaitingBytes } = this.#context.settings;
 		const jobs = share.jobs + share.planned.jobs;
 		const full =
-			jobs + 1 > maxWaitingJobs
+			jobs + count > maxWaitingJobs
 				? `${jobs} jobs`
 				: share.bytes + share.planned.bytes + bytes > maxWaitingBytes
 					? `${Math.round(maxWaitingBytes / 1024 / 1024)} MiB of jobs`
@@ -88,10 +88,10 @@ export class Backlog {
 				retryMs: limits.queueFullRetryMs,
 			});
 		}
-		share.planned.jobs += 1;
+		share.planned.jobs += count;
 		share.planned.bytes += bytes;
 		return () => {
-			share.planned.jobs -= 1;
+			share.planned.jobs -= count;
 			share.planned.bytes -= bytes;
 			this.#tidy(owner, share);
 		};

@@ -195,24 +195,30 @@ export class Jobs {
 	insert(prepared: (Prepared | Problem)[]): Promise<(SubmitAnswer | Problem)[]> {
 		return new Promise((resolve, reject) => {
 			const answers: (SubmitAnswer | Problem)[] = [];
-			if (prepared.every((job) => job instanceof Problem)) {
-				resolve(prepared);
-				return;
-			}
+			const singles: [number, Prepared][] = [];
 			let open = prepared.length;
+			if (open === 0) return resolve(answers);
 			const settle = (i: number, answer: SubmitAnswer | Problem) => {
 				answers[i] = answer;
 				open -= 1;
 				if (open === 0) resolve(answers);
 			};
-			this.#context.turns.push({
+			const { turns } = this.#context;
+			for (const [i, job] of prepared.entries()) {
+				if (job instanceof Problem) settle(i, job);
+				else if (job.job.children === null) singles.push([i, job]);
+				else {
+					// Each may become thousands of jobs: they need not share a turn.
+					turns.push({
+						plan: (turn) => this.#parents.insert(turn, job, (answer) => settle(i, answer), reject),
+						fail: reject,
+					});
+				}
+			}
+			if (singles.length === 0) return;
+			turns.push({
 				plan: (turn) => {
-					for (const [i, job] of prepared.entries()) {
-						if (job instanceof Problem) settle(i, job);
-						else if (job.job.children === null) {
-							this.#insertOne(turn, job, (answer) => settle(i, answer));
-						} else this.#parents.insert(turn, job, (answer) => settle(i, answer), reject);
-					}
+					for (const [i, job] of singles) this.#insertOne(turn, job, (answer) => settle(i, answer));
 				},
 				fail: reject,
 			});

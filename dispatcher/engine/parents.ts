@@ -49,6 +49,9 @@ interface Choice {
 	skipped: string[];
 }
 
+/** A turn that has so many takes no further parent: who else waits for it would wait long. */
+const manyChildren = 1_000;
+
 export class Parents {
 	readonly #context: Context;
 	readonly #placing: Placing;
@@ -60,13 +63,14 @@ export class Parents {
 		this.#waiting = waiting;
 	}
 
-	/** Stores a new parent; one that is eligible starts in the same commit. */
+	/** Stores a new parent; one that is eligible starts in the same commit, unless that carries many children already. */
 	insert(
 		turn: Turn,
 		prepared: Prepared,
 		answer: (answer: SubmitAnswer | Problem) => void,
 		fail: (error: Error) => void,
-	): void {
+	): 'later' | void {
+		if (turn.children >= manyChildren) return 'later';
 		const { job, idempotency } = prepared;
 		const chosen = this.choose(job);
 		if (chosen instanceof Problem) {
@@ -80,8 +84,9 @@ export class Parents {
 			}
 			return;
 		}
-		// Its children need room too; how many there may be is limited on its own.
-		const admitted = this.#placing.admit(turn, job);
+		const starts = job.state === 'queued';
+		// Its children are what waits.
+		const admitted = this.#placing.admit(turn, job, starts ? chosen.robots.length : 1);
 		if (admitted instanceof Problem) {
 			answer(admitted);
 			return;
@@ -96,7 +101,7 @@ export class Parents {
 			if (job.state === 'pending') this.#placing.placed(job, undefined);
 			answer({ jobId: job.id, state: job.state === 'queued' ? 'running' : job.state });
 		});
-		if (job.state === 'queued') this.#start(turn, job, 'queued', chosen);
+		if (starts) this.#start(turn, job, 'queued', chosen);
 	}
 
 	/** A parent that waited for its time has become eligible. */
@@ -104,7 +109,7 @@ export class Parents {
 		return new Promise((resolve, reject) => {
 			this.#context.turns.push({
 				plan: (turn) => {
-					if (!turn.touch(job.id)) return 'later';
+					if (turn.children >= manyChildren || !turn.touch(job.id)) return 'later';
 					const chosen = this.choose(job);
 					if (chosen instanceof Problem) this.#cannotStart(turn, job, chosen, resolve);
 					else {
@@ -127,6 +132,7 @@ export class Parents {
 		was?: AsRead,
 		done: (started: boolean) => void = () => undefined,
 	): void {
+		turn.children += robots.length;
 		const policy = policyOf(parent.policy);
 		const plan = policy.rollout && planOf(policy.rollout, robots.length, policy.timeouts);
 		const common = this.#inherited(parent, turn.now, plan);

@@ -39,10 +39,13 @@ export class Placing {
 		this.#assigning = assigning;
 	}
 
-	/** Room in the queue for a job that may have to wait, until the turn is over; or why there is none. */
-	admit(turn: Turn, job: NewJob): Problem | (() => void) {
+	/**
+	 * Room in the queue for a job that may have to wait, or for so many like it, until the turn is over; or why
+	 * there is none.
+	 */
+	admit(turn: Turn, job: NewJob, count = 1): Problem | (() => void) {
 		try {
-			const release = this.#context.backlog.admit(job.createdBy, bytesOf(job));
+			const release = this.#context.backlog.admit(job.createdBy, bytesOf(job) * count, count);
 			turn.undo.push(release);
 			return release;
 		} catch (error) {

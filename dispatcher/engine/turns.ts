@@ -41,6 +41,8 @@ export class Turn {
 	readonly now: number;
 	/** Read behind the commit and ahead of the next one. */
 	readonly questions: Question[] = [];
+	/** Children that its parents get: each is several rows. */
+	children = 0;
 	/** Its commit, from the asking to the answer. */
 	tookMs = 0;
 	readonly #busy: Set<string>;

@@ -123,14 +123,42 @@ describe('who gets a child', () => {
 	});
 
 	test('more than a store can bear is refused', async () => {
-		await robots('a', 'b');
-		const stdin = 'x'.repeat(limits.maxChildrenBytes / 2);
+		const stdin = 'x'.repeat(limits.maxJobBytes - 1_000);
+		const enough = Math.ceil(limits.maxChildrenBytes / stdin.length);
+		await robots(...Array.from({ length: enough }, (_, i) => `r${i}`));
 		expect(
 			await refusal({ target: { mode: 'all' }, spec: { command: 'cat', stdin } }),
 		).toMatchObject({ code: 'too-many-children' });
 		expect(
 			await refusal({ target: { mode: { count: 1 } }, spec: { command: 'cat', stdin } }),
 		).toMatchObject({ state: 'running' });
+	});
+
+	test('many at once share no commit that would keep others waiting', async () => {
+		await robots(...Array.from({ length: 300 }, (_, i) => `r${i}`));
+		const commits = jest.spyOn(h.store, 'commit');
+		const all = { kind: 'command', spec: { command: 'true' }, target: { mode: 'all' as const } };
+		const answers = await h.engine.submit(
+			Array.from({ length: 10 }, () => all),
+			admin,
+		);
+		for (const answer of answers) expect(answer).toMatchObject({ state: 'running' });
+		const children = commits.mock.calls.map(([deeds]) =>
+			deeds.reduce(
+				(sum, deed) => sum + (deed.do === 'startParent' ? deed.with.children.length : 0),
+				0,
+			),
+		);
+		expect(children.reduce((sum, each) => sum + each, 0)).toBe(3_000);
+		expect(Math.max(...children)).toBeLessThanOrEqual(1_200);
+	});
+
+	test('its children count where the queue is full', async () => {
+		await h.close();
+		h = await house({ maxWaitingJobs: 3 });
+		await robots('a', 'b', 'c', 'd');
+		expect(await refusal({ target: { mode: 'all' } })).toMatchObject({ code: 'queue-full' });
+		expect(await refusal({ target: { mode: { count: 3 } } })).toMatchObject({ state: 'running' });
 	});
 
 	test('the same idempotency key is the same parent, even when its robots are gone by now', async () => {
