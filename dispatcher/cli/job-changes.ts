@@ -3,12 +3,13 @@
  * then do it to what they saw; --dry-run stops after the look.
  */
 import { type Command, Option } from 'commander';
-import type { FleetClient, JobFilter } from '../../client';
+import type { FleetClient, JobFilter, Page } from '../../client';
 import {
 	type BulkAction,
 	type BulkRequest,
 	type BulkResult,
 	causes,
+	type DeadLetterGroup,
 	type DeadLetterRequest,
 	holdAnswers,
 	isFinal,
@@ -35,6 +36,9 @@ import {
 	when,
 	wholeOf,
 } from './terminal';
+
+/** Of kinds of failure there are few; it is a list for people. */
+const maxGroups = 10_000;
 
 interface Flags extends SelectionFlags {
 	json?: boolean;
@@ -314,6 +318,21 @@ function releaseText({ released, kept, keptInAll }: ReleaseAnswer): string {
 	return `${lines}${more}${released} released, ${keptInAll} kept\n`;
 }
 
+/** The service gives pages in no order of theirs: which failure is most frequent is known with the last one. */
+export async function allDeadLetters(
+	client: Pick<FleetClient, 'deadLetters'>,
+): Promise<Page<DeadLetterGroup>> {
+	const items: DeadLetterGroup[] = [];
+	for (let cursor: string | undefined; items.length < maxGroups;) {
+		const page = await client.deadLetters({ limit: 100, ...(cursor && { cursor }) });
+		items.push(...page.items);
+		({ cursor } = page);
+		if (cursor === undefined) break;
+	}
+	items.sort((a, b) => b.count - a.count || b.lastAt - a.lastAt);
+	return { items };
+}
+
 /** `dead list`, `show`, `replay`, `dismiss`. */
 export function addDeadLetters(kit: CommandKit): void {
 	const dead = kit.group(
@@ -324,7 +343,7 @@ export function addDeadLetters(kit: CommandKit): void {
 	kit
 		.sub(dead, 'list', 'list what went wrong, most frequent first', 'list')
 		.action(async (flags: Flags) => {
-			const page = await kit.client(flags).deadLetters();
+			const page = await allDeadLetters(kit.client(flags));
 			kit.terminal.out(
 				flags.json
 					? json(page)

@@ -246,7 +246,7 @@ export interface Engine {
 	change(jobId: string, change: JobChange, by: Caller): Promise<Job>;
 	/** The same to all jobs a filter finds; a preview unless `expect` says how many there are. */
 	bulk(request: BulkOrder, by: Caller, signal?: AbortSignal): Promise<BulkResult>;
-	/** Groups of dead letters, the largest first. */
+	/** Groups of dead letters, the largest of each page first. */
 	deadLetters(page: {
 		limit: number;
 		cursor?: string;
