@@ -89,7 +89,8 @@ export const calls = {
 		method: 'POST',
 		path: '/jobs/{id}/retry',
 		scope: 'cancel',
-		summary: 'Submit the same job again; of one for several robots also only where it failed',
+		summary:
+			'Submit the same job again, or the one that does so already; of one for several robots also only where it failed',
 	},
 	jobPause: {
 		method: 'POST',
