@@ -155,7 +155,12 @@ export class Keeper implements Ears {
 		this.#exits = new ExitFiles(join(parts.folder, places.exits));
 	}
 
-	/** Resolves when a program can be started without waiting. */
+	/** A program can be started without waiting. */
+	get isReady(): boolean {
+		return this.#wire !== undefined;
+	}
+
+	/** Resolves when that is so, or when it is known that there can be no process of its own. */
 	async ready(): Promise<void> {
 		await this.#reach();
 		if (this.#wire === undefined) await this.#inTurn(() => this.#launch());
@@ -359,7 +364,8 @@ export class Keeper implements Ears {
 	}
 
 	#keepInside(): Wire {
-		return inside(this.#exits, this.#parts.clock, this);
+		const { clock, log } = this.#parts;
+		return inside(this.#exits, clock, this, (text) => log.warn({}, text));
 	}
 
 	#take(key: string): void {
