@@ -86,8 +86,13 @@ async function knock(folder: string, clock: Clock, ears: Ears): Promise<Found | 
 	socket.on('error', () => undefined);
 	socket.on('connect', () => {
 		answered = true;
-		const secret = readFileSync(join(folder, places.secret), 'utf8');
-		wire.say({ say: 'hello', version: keeperVersion, secret });
+		try {
+			const secret = readFileSync(join(folder, places.secret), 'utf8');
+			wire.say({ say: 'hello', version: keeperVersion, secret });
+		} catch {
+			// Without the secret nobody is welcome.
+			socket.destroy();
+		}
 	});
 	socket.on('close', () => {
 		const before = state;

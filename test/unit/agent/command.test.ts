@@ -1,17 +1,15 @@
 import { spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
-import { createServer, type Socket } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../../../agent/clock';
 import { commandExecutor } from '../../../agent/executors/command';
 import type { Outcome, RunContext, Stop } from '../../../agent/executors/executor';
 import { Keeper } from '../../../agent/keeper/keeper';
-import { places } from '../../../agent/keeper/places';
-import { type AgentWord, type KeeperWord, Lines } from '../../../agent/keeper/words';
 import { Spool } from '../../../agent/spool';
 import type { CommandSpec } from '../../../kinds/command';
 import { streams, type Variables } from '../../../protocol';
+import { silentKeeper } from './silent-keeper';
 import { temporaryFolder } from './temporary-folder';
 
 const folder = temporaryFolder();
@@ -233,47 +231,8 @@ test('a background child that holds the pipe does not hold the job, and is told 
 });
 
 describe('a keeper that is silent', () => {
-	/** Welcomes an agent, and then says only what it is told to. */
-	async function silentKeeper() {
-		const home = join(folder(), 'silent');
-		mkdirSync(home);
-		writeFileSync(join(home, places.secret), 'secret');
-		const started = Promise.withResolvers<void>();
-		const line = Promise.withResolvers<Socket>();
-		const server = createServer((socket) => {
-			const lines = new Lines(Infinity, (text) => {
-				const { say } = JSON.parse(text) as AgentWord;
-				if (say === 'start') started.resolve();
-				if (say === 'hello') tell(socket, { say: 'welcome', version: 1, pid: 1, held: [] });
-			});
-			socket.setEncoding('utf8').on('data', (text: unknown) => void lines.push(text as string));
-			line.resolve(socket);
-		});
-		await new Promise<void>((done) => {
-			server.listen(join(home, places.socket), done);
-		});
-		const keeper = new Keeper({
-			folder: home,
-			program: undefined,
-			spool: { folder: join(folder(), 'spool'), maxBytes: 1_000, reserveBytes: 0 },
-			clock: systemClock,
-			log: { info: () => undefined, warn: () => undefined },
-		});
-		const tell = (to: Socket, word: KeeperWord): void => void to.write(`${JSON.stringify(word)}\n`);
-		return {
-			keeper,
-			started: started.promise,
-			say: async (word: KeeperWord) => tell(await line.promise, word),
-			async close() {
-				await keeper.close();
-				(await line.promise).destroy();
-				await new Promise((done) => server.close(done));
-			},
-		};
-	}
-
 	test('costs a job that is to stop no slot for ever; what it starts after all is ended', async () => {
-		const { keeper, started, say, close } = await silentKeeper();
+		const { keeper, next, say, close } = await silentKeeper(folder());
 		const stopping = new AbortController();
 		const waits: number[] = [];
 		const context = {
@@ -292,13 +251,13 @@ describe('a keeper that is silent', () => {
 		} as RunContext;
 		const executor = commandExecutor({ env: {}, secretEnvNames: [], keeper });
 		const ended = executor.run({ command: 'true' }, context);
-		await started;
+		expect(await next()).toMatchObject({ say: 'start' });
 		stopping.abort({ why: 'cancelled', graceMs: 0 } satisfies Stop);
 		await expect(ended).rejects.toThrow('does not say whether it started');
 		expect(waits).toEqual([10_000]);
 		const late = spawn('sleep', ['60'], { detached: true, stdio: 'ignore' });
 		const gone = new Promise((resolve) => late.once('exit', (_code, signal) => resolve(signal)));
-		await say({ say: 'started', key: 'job-1', pid: late.pid!, birth: null, terminal: false });
+		say({ say: 'started', key: 'job-1', pid: late.pid!, birth: null, terminal: false });
 		expect(await gone).toMatch(/SIG(TERM|KILL)/);
 		await close();
 	});
