@@ -38,6 +38,7 @@ import type { Line } from './link';
 import type { Log } from './log';
 import { exitRecordOf, lostSight, notBegun, type Printed } from './outcomes';
 import { Outflow } from './outflow';
+import { fitted } from './result-size';
 import type { Spool } from './spool';
 import type { Excess } from './watcher/usage';
 import type { Watched, Watching } from './watcher/watching';
@@ -263,7 +264,7 @@ export class Attempt {
 		this.#outflow.conclude((line, rest) => {
 			const message: JobResultMessage = { ...this.ref, ...exit };
 			if (rest !== undefined && Object.keys(rest).length > 0) message.inline = rest;
-			line.send('job_result', message);
+			line.send('job_result', fitted(message, line.maxMessageBytes));
 		});
 	}
 

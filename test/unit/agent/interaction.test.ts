@@ -9,6 +9,7 @@ const ref = { job_id: '01890000-0000-7000-8000-000000000001', attempt: 1, epoch:
 
 class Ear implements Line {
 	readonly maxOutputBytes = 1;
+	readonly maxMessageBytes = 1_000_000;
 	readonly features = ['input'];
 	readonly acks: InputAck[] = [];
 	#wake: () => void = () => undefined;

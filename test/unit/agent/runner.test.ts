@@ -29,6 +29,7 @@ const silent = { debug() {}, info() {}, warn() {}, error() {} };
 /** A live line that keeps what was said on it. */
 class Ear implements Line {
 	readonly maxOutputBytes = 100_000;
+	maxMessageBytes: number = limits.maxControlFrameBytes;
 	features: readonly string[] = [];
 	readonly said: { type: keyof RobotMessages; payload: unknown }[] = [];
 	#wake: (() => void)[] = [];
@@ -249,6 +250,20 @@ test('a spool that cannot be closed never makes a refusal of a job that ran', as
 		expect(await ear.until('job_result')).toMatchObject({ state: 'completed' });
 		expect(ear.said.map(({ type }) => type)).toEqual(['job_accepted', 'job_result']);
 		expect(journal.fate(job.job_id, job.epoch)).toBe('ended');
+	});
+});
+
+test('a result is never longer than what the line takes', async () => {
+	const run: Executor['run'] = async (_spec, { output }) => {
+		await output('stdout', Buffer.alloc(limits.maxInlineOutputBytes));
+		return { ...done, outputs: { version: '1.4.2' } };
+	};
+	await withRunner({ run }, async (runner, ear) => {
+		ear.maxMessageBytes = 100_000;
+		take(runner, assignment());
+		const result = await ear.until('job_result');
+		expect(JSON.stringify(result).length).toBeLessThan(100_000);
+		expect(result.result).toMatchObject({ outputs: { version: '1.4.2' }, truncated: true });
 	});
 });
 
