@@ -50,6 +50,10 @@ test('defect 3: a handler that fails sends no result and the device stays busy â
 	const broken = [
 		await submit({ command: '/no/such/program' }, { retry: { maxAttempts: 1 } }),
 		await submit({ command: 'true', cwd: '/no/such/folder' }, { retry: { maxAttempts: 1 } }),
+		await submit(
+			{ command: 'true', cwd: `/${'long'.repeat(100)}`, interactive: true },
+			{ retry: { maxAttempts: 1 } },
+		),
 	];
 	for (const id of broken) {
 		expect(await ended(id)).toMatchObject({ state: 'failed', cause: 'spawn_error' });

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import fs, { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../../../agent/clock';
@@ -228,6 +228,20 @@ test('a background child that holds the pipe does not hold the job, and is told 
 	const outcome = await job.ended;
 	expect(outcome).toMatchObject({ end: 'done', processGone: false });
 	process.kill(Number(job.stdout), 'SIGKILL');
+});
+
+test('how a program ended is told also when nobody can look whether something of it lives on', async () => {
+	const job = run({ shell: 'sleep 60 & echo $!; exit 3' });
+	await job.printed(/\d\n/);
+	const blind = jest.spyOn(fs, 'readdirSync').mockImplementation(() => {
+		throw new Error('EMFILE: too many open files, scandir');
+	});
+	try {
+		expect(await job.ended).toMatchObject({ exitCode: 3, processGone: false });
+	} finally {
+		blind.mockRestore();
+		process.kill(Number(job.stdout), 'SIGKILL');
+	}
 });
 
 describe('a keeper that is silent', () => {
