@@ -279,7 +279,16 @@ export class Keeper implements Ears {
 		await wire?.close();
 	}
 
+	/** Never throws: a word that cannot be followed takes none of those behind it along. */
 	hear(word: KeeperWord, wire: Wire): void {
+		try {
+			this.#hear(word, wire);
+		} catch (error) {
+			this.#complain(error);
+		}
+	}
+
+	#hear(word: KeeperWord, wire: Wire): void {
 		switch (word.say) {
 			case 'welcome':
 				return this.#welcome(word.held, wire);

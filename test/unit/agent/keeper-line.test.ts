@@ -1,7 +1,7 @@
 /** What becomes of what an agent has asked a keeper when the line between them breaks, or the keeper is killed. */
 import fs, { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Held } from '../../../agent/keeper/words';
+import type { Held, KeeperWord } from '../../../agent/keeper/words';
 import { KeeperGone } from '../../../agent/keeper/keeper';
 import { silentKeeper } from './silent-keeper';
 import { temporaryFolder } from './temporary-folder';
@@ -29,6 +29,18 @@ test('what was typed while the line broke is said again on the next one, and ans
 	expect(again).toMatchObject({ say: 'input', key: 'job-1', offset: 0 });
 	// It had been typed: the answer was lost, not the input.
 	silent.say({ say: 'have', key: 'job-1', id: (again as { id: number }).id, have: 4 });
+	expect(await typed).toBe(4);
+	await silent.close();
+});
+
+test('what a keeper says behind a word that cannot be followed is heard', async () => {
+	const silent = await silentKeeper(folder());
+	silent.held = [held];
+	const ward = (await silent.keeper.find(attempt))!;
+	const typed = ward.input(0, Buffer.from('one\n'), false);
+	const { id } = (await silent.next()) as { id: number };
+	silent.say({ say: 'welcome' } as KeeperWord);
+	silent.say({ say: 'have', key: 'job-1', id, have: 4 });
 	expect(await typed).toBe(4);
 	await silent.close();
 });
