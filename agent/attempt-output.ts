@@ -100,7 +100,7 @@ export class AttemptOutput {
 	/** What there is to deliver. `kept`: what the keeper knows of it. */
 	async sum(kept: Outcome['kept']): Promise<Printed> {
 		if (this.#isKept) {
-			if (kept === undefined) this.#spool.recollect();
+			if (kept === undefined) this.#recollect();
 			await this.#recallTails(kept?.tails);
 		}
 		const sha256 = kept?.sha256 ?? (await this.#digests());
@@ -123,6 +123,14 @@ export class AttemptOutput {
 
 	remove(): Promise<void> {
 		return this.#spool.remove();
+	}
+
+	#recollect(): void {
+		try {
+			this.#spool.recollect();
+		} catch (error) {
+			this.#unreadable(error);
+		}
 	}
 
 	/** Of streams that somebody else wrote, and that are not among `known`. */
@@ -169,6 +177,6 @@ export class AttemptOutput {
 	}
 }
 
-function total({ stdout, stderr }: OutputLengths): number {
+export function total({ stdout, stderr }: OutputLengths): number {
 	return stdout + stderr;
 }

@@ -20,23 +20,25 @@ import {
 	type ResultAck,
 	type Variables,
 	type Verdict,
+	type WireCollectedFile,
 } from '../protocol';
 import type { Stream } from '../protocol/frames';
 import { wishesOf } from '../kinds';
 import { needsWorkspace } from '../kinds/files';
 import { AttemptFiles } from './attempt-files';
-import { AttemptOutput } from './attempt-output';
+import { AttemptOutput, total } from './attempt-output';
 import type { Ballast } from './ballast';
 import type { ClientProfile } from './clients';
 import { type Clock, enough } from './clock';
-import type { Found } from './drivers/collect';
+import { type Found, reasonFor } from './drivers/collect';
 import type { Executor, Outcome, RunContext, Stop } from './executors/executor';
 import { Interaction } from './interaction';
 import type { ExitRecord, FilesRecord, Journal, Trace } from './journal';
 import type { Line } from './link';
 import type { Log } from './log';
-import { exitRecordOf, lostSight, notBegun } from './outcomes';
+import { exitRecordOf, lostSight, notBegun, type Printed } from './outcomes';
 import { Outflow } from './outflow';
+import { fitted } from './result-size';
 import type { Spool } from './spool';
 import type { Excess } from './watcher/usage';
 import type { Watched, Watching } from './watcher/watching';
@@ -155,7 +157,7 @@ export class Attempt {
 
 	/**
 	 * Journals, tells, runs, journals the end, tells. Resolves when the end is on disk; `false` when
-	 * it never started (revoked in time, or the journal could not be written).
+	 * it was revoked in time. Rejects only when the journal could not be written: then it never started.
 	 */
 	async run(executor: Executor): Promise<boolean> {
 		const { job_id, epoch } = this.assignment;
@@ -170,18 +172,22 @@ export class Attempt {
 		}
 		this.#phase = 'running';
 		this.tellAccepted();
-		await this.#begin(executor);
+		await this.#toItsEnd(executor, () => this.#begin(executor));
 		return true;
 	}
 
 	/**
 	 * For an attempt of an earlier life of this agent: it has its exit record, or somebody kept it while we
-	 * were away, or nobody knows.
+	 * were away, or nobody knows. Never rejects.
 	 */
 	async resume(executor: Executor | undefined): Promise<void> {
 		this.#executor = executor;
 		this.#phase = this.#exit === null ? 'running' : 'ended';
 		if (this.#exit !== null) return this.#settled();
+		await this.#toItsEnd(executor, () => this.#takeUp(executor));
+	}
+
+	async #takeUp(executor: Executor | undefined): Promise<void> {
 		if (this.#filesBefore?.stage === 'sending') {
 			this.#settled();
 			const { exit, found } = this.#filesBefore;
@@ -258,7 +264,7 @@ export class Attempt {
 		this.#outflow.conclude((line, rest) => {
 			const message: JobResultMessage = { ...this.ref, ...exit };
 			if (rest !== undefined && Object.keys(rest).length > 0) message.inline = rest;
-			line.send('job_result', message);
+			line.send('job_result', fitted(message, line.maxMessageBytes));
 		});
 	}
 
@@ -293,6 +299,21 @@ export class Attempt {
 		this.#executor?.forgotten?.({ jobId, epoch });
 		await this.#output.remove();
 		await this.files?.remove();
+	}
+
+	/** It may have started, so whatever fails here, it ends in a result and never as if it had not. */
+	async #toItsEnd(executor: Executor | undefined, work: () => Promise<void>): Promise<void> {
+		try {
+			await work();
+		} catch (error) {
+			this.#log.error({ err: error, ...this.#names() }, 'the agent lost sight of the job');
+			if (this.#exit !== null) return;
+			const message = `The agent lost sight of the job (${(error as Error).message}).`;
+			const gone = await this.#cleanUp(executor);
+			const { lengths } = this.#output;
+			const nothing = { lengths, stdout: '', stderr: '', truncated: total(lengths) > 0 };
+			await this.#ended(this.#exitOf(lostSight(message, gone), nothing));
+		}
 	}
 
 	async #begin(executor: Executor): Promise<void> {
@@ -447,11 +468,7 @@ export class Attempt {
 	/** `began` = there may be something to take home. */
 	async #finish(outcome: Outcome, began = true): Promise<void> {
 		await this.#output.close();
-		const told = this.interaction.end();
-		const printed = await this.#output.sum(outcome.kept);
-		const stop = this.#stop.signal.reason as Stop | undefined;
-		const tookMs = this.#clock.now() - this.#startedAt;
-		const exit = exitRecordOf(outcome, stop, told, printed, tookMs);
+		const exit = this.#exitOf(outcome, await this.#output.sum(outcome.kept));
 		const { job_id, epoch } = this.assignment;
 		const { aborted, reason } = this.#unwanted.signal;
 		const wanted = !aborted || (reason as Stop).why === 'agent-stop';
@@ -464,24 +481,46 @@ export class Attempt {
 		await this.#deliver(exit, null);
 	}
 
+	#exitOf(outcome: Outcome, printed: Printed): ExitRecord {
+		const stop = this.#stop.signal.reason as Stop | undefined;
+		const tookMs = this.#clock.now() - this.#startedAt;
+		return exitRecordOf(outcome, stop, this.interaction.end(), printed, tookMs);
+	}
+
 	/** What it takes home goes before its result, unless nobody wants it any more. */
 	async #deliver(exit: ExitRecord, known: Found[] | null): Promise<void> {
+		let files: WireCollectedFile[];
+		try {
+			files = await this.#sent(exit, known);
+		} catch (error) {
+			// How the program ended is known, whatever the disk says of its files.
+			this.#log.error({ err: error, ...this.#names() }, 'files cannot be sent');
+			files = [{ path: '**', bytes: 0, sha256: null, error: reasonFor((error as Error).message) }];
+		}
+		if (this.#isLeft) {
+			this.#phase = 'ended';
+			return;
+		}
+		await this.#ended({ ...exit, result: { ...exit.result, files } });
+	}
+
+	/** The journal knows what is left; another life of this agent looks again, or sends it. */
+	get #isLeft(): boolean {
+		const { aborted, reason } = this.#unwanted.signal;
+		return aborted && (reason as Stop).why === 'agent-stop';
+	}
+
+	async #sent(exit: ExitRecord, known: Found[] | null): Promise<WireCollectedFile[]> {
 		const { job_id, epoch } = this.assignment;
 		const { signal } = this.#unwanted;
-		// The journal knows what is left; another life of this agent looks again, or sends it.
-		const isLeft = () => signal.aborted && (signal.reason as Stop).why === 'agent-stop';
-		const found = known ?? (await this.files!.collect(signal));
+		if (this.files === undefined) throw new Error('this agent has no folder for files any more');
+		const found = known ?? (await this.files.collect(signal));
 		if (known === null && !signal.aborted) {
 			await this.#written(() =>
 				this.#journal.noteFiles(job_id, epoch, { stage: 'sending', exit, found }),
 			);
 		}
-		const files = isLeft() ? [] : await this.files!.send(found, signal);
-		if (isLeft()) {
-			this.#phase = 'ended';
-			return;
-		}
-		await this.#ended({ ...exit, result: { ...exit.result, files } });
+		return this.#isLeft ? [] : await this.files.send(found, signal);
 	}
 
 	async #ended(exit: ExitRecord): Promise<void> {

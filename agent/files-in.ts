@@ -88,7 +88,8 @@ export class FilesIn {
 		const coming = this.#coming;
 		if (coming?.info === undefined || frame.transfer !== coming.number) return;
 		if (frame.offset !== coming.expected || frame.data.length === 0) return;
-		if (frame.offset + frame.data.length > coming.info.bytes) return;
+		// Nobody asked for more, and what nobody asked for waits in memory for the disk.
+		if (frame.offset + frame.data.length > coming.asked) return;
 		coming.expected += frame.data.length;
 		coming.writing = coming.writing
 			.then(() => this.#write(coming, frame.data))

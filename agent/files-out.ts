@@ -217,11 +217,15 @@ export class FilesOut {
 		if (going.changed) return going.arrival.resolve({ error });
 		going.changed = true;
 		going.wanted = false;
-		const found = await described(folder, path, going.givenUp);
-		if (found.error !== undefined) return going.arrival.resolve({ error: found.error });
+		let found: Found;
 		try {
+			found = await described(folder, path, going.givenUp);
+			if (found.error !== undefined) return going.arrival.resolve({ error: found.error });
 			const before = going.file;
-			going.file = await openInside(folder, path);
+			const file = await openInside(folder, path);
+			// Given up meanwhile: nobody else would close it.
+			if (this.#going.get(going.number) !== going) return await file.close();
+			going.file = file;
 			await before.close();
 		} catch {
 			return going.arrival.resolve({ error });

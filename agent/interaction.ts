@@ -102,6 +102,11 @@ export class Interaction {
 		this.#typingBytes += data.length;
 		this.#typing = this.#typing
 			.then(() => this.#type(message.offset, data, message.eof === true))
+			.catch(() => {
+				// Whoever held the program is gone, and nobody else can be asked.
+				this.#state = 'closed';
+				this.#acknowledge();
+			})
 			.finally(() => {
 				data.fill(0);
 				this.#typingBytes -= data.length;

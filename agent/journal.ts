@@ -357,8 +357,13 @@ export class Journal {
 
 	async #write(statement: () => unknown): Promise<void> {
 		this.#begin();
-		// A statement that fails takes back only itself; the others of this turn go on.
-		statement();
+		try {
+			statement();
+		} catch (error) {
+			// It has taken back only itself; the others of this turn go on, unless the disk took all of them back.
+			this.#lookWhatIsLeft(error as Error);
+			throw error;
+		}
 		const committed = new Promise<void>((resolve, reject) => {
 			this.#waiting.push({ resolve, reject });
 		});
@@ -383,8 +388,8 @@ export class Journal {
 		try {
 			this.#begin();
 			statement();
-		} catch {
-			return;
+		} catch (error) {
+			this.#lookWhatIsLeft(error as Error);
 		}
 	}
 
@@ -402,11 +407,25 @@ export class Journal {
 	#begin(): void {
 		if (this.#closed) throw new Error('the journal is closed');
 		if (this.#broken !== undefined) throw this.#broken;
+		this.#lookWhatIsLeft();
 		if (!this.#db.isTransaction) this.#db.exec('begin immediate');
 	}
 
+	/**
+	 * A disk that is full or fails makes SQLite take back the whole transaction, whatever statement meets it: what was
+	 * written before in this turn is not there any more.
+	 */
+	#lookWhatIsLeft(reason = new Error('the disk took it back')): void {
+		if (this.#db.isTransaction) return;
+		const lost = this.#waiting;
+		this.#waiting = [];
+		for (const { reject } of lost) reject(reason);
+	}
+
 	#commit(): void {
-		if (this.#closed || !this.#db.isTransaction) return;
+		if (this.#closed) return;
+		this.#lookWhatIsLeft();
+		if (!this.#db.isTransaction) return;
 		const waiting = this.#waiting;
 		this.#waiting = [];
 		try {

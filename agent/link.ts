@@ -58,6 +58,8 @@ export interface Line {
 	sendFile(frame: FileFrame): void;
 	/** Most data bytes of one output frame. */
 	readonly maxOutputBytes: number;
+	/** A longer message ends the line. */
+	readonly maxMessageBytes: number;
 	/** What both sides can do. */
 	readonly features: readonly string[];
 }
@@ -252,6 +254,7 @@ export class Session implements Line {
 	/** Always rejects in the end: with the reason why there is no line any more. */
 	readonly closed: Promise<never>;
 	maxOutputBytes = maxFrameBytes - outputHeaderBytes;
+	maxMessageBytes: number = limits.maxControlFrameBytes;
 	features: readonly string[] = [];
 	readonly #parts: LinkParts;
 	readonly #transport: Transport;
@@ -485,6 +488,7 @@ export class Session implements Line {
 		this.#heartbeatMs = Math.min(registered.heartbeat_interval * 1_000, heartbeatMs ?? Infinity);
 		const maxFrame = Math.min(maxFrameBytes, registered.limits.max_output_frame);
 		this.maxOutputBytes = Math.max(1, maxFrame - outputHeaderBytes);
+		this.maxMessageBytes = registered.limits.max_control_frame;
 		this.features = registered.features ?? [];
 		crew.attach(this, registered);
 		onLive(registered.name, registered.robot_id, this.#transport);

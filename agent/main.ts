@@ -322,7 +322,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	process.stdout.on('error', () => undefined);
 
 	runner.resume();
-	void keeper.sweep(
+	keeper.sweep(
 		journal.held().map(({ assignment: { job_id, epoch } }) => ({ jobId: job_id, epoch })),
 	);
 	condition.touch();

@@ -3,6 +3,7 @@ import type { OutputLengths } from '../protocol';
 import type { Outcome, Stop } from './executors/executor';
 import type { Interaction } from './interaction';
 import type { ExitRecord } from './journal';
+import { firstOf, maxErrorLength } from './result-size';
 
 /** All that was printed, when it has ended. */
 export interface Printed extends Pick<ExitRecord, 'holes' | 'sha256'> {
@@ -50,6 +51,7 @@ export function exitRecordOf(
 	tookMs: number,
 ): ExitRecord {
 	const end = outcome.end === 'stopped' ? endOf(stop!) : undefined;
+	const error = end === undefined ? outcome.error : { type: end.cause, message: end.message };
 	return {
 		state: end?.state ?? (outcome.end === 'done' ? 'completed' : 'failed'),
 		cause: end?.cause ?? outcome.cause,
@@ -64,7 +66,8 @@ export function exitRecordOf(
 			truncated,
 			outputs: { ...told.outputs, ...outcome.outputs },
 			duration_ms: Math.max(0, Math.round(outcome.kept?.ranMs ?? tookMs)),
-			error: end === undefined ? outcome.error : { type: end.cause, message: end.message },
+			// It may quote a command of any length.
+			error: error && { ...error, message: firstOf(error.message, maxErrorLength) },
 			process_gone: outcome.processGone,
 			...(told.logs.length > 0 ? { logs: told.logs } : {}),
 		},

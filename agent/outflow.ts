@@ -287,7 +287,8 @@ export class Outflow implements Sender {
 
 	#underWay(stream: Stream): number {
 		const { sent, have, gap } = this.#flows[stream];
-		const skipped = Math.max(0, gap.to - Math.max(gap.from, have));
+		// After a rewind it lies before us again.
+		const skipped = Math.max(0, Math.min(gap.to, sent) - Math.max(gap.from, have));
 		return Math.max(0, sent - have - skipped);
 	}
 }

@@ -287,7 +287,10 @@ export class Runner implements Crew {
 
 	#forget(key: string, attempt: Attempt): void {
 		this.#attempts.delete(key);
-		void attempt.forget();
+		attempt.forget().catch((error: unknown) => {
+			// The next start finds what is left of it, and that nobody holds it.
+			this.#parts.log.warn({ err: error, job: attempt.ref.job_id }, 'job left files behind');
+		});
 	}
 
 	#control({ action, text, at_once }: Control, id: string): void {

@@ -183,7 +183,6 @@ export class AttemptSpool {
 
 	/** Who wrote it is gone, and may not have said everything: looks at what lies there. */
 	recollect(): void {
-		for (const stream of streams) this.#streams[stream].pieces = [];
 		this.#recall({
 			output: this.lengths,
 			holes: { stdout: this.#streams.stdout.lost, stderr: this.#streams.stderr.lost },
@@ -286,7 +285,7 @@ export class AttemptSpool {
 		await this.close();
 		for (const stream of streams) {
 			for (const { start } of this.#streams[stream].pieces.splice(0)) {
-				await rm(this.#pathOf(stream, start), { force: true });
+				await this.#delete(stream, start);
 			}
 		}
 	}
@@ -343,8 +342,13 @@ export class AttemptSpool {
 			);
 			if (gone.length === 0) continue;
 			spool.pieces = spool.pieces.filter((piece) => !gone.includes(piece));
-			for (const { start } of gone) await rm(this.#pathOf(stream, start), { force: true });
+			for (const { start } of gone) await this.#delete(stream, start);
 		}
+	}
+
+	/** One that the disk keeps lies there until the next start, when nobody holds it. */
+	async #delete(stream: Stream, start: number): Promise<void> {
+		await rm(this.#pathOf(stream, start), { force: true }).catch(() => undefined);
 	}
 
 	/** Bytes of one piece; none when they are not there any more. */
@@ -367,15 +371,16 @@ export class AttemptSpool {
 	/** What an earlier life of the agent left. */
 	#recall(record: (SpoolRecord & { mayBeMore?: boolean }) | undefined): void {
 		const pattern = new RegExp(`^${this.#name}\\.(stdout|stderr)\\.(\\d+)$`);
+		const found: Record<Stream, Piece[]> = { stdout: [], stderr: [] };
 		for (const file of readdirSync(this.#folder)) {
 			const [, stream, start] = pattern.exec(file) ?? [];
 			if (stream === undefined) continue;
 			const length = statSync(join(this.#folder, file)).size;
-			this.#streams[stream as Stream].pieces.push({ start: Number(start), length });
+			found[stream as Stream].push({ start: Number(start), length });
 		}
 		for (const stream of streams) {
 			const spool = this.#streams[stream];
-			spool.pieces.sort((a, b) => a.start - b.start);
+			spool.pieces = found[stream].sort((a, b) => a.start - b.start);
 			const last = spool.pieces.at(-1);
 			const end = last ? last.start + last.length : 0;
 			spool.length = record?.output[stream] ?? end;

@@ -129,14 +129,15 @@ export async function signalPack(
 		return;
 	}
 	if (pack.group !== null) sendSignal(-pack.group, signal);
-	for (const one of await livingOf(pack, sleep)) {
+	for (const one of (await livingOf(pack, sleep)) ?? []) {
 		if (one.group !== pack.group) sendSignal(one.pid, signal);
 	}
 }
 
 /** Looks, and says whether anything of the pack may still live. */
 export async function mayLive(pack: Pack, sleep: Sleep): Promise<boolean> {
-	if (hasProc) return (await livingOf(pack, sleep)).length > 0;
+	// Where nobody can look, it may.
+	if (hasProc) return (await livingOf(pack, sleep))?.length !== 0;
 	return pack.group !== null && groupExists(pack.group);
 }
 
@@ -175,9 +176,10 @@ interface Living {
 	mark: string | undefined;
 }
 
-async function livingOf(pack: Pack, sleep: Sleep): Promise<Living[]> {
+/** Undefined when nobody can look, e.g. because too many files are open. */
+async function livingOf(pack: Pack, sleep: Sleep): Promise<Living[] | undefined> {
 	if (!hasProc) return [];
-	return (await census(sleep)).filter(
+	return (await census(sleep))?.filter(
 		({ group, mark }) => group === pack.group || mark === pack.mark,
 	);
 }
@@ -186,19 +188,25 @@ async function livingOf(pack: Pack, sleep: Sleep): Promise<Living[]> {
  * All processes of this machine, counted after the call. A count costs tens of microseconds a process
  * and lets nothing else run, so everybody who asks within a moment shares one.
  */
-let nextCensus: Promise<Living[]> | undefined;
+let nextCensus: Promise<Living[] | undefined> | undefined;
 const gatherMs = 50;
 
-function census(sleep: Sleep): Promise<Living[]> {
+function census(sleep: Sleep): Promise<Living[] | undefined> {
 	return (nextCensus ??= sleep(gatherMs).then(() => {
 		nextCensus = undefined;
 		return count();
 	}));
 }
 
-function count(): Living[] {
+function count(): Living[] | undefined {
+	let entries: string[];
+	try {
+		entries = readdirSync('/proc');
+	} catch {
+		return undefined;
+	}
 	const found: Living[] = [];
-	for (const entry of readdirSync('/proc')) {
+	for (const entry of entries) {
 		const pid = Number(entry);
 		if (!Number.isInteger(pid)) continue;
 		const facts = readStat(pid);

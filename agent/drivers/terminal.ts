@@ -72,7 +72,13 @@ async function startInTerminal(
 		stdin,
 		stdout,
 		exit: ended.promise,
-		resize: ({ columns, rows: lines }) => pty.resize(columns, lines),
+		resize({ columns, rows: lines }) {
+			try {
+				pty.resize(columns, lines);
+			} catch {
+				// It has just ended, and nobody looks at it any more.
+			}
+		},
 	};
 }
 
@@ -91,8 +97,17 @@ function signalName(number: number): NodeJS.Signals | undefined {
 }
 
 function checkFolder(cwd: string): void {
-	if (statSync(cwd, { throwIfNoEntry: false })?.isDirectory()) return;
-	throw new SpawnFailure(`The folder "${cwd}" cannot be used on this robot.`);
+	let isFolder: boolean;
+	try {
+		isFolder = statSync(cwd).isDirectory();
+	} catch (error) {
+		const { code, message } = error as NodeJS.ErrnoException;
+		throw new SpawnFailure(
+			`The folder "${cwd}" cannot be used on this robot (${code ?? message}).`,
+			{ cause: error },
+		);
+	}
+	if (!isFolder) throw new SpawnFailure(`"${cwd}" is not a folder on this robot.`);
 }
 
 function checkProgram(file: string, cwd: string, env: Record<string, string>): void {

@@ -25,6 +25,8 @@ import type { Executor, InputPort, Outcome, RunContext, Stop } from './executor'
 
 /** How long a kill may take to show. */
 const killShowsMs = 5_000;
+/** How long a keeper is waited for that does not say whether it started the program of a job that shall stop. */
+const answerMs = 10_000;
 /** Of a terminal, until somebody looks at it. */
 const firstSize = { columns: 80, rows: 24 };
 
@@ -47,6 +49,8 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 		prepare: () => keeper.ready(),
 
 		async run(spec, context) {
+			if (!keeper.isReady) await unlessStopped(keeper.ready(), context.signal);
+			// Nothing was said to any keeper yet, so nothing can start.
 			if (context.signal.aborted) return stopped({ exitCode: null, signal: null, gone: true });
 			const filled = fillSpec(spec, context.variables);
 			const { jobId, epoch } = context;
@@ -57,7 +61,7 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 				const terminal = interactive && host.terminals !== false ? firstSize : undefined;
 				const { stdin } = filled;
 				const order = { jobId, epoch, program, stdin, terminal, interactive };
-				ward = await keeper.start(order, context.maxOutputBytes);
+				ward = await answered(keeper.start(order, context.maxOutputBytes), context, keeper);
 			} catch (error) {
 				if (!(error instanceof SpawnFailure)) throw error;
 				return failed('spawn_error', error.message, { gone: true });
@@ -93,6 +97,28 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 			return await endPack(pack, graceMs, context);
 		},
 	};
+}
+
+/** Rejects when it shall stop and the keeper is silent: then nobody can know whether it was started. */
+async function answered(
+	starting: Promise<Ward>,
+	context: RunContext,
+	keeper: Keeper,
+): Promise<Ward> {
+	if ((await unlessStopped(starting, context.signal)) !== 'aborted') return await starting;
+	const ending = new AbortController();
+	const late = context.sleep(answerMs, ending.signal).then((over) => (over ? undefined : starting));
+	const ward = await Promise.race([starting, late]).finally(() => ending.abort(enough));
+	if (ward !== undefined) return ward;
+	// Should it come after all, nobody wants it any more.
+	starting
+		.then(async (unwanted) => {
+			await endPack({ mark: context.mark, group: unwanted.pid }, 0, context);
+			await unwanted.ended;
+			keeper.settled(context);
+		})
+		.catch(() => undefined);
+	throw new Error('the keeper of programs does not say whether it started this one');
 }
 
 /** Rejects with `KeeperGone` when nobody can know how it ended. */
@@ -247,6 +273,13 @@ async function waitGone(
 	} finally {
 		ending.abort(enough);
 	}
+}
+
+async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T | 'aborted'> {
+	const ending = new AbortController();
+	return await Promise.race([work, aborted(signal, ending.signal)]).finally(() =>
+		ending.abort(enough),
+	);
 }
 
 async function aborted(signal: AbortSignal, ending: AbortSignal): Promise<'aborted'> {

@@ -6,7 +6,6 @@ import { streams, type Stream } from '../../protocol/frames';
 import type { Clock } from '../clock';
 import { type ExitStatus, SpawnFailure } from '../drivers/process';
 import type { SpoolState } from '../spool';
-import { StartedBefore } from './exits';
 import type { Keep, KeepListener } from './keep';
 import { type AgentWord, type End, keeperVersion, type KeeperWord, keyOf } from './words';
 
@@ -19,15 +18,17 @@ export type Say = (word: KeeperWord) => boolean;
 export class Desk implements KeepListener {
 	readonly #keep: Keep;
 	readonly #clock: Clock;
+	readonly #complain: (text: string) => void;
 	readonly #news = new Map<string, Set<Stream>>();
 	#say: Say | undefined;
 	#full = false;
 	#quietUntil = 0;
 	#planned = false;
 
-	constructor(keep: Keep, clock: Clock) {
+	constructor(keep: Keep, clock: Clock, complain: (text: string) => void = () => undefined) {
 		this.#keep = keep;
 		this.#clock = clock;
+		this.#complain = complain;
 		keep.listener = this;
 	}
 
@@ -48,15 +49,27 @@ export class Desk implements KeepListener {
 		this.#plan();
 	}
 
+	/** Never throws: a word that cannot be followed takes none of those behind it along. */
 	hear(word: AgentWord): void {
+		try {
+			this.#hear(word);
+		} catch (error) {
+			this.#cannot(word, error);
+		}
+	}
+
+	#hear(word: AgentWord): void {
 		switch (word.say) {
 			case 'start':
-				return void this.#start(word);
+				this.#start(word).catch((error: unknown) => this.#cannot(word, error));
+				return;
 			case 'input': {
 				const { key, id, offset, data, secret } = word;
-				return void this.#keep
-					.input(key, offset, Buffer.from(data, 'base64'), secret)
-					.then((have) => this.#tell({ say: 'have', key, id, have }));
+				this.#keep.input(key, offset, Buffer.from(data, 'base64'), secret).then(
+					(have) => this.#tell({ say: 'have', key, id, have }),
+					(error: unknown) => this.#cannot(word, error),
+				);
+				return;
 			}
 			case 'end-input': {
 				const { key, id, offset } = word;
@@ -96,13 +109,15 @@ export class Desk implements KeepListener {
 		try {
 			this.#tell({ say: 'started', key, ...(await this.#keep.start(order)) });
 		} catch (error) {
+			// Whatever it is, somebody waits for the answer. Only of one that was surely not called may that be said.
 			const { message } = error as Error;
-			if (error instanceof SpawnFailure) {
-				this.#tell({ say: 'not-started', key, why: 'spawn', message });
-			} else if (error instanceof StartedBefore) {
-				this.#tell({ say: 'not-started', key, why: 'again', message });
-			} else throw error;
+			const why = error instanceof SpawnFailure ? 'spawn' : 'again';
+			this.#tell({ say: 'not-started', key, why, message });
 		}
+	}
+
+	#cannot({ say }: AgentWord, error: unknown): void {
+		this.#complain(`"${say}" cannot be followed: ${(error as Error).message}`);
 	}
 
 	#tell(word: KeeperWord): void {

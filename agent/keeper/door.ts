@@ -10,7 +10,7 @@ import type { Clock } from '../clock';
 import type { Desk } from './desk';
 import type { Keep } from './keep';
 import { Voice } from './voice';
-import { type AgentWord, Lines } from './words';
+import { type AgentWord, Lines, parse } from './words';
 
 const helloMs = 2_000;
 const maxHelloLength = 4_096;
@@ -70,7 +70,7 @@ export class Door {
 		const over = new AbortController();
 		const lines = new Lines(maxHelloLength, (line) => {
 			if (socket.destroyed) return;
-			const word = parse(line);
+			const word = parse(line) as AgentWord | undefined;
 			if (word === undefined) return refuse('a line that is no JSON');
 			if (known) return word.say === 'leave' ? this.#parts.onLeave() : desk.hear(word);
 			if (word.say !== 'hello' || !this.#isSecret(word.secret)) return refuse('a wrong secret');
@@ -123,14 +123,5 @@ export class Door {
 		const secret = Buffer.from(this.#parts.secret);
 		const guess = Buffer.from(String(said));
 		return guess.length === secret.length && timingSafeEqual(guess, secret);
-	}
-}
-
-function parse(line: string): AgentWord | undefined {
-	try {
-		const word: unknown = JSON.parse(line);
-		return typeof word === 'object' && word !== null ? (word as AgentWord) : undefined;
-	} catch {
-		return undefined;
 	}
 }

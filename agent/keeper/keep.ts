@@ -85,7 +85,7 @@ export class Keep {
 		return [...this.#wards.values()].some(({ end }) => end === undefined);
 	}
 
-	/** Throws `SpawnFailure` or `StartedBefore`. */
+	/** Throws `SpawnFailure` when it was surely not called, `StartedBefore`, or what nobody foresaw: then it may have been. */
 	async start(order: Order): Promise<Started> {
 		const starting = this.#turn().then(() => this.#start(order));
 		this.#starting.add(starting);
@@ -121,7 +121,15 @@ export class Keep {
 			throw new SpawnFailure(`This robot cannot write down that it starts the job (${message}).`);
 		}
 		let program: RunningProgram;
+		let spool: AttemptSpool;
 		let note: string | undefined;
+		try {
+			spool = this.#openSpool(order);
+		} catch (error) {
+			this.#exits.remove(key);
+			const { message } = error as Error;
+			throw new SpawnFailure(`This robot cannot keep what the job prints (${message}).`);
+		}
 		try {
 			const terminal = order.terminal && (await loadTerminals());
 			if (order.terminal && !terminal) note = 'this agent has no terminals, it runs with pipes';
@@ -129,10 +137,10 @@ export class Keep {
 				? await terminal(order.program, order.terminal!)
 				: await startProgram(order.program);
 		} catch (error) {
-			this.#exits.remove(key);
+			// Of anything else nobody can say that the program was not called.
+			if (error instanceof SpawnFailure) this.#exits.remove(key);
 			throw error;
 		}
-		const spool = this.#openSpool(order);
 		const tails = {
 			stdout: new Tail(limits.maxTailBytes),
 			stderr: new Tail(limits.maxTailBytes),
@@ -180,7 +188,9 @@ export class Keep {
 	}
 
 	resize(key: string, size: TerminalSize): void {
-		this.#wards.get(key)?.program.resize?.(size);
+		const ward = this.#wards.get(key);
+		// The handle of a terminal that has ended may be another file's by now.
+		if (ward?.exited === undefined) ward?.program.resize?.(size);
 	}
 
 	/** It does not end although it was killed: reads no further and lets that be its end. */

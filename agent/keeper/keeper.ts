@@ -11,6 +11,7 @@ import { ExitFiles, StartedBefore } from './exits';
 import { places } from './places';
 import { connect, type Ears, inside, launch, type Wire } from './wire';
 import {
+	type AgentWord,
 	type End,
 	type Held,
 	keyOf,
@@ -128,14 +129,25 @@ interface News {
 	output?: Partial<SpoolState>;
 }
 
-type Ask = (wire: Wire, word: (id: number) => Parameters<Wire['say']>[0]) => Promise<number>;
+type Question = Extract<AgentWord, { say: 'input' | 'end-input' }>;
+
+type Ask = (wire: Wire, word: (id: number) => Question) => Promise<number>;
+
+/** A question without an answer yet. */
+interface Asked {
+	wire: Wire;
+	word: Question;
+	answered: PromiseWithResolvers<number>;
+}
 
 export class Keeper implements Ears {
 	readonly #parts: KeeperParts;
 	readonly #exits: ExitFiles;
 	readonly #wards = new Map<string, Ward>();
 	readonly #starting = new Map<string, { wire: Wire; started: PromiseWithResolvers<Ward> }>();
-	readonly #asked = new Map<number, { wire: Wire; answered: PromiseWithResolvers<number> }>();
+	readonly #asked = new Map<number, Asked>();
+	/** What was said there is heard by nobody, and will not be said again. */
+	readonly #lost = new WeakSet<Wire>();
 	readonly #closing = new AbortController();
 	#lastId = 0;
 	/** To a process of its own. */
@@ -155,10 +167,19 @@ export class Keeper implements Ears {
 		this.#exits = new ExitFiles(join(parts.folder, places.exits));
 	}
 
-	/** Resolves when a program can be started without waiting. */
+	/** A program can be started without waiting. */
+	get isReady(): boolean {
+		return this.#wire !== undefined;
+	}
+
+	/** Resolves when that is so, or when there can be no process of its own now. Never rejects. */
 	async ready(): Promise<void> {
-		await this.#reach();
-		if (this.#wire === undefined) await this.#inTurn(() => this.#launch());
+		try {
+			await this.#reach();
+			if (this.#wire === undefined) await this.#inTurn(() => this.#launch());
+		} catch (error) {
+			this.#complain(error);
+		}
 	}
 
 	/**
@@ -201,18 +222,27 @@ export class Keeper implements Ears {
 	 * journal be damaged, it still says that the program was called, and what became of it.
 	 */
 	settled(attempt: { jobId: string; epoch: number }): void {
-		void this.#reach().then(() => this.#take(keyOf(attempt)));
+		this.#onceReached(() => this.#take(keyOf(attempt)));
 	}
 
 	/** Nobody will ask for it again. */
 	forgotten(attempt: { jobId: string; epoch: number }): void {
-		void this.#reach().then(() => this.#exits.remove(keyOf(attempt)));
+		this.#onceReached(() => this.#exits.remove(keyOf(attempt)));
 	}
 
 	/** Lets go of everything that is not of these attempts. Call once, at the start. */
-	async sweep(attempts: readonly { jobId: string; epoch: number }[]): Promise<void> {
-		await this.#reach();
-		const known = new Set(attempts.map(keyOf));
+	sweep(attempts: readonly { jobId: string; epoch: number }[]): void {
+		this.#onceReached(() => this.#sweep(new Set(attempts.map(keyOf))));
+	}
+
+	/** What is left undone the next agent does. */
+	#onceReached(work: () => void): void {
+		this.#reach()
+			.then(work)
+			.catch((error: unknown) => this.#complain(error));
+	}
+
+	#sweep(known: ReadonlySet<string>): void {
 		for (const ward of this.#wards.values()) {
 			if (known.has(ward.key)) continue;
 			this.#parts.log.warn(
@@ -249,7 +279,16 @@ export class Keeper implements Ears {
 		await wire?.close();
 	}
 
+	/** Never throws: a word that cannot be followed takes none of those behind it along. */
 	hear(word: KeeperWord, wire: Wire): void {
+		try {
+			this.#hear(word, wire);
+		} catch (error) {
+			this.#complain(error);
+		}
+	}
+
+	#hear(word: KeeperWord, wire: Wire): void {
 		switch (word.say) {
 			case 'welcome':
 				return this.#welcome(word.held, wire);
@@ -286,19 +325,19 @@ export class Keeper implements Ears {
 	gone(wire: Wire): void {
 		if (wire !== this.#wire) return;
 		this.#wire = undefined;
-		for (const [id, asked] of this.#asked) {
-			if (asked.wire !== wire) continue;
-			this.#asked.delete(id);
-			asked.answered.reject(new KeeperGone('the line to the keeper was lost'));
-		}
 		// If only the line broke, the keeper is still there and knows.
-		void this.#inTurn(async () => {
-			await this.#connect();
-			this.#lose(wire);
-		});
+		this.#inTurn(() => this.#connect())
+			.catch((error: unknown) => this.#complain(error))
+			.finally(() => this.#lose(wire));
 	}
 
 	#lose(wire: Wire): void {
+		this.#lost.add(wire);
+		for (const [id, asked] of this.#asked) {
+			if (asked.wire !== wire) continue;
+			this.#asked.delete(id);
+			asked.answered.reject(new KeeperGone('the process that kept it was killed'));
+		}
 		for (const ward of this.#wards.values()) {
 			if (ward.wire !== wire) continue;
 			this.#wards.delete(ward.key);
@@ -320,18 +359,34 @@ export class Keeper implements Ears {
 			known?.hear(one);
 			this.#wards.set(one.key, ward);
 			this.#answer(one.key)?.resolve(ward);
+			this.#askAgain(one.key, wire);
 		}
 		if (wire.apart) this.#watchIdle();
 	}
 
-	/** Looks, once, whether an earlier agent left a keeper. */
+	/** What was asked on a line that broke. Input that was typed all the same is not typed again: it goes by offset. */
+	#askAgain(key: string, wire: Wire): void {
+		for (const asked of this.#asked.values()) {
+			if (asked.word.key !== key || asked.wire === wire) continue;
+			asked.wire = wire;
+			wire.say(asked.word);
+		}
+	}
+
+	/** Looks, once, whether an earlier agent left a keeper. Rejects when it cannot see: the next one looks again. */
 	#reach(): Promise<void> {
-		return (this.#reached ??= this.#inTurn(() => this.#connect()));
+		return (this.#reached ??= this.#inTurn(() => this.#connect()).catch((error: unknown) => {
+			this.#reached = undefined;
+			throw error;
+		}));
 	}
 
 	/** One after the other, so that nobody starts a keeper while another one is being looked for. */
 	#inTurn(open: () => Promise<void>): Promise<void> {
-		return (this.#lastTurn = this.#lastTurn.then(open));
+		const turn = this.#lastTurn.then(open);
+		// One that fails is no reason for the next one to.
+		this.#lastTurn = turn.catch(() => undefined);
+		return turn;
 	}
 
 	async #connect(): Promise<void> {
@@ -358,8 +413,14 @@ export class Keeper implements Ears {
 		}
 	}
 
+	#complain(error: unknown): void {
+		const reason = (error as Error).message;
+		this.#parts.log.warn({ reason }, 'something about the keeper failed');
+	}
+
 	#keepInside(): Wire {
-		return inside(this.#exits, this.#parts.clock, this);
+		const { clock, log } = this.#parts;
+		return inside(this.#exits, clock, this, (text) => log.warn({}, text));
 	}
 
 	#take(key: string): void {
@@ -377,9 +438,14 @@ export class Keeper implements Ears {
 
 	readonly #ask: Ask = (wire, word) => {
 		const answered = Promise.withResolvers<number>();
-		const id = ++this.#lastId;
-		this.#asked.set(id, { wire, answered });
-		wire.say(word(id));
+		if (this.#lost.has(wire))
+			answered.reject(new KeeperGone('the process that kept it was killed'));
+		else {
+			const id = ++this.#lastId;
+			const asked = { wire, word: word(id), answered };
+			this.#asked.set(id, asked);
+			wire.say(asked.word);
+		}
 		return answered.promise;
 	};
 

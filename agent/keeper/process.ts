@@ -23,7 +23,7 @@ export async function keepPrograms(clock: Clock, complain: (text: string) => voi
 	const leaving = new AbortController();
 	const door = new Door({
 		keep,
-		desk: new Desk(keep, clock),
+		desk: new Desk(keep, clock, complain),
 		secret: readFileSync(places.secret, 'utf8'),
 		clock,
 		onLeave: () => keep.isEmpty && leaving.abort(),

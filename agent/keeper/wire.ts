@@ -13,7 +13,7 @@ import type { ExitFiles } from './exits';
 import { Keep } from './keep';
 import { places } from './places';
 import { Voice } from './voice';
-import { type AgentWord, keeperVersion, type KeeperWord, Lines } from './words';
+import { type AgentWord, keeperVersion, type KeeperWord, Lines, parse } from './words';
 
 export interface Wire {
 	/** The other end is another process, and outlives this one. */
@@ -73,7 +73,8 @@ async function knock(folder: string, clock: Clock, ears: Ears): Promise<Found | 
 		},
 	};
 	const lines = new Lines(Infinity, (line) => {
-		const word = JSON.parse(line) as KeeperWord;
+		const word = parse(line) as KeeperWord | undefined;
+		if (word === undefined) return;
 		if (state === 'greeting' && word.say === 'welcome') {
 			state = 'live';
 			welcomed.resolve('live');
@@ -85,8 +86,13 @@ async function knock(folder: string, clock: Clock, ears: Ears): Promise<Found | 
 	socket.on('error', () => undefined);
 	socket.on('connect', () => {
 		answered = true;
-		const secret = readFileSync(join(folder, places.secret), 'utf8');
-		wire.say({ say: 'hello', version: keeperVersion, secret });
+		try {
+			const secret = readFileSync(join(folder, places.secret), 'utf8');
+			wire.say({ say: 'hello', version: keeperVersion, secret });
+		} catch {
+			// Without the secret nobody is welcome.
+			socket.destroy();
+		}
 	});
 	socket.on('close', () => {
 		const before = state;
@@ -147,8 +153,13 @@ export async function launch(folder: string, program: string, clock: Clock): Pro
 }
 
 /** The same work inside this process. */
-export function inside(exits: ExitFiles, clock: Clock, ears: Ears): Wire {
-	const desk = new Desk(new Keep(exits, clock), clock);
+export function inside(
+	exits: ExitFiles,
+	clock: Clock,
+	ears: Ears,
+	complain: (text: string) => void,
+): Wire {
+	const desk = new Desk(new Keep(exits, clock), clock, complain);
 	const wire: Wire = {
 		apart: false,
 		say: (word) => setImmediate(() => desk.hear(word)),

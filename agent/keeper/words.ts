@@ -75,7 +75,7 @@ export type AgentWord =
 export type KeeperWord =
 	| { say: 'welcome'; version: number; pid: number; held: Held[] }
 	| ({ say: 'started'; key: string } & Started)
-	/** `again`: it was started before, so nobody may say that it was not. */
+	/** `again`: it was started before, or may have been, so nobody may say that it was not. */
 	| { say: 'not-started'; key: string; why: 'spawn' | 'again'; message: string }
 	| { say: 'output'; key: string; state: Partial<SpoolState> }
 	| { say: 'exited'; key: string; status: ExitStatus }
@@ -90,6 +90,16 @@ export const patientWords: ReadonlySet<(AgentWord | KeeperWord)['say']> = new Se
 
 export function keyOf({ jobId, epoch }: { jobId: string; epoch: number }): string {
 	return `${jobId}-${epoch}`;
+}
+
+/** Undefined when the line is no word. */
+export function parse(line: string): object | undefined {
+	try {
+		const word: unknown = JSON.parse(line);
+		return typeof word === 'object' && word !== null ? word : undefined;
+	} catch {
+		return undefined;
+	}
 }
 
 /** Cuts what comes in pieces into lines. False = a line is longer than it may be. */

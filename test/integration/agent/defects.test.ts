@@ -4,9 +4,17 @@
  */
 import { enrolProof, isFinal, type Job, paths, type Submit } from '../../../protocol';
 import { WholeHouse } from '../../support/whole-house';
-import { rmSync } from 'node:fs';
+import { rmSync, symlinkSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { helloOf, makeRobot, RawLink, signText } from '../server/house';
-import { AgentProcess, bundleAgent, lives, newDataFolder, removeBundle } from './agent-process';
+import {
+	agentBundle,
+	AgentProcess,
+	bundleAgent,
+	lives,
+	newDataFolder,
+	removeBundle,
+} from './agent-process';
 
 jest.setTimeout(60_000);
 
@@ -14,7 +22,14 @@ let house: WholeHouse;
 let data: string;
 const agents: AgentProcess[] = [];
 
-beforeAll(bundleAgent);
+beforeAll(async () => {
+	await bundleAgent();
+	// What makes terminals is no part of a bundle.
+	symlinkSync(
+		resolve(__dirname, '../../../node_modules'),
+		join(dirname(agentBundle), 'node_modules'),
+	);
+});
 afterAll(removeBundle);
 beforeEach(async () => {
 	house = await WholeHouse.open();
@@ -50,6 +65,10 @@ test('defect 3: a handler that fails sends no result and the device stays busy â
 	const broken = [
 		await submit({ command: '/no/such/program' }, { retry: { maxAttempts: 1 } }),
 		await submit({ command: 'true', cwd: '/no/such/folder' }, { retry: { maxAttempts: 1 } }),
+		await submit(
+			{ command: 'true', cwd: `/${'long'.repeat(100)}`, interactive: true },
+			{ retry: { maxAttempts: 1 } },
+		),
 	];
 	for (const id of broken) {
 		expect(await ended(id)).toMatchObject({ state: 'failed', cause: 'spawn_error' });

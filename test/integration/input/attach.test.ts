@@ -209,6 +209,8 @@ test('in a real terminal the program sees the window, a secret is not echoed, an
 	call.keys.press('Ada\r');
 	await call.prints('Password: ');
 	call.keys.press('s3cr3t-in-a-terminal\r');
+	// Until bash has read it the terminal echoes nothing.
+	await call.prints('Password: \r\n');
 	call.keys.press('last words\r');
 	await call.prints('last words\r\nlast words');
 	call.keys.press('\x04');

@@ -1,4 +1,5 @@
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import fs, { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../../../agent/clock';
@@ -8,6 +9,7 @@ import { Keeper } from '../../../agent/keeper/keeper';
 import { Spool } from '../../../agent/spool';
 import type { CommandSpec } from '../../../kinds/command';
 import { streams, type Variables } from '../../../protocol';
+import { silentKeeper } from './silent-keeper';
 import { temporaryFolder } from './temporary-folder';
 
 const folder = temporaryFolder();
@@ -226,4 +228,51 @@ test('a background child that holds the pipe does not hold the job, and is told 
 	const outcome = await job.ended;
 	expect(outcome).toMatchObject({ end: 'done', processGone: false });
 	process.kill(Number(job.stdout), 'SIGKILL');
+});
+
+test('how a program ended is told also when nobody can look whether something of it lives on', async () => {
+	const job = run({ shell: 'sleep 60 & echo $!; exit 3' });
+	await job.printed(/\d\n/);
+	const blind = jest.spyOn(fs, 'readdirSync').mockImplementation(() => {
+		throw new Error('EMFILE: too many open files, scandir');
+	});
+	try {
+		expect(await job.ended).toMatchObject({ exitCode: 3, processGone: false });
+	} finally {
+		blind.mockRestore();
+		process.kill(Number(job.stdout), 'SIGKILL');
+	}
+});
+
+describe('a keeper that is silent', () => {
+	test('costs a job that is to stop no slot for ever; what it starts after all is ended', async () => {
+		const { keeper, next, say, close } = await silentKeeper(folder());
+		const stopping = new AbortController();
+		const waits: number[] = [];
+		const context = {
+			jobId: 'job',
+			epoch: 1,
+			attempt: 1,
+			mark: `mark-${process.pid}-silent`,
+			variables: {},
+			signal: stopping.signal,
+			hurry: new AbortController().signal,
+			async sleep(ms: number, signal?: AbortSignal) {
+				waits.push(ms);
+				// Of the wait for an answer only the length is of interest.
+				return ms === 10_000 || (await systemClock.sleep(ms, signal));
+			},
+		} as RunContext;
+		const executor = commandExecutor({ env: {}, secretEnvNames: [], keeper });
+		const ended = executor.run({ command: 'true' }, context);
+		expect(await next()).toMatchObject({ say: 'start' });
+		stopping.abort({ why: 'cancelled', graceMs: 0 } satisfies Stop);
+		await expect(ended).rejects.toThrow('does not say whether it started');
+		expect(waits).toEqual([10_000]);
+		const late = spawn('sleep', ['60'], { detached: true, stdio: 'ignore' });
+		const gone = new Promise((resolve) => late.once('exit', (_code, signal) => resolve(signal)));
+		say({ say: 'started', key: 'job-1', pid: late.pid!, birth: null, terminal: false });
+		expect(await gone).toMatch(/SIG(TERM|KILL)/);
+		await close();
+	});
 });

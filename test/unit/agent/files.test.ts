@@ -1,6 +1,15 @@
 /** Both ways of files on the robot, with a service that is played word by word. */
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, linkSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+	existsSync,
+	linkSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	readlinkSync,
+	statSync,
+	writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../../../agent/clock';
 import { amounts } from '../../../agent/amounts';
@@ -24,6 +33,7 @@ const workspace = (reserveBytes = 0): Workspace =>
 
 class Wire implements Line {
 	readonly maxOutputBytes = 1;
+	readonly maxMessageBytes = limits.maxControlFrameBytes;
 	features: readonly string[] = ['files'];
 	readonly offers: FileOffer[] = [];
 	readonly frames: FileFrame[] = [];
@@ -94,6 +104,23 @@ describe('in', () => {
 		const later = setup(space);
 		later.serve(data);
 		expect([await later.files.fetch(never), later.reads]).toEqual([undefined, []]);
+	});
+
+	test('what nobody asked for is not taken, so that it fills no memory', async () => {
+		const { files, serve, reads, space, wire } = setup();
+		serve(data);
+		const good = wire.answer;
+		const window = limits.fileWindowBytes;
+		wire.answer = (read) => {
+			good(read);
+			// Both questions that are under way are answered by now.
+			if (read.from !== window / 2) return;
+			files.take({ jobId, epoch: 7, transfer: 0, offset: window, data: randomBytes(1_000) });
+		};
+		expect(await files.fetch(never)).toBeUndefined();
+		expect(readFileSync(join(space.folder, 'a/in')).equals(data)).toBe(true);
+		// It came right at once.
+		expect(reads.filter(({ from, length }) => from === 0 && length > 0)).toHaveLength(1);
 	});
 
 	test('what an earlier life had fetched is not fetched again', async () => {
@@ -292,6 +319,31 @@ describe('out', () => {
 		expect(await always.files.send(always.found, never)).toEqual([
 			expect.objectContaining({ path: 'a', error: 'changed while it was being sent' }),
 		]);
+	});
+
+	test('a file that is given up while it is looked at again is closed, whenever that is', async () => {
+		const opened = () =>
+			readdirSync('/proc/self/fd').filter((fd) => {
+				try {
+					return readlinkSync(`/proc/self/fd/${fd}`).startsWith(folder());
+				} catch {
+					return false;
+				}
+			});
+		const { wire, files, found } = await setup(Buffer.from('x'));
+		files.attach(wire);
+		for (let turns = 0; turns < 40; turns++) {
+			const stop = new AbortController();
+			const offered = new Promise<void>((resolve) => (wire.offered = () => resolve()));
+			const sending = files.send(found, stop.signal);
+			await offered;
+			files.refused({ ...named, code: 'file-differs', text: 'It differs.', retry: false });
+			for (let turn = 0; turn < turns; turn++) await new Promise((next) => setImmediate(next));
+			stop.abort();
+			await sending;
+		}
+		for (let turn = 0; turn < 100; turn++) await new Promise((next) => setImmediate(next));
+		expect(opened()).toEqual([]);
 	});
 
 	test('what is refused is told at once, however often it could be tried; what was passing is offered again', async () => {

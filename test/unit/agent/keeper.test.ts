@@ -1,11 +1,12 @@
 /** The keeper's words, its files and its door, and what it does with one program. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
 import fc from 'fast-check';
 import { systemClock } from '../../../agent/clock';
+import { SpawnFailure } from '../../../agent/drivers/process';
 import { Desk } from '../../../agent/keeper/desk';
 import { Door } from '../../../agent/keeper/door';
 import { ExitFiles, StartedBefore } from '../../../agent/keeper/exits';
@@ -329,6 +330,18 @@ describe('a terminal', () => {
 		await expect(keep.start(order)).rejects.toThrow('no program "no-such-program"');
 		order.program.cwd = '/no/such/folder';
 		await expect(keep.start(order)).rejects.toThrow('The folder "/no/such/folder"');
+		order.program.cwd = '/etc/passwd';
+		await expect(keep.start(order)).rejects.toThrow('"/etc/passwd" is not a folder');
+		order.program.cwd = `/${'long'.repeat(100)}`;
+		await expect(keep.start(order)).rejects.toThrow(SpawnFailure);
+		await expect(keep.start(order)).rejects.toThrow('(ENAMETOOLONG)');
+	});
+
+	test('that has ended has no size: who gives it one late is not told off', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const order = { ...orderOf('exit 3'), interactive: true, terminal: size };
+		expect(await kept(keep, order)).toMatchObject({ code: 3 });
+		expect(() => keep.resize(key, { columns: 1, rows: 1 })).not.toThrow();
 	});
 });
 
@@ -355,13 +368,47 @@ describe('news', () => {
 	});
 });
 
+describe('a start', () => {
+	/** What is answered to it. */
+	async function answer(order: Order, openSpool?: () => AttemptSpool): Promise<KeeperWord> {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock, openSpool);
+		const desk = new Desk(keep, systemClock);
+		return await new Promise((resolve) => {
+			desk.attach((word) => {
+				if (word.say !== 'welcome') resolve(word);
+				return true;
+			});
+			desk.hear({ say: 'start', order });
+		});
+	}
+
+	test('that failed before its program was called is answered with the reason', async () => {
+		const noRoom = () => {
+			throw new Error('EMFILE: too many open files');
+		};
+		const marker = join(folder(), 'called');
+		expect(await answer(orderOf(`touch "${marker}"`), noRoom)).toMatchObject({
+			say: 'not-started',
+			why: 'spawn',
+			message: expect.stringContaining('EMFILE'),
+		});
+		expect(existsSync(marker)).toBe(false);
+	});
+
+	test('that failed for a reason nobody foresaw is answered too, and never as one that was surely not called', async () => {
+		const order = { ...orderOf(''), program: undefined as never };
+		expect(await answer(order)).toMatchObject({ say: 'not-started', key, why: 'again' });
+		expect(new ExitFiles(join(folder(), 'ends')).has(key)).toBe(true);
+	});
+});
+
 describe('the door', () => {
 	const secret = 'the secret of this folder';
 
 	async function open(): Promise<{ path: string; complaints: string[]; keep: Keep }> {
 		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
-		const desk = new Desk(keep, systemClock);
 		const complaints: string[] = [];
+		const desk = new Desk(keep, systemClock, (text) => complaints.push(text));
 		const path = join(folder(), 'socket');
 		const door = new Door({
 			keep,
@@ -410,6 +457,28 @@ describe('the door', () => {
 		expect(await visit(path, line).heard).toBe('');
 		expect(complaints).toHaveLength(1);
 		expect(keep.isEmpty).toBe(true);
+	});
+
+	test('hears what is said behind a word that cannot be followed', async () => {
+		const { path, complaints } = await open();
+		const words = [
+			{ say: 'input', key, id: 1, offset: 0 },
+			{ say: 'start' },
+			{ say: 'end-input', key, id: 7, offset: 0 },
+		].map((word) => JSON.stringify(word));
+		const socket = connect(path).setEncoding('utf8');
+		const answered = new Promise<KeeperWord>((resolve) => {
+			const reader = new Lines(Infinity, (line) => {
+				const word = JSON.parse(line) as KeeperWord;
+				if (word.say === 'welcome') socket.write(words.map((line) => `${line}\n`).join(''));
+				else resolve(word);
+			});
+			socket.on('data', (text: unknown) => void reader.push(text as string));
+		});
+		socket.write(`${hello(secret)}\n`);
+		expect(await answered).toEqual({ say: 'have', key, id: 7, have: 0 });
+		expect(complaints).toHaveLength(2);
+		socket.destroy();
 	});
 
 	test('hears one agent at a time: the next is welcomed when the line of the one before has ended', async () => {

@@ -16,6 +16,7 @@ const silent = { debug() {}, info() {}, warn() {}, error() {} };
 class Wire implements Line {
 	frames: OutputFrame[] = [];
 	maxOutputBytes = 100_000;
+	readonly maxMessageBytes = limits.maxControlFrameBytes;
 	readonly features: readonly string[] = [];
 	#wake: (() => void)[] = [];
 
@@ -141,6 +142,24 @@ test('what is not in the spool any more is said as a gap, and only that', async 
 	expect(flow.underWay).toBe(160_000);
 	flow.acknowledged('stdout', 500_000);
 	expect([flow.settled, flow.underWay]).toEqual([true, 0]);
+	await spool.remove();
+});
+
+test('what lies before a gap counts like everything else when it is sent again', async () => {
+	const { flow, wire, spool, window } = await setup(500_000, { maxBytes: 160_000 });
+	flow.attach(wire, nothing);
+	flow.conclude(() => undefined);
+	await wire.untilFrames(16);
+	wire.frames.splice(0);
+	window.credit(0);
+	window.credit(15_000);
+	await wire.untilFrames(2);
+	for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+	expect(wire.ranges).toEqual([
+		[0, 10_000],
+		[10_000, 15_000],
+	]);
+	expect(flow.underWay).toBe(15_000);
 	await spool.remove();
 });
 

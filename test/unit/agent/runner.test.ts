@@ -1,6 +1,6 @@
 /** What a robot tells of its attempts when something of its own goes wrong. */
 import { randomUUID } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Ballast } from '../../../agent/ballast';
@@ -29,6 +29,7 @@ const silent = { debug() {}, info() {}, warn() {}, error() {} };
 /** A live line that keeps what was said on it. */
 class Ear implements Line {
 	readonly maxOutputBytes = 100_000;
+	maxMessageBytes: number = limits.maxControlFrameBytes;
 	features: readonly string[] = [];
 	readonly said: { type: keyof RobotMessages; payload: unknown }[] = [];
 	#wake: (() => void)[] = [];
@@ -249,5 +250,86 @@ test('a spool that cannot be closed never makes a refusal of a job that ran', as
 		expect(await ear.until('job_result')).toMatchObject({ state: 'completed' });
 		expect(ear.said.map(({ type }) => type)).toEqual(['job_accepted', 'job_result']);
 		expect(journal.fate(job.job_id, job.epoch)).toBe('ended');
+	});
+});
+
+test('a result is never longer than what the line takes', async () => {
+	const run: Executor['run'] = async (_spec, { output }) => {
+		await output('stdout', Buffer.alloc(limits.maxInlineOutputBytes));
+		return { ...done, outputs: { version: '1.4.2' } };
+	};
+	await withRunner({ run }, async (runner, ear) => {
+		ear.maxMessageBytes = 100_000;
+		take(runner, assignment());
+		const result = await ear.until('job_result');
+		expect(JSON.stringify(result).length).toBeLessThan(100_000);
+		expect(result.result).toMatchObject({ outputs: { version: '1.4.2' }, truncated: true });
+	});
+});
+
+describe('a disk that fails after the start', () => {
+	test('takes the output, and not the end, when its folder is gone', async () => {
+		const run: Executor['run'] = async (_spec, { outputKept }) => {
+			outputKept({ stdout: { length: 5, pieces: [[0, 5]], lost: [] } });
+			rmSync(join(folder(), 'spool'), { recursive: true });
+			return done;
+		};
+		await withRunner({ run }, async (runner, ear, journal) => {
+			const job = assignment();
+			take(runner, job);
+			expect(await ear.until('job_result')).toMatchObject({ state: 'completed' });
+			expect(ear.said.map(({ type }) => type)).toEqual(['job_accepted', 'job_result']);
+			expect(journal.fate(job.job_id, job.epoch)).toBe('ended');
+		});
+	});
+
+	test('ends the job as one that ran, whatever it is that fails', async () => {
+		const spool = newSpool();
+		const open = spool.open.bind(spool);
+		spool.open = (...asked) => {
+			const attempt = open(...asked);
+			attempt.holes = () => {
+				throw new Error('EIO: i/o error, read');
+			};
+			return attempt;
+		};
+		await withRunner({ run: async () => done, spool }, async (runner, ear) => {
+			take(runner, assignment());
+			const result = await ear.until('job_result');
+			expect(result).toMatchObject({ state: 'failed', cause: 'unknown' });
+			expect(result.result.error!.message).toContain('EIO');
+			expect(ear.said.map(({ type }) => type)).toEqual(['job_accepted', 'job_result']);
+			expect(runner.status.active_jobs).toEqual([]);
+		});
+	});
+});
+
+test('files that cannot be sent any more do not keep the end of their job back', async () => {
+	const workspaces = new Workspaces(join(folder(), 'work'), 0);
+	const job = { ...assignment(), spec: { command: 'true', collect: ['out'] } };
+	const place = workspaces.of(job.job_id, 1);
+	const ran = Promise.withResolvers<void>();
+	const run: Executor['run'] = async () => {
+		writeFileSync(join(place.folder, 'out'), 'text');
+		ran.resolve();
+		await turn();
+		return done;
+	};
+	await withRunner({ run, workspaces }, async (runner) => {
+		take(runner, job);
+		await ran.promise;
+		runner.hurry();
+		await runner.drain(0);
+	});
+	// The next life of the agent has no folder for them.
+	await withRunner({ run }, async (runner, ear) => {
+		runner.resume();
+		const verdict = { job_id: job.job_id, epoch: 1, act: 'send_result' };
+		const output = { stdout: 0, stderr: 0 };
+		runner.attach(ear, { verdicts: [{ ...verdict, output }], limits: {} } as never);
+		expect(await ear.until('job_result')).toMatchObject({
+			state: 'completed',
+			result: { files: [{ path: '**', error: expect.stringContaining('no folder for files') }] },
+		});
 	});
 });

@@ -1,5 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	renameSync,
+	rmSync,
+	statSync,
+	truncateSync,
+	writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { type AttemptSpool, Spool, type SpoolLimits } from '../../../agent/spool';
@@ -227,4 +236,32 @@ test('a sweep deletes what nobody holds', async () => {
 	}
 	spool.sweep([{ jobId, epoch: 2 }]);
 	expect(readdirSync(folder())).toEqual([`${jobId}-2.stdout.0`]);
+});
+
+test('a file that cannot be deleted stops neither the writer nor the end of the attempt', async () => {
+	const spool = open(1_600);
+	await spool.append('stdout', randomBytes(500));
+	// Nobody can delete a folder as if it were a file.
+	const piece = join(folder(), `${jobId}-1.stdout.300`);
+	rmSync(piece);
+	mkdirSync(piece);
+	await spool.append('stdout', randomBytes(9_500));
+	expect(spool.lengths).toEqual({ stdout: 10_000, stderr: 0 });
+	await spool.remove();
+	expect(readdirSync(folder())).toEqual([`${jobId}-1.stdout.300`]);
+});
+
+test('a folder that cannot be looked through again leaves what is known as it is', async () => {
+	const spool = open();
+	await spool.append('stdout', Buffer.from('hello'));
+	const before = spool.stateOf('stdout');
+	const elsewhere = `${folder()}.away`;
+	renameSync(folder(), elsewhere);
+	try {
+		expect(() => spool.recollect()).toThrow('ENOENT');
+	} finally {
+		renameSync(elsewhere, folder());
+	}
+	expect(spool.stateOf('stdout')).toEqual(before);
+	await spool.remove();
 });
