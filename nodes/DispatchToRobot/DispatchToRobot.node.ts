@@ -70,6 +70,15 @@ const completionFields: INodeProperties[] = [
 	},
 ];
 
+/** When it waits for the end, nobody asks why it has not begun. */
+function explainingOnlyAtOnce(field: INodeProperties): INodeProperties {
+	const displayOptions = { show: { '/waitForCompletion': [false] } };
+	const options = (field.options as INodeProperties[]).map((option) =>
+		option.name === 'explain' ? { ...option, displayOptions } : option,
+	);
+	return { ...field, options };
+}
+
 /** One job for each item on a robot of your choice, and by default its result. */
 export class DispatchToRobot implements INodeType {
 	description: INodeTypeDescription = {
@@ -92,7 +101,7 @@ export class DispatchToRobot implements INodeType {
 			...commandFields,
 			...completionFields,
 			...jobFields,
-			...submissionFields,
+			...submissionFields.map(explainingOnlyAtOnce),
 		],
 	};
 

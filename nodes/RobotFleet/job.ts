@@ -11,6 +11,7 @@ import {
 } from '../../protocol';
 import { optionsOf, titleOf } from '../shared/choices';
 import { BadParameter } from '../shared/refusals';
+import { textOf } from '../shared/text';
 import {
 	asFound,
 	chosenJob,
@@ -350,8 +351,8 @@ async function update(ask: Ask): Promise<Found[]> {
 		priority?: Priority;
 		robot?: string;
 	}>('updateFields', {});
-	const reason = fields.holdReason?.trim();
-	const robot = fields.robot?.trim();
+	const reason = textOf(fields.holdReason);
+	const robot = textOf(fields.robot);
 	const hold = fields.hold ?? (reason ? true : undefined);
 	const change: JobChange = {
 		...(hold === undefined ? {} : { hold: hold && reason ? reason : hold }),

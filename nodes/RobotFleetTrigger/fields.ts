@@ -9,8 +9,9 @@ import {
 	type FinalState,
 } from '../../protocol';
 import { optionsOf } from '../shared/choices';
-import { parseLabels, wordsOf } from '../shared/matching-fields';
+import { parseLabels } from '../shared/matching-fields';
 import { BadParameter } from '../shared/refusals';
+import { textOf, wordsOf } from '../shared/text';
 
 /** In the order of their names. */
 const events: Array<INodePropertyOptions & { value: EventKind }> = [
@@ -281,11 +282,11 @@ function filterOf(context: ITriggerFunctions): EventFilter {
 	const states = listOf<FinalState>(context.getNodeParameter('states', []));
 	const robots = listOf<string>(context.getNodeParameter('robots', []));
 	const filters = context.getNodeParameter('filters', {}) as Filters;
-	const labels = parseLabels(filters.labels ?? '');
+	const labels = parseLabels(filters.labels);
 	const schedules = listOf<string>(filters.schedules);
 	const causes = listOf<Cause>(filters.causes);
 	const kinds = wordsOf(filters.kinds);
-	const shareKey = filters.shareKey?.trim();
+	const shareKey = textOf(filters.shareKey);
 	const ended: EndedFilter = {
 		...(states.length > 0 ? { states } : {}),
 		...(causes.length > 0 ? { causes } : {}),

@@ -51,8 +51,8 @@ export async function getMatchingRobots(
 		const target = targetOf({
 			...(must
 				? {
-						labels: String(this.getCurrentNodeParameter('labels') ?? ''),
-						capabilities: this.getCurrentNodeParameter('capabilities') as string[] | undefined,
+						labels: this.getCurrentNodeParameter('labels'),
+						capabilities: this.getCurrentNodeParameter('capabilities'),
 					}
 				: {}),
 			matching: this.getCurrentNodeParameter('matching') as Matching | undefined,

@@ -293,10 +293,16 @@ describe('the examples in a real n8n', () => {
 				asked.tools!.find((tool) => tool.function.name.includes(part))!.function.name;
 			if (answers.length === 0) return [{ tool: named('List'), args: {} }];
 			if (answers.length === 1) {
-				const args = { robot: 'paris-1', program: 'uname', argument: '-s' };
+				const args = { robot: 'paris-1', program: 'uname', arguments: '-s\n-n' };
 				return [{ tool: named('Run'), args }];
 			}
-			return `It is ${JSON.stringify(answers[1]).includes('Linux') ? 'Linux' : 'unknown'}`;
+			if (answers.length === 2) {
+				// An empty text is no argument: uname would refuse one that is empty.
+				const args = { robot: 'paris-1', program: 'uname', arguments: '' };
+				return [{ tool: named('Run'), args }];
+			}
+			const [, two, none] = answers.map((answer) => JSON.stringify(answer));
+			return `It is ${/Linux \S+/.test(two!) && none!.includes('Linux\\') ? 'Linux' : 'unknown'}`;
 		});
 		const credential = await fleet.n8n.createCredential({
 			name: 'A model',

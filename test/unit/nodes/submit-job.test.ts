@@ -372,6 +372,14 @@ describe('Submit Job', () => {
 		});
 	});
 
+	test('the list of robots that match is loaded anew when any condition changes', () => {
+		const { properties } = new SubmitJob().description;
+		const field = properties.find(({ name }) => name === 'matchingRobots')!;
+		expect(field.typeOptions!.loadOptionsDependsOn).toEqual(
+			expect.arrayContaining(['runOn', 'labels', 'capabilities', 'matching.group']),
+		);
+	});
+
 	test('a number of robots that is none is said before anything is submitted', async () => {
 		const { run, service } = setup();
 		await expect(run({ ...uname, howMany: 'number', robotCount: 0 })).rejects.toThrow(

@@ -99,7 +99,9 @@ test('a wait that the service refuses opens no barrier, and names the jobs that 
 	for (const each of [waiting, dispatching]) {
 		const { service, outputs } = setup(each, 'continueErrorOutput');
 		service.refuses = ({ path, method }) =>
-			method === 'POST' && path.endsWith('/waits') ? new Problem('callback-refused', {}) : undefined;
+			method === 'POST' && path.endsWith('/waits')
+				? new Problem('callback-refused', {})
+				: undefined;
 		const { success, error } = await outputs();
 		expect([each.name, success]).toEqual([each.name, []]);
 		const ids = [...service.jobs.keys()].slice(-2);
