@@ -197,7 +197,8 @@ export const schedules: Resource = {
 			name: 'Run Now',
 			value: 'run',
 			action: 'Run a schedule now',
-			description: 'Run the job of a schedule right away, whatever is planned',
+			description:
+				'Run the job of a schedule right away, whatever is planned, and once more when the step is repeated',
 			fields: [schedule, overlap],
 			run: async (ask) => {
 				const wanted = ask.value<Overlap | ''>('runOverlap', '');

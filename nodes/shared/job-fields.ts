@@ -134,7 +134,7 @@ export const jobFields: INodeProperties[] = [
 				default: [],
 				placeholder: 'e.g. report/**/*.html',
 				description:
-					'What the job leaves in its workspace and you want to keep, however it ends: listed in result.files, each with its file ID. With it the job runs in a folder of its own.',
+					'What the job leaves in its workspace and you want to keep, however it ends: listed in the field "files" of the job, each with its file ID. Download File of the node Robot Fleet gets all of them. With it the job runs in a folder of its own.',
 			},
 			{
 				displayName: 'Environment Variables',

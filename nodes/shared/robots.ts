@@ -8,7 +8,7 @@ import type { FleetClient } from '../../client';
 import { type Robot, simulatedLabel, simulatedTakesLabel, type Target } from '../../protocol';
 import { connect } from './connection';
 import type { Matching } from './matching-fields';
-import { nodeError } from './refusals';
+import { asProblem, nodeError } from './refusals';
 import { targetOf } from './target-fields';
 
 export async function searchRobots(
@@ -100,6 +100,16 @@ function named<T extends { name: string }>(all: T[], what: (one: T) => string) {
 	return all
 		.map((one) => ({ name: `${one.name} (${what(one)})`, value: one.name }))
 		.sort((a, b) => a.name.localeCompare(b.name));
+}
+
+/** A name is for people; without it the id has to do. */
+export async function nameOf(client: FleetClient, robotId: string): Promise<string> {
+	const robot = await client.robot(robotId).catch((error: unknown) => {
+		// It was removed, or this key may not read.
+		if (asProblem(error)?.retry === false) return undefined;
+		throw error;
+	});
+	return robot?.name ?? robotId;
 }
 
 async function allRobots(context: ILoadOptionsFunctions): Promise<Robot[]> {

@@ -147,7 +147,6 @@ describe('the examples in a real n8n', () => {
 	test('a wave that fails stops what comes after it, and somebody is told', async () => {
 		const execution = await clicked('deploy-in-waves.json', (nodes) => {
 			parametersOf(nodes, 'Deploy').shell = 'exit 1';
-			Object.assign(parametersOf(nodes, 'All have it'), { waitAmount: 3, waitUnit: 'seconds' });
 		});
 		expect(json(execution, 'Released')).toEqual([]);
 		expect(json(execution, 'Tell somebody')).toMatchObject([
@@ -302,7 +301,7 @@ describe('the examples in a real n8n', () => {
 				return [{ tool: named('Run'), args }];
 			}
 			const [, two, none] = answers.map((answer) => JSON.stringify(answer));
-			return `It is ${/Linux \S+/.test(two!) && none!.includes('Linux\\') ? 'Linux' : 'unknown'}`;
+			return `It is ${/Linux \S/.test(two!) && /Linux[^ ]/.test(none!) ? 'Linux' : 'unknown'}`;
 		});
 		const credential = await fleet.n8n.createCredential({
 			name: 'A model',
