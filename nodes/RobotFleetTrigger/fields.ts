@@ -133,14 +133,15 @@ export const fields: INodeProperties[] = [
 				type: 'multiOptions',
 				options: optionsOf(causes),
 				default: [],
-				description: 'Only jobs that ended for one of these reasons',
+				description: 'Of the event Job Ended only jobs that ended for one of these reasons',
 			},
 			{
 				displayName: 'Dead Letters Only',
 				name: 'dead',
 				type: 'boolean',
 				default: true,
-				description: 'Whether to start only for jobs that failed for good',
+				description:
+					'Whether the event Job Ended starts the workflow only for jobs that failed for good',
 			},
 			{
 				displayName: 'Job Kinds',
@@ -148,7 +149,7 @@ export const fields: INodeProperties[] = [
 				type: 'string',
 				default: '',
 				placeholder: 'e.g. command, probe',
-				description: 'Only jobs of these kinds, separated by commas',
+				description: 'Of the event Job Ended only jobs of these kinds, separated by commas',
 			},
 			{
 				displayName: 'Labels of the Robot',
@@ -164,7 +165,7 @@ export const fields: INodeProperties[] = [
 				type: 'boolean',
 				default: true,
 				description:
-					'Whether to start also for each robot of a job that runs on several. Without this only the end of the whole job counts.',
+					'Whether the event Job Ended starts the workflow also for each robot of a job that runs on several. Without this only the end of the whole job counts.',
 			},
 			{
 				displayName: 'Schedule Names or IDs',
@@ -181,7 +182,7 @@ export const fields: INodeProperties[] = [
 				type: 'string',
 				default: '',
 				placeholder: 'e.g. team-a',
-				description: 'Only jobs that were submitted with this share key',
+				description: 'Of the event Job Ended only jobs that were submitted with this share key',
 			},
 		],
 	},
@@ -295,6 +296,7 @@ function filterOf(context: ITriggerFunctions): EventFilter {
 		...(filters.dead ? { dead: true } : {}),
 		...(filters.parts ? {} : { whole: true }),
 	};
+	if (!wanted.includes('job.ended')) refuseEnded({ ...filters, causes, kinds, shareKey });
 	return {
 		events: wanted,
 		...(robots.length > 0 ? { robots } : {}),
@@ -302,6 +304,29 @@ function filterOf(context: ITriggerFunctions): EventFilter {
 		...(schedules.length > 0 ? { schedules } : {}),
 		...(wanted.includes('job.ended') ? { ended } : {}),
 	};
+}
+
+/** Beside other events they would be shown and do nothing. */
+function refuseEnded(said: {
+	causes: string[];
+	dead?: boolean;
+	kinds: string[];
+	parts?: boolean;
+	shareKey: string;
+}): void {
+	const set: Array<[string, boolean]> = [
+		['Causes', said.causes.length > 0],
+		['Dead Letters Only', said.dead === true],
+		['Job Kinds', said.kinds.length > 0],
+		['Parts of Jobs', said.parts === true],
+		['Share Key', said.shareKey !== ''],
+	];
+	const name = set.find(([, isSet]) => isSet)?.[0];
+	if (name === undefined) return;
+	throw new BadParameter(
+		`"${name}" narrows only the event Job Ended, which is not chosen`,
+		`Choose it in "Events", or remove "${name}" from "Filters"`,
+	);
 }
 
 /** An expression may give one value, or nothing. */
