@@ -344,6 +344,28 @@ describe.each(['in memory', 'after a resume'] as const)('a command that exits 3 
 	});
 });
 
+test('what a job has collected comes home by Download File with nothing set', async () => {
+	const collecting = { ...shell('echo kept > out.txt'), options: { collect: ['out.txt'] } };
+	const ended = await n8n.ended(
+		n8n.start(
+			line([
+				start,
+				fleet('Submit', 'submitJob', collecting),
+				fleet('Wait', 'waitForExecution'),
+				fleet('Download', 'robotFleet', { resource: 'job', operation: 'downloadFile' }),
+			]),
+			[{ n: 0 }],
+		),
+	);
+	expect(ended.error).toBeUndefined();
+	expect(jsons(ended.items('Wait'))).toMatchObject([
+		{ job: { files: [{ path: 'out.txt', fileId: expect.any(String) }] } },
+	]);
+	expect(ended.items('Download')).toMatchObject([
+		{ json: { path: 'out.txt' }, binary: { data: { fileName: 'out.txt' } } },
+	]);
+});
+
 describe('what keeps a node from its work as a whole', () => {
 	const jobId = '019f2b1c-7d3e-7a10-9c55-0d4c8a1b2e3f';
 	const program = { commandType: 'program', program: 'true' };
