@@ -344,6 +344,24 @@ describe.each(['in memory', 'after a resume'] as const)('a command that exits 3 
 	});
 });
 
+test('a line of arguments that gives a list is as many arguments, also none', async () => {
+	const node = { commandType: 'program', program: 'echo', args: ['={{ $json.list }}'] };
+	const items = [
+		{ n: 0, list: [] },
+		{ n: 1, list: ['a', 'b c'] },
+	];
+	const ended = await n8n.ended(
+		n8n.start(
+			line([start, fleet('Dispatch', 'dispatchToRobot', { robot: 'anna', ...node })]),
+			items,
+		),
+	);
+	expect(jsons(ended.items('Good'))).toMatchObject([
+		{ job: { stdout: '\n' } },
+		{ job: { stdout: 'a b c\n' } },
+	]);
+});
+
 test('what a job has collected comes home by Download File with nothing set', async () => {
 	const collecting = { ...shell('echo kept > out.txt'), options: { collect: ['out.txt'] } };
 	const ended = await n8n.ended(
