@@ -36,7 +36,7 @@ import { type Collecting, connect, type Fleet } from './connection';
 import { failAsResumed, failOnResume } from './failing';
 import { isRefused, parkedItem, passItem, refusedItem, together, type Settled } from './items';
 import { type AfterLimit, type Outcome, outcomesOf } from './outcome';
-import { asProblem, BadParameter, nodeError, onErrorOf, refusalOf } from './refusals';
+import { asProblem, BadParameter, nodeError, onErrorOf, type Refusal, refusalOf } from './refusals';
 import { cancelWhenStopped } from './stopping';
 import type { WaitAsked } from './wait-fields';
 
@@ -282,9 +282,31 @@ async function overInMemory(
 ): Promise<INodeExecutionData[][]> {
 	const items = context.getInputData();
 	const deadlineAt = now() + limitMs;
-	const { entries, waitId } = await register(context, fleet, jobIds, { deadlineAt });
-	if (waitId === undefined) return [itemsOf(context.getNode(), items, entries, new Map())];
 	const signal = context.getExecutionCancelSignal();
+	let heard: { entries: Array<Settled<string>>; outcomes: Map<string, Outcome> };
+	try {
+		const { entries, waitId } = await register(context, fleet, jobIds, { deadlineAt });
+		const outcomes = waitId === undefined ? new Map() : await followed(fleet, waitId, signal);
+		heard = { entries, outcomes };
+	} catch (error) {
+		if (signal?.aborted) throw asProblem(error) ?? error;
+		// Not as a failure: a model would submit the jobs once more.
+		heard = { entries: jobIds, outcomes: unheard(jobIds, refusalOf(error)) };
+	}
+	for (const { job } of heard.outcomes.values()) {
+		if (job.timedOut) {
+			const known = job.state === null ? 'Nothing is known of the job now' : 'The job is not over';
+			job.hint = `${known}. Ask for job ${String(job.id)} again later; do not submit it again.`;
+		}
+	}
+	return [itemsOf(context.getNode(), items, heard.entries, heard.outcomes)];
+}
+
+async function followed(
+	fleet: Fleet,
+	waitId: string,
+	signal: AbortSignal | undefined,
+): Promise<Map<string, Outcome>> {
 	let wait: Wait;
 	try {
 		do wait = await fleet.client.wait(waitId, sliceMs, signal);
@@ -292,13 +314,15 @@ async function overInMemory(
 	} finally {
 		await fleet.client.closeWait(waitId).catch(() => undefined);
 	}
-	const outcomes = await outcomesOf(fleet, wait, 'continue');
-	for (const { job } of outcomes.values()) {
-		if (job.timedOut) {
-			job.hint = `The job is not over. Ask for job ${String(job.id)} again later; do not submit it again.`;
-		}
-	}
-	return [itemsOf(context.getNode(), items, entries, outcomes)];
+	return await outcomesOf(fleet, wait, 'continue');
+}
+
+/** What is known of jobs that were submitted and that nobody could wait for. */
+function unheard(jobIds: Array<Settled<string>>, { message }: Refusal): Map<string, Outcome> {
+	const ids = jobIds.flatMap((entry) => (isRefused(entry) ? [] : [entry.value]));
+	return new Map(
+		ids.map((id) => [id, { job: { id, state: null, timedOut: true, error: { message } } }]),
+	);
 }
 
 const sliceMs = 20_000;
