@@ -11,7 +11,8 @@ export class RobotFleetApi implements ICredentialType {
 
 	icon: Icon = { light: 'file:robotFleetApi.svg', dark: 'file:robotFleetApi.dark.svg' };
 
-	documentationUrl = 'https://github.com/robot-fleet/robot-fleet#connect-n8n';
+	documentationUrl =
+		'https://github.com/robot-fleet/robot-fleet/blob/main/docs/first-hour.md#2-make-the-credential';
 
 	properties: INodeProperties[] = [
 		{

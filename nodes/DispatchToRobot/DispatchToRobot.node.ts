@@ -9,13 +9,21 @@ import {
 	type IWebhookResponseData,
 	NodeConnectionTypes,
 } from 'n8n-workflow';
+import type { Submit } from '../../protocol';
 import { connect } from '../shared/connection';
 import { robotFleetApiTest } from '../shared/credential-test';
 import { failAsResumed } from '../shared/failing';
-import { isRefused, passItem, readItems, refusedItem, type Settled } from '../shared/items';
+import {
+	isRefused,
+	passItem,
+	readItems,
+	refusedItem,
+	together,
+	type Settled,
+} from '../shared/items';
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
 import { getKindFields, getKinds } from '../shared/kind-fields';
-import { nodeError, onErrorOf } from '../shared/refusals';
+import { onErrorOf } from '../shared/refusals';
 import { searchRobots } from '../shared/robots';
 import { cancelWhenStopped } from '../shared/stopping';
 import { submissionFields, withSubmission } from '../shared/submission-fields';
@@ -23,6 +31,7 @@ import { submitItems } from '../shared/submitting';
 import { readRobot, robotField } from '../shared/target-fields';
 import { cancelOnStopField } from '../shared/wait-fields';
 import {
+	mayWait,
 	readWaitLimit,
 	resumeParked,
 	resumeWebhooks,
@@ -61,6 +70,15 @@ const completionFields: INodeProperties[] = [
 	},
 ];
 
+/** When it waits for the end, nobody asks why it has not begun. */
+function explainingOnlyAtOnce(field: INodeProperties): INodeProperties {
+	const displayOptions = { show: { '/waitForCompletion': [false] } };
+	const options = (field.options as INodeProperties[]).map((option) =>
+		option.name === 'explain' ? { ...option, displayOptions } : option,
+	);
+	return { ...field, options };
+}
+
 /** One job for each item on a robot of your choice, and by default its result. */
 export class DispatchToRobot implements INodeType {
 	description: INodeTypeDescription = {
@@ -83,7 +101,7 @@ export class DispatchToRobot implements INodeType {
 			...commandFields,
 			...completionFields,
 			...jobFields,
-			...submissionFields,
+			...submissionFields.map(explainingOnlyAtOnce),
 		],
 	};
 
@@ -96,45 +114,59 @@ export class DispatchToRobot implements INodeType {
 
 	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
 		failAsResumed(this);
-		const node = this.getNode();
 		const submits = readItems(this, (i) =>
 			withSubmission(this, i, readSubmit(this, i, readRobot(this, i))),
 		);
 		const wait = this.getNodeParameter('waitForCompletion', 0, true) === true;
-		const limit = readWaitLimit(this);
-		const toolWaitMs = Number(this.getNodeParameter('toolWaitSeconds', 0, 60)) * 1000;
-
-		const fleet = await connect(this).catch((error: unknown) => {
-			throw nodeError(node, error);
-		});
-		const answers = await submitItems(this, fleet, submits);
-		if (wait) {
-			const jobIds = answers.map((answer): Settled<string> =>
-				isRefused(answer) ? answer : { value: answer.value.jobId },
-			);
-			const cancelOnStop = this.getNodeParameter('cancelOnStop', 0, false) === true;
-			// A tool is called from within another node, which cannot be parked.
-			if (!isToolType(node.type)) {
-				return await waitForJobs(this, fleet, jobIds, limit, { cancelOnStop });
-			}
-			const disarm = cancelOnStop ? cancelWhenStopped(this, fleet, jobIds) : undefined;
-			try {
-				return await waitInMemory(this, fleet, jobIds, toolWaitMs);
-			} finally {
-				disarm?.();
-			}
-		}
-		const reasons = await reasonsOf(this, fleet, submits, answers);
-		const items = this.getInputData().map((item, i) => {
-			const answer = answers[i]!;
-			if (isRefused(answer)) return refusedItem(onErrorOf(node), item, i, answer.refusal);
-			const { jobId, state } = answer.value;
-			return passItem(item, i, { jobId, state, ...withReason(reasons[i]) });
-		});
-		return [items];
+		return await together(this, submits, async () =>
+			wait ? await submitAndWait(this, submits) : await submitOnly(this, submits),
+		);
 	}
 
 	async webhook(this: IWebhookFunctions): Promise<IWebhookResponseData> {
 		return await resumeParked(this);
 	}
+}
+
+async function submitAndWait(
+	context: IExecuteFunctions,
+	submits: Array<Settled<Submit>>,
+): Promise<INodeExecutionData[][]> {
+	const limit = readWaitLimit(context);
+	const toolWaitMs = Number(context.getNodeParameter('toolWaitSeconds', 0, 60)) * 1000;
+	const cancelOnStop = context.getNodeParameter('cancelOnStop', 0, false) === true;
+	const fleet = await connect(context);
+	await mayWait(context, fleet, submits, { cancelOnStop });
+	const answers = await submitItems(context, fleet, submits);
+	const jobIds = answers.map((answer): Settled<string> =>
+		isRefused(answer) ? answer : { value: answer.value.jobId },
+	);
+	// A tool is called from within another node, which cannot be parked.
+	if (!isToolType(context.getNode().type)) {
+		return await waitForJobs(context, fleet, jobIds, limit, { cancelOnStop });
+	}
+	const disarm = cancelOnStop ? cancelWhenStopped(context, fleet, jobIds) : undefined;
+	try {
+		return await waitInMemory(context, fleet, jobIds, toolWaitMs);
+	} finally {
+		disarm?.();
+	}
+}
+
+async function submitOnly(
+	context: IExecuteFunctions,
+	submits: Array<Settled<Submit>>,
+): Promise<INodeExecutionData[][]> {
+	const fleet = await connect(context);
+	const answers = await submitItems(context, fleet, submits);
+	const reasons = await reasonsOf(context, fleet, submits, answers);
+	const items = context.getInputData().map((item, i) => {
+		const answer = answers[i]!;
+		if (isRefused(answer)) {
+			return refusedItem(onErrorOf(context.getNode()), item, i, answer.refusal);
+		}
+		const { jobId, state } = answer.value;
+		return passItem(item, i, { jobId, state, ...withReason(reasons[i]) });
+	});
+	return [items];
 }

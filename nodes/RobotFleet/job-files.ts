@@ -24,6 +24,9 @@ export const outputField: INodeProperties = {
 	hint: 'The name of the output binary field to put the file in',
 };
 
+/** As Wait for Execution, Dispatch to Robot, Submit Job and Job: Get tell which job it is. */
+const jobOfItem = { mode: 'id', value: '={{ $json.job?.id ?? $json.jobId }}' };
+
 export const downloadFile: Operation = {
 	name: 'Download File',
 	value: 'downloadFile',
@@ -42,7 +45,7 @@ export const downloadFile: Operation = {
 				},
 				{ name: 'One File', value: 'file', description: 'A file by its ID' },
 			],
-			default: 'file',
+			default: 'job',
 		},
 		{
 			displayName: 'File ID',
@@ -50,16 +53,16 @@ export const downloadFile: Operation = {
 			type: 'string',
 			default: '={{ $json.fileId }}',
 			required: true,
-			description: 'As Upload File returned it, or result.files of a job tells it',
+			description: 'As Upload File returned it, or the field "files" of a job tells it',
 			displayOptions: { show: { download: ['file'] } },
 		},
-		shownFor(jobLocator, { download: ['job'] }),
+		shownFor({ ...jobLocator, default: jobOfItem }, { download: ['job'] }),
 		outputField,
 	],
 	run: async (ask) =>
-		ask.value<string>('download', 'file') === 'job'
-			? await downloadAll(ask)
-			: [await download(ask, await ask.client.file(fileIdOf(ask)))],
+		ask.value<string>('download', 'job') === 'file'
+			? [await download(ask, await ask.client.file(fileIdOf(ask)))]
+			: await downloadAll(ask),
 };
 
 export const uploadFile: Operation = {

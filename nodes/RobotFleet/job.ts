@@ -3,6 +3,7 @@ import type { INodeProperties } from 'n8n-workflow';
 import {
 	type Cause,
 	causes,
+	type HoldAnswer,
 	type Job,
 	type JobChange,
 	type JobState,
@@ -11,6 +12,8 @@ import {
 } from '../../protocol';
 import { optionsOf, titleOf } from '../shared/choices';
 import { BadParameter } from '../shared/refusals';
+import { nameOf } from '../shared/robots';
+import { textOf } from '../shared/text';
 import {
 	asFound,
 	chosenJob,
@@ -24,7 +27,7 @@ import {
 import { getCells } from './job-cells';
 import { downloadFile, uploadFile } from './job-files';
 import { getOutput } from './job-output';
-import { type Ask, type Found, found, type Resource } from './operation';
+import { type Ask, type Found, found, type Resource, shownFor } from './operation';
 
 const priority: INodeProperties = {
 	displayName: 'Priority',
@@ -117,6 +120,52 @@ export const jobs: Resource = {
 	first: 'getAll',
 	operations: [
 		{
+			name: 'Answer',
+			value: 'answer',
+			action: 'Answer a job that asks',
+			description: 'Say what becomes of a job that asks because its robot stays away',
+			fields: [
+				jobLocator,
+				{
+					displayName: 'Answer',
+					name: 'answer',
+					type: 'options',
+					options: [
+						{
+							name: 'End as Timed Out',
+							value: 'expire',
+							description: 'The job ends without having run',
+						},
+						{
+							name: 'Keep Waiting',
+							value: 'wait',
+							description: 'The job waits for its robot',
+						},
+						{
+							name: 'Use Another Robot',
+							value: 'other',
+							description: 'Any robot that the other conditions of the job allow',
+						},
+					],
+					default: 'wait',
+				},
+				shownFor(
+					{
+						displayName: 'Ask Again After (Seconds)',
+						name: 'askAgainSeconds',
+						type: 'number',
+						typeOptions: { minValue: 0 },
+						default: 0,
+						description:
+							'How long to wait before the job asks again; 0 to wait without an end. Repeating the step begins that time anew.',
+					},
+					{ answer: ['wait'] },
+				),
+				simplifyField,
+			],
+			run: answer,
+		},
+		{
 			name: 'Cancel',
 			value: 'cancel',
 			action: 'Cancel a job',
@@ -167,12 +216,55 @@ export const jobs: Resource = {
 		getOutput,
 		getCells,
 		{
+			name: 'Pause',
+			value: 'pause',
+			action: 'Pause a job that goes out in batches',
+			description: 'Start nothing more of a job that goes out in batches; what runs goes on',
+			fields: [jobLocator, simplifyField],
+			run: async (ask) => asFound(ask, await ask.client.pauseJob(chosenJob(ask)), simple),
+		},
+		{
+			name: 'Resume',
+			value: 'resume',
+			action: 'Resume a job that goes out in batches',
+			description:
+				'Let a job go on that goes out in batches and was paused, or stopped because too many robots failed',
+			fields: [
+				jobLocator,
+				{
+					displayName: 'Only Before Batch',
+					name: 'beforeBatch',
+					type: 'number',
+					typeOptions: { minValue: 0, numberPrecision: 0 },
+					default: 0,
+					description:
+						'Resume only if this batch is the next one, which makes the step safe to repeat; 0 for whichever it is',
+				},
+				simplifyField,
+			],
+			run: resume,
+		},
+		{
 			name: 'Retry',
 			value: 'retry',
 			action: 'Retry a job',
-			description: 'Submit the same job again under a new ID; the old one stays as it is',
-			fields: [jobLocator],
-			run: async (ask) => found(await ask.client.retry(chosenJob(ask))),
+			description:
+				'Submit the same job again under a new ID, and once more when the step is repeated; the old one stays as it is',
+			fields: [
+				jobLocator,
+				{
+					displayName: 'Only Failed Robots',
+					name: 'onlyFailed',
+					type: 'boolean',
+					default: false,
+					description:
+						'Whether a job for several robots is repeated only on those on which it did not complete',
+				},
+			],
+			run: async (ask) => {
+				const request = ask.value('onlyFailed', false) ? { only: 'failed' as const } : undefined;
+				return found(await ask.client.retry(chosenJob(ask), request));
+			},
 		},
 		{
 			name: 'Retry Delivery',
@@ -288,7 +380,35 @@ async function get(ask: Ask): Promise<Found[]> {
 		...(wants('timeline') ? { timeline: await ask.client.timeline(jobId) } : {}),
 		...(wants('why') ? { why: (await ask.client.why(jobId)).text } : {}),
 	};
-	return asFound(ask, { ...job, ...more }, (whole) => ({ ...simple(whole), ...more }));
+	const simplified = ask.value('simplify', true);
+	const robot = simplified && job.robotId !== null ? await nameOf(ask.client, job.robotId) : null;
+	return asFound(ask, { ...job, ...more }, (whole) => ({ ...simple(whole), robot, ...more }));
+}
+
+async function answer(ask: Ask): Promise<Found[]> {
+	const said = ask.value<HoldAnswer['answer']>('answer', 'wait');
+	const seconds = said === 'wait' ? Number(ask.value('askAgainSeconds', 0)) : 0;
+	if (!(seconds >= 0)) {
+		throw new BadParameter(
+			'The time to ask again after is not a number of seconds',
+			'Set "Ask Again After" to 0 or more',
+		);
+	}
+	const forMs = Math.round(seconds * 1000);
+	const given: HoldAnswer = { answer: said, ...(forMs > 0 ? { forMs } : {}) };
+	return asFound(ask, await ask.client.answer(chosenJob(ask), given), simple);
+}
+
+async function resume(ask: Ask): Promise<Found[]> {
+	const batch = Number(ask.value('beforeBatch', 0));
+	if (!Number.isInteger(batch) || batch < 0) {
+		throw new BadParameter(
+			'The batch is not a number of a batch',
+			'Set "Only Before Batch" to a whole number, or 0',
+		);
+	}
+	const request = batch > 0 ? { batch } : {};
+	return asFound(ask, await ask.client.resumeJob(chosenJob(ask), request), simple);
 }
 
 function filterOf(ask: Ask) {
@@ -350,8 +470,8 @@ async function update(ask: Ask): Promise<Found[]> {
 		priority?: Priority;
 		robot?: string;
 	}>('updateFields', {});
-	const reason = fields.holdReason?.trim();
-	const robot = fields.robot?.trim();
+	const reason = textOf(fields.holdReason);
+	const robot = textOf(fields.robot);
 	const hold = fields.hold ?? (reason ? true : undefined);
 	const change: JobChange = {
 		...(hold === undefined ? {} : { hold: hold && reason ? reason : hold }),
@@ -374,6 +494,8 @@ function simple(job: Job) {
 		robotId,
 		exitCode: result?.exitCode ?? null,
 		stdout: result?.stdout ?? '',
+		stderr: result?.stderr ?? '',
+		files: result?.files ?? [],
 		message: job.error?.message ?? result?.error?.message ?? job.message,
 		createdAt,
 		endedAt,

@@ -3,6 +3,7 @@ import type { INodeProperties } from 'n8n-workflow';
 import type { Robot, RobotStatus } from '../../protocol';
 import { now } from '../shared/clock';
 import { parseLabels } from '../shared/matching-fields';
+import { textOf } from '../shared/text';
 import { asFound, asMany, locator, manyFields, simplifyField } from './fields';
 import { type Ask, deleted, type Found, found, type Resource } from './operation';
 
@@ -215,10 +216,10 @@ async function drain(ask: Ask): Promise<Found[]> {
 
 async function filtered(ask: Ask): Promise<Robot[]> {
 	const wanted = ask.value<Filters>('filters', {});
-	const labels = Object.entries(parseLabels(wanted.labels ?? ''));
-	const part = wanted.name?.trim().toLowerCase() ?? '';
+	const labels = Object.entries(parseLabels(wanted.labels));
+	const part = textOf(wanted.name).toLowerCase();
 	const { capabilities = [], status = [] } = wanted;
-	const group = wanted.group?.trim();
+	const group = textOf(wanted.group);
 	const members = group ? new Set((await ask.client.group(group)).allRobots) : undefined;
 	return (await ask.client.robots())
 		.filter(

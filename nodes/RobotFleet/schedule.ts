@@ -13,6 +13,7 @@ import {
 } from '../shared/schedule-fields';
 import { idempotencyKey } from '../shared/submitting';
 import { readTarget, targetFields } from '../shared/target-fields';
+import { textOf } from '../shared/text';
 import { asFound, asMany, byName, fromPages, locator, manyFields, simplifyField } from './fields';
 import { type Ask, deleted, type Found, found, type Resource, shownFor } from './operation';
 
@@ -196,7 +197,8 @@ export const schedules: Resource = {
 			name: 'Run Now',
 			value: 'run',
 			action: 'Run a schedule now',
-			description: 'Run the job of a schedule right away, whatever is planned',
+			description:
+				'Run the job of a schedule right away, whatever is planned, and once more when the step is repeated',
 			fields: [schedule, overlap],
 			run: async (ask) => {
 				const wanted = ask.value<Overlap | ''>('runOverlap', '');
@@ -263,7 +265,7 @@ async function update(ask: Ask): Promise<Found[]> {
 	const { name, ...options } = ask.value<ScheduleOptions & { name?: string }>('updateFields', {});
 	const change = {
 		...readOptions(ask, options),
-		...(name?.trim() ? { name: name.trim() } : {}),
+		...(textOf(name) ? { name: textOf(name) } : {}),
 		...(ask.value('changeWhen', false) ? { when: readWhen(ask) } : {}),
 		...(ask.value('changeJob', false) ? { job: jobOf(ask) } : {}),
 	};
@@ -274,8 +276,8 @@ async function update(ask: Ask): Promise<Found[]> {
 }
 
 async function filtered(ask: Ask): Promise<Schedule[]> {
-	const { name = '', state } = ask.value<{ name?: string; state?: ScheduleState }>('filters', {});
-	const part = name.trim().toLowerCase();
+	const { name, state } = ask.value<{ name?: string; state?: ScheduleState }>('filters', {});
+	const part = textOf(name).toLowerCase();
 	return (await ask.client.schedules())
 		.filter((each) => each.name.toLowerCase().includes(part) && (!state || each.state === state))
 		.sort((a, b) => a.name.localeCompare(b.name));

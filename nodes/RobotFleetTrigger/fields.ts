@@ -9,8 +9,9 @@ import {
 	type FinalState,
 } from '../../protocol';
 import { optionsOf } from '../shared/choices';
-import { parseLabels, wordsOf } from '../shared/matching-fields';
+import { parseLabels } from '../shared/matching-fields';
 import { BadParameter } from '../shared/refusals';
+import { textOf, wordsOf } from '../shared/text';
 
 /** In the order of their names. */
 const events: Array<INodePropertyOptions & { value: EventKind }> = [
@@ -132,14 +133,15 @@ export const fields: INodeProperties[] = [
 				type: 'multiOptions',
 				options: optionsOf(causes),
 				default: [],
-				description: 'Only jobs that ended for one of these reasons',
+				description: 'Of the event Job Ended only jobs that ended for one of these reasons',
 			},
 			{
 				displayName: 'Dead Letters Only',
 				name: 'dead',
 				type: 'boolean',
 				default: true,
-				description: 'Whether to start only for jobs that failed for good',
+				description:
+					'Whether the event Job Ended starts the workflow only for jobs that failed for good',
 			},
 			{
 				displayName: 'Job Kinds',
@@ -147,7 +149,7 @@ export const fields: INodeProperties[] = [
 				type: 'string',
 				default: '',
 				placeholder: 'e.g. command, probe',
-				description: 'Only jobs of these kinds, separated by commas',
+				description: 'Of the event Job Ended only jobs of these kinds, separated by commas',
 			},
 			{
 				displayName: 'Labels of the Robot',
@@ -163,7 +165,7 @@ export const fields: INodeProperties[] = [
 				type: 'boolean',
 				default: true,
 				description:
-					'Whether to start also for each robot of a job that runs on several. Without this only the end of the whole job counts.',
+					'Whether the event Job Ended starts the workflow also for each robot of a job that runs on several. Without this only the end of the whole job counts.',
 			},
 			{
 				displayName: 'Schedule Names or IDs',
@@ -180,7 +182,7 @@ export const fields: INodeProperties[] = [
 				type: 'string',
 				default: '',
 				placeholder: 'e.g. team-a',
-				description: 'Only jobs that were submitted with this share key',
+				description: 'Of the event Job Ended only jobs that were submitted with this share key',
 			},
 		],
 	},
@@ -281,11 +283,11 @@ function filterOf(context: ITriggerFunctions): EventFilter {
 	const states = listOf<FinalState>(context.getNodeParameter('states', []));
 	const robots = listOf<string>(context.getNodeParameter('robots', []));
 	const filters = context.getNodeParameter('filters', {}) as Filters;
-	const labels = parseLabels(filters.labels ?? '');
+	const labels = parseLabels(filters.labels);
 	const schedules = listOf<string>(filters.schedules);
 	const causes = listOf<Cause>(filters.causes);
 	const kinds = wordsOf(filters.kinds);
-	const shareKey = filters.shareKey?.trim();
+	const shareKey = textOf(filters.shareKey);
 	const ended: EndedFilter = {
 		...(states.length > 0 ? { states } : {}),
 		...(causes.length > 0 ? { causes } : {}),
@@ -294,6 +296,7 @@ function filterOf(context: ITriggerFunctions): EventFilter {
 		...(filters.dead ? { dead: true } : {}),
 		...(filters.parts ? {} : { whole: true }),
 	};
+	if (!wanted.includes('job.ended')) refuseEnded({ ...filters, causes, kinds, shareKey });
 	return {
 		events: wanted,
 		...(robots.length > 0 ? { robots } : {}),
@@ -301,6 +304,29 @@ function filterOf(context: ITriggerFunctions): EventFilter {
 		...(schedules.length > 0 ? { schedules } : {}),
 		...(wanted.includes('job.ended') ? { ended } : {}),
 	};
+}
+
+/** Beside other events they would be shown and do nothing. */
+function refuseEnded(said: {
+	causes: string[];
+	dead?: boolean;
+	kinds: string[];
+	parts?: boolean;
+	shareKey: string;
+}): void {
+	const set: Array<[string, boolean]> = [
+		['Causes', said.causes.length > 0],
+		['Dead Letters Only', said.dead === true],
+		['Job Kinds', said.kinds.length > 0],
+		['Parts of Jobs', said.parts === true],
+		['Share Key', said.shareKey !== ''],
+	];
+	const name = set.find(([, isSet]) => isSet)?.[0];
+	if (name === undefined) return;
+	throw new BadParameter(
+		`"${name}" narrows only the event Job Ended, which is not chosen`,
+		`Choose it in "Events", or remove "${name}" from "Filters"`,
+	);
 }
 
 /** An expression may give one value, or nothing. */

@@ -7,6 +7,7 @@ import type { FleetClient } from '../../client';
 import type { FleetEvent, JobEnded } from '../../protocol';
 import { viewOf } from '../shared/outcome';
 import { asProblem } from '../shared/refusals';
+import { nameOf } from '../shared/robots';
 
 export async function itemOf(
 	client: FleetClient,
@@ -98,16 +99,6 @@ async function viewed(client: FleetClient, { jobId, robot }: JobEnded): Promise<
 		throw error;
 	});
 	return job ? viewOf(job, robot, false) : {};
-}
-
-/** A name is for people; without it the id has to do. */
-async function nameOf(client: FleetClient, robotId: string): Promise<string> {
-	const robot = await client.robot(robotId).catch((error: unknown) => {
-		// It was removed, or this key may not read.
-		if (asProblem(error)?.retry === false) return undefined;
-		throw error;
-	});
-	return robot?.name ?? robotId;
 }
 
 const dateOf = (at: number | null) => (at === null ? null : new Date(at).toISOString());

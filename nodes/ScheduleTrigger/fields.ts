@@ -11,6 +11,7 @@ import {
 	type ScheduleOptions,
 	whenFields,
 } from '../shared/schedule-fields';
+import { textOf } from '../shared/text';
 import type { CatchUp } from './backlog';
 import type { WhileRunning } from './overlap';
 
@@ -233,7 +234,7 @@ export function readTrigger(context: ITriggerFunctions): Wish {
 		catchUpMs: hourMs,
 		catchUpMax: maxCatchUp,
 		...readOptions(reader, said),
-		name: said.name?.trim() || name,
+		name: textOf(said.name) || name,
 		when: readWhen(reader),
 	};
 	return { request, catchUp: {}, whileRunning: running };

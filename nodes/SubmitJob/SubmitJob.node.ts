@@ -6,12 +6,20 @@ import {
 	type INodeTypeDescription,
 	NodeConnectionTypes,
 } from 'n8n-workflow';
+import type { Submit } from '../../protocol';
 import { connect } from '../shared/connection';
 import { robotFleetApiTest } from '../shared/credential-test';
-import { isRefused, passItem, readItems, refusedItem, type Settled } from '../shared/items';
+import {
+	isRefused,
+	passItem,
+	readItems,
+	refusedItem,
+	together,
+	type Settled,
+} from '../shared/items';
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
 import { getKindFields, getKinds } from '../shared/kind-fields';
-import { nodeError, onErrorOf } from '../shared/refusals';
+import { onErrorOf } from '../shared/refusals';
 import { rolloutFields, withRollout } from '../shared/rollout-fields';
 import {
 	getCapabilities,
@@ -67,27 +75,32 @@ export class SubmitJob implements INodeType {
 	};
 
 	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
-		const node = this.getNode();
 		const submits = readItems(this, (i) =>
 			withSubmission(this, i, withRollout(this, i, readSubmit(this, i, readTarget(this, i)))),
 		);
-		const fleet = await connect(this).catch((error: unknown) => {
-			throw nodeError(node, error);
-		});
-		const answers = await submitItems(this, fleet, submits);
-		if (this.getNodeParameter('cancelOnStop', 0, false) === true) {
-			const jobIds = answers.map((answer): Settled<string> =>
-				isRefused(answer) ? answer : { value: answer.value.jobId },
-			);
-			cancelWhenStopped(this, fleet, jobIds);
-		}
-		const reasons = await reasonsOf(this, fleet, submits, answers);
-		const items = this.getInputData().map((item, i) => {
-			const answer = answers[i]!;
-			if (isRefused(answer)) return refusedItem(onErrorOf(node), item, i, answer.refusal);
-			// Not its state: that is old before the next node reads it.
-			return passItem(item, i, { jobId: answer.value.jobId, ...withReason(reasons[i]) });
-		});
-		return [items];
+		return await together(this, submits, async () => await submitAll(this, submits));
 	}
+}
+
+async function submitAll(
+	context: IExecuteFunctions,
+	submits: Array<Settled<Submit>>,
+): Promise<INodeExecutionData[][]> {
+	const fleet = await connect(context);
+	const answers = await submitItems(context, fleet, submits);
+	if (context.getNodeParameter('cancelOnStop', 0, false) === true) {
+		const jobIds = answers.map((answer): Settled<string> =>
+			isRefused(answer) ? answer : { value: answer.value.jobId },
+		);
+		cancelWhenStopped(context, fleet, jobIds);
+	}
+	const reasons = await reasonsOf(context, fleet, submits, answers);
+	const items = context.getInputData().map((item, i) => {
+		const answer = answers[i]!;
+		if (isRefused(answer))
+			return refusedItem(onErrorOf(context.getNode()), item, i, answer.refusal);
+		// Not its state: that is old before the next node reads it.
+		return passItem(item, i, { jobId: answer.value.jobId, ...withReason(reasons[i]) });
+	});
+	return [items];
 }

@@ -9,8 +9,7 @@ import {
 } from 'n8n-workflow';
 import { connect } from '../shared/connection';
 import { robotFleetApiTest } from '../shared/credential-test';
-import { readItems } from '../shared/items';
-import { nodeError } from '../shared/refusals';
+import { readItems, together } from '../shared/items';
 import { readWaitAsked, waitForFields, waitOptions } from '../shared/wait-fields';
 import {
 	readJobId,
@@ -59,12 +58,12 @@ export class WaitForExecution implements INodeType {
 
 	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
 		const jobIds = readItems(this, (i) => readJobId(this, i));
-		const limit = readWaitLimit(this);
-		const asked = readWaitAsked(this);
-		const fleet = await connect(this).catch((error: unknown) => {
-			throw nodeError(this.getNode(), error);
+		return await together(this, jobIds, async () => {
+			const limit = readWaitLimit(this);
+			const asked = readWaitAsked(this);
+			const fleet = await connect(this);
+			return await waitForJobs(this, fleet, jobIds, limit, asked);
 		});
-		return await waitForJobs(this, fleet, jobIds, limit, asked);
 	}
 
 	async webhook(this: IWebhookFunctions): Promise<IWebhookResponseData> {

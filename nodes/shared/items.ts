@@ -29,13 +29,61 @@ export function readItems<T>(
 	});
 }
 
-/** The input item with fields added. Input items are never changed in place. */
+/**
+ * What is done for all items at once. n8n passes the input of a node that throws on by its first output, as if all
+ * had gone well; so under an On Error that goes on, what keeps the node from its work is said by each item that was
+ * not refused already. `factsOf`: what else such an item tells in `details`.
+ */
+export async function together<T>(
+	context: IExecuteFunctions,
+	entries: Array<Settled<T>>,
+	deed: () => Promise<INodeExecutionData[][]>,
+	factsOf: (value: T) => IDataObject = () => ({}),
+): Promise<INodeExecutionData[][]> {
+	try {
+		return await deed();
+	} catch (error) {
+		const node = context.getNode();
+		const onError = onErrorOf(node);
+		// Of an execution that somebody stops nothing goes on.
+		if (onError === 'stop' || context.getExecutionCancelSignal()?.aborted) {
+			throw nodeError(node, error);
+		}
+		const refusal = refusalOf(error);
+		const items = context.getInputData().map((item, i) => {
+			const entry = entries[i];
+			if (entry === undefined) return refusedItem(onError, item, i, refusal);
+			if (isRefused(entry)) return refusedItem(onError, item, i, entry.refusal);
+			const { code } = refusal;
+			const details = { ...(code === undefined ? {} : { code }), ...factsOf(entry.value) };
+			const facts = Object.keys(details).length > 0 ? { details } : {};
+			return refusedItem(onError, item, i, { ...refusal, ...facts });
+		});
+		return [items];
+	}
+}
+
+/**
+ * The input item with fields added. Input items are never changed in place. The `error` that n8n leaves beside the
+ * json of an item from an error output is not ours: with it n8n would make its text the whole json.
+ */
 export function passItem(
 	item: INodeExecutionData,
 	itemIndex: number,
 	fields: IDataObject,
 ): INodeExecutionData {
-	return { ...item, json: { ...item.json, ...fields }, pairedItem: { item: itemIndex } };
+	const { error: _, ...rest } = item;
+	return { ...rest, json: { ...item.json, ...fields }, pairedItem: { item: itemIndex } };
+}
+
+/**
+ * The input item as what stands in the output while the execution is parked. It says nothing of an error: n8n would
+ * run the node once more under Retry On Fail, and writes over the json of an item with an `error`, that of the input.
+ */
+export function parkedItem(item: INodeExecutionData): INodeExecutionData {
+	const { error: _, ...rest } = item;
+	const { error: __, ...json } = item.json;
+	return { ...rest, json };
 }
 
 /**
@@ -57,5 +105,7 @@ export function refusedItem(
 		...(facts === undefined ? {} : { details: facts }),
 	};
 	if (onError !== 'output') return passItem(item, itemIndex, json);
-	return { json, pairedItem: { item: itemIndex } };
+	// Of the input item it adds the json, and nothing else.
+	const { binary } = item;
+	return { json, ...(binary ? { binary } : {}), pairedItem: { item: itemIndex } };
 }

@@ -7,6 +7,7 @@ import { limitFields, readLimits } from './limit-fields';
 import { choiceOf, readMatching } from './matching-fields';
 import { BadParameter } from './refusals';
 import { readRetry, retryFields } from './retry-fields';
+import { plainText, textOf } from './text';
 import { readCaps, readWatch, watchFields, type WatchOptions } from './watch-fields';
 
 export const commandFields: INodeProperties[] = [
@@ -50,7 +51,8 @@ export const commandFields: INodeProperties[] = [
 		typeOptions: { multipleValues: true, multipleValueButtonText: 'Add Argument' },
 		default: [],
 		placeholder: 'e.g. -a',
-		description: 'One argument per line, spaces and quotes included as they stand',
+		description:
+			'One argument per line, spaces and quotes included as they stand. An expression that gives a list adds as many arguments as are in it.',
 		displayOptions: { show: { commandType: ['program'] } },
 	},
 	{
@@ -132,7 +134,7 @@ export const jobFields: INodeProperties[] = [
 				default: [],
 				placeholder: 'e.g. report/**/*.html',
 				description:
-					'What the job leaves in its workspace and you want to keep, however it ends: listed in result.files, each with its file ID. With it the job runs in a folder of its own.',
+					'What the job leaves in its workspace and you want to keep, however it ends: listed in the field "files" of the job, each with its file ID. Download File of the node Robot Fleet gets all of them. With it the job runs in a folder of its own.',
 			},
 			{
 				displayName: 'Environment Variables',
@@ -280,17 +282,23 @@ function byName(fields: INodeProperties[]): INodeProperties[] {
 }
 
 interface Pair {
-	name: string;
-	value: string;
+	name?: unknown;
+	value?: unknown;
 }
 
+interface Placed {
+	file?: unknown;
+	path?: unknown;
+}
+
+/** Text may come as something else from an expression. */
 interface Options extends WatchOptions {
-	client?: string;
-	cwd?: string;
-	env?: { variable?: Pair[] };
-	files?: { file?: { file: string; path: string }[] };
-	collect?: string | string[];
-	stdin?: string;
+	client?: unknown;
+	cwd?: unknown;
+	env?: { variable?: Pair[] } | null;
+	files?: { file?: Placed[] } | null;
+	collect?: unknown;
+	stdin?: unknown;
 	interactive?: boolean;
 	inputSeconds?: number;
 	onHang?: Submit['onHang'];
@@ -308,10 +316,13 @@ export function readSubmit(
 	const options = context.getNodeParameter('options', itemIndex, {}) as Options;
 	const variables = context.getNodeParameter('variables', itemIndex, {}) as { variable?: Pair[] };
 	const timeouts = readTimeouts(options);
+	const surroundings = readSurroundings(options);
+	const other = readKind(context, itemIndex);
+	if (other) refuseSurroundings(surroundings);
 	return {
-		...(readKind(context, itemIndex) ?? {
+		...(other ?? {
 			kind: 'command',
-			spec: { ...readCommand(context, itemIndex), ...readSurroundings(options) },
+			spec: { ...readCommand(context, itemIndex), ...surroundings },
 		}),
 		...readWhere(target, options),
 		...(target?.robot === undefined ? choiceOf(readMatching(context, itemIndex)) : {}),
@@ -330,47 +341,84 @@ export function readSubmit(
 function readCommand(context: IExecuteFunctions, itemIndex: number) {
 	if (context.getNodeParameter('commandType', itemIndex, 'program') === 'shell') {
 		const shell = String(context.getNodeParameter('shell', itemIndex, '') ?? '');
-		if (shell.trim() === '') {
+		if (textOf(shell) === '') {
 			throw new BadParameter('The shell text is empty', 'Write a command in "Shell Text"');
 		}
 		return { shell };
 	}
-	const command = String(context.getNodeParameter('program', itemIndex, '') ?? '').trim();
+	const command = textOf(context.getNodeParameter('program', itemIndex, ''));
 	if (command === '') {
 		throw new BadParameter('No program is given', 'Write one in "Program", e.g. uname');
 	}
-	const args = context.getNodeParameter('args', itemIndex, []) as unknown;
-	return { command, args: (Array.isArray(args) ? args : [args]).map(String) };
+	return { command, args: readArgs(context.getNodeParameter('args', itemIndex, [])) };
 }
 
-function readSurroundings({ cwd, env, stdin, interactive, files, collect = [] }: Options) {
+/** A line that gives a list is as many arguments as are in it: also none. */
+function readArgs(said: unknown): string[] {
+	return [said ?? []].flat().flatMap((line: unknown, index) =>
+		([line].flat(Infinity) as unknown[]).map((value) => {
+			const name = `Argument ${index + 1}`;
+			if (value !== undefined && value !== null) return plainText(value, name);
+			throw new BadParameter(
+				`${name} is nothing`,
+				'Remove it, or use an expression that gives text, or a list that may be empty',
+			);
+		}),
+	);
+}
+
+function readSurroundings({ cwd, env, stdin, interactive, files, collect }: Options) {
 	const pairs = readPairs(env?.variable, 'Environment Variables');
-	const patterns = [collect].flat().filter((pattern) => pattern.trim() !== '');
+	const patterns = [collect ?? []].flat().filter((pattern) => textOf(pattern) !== '');
 	const placed = readFiles(files?.file);
+	const folder = textOf(cwd);
+	const input = stdin === undefined || stdin === null ? '' : plainText(stdin, '"Standard Input"');
 	return {
 		...(placed.length > 0 ? { files: placed } : {}),
-		...(patterns.length > 0 ? { collect: patterns } : {}),
-		...(cwd?.trim() ? { cwd: cwd.trim() } : {}),
+		...(patterns.length > 0 ? { collect: patterns.map(String) } : {}),
+		...(folder ? { cwd: folder } : {}),
 		...(Object.keys(pairs).length > 0 ? { env: pairs } : {}),
-		...(stdin ? { stdin } : {}),
+		...(input ? { stdin: input } : {}),
 		...(interactive ? { interactive } : {}),
 	};
 }
 
-function readFiles(files: { file: string; path: string }[] = []) {
-	return files.map(({ file, path }, index) => {
-		if (file.trim() === '' || path.trim() === '') {
+/** What they are called in the editor. */
+const surroundingNames: Record<keyof ReturnType<typeof readSurroundings>, string> = {
+	files: 'Files',
+	collect: 'Collect Files',
+	cwd: 'Working Folder',
+	env: 'Environment Variables',
+	stdin: 'Standard Input',
+	interactive: 'Interactive',
+};
+
+/** A job of another kind has no place for them, and dropping them would look like success. */
+function refuseSurroundings(surroundings: ReturnType<typeof readSurroundings>): void {
+	const [first] = Object.keys(surroundings) as (keyof typeof surroundings)[];
+	if (first === undefined) return;
+	throw new BadParameter(
+		`"${surroundingNames[first]}" counts only for a program or shell text`,
+		'Remove it from "Options"; what a job of this kind takes is in "What to Do"',
+	);
+}
+
+function readFiles(files: Placed[] = []) {
+	return files.map((said, index) => {
+		const file = textOf(said.file);
+		const path = textOf(said.path);
+		if (file === '' || path === '') {
 			throw new BadParameter(
 				`"Files" lacks an ID or a path in line ${index + 1}`,
 				'Give both: the ID of the file, and where it is placed',
 			);
 		}
-		return { file: file.trim(), path: path.trim() };
+		return { file, path };
 	});
 }
 
 function readWhere(target: Target | undefined, { client }: Options): { target?: Target } {
-	const name = client?.trim();
+	const name = textOf(client);
 	if (name) return { target: { ...target, client: name } };
 	return target === undefined ? {} : { target };
 }
@@ -387,11 +435,12 @@ function readTimeouts(options: Options): Timeouts {
 
 function readPairs(pairs: Pair[] = [], field: string): Record<string, string> {
 	return Object.fromEntries(
-		pairs.map(({ name, value }, index) => {
-			if (name.trim() === '') {
+		pairs.map(({ name: said, value }, index) => {
+			const name = textOf(said);
+			if (name === '') {
 				throw new BadParameter(`"${field}" has no name in line ${index + 1}`, 'Give it a name');
 			}
-			return [name.trim(), String(value ?? '')];
+			return [name, plainText(value ?? '', `"${name}" in "${field}"`)];
 		}),
 	);
 }

@@ -2,6 +2,7 @@
 import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
 import type { Submit, Takes } from '../../protocol';
 import { BadParameter } from './refusals';
+import { textOf } from './text';
 
 export const limitFields: INodeProperties[] = [
 	{
@@ -138,15 +139,15 @@ export const limitFields: INodeProperties[] = [
 ];
 
 interface Keyed {
-	key?: string;
+	key?: unknown;
 	max?: number;
 }
 
 interface Limits {
 	concurrency?: { limit?: Keyed };
-	locks?: { lock?: { name?: string; slots?: number }[] };
+	locks?: { lock?: { name?: unknown; slots?: number }[] };
 	rate?: { limit?: Keyed & { perSeconds?: number } };
-	shareKey?: string;
+	shareKey?: unknown;
 	slots?: number;
 }
 
@@ -156,16 +157,17 @@ export function readLimits(
 ): Takes & Pick<Submit, 'shareKey'> {
 	const said = context.getNodeParameter('limits', itemIndex, {}) as Limits;
 	const { concurrency, rate, slots } = said;
-	const locks = (said.locks?.lock ?? []).map(({ name = '', slots: share = 1 }, index) => {
-		if (name.trim() !== '') {
-			return { name: name.trim(), ...(share === 1 ? {} : { slots: share }) };
+	const locks = (said.locks?.lock ?? []).map(({ name: said, slots: share = 1 }, index) => {
+		const name = textOf(said);
+		if (name !== '') {
+			return { name, ...(share === 1 ? {} : { slots: share }) };
 		}
 		throw new BadParameter(
 			`"Locks" has no name in line ${index + 1}`,
 			'Give the lock a name, e.g. db-prod',
 		);
 	});
-	const shareKey = said.shareKey?.trim();
+	const shareKey = textOf(said.shareKey);
 	return {
 		...(locks.length > 0 ? { locks } : {}),
 		...(concurrency?.limit
@@ -190,8 +192,9 @@ export function readLimits(
 	};
 }
 
-function keyOf({ key = '' }: Keyed, field: string): string {
-	if (key.trim() !== '') return key.trim();
+function keyOf({ key: said }: Keyed, field: string): string {
+	const key = textOf(said);
+	if (key !== '') return key;
 	throw new BadParameter(
 		`"${field}" has no key`,
 		'Write what these jobs have in common in "Key", e.g. crm-api',

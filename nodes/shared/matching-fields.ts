@@ -2,6 +2,7 @@
 import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
 import type { Prefer, Strategy, Submit, Target } from '../../protocol';
 import { BadParameter } from './refusals';
+import { namesOf, textOf, wordsOf } from './text';
 
 export const matchingField: INodeProperties = {
 	displayName: 'Matching',
@@ -129,16 +130,22 @@ export const matchingField: INodeProperties = {
 	],
 };
 
+interface Preference {
+	what?: unknown;
+	weight?: number;
+}
+
+/** Text may come as something else from an expression. */
 export interface Matching {
-	affinityKey?: string;
-	environment?: string;
-	exclude?: string[];
-	group?: string;
-	pool?: string;
-	prefer?: { preference?: { what?: string; weight?: number }[] };
+	affinityKey?: unknown;
+	environment?: unknown;
+	exclude?: unknown;
+	group?: unknown;
+	pool?: unknown;
+	prefer?: { preference?: Preference[] } | null;
 	preferWaitSeconds?: number;
 	strategy?: Strategy | '';
-	tags?: string;
+	tags?: unknown;
 }
 
 export function readMatching(context: IExecuteFunctions, itemIndex: number): Matching {
@@ -147,10 +154,10 @@ export function readMatching(context: IExecuteFunctions, itemIndex: number): Mat
 
 /** The part of a target. */
 export function conditionsOf(matching: Matching): Target {
-	const { exclude = [] } = matching;
-	const environment = matching.environment?.trim();
-	const group = matching.group?.trim();
-	const pool = matching.pool?.trim();
+	const exclude = namesOf(matching.exclude);
+	const environment = textOf(matching.environment);
+	const group = textOf(matching.group);
+	const pool = textOf(matching.pool);
 	const tags = wordsOf(matching.tags);
 	const prefer = (matching.prefer?.preference ?? []).map(preferOf);
 	return {
@@ -168,7 +175,7 @@ export function choiceOf(
 	matching: Matching,
 ): Pick<Submit, 'strategy' | 'affinityKey' | 'preferWaitMs'> {
 	const { strategy, preferWaitSeconds } = matching;
-	const affinityKey = matching.affinityKey?.trim();
+	const affinityKey = textOf(matching.affinityKey);
 	return {
 		...(strategy ? { strategy } : {}),
 		...(affinityKey ? { affinityKey } : {}),
@@ -176,8 +183,8 @@ export function choiceOf(
 	};
 }
 
-function preferOf({ what = '', weight = 1 }: { what?: string; weight?: number }): Prefer {
-	const text = what.trim();
+function preferOf({ what, weight = 1 }: Preference): Prefer {
+	const text = textOf(what);
 	if (text === '') {
 		throw new BadParameter(
 			'A preference names no robot and no labels',
@@ -187,16 +194,8 @@ function preferOf({ what = '', weight = 1 }: { what?: string; weight?: number })
 	return text.includes('=') ? { labels: parseLabels(text), weight } : { robot: text, weight };
 }
 
-/** `gpu, ssd` */
-export function wordsOf(line = ''): string[] {
-	return line
-		.split(',')
-		.map((word) => word.trim())
-		.filter((word) => word !== '');
-}
-
 /** `site=berlin, os=linux` */
-export function parseLabels(line: string): Record<string, string> {
+export function parseLabels(line: unknown): Record<string, string> {
 	const pairs = wordsOf(line).map((part) => {
 		const [, name, value] = /^([^=\s]+)\s*=\s*(.+)$/.exec(part) ?? [];
 		if (name === undefined || value === undefined) {

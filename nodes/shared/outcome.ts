@@ -98,6 +98,8 @@ export function viewOf(job: Job, robot: string | null, timedOut: boolean): IData
 		stderr: result?.stderr ?? '',
 		truncated: result?.truncated ?? false,
 		outputs: (result?.outputs ?? {}) as IDataObject,
+		// What it has collected: Download File of the node Robot Fleet takes the IDs.
+		files: (result?.files ?? []) as unknown as IDataObject[],
 		durationMs: result?.durationMs ?? null,
 		error: (job.error ?? result?.error ?? null) as IDataObject | null,
 		timedOut,

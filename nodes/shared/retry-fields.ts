@@ -2,8 +2,8 @@
 import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
 import { causes, type Retry, type Submit } from '../../protocol';
 import { optionsOf } from './choices';
-import { wordsOf } from './matching-fields';
 import { BadParameter } from './refusals';
+import { wordsOf } from './text';
 
 export const retryFields: INodeProperties[] = [
 	{

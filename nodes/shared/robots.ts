@@ -8,7 +8,7 @@ import type { FleetClient } from '../../client';
 import { type Robot, simulatedLabel, simulatedTakesLabel, type Target } from '../../protocol';
 import { connect } from './connection';
 import type { Matching } from './matching-fields';
-import { nodeError } from './refusals';
+import { asProblem, nodeError } from './refusals';
 import { targetOf } from './target-fields';
 
 export async function searchRobots(
@@ -51,8 +51,8 @@ export async function getMatchingRobots(
 		const target = targetOf({
 			...(must
 				? {
-						labels: String(this.getCurrentNodeParameter('labels') ?? ''),
-						capabilities: this.getCurrentNodeParameter('capabilities') as string[] | undefined,
+						labels: this.getCurrentNodeParameter('labels'),
+						capabilities: this.getCurrentNodeParameter('capabilities'),
 					}
 				: {}),
 			matching: this.getCurrentNodeParameter('matching') as Matching | undefined,
@@ -100,6 +100,16 @@ function named<T extends { name: string }>(all: T[], what: (one: T) => string) {
 	return all
 		.map((one) => ({ name: `${one.name} (${what(one)})`, value: one.name }))
 		.sort((a, b) => a.name.localeCompare(b.name));
+}
+
+/** A name is for people; without it the id has to do. */
+export async function nameOf(client: FleetClient, robotId: string): Promise<string> {
+	const robot = await client.robot(robotId).catch((error: unknown) => {
+		// It was removed, or this key may not read.
+		if (asProblem(error)?.retry === false) return undefined;
+		throw error;
+	});
+	return robot?.name ?? robotId;
 }
 
 async function allRobots(context: ILoadOptionsFunctions): Promise<Robot[]> {

@@ -2,8 +2,8 @@
 import type { INodeProperties } from 'n8n-workflow';
 import type { Frequency, Overlap, ScheduleRequest, Weekday, When } from '../../protocol';
 import { readInstant } from './instants';
-import { wordsOf } from './matching-fields';
 import { BadParameter } from './refusals';
+import { textOf, wordsOf } from './text';
 
 /** Reads the fields of a node, wherever it stands: in an execution, in a trigger, in the editor. */
 export interface Reader {
@@ -288,7 +288,7 @@ export const optionFields: INodeProperties[] = [
 ];
 
 export interface ScheduleOptions {
-	blackouts?: string;
+	blackouts?: unknown;
 	endAt?: unknown;
 	jitterSeconds?: number;
 	catchUpSeconds?: number;
@@ -300,7 +300,7 @@ export interface ScheduleOptions {
 	fold?: 'first' | 'both';
 	gap?: 'shift' | 'skip';
 	startAt?: unknown;
-	timezone?: string;
+	timezone?: unknown;
 }
 
 /** Only what was said. */
@@ -313,7 +313,7 @@ export function readOptions(reader: Reader, options: ScheduleOptions): ScheduleR
 		startAt: readInstant(startAt, reader.timezone, 'Start'),
 		jitterMs: inMs(jitterSeconds),
 		catchUpMs: inMs(catchUpSeconds),
-		timezone: timezone?.trim() || undefined,
+		timezone: textOf(timezone) || undefined,
 	};
 	return Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined));
 }
@@ -329,7 +329,7 @@ const unitMs: Record<string, number> = {
 };
 
 const readers: Record<Frequency, (reader: Reader) => Omit<When, 'frequency'>> = {
-	cron: (reader) => ({ cron: textOf(reader, 'cron') }),
+	cron: (reader) => ({ cron: saidIn(reader, 'cron') }),
 	once: (reader) => {
 		const at = readInstant(reader.value('onceAt', ''), reader.timezone, 'At');
 		if (at !== undefined) return { at };
@@ -360,10 +360,10 @@ export function readWhen(reader: Reader): When {
 	);
 }
 
-const textOf = (reader: Reader, name: string) => String(reader.value(name, '')).trim();
+const saidIn = (reader: Reader, name: string) => textOf(reader.value(name, ''));
 
 function timesOf(reader: Reader): Pick<When, 'times'> {
-	const times = wordsOf(textOf(reader, 'times'));
+	const times = wordsOf(saidIn(reader, 'times'));
 	if (times.length > 0) return { times };
 	throw new BadParameter('No time of day is given', 'Write some in "Times of Day", e.g. 02:30');
 }
@@ -384,7 +384,7 @@ function monthDaysOf(reader: Reader): Pick<When, 'days' | 'nth'> {
 		const week = Number(reader.value('nthWeek', 1));
 		return { nth: { week, weekday: reader.value<Weekday>('nthWeekday', 'mon') } };
 	}
-	const days = wordsOf(textOf(reader, 'monthDays')).map((word) => {
+	const days = wordsOf(saidIn(reader, 'monthDays')).map((word) => {
 		const day = word.toLowerCase() === 'last' ? -1 : Number(word);
 		if (Number.isInteger(day)) return day;
 		throw new BadParameter(

@@ -4,6 +4,7 @@ import type { Submit } from '../../protocol';
 import { now } from './clock';
 import { readInstant } from './instants';
 import { BadParameter } from './refusals';
+import { textOf } from './text';
 
 export const submissionFields: INodeProperties[] = [
 	{
@@ -79,7 +80,7 @@ interface Submission {
 	dedupeSeconds?: number;
 	delaySeconds?: number;
 	explain?: boolean;
-	idempotencyKey?: string;
+	idempotencyKey?: unknown;
 	startAt?: unknown;
 	strict?: boolean;
 }
@@ -105,7 +106,7 @@ export function withSubmission(
 	}
 	const notBefore =
 		startAt ?? (delaySeconds ? begunAt(context) + Math.round(delaySeconds * 1000) : undefined);
-	const idempotencyKey = said.idempotencyKey?.trim();
+	const idempotencyKey = textOf(said.idempotencyKey);
 	return {
 		...submit,
 		...(notBefore === undefined ? {} : { notBefore }),

@@ -1,6 +1,7 @@
 /** Hands jobs to the service, as few calls as possible, one answer for each. */
 import type { IExecuteFunctions } from 'n8n-workflow';
-import { limits, Problem, type Submit, type SubmitAnswer } from '../../protocol';
+import type { BulkAnswer, FleetClient } from '../../client';
+import { type JobState, limits, Problem, type Submit, type SubmitAnswer } from '../../protocol';
 import type { Fleet } from './connection';
 import { sha256 } from './digest';
 import { isRefused, type Settled } from './items';
@@ -8,8 +9,18 @@ import { nodeError, onErrorOf, refusalOf } from './refusals';
 
 /** Half the limit: JSON may grow on its way (escapes, envelope). */
 const maxBatchBytes = limits.maxBodyBytes / 2;
+/** Jobs that are looked at at the same time. */
+const atOnce = 20;
 /** Key in the context of the execution. */
 const secretKey = 'robotFleetSecret';
+
+interface Asked {
+	/** Of the item. */
+	index: number;
+	submit: Submit;
+	/** The key is ours: the builder gave none. */
+	ours: boolean;
+}
 
 /**
  * One job per item that is not refused already. Jobs of a call that got no answer may exist: their
@@ -23,17 +34,15 @@ export async function submitItems(
 	const answers: Array<Settled<SubmitAnswer>> = items.map((item) =>
 		isRefused(item) ? item : { refusal: { message: 'Not submitted' } },
 	);
-	const jobs: Array<{ index: number; submit: Submit }> = [];
+	const jobs: Asked[] = [];
 	for (const [index, item] of items.entries()) {
 		if (isRefused(item)) continue;
-		const key = item.value.idempotencyKey ?? (await idempotencyKey(context, index));
-		jobs.push({ index, submit: { ...item.value, idempotencyKey: key } });
+		const own = item.value.idempotencyKey;
+		const key = own ?? (await idempotencyKey(context, index));
+		jobs.push({ index, submit: { ...item.value, idempotencyKey: key }, ours: own === undefined });
 	}
 	for (const batch of inBatches(jobs)) {
-		const settled = await submitBatch(
-			fleet,
-			batch.map(({ submit }) => submit),
-		);
+		const settled = await submitBatch(fleet, batch);
 		batch.forEach(({ index }, position) => {
 			const answer = settled[position];
 			if (answer !== undefined) answers[index] = answer;
@@ -77,21 +86,56 @@ function secretOf(context: IExecuteFunctions): string {
 
 async function submitBatch(
 	{ client }: Fleet,
-	submits: Submit[],
+	batch: Asked[],
 ): Promise<Array<Settled<SubmitAnswer>>> {
+	let answers: BulkAnswer[];
 	try {
-		return (await client.submitMany(submits)).map((answer) => {
-			if (!('error' in answer)) return { value: answer };
-			const problem = Problem.fromBody(answer);
-			return { refusal: refusalOf(problem ?? new Error(answer.error.text)) };
-		});
+		answers = await client.submitMany(batch.map(({ submit }) => submit));
 	} catch (error) {
-		return submits.map(() => ({ refusal: refusalOf(error) }));
+		return batch.map(() => ({ refusal: refusalOf(error) }));
 	}
+	const settled: Array<Settled<SubmitAnswer>> = [];
+	for (let at = 0; at < answers.length; at += atOnce) {
+		const settling = answers
+			.slice(at, at + atOnce)
+			.map(async (answer, i) => await settledBy(client, answer, batch[at + i]?.ours === true));
+		settled.push(...(await Promise.all(settling)));
+	}
+	return settled;
 }
 
-function inBatches<T extends { submit: Submit }>(jobs: T[]): T[][] {
-	const batches: T[][] = [];
+async function settledBy(
+	client: FleetClient,
+	answer: BulkAnswer,
+	ours: boolean,
+): Promise<Settled<SubmitAnswer>> {
+	if (!('error' in answer)) return { value: answer };
+	const problem = Problem.fromBody(answer);
+	const jobId = ours ? jobOfEarlierTry(problem) : undefined;
+	if (jobId === undefined) return { refusal: refusalOf(problem ?? new Error(answer.error.text)) };
+	return { value: { jobId, state: await stateOf(client, jobId), duplicate: true } };
+}
+
+/**
+ * Our key is this item of this step, and nothing else. So when n8n repeats the step and an expression gives another
+ * instant than before ("$now"), the job of the earlier try is the one that was asked for.
+ */
+function jobOfEarlierTry(problem: Problem | undefined): string | undefined {
+	if (problem?.code !== 'key-conflict') return undefined;
+	const { jobId } = problem.details;
+	return typeof jobId === 'string' ? jobId : undefined;
+}
+
+/** A key that may not read is told nothing; then the job counts as one that was submitted just now. */
+async function stateOf(client: FleetClient, jobId: string): Promise<JobState> {
+	return await client.job(jobId).then(
+		({ state }) => state,
+		() => 'queued',
+	);
+}
+
+function inBatches(jobs: Asked[]): Asked[][] {
+	const batches: Asked[][] = [];
 	let bytes = Infinity;
 	for (const job of jobs) {
 		const size = Buffer.byteLength(JSON.stringify(job.submit));

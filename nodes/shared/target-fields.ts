@@ -7,9 +7,9 @@ import {
 	matchingField,
 	parseLabels,
 	readMatching,
-	wordsOf,
 } from './matching-fields';
 import { BadParameter } from './refusals';
+import { namesOf, textOf } from './text';
 
 export const robotField: INodeProperties = {
 	displayName: 'Robot',
@@ -153,7 +153,7 @@ export const targetFields: INodeProperties[] = [
 		type: 'options',
 		typeOptions: {
 			loadOptionsMethod: 'getMatchingRobots',
-			loadOptionsDependsOn: ['labels', 'capabilities', ...watched],
+			loadOptionsDependsOn: ['runOn', 'labels', 'capabilities', ...watched],
 		},
 		default: '',
 		noDataExpression: true,
@@ -164,9 +164,7 @@ export const targetFields: INodeProperties[] = [
 ];
 
 export function readRobot(context: IExecuteFunctions, itemIndex: number): Target {
-	const robot = String(
-		context.getNodeParameter('robot', itemIndex, '', { extractValue: true }) ?? '',
-	).trim();
+	const robot = textOf(context.getNodeParameter('robot', itemIndex, '', { extractValue: true }));
 	if (robot === '') throw new BadParameter('No robot is chosen', 'Choose one in "Robot"');
 	return { robot };
 }
@@ -178,8 +176,8 @@ export function readTarget(context: IExecuteFunctions, itemIndex: number): Targe
 	const must =
 		runOn === 'matching'
 			? {
-					labels: context.getNodeParameter('labels', itemIndex, '') as string,
-					capabilities: context.getNodeParameter('capabilities', itemIndex, []) as string[],
+					labels: context.getNodeParameter('labels', itemIndex, ''),
+					capabilities: context.getNodeParameter('capabilities', itemIndex, []),
 				}
 			: {};
 	const target = {
@@ -192,12 +190,13 @@ export function readTarget(context: IExecuteFunctions, itemIndex: number): Targe
 
 /** What robots must have, as the fields say it. */
 export function targetOf(fields: {
-	labels?: string;
-	capabilities?: string[];
+	labels?: unknown;
+	capabilities?: unknown;
 	matching?: Matching;
 }): Target {
-	const labels = parseLabels(fields.labels ?? '');
-	const { capabilities = [], matching = {} } = fields;
+	const labels = parseLabels(fields.labels);
+	const { matching = {} } = fields;
+	const capabilities = namesOf(fields.capabilities);
 	return {
 		...(Object.keys(labels).length > 0 ? { labels } : {}),
 		...(capabilities.length > 0 ? { capabilities } : {}),
@@ -209,18 +208,17 @@ function readMode(context: IExecuteFunctions, itemIndex: number): TargetMode | u
 	const howMany = context.getNodeParameter('howMany', itemIndex, 'one');
 	if (howMany === 'all') return 'all';
 	if (howMany === 'perGroup') {
-		const perGroup = String(context.getNodeParameter('perGroup', itemIndex, '') ?? '').trim();
+		const perGroup = textOf(context.getNodeParameter('perGroup', itemIndex, ''));
 		if (perGroup !== '') return { perGroup };
 		throw new BadParameter('No group is chosen', 'Choose one in "Group of Groups"');
 	}
 	if (howMany === 'perLabel') {
-		const perLabel = String(context.getNodeParameter('perLabel', itemIndex, '') ?? '').trim();
+		const perLabel = textOf(context.getNodeParameter('perLabel', itemIndex, ''));
 		if (perLabel !== '') return { perLabel };
 		throw new BadParameter('No label is given', 'Write its name in "Label", e.g. site');
 	}
 	if (howMany === 'these') {
-		const said = context.getNodeParameter('theseRobots', itemIndex, []) as string | string[];
-		const robots = [said].flat().flatMap(wordsOf);
+		const robots = namesOf(context.getNodeParameter('theseRobots', itemIndex, []));
 		if (robots.length > 0) return { robots };
 		throw new BadParameter('No robots are chosen', 'Choose some in "Robots"');
 	}

@@ -15,6 +15,7 @@ import {
 	type INode,
 	type INodeExecutionData,
 	type INodeProperties,
+	isToolType,
 	type IWebhookDescription,
 	type IWebhookFunctions,
 	type IWebhookResponseData,
@@ -26,15 +27,16 @@ import {
 	limits,
 	type Poke,
 	type PokeAnswer,
+	Problem,
 	type Wait,
 	type WaitRequest,
 } from '../../protocol';
 import { now } from './clock';
 import { type Collecting, connect, type Fleet } from './connection';
 import { failAsResumed, failOnResume } from './failing';
-import { isRefused, passItem, refusedItem, type Settled } from './items';
+import { isRefused, parkedItem, passItem, refusedItem, together, type Settled } from './items';
 import { type AfterLimit, type Outcome, outcomesOf } from './outcome';
-import { asProblem, BadParameter, nodeError, onErrorOf, refusalOf } from './refusals';
+import { asProblem, BadParameter, nodeError, onErrorOf, type Refusal, refusalOf } from './refusals';
 import { cancelWhenStopped } from './stopping';
 import type { WaitAsked } from './wait-fields';
 
@@ -138,10 +140,7 @@ export function readWaitLimit(context: IExecuteFunctions): WaitLimit {
 	const amount = Number(context.getNodeParameter('waitAmount', 0, 1));
 	const unit = unitMs[String(context.getNodeParameter('waitUnit', 0, 'hours'))];
 	if (unit === undefined || !(amount > 0)) {
-		throw nodeError(
-			context.getNode(),
-			new BadParameter('The wait time is not a time', 'Set "Amount" to a number above 0'),
-		);
+		throw new BadParameter('The wait time is not a time', 'Set "Amount" to a number above 0');
 	}
 	const after = context.getNodeParameter('whenTimeIsUp', 0, 'continue');
 	return {
@@ -180,12 +179,46 @@ export async function waitForJobs(
 	asked: WaitAsked = {},
 ): Promise<INodeExecutionData[][]> {
 	const disarm = asked.cancelOnStop ? cancelWhenStopped(context, fleet, jobIds) : undefined;
+	const wait = async () =>
+		await parkedOrOver(context, fleet, jobIds, { limitMs, afterLimit }, asked);
 	try {
-		return await parkedOrOver(context, fleet, jobIds, { limitMs, afterLimit }, asked);
+		return await together(context, jobIds, wait, jobOf);
 	} finally {
 		// Not after a stop: that one has been heard.
 		disarm?.();
 	}
+}
+
+/** They run on, though nobody waits for them. */
+const jobOf = (id: string) => ({ id });
+
+/** Throws what would keep the node from waiting for jobs that it is about to submit. */
+export async function mayWait(
+	context: IExecuteFunctions,
+	fleet: Fleet,
+	submits: Array<Settled<unknown>>,
+	{ cancelOnStop }: WaitAsked,
+): Promise<void> {
+	checkNumber(submits.filter((submit) => !isRefused(submit)).length);
+	// A tool waits in memory, and cancels by itself.
+	if (!isToolType(context.getNode().type)) {
+		callbackOf(context, fleet);
+		fleet.collect?.();
+	}
+	if (!cancelOnStop) return;
+	// What a key may is told to those that may read.
+	const key = await fleet.client.me().catch(() => undefined);
+	if (key && !['cancel', 'admin'].some((scope) => key.scopes.includes(scope as never))) {
+		throw new Problem('no-scope', { scope: 'cancel' });
+	}
+}
+
+function checkNumber(jobs: number): void {
+	if (jobs <= limits.maxSubmitBatch) return;
+	throw new BadParameter(
+		`One wait takes at most ${limits.maxSubmitBatch} jobs, here are ${jobs}`,
+		'Put the items through Loop Over Items first',
+	);
 }
 
 async function parkedOrOver(
@@ -199,7 +232,8 @@ async function parkedOrOver(
 	const items = context.getInputData();
 	const deadlineAt = limitMs === undefined ? undefined : now() + limitMs;
 	const resumeUrl = callbackOf(context, fleet);
-	const collecting = collectingOf(context, fleet);
+	// Where n8n fetches its pokes; what keeps it from that is said before anything is registered.
+	const collecting = fleet.collect?.();
 	const { entries, waitId } = await register(context, fleet, jobIds, {
 		...asked,
 		deadlineAt,
@@ -209,7 +243,7 @@ async function parkedOrOver(
 		nodeId: context.getNode().id,
 	});
 	if (waitId === undefined) return [itemsOf(context.getNode(), items, entries, new Map())];
-	await beginCollecting(context, fleet, collecting, waitId);
+	await beginCollecting(fleet, collecting, waitId);
 
 	const wait = await graceful(context, fleet, waitId);
 	if (wait !== undefined) {
@@ -225,8 +259,8 @@ async function parkedOrOver(
 	await context.putExecutionToWait(
 		deadlineAt === undefined ? WAIT_INDEFINITELY : new Date(deadlineAt + marginMs),
 	);
-	// A copy: with an error output n8n empties the list it is given, and would lose the parked input.
-	return [[...items]];
+	// Copies: with an error output n8n empties the list it is given, and would lose the parked input.
+	return [items.map(parkedItem)];
 }
 
 /** In memory only, for tools: answers what is known when the jobs have ended or the time is over. */
@@ -236,27 +270,59 @@ export async function waitInMemory(
 	jobIds: Array<Settled<string>>,
 	limitMs: number,
 ): Promise<INodeExecutionData[][]> {
+	const wait = async () => await overInMemory(context, fleet, jobIds, limitMs);
+	return await together(context, jobIds, wait, jobOf);
+}
+
+async function overInMemory(
+	context: IExecuteFunctions,
+	fleet: Fleet,
+	jobIds: Array<Settled<string>>,
+	limitMs: number,
+): Promise<INodeExecutionData[][]> {
 	const items = context.getInputData();
 	const deadlineAt = now() + limitMs;
-	const { entries, waitId } = await register(context, fleet, jobIds, { deadlineAt });
-	if (waitId === undefined) return [itemsOf(context.getNode(), items, entries, new Map())];
 	const signal = context.getExecutionCancelSignal();
+	let heard: { entries: Array<Settled<string>>; outcomes: Map<string, Outcome> };
+	try {
+		const { entries, waitId } = await register(context, fleet, jobIds, { deadlineAt });
+		const outcomes = waitId === undefined ? new Map() : await followed(fleet, waitId, signal);
+		heard = { entries, outcomes };
+	} catch (error) {
+		if (signal?.aborted) throw asProblem(error) ?? error;
+		// Not as a failure: a model would submit the jobs once more.
+		heard = { entries: jobIds, outcomes: unheard(jobIds, refusalOf(error)) };
+	}
+	for (const { job } of heard.outcomes.values()) {
+		if (job.timedOut) {
+			const known = job.state === null ? 'Nothing is known of the job now' : 'The job is not over';
+			job.hint = `${known}. Ask for job ${String(job.id)} again later; do not submit it again.`;
+		}
+	}
+	return [itemsOf(context.getNode(), items, heard.entries, heard.outcomes)];
+}
+
+async function followed(
+	fleet: Fleet,
+	waitId: string,
+	signal: AbortSignal | undefined,
+): Promise<Map<string, Outcome>> {
 	let wait: Wait;
 	try {
 		do wait = await fleet.client.wait(waitId, sliceMs, signal);
 		while (wait.state === 'open');
-	} catch (error) {
-		throw nodeError(context.getNode(), error);
 	} finally {
 		await fleet.client.closeWait(waitId).catch(() => undefined);
 	}
-	const outcomes = await outcomesOf(fleet, wait, 'continue');
-	for (const { job } of outcomes.values()) {
-		if (job.timedOut) {
-			job.hint = `The job is not over. Ask for job ${String(job.id)} again later; do not submit it again.`;
-		}
-	}
-	return [itemsOf(context.getNode(), items, entries, outcomes)];
+	return await outcomesOf(fleet, wait, 'continue');
+}
+
+/** What is known of jobs that were submitted and that nobody could wait for. */
+function unheard(jobIds: Array<Settled<string>>, { message }: Refusal): Map<string, Outcome> {
+	const ids = jobIds.flatMap((entry) => (isRefused(entry) ? [] : [entry.value]));
+	return new Map(
+		ids.map((id) => [id, { job: { id, state: null, timedOut: true, error: { message } } }]),
+	);
 }
 
 const sliceMs = 20_000;
@@ -276,13 +342,7 @@ async function register(
 	for (;;) {
 		const wanted = new Set(entries.flatMap((entry) => (isRefused(entry) ? [] : [entry.value])));
 		if (wanted.size === 0) return { entries };
-		if (wanted.size > limits.maxSubmitBatch) {
-			throw new NodeOperationError(
-				node,
-				`One wait takes at most ${limits.maxSubmitBatch} jobs, here are ${wanted.size}`,
-				{ description: 'Put the items through Loop Over Items first' },
-			);
-		}
+		checkNumber(wanted.size);
 		try {
 			const { waitId } = await client.createWait({ until: 'all', ...rest, jobIds: [...wanted] });
 			return { entries, waitId };
@@ -290,7 +350,7 @@ async function register(
 			const problem = asProblem(error);
 			const unknown = problem?.code === 'no-such-job' ? String(problem.details.id) : undefined;
 			const at = entries.findIndex((entry) => !isRefused(entry) && entry.value === unknown);
-			if (at < 0) throw nodeError(node, error);
+			if (at < 0) throw asProblem(error) ?? error;
 			if (onErrorOf(node) === 'stop') throw nodeError(node, error, at);
 			const refusal = refusalOf(error);
 			entries = entries.map((entry) =>
@@ -317,7 +377,7 @@ async function graceful(
 		}
 		// The wait is registered: a service that is away for a moment will poke when it is back.
 		if (asProblem(error)?.retry) return undefined;
-		throw nodeError(context.getNode(), error);
+		throw asProblem(error) ?? error;
 	}
 }
 
@@ -325,20 +385,7 @@ async function graceful(
 function callbackOf(context: IExecuteFunctions, fleet: Fleet): URL {
 	const url = new URL(String(context.evaluateExpression('{{ $execution.resumeUrl }}', 0)));
 	url.pathname = `${url.pathname}/${encodeURIComponent(context.getNode().id)}`;
-	try {
-		return fleet.callback(url);
-	} catch (error) {
-		throw nodeError(context.getNode(), error);
-	}
-}
-
-/** Where n8n fetches its pokes; what keeps it from that is said before anything is registered. */
-function collectingOf(context: IExecuteFunctions, fleet: Fleet): Collecting | undefined {
-	try {
-		return fleet.collect?.();
-	} catch (error) {
-		throw nodeError(context.getNode(), error);
-	}
+	return fleet.callback(url);
 }
 
 /**
@@ -346,7 +393,6 @@ function collectingOf(context: IExecuteFunctions, fleet: Fleet): Collecting | un
  * this has no parked execution, either.
  */
 async function beginCollecting(
-	context: IExecuteFunctions,
 	{ client }: Fleet,
 	collecting: Collecting | undefined,
 	waitId: string,
@@ -355,7 +401,7 @@ async function beginCollecting(
 		collecting?.begin();
 	} catch (error) {
 		await client.closeWait(waitId).catch(() => undefined);
-		throw nodeError(context.getNode(), error);
+		throw asProblem(error) ?? error;
 	}
 }
 

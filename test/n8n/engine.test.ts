@@ -344,6 +344,90 @@ describe.each(['in memory', 'after a resume'] as const)('a command that exits 3 
 	});
 });
 
+test('a line of arguments that gives a list is as many arguments, also none', async () => {
+	const node = { commandType: 'program', program: 'echo', args: ['={{ $json.list }}'] };
+	const items = [
+		{ n: 0, list: [] },
+		{ n: 1, list: ['a', 'b c'] },
+	];
+	const ended = await n8n.ended(
+		n8n.start(
+			line([start, fleet('Dispatch', 'dispatchToRobot', { robot: 'anna', ...node })]),
+			items,
+		),
+	);
+	expect(jsons(ended.items('Good'))).toMatchObject([
+		{ job: { stdout: '\n' } },
+		{ job: { stdout: 'a b c\n' } },
+	]);
+});
+
+test('what a job has collected comes home by Download File with nothing set', async () => {
+	const collecting = { ...shell('echo kept > out.txt'), options: { collect: ['out.txt'] } };
+	const ended = await n8n.ended(
+		n8n.start(
+			line([
+				start,
+				fleet('Submit', 'submitJob', collecting),
+				fleet('Wait', 'waitForExecution'),
+				fleet('Download', 'robotFleet', { resource: 'job', operation: 'downloadFile' }),
+			]),
+			[{ n: 0 }],
+		),
+	);
+	expect(ended.error).toBeUndefined();
+	expect(jsons(ended.items('Wait'))).toMatchObject([
+		{ job: { files: [{ path: 'out.txt', fileId: expect.any(String) }] } },
+	]);
+	expect(ended.items('Download')).toMatchObject([
+		{ json: { path: 'out.txt' }, binary: { data: { fileName: 'out.txt' } } },
+	]);
+});
+
+describe('what keeps a node from its work as a whole', () => {
+	const jobId = '019f2b1c-7d3e-7a10-9c55-0d4c8a1b2e3f';
+	const program = { commandType: 'program', program: 'true' };
+	const cases: Array<[string, TestNode]> = [
+		['Submit Job', fleet('Node', 'submitJob', program)],
+		['Dispatch to Robot', fleet('Node', 'dispatchToRobot', { robot: 'anna', ...program })],
+		['Wait for Execution', fleet('Node', 'waitForExecution', { jobId })],
+	];
+	const away = async <T>(run: () => Promise<T>) => {
+		const { credential } = n8n;
+		n8n.credential = { ...credential, url: 'http://127.0.0.1:9' };
+		try {
+			return await run();
+		} finally {
+			n8n.credential = credential;
+		}
+	};
+
+	test.each(cases)(
+		'goes from %s to the error output, and nothing by the other',
+		async (_, node) => {
+			const ended = await away(async () => {
+				const id = n8n.start(line([start, { ...node, ...onErrors.output }], 'Node'), three);
+				return await n8n.ended(id);
+			});
+			expect(ended.status).toBe('success');
+			expect(ended.runs('Good')).toBe(0);
+			expect(jsons(ended.items('Bad'))).toMatchObject(
+				[0, 1, 2].map((n) => ({ n, from: n, details: { code: 'service-away' } })),
+			);
+		},
+	);
+
+	test.each(cases)('is said by each item that goes on from %s', async (_, node) => {
+		const ended = await away(async () => {
+			const id = n8n.start(line([start, { ...node, ...onErrors.continue }]), three);
+			return await n8n.ended(id);
+		});
+		expect(jsons(ended.items('Good'))).toMatchObject(
+			[0, 1, 2].map((n) => ({ n, from: n, error: expect.stringContaining('does not answer') })),
+		);
+	});
+});
+
 describe('items stay linked', () => {
 	const good = { commandType: 'program', program: '={{ $json.n === 1 ? $json.program : "true" }}' };
 	const robot = (value: string) => ({ __rl: true, mode: 'id', value });

@@ -149,7 +149,7 @@ describe('the node Robot Fleet in a real n8n', () => {
 				credentials,
 			},
 			{ ...ours('Upload', 'job', 'uploadFile'), credentials },
-			{ ...ours('Download', 'job', 'downloadFile'), credentials },
+			{ ...ours('Download', 'job', 'downloadFile', { download: 'file' }), credentials },
 		]);
 		expect(execution.data.resultData.error).toBeUndefined();
 		const [uploaded] = Fleet.output(execution, 'Upload') as unknown as { json: FileRecord }[];

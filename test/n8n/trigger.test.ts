@@ -87,6 +87,13 @@ describe('Robot Fleet Trigger in a real n8n', () => {
 		await fleet.n8n.deactivate(failures);
 	}, 120_000);
 
+	test('a filter that narrows none of the events that are chosen is refused when the workflow is published', async () => {
+		const parameters = { events: ['robot.lost'], filters: { causes: ['signal'] } };
+		await expect(started(parameters)).rejects.toThrow(
+			'"Causes" narrows only the event Job Ended, which is not chosen',
+		);
+	}, 60_000);
+
 	test('a program that asks starts a workflow that answers it', async () => {
 		const id = await started(
 			{ events: ['job.prompt'] },

@@ -103,6 +103,7 @@ test('an event starts the workflow once, with the job as Wait for Execution show
 			exitCode: 3,
 			signal: null,
 			outputs: {},
+			files: [],
 			durationMs: expect.any(Number),
 			error: expect.any(Object),
 			timedOut: false,
@@ -294,6 +295,27 @@ describe('mistakes and trouble', () => {
 		await expect(new Node({ events: [] }).activate()).rejects.toMatchObject({
 			message: 'No event is chosen',
 		});
+	});
+
+	test.each<[string, object]>([
+		['Causes', { causes: ['signal'] }],
+		['Dead Letters Only', { dead: true }],
+		['Job Kinds', { kinds: 'probe' }],
+		['Parts of Jobs', { parts: true }],
+		['Share Key', { shareKey: 'team-a' }],
+	])('%s without the event that it narrows is refused, and not ignored', async (name, filters) => {
+		const lost = { events: ['robot.lost', 'job.prompt'], filters };
+		await expect(new Node(lost).activate()).rejects.toMatchObject({
+			message: `"${name}" narrows only the event Job Ended, which is not chosen`,
+			description: `Choose it in "Events", or remove "${name}" from "Filters"`,
+		});
+		await new Node({ events: ['robot.lost', 'job.ended'], filters }).activate();
+	});
+
+	test('filters that were added and left empty, or are for all events, narrow what they can', async () => {
+		const filters = { causes: [], dead: false, kinds: '', parts: false, shareKey: ' ' };
+		await new Node({ events: ['robot.lost'], filters }).activate();
+		await new Node({ events: ['robot.lost'], filters: { labels: 'site=berlin' } }).activate();
 	});
 });
 

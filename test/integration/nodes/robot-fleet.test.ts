@@ -157,11 +157,21 @@ describe('jobs', () => {
 	});
 
 	test('tell their result, and what else is asked', async () => {
-		const jobId = await submit('echo hello; exit 3');
+		const jobId = await submit('echo hello; echo oh >&2; touch kept; exit 3', {
+			collect: ['kept'],
+		});
 		await ended(jobId);
 		const simple = await one('job', 'get', { job: jobId });
-		expect(simple).toMatchObject({ jobId, state: 'failed', exitCode: 3, stdout: 'hello\n' });
-		expect(Object.keys(simple)).toHaveLength(10);
+		expect(simple).toMatchObject({
+			jobId,
+			state: 'failed',
+			robot: 'anna',
+			exitCode: 3,
+			stdout: 'hello\n',
+			stderr: 'oh\n',
+			files: [{ path: 'kept', fileId: expect.any(String) }],
+		});
+		expect(Object.keys(simple)).toHaveLength(13);
 		const more = await one('job', 'get', {
 			job: jobId,
 			include: ['attempts', 'timeline', 'why'],
@@ -169,7 +179,7 @@ describe('jobs', () => {
 		});
 		expect(more).toMatchObject({
 			jobId,
-			spec: { shell: 'echo hello; exit 3' },
+			spec: { shell: expect.stringContaining('exit 3') },
 			attempts: [{ number: 1 }],
 			timeline: expect.arrayContaining([expect.objectContaining({ to: 'failed' })]),
 			why: expect.any(String),
@@ -197,6 +207,70 @@ describe('jobs', () => {
 			jobId: expect.any(String),
 			retryOf: jobId,
 		});
+	});
+
+	test('that go out in batches are paused, go on, and are repeated where they failed', async () => {
+		await using other = await WholeHouse.open();
+		for (const name of ['rollo', 'rolli']) await other.robot(name);
+		const { client } = other;
+		const there = n8n([{ json: {} }], httpSend(other.address));
+		const told = async (operation: string, parameters: Parameters) =>
+			(await there.run('job', operation, parameters)).map(({ json }) => json);
+		const { jobId } = await client.submit({
+			kind: 'command',
+			spec: { shell: 'exit 1' },
+			target: { mode: 'all' },
+			rollout: { batch: 1 },
+		});
+		const rollout = async () => (await client.cells(jobId)).rolledOut!;
+		await until('a stop', async () => (await rollout()).state === 'stopped');
+		expect(await told('pause', { job: jobId })).toMatchObject([{ jobId, state: 'running' }]);
+		// Not the next one: nothing goes on.
+		await told('resume', { job: jobId, beforeBatch: 1 });
+		expect((await rollout()).batch).toBe(1);
+		await told('resume', { job: jobId, beforeBatch: 2 });
+		expect(await client.job(jobId, 30_000)).toMatchObject({ state: 'failed' });
+		expect(await told('getCells', { job: jobId, returnAll: true })).toMatchObject([
+			{ state: 'failed' },
+			{ state: 'failed' },
+		]);
+		const [again] = await told('retry', { job: jobId, onlyFailed: true });
+		expect(again).toMatchObject({ retryOf: jobId });
+		const robots = (await client.cells(String(again!.jobId))).items.length;
+		expect(robots).toBe(2);
+		await expect(told('resume', { job: jobId, beforeBatch: -1 })).rejects.toThrow(
+			'The batch is not a number of a batch',
+		);
+	});
+
+	test('that ask because their robot stays away are answered, and others say that they ask nothing', async () => {
+		const jobId = await submit('true');
+		await ended(jobId);
+		await expect(run('job', 'answer', { job: jobId, answer: 'other' })).rejects.toThrow(
+			'The job asks nothing (any more)',
+		);
+		const said: unknown[] = [];
+		const { run: heard } = n8n(undefined, async (request) => {
+			if (!request.path.endsWith(`/${jobId}/answer`)) return await send(request);
+			said.push(request.body);
+			return { status: 200, body: await house.client.job(jobId) };
+		});
+		const answer = async (parameters: Parameters) =>
+			await heard('job', 'answer', { job: jobId, ...parameters });
+		expect((await answer({ answer: 'wait', askAgainSeconds: 90 }))[0]!.json).toMatchObject({
+			jobId,
+		});
+		await answer({ answer: 'wait' });
+		// What was set for another answer does not count.
+		await answer({ answer: 'expire', askAgainSeconds: 90 });
+		expect(said).toEqual([
+			{ answer: 'wait', forMs: 90_000 },
+			{ answer: 'wait' },
+			{ answer: 'expire' },
+		]);
+		await expect(answer({ answer: 'wait', askAgainSeconds: 'soon' })).rejects.toThrow(
+			'The time to ask again after is not a number of seconds',
+		);
 	});
 
 	test('give the end of what they printed as text, and all of it as a file', async () => {
@@ -289,7 +363,8 @@ describe('files', () => {
 		});
 		expect(await ended(jobId)).toMatchObject({ state: 'completed' });
 		const { run: down, execution: there } = n8n();
-		const found = await down('job', 'downloadFile', { download: 'job', job: jobId });
+		// Unless something else is chosen: what the job has collected.
+		const found = await down('job', 'downloadFile', { job: jobId });
 		expect(found.map(({ json }) => json.path)).toEqual(
 			expect.arrayContaining(['out/core.bin', 'out/note', 'nothing']),
 		);
@@ -316,7 +391,7 @@ describe('files', () => {
 		};
 		expect(await id('same')).toBe(await id('same'));
 		const empty = await id('');
-		const [item] = await up('job', 'downloadFile', { fileId: empty });
+		const [item] = await up('job', 'downloadFile', { download: 'file', fileId: empty });
 		expect(item).toMatchObject({ json: { bytes: 0 }, binary: { data: { bytes: 0 } } });
 	});
 
@@ -329,8 +404,9 @@ describe('files', () => {
 	});
 
 	test('that are not there are said in a sentence, also where bytes were expected', async () => {
-		await expect(run('job', 'downloadFile', { fileId: 'nope' })).rejects.toThrow(/nope/);
-		await expect(run('job', 'downloadFile', { fileId: '' })).rejects.toThrow('no file ID');
+		const file = (fileId: string) => run('job', 'downloadFile', { download: 'file', fileId });
+		await expect(file('nope')).rejects.toThrow(/nope/);
+		await expect(file('')).rejects.toThrow('no file ID');
 		const jobId = await submit('sleep 30');
 		await expect(run('job', 'downloadFile', { download: 'job', job: jobId })).rejects.toThrow(
 			'has no files yet',

@@ -1,4 +1,6 @@
 /** Submit Job, the results per robot, and the Fleet Schedule Trigger against the real service with a real robot. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { INodeExecutionData } from 'n8n-workflow';
 import type { Send } from '../../../client';
 import { httpSend } from '../../../dispatcher/cli/transport';
@@ -7,6 +9,7 @@ import { ScheduleTrigger } from '../../../nodes/ScheduleTrigger/ScheduleTrigger.
 import { getKindFields, getKinds } from '../../../nodes/shared/kind-fields';
 import { getNextRuns } from '../../../nodes/shared/schedules';
 import { SubmitJob } from '../../../nodes/SubmitJob/SubmitJob.node';
+import { WaitForExecution } from '../../../nodes/WaitForExecution/WaitForExecution.node';
 import { WholeHouse } from '../../support/whole-house';
 import { FakeExecution, FakeTrigger, type Parameters } from '../../unit/nodes/fake-n8n';
 
@@ -86,6 +89,15 @@ describe('Submit Job', () => {
 		expect(first.whyWaiting).toMatch(/^The job is not eligible before /);
 		expect(await house.client.job(first.jobId)).toMatchObject({ state: 'pending' });
 		await house.client.cancel(first.jobId);
+	});
+
+	test('a step that n8n repeats with a deadline from now on has the job of the first time', async () => {
+		const execution = step();
+		const until = (at: number) =>
+			shell('true', { submission: { deadlineAt: new Date(at).toISOString() } });
+		const at = Date.now() + 3_600_000;
+		const { jobId } = await submitted(until(at), execution);
+		expect((await submitted(until(at + 1_000), execution)).jobId).toBe(jobId);
 	});
 
 	test('an own key makes one job of two workflows, a repetition within the window is refused', async () => {
@@ -173,6 +185,38 @@ test('the results of a job for several robots come one item per robot, with what
 		{ state: 'completed', exitCode: 0, stdout: 'here\n' },
 	]);
 	expect((await results({ includeOutput: false }))[0]).not.toHaveProperty('stdout');
+});
+
+describe('the example that deploys in waves', () => {
+	const text = readFileSync(join(__dirname, '../../../examples/deploy-in-waves.json'), 'utf8');
+	const { nodes } = JSON.parse(text) as { nodes: { name: string; parameters: Parameters }[] };
+	const parametersOf = (name: string) => nodes.find((node) => node.name === name)!.parameters;
+
+	async function deploy(script: string) {
+		const { jobId } = await submitted({ ...parametersOf('Deploy'), shell: script, variables: {} });
+		const execution = step([{ json: { jobId } }]);
+		execution.node = { ...execution.node, onError: 'continueErrorOutput' };
+		const parameters = { ...parametersOf('All have it'), limitWaitTime: true, jobId };
+		const [items] = await new WaitForExecution().execute.call(execution.asExecute(parameters));
+		// It told within the grace of ten seconds, and parked nothing.
+		expect(execution.waitTill).toBeUndefined();
+		return { json: items![0]!.json, jobId };
+	}
+
+	test('goes on when all robots have it', async () => {
+		const { json } = await deploy('true');
+		expect(json).toMatchObject({ job: { children: { completed: 2, total: 2 } } });
+	});
+
+	test('tells at once that a wave failed, though the job waits for a person', async () => {
+		const { json, jobId } = await deploy('exit 1');
+		expect(json).toMatchObject({
+			error: 'The job completed on 0 of 2 robots',
+			details: { id: jobId, children: { completed: 0, failed: 1, total: 2 } },
+		});
+		expect(await house.client.job(jobId)).toMatchObject({ state: 'running' });
+		await house.client.cancel(jobId);
+	});
 });
 
 describe('Fleet Schedule Trigger', () => {

@@ -12,7 +12,12 @@ const pages = [
 ];
 const linksOf = (page: string) =>
 	[...readFileSync(join(root, page), 'utf8').matchAll(/(!?)\[([^\]]*)\]\(([^)\s]+)\)/g)].map(
-		([, mark, text, to]) => ({ isPicture: mark === '!', text: text!, to: to!.split('#')[0]! }),
+		([, mark, text, to]) => ({
+			isPicture: mark === '!',
+			text: text!,
+			to: to!.split('#')[0]!,
+			heading: to!.split('#')[1],
+		}),
 	);
 const pictures = pages.flatMap((page) =>
 	linksOf(page)
@@ -26,6 +31,61 @@ test.each(pages)('every link of %s leads to something that is there', (page) => 
 		.filter((to) => to !== '' && !/^\w+:/.test(to))
 		.filter((to) => !existsSync(join(root, dirname(page), to)));
 	expect(lost).toEqual([]);
+});
+
+/** The anchors of the headings of a page, as GitHub makes them. */
+function headingsOf(page: string): string[] {
+	const prose = readFileSync(join(root, page), 'utf8').replaceAll(/^```[^]*?^```/gm, '');
+	return [...prose.matchAll(/^#{1,6} (.+)$/gm)].map(([, heading]) =>
+		heading!
+			.toLowerCase()
+			.replaceAll(/[^\p{L}\p{N}_ -]/gu, '')
+			.replaceAll(' ', '-'),
+	);
+}
+
+/** Those of the given links whose heading is not in the page they lead to. */
+const lostHeadings = (links: { page: string; heading: string }[]) =>
+	links
+		.filter(({ page, heading }) => !headingsOf(page).includes(heading))
+		.map(({ page, heading }) => `${page}#${heading}`);
+
+test.each(pages)('every link of %s into a page leads to a heading that is there', (page) => {
+	const links = linksOf(page)
+		.filter(({ to, heading }) => heading !== undefined && !/^\w+:/.test(to))
+		.map(({ to, heading }) => ({
+			page: to === '' ? page : join(dirname(page), to),
+			heading: heading!,
+		}))
+		.filter((link) => link.page.endsWith('.md'));
+	expect(lostHeadings(links)).toEqual([]);
+});
+
+describe('the help that n8n shows beside a node and a credential', () => {
+	const sources = ['nodes', 'credentials'].flatMap((folder) =>
+		readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+			.filter((file) => /\.(ts|json)$/.test(file))
+			.map((file) => join(folder, file)),
+	);
+	const ours = 'https://github.com/robot-fleet/robot-fleet';
+	const links = sources.flatMap((file) =>
+		[...readFileSync(join(root, file), 'utf8').matchAll(/https:\/\/github\.com\/[^\s"'`<]+/g)]
+			.map(([url]) => url)
+			.filter((url) => url.startsWith(ours)),
+	);
+	const parsed = links.map((url) => {
+		const [path, heading] = url.slice(ours.length).split('#');
+		return { page: path!.replace(/^\/blob\/main\//, '') || 'README.md', heading };
+	});
+
+	test('is a page of ours at a heading that is there', () => {
+		expect(links.length).toBeGreaterThan(10);
+		expect(parsed.filter(({ page }) => !existsSync(join(root, page)))).toEqual([]);
+		const deep = parsed.flatMap(({ page, heading }) =>
+			heading === undefined ? [] : [{ page, heading }],
+		);
+		expect(lostHeadings(deep)).toEqual([]);
+	});
 });
 
 test('every picture says in words what it shows, and is small', () => {

@@ -1,5 +1,5 @@
 import { DispatchToRobot } from '../../../nodes/DispatchToRobot/DispatchToRobot.node';
-import type { Submit } from '../../../protocol';
+import { Problem, type Submit } from '../../../protocol';
 import { FakeExecution, type Parameters } from './fake-n8n';
 import { FakeService, robots } from './fake-service';
 
@@ -74,5 +74,26 @@ describe('Dispatch to Robot', () => {
 			timedOut: true,
 			hint: expect.stringContaining('do not submit it again'),
 		});
+	});
+
+	test('as a tool that cannot hear of its job it says which one it is: a failure would be tried again', async () => {
+		for (const path of [/\/waits$/, /\/waits\/[^/]+\?/]) {
+			const { service, run } = setup('n8n-nodes-robot-fleet.dispatchToRobotTool');
+			service.refuses = (request) =>
+				path.test(request.path)
+					? new Problem('service-away', { url: 'http://fleet', reason: 'gone' })
+					: undefined;
+			const items = await run();
+			expect(service.jobs.size).toBe(2);
+			expect(items.map(({ json }) => json.job)).toMatchObject(
+				[...service.jobs.keys()].map((id) => ({
+					id,
+					state: null,
+					timedOut: true,
+					error: { message: expect.stringContaining('does not answer') },
+					hint: expect.stringContaining('do not submit it again'),
+				})),
+			);
+		}
 	});
 });

@@ -265,3 +265,38 @@ function deferred() {
 	});
 	return { promise, resolve, reject };
 }
+
+/**
+ * What n8n makes of a run of a node that goes on after errors (n8n-core 2.41.1, workflow-execute): a node that throws
+ * has its input passed on by the first output, an item with an `error` beside its json loses the json, and only an
+ * item whose json has no other keys than these three goes to the error output, with the fields of its input item.
+ */
+export async function outputsOf(
+	execution: FakeExecution,
+	run: () => Promise<INodeExecutionData[][]>,
+): Promise<{ success: INodeExecutionData[]; error: INodeExecutionData[] }> {
+	let items: INodeExecutionData[];
+	try {
+		items = (await run())[0]!;
+	} catch {
+		return { success: execution.items.map(withoutJsonOfErrors), error: [] };
+	}
+	const known = ['error', 'message', 'details'];
+	const isError = ({ error, json }: INodeExecutionData) =>
+		error ?? (json.error && Object.keys(json).every((key) => known.includes(key)));
+	const output = execution.node.onError === 'continueErrorOutput';
+	const error = output ? items.filter(isError) : [];
+	return {
+		success: items.filter((item) => !error.includes(item)).map(withoutJsonOfErrors),
+		error: error
+			.map((item) => {
+				const { item: index } = item.pairedItem as { item: number };
+				return { ...item, json: { ...execution.items[index]!.json, ...item.json } };
+			})
+			.map(withoutJsonOfErrors),
+	};
+}
+
+function withoutJsonOfErrors(item: INodeExecutionData): INodeExecutionData {
+	return item.error === undefined ? item : { ...item, json: { error: item.error.message } };
+}

@@ -184,6 +184,7 @@ export class FakeService {
 			return { jobs: (body as { jobs: Submit[] }).jobs.map((submit) => this.#submit(submit)) };
 		}
 		if (what === 'jobs' && verb === 'cancel') return this.#cancel(id!);
+		if (what === 'jobs' && method === 'GET' && verb === undefined) return this.jobs.get(id!);
 		if (what === 'waits' && id === undefined) return this.#createWait(body as WaitRequest);
 		if (what === 'waits') return await this.#wait(id!, verb, waitMs, signal);
 		if (what === 'jobs' && verb === 'why') {
@@ -204,7 +205,14 @@ export class FakeService {
 		const same = [...this.jobs.values()].find(
 			(job) => job.submit.idempotencyKey === submit.idempotencyKey,
 		);
-		if (same) return { jobId: same.jobId, state: same.state, duplicate: true };
+		if (same) {
+			const { jobId, state } = same;
+			if (JSON.stringify(same.submit) === JSON.stringify(submit)) {
+				return { jobId, state, duplicate: true };
+			}
+			const key = submit.idempotencyKey!;
+			return { error: new Problem('key-conflict', { key, jobId }).toBody() };
+		}
 		if ((submit.spec as { command?: string }).command === this.refuse?.command && this.refuse) {
 			return { error: new Problem(this.refuse.code, this.refuse.details).toBody() };
 		}

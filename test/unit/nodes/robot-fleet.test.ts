@@ -47,9 +47,17 @@ test('robots, jobs, files, schedules and tokens are managed from their first day
 	expect(found).toEqual(
 		expect.arrayContaining([
 			...['get', 'getAll', 'pause', 'resume', 'drain', 'delete'].map((each) => `robot:${each}`),
-			...['get', 'getAll', 'cancel', 'retry', 'getOutput', 'sendInput'].map(
-				(each) => `job:${each}`,
-			),
+			...[
+				'get',
+				'getAll',
+				'answer',
+				'cancel',
+				'pause',
+				'resume',
+				'retry',
+				'getOutput',
+				'sendInput',
+			].map((each) => `job:${each}`),
 			...['uploadFile', 'downloadFile', 'retryDelivery', 'update'].map((each) => `job:${each}`),
 			...['create', 'get', 'getAll', 'update', 'delete'].map((each) => `schedule:${each}`),
 			...['pause', 'resume', 'run'].map((each) => `schedule:${each}`),
@@ -96,6 +104,13 @@ test('what lists and searches the fields name is there', () => {
 	expect(methods('searchListMethod').length).toBeGreaterThan(10);
 	for (const name of methods('searchListMethod')) expect(listSearch).toHaveProperty(name);
 	for (const name of methods('loadOptionsMethod')) expect(loadOptions).toHaveProperty(name);
+});
+
+test('Download File with nothing set gets what the job of the item has collected', () => {
+	const shown = properties.filter((field) => shows(field, 'job', 'downloadFile'));
+	const defaultOf = (name: string) => shown.find((field) => field.name === name)!.default;
+	expect(defaultOf('download')).toBe('job');
+	expect(defaultOf('job')).toEqual({ mode: 'id', value: '={{ $json.job?.id ?? $json.jobId }}' });
 });
 
 test('docs/nodes.md has a row for each operation and no other', () => {

@@ -1,4 +1,5 @@
 import type { INodeExecutionData } from 'n8n-workflow';
+import { DispatchToRobot } from '../../../nodes/DispatchToRobot/DispatchToRobot.node';
 import { SubmitJob } from '../../../nodes/SubmitJob/SubmitJob.node';
 import type { Submit } from '../../../protocol';
 import { FakeExecution, type Parameters } from './fake-n8n';
@@ -372,6 +373,14 @@ describe('Submit Job', () => {
 		});
 	});
 
+	test('the list of robots that match is loaded anew when any condition changes', () => {
+		const { properties } = new SubmitJob().description;
+		const field = properties.find(({ name }) => name === 'matchingRobots')!;
+		expect(field.typeOptions!.loadOptionsDependsOn).toEqual(
+			expect.arrayContaining(['runOn', 'labels', 'capabilities', 'matching.group']),
+		);
+	});
+
 	test('a number of robots that is none is said before anything is submitted', async () => {
 		const { run, service } = setup();
 		await expect(run({ ...uname, howMany: 'number', robotCount: 0 })).rejects.toThrow(
@@ -386,6 +395,37 @@ describe('Submit Job', () => {
 		const again = await run();
 		expect(service.jobs.size).toBe(2);
 		expect(again.map(({ json }) => json.jobId)).toEqual(first.map(({ json }) => json.jobId));
+	});
+
+	test('a step that n8n repeats at another time has the jobs of the first time, and as they are now', async () => {
+		const { service, execution } = setup([{ json: {} }, { json: {} }]);
+		let at = Date.UTC(2030, 0, 2);
+		const parameters = {
+			...uname,
+			waitForCompletion: false,
+			robot: 'r1',
+			submission: () => ({ deadlineAt: new Date((at += 60_000)).toISOString() }),
+		};
+		const run = async () =>
+			(await new DispatchToRobot().execute.call(execution.asExecute(parameters)))[0]!;
+		const first = await run();
+		service.end(String(first[1]!.json.jobId), 'completed');
+		const again = await run();
+		expect(service.jobs.size).toBe(2);
+		expect(again.map(({ json }) => json)).toMatchObject([
+			{ jobId: first[0]!.json.jobId, state: 'queued' },
+			{ jobId: first[1]!.json.jobId, state: 'completed' },
+		]);
+	});
+
+	test('a key of the builder that was used for another job is refused, naming it', async () => {
+		const { run, service } = setup();
+		const submission = { idempotencyKey: 'deploy-1' };
+		await run({ ...uname, submission });
+		const [jobId] = service.jobs.keys();
+		await expect(run({ ...uname, program: 'df', submission })).rejects.toThrow(
+			`The idempotency key "deploy-1" was used for a different request, which is job ${jobId}`,
+		);
 	});
 
 	test.each<[string, (execution: FakeExecution) => void]>([

@@ -1,4 +1,5 @@
 import {
+	type IDataObject,
 	type INodeExecutionData,
 	type IWebhookResponseData,
 	WAIT_INDEFINITELY,
@@ -54,6 +55,15 @@ describe('Wait for Execution: execute()', () => {
 		]);
 		expect(items.map(({ pairedItem }) => pairedItem)).toEqual([{ item: 0 }, { item: 1 }]);
 		expect((items[0]!.json.job as { robot: string }).robot).toBe(robots[0]!.name);
+	});
+
+	test('what the job has collected is listed, with the ID of each file', async () => {
+		const { service, jobIds, execute } = setup();
+		const files = [{ path: 'out/a', bytes: 3, sha256: null, fileId: 'f-1' }];
+		service.end(jobIds[0]!, 'completed', null, { files });
+		service.end(jobIds[1]!, 'completed');
+		const items = await execute();
+		expect(items.map(({ json }) => (json.job as IDataObject).files)).toEqual([files, []]);
 	});
 
 	test('a job that ends within the grace does not park the execution', async () => {

@@ -1,0 +1,26 @@
+/** Values of fields as text: what an expression gives may be a number, a list, an object or nothing. */
+import { BadParameter } from './refusals';
+
+/** Without the space around it; nothing is empty. */
+export const textOf = (value: unknown): string => String(value ?? '').trim();
+
+/** As a program gets it: the text as it stands. An object that has no text of its own, and a list, are none. */
+export function plainText(value: unknown, what: string): string {
+	const text = String(value);
+	if (!Array.isArray(value) && text !== '[object Object]') return text;
+	throw new BadParameter(
+		`${what} is ${Array.isArray(value) ? 'a list' : 'an object'}, not text`,
+		'Use one field of it, e.g. {{ $json.item.name }}, or JSON.stringify( ) around it',
+	);
+}
+
+/** Names from a list that can be chosen from, or that an expression gives: a list of them, or one line. */
+export const namesOf = (value: unknown): string[] => [value ?? []].flat().flatMap(wordsOf);
+
+/** `gpu, ssd` */
+export function wordsOf(line: unknown): string[] {
+	return String(line ?? '')
+		.split(',')
+		.map((word) => word.trim())
+		.filter((word) => word !== '');
+}
