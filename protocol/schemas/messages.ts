@@ -99,7 +99,10 @@ export const jobRejected = Type.Object({
 true satisfies Same<Static<typeof jobRejected>, JobRejected>;
 
 const inlineOutput = Type.Optional(
-	Type.Object({ offset: position, data_b64: Type.String({ maxLength: limits.maxInlineResultBytes }) }),
+	Type.Object({
+		offset: position,
+		data_b64: Type.String({ maxLength: limits.maxInlineResultBytes }),
+	}),
 );
 
 const digest = Type.String({ pattern: '^[0-9a-f]{64}$' });
