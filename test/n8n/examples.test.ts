@@ -292,12 +292,12 @@ describe('the examples in a real n8n', () => {
 				asked.tools!.find((tool) => tool.function.name.includes(part))!.function.name;
 			if (answers.length === 0) return [{ tool: named('List'), args: {} }];
 			if (answers.length === 1) {
-				const args = { robot: 'paris-1', program: 'uname', arguments: '-s\n-n' };
+				const args = { robot: 'paris-1', program: 'uname', args: '-s\n-n' };
 				return [{ tool: named('Run'), args }];
 			}
 			if (answers.length === 2) {
 				// An empty text is no argument: uname would refuse one that is empty.
-				const args = { robot: 'paris-1', program: 'uname', arguments: '' };
+				const args = { robot: 'paris-1', program: 'uname', args: '' };
 				return [{ tool: named('Run'), args }];
 			}
 			const [, two, none] = answers.map((answer) => JSON.stringify(answer));
