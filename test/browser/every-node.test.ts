@@ -183,7 +183,7 @@ describe('every node is opened, filled and run in the editor', () => {
 		await page.getByText('Workflow executed successfully').waitFor();
 		const last = page.locator('[data-test-id=canvas-node][data-node-name="Released"]');
 		await last.getByTestId('canvas-node-status-success').waitFor();
-		await page.getByText('1 item', { exact: true }).nth(5).waitFor();
+		await page.getByText('1 item', { exact: true }).nth(6).waitFor();
 		const button = page.getByTestId('execute-workflow-button');
 		await button.getByText('Execute workflow').first().waitFor();
 		await page.getByTestId('zoom-to-fit').click();
