@@ -61,7 +61,10 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 				const terminal = interactive && host.terminals !== false ? firstSize : undefined;
 				const { stdin } = filled;
 				const order = { jobId, epoch, program, stdin, terminal, interactive };
-				ward = await answered(keeper.start(order, context.maxOutputBytes), context, keeper);
+				const starting = keeper.start(order, context.maxOutputBytes);
+				const answer = await answered(starting, context, keeper);
+				if ('end' in answer) return answer;
+				ward = answer;
 			} catch (error) {
 				if (!(error instanceof SpawnFailure)) throw error;
 				return failed('spawn_error', error.message, { gone: true });
@@ -99,17 +102,21 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 	};
 }
 
-/** Rejects when it shall stop and the keeper is silent: then nobody can know whether it was started. */
+/** The start, or how it ends when it shall stop and the keeper is silent. */
 async function answered(
 	starting: Promise<Ward>,
 	context: RunContext,
 	keeper: Keeper,
-): Promise<Ward> {
+): Promise<Ward | Outcome> {
 	if ((await unlessStopped(starting, context.signal)) !== 'aborted') return await starting;
 	const ending = new AbortController();
 	const late = context.sleep(answerMs, ending.signal).then((over) => (over ? undefined : starting));
 	const ward = await Promise.race([starting, late]).finally(() => ending.abort(enough));
 	if (ward !== undefined) return ward;
+	if (keeper.preclude(context)) {
+		starting.catch(() => undefined);
+		return stopped({ exitCode: null, signal: null, gone: true });
+	}
 	// Should it come after all, nobody wants it any more.
 	starting
 		.then(async (unwanted) => {
@@ -118,7 +125,8 @@ async function answered(
 			keeper.settled(context);
 		})
 		.catch(() => undefined);
-	throw new Error('the keeper of programs does not say whether it started this one');
+	const message = 'The keeper of programs on the robot does not say whether it started this one.';
+	return failed('unknown', message, { gone: false });
 }
 
 /** Rejects with `KeeperGone` when nobody can know how it ended. */
@@ -306,7 +314,7 @@ function stopped(facts: {
 }
 
 function failed(
-	cause: 'spawn_error' | 'exit_code' | 'signal' | 'infrastructure',
+	cause: 'spawn_error' | 'exit_code' | 'signal' | 'infrastructure' | 'unknown',
 	message: string,
 	facts: { gone: boolean; exitCode?: number | null; signal?: string | null },
 ): Outcome {

@@ -67,13 +67,17 @@ export class Desk implements KeepListener {
 				const { key, id, offset, data, secret } = word;
 				this.#keep.input(key, offset, Buffer.from(data, 'base64'), secret).then(
 					(have) => this.#tell({ say: 'have', key, id, have }),
-					(error: unknown) => this.#cannot(word, error),
+					(error: unknown) => this.#cannotType(word, error),
 				);
 				return;
 			}
 			case 'end-input': {
 				const { key, id, offset } = word;
-				this.#tell({ say: 'have', key, id, have: this.#keep.endInput(key, offset) });
+				try {
+					this.#tell({ say: 'have', key, id, have: this.#keep.endInput(key, offset) });
+				} catch (error) {
+					this.#cannotType(word, error);
+				}
 				return;
 			}
 			case 'resize':
@@ -114,6 +118,12 @@ export class Desk implements KeepListener {
 			const why = error instanceof SpawnFailure ? 'spawn' : 'again';
 			this.#tell({ say: 'not-started', key, why, message });
 		}
+	}
+
+	/** Somebody waits for the answer: as of a program that is not known, and takes nothing any more. */
+	#cannotType(word: AgentWord & { say: 'input' | 'end-input' }, error: unknown): void {
+		this.#cannot(word, error);
+		this.#tell({ say: 'have', key: word.key, id: word.id, have: 0 });
 	}
 
 	#cannot({ say }: AgentWord, error: unknown): void {

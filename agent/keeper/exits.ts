@@ -54,6 +54,16 @@ export class ExitFiles {
 		this.#open.set(key, file);
 	}
 
+	/** From now on no keeper starts it. False when one has, or may have: that is not known any more. */
+	preclude(key: string): boolean {
+		try {
+			closeSync(openSync(this.#pathOf(key), 'wx', 0o600));
+			return true;
+		} catch {
+			return false;
+		}
+	}
+
 	/** As long as the machine runs: whether the program may have been called. */
 	has(key: string): boolean {
 		return existsSync(this.#pathOf(key));

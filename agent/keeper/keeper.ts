@@ -218,6 +218,14 @@ export class Keeper implements Ears {
 	}
 
 	/**
+	 * Of one whose start a keeper was asked for and has not answered. True = it was not called, and no keeper
+	 * will: it finds what it makes before that.
+	 */
+	preclude(attempt: { jobId: string; epoch: number }): boolean {
+		return this.#exits.preclude(keyOf(attempt));
+	}
+
+	/**
 	 * Its end is on the agent's disk. What was written down of it stays until it is forgotten: should the end of that
 	 * journal be damaged, it still says that the program was called, and what became of it.
 	 */
@@ -227,7 +235,12 @@ export class Keeper implements Ears {
 
 	/** Nobody will ask for it again. */
 	forgotten(attempt: { jobId: string; epoch: number }): void {
-		this.#onceReached(() => this.#exits.remove(keyOf(attempt)));
+		const key = keyOf(attempt);
+		const remove = () => this.#exits.remove(key);
+		// A keeper that has not answered yet may only now come to its start: it has to find that.
+		const starting = this.#starting.get(key)?.started.promise;
+		if (starting) starting.then(remove, remove);
+		else this.#onceReached(remove);
 	}
 
 	/** Lets go of everything that is not of these attempts. Call once, at the start. */

@@ -138,7 +138,9 @@ export class Changes {
 		const earlier = await this.#retryOf(job);
 		if (earlier && !isFinal(earlier.state)) return repeated(job, earlier);
 		const again = this.again(job, by, home);
-		const [answer] = await this.#jobs.insert([earlier ? again : { ...again, only: 'unretried' }]);
+		const [answer] = await this.#jobs.insert([
+			job.retriedAs === null ? { ...again, only: 'unretried' } : again,
+		]);
 		if (!(answer instanceof Problem)) return { ...answer!, retryOf: job.id };
 		// Asked twice at once: the other one was first.
 		const first =

@@ -195,7 +195,6 @@ export class Jobs {
 	insert(prepared: (Prepared | Problem)[]): Promise<(SubmitAnswer | Problem)[]> {
 		return new Promise((resolve, reject) => {
 			const answers: (SubmitAnswer | Problem)[] = [];
-			const singles: [number, Prepared][] = [];
 			let open = prepared.length;
 			if (open === 0) return resolve(answers);
 			const settle = (i: number, answer: SubmitAnswer | Problem) => {
@@ -203,25 +202,37 @@ export class Jobs {
 				open -= 1;
 				if (open === 0) resolve(answers);
 			};
-			const { turns } = this.#context;
+			const works: { plan(turn: Turn): 'later' | void; places: number[] }[] = [];
+			let singles: [number, Prepared][] = [];
+			const gather = () => {
+				const these = singles;
+				singles = [];
+				if (these.length === 0) return;
+				const plan = (turn: Turn) => {
+					for (const [i, job] of these) this.#insertOne(turn, job, (answer) => settle(i, answer));
+				};
+				works.push({ plan, places: these.map(([i]) => i) });
+			};
 			for (const [i, job] of prepared.entries()) {
 				if (job instanceof Problem) settle(i, job);
 				else if (job.job.children === null) singles.push([i, job]);
 				else {
-					// Each may become thousands of jobs: they need not share a turn.
-					turns.push({
-						plan: (turn) => this.#parents.insert(turn, job, (answer) => settle(i, answer), reject),
-						fail: reject,
-					});
+					// Each may become thousands of jobs: they need not share a turn, and keep their order.
+					gather();
+					const plan = (turn: Turn) =>
+						this.#parents.insert(turn, job, (answer) => settle(i, answer), reject);
+					works.push({ plan, places: [i] });
 				}
 			}
-			if (singles.length === 0) return;
-			turns.push({
-				plan: (turn) => {
-					for (const [i, job] of singles) this.#insertOne(turn, job, (answer) => settle(i, answer));
-				},
-				fail: reject,
-			});
+			gather();
+			for (const { plan, places } of works) {
+				const fail = (error: Error) => {
+					// Of several some may be stored: who is told that all failed would send them again.
+					if (works.length === 1 || !(error instanceof Problem)) reject(error);
+					else for (const i of places) settle(i, error);
+				};
+				this.#context.turns.push({ plan, fail });
+			}
 		});
 	}
 

@@ -72,25 +72,20 @@ export class Parents {
 	): 'later' | void {
 		if (turn.children >= manyChildren) return 'later';
 		const { job, idempotency } = prepared;
+		const refuse = (problem: Problem) => {
+			if (!idempotency) return answer(problem);
+			// The same request may have found its robots, and room, when it came first.
+			this.#context.store
+				.read('keyed', idempotency)
+				.then((earlier) => answer(earlier ? earlierAnswer(earlier, prepared) : problem))
+				.catch(fail);
+		};
 		const chosen = this.choose(job);
-		if (chosen instanceof Problem) {
-			if (!idempotency) answer(chosen);
-			else {
-				// The same request may have found its robots when it came first.
-				this.#context.store
-					.read('keyed', idempotency)
-					.then((earlier) => answer(earlier ? earlierAnswer(earlier, prepared) : chosen))
-					.catch(fail);
-			}
-			return;
-		}
+		if (chosen instanceof Problem) return refuse(chosen);
 		const starts = job.state === 'queued';
 		// Its children are what waits.
 		const admitted = this.#placing.admit(turn, job, starts ? chosen.robots.length : 1);
-		if (admitted instanceof Problem) {
-			answer(admitted);
-			return;
-		}
+		if (admitted instanceof Problem) return refuse(admitted);
 		turn.touch(job.id);
 		turn.add('insertJob', prepared, (earlier) => {
 			admitted();

@@ -17,6 +17,8 @@ const leastBite = 10;
 const mostBite = 500;
 /** An idempotency key is good for a day, also when its job is gone. */
 const keyMs = 86_400_000;
+/** Above all ids. */
+const afterAll = '~';
 /** What a caller may be kept waiting. */
 const answerMs = 20_000;
 
@@ -116,6 +118,11 @@ export class Purge {
 			if (place) break;
 			if (what !== 'jobs') continue;
 			const ended = await this.#countEnded(goOn);
+			if (!goOn()) {
+				// Not all were counted. Of age nothing is left: behind the last one there is only the counting.
+				place = { what, cursor: afterAll };
+				break;
+			}
 			const excess = ended - (dryRun ? counts.jobs : 0) - retention.maxJobs;
 			if (excess <= 0) continue;
 			if (dryRun) counts.jobs += excess;

@@ -125,7 +125,7 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 			const rows = looks[what](before, limit, cursor);
 			const old = rows.filter((row) => row.old === 1).map(({ key }) => key);
 			// Events lie in the order of time: behind a young one there are no old ones.
-			const isAll = rows.length < limit || (what === 'events' && old.length < rows.length);
+			const isAll = rows.length < limit || (what === 'events' && old.length === 0);
 			return { old, cursor: isAll ? null : rows.at(-1)!.key };
 		},
 

@@ -24,8 +24,11 @@ export const outputField: INodeProperties = {
 	hint: 'The name of the output binary field to put the file in',
 };
 
-/** As Wait for Execution, Dispatch to Robot, Submit Job and Job: Get tell which job it is. */
-const jobOfItem = { mode: 'id', value: '={{ $json.job?.id ?? $json.jobId }}' };
+/** As Wait for Execution, Dispatch to Robot, Submit Job and Job: Get tell which job it is; first the one that failed. */
+const jobOfItem = {
+	mode: 'id',
+	value: '={{ $json.error && $json.details?.id || ($json.job?.id ?? $json.jobId) }}',
+};
 
 export const downloadFile: Operation = {
 	name: 'Download File',

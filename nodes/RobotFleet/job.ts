@@ -157,7 +157,7 @@ export const jobs: Resource = {
 						typeOptions: { minValue: 0 },
 						default: 0,
 						description:
-							'How long to wait before the job asks again; 0 to wait without an end. Repeating the step begins that time anew.',
+							'How long to wait before the job asks again; 0 to wait without an end. A job that asks nothing any more refuses a second answer.',
 					},
 					{ answer: ['wait'] },
 				),
@@ -249,7 +249,7 @@ export const jobs: Resource = {
 			value: 'retry',
 			action: 'Retry a job',
 			description:
-				'Submit the same job again under a new ID, and once more when the step is repeated; the old one stays as it is',
+				'Submit the same job again under a new ID; a step that is repeated gets that one while it has not ended',
 			fields: [
 				jobLocator,
 				{

@@ -296,7 +296,10 @@ function filterOf(context: ITriggerFunctions): EventFilter {
 		...(filters.dead ? { dead: true } : {}),
 		...(filters.parts ? {} : { whole: true }),
 	};
-	if (!wanted.includes('job.ended')) refuseEnded({ ...filters, causes, kinds, shareKey });
+	if (!wanted.includes('job.ended')) {
+		const idle = idleFilter({ ...filters, causes, kinds, shareKey });
+		if (idle) refuseIdle(context, idle);
+	}
 	return {
 		events: wanted,
 		...(robots.length > 0 ? { robots } : {}),
@@ -306,14 +309,14 @@ function filterOf(context: ITriggerFunctions): EventFilter {
 	};
 }
 
-/** Beside other events they would be shown and do nothing. */
-function refuseEnded(said: {
+/** The first that is set and narrows Job Ended only: without that event it would be shown and do nothing. */
+function idleFilter(said: {
 	causes: string[];
 	dead?: boolean;
 	kinds: string[];
 	parts?: boolean;
 	shareKey: string;
-}): void {
+}): string | undefined {
 	const set: Array<[string, boolean]> = [
 		['Causes', said.causes.length > 0],
 		['Dead Letters Only', said.dead === true],
@@ -321,13 +324,21 @@ function refuseEnded(said: {
 		['Parts of Jobs', said.parts === true],
 		['Share Key', said.shareKey !== ''],
 	];
-	const name = set.find(([, isSet]) => isSet)?.[0];
-	if (name === undefined) return;
-	throw new BadParameter(
-		`"${name}" narrows only the event Job Ended, which is not chosen`,
-		`Choose it in "Events", or remove "${name}" from "Filters"`,
-	);
+	return set.find(([, isSet]) => isSet)?.[0];
 }
+
+function refuseIdle(context: ITriggerFunctions, name: string): void {
+	const text = `"${name}" narrows only the event Job Ended, which is not chosen`;
+	if (isRestart(context.getActivationMode())) {
+		// Nobody is there to mend it, and what is published goes on as it did.
+		context.logger.warn(`${context.getNode().name}: ${text}`);
+		return;
+	}
+	throw new BadParameter(text, `Choose it in "Events", or remove "${name}" from "Filters"`);
+}
+
+/** At a start of n8n, or of another leader: of what was published before. */
+export const isRestart = (mode: string) => mode === 'init' || mode === 'leadershipChange';
 
 /** An expression may give one value, or nothing. */
 function listOf<T extends string>(value: unknown): T[] {

@@ -9,7 +9,7 @@ import { connect } from '../shared/connection';
 import { consume, givenUp, running, startWorkflow, type Started } from '../shared/consumer';
 import { sha256 } from '../shared/digest';
 import { asProblem, nodeError } from '../shared/refusals';
-import { readWanted, type Wanted } from './fields';
+import { isRestart, readWanted, type Wanted } from './fields';
 import { itemOf } from './items';
 
 /** Two n8n on one service, or a copied workflow, never share a subscription. */
@@ -142,8 +142,7 @@ const isDeliberate = (mode: string) => mode === 'activate' || mode === 'create';
  */
 function backlogOf(mode: string, { missedMs }: Wanted): { backlogMs?: number } {
 	if (isDeliberate(mode)) return { backlogMs: 0 };
-	const restarted = mode === 'init' || mode === 'leadershipChange';
-	return restarted && missedMs !== undefined ? { backlogMs: missedMs } : {};
+	return isRestart(mode) && missedMs !== undefined ? { backlogMs: missedMs } : {};
 }
 
 /** The executions that were started and have not ended. */

@@ -12,6 +12,7 @@ import { robotFleetApiTest } from '../shared/credential-test';
 import { readItems, together } from '../shared/items';
 import { readWaitAsked, waitForFields, waitOptions } from '../shared/wait-fields';
 import {
+	jobOf,
 	readJobId,
 	readWaitLimit,
 	resumeParked,
@@ -58,12 +59,17 @@ export class WaitForExecution implements INodeType {
 
 	async execute(this: IExecuteFunctions): Promise<INodeExecutionData[][]> {
 		const jobIds = readItems(this, (i) => readJobId(this, i));
-		return await together(this, jobIds, async () => {
-			const limit = readWaitLimit(this);
-			const asked = readWaitAsked(this);
-			const fleet = await connect(this);
-			return await waitForJobs(this, fleet, jobIds, limit, asked);
-		});
+		return await together(
+			this,
+			jobIds,
+			async () => {
+				const limit = readWaitLimit(this);
+				const asked = readWaitAsked(this);
+				const fleet = await connect(this);
+				return await waitForJobs(this, fleet, jobIds, limit, asked);
+			},
+			jobOf,
+		);
 	}
 
 	async webhook(this: IWebhookFunctions): Promise<IWebhookResponseData> {

@@ -4,7 +4,7 @@ import type { Fleet } from './connection';
 import { isRefused, type Settled } from './items';
 
 /** Calls at once: whoever stops an execution with a thousand jobs still uses the service. */
-const together = 20;
+const atOnce = 20;
 
 /**
  * Cancels these jobs as soon as somebody stops the execution, until the answer is called. n8n tells
@@ -20,9 +20,9 @@ export function cancelWhenStopped(
 	const cancel = async () => {
 		if (!armed) return;
 		armed = false;
-		for (let i = 0; i < ids.length; i += together) {
+		for (let i = 0; i < ids.length; i += atOnce) {
 			// One that has ended, or that nobody knows, has nothing to cancel.
-			await Promise.allSettled(ids.slice(i, i + together).map((id) => client.cancel(id)));
+			await Promise.allSettled(ids.slice(i, i + atOnce).map((id) => client.cancel(id)));
 		}
 	};
 	if (context.getExecutionCancelSignal()?.aborted) void cancel();

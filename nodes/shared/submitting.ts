@@ -1,5 +1,5 @@
 /** Hands jobs to the service, as few calls as possible, one answer for each. */
-import type { IExecuteFunctions } from 'n8n-workflow';
+import { type IExecuteFunctions, isToolType } from 'n8n-workflow';
 import type { BulkAnswer, FleetClient } from '../../client';
 import { type JobState, limits, Problem, type Submit, type SubmitAnswer } from '../../protocol';
 import type { Fleet } from './connection';
@@ -18,7 +18,7 @@ interface Asked {
 	/** Of the item. */
 	index: number;
 	submit: Submit;
-	/** The key is ours: the builder gave none. */
+	/** The key is ours, and this item's of this step alone. */
 	ours: boolean;
 }
 
@@ -35,11 +35,15 @@ export async function submitItems(
 		isRefused(item) ? item : { refusal: { message: 'Not submitted' } },
 	);
 	const jobs: Asked[] = [];
+	const isTool = isToolType(context.getNode().type);
 	for (const [index, item] of items.entries()) {
 		if (isRefused(item)) continue;
 		const own = item.value.idempotencyKey;
-		const key = own ?? (await idempotencyKey(context, index));
-		jobs.push({ index, submit: { ...item.value, idempotencyKey: key }, ours: own === undefined });
+		// An agent that works on several items at once calls its tools with the same numbers for each of them.
+		const call = isTool ? JSON.stringify(item.value) : '';
+		const key = own ?? (await idempotencyKey(context, index, call));
+		const ours = own === undefined && !isTool;
+		jobs.push({ index, submit: { ...item.value, idempotencyKey: key }, ours });
 	}
 	for (const batch of inBatches(jobs)) {
 		const settled = await submitBatch(fleet, batch);
@@ -59,11 +63,12 @@ export async function submitItems(
 /**
  * The same step of the same execution is the same job, however often n8n repeats it. Execution ids
  * are small integers that another n8n, or this one after a reset, uses again; the resume token of
- * the execution is random, so it tells those apart.
+ * the execution is random, so it tells those apart. `call`: what else tells this call from others.
  */
 export async function idempotencyKey(
 	context: IExecuteFunctions,
 	itemIndex: number,
+	call = '',
 ): Promise<string> {
 	const resumeUrl = new URL(String(context.evaluateExpression('{{ $execution.resumeUrl }}', 0)));
 	const facts = [
@@ -73,6 +78,7 @@ export async function idempotencyKey(
 		context.getNode().id,
 		context.evaluateExpression('{{ $runIndex }}', itemIndex),
 		itemIndex,
+		...(call === '' ? [] : [call]),
 	];
 	return `n8n-${await sha256(JSON.stringify(facts))}`;
 }

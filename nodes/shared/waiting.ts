@@ -190,16 +190,20 @@ export async function waitForJobs(
 }
 
 /** They run on, though nobody waits for them. */
-const jobOf = (id: string) => ({ id });
+export const jobOf = (id: string) => ({ id });
 
 /** Throws what would keep the node from waiting for jobs that it is about to submit. */
 export async function mayWait(
 	context: IExecuteFunctions,
 	fleet: Fleet,
-	submits: Array<Settled<unknown>>,
+	submits: Array<Settled<{ idempotencyKey?: string }>>,
 	{ cancelOnStop }: WaitAsked,
 ): Promise<void> {
-	checkNumber(submits.filter((submit) => !isRefused(submit)).length);
+	// Items with the same key of the builder are one job.
+	const jobs = submits.flatMap((submit, i) =>
+		isRefused(submit) ? [] : [submit.value.idempotencyKey ?? i],
+	);
+	checkNumber(new Set(jobs).size);
 	// A tool waits in memory, and cancels by itself.
 	if (!isToolType(context.getNode().type)) {
 		callbackOf(context, fleet);

@@ -1,14 +1,17 @@
 import { spawn } from 'node:child_process';
-import fs, { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import fs, { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { systemClock } from '../../../agent/clock';
 import { commandExecutor } from '../../../agent/executors/command';
 import type { Outcome, RunContext, Stop } from '../../../agent/executors/executor';
+import { ExitFiles } from '../../../agent/keeper/exits';
 import { Keeper } from '../../../agent/keeper/keeper';
+import { places } from '../../../agent/keeper/places';
 import { Spool } from '../../../agent/spool';
 import type { CommandSpec } from '../../../kinds/command';
 import { streams, type Variables } from '../../../protocol';
+import { until } from '../../../scripts/n8n/until.mjs';
 import { silentKeeper } from './silent-keeper';
 import { temporaryFolder } from './temporary-folder';
 
@@ -245,8 +248,10 @@ test('how a program ended is told also when nobody can look whether something of
 });
 
 describe('a keeper that is silent', () => {
-	test('costs a job that is to stop no slot for ever; what it starts after all is ended', async () => {
-		const { keeper, next, say, close } = await silentKeeper(folder());
+	async function cancelled(begun: boolean) {
+		const place = folder();
+		const silent = await silentKeeper(place);
+		const { keeper, next } = silent;
 		const stopping = new AbortController();
 		const waits: number[] = [];
 		const context = {
@@ -266,9 +271,31 @@ describe('a keeper that is silent', () => {
 		const executor = commandExecutor({ env: {}, secretEnvNames: [], keeper });
 		const ended = executor.run({ command: 'true' }, context);
 		expect(await next()).toMatchObject({ say: 'start' });
+		// What a keeper makes before it calls the program.
+		const file = join(place, 'silent', places.exits, 'job-1');
+		if (begun) writeFileSync(file, '');
 		stopping.abort({ why: 'cancelled', graceMs: 0 } satisfies Stop);
-		await expect(ended).rejects.toThrow('does not say whether it started');
+		const outcome = await ended;
 		expect(waits).toEqual([10_000]);
+		return { ...silent, outcome, file };
+	}
+
+	test('costs a job that is to stop no slot for ever, and finds that it may not start it any more', async () => {
+		const { keeper, say, close, outcome, file } = await cancelled(false);
+		expect(outcome).toMatchObject({ end: 'stopped', processGone: true });
+		keeper.forgotten({ jobId: 'job', epoch: 1 });
+		expect(() => new ExitFiles(dirname(file)).begin('job-1')).toThrow('started before');
+		say({ say: 'not-started', key: 'job-1', why: 'again', message: 'started before' });
+		await until(() => !existsSync(file) || undefined, {
+			deadlineMs: 10_000,
+			what: () => 'the file to go',
+		});
+		await close();
+	});
+
+	test('which may have begun leaves it unknown; what it starts after all is ended', async () => {
+		const { say, close, outcome } = await cancelled(true);
+		expect(outcome).toMatchObject({ end: 'failed', cause: 'unknown', processGone: false });
 		const late = spawn('sleep', ['60'], { detached: true, stdio: 'ignore' });
 		const gone = new Promise((resolve) => late.once('exit', (_code, signal) => resolve(signal)));
 		say({ say: 'started', key: 'job-1', pid: late.pid!, birth: null, terminal: false });

@@ -161,6 +161,27 @@ describe('who gets a child', () => {
 		expect(await refusal({ target: { mode: { count: 3 } } })).toMatchObject({ state: 'running' });
 	});
 
+	test('keeps its place among the jobs of one call', async () => {
+		const [robot] = await robots('a');
+		const job = { kind: 'command', spec: { command: 'true' } };
+		await h.engine.submit([job, { ...job, target: { mode: 'all' as const } }], admin);
+		const [first] = robot!.assigned;
+		expect((await h.engine.job(first!.job_id)).parentId).toBeNull();
+	});
+
+	test('one that is asked for again is known, though there would be no room for another', async () => {
+		await h.close();
+		h = await house({ maxWaitingJobs: 2 });
+		await robots('a', 'b');
+		const request = { target: { mode: 'all' as const }, idempotencyKey: 'once' };
+		const first = await refusal(request);
+		await h.submit({ target: { labels: { no: 'where' } } });
+		expect(await refusal({ ...request, idempotencyKey: 'other' })).toMatchObject({
+			code: 'queue-full',
+		});
+		expect(await refusal(request)).toMatchObject({ ...first, duplicate: true });
+	});
+
 	test('the same idempotency key is the same parent, even when its robots are gone by now', async () => {
 		const robot = await h.robot('r');
 		const request = { target: { mode: 'all' as const }, idempotencyKey: 'once' };

@@ -110,7 +110,10 @@ test('Download File with nothing set gets what the job of the item has collected
 	const shown = properties.filter((field) => shows(field, 'job', 'downloadFile'));
 	const defaultOf = (name: string) => shown.find((field) => field.name === name)!.default;
 	expect(defaultOf('download')).toBe('job');
-	expect(defaultOf('job')).toEqual({ mode: 'id', value: '={{ $json.job?.id ?? $json.jobId }}' });
+	expect(defaultOf('job')).toEqual({
+		mode: 'id',
+		value: '={{ $json.error && $json.details?.id || ($json.job?.id ?? $json.jobId) }}',
+	});
 });
 
 test('docs/nodes.md has a row for each operation and no other', () => {
