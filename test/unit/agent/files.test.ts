@@ -20,6 +20,7 @@ import type { Line } from '../../../agent/link';
 import { type Workspace, Workspaces } from '../../../agent/workspaces';
 import { type FileOffer, type FileRead, limits, type RobotMessages } from '../../../protocol';
 import type { FileFrame } from '../../../protocol/frames';
+import { until } from '../../../scripts/n8n/until.mjs';
 import { temporaryFolder } from './temporary-folder';
 
 const folder = temporaryFolder();
@@ -342,8 +343,10 @@ describe('out', () => {
 			stop.abort();
 			await sending;
 		}
-		for (let turn = 0; turn < 100; turn++) await new Promise((next) => setImmediate(next));
-		expect(opened()).toEqual([]);
+		await until(() => opened().length === 0, {
+			deadlineMs: 10_000,
+			what: () => `files ${opened().join(', ')} to be closed`,
+		});
 	});
 
 	test('what is refused is told at once, however often it could be tried; what was passing is offered again', async () => {
