@@ -104,7 +104,10 @@ test('row 16: a line that is cut at any byte loses nothing and doubles nothing',
 		}
 		const started = readFileSync(starts, 'utf8').trim().split('\n');
 		const twice = started.length - new Set(started).size;
-		const never = sent.filter(({ jobId }) => !started.includes(jobId)).length;
+		// One that is cancelled as soon as it is taken may be stopped before its program does anything.
+		const never = sent.filter(
+			({ jobId, exitCode }) => exitCode !== undefined && !started.includes(jobId),
+		).length;
 		say(16, {
 			cuts: proxy.cuts,
 			jobs: sent.length,

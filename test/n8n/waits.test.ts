@@ -272,11 +272,14 @@ describe('with the service in n8n', () => {
 		for (const call of calls) call.catch(() => undefined);
 		let seen = '';
 		const isParked = async () => {
+			const waiting = await countOf(id, 'waiting');
+			seen = `${waiting} waiting executions`;
+			// A list of a thousand, ten times a second, would be most of what n8n is busy with.
+			if (waiting < many) return false;
 			const { items } = await api<{ items: WaitRecord[] }>('GET', '/waits?state=open&limit=1000');
 			const ours = items.filter(({ jobIds }) => jobIds.includes(jobId)).length;
-			const waiting = await countOf(id, 'waiting');
-			seen = `${ours} waits and ${waiting} waiting executions`;
-			return ours === many && waiting === many;
+			seen += ` and ${ours} waits`;
+			return ours === many;
 		};
 		await until(isParked, {
 			deadlineMs: 300_000,
