@@ -110,18 +110,22 @@ test('row 22: a job that prints as fast as it can harms neither its robot nor an
 		);
 		const busy = await starts(100);
 		let spool = 0;
-		const job = await eventually('the end', async () => {
-			const folder = join(anna.data, 'spool');
-			const sizes = readdirSync(folder).map(
-				(name) => statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0,
-			);
-			spool = Math.max(
-				spool,
-				sizes.reduce((sum, size) => sum + size, 0),
-			);
-			const read = await service.client.job(jobId);
-			return isFinal(read.state) && read;
-		});
+		const job = await eventually(
+			'the end',
+			async () => {
+				const folder = join(anna.data, 'spool');
+				const sizes = readdirSync(folder).map(
+					(name) => statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0,
+				);
+				spool = Math.max(
+					spool,
+					sizes.reduce((sum, size) => sum + size, 0),
+				);
+				const read = await service.client.job(jobId);
+				return isFinal(read.state) && read;
+			},
+			floodS * 1_000 + 30_000,
+		);
 		expect(job).toMatchObject({ state: 'failed', cause: 'exit_code', result: { exitCode: 3 } });
 		const { output } = await complete(house, jobId);
 		const peak = { agent: memory(anna.pid!).peak, service: memory(service.pid!).peak };
