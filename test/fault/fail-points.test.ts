@@ -23,6 +23,8 @@ const rare = new Set([
 	'shiftBackOffs',
 	'settleBackOffs',
 	'sweepDuplicates',
+	'sweepStarts',
+	'lookAgain',
 	'sweepAffinities',
 	'lateResult',
 	'waitFor',
@@ -33,7 +35,6 @@ const rare = new Set([
 	'loseFile',
 	'removeFile',
 	'putSample',
-	'dropSubscription',
 ]);
 const deeds = Object.keys(deedsOn({} as never, {} as never, {} as never)).filter(
 	(name) => !rare.has(name),

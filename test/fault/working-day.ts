@@ -8,11 +8,27 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { FleetClient } from '../../client';
-import { isFinal, type Job, type JobState, Problem, type Submit } from '../../protocol';
+import {
+	type CalendarSpan,
+	type EventFilter,
+	isFinal,
+	type Job,
+	type JobState,
+	Problem,
+	type PromptAsked,
+	type Submit,
+} from '../../protocol';
 import { eventually, type OneService } from './one-service';
 
-/** What the service says when it is not there, or died over the question. */
-const away = new Set(['service-away', 'not-ready', 'internal']);
+/** What the service says when it is not there or died over the question, or the robot is not back yet. */
+const away = new Set([
+	'service-away',
+	'not-ready',
+	'internal',
+	'robot-away',
+	'not-yet-running',
+	'input-late',
+]);
 /** What a repeated wish may get because the first one came through. */
 const cameThrough = new Set([
 	'not-waiting',
@@ -22,6 +38,9 @@ const cameThrough = new Set([
 	'no-such-dead-letter',
 	'bulk-grown',
 	'already-retried',
+	'input-taken',
+	'input-closed',
+	'not-running',
 ]);
 
 const starts = '$DAY_FOLDER/starts';
@@ -33,6 +52,8 @@ interface Task {
 	more?: Partial<Submit>;
 	/** What is printed in all. */
 	prints?: string;
+	/** It takes input, and waits for a line of it. */
+	asks?: true;
 	/** What it leaves in the file `left`, to be taken home. */
 	leaves?: string;
 }
@@ -69,7 +90,24 @@ const tasks: Record<string, Task> = {
 		ends: ['completed'],
 		more: { target: { pool: 'small' }, strategy: 'affinity' },
 	},
+	asking: {
+		shell: 'printf "Name: "; read -r name; echo "hello $name"',
+		ends: ['completed'],
+		asks: true,
+		prints: 'Name: hello Ada\n',
+	},
+	locked: { shell: 'echo locked', ends: ['completed'], more: { locks: [{ name: 'press' }] } },
+	waves: {
+		shell: 'echo wave',
+		ends: ['completed'],
+		more: { target: { mode: 'all' }, rollout: { batch: 1, pauseBetween: true } },
+	},
 	everywhere: { shell: 'echo here', ends: ['completed'], more: { target: { mode: 'all' } } },
+};
+
+const tomorrow = (): CalendarSpan => {
+	const from = Date.now() + 86_400_000;
+	return { from, to: from + 3_600_000 };
 };
 
 export class WorkingDay {
@@ -121,7 +159,13 @@ export class WorkingDay {
 		});
 		await this.#insist((client) => client.putGroup('night', { robots: ['bert'] }));
 		await this.#insist((client) => client.putPool('small', { group: 'night', maxJobs: 2 }));
+		await this.#insist((client) => client.putLimit('press', { max: 1 }));
+		await this.#insist((client) => client.putCalendar('holidays', { spans: [tomorrow()] }));
+		await this.#insist((client) => client.registerRobot({ name: 'carl' }));
+		await this.#insist((client) => client.removeRobot('carl'));
 		await Promise.all([this.#work(), this.#watchClock()]);
+		await this.#insist((client) => client.removeLimit('press'));
+		await this.#insist((client) => client.removeCalendar('holidays'));
 		await this.#insist((client) => client.removePool('small'));
 		await this.#insist((client) => client.removeGroup('night'));
 	}
@@ -129,6 +173,8 @@ export class WorkingDay {
 	async #work(): Promise<void> {
 		await Promise.all(Object.keys(tasks).map((key) => this.#submit(key)));
 		await Promise.all([
+			this.#answer(),
+			this.#rollOut(),
 			this.#change('held', { hold: 'not yet' }).then(() => this.#change('held', { hold: false })),
 			this.#change('early', { priority: 'high' }).then(() => this.#cancel('early')),
 			this.#until('endless', ({ state }) => state === 'running').then(() =>
@@ -170,27 +216,56 @@ export class WorkingDay {
 	async #watchClock(): Promise<void> {
 		const every = { cron: '* * * * * *', catchUpMs: 0 };
 		await this.#insist((client) => client.putSchedule('tick', every));
-		const filter = { scheduleId: 'tick' };
-		const { epoch } = await this.#insist((client) =>
-			client.subscribe('day', { filter, from: 'start' }),
+		await this.#follow('day', { scheduleId: 'tick' }, (data) => {
+			this.#fired.push((data as { plannedAt: number }).plannedAt);
+			return this.#fired.length >= 2;
+		});
+		await this.#insist((client) => client.removeSchedule('tick'));
+	}
+
+	/** Between its two batches a rollout is paused by a person, too, and let go on. */
+	async #rollOut(): Promise<void> {
+		await this.#until('waves', ({ rolledOut }) => rolledOut?.state === 'paused');
+		const jobId = this.#jobs.get('waves')!;
+		await this.#insist((client) => client.pauseJob(jobId));
+		await this.#insist((client) => client.resumeJob(jobId, { batch: 2 }));
+	}
+
+	/** Hears of a question as a trigger does, from a place of its own in the events, and types the answer. */
+	async #answer(): Promise<void> {
+		await this.#follow(
+			'night',
+			{ event: 'job.prompt' },
+			(data) => (data as PromptAsked).jobId === this.#jobs.get('asking'),
 		);
-		let holder = epoch;
-		while (this.#fired.length < 2) {
+		await this.#insist((client) => client.unsubscribe('night'));
+		const line = { text: 'Ada\n', from: 0 };
+		await this.#insist((client) => client.input(this.#jobs.get('asking')!, line));
+	}
+
+	/** Takes what is told, each acknowledged before it is looked at, until `enough` has been heard. */
+	async #follow(
+		key: string,
+		filter: EventFilter,
+		enough: (data: unknown) => boolean,
+	): Promise<void> {
+		let { epoch } = await this.#insist((client) =>
+			client.subscribe(key, { filter, from: 'start' }),
+		);
+		for (let done = false; !done;) {
 			await this.#insist(async (client) => {
 				try {
-					for (const event of await client.events('day', holder, 1_000)) {
-						const { plannedAt } = event.data as { plannedAt: number };
-						await client.acknowledge('day', holder, event.cursor);
-						this.#fired.push(plannedAt);
+					for (const event of await client.events(key, epoch, 1_000)) {
+						await client.acknowledge(key, epoch, event.cursor);
+						done = enough(event.data) || done;
 					}
 				} catch (error) {
 					if (!(error instanceof Problem) || away.has(error.code)) throw error;
 					// Our own earlier question took it, and its answer was lost.
-					holder = (await client.subscribe('day', { filter })).epoch;
+					({ epoch } = await client.subscribe(key, { filter }));
 				}
 			});
 		}
-		await this.#insist((client) => client.removeSchedule('tick'));
 	}
 
 	/** What is wrong in the books. */
@@ -230,8 +305,10 @@ export class WorkingDay {
 		}
 		const replays = all.filter(({ retryOf }) => retryOf === this.#jobs.get('hopeless'));
 		if (replays.length !== 1) wrong.push(`one dead letter was replayed ${replays.length} times`);
-		const children = all.filter(({ parentId }) => parentId === this.#jobs.get('everywhere'));
-		if (children.length !== 2) wrong.push(`a job for two robots has ${children.length} children`);
+		for (const key of ['everywhere', 'waves']) {
+			const children = all.filter(({ parentId }) => parentId === this.#jobs.get(key));
+			if (children.length !== 2) wrong.push(`${key} has ${children.length} children on two robots`);
+		}
 		const begun = this.#begun();
 		for (const start of new Set(begun)) {
 			if (begun.filter((other) => other === start).length > 1) wrong.push(`${start} began twice`);
@@ -239,8 +316,13 @@ export class WorkingDay {
 		for (const robot of await client.robots()) {
 			if (robot.held > 0) wrong.push(`${robot.name} holds ${robot.held}`);
 		}
-		const kept = [...(await client.groups()), ...(await client.pools())];
-		if (kept.length > 0) wrong.push('groups and pools that were removed are there');
+		const kept = [
+			...(await client.groups()),
+			...(await client.pools()),
+			...(await client.calendars()),
+			...(await client.locks()).filter(({ limit }) => limit !== null),
+		].map(({ name }) => name);
+		if (kept.length > 0) wrong.push(`${kept.join(', ')}: removed and there`);
 		if ((await client.robots()).length !== 2) wrong.push('two enrolled, others are there');
 		if (new Set(this.#fired).size < 2) wrong.push('the schedule was told twice for one instant');
 		const wait = await client.wait(this.#waitId);
@@ -254,13 +336,14 @@ export class WorkingDay {
 	}
 
 	async #submit(key: string): Promise<void> {
-		const { shell, more, leaves } = tasks[key]!;
+		const { shell, more, leaves, asks } = tasks[key]!;
 		const { jobId } = await this.#insist((client) =>
 			client.submit({
 				kind: 'command',
 				spec: {
 					shell: `${note}; ${shell}`,
 					...(leaves !== undefined && { collect: ['left'] }),
+					...(asks && { interactive: true }),
 				},
 				variables: { key },
 				idempotencyKey: key,
