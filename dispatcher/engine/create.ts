@@ -203,7 +203,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		intake,
 		outputRetention,
 		files,
-		[closures, quarantine, presence],
+		[closures, quarantine, presence, patience],
 		patience,
 	);
 	const purge = new Purge(context, (keys) => schedules.pauseLeft(keys));

@@ -54,6 +54,8 @@ export class Lanes {
 	readonly #special = new Set<Window>();
 	/** Lanes of which every queue is shut. */
 	readonly #asleep = new Set<Lane>();
+	/** Lanes of one robot that is none of ours: it was removed. */
+	readonly #forsaken = new Set<Lane>();
 	/** Who was served how often, of those who have something to do. */
 	readonly shares = new Shares();
 
@@ -82,6 +84,8 @@ export class Lanes {
 				: [this.#robots.get(lane.rule.robot)].filter((robot) => robot !== undefined);
 		for (const robot of candidates) look(lane, robot);
 		this.#lanes.set(key, lane);
+		const { robot: only } = rule;
+		if (only !== undefined && !this.#robots.has(only)) this.#forsaken.add(lane);
 		if (this.#lanes.size > maxEmpty + this.waiting.size + this.#asleep.size) this.#evict();
 		return lane;
 	}
@@ -95,6 +99,7 @@ export class Lanes {
 
 	#lookAgain(lane: Lane, terms: Terms): void {
 		const { robotId } = terms;
+		if (lane.rule.robot === robotId) this.#forsaken.delete(lane);
 		const before = lane.robots.has(robotId);
 		look(lane, terms);
 		if (lane.robots.has(robotId) === before) return;
@@ -115,6 +120,7 @@ export class Lanes {
 		this.#robots.delete(robotId);
 		this.#labelled.remove(robotId);
 		for (const lane of this.#lanes.values()) {
+			if (lane.rule.robot === robotId) this.#forsaken.add(lane);
 			if (lane.robots.delete(robotId)) this.#waiting.left(lane, robotId);
 			lane.preferred?.delete(robotId);
 		}
@@ -127,6 +133,20 @@ export class Lanes {
 	/** Waiting ones, and those whose queues are all shut. */
 	get withWork(): Lane[] {
 		return [...this.#waiting.all, ...this.#asleep];
+	}
+
+	/** Up to `limit` jobs that are for a robot which was removed: nobody will ever take them. */
+	forsaken(limit: number): string[] {
+		const ids: string[] = [];
+		for (const { queues } of this.#forsaken) {
+			for (const { heads } of queues.values()) {
+				for (const { id } of heads) {
+					if (ids.length === limit) return ids;
+					ids.push(id);
+				}
+			}
+		}
+		return ids;
 	}
 
 	/** Whether a look at the waiting lanes of the robot could find one. */
@@ -282,6 +302,7 @@ export class Lanes {
 		for (const lane of this.#lanes.values()) {
 			if (lane.queues.size > 0) continue;
 			this.#lanes.delete(lane.key);
+			this.#forsaken.delete(lane);
 			if (this.#lanes.size <= maxEmpty / 2 + this.waiting.size + this.#asleep.size) return;
 		}
 	}

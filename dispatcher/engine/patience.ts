@@ -1,6 +1,6 @@
 /**
  * Jobs that are for one robot, when they have waited for it long enough and it is away: they end, go to another one, or ask.
- * A robot counts as away only when it has been so for a while and this service was there to see it: after a start all
+ * One that was removed will not come back: nobody waits for it, and a job that does not say what then ends as failed. A robot counts as away only when it has been so for a while and this service was there to see it: after a start all
  * of them get their time to come back first. One deed decides, held against the job as it was read: a robot that comes back at
  * the last moment gets the job or does not, and nobody else has it too.
  */
@@ -13,6 +13,7 @@ import { type Policy, policyOf, policyText } from '../core/retry';
 import { type Change, changed, queuedDueAt } from '../core/waiting';
 import type { StoredEvent, StoredJob } from '../store/store';
 import type { Context } from './context';
+import type { Look } from './duties';
 import type { RobotEntry } from './fleet';
 import type { Caller } from './index';
 import type { Jobs } from './jobs';
@@ -22,14 +23,17 @@ import { asRead, type WaitingJobs } from './waiting';
 
 /** A robot that is there is waited for; so often its job is looked at whether it still is. */
 const againMs = 60_000;
+/** Jobs of removed robots that are ended at a time. */
+const forsakenBatch = 500;
 const service = 'dispatcher';
 /** Kind of the event that tells of a question, and what subscriptions find it by. */
 const asksEvent = 'job.asks';
 
-export class Patience {
+export class Patience implements Look {
 	readonly #context: Context;
 	readonly #jobs: Jobs;
 	readonly #waiting: WaitingJobs;
+	#ending = false;
 
 	constructor(context: Context, jobs: Jobs, waiting: WaitingJobs) {
 		this.#context = context;
@@ -48,8 +52,39 @@ export class Patience {
 			const entry = robot === undefined ? undefined : this.#context.fleet.get(robot);
 			const leftMs = robot === undefined ? Infinity : this.#leftMs(entry, readyAt);
 			if (leftMs > 0) this.#lookAgain(turn, job, policy, leftMs, done);
-			else this.#act(turn, job, policy, this.#nameOf(job, entry), done);
+			else this.#act(turn, job, policy, entry, done);
 		});
+	}
+
+	/** Those whose robot was removed, as long as there are any. */
+	look(): null {
+		if (this.#ending || this.#context.lanes.forsaken(1).length === 0) return null;
+		this.#ending = true;
+		void this.#endForsaken()
+			// A store that is full takes it at a later look; a broken one ends the service elsewhere.
+			.catch(() => false)
+			.then((some) => {
+				this.#ending = false;
+				if (some) this.#context.dueAt(this.#context.clock.now());
+			});
+		return null;
+	}
+
+	/** Answers whether something was ended. */
+	async #endForsaken(): Promise<boolean> {
+		const { store, lanes, fleet } = this.#context;
+		const jobs = await store.read('jobsById', { ids: lanes.forsaken(forsakenBatch) });
+		const ended = await Promise.all(
+			jobs.map((job) =>
+				this.#onTurn(job.id, (turn, done) => {
+					const { robot } = laneRule(job.lane);
+					const gone = robot !== undefined && fleet.get(robot) === undefined;
+					if (job.state !== 'queued' || !gone) return done(false);
+					this.#act(turn, job, policyOf(job.policy), undefined, done);
+				}),
+			),
+		);
+		return ended.includes(true);
 	}
 
 	/** Until the robot counts as away; Infinity = nobody waits for one. */
@@ -83,11 +118,15 @@ export class Patience {
 		turn: Turn,
 		job: StoredJob,
 		policy: Policy,
-		robot: string,
+		entry: RobotEntry | undefined,
 		done: (taken: boolean) => void,
 	): void {
-		const { then, until } = policy.offline!;
-		const away = `robot ${robot} was away at ${utc(until)}`;
+		const { robot } = laneRule(job.lane);
+		if (!policy.offline) return this.#fail(turn, job, robot!, done);
+		const { then, until } = policy.offline;
+		const away = entry
+			? `robot ${entry.stored.name} was away at ${utc(until)}`
+			: `robot ${robot} was removed`;
 		switch (then) {
 			case 'expire':
 				return this.#expire(turn, job, away, service, done);
@@ -97,10 +136,11 @@ export class Patience {
 				return this.#change(turn, job, policy, { target }, reason, service, done);
 			}
 			case 'ask': {
-				const asks: Policy = { ...policy, offline: { ...policy.offline!, asked: true } };
-				const why = `${away}; wait on, let another one do it, or end it?`;
+				const asks: Policy = { ...policy, offline: { ...policy.offline, asked: true } };
+				const choice = `${entry ? 'wait on, ' : ''}let another one do it, or end it?`;
+				const why = `${away}; ${choice}`;
 				const change = { hold: { by: service, why } };
-				const data = { jobId: job.id, robotId: laneRule(job.lane).robot ?? null, text: why };
+				const data = { jobId: job.id, robotId: robot ?? null, text: why };
 				const event = {
 					at: turn.now,
 					type: asksEvent,
@@ -155,6 +195,20 @@ export class Patience {
 		}
 	}
 
+	#fail(turn: Turn, job: StoredJob, robot: string, done: (taken: boolean) => void): void {
+		const end = { to: 'failed', cause: 'policy' } as const;
+		const message = `The job is for robot ${robot}, which was removed. Retry it with another target.`;
+		const dead = deadLetterOf(job.kind, end, message);
+		const move = {
+			...end,
+			reason: `robot ${robot} was removed`,
+			by: service,
+			error: JSON.stringify({ type: end.cause, message }),
+			...(dead === undefined ? {} : { dead }),
+		};
+		this.#waiting.move(turn, job, move, done);
+	}
+
 	#expire(
 		turn: Turn,
 		job: StoredJob,
@@ -205,10 +259,6 @@ export class Patience {
 			const { robot: _, ...rule } = laneRule(job.lane);
 			return laneKey(rule);
 		}
-	}
-
-	#nameOf(job: StoredJob, entry: RobotEntry | undefined): string {
-		return entry?.stored.name ?? `${laneRule(job.lane).robot} (removed)`;
 	}
 
 	/** Resolves with whether the job was still as it was read. */

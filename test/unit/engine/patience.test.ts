@@ -331,15 +331,83 @@ test('a child that asks is not for another robot: that has its own', async () =>
 	});
 });
 
-test('a job whose robot was removed does not wait for it', async () => {
-	await h.robot('r1');
-	await h.robot('r2');
-	const robot = await h.engine.robot('r1');
-	await h.engine.pauseRobot('r1', admin);
-	const id = await h.submit(pinned({ forMs: spell, then: 'other' }));
-	await h.engine.removeRobot(robot.robotId, admin);
-	await h.clock.advance(spell + 1_001);
-	expect(await h.state(id)).toBe('dispatched');
+describe('a job whose robot was removed', () => {
+	/** Seconds in which nobody can do it. */
+	const soon = () => h.clock.advance(2_000);
+
+	test('ends, says why, and can be replayed on another one', async () => {
+		const robot = await gone('r1');
+		const id = await h.submit({ target: { robot: 'r1' } });
+		await h.engine.removeRobot('r1', admin);
+		await soon();
+		expect(await h.engine.job(id)).toMatchObject({
+			state: 'failed',
+			cause: 'policy',
+			error: {
+				type: 'policy',
+				message: `The job is for robot ${robot.robotId}, which was removed. Retry it with another target.`,
+			},
+		});
+		const [group] = (await h.engine.deadLetters({ limit: 5 })).items;
+		expect(group).toMatchObject({ count: 1 });
+	});
+
+	test('does what it says of a robot that stays away, and at once', async () => {
+		await gone('r1');
+		const [other, asks, expires] = await Promise.all(
+			(['other', 'ask', 'expire'] as const).map((then) => h.submit(pinned({ forMs: spell, then }))),
+		);
+		await h.engine.removeRobot('r1', admin);
+		const next = await h.robot('r2');
+		await soon();
+		expect(next.last.job_id).toBe(other);
+		expect((await h.engine.job(asks!)).hold).toMatch(/ was removed; /);
+		expect(await h.engine.job(expires!)).toMatchObject({ state: 'timeout' });
+	});
+
+	test('waits no longer when its time comes only then, when it is released, and after a restart', async () => {
+		await gone('r1');
+		const late = await h.submit({
+			target: { robot: 'r1' },
+			notBefore: h.clock.now() + 60_000,
+		});
+		const held = await h.submit({ target: { robot: 'r1' } });
+		await h.engine.change(held, { hold: 'for now' }, admin);
+		const waits = await h.submit({ target: { robot: 'r1' } });
+		await h.engine.removeRobot('r1', admin);
+		await h.restart();
+		await soon();
+		expect(await h.state(waits)).toBe('failed');
+		expect(await h.state(late)).toBe('pending');
+		expect(await h.state(held)).toBe('pending');
+		await h.engine.change(held, { hold: false }, admin);
+		await h.clock.advance(60_000);
+		await soon();
+		expect(await h.state(late)).toBe('failed');
+		expect(await h.state(held)).toBe('failed');
+	});
+
+	test('does not keep its siblings from their end', async () => {
+		const robots = [await gone('r1'), await h.robot('r2')];
+		const parent = await h.submit({ target: { mode: 'all' } });
+		await robots[1]!.end();
+		await h.engine.removeRobot('r1', admin);
+		await soon();
+		expect(await h.engine.job(parent)).toMatchObject({
+			state: 'failed',
+			children: { completed: 1, failed: 1 },
+		});
+	});
+
+	test('however many there are, in a line that is longer than memory looks', async () => {
+		await gone('r1');
+		const many = await Promise.all(
+			Array.from({ length: 1_200 }, () => h.submit({ target: { robot: 'r1' } })),
+		);
+		await h.engine.removeRobot('r1', admin);
+		await soon();
+		for (const id of many) expect(await h.state(id)).toBe('failed');
+	});
 });
 
 test('what makes no sense is refused', async () => {
