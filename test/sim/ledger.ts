@@ -11,6 +11,7 @@ import type { Violation } from '../support/history';
 export interface LedgerAttempt {
 	number: number;
 	epoch: number;
+	token: string;
 	robotId: string;
 	client?: string;
 	/** Places in the order of all deeds; `endedIn` is missing while the attempt holds its slot. */
@@ -134,7 +135,7 @@ export class Ledger {
 
 	#assign(
 		jobId: string,
-		{ number, epoch, robotId, client }: Deeds['assign']['in']['attempt'],
+		{ number, epoch, token, robotId, client }: Deeds['assign']['in']['attempt'],
 	): void {
 		const job = this.#job(jobId);
 		if (!job) return;
@@ -161,6 +162,7 @@ export class Ledger {
 			jobId,
 			number,
 			epoch,
+			token,
 			robotId,
 			...(client === undefined ? {} : { client }),
 			assignedIn: this.#deeds,

@@ -2,6 +2,7 @@
  * Faults put in on purpose: each breaks one promise in the way a careless change would. What a mutant
  * needs lies in the seams of the world (store, sinks, sessions, prototypes); the product knows none of it.
  */
+import { resultOf } from '../../dispatcher/core/result';
 import { type Fleet as FleetOf, Fleet, type RobotEntry } from '../../dispatcher/engine/fleet';
 import type { Engine, RobotSession, RobotSink } from '../../dispatcher/engine';
 import type { JobResultMessage } from '../../protocol';
@@ -50,6 +51,9 @@ function patched<T extends object, K extends keyof T>(
 /** Tokens of attempts, as the mutant that does not check them must know them. */
 const tokens = new Map<string, string>();
 
+/** Of every robot the newest one, as the mutant that lets anybody speak for it must know it. */
+const sessions = new Map<string, RobotSession>();
+
 export const mutants: Mutant[] = [
 	{
 		name: 'a robot’s word counts although its epoch is over',
@@ -71,6 +75,31 @@ export const mutants: Mutant[] = [
 				},
 			}),
 		),
+	},
+	{
+		name: 'whoever names an attempt may say how it ended',
+		...withSessions((session, _sink, { ledger }) => {
+			sessions.set(session.robotId, session);
+			return {
+				...session,
+				result: (message) => {
+					const hold = ledger.holds.get(message.job_id);
+					const owner = hold?.epoch === message.epoch ? sessions.get(hold.robotId) : undefined;
+					if (!owner) return session.result(message);
+					const { number, token } = hold!;
+					owner.result({ ...message, token, attempt: number });
+				},
+			};
+		}),
+	},
+	{
+		name: 'a robot is believed how long its job took',
+		deed: (deed) => {
+			if (deed.do !== 'settle' || deed.with.startedAt === undefined) return deed;
+			const { at, result } = deed.with;
+			const { durationMs } = resultOf(result!);
+			return { do: 'settle', with: { ...deed.with, startedAt: at - Math.round(durationMs) } };
+		},
 	},
 	{
 		name: 'a result is acknowledged before it is committed',

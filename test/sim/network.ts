@@ -12,6 +12,8 @@ export interface NetworkOptions {
 	latencyMs(): number;
 	/** Hears every frame that a robot sends. */
 	tap?(robotName: string, data: string | Buffer): void;
+	/** What a robot says instead of it; undefined = nothing. */
+	bend?(robotName: string, data: string | Buffer): string | Buffer | undefined;
 }
 
 const connecting = 0;
@@ -53,8 +55,11 @@ export class End extends EventEmitter {
 
 	send(data: string | Buffer): void {
 		if (this.readyState !== open) return;
-		if (this === this.#wire.robot) this.#wire.tap?.(this.#wire.robotName, data);
-		this.#transmit({ data });
+		const { robot, robotName, tap, bend } = this.#wire;
+		if (this !== robot) return this.#transmit({ data });
+		tap?.(robotName, data);
+		const said = bend ? bend(robotName, data) : data;
+		if (said !== undefined) this.#transmit({ data: said });
 	}
 
 	ping(): void {
@@ -129,17 +134,19 @@ export class Wire {
 	cut = false;
 	readonly latencyMs: () => number;
 	readonly tap: NetworkOptions['tap'];
+	readonly bend: NetworkOptions['bend'];
 	readonly #gone: (wire: Wire) => void;
 
 	constructor(
 		kernel: Kernel,
-		{ latencyMs, tap }: NetworkOptions,
+		{ latencyMs, tap, bend }: NetworkOptions,
 		robot: { name: string; owner: Process },
 		service: Process,
 		gone: (wire: Wire) => void,
 	) {
 		this.latencyMs = latencyMs;
 		this.tap = tap;
+		this.bend = bend;
 		this.#gone = gone;
 		this.robotName = robot.name;
 		this.robot = new End(kernel, this, robot.owner);
@@ -237,8 +244,8 @@ export class Network {
 		}
 	}
 
-	/** A robot says something again that it said before, on whatever line it has now. */
-	repeat(robotName: string, data: string | Buffer): boolean {
+	/** A robot says something, on whatever line it has now. */
+	say(robotName: string, data: string | Buffer): boolean {
 		for (const { robot, robotName: name } of this.wires) {
 			if (name !== robotName || robot.readyState !== open || !robot.owner.alive) continue;
 			robot.send(data);

@@ -31,6 +31,7 @@ export const harms = [
 	'blackhole',
 	'slow-network',
 	'echo',
+	'lies',
 	'service-pause',
 	'service-suspend',
 	'agent-pause',
@@ -104,6 +105,8 @@ export interface Plan {
 	features: ReadonlySet<Feature>;
 	service: ServiceOptions;
 	robots: RobotOptions[];
+	/** Place of the robot that lies, in a world with lies. */
+	liar: number | undefined;
 	/** How long frames and calls are under way, and commits take, at most. */
 	latencyMs: number;
 	commitMs: number;
@@ -142,6 +145,7 @@ export function planOf(seed: number): Plan {
 		};
 	});
 	const jobCount = draw.whole(1, draw.pick([3, 6, 12]));
+	const liar = harm.has('lies') ? draw.whole(0, robotCount - 1) : undefined;
 	return {
 		seed,
 		harms: harm,
@@ -153,12 +157,13 @@ export function planOf(seed: number): Plan {
 			heartbeatMs,
 		},
 		robots,
+		liar,
 		latencyMs: harm.has('slow-network') ? draw.scale(5, 800) : draw.pick([0.2, 2, 10]),
 		commitMs: harm.has('slow-disk') ? draw.scale(1, 600) : draw.pick([0, 0, 0.5, 3]),
 		jobs: Array.from({ length: jobCount }, (_, i) =>
 			plannedJob(`job-${i + 1}`, draw, feature, robots, harmEndsAt),
 		),
-		events: plannedHarm(draw, harm, robotCount, harmEndsAt),
+		events: plannedHarm(draw, harm, robotCount, harmEndsAt, liar),
 		commitFaults: plannedFaults(draw, harm, jobCount),
 		journalKills: harm.has('journal-kill')
 			? Array.from({ length: draw.whole(1, 4) }, () => ({
@@ -274,6 +279,7 @@ const strikes: Partial<Record<Harm, { most: number; forMs: [least: number, most:
 	'agent-clock': { most: 3, forMs: [1, 1e11] },
 	'robot-pause': { most: 2, forMs: [100, 10_000] },
 	echo: { most: 20, forMs: [1, 1] },
+	lies: { most: 200, forMs: [1, 1] },
 };
 
 function plannedHarm(
@@ -281,6 +287,7 @@ function plannedHarm(
 	harm: ReadonlySet<Harm>,
 	robotCount: number,
 	harmEndsAt: number,
+	liar: number | undefined,
 ): PlannedHarm[] {
 	return [...harm]
 		.flatMap((name) => {
@@ -288,7 +295,7 @@ function plannedHarm(
 			return Array.from({ length: strike ? draw.whole(1, strike.most) : 0 }, () => ({
 				atMs: draw.part(0, harmEndsAt),
 				harm: name,
-				robot: draw.whole(0, robotCount - 1),
+				robot: name === 'lies' ? liar! : draw.whole(0, robotCount - 1),
 				forMs: draw.scale(...strike!.forMs),
 			}));
 		})

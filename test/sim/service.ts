@@ -279,6 +279,7 @@ export class Service implements Listener {
 	/** As startup.ts: whoever still waits is told, then the process ends. */
 	#fatal(process: Process, error: Error): void {
 		this.#hooks.note({ service: 'cannot go on', reason: error.message });
+		if (!diskErrors.test(error.message)) this.#hooks.wrong(`the service ended: ${error.message}`);
 		if (process === this.process) this.broken = true;
 		this.#hooks.kernel.after(0, process, () => {
 			if (process === this.process) this.#end();
@@ -369,6 +370,10 @@ export class Service implements Listener {
 		const write = (text: string, facts: object = {}) => {
 			if (!process.alive) return;
 			this.#hooks.note({ service: text, ...plain(facts) });
+			const { error } = facts as { error?: Error };
+			if (text === surprise && !diskErrors.test(error?.message ?? '')) {
+				this.#hooks.wrong(`${text}: ${error?.message}`);
+			}
 		};
 		return {
 			debug: quiet,
@@ -381,6 +386,11 @@ export class Service implements Listener {
 
 /** Those outside live as long as the world. */
 const caller = new Process('caller');
+
+/** Why it may end by itself. */
+const diskErrors = /disk I\/O error|disk is full/;
+/** Nobody's words are a reason for that. */
+const surprise = 'a call failed unexpectedly';
 
 /** Made of real chance, which no seed repeats. */
 const random = ['reference', 'tokenId', 'problem'];

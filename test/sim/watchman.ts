@@ -6,6 +6,7 @@ import type { Policy } from '../../dispatcher/core/retry';
 import { isFinal, limits } from '../../protocol';
 import type { Violation } from '../support/history';
 import type { Process } from './kernel';
+import type { Robot } from './robot';
 import type { World } from './world';
 
 const lookMs = 1_000;
@@ -56,7 +57,7 @@ export class Watchman {
 
 	/** What service and robots believe differently of attempts. */
 	disagreements(): Violation[] {
-		const { kernel, ledger, plan, robots, struck } = this.#world;
+		const { kernel, ledger, liar, plan, robots, struck } = this.#world;
 		const found: Violation[] = [];
 		const underWayMs = 2 * plan.latencyMs + 2 * plan.commitMs;
 		for (const robot of robots) {
@@ -81,7 +82,8 @@ export class Watchman {
 					});
 				}
 			}
-			for (const held of robot.held) {
+			// What a liar said to have ended may run on.
+			for (const held of robot === liar ? [] : robot.held) {
 				if (held.state === 'ended' || ledger.holds.get(held.job_id)?.epoch === held.epoch) continue;
 				const child = [...robot.children.alive].find(({ jobId }) => jobId === held.job_id);
 				// Its end could not be written down yet, and is tried again.
@@ -113,9 +115,16 @@ export class Watchman {
 			return false;
 		for (const { state } of ledger.jobs.values()) if (!isFinal(state)) return false;
 		return robots.every(
-			({ held, children, journal }) =>
-				held.length === 0 && children.alive.size === 0 && (butJournals || journal.isClosed),
+			(robot) =>
+				robot.children.alive.size === 0 &&
+				(this.#keepsIts(robot) ||
+					(robot.held.length === 0 && (butJournals || robot.journal.isClosed))),
 		);
+	}
+
+	/** Output that it said there is never comes: it keeps the result for ever, and harms nobody but itself. */
+	#keepsIts(robot: Robot): boolean {
+		return robot === this.#world.liar && robot.held.every(({ state }) => state === 'ended');
 	}
 
 	/** Why it is not quiet although it should be. */
@@ -128,8 +137,9 @@ export class Watchman {
 				found.push({ law: 'I3', jobId: job.id, text: `it is ${job.state} for ever` });
 			}
 		}
-		for (const { name, held, children } of robots) {
-			for (const { job_id: jobId, state } of held) {
+		for (const robot of robots) {
+			const { name, held, children } = robot;
+			for (const { job_id: jobId, state } of this.#keepsIts(robot) ? [] : held) {
 				found.push({ law: 'I15', jobId, text: `${name} holds it for ever (${state})` });
 			}
 			for (const { jobId } of children.alive) {
@@ -173,9 +183,11 @@ export class Watchman {
 	/** Slots that are used are attempts that hold them: on disk, in memory, and never more than there are. */
 	#slots(): void {
 		const { ledger, robots, service, disk } = this.#world;
-		for (const { robotId, name, options } of robots) {
+		for (const robot of robots) {
+			const { robotId, name, options } = robot;
 			const held = ledger.heldBy(robotId);
-			if (held > options.slots) {
+			// As many as it says.
+			if (held > options.slots && robot !== this.#world.liar) {
 				this.#once('slots', '-', `${held} attempts hold the ${options.slots} slots of ${name}`);
 			}
 		}
@@ -202,6 +214,8 @@ export class Watchman {
 		const { kernel, ledger, robots, plan, network } = this.#world;
 		for (const robot of robots) {
 			if (robot.liveSince === undefined || robot.agent!.pausedUntil > kernel.now) continue;
+			// What it was asked to end it may have said to have ended.
+			if (robot === this.#world.liar) continue;
 			// Its link is dead, and one side or both have not noticed: nobody can ask it for anything.
 			if (!network.isSound(robot.name)) continue;
 			const stoodStill = Math.max(robot.agent!.pausedUntil, this.#stoodStillAt, 0);

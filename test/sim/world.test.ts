@@ -151,6 +151,7 @@ const everyHarm = [
 	'journal-kill',
 	'kill-after',
 	'kill-before',
+	'lies',
 	'memory-loss',
 	'power-cut',
 	'refused',

@@ -21,6 +21,7 @@ import { Disk } from './disk';
 import { gather } from './gather';
 import { Kernel, Process } from './kernel';
 import { Ledger } from './ledger';
+import { type Known, Liar } from './liar';
 import { Network } from './network';
 import { type Harm, type Plan, type PlannedHarm, planOf } from './plan';
 import { Robot } from './robot';
@@ -66,6 +67,7 @@ export class World {
 	readonly robots: Robot[];
 	readonly submitter: Submitter;
 	readonly watchman: Watchman;
+	readonly #liar: Liar | undefined;
 	readonly commands: CommandLine[] = [];
 	readonly agents: AgentLine[] = [];
 	readonly children: (Child & { robot: string })[] = [];
@@ -126,6 +128,7 @@ export class World {
 		this.network = new Network(kernel, {
 			latencyMs,
 			...(plan.harms.has('echo') ? { tap: (name, data) => this.#tap(name, data) } : {}),
+			...(plan.liar === undefined ? {} : { bend: (name, data) => this.#bend(name, data) }),
 		});
 		this.service = new Service(plan.service, {
 			kernel,
@@ -154,6 +157,20 @@ export class World {
 			note,
 		});
 		this.watchman = new Watchman(this);
+		if (plan.liar !== undefined) {
+			const liar = this.robots[plan.liar]!;
+			const draw = new Draw(seed ^ 0x27d4eb2f);
+			this.#liar = new Liar(
+				draw,
+				() => liar.robotId,
+				() => this.#attempts(),
+			);
+		}
+	}
+
+	/** The robot that lies, if there is one. */
+	get liar(): Robot | undefined {
+		return this.plan.liar === undefined ? undefined : this.robots[this.plan.liar];
 	}
 
 	note(line: object): void {
@@ -163,6 +180,25 @@ export class World {
 	breaks(violation: Violation): void {
 		this.violations.push(violation);
 		this.note({ broken: violation.law, ...violation });
+	}
+
+	async #compare(): Promise<void> {
+		try {
+			for (const violation of lawsBroken(await this.#inside(() => gather(this)))) {
+				if (!this.#isLie(violation)) this.breaks(violation);
+			}
+		} catch (error) {
+			const { message } = error as Error;
+			this.breaks({ law: 'I16', jobId: '-', text: `what is stored cannot be read: ${message}` });
+		}
+	}
+
+	/** What is on record of an attempt of a liar is what the liar said: how it ended, and what it printed. */
+	#isLie({ law, jobId }: Violation): boolean {
+		const { liar } = this;
+		if (!liar || !['I4', 'I6', 'I7', 'I8', 'I15'].includes(law)) return false;
+		const attempts = this.ledger.jobs.get(jobId)?.attempts ?? [];
+		return attempts.some(({ robotId }) => robotId === liar.robotId);
 	}
 
 	strike(fault: Harm | string): void {
@@ -179,8 +215,7 @@ export class World {
 			await this.#suffer();
 			this.#heal();
 			await this.#rest();
-			const histories = await this.#inside(() => gather(this));
-			for (const violation of lawsBroken(histories)) this.breaks(violation);
+			await this.#compare();
 			await this.#end();
 		} finally {
 			process.off('unhandledRejection', unhandled);
@@ -267,6 +302,8 @@ export class World {
 			robot.start();
 			robot.pause(false);
 		}
+		// From its next greeting on it is honest.
+		if (this.liar) this.network.cut(this.liar.name);
 	}
 
 	async #rest(): Promise<void> {
@@ -384,6 +421,12 @@ export class World {
 			case 'echo':
 				this.#repeat(robot.name);
 				return;
+			case 'lies': {
+				const lie = this.#liar!.lie();
+				if (typeof lie === 'string') this.note({ robot: robot.name, lies: lie });
+				this.network.say(robot.name, lie);
+				return;
+			}
 			case 'service-pause':
 			case 'service-suspend':
 				service.freeze(forMs, harm === 'service-suspend');
@@ -465,7 +508,23 @@ export class World {
 
 	#repeat(robotName: string): void {
 		const said = this.#said.get(robotName);
-		if (said) this.network.repeat(robotName, this.#draw.pick(said));
+		if (said) this.network.say(robotName, this.#draw.pick(said));
+	}
+
+	#bend(robotName: string, data: string | Buffer): string | Buffer | undefined {
+		if (!this.#harmful || robotName !== this.liar?.name) return data;
+		const said = this.#liar!.bend(data);
+		if (said !== data && typeof said === 'string') this.note({ robot: robotName, bends: said });
+		return said;
+	}
+
+	/** All there ever were, as their robots know them. */
+	#attempts(): Known[] {
+		return [...this.ledger.jobs.values()].flatMap(({ id, attempts }) =>
+			attempts.map(({ number, epoch, token, robotId }) => {
+				return { job_id: id, attempt: number, epoch, token, robotId };
+			}),
+		);
 	}
 
 	/** n8n: sometimes away, sometimes not ready; takes an outcome once it is. */

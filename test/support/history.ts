@@ -230,9 +230,9 @@ function startedOnce({ histories, breaks, startsOf }: Context): void {
 	}
 }
 
-/** What a person did to a job beside its moves. */
+/** What a person did to a job, or its program asked, beside its moves. */
 function isNote({ from, to, reason, attempt }: TimelineEntry): boolean {
-	return from === to && attempt === null && notes.test(reason);
+	return from === to && ((attempt === null && notes.test(reason)) || reason.startsWith('asks: '));
 }
 const notes = /^(retried as |dismissed$|priority \w+ → |new target|held by |released|restored)/;
 
