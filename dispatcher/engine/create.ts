@@ -97,7 +97,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const watchers = new Watchers();
 	const meter = new Meter(clock, fleet);
 	const affinity = new Affinity();
-	let epoch = store.term * epochsPerTerm;
+	let { term } = store;
+	let epoch = term * epochsPerTerm;
 	let readiness = 'starting';
 	/** Whoever looks at commits must not undo them. */
 	const quietly = (look: () => void) => {
@@ -144,7 +145,15 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		affinity,
 		nextEpoch: () => (epoch += 1),
 		seenEpoch: (seen) => {
-			if (seen > epoch && seen < maxSeenEpoch) epoch = seen;
+			if (seen <= epoch || seen >= maxSeenEpoch) return;
+			// As if the store had been opened so often: the next opening, too, begins above all that is given from here on.
+			const raised = Math.max(term, Math.floor(seen / epochsPerTerm) + 1);
+			term = raised;
+			turns.deed('setMeta', { key: 'term', value: String(raised) }).then(
+				() => (epoch = Math.max(epoch, raised * epochsPerTerm)),
+				// Not on disk: the robot names it again with its next hello.
+				() => undefined,
+			);
 		},
 		dueAt: (at) => duties.dueAt(at),
 		fillAt: (at) => duties.fillAt(at),

@@ -1,7 +1,12 @@
 /** A robot comes back: what it holds is compared with what is stored, and each side is told. */
+import { join } from 'node:path';
 import { admin, exit, heldAs, house, type House, resultOf } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
+import { temporaryFolder } from '../agent/temporary-folder';
 
+const nothing = { output: { stdout: 0, stderr: 0 } };
+
+const folder = temporaryFolder();
 let h: House;
 beforeEach(async () => {
 	h = await house();
@@ -105,6 +110,27 @@ test('a claim with a wrong token is no memory: the attempt counts as lost, not a
 	expect(acts(session)).toEqual(['hold']);
 	await settled();
 	expect(await h.engine.job(id)).toMatchObject({ state: 'failed', cause: 'unknown' });
+});
+
+test('epochs lie above one that nobody knows here, and go on rising over a restart', async () => {
+	await h.close();
+	h = await house({ file: join(folder(), 'store.db') });
+	const robot = await h.robot('r1', { slots: 3 });
+	const stranger = (job_id: string, epoch: number) =>
+		({ job_id, attempt: 1, epoch, token: 't', state: 'running', ...nothing }) as const;
+	const highest = 5 * 2 ** 32 + 7;
+	await robot.connect({ attempts: [stranger('a', highest), stranger('b', 3 * 2 ** 32)] });
+	await settled();
+	const given = async () => {
+		await h.submit();
+		await settled();
+		return robot.last.epoch;
+	};
+	const before = await given();
+	expect(before).toBeGreaterThan(highest);
+	await h.restart();
+	await robot.connect({ attempts: [] });
+	expect(await given()).toBeGreaterThan(before);
 });
 
 test('nobody learns of an attempt of another robot by claiming it', async () => {
