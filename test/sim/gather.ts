@@ -8,7 +8,7 @@ const allJobs = 1_000;
 const maxBytes = 1_000_000;
 
 export async function gather(world: World): Promise<Histories> {
-	const { service, ledger, submitter, disk, robots, plan } = world;
+	const { service, ledger, submitter, disk, robots, removed, plan } = world;
 	const engine = service.engine!;
 	const { items } = await engine.jobs({ limit: allJobs });
 	const store: StoredTruth[] = [];
@@ -52,7 +52,7 @@ export async function gather(world: World): Promise<Histories> {
 				lateResults: row.lateResult === null ? 0 : 1,
 			})),
 		),
-		journalRows: robots.flatMap(({ name, journal }) =>
+		journalRows: world.stayed.flatMap(({ name, journal }) =>
 			[...journal.rows.values()].map(({ jobId, epoch, fate }) => ({
 				robot: name,
 				jobId,
@@ -61,7 +61,10 @@ export async function gather(world: World): Promise<Histories> {
 			})),
 		),
 		robots: new Map(robots.map(({ robotId, name }) => [robotId, name])),
-		forgetful: new Set(robots.filter(({ forgetful }) => forgetful).map(({ name }) => name)),
+		// Of a robot that was removed nobody hears any more.
+		forgetful: new Set(
+			robots.filter((robot) => robot.forgetful || removed.has(robot)).map(({ name }) => name),
+		),
 		keyOf: ({ variables, retryOf }) =>
 			`${String(variables['key'])}${retryOf === null ? '' : '/retry'}`,
 		printed: (job, attempt) => ({

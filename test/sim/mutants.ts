@@ -4,6 +4,7 @@
  */
 import { resultOf } from '../../dispatcher/core/result';
 import { type Fleet as FleetOf, Fleet, type RobotEntry } from '../../dispatcher/engine/fleet';
+import { Lanes } from '../../dispatcher/engine/lanes';
 import type { Engine, RobotSession, RobotSink } from '../../dispatcher/engine';
 import type { JobResultMessage } from '../../protocol';
 import { SimJournal } from './journal';
@@ -188,6 +189,10 @@ export const mutants: Mutant[] = [
 				},
 			}),
 		),
+	},
+	{
+		name: 'jobs of a robot that was removed wait on',
+		install: () => patched(Lanes.prototype, 'forsaken', () => () => []),
 	},
 	{
 		name: 'absence counts although the service was away itself',

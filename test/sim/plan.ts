@@ -39,6 +39,7 @@ export const harms = [
 	'service-clock',
 	'agent-clock',
 	'robot-pause',
+	'robot-removed',
 ] as const;
 export type Harm = (typeof harms)[number];
 
@@ -278,6 +279,7 @@ const strikes: Partial<Record<Harm, { most: number; forMs: [least: number, most:
 	'service-clock': { most: 3, forMs: [1, 15_000] },
 	'agent-clock': { most: 3, forMs: [1, 1e11] },
 	'robot-pause': { most: 2, forMs: [100, 10_000] },
+	'robot-removed': { most: 2, forMs: [1, 1] },
 	echo: { most: 20, forMs: [1, 1] },
 	lies: { most: 200, forMs: [1, 1] },
 };
@@ -289,13 +291,17 @@ function plannedHarm(
 	harmEndsAt: number,
 	liar: number | undefined,
 ): PlannedHarm[] {
+	/** The first robot stays: what it alone may do must not wait for ever. */
+	const robotFor = (name: Harm) =>
+		name === 'lies' ? liar! : draw.whole(name === 'robot-removed' ? 1 : 0, robotCount - 1);
 	return [...harm]
+		.filter((name) => name !== 'robot-removed' || robotCount > 1)
 		.flatMap((name) => {
 			const strike = strikes[name];
 			return Array.from({ length: strike ? draw.whole(1, strike.most) : 0 }, () => ({
 				atMs: draw.part(0, harmEndsAt),
 				harm: name,
-				robot: name === 'lies' ? liar! : draw.whole(0, robotCount - 1),
+				robot: robotFor(name),
 				forMs: draw.scale(...strike!.forMs),
 			}));
 		})

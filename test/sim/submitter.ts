@@ -18,6 +18,8 @@ export interface SubmitterHooks {
 	owner: Process;
 	chance(): number;
 	note(line: object): void;
+	/** By what was done to the fleet, such a refusal is right. */
+	mayRefuse(code: string): boolean;
 }
 
 /** Nobody waits for ever. */
@@ -78,6 +80,11 @@ export class Submitter {
 		this.#go(async () => {
 			await this.#once((engine) => this.#saw(engine.job(jobId)));
 		});
+	}
+
+	/** An operator takes a robot out of the fleet. */
+	remove(robot: string): void {
+		this.#go(() => this.#surely((engine) => engine.removeRobot(robot, admin)));
 	}
 
 	/** Ends a hold that was taken after its holder had given up. */
@@ -171,7 +178,8 @@ export class Submitter {
 				const text = (error as Error).message;
 				const sure = error instanceof Problem && error.code !== 'store-full';
 				if (sure) {
-					write({ type: 'fail', text });
+					const fair = this.#hooks.mayRefuse(error.code) ? { once: true as const } : {};
+					write({ type: 'fail', text, ...fair });
 					return undefined;
 				}
 				this.lostAnswers += 1;
@@ -179,6 +187,19 @@ export class Submitter {
 				if (once) return undefined;
 				await this.#sleep(20 + this.#hooks.chance() * 400);
 			}
+		}
+	}
+
+	/** Asks until it is done; who asks again may hear that it was done before. */
+	async #surely(ask: Ask<unknown>): Promise<void> {
+		for (;;) {
+			try {
+				await this.#patiently(ask, patienceMs);
+				return;
+			} catch (error) {
+				if (error instanceof Problem && error.code !== 'store-full') return;
+			}
+			await this.#sleep(20 + this.#hooks.chance() * 400);
 		}
 	}
 

@@ -57,7 +57,7 @@ export class Watchman {
 
 	/** What service and robots believe differently of attempts. */
 	disagreements(): Violation[] {
-		const { kernel, ledger, liar, plan, robots, struck } = this.#world;
+		const { kernel, ledger, liar, plan, stayed: robots, struck } = this.#world;
 		const found: Violation[] = [];
 		const underWayMs = 2 * plan.latencyMs + 2 * plan.commitMs;
 		for (const robot of robots) {
@@ -101,7 +101,7 @@ export class Watchman {
 	}
 
 	whoIsMissing(): string {
-		const { robots, service } = this.#world;
+		const { stayed: robots, service } = this.#world;
 		const missing = robots.filter(({ liveSince }) => liveSince === undefined);
 		return service.engine
 			? `not back: ${missing.map(({ name }) => name).join(', ')}`
@@ -110,7 +110,7 @@ export class Watchman {
 
 	/** Everything has ended, everybody has heard of it and, unless `but` for that, written it down. */
 	isQuiet(butJournals = false): boolean {
-		const { ledger, robots, submitter, disk, service } = this.#world;
+		const { ledger, stayed: robots, submitter, disk, service } = this.#world;
 		if (submitter.busy || disk.pending > 0 || ledger.holds.size > 0 || !service.engine)
 			return false;
 		for (const { state } of ledger.jobs.values()) if (!isFinal(state)) return false;
@@ -130,7 +130,7 @@ export class Watchman {
 	/** Why it is not quiet although it should be. */
 	unrest(): Violation[] {
 		if (this.isQuiet()) return [];
-		const { ledger, robots, submitter } = this.#world;
+		const { ledger, stayed: robots, submitter } = this.#world;
 		const found: Violation[] = [];
 		for (const job of ledger.jobs.values()) {
 			if (!isFinal(job.state)) {
@@ -152,7 +152,7 @@ export class Watchman {
 
 	/** When all is quiet nobody waits, sleeps or holds anything. */
 	leftOvers(): Violation[] {
-		const { service, robots } = this.#world;
+		const { service, stayed: robots } = this.#world;
 		const found: Violation[] = [];
 		const wrong = (text: string) => found.push({ law: 'I16', jobId: '-', text });
 		// The duties, what forgets old records, and what samples each minute.
@@ -182,7 +182,7 @@ export class Watchman {
 
 	/** Slots that are used are attempts that hold them: on disk, in memory, and never more than there are. */
 	#slots(): void {
-		const { ledger, robots, service, disk } = this.#world;
+		const { ledger, stayed: robots, service, disk } = this.#world;
 		for (const robot of robots) {
 			const { robotId, name, options } = robot;
 			const held = ledger.heldBy(robotId);

@@ -156,6 +156,7 @@ const everyHarm = [
 	'power-cut',
 	'refused',
 	'robot-pause',
+	'robot-removed',
 	'service-clock',
 	'service-kill',
 	'service-pause',

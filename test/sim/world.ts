@@ -74,6 +74,8 @@ export class World {
 	readonly violations: Violation[] = [];
 	readonly history: object[] = [];
 	readonly struck: Record<string, number> = {};
+	/** Robots that were asked to be removed: they may be gone, with all that they hold. */
+	readonly removed = new Set<Robot>();
 	/** n8n was poked for this wait when its job was (true) or was not (false) final. */
 	readonly pokes: { waitId: string; final: boolean }[] = [];
 	/** Over all lives of the service, by robot. */
@@ -155,6 +157,7 @@ export class World {
 			owner: this.#fate,
 			chance: next,
 			note,
+			mayRefuse: (code) => code === 'unknown-robot' && this.removed.size > 0,
 		});
 		this.watchman = new Watchman(this);
 		if (plan.liar !== undefined) {
@@ -166,6 +169,11 @@ export class World {
 				() => this.#attempts(),
 			);
 		}
+	}
+
+	/** Nobody removed them. */
+	get stayed(): Robot[] {
+		return this.robots.filter((robot) => !this.removed.has(robot));
 	}
 
 	/** The robot that lies, if there is one. */
@@ -312,7 +320,7 @@ export class World {
 			() =>
 				still.every(({ pausedUntil }) => pausedUntil <= this.kernel.now) &&
 				this.service.engine !== undefined &&
-				this.robots.every(
+				this.stayed.every(
 					({ name, liveSince }) => liveSince !== undefined && this.network.isSound(name),
 				),
 			returnMs,
@@ -444,6 +452,11 @@ export class World {
 			case 'robot-pause':
 				robot.pause(true);
 				later(() => robot.pause(false));
+				return;
+			case 'robot-removed':
+				if (this.removed.has(robot)) return;
+				this.removed.add(robot);
+				this.submitter.remove(robot.name);
 		}
 	}
 

@@ -14,7 +14,10 @@ export interface SubmitterLine {
 	op: 'submit' | 'cancel' | 'retry' | 'move';
 	type: 'invoke' | 'ok' | 'info' | 'fail';
 	key: string;
-	/** Asked only once, because it has no idempotency key: without an answer nobody can know. */
+	/**
+	 * Asked only once, because it has no idempotency key: without an answer nobody can know. Of a refusal: it is right,
+	 * and is not asked again.
+	 */
 	once?: true;
 	jobId?: string;
 	/** Of an answered cancel: the job will not be started any more. */
@@ -152,7 +155,8 @@ function promisesOfSubmit({ histories, breaks }: Context): void {
 	for (const { op, type, key, jobId, text, once = false } of submitter) {
 		if (op !== 'submit' && op !== 'retry') continue;
 		if (type === 'invoke') asked.set(key, { once });
-		if (type === 'fail') breaks('I1', '-', `submit ${key} was refused: ${text}`);
+		if (type === 'fail' && once) asked.set(key, { once });
+		else if (type === 'fail') breaks('I1', '-', `submit ${key} was refused: ${text}`);
 		if (type !== 'ok') continue;
 		if (!stored.has(jobId!)) breaks('I1', jobId!, `acknowledged for ${key}, but not in the store`);
 		const before = told.get(key) ?? jobId!;
