@@ -22,11 +22,11 @@ import {
 import { type Keeper, KeeperGone, type Ward } from '../keeper/keeper';
 import type { End } from '../keeper/words';
 import type { Executor, InputPort, Outcome, RunContext, Stop } from './executor';
+import { aborted, started, unlessStopped } from './starting';
 
 /** How long a kill may take to show. */
 const killShowsMs = 5_000;
-/** How long a keeper is waited for that does not say whether it started the program of a job that shall stop. */
-const answerMs = 10_000;
+const noAnswer = 'The keeper of programs on the robot does not say whether it started this one.';
 /** Of a terminal, until somebody looks at it. */
 const firstSize = { columns: 80, rows: 24 };
 
@@ -62,8 +62,16 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 				const { stdin } = filled;
 				const order = { jobId, epoch, program, stdin, terminal, interactive };
 				const starting = keeper.start(order, context.maxOutputBytes);
-				const answer = await answered(starting, context, keeper);
-				if ('end' in answer) return answer;
+				const answer = await started(starting, context, {
+					preclude: () => keeper.preclude(context),
+					async unwanted(late) {
+						await endPack({ mark: context.mark, group: late.pid }, 0, context);
+						await late.ended;
+						keeper.settled(context);
+					},
+				});
+				if (answer === 'never') return stopped({ exitCode: null, signal: null, gone: true });
+				if (answer === 'unknown') return failed('unknown', noAnswer, { gone: false });
 				ward = answer;
 			} catch (error) {
 				if (!(error instanceof SpawnFailure)) throw error;
@@ -100,33 +108,6 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 			return await endPack(pack, graceMs, context);
 		},
 	};
-}
-
-/** The start, or how it ends when it shall stop and the keeper is silent. */
-async function answered(
-	starting: Promise<Ward>,
-	context: RunContext,
-	keeper: Keeper,
-): Promise<Ward | Outcome> {
-	if ((await unlessStopped(starting, context.signal)) !== 'aborted') return await starting;
-	const ending = new AbortController();
-	const late = context.sleep(answerMs, ending.signal).then((over) => (over ? undefined : starting));
-	const ward = await Promise.race([starting, late]).finally(() => ending.abort(enough));
-	if (ward !== undefined) return ward;
-	if (keeper.preclude(context)) {
-		starting.catch(() => undefined);
-		return stopped({ exitCode: null, signal: null, gone: true });
-	}
-	// Should it come after all, nobody wants it any more.
-	starting
-		.then(async (unwanted) => {
-			await endPack({ mark: context.mark, group: unwanted.pid }, 0, context);
-			await unwanted.ended;
-			keeper.settled(context);
-		})
-		.catch(() => undefined);
-	const message = 'The keeper of programs on the robot does not say whether it started this one.';
-	return failed('unknown', message, { gone: false });
 }
 
 /** Rejects with `KeeperGone` when nobody can know how it ended. */
@@ -281,20 +262,6 @@ async function waitGone(
 	} finally {
 		ending.abort(enough);
 	}
-}
-
-async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T | 'aborted'> {
-	const ending = new AbortController();
-	return await Promise.race([work, aborted(signal, ending.signal)]).finally(() =>
-		ending.abort(enough),
-	);
-}
-
-async function aborted(signal: AbortSignal, ending: AbortSignal): Promise<'aborted'> {
-	return await new Promise((resolve) => {
-		if (signal.aborted) resolve('aborted');
-		signal.addEventListener('abort', () => resolve('aborted'), { once: true, signal: ending });
-	});
 }
 
 function stopped(facts: {

@@ -211,10 +211,11 @@ export class Keeper implements Ears {
 
 	/**
 	 * True when no program was ever called for it, if it was promised since the machine was started. Ask
-	 * after `find`: what an agent before us said has been done by then.
+	 * after `find`: what an agent before us said has been done by then, unless a keeper is silent; that one may do it
+	 * yet, and then finds that it must not.
 	 */
 	neverStarted(attempt: { jobId: string; epoch: number }): boolean {
-		return !this.#mute && !this.#exits.has(keyOf(attempt));
+		return this.#mute ? this.preclude(attempt) : !this.#exits.has(keyOf(attempt));
 	}
 
 	/**
@@ -236,7 +237,7 @@ export class Keeper implements Ears {
 	/** Nobody will ask for it again. */
 	forgotten(attempt: { jobId: string; epoch: number }): void {
 		const key = keyOf(attempt);
-		const remove = () => this.#exits.remove(key);
+		const remove = () => this.#remove(key);
 		// A keeper that has not answered yet may only now come to its start: it has to find that.
 		const starting = this.#starting.get(key)?.started.promise;
 		if (starting) starting.then(remove, remove);
@@ -264,13 +265,18 @@ export class Keeper implements Ears {
 			);
 			const take = (): void => {
 				this.#take(ward.key);
-				this.#exits.remove(ward.key);
+				this.#remove(ward.key);
 			};
 			ward.ended.then(take, take);
 		}
 		for (const key of this.#exits.keys) {
-			if (!known.has(key) && !this.#wards.has(key)) this.#exits.remove(key);
+			if (!known.has(key) && !this.#wards.has(key)) this.#remove(key);
 		}
+	}
+
+	/** A keeper that is silent may come to a start that an agent before us asked for: it has to find that file. */
+	#remove(key: string): void {
+		if (!this.#mute) this.#exits.remove(key);
 	}
 
 	/** Everything that runs outlives this agent. */

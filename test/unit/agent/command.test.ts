@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process';
 import fs, { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { systemClock } from '../../../agent/clock';
+import { currentBoot } from '../../../agent/drivers/process';
 import { commandExecutor } from '../../../agent/executors/command';
 import type { Outcome, RunContext, Stop } from '../../../agent/executors/executor';
 import { ExitFiles } from '../../../agent/keeper/exits';
@@ -301,5 +303,37 @@ describe('a keeper that is silent', () => {
 		say({ say: 'started', key: 'job-1', pid: late.pid!, birth: null, terminal: false });
 		expect(await gone).toMatch(/SIG(TERM|KILL)/);
 		await close();
+	});
+
+	test.each([
+		['has not begun finds, when it comes to it, that it must not any more', 'infrastructure'],
+		['may have begun leaves it unknown', undefined],
+	])('to the next agent: a start that it %s', async (_what, cause) => {
+		const begun = cause === undefined;
+		const home = join(folder(), 'mute');
+		mkdirSync(join(home, places.exits), { recursive: true });
+		writeFileSync(join(home, places.secret), 'secret');
+		const mute = createServer((socket) => socket.destroy());
+		await new Promise<void>((done) => void mute.listen(join(home, places.socket), done));
+		const keeper = new Keeper({
+			folder: home,
+			program: undefined,
+			spool: { folder: join(folder(), 'spool'), maxBytes: 1_000, reserveBytes: 0 },
+			clock: systemClock,
+			log: { info: () => undefined, warn: () => undefined },
+		});
+		const exits = new ExitFiles(join(home, places.exits));
+		if (begun) exits.begin('job-1');
+		const executor = commandExecutor({ env: {}, secretEnvNames: [], keeper });
+		const trace = { mark: 'mark', pid: null, birth: currentBoot() };
+		const context = { jobId: 'job', epoch: 1 } as RunContext;
+		const rejoined = await executor.rejoin!({ command: 'true' }, context, trace);
+		expect((await rejoined?.outcome)?.cause).toBe(cause);
+		executor.forgotten!({ jobId: 'job', epoch: 1 });
+		keeper.sweep([]);
+		await keeper.find({ jobId: 'job', epoch: 1 });
+		expect(() => exits.begin('job-1')).toThrow('started before');
+		await keeper.close();
+		await new Promise((done) => void mute.close(done));
 	});
 });
