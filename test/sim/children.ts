@@ -3,7 +3,9 @@
  * written in its recipe. Some outlive their agent, some ignore a polite signal; each writes a line
  * when it starts and one before it ends, as the commands of the real kill tests do.
  */
+import { SpawnFailure } from '../../agent/drivers/process';
 import type { Executor, Outcome, RunContext, Stop } from '../../agent/executors/executor';
+import { started } from '../../agent/executors/starting';
 import type { Stream } from '../../protocol/frames';
 import type { Kernel, Process, Timer } from './kernel';
 
@@ -65,6 +67,13 @@ export class Children {
 	readonly #machine: Process;
 	readonly #hooks: ChildHooks;
 	readonly #scripts = new Map<Child, Script>();
+	/** Attempts that were started, or must not be any more; as the files of the keeper. */
+	readonly #begun = new Set<string>();
+	/** Whose start was asked for and not answered. */
+	readonly #starting = new Map<string, Timer>();
+	/** Of these, who was forgotten meanwhile. */
+	readonly #forgotten = new Set<string>();
+	#stall: { until: number; before: 'start' | 'answer' } = { until: 0, before: 'start' };
 	#lastPid = 0;
 
 	constructor(kernel: Kernel, machine: Process, hooks: ChildHooks) {
@@ -78,12 +87,45 @@ export class Children {
 		return {
 			kind: 'command',
 			run: (_spec, context) => this.#run(agent, context),
+			rejoin: async (_spec, context) => {
+				if (!this.#starting.has(keyOf(context)) || !this.preclude(keyOf(context))) return undefined;
+				const message = 'The agent ended before the program was called.';
+				const outcome = Promise.resolve(failed('infrastructure', message, null));
+				return { ageMs: 0, outcome };
+			},
+			forgotten: (attempt) => {
+				const key = keyOf(attempt);
+				// Whoever is only now coming to its start has to find it.
+				if (this.#starting.has(key)) this.#forgotten.add(key);
+				else this.#begun.delete(key);
+			},
 			cleanUp: async (trace, graceMs, context) => {
 				const left = [...this.alive].filter(({ mark }) => mark === trace.mark);
 				for (const child of left) await this.#stop(child, graceMs, context.sleep, context.hurry);
 				return true;
 			},
 		};
+	}
+
+	/** Who starts programs stands still for so long: before it comes to a start, or before it says so. */
+	stall(ms: number, before: 'start' | 'answer'): void {
+		this.#stall = { until: this.#kernel.now + ms, before };
+	}
+
+	get stalledUntil(): number {
+		return this.#stall.until;
+	}
+
+	/** It was asked for, and nobody has said yet what came of it. */
+	isStarting(attempt: { jobId: string; epoch: number }): boolean {
+		return this.#starting.has(keyOf(attempt));
+	}
+
+	/** From now on nobody starts it; false when somebody has. */
+	preclude(key: string): boolean {
+		if (this.#begun.has(key)) return false;
+		this.#begun.add(key);
+		return true;
 	}
 
 	/** The agent is dead: nobody reads any more. Some go on writing into the void, some do not survive it. */
@@ -95,6 +137,8 @@ export class Children {
 	}
 
 	powerCut(): void {
+		for (const timer of this.#starting.values()) this.#kernel.cancel(timer);
+		this.#starting.clear();
 		for (const script of [...this.#scripts.values()]) {
 			script.reader = undefined;
 			this.#end(script, null);
@@ -104,12 +148,21 @@ export class Children {
 	async #run(agent: Process, context: RunContext): Promise<Outcome> {
 		const recipe = this.#hooks.recipe(String(context.variables['key']));
 		if (context.signal.aborted) return stopped(null);
-		if (!(await context.sleep(spawnMs))) return stopped(null);
-		if (context.attempt <= recipe.spawnErrors) {
-			return failed('spawn_error', 'There is no such program.', null);
-		}
 		const ended = Promise.withResolvers<number | null>();
-		const child = this.#start(recipe, context, ended.resolve);
+		const starting = this.#ask(agent, context, recipe, ended.resolve);
+		let child: Child;
+		try {
+			const answer = await started(starting, context, {
+				preclude: () => this.preclude(keyOf(context)),
+				unwanted: (late) => this.#stop(late, 0, context.sleep, context.hurry),
+			});
+			if (answer === 'never') return stopped(null);
+			if (answer === 'unknown') return this.#leave(context);
+			child = answer;
+		} catch (error) {
+			if (!(error instanceof SpawnFailure)) throw error;
+			return failed('spawn_error', error.message, null);
+		}
 		context.started(child.pid, `born ${child.bornAt}`);
 		const over = new AbortController();
 		const exit = ended.promise.finally(() => over.abort());
@@ -132,6 +185,48 @@ export class Children {
 			error: null,
 			processGone: true,
 		};
+	}
+
+	/** As a keeper does it: in its own time, whoever has asked for it lives or not, and once. */
+	#ask(
+		agent: Process,
+		context: RunContext,
+		recipe: Recipe,
+		ended: (code: number | null) => void,
+	): Promise<Child> {
+		const key = keyOf(context);
+		const { until, before } = this.#stall;
+		const stallMs = Math.max(0, until - this.#kernel.now);
+		return new Promise((resolve, reject) => {
+			const answered = (answer: () => void) => {
+				this.#starting.delete(key);
+				if (this.#forgotten.delete(key)) this.#begun.delete(key);
+				if (agent.alive) answer();
+			};
+			const start = () => {
+				if (context.attempt <= recipe.spawnErrors) {
+					return answered(() => reject(new SpawnFailure('There is no such program.')));
+				}
+				if (!this.preclude(key)) return answered(() => reject(new Error('It was started before.')));
+				const child = this.#start(recipe, context, ended);
+				if (!agent.alive) this.#scripts.get(child)!.reader = undefined;
+				const tell = () => answered(() => resolve(child));
+				if (before === 'start' || stallMs === 0) tell();
+				else this.#starting.set(key, this.#kernel.after(stallMs, this.#machine, tell));
+			};
+			const startMs = before === 'start' ? spawnMs + stallMs : spawnMs;
+			this.#starting.set(key, this.#kernel.after(startMs, this.#machine, start));
+		});
+	}
+
+	/** Nobody says whether it was started; what it prints from now on nobody reads. */
+	#leave({ jobId, attempt }: RunContext): Outcome {
+		for (const script of this.#scripts.values()) {
+			const { child } = script;
+			if (child.jobId === jobId && child.attempt === attempt) script.reader = undefined;
+		}
+		const message = 'Nobody says whether the program was started.';
+		return { ...failed('unknown', message, null), processGone: false };
 	}
 
 	#start(recipe: Recipe, context: RunContext, ended: (code: number | null) => void): Child {
@@ -230,6 +325,10 @@ function offsets(pieces: Recipe['pieces']) {
 	});
 }
 
+function keyOf({ jobId, epoch }: { jobId: string; epoch: number }): string {
+	return `${jobId}/${epoch}`;
+}
+
 async function aborted(signal: AbortSignal, over: AbortSignal): Promise<'stop'> {
 	return await new Promise((resolve) => {
 		if (signal.aborted) resolve('stop');
@@ -250,7 +349,7 @@ function stopped(exitCode: number | null): Outcome {
 }
 
 function failed(
-	cause: 'spawn_error' | 'exit_code' | 'signal',
+	cause: 'spawn_error' | 'exit_code' | 'signal' | 'infrastructure' | 'unknown',
 	message: string,
 	exitCode: number | null,
 ): Outcome {

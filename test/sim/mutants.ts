@@ -7,6 +7,7 @@ import { type Fleet as FleetOf, Fleet, type RobotEntry } from '../../dispatcher/
 import { Lanes } from '../../dispatcher/engine/lanes';
 import type { Engine, RobotSession, RobotSink } from '../../dispatcher/engine';
 import type { JobResultMessage } from '../../protocol';
+import { Children } from './children';
 import { SimJournal } from './journal';
 import { looseSink } from './service';
 import type { Mutation, World } from './world';
@@ -189,6 +190,10 @@ export const mutants: Mutant[] = [
 				},
 			}),
 		),
+	},
+	{
+		name: 'a start that was given up is not precluded',
+		install: () => patched(Children.prototype, 'preclude', () => () => true),
 	},
 	{
 		name: 'jobs of a robot that was removed wait on',

@@ -39,6 +39,8 @@ export const harms = [
 	'service-clock',
 	'agent-clock',
 	'robot-pause',
+	'start-stall',
+	'answer-stall',
 	'robot-removed',
 ] as const;
 export type Harm = (typeof harms)[number];
@@ -279,6 +281,8 @@ const strikes: Partial<Record<Harm, { most: number; forMs: [least: number, most:
 	'service-clock': { most: 3, forMs: [1, 15_000] },
 	'agent-clock': { most: 3, forMs: [1, 1e11] },
 	'robot-pause': { most: 2, forMs: [100, 10_000] },
+	'start-stall': { most: 4, forMs: [100, 25_000] },
+	'answer-stall': { most: 4, forMs: [100, 25_000] },
 	'robot-removed': { most: 2, forMs: [1, 1] },
 	echo: { most: 20, forMs: [1, 1] },
 	lies: { most: 200, forMs: [1, 1] },

@@ -88,6 +88,8 @@ export class Watchman {
 				const child = [...robot.children.alive].find(({ jobId }) => jobId === held.job_id);
 				// Its end could not be written down yet, and is tried again.
 				if (child === undefined && struck['agent-disk-full']) continue;
+				// Nobody has said yet whether it was started: whoever comes to it then ends it.
+				if (robot.children.isStarting({ jobId: held.job_id, epoch: held.epoch })) continue;
 				// Asked to end, or given up as lost: then its late result is welcome.
 				if (child?.askedAt !== undefined || this.#outcome(held) === 'lost') continue;
 				found.push({
@@ -218,7 +220,8 @@ export class Watchman {
 			if (robot === this.#world.liar) continue;
 			// Its link is dead, and one side or both have not noticed: nobody can ask it for anything.
 			if (!network.isSound(robot.name)) continue;
-			const stoodStill = Math.max(robot.agent!.pausedUntil, this.#stoodStillAt, 0);
+			const { stalledUntil } = robot.children;
+			const stoodStill = Math.max(robot.agent!.pausedUntil, this.#stoodStillAt, stalledUntil);
 			for (const child of robot.children.alive) {
 				const job = ledger.jobs.get(child.jobId);
 				const attempt = job?.attempts[child.attempt - 1];

@@ -141,6 +141,7 @@ const everyHarm = [
 	'agent-pause',
 	'agent-stop',
 	'agent-suspend',
+	'answer-stall',
 	'blackhole',
 	'cut',
 	'disk-full',
@@ -162,4 +163,5 @@ const everyHarm = [
 	'service-pause',
 	'service-stop',
 	'service-suspend',
+	'start-stall',
 ];

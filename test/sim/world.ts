@@ -453,6 +453,10 @@ export class World {
 				robot.pause(true);
 				later(() => robot.pause(false));
 				return;
+			case 'start-stall':
+			case 'answer-stall':
+				robot.children.stall(forMs, harm === 'start-stall' ? 'start' : 'answer');
+				return;
 			case 'robot-removed':
 				if (this.removed.has(robot)) return;
 				this.removed.add(robot);
