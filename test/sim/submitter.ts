@@ -92,6 +92,11 @@ export class Submitter {
 		this.#go(() => this.#move('-', jobId, 'queued'));
 	}
 
+	/** An operator has no use for it any more. */
+	cancel(jobId: string): void {
+		this.#go(() => this.#cancel('-', jobId));
+	}
+
 	async #submit({ key, submit }: PlannedJob): Promise<string | undefined> {
 		const once = submit.idempotencyKey === undefined;
 		const answer = await this.#insist('submit', key, once, async (engine) => {

@@ -5,6 +5,7 @@
  *
  *   start → harm → heal → everybody is back → they agree → every job has ended → the laws
  */
+import { laneRule } from '../../dispatcher/core/matching';
 import type { Engine } from '../../dispatcher/engine';
 import type { Callbacks } from '../../dispatcher/engine/waits';
 import type { Deed, ReadName } from '../../dispatcher/store/store';
@@ -20,7 +21,7 @@ import type { Child } from './children';
 import { Disk } from './disk';
 import { gather } from './gather';
 import { Kernel, Process } from './kernel';
-import { Ledger } from './ledger';
+import { Ledger, type LedgerJob } from './ledger';
 import { type Known, Liar } from './liar';
 import { Network } from './network';
 import { type Harm, type Plan, type PlannedHarm, planOf } from './plan';
@@ -340,10 +341,14 @@ export class World {
 		if (!agreed) {
 			for (const violation of this.watchman.disagreements()) this.breaks(violation);
 		}
-		const forgotten = () =>
-			this.submitter.onlyFollows ? [...this.ledger.jobs.values()].filter(({ held }) => held) : [];
+		const left = (why: (job: LedgerJob) => boolean) =>
+			this.submitter.onlyFollows ? [...this.ledger.jobs.values()].filter(why) : [];
+		const forgotten = () => left((job) => job.held || this.#waitsForNobody(job));
 		do {
-			for (const { id } of forgotten()) this.submitter.release(id);
+			for (const { id, held } of forgotten()) {
+				if (held) this.submitter.release(id);
+				else this.submitter.cancel(id);
+			}
 			await this.until(() => this.watchman.isQuiet(true) || forgotten().length > 0, restMs);
 		} while (forgotten().length > 0);
 		const underWayMs = 4 * this.plan.latencyMs + 4 * this.plan.commitMs + 20;
@@ -361,6 +366,17 @@ export class World {
 			await this.until(() => false, underWayMs);
 		} while (!this.watchman.isQuiet() && (roundsLeft -= 1) > 0);
 		for (const violation of this.watchman.unrest()) this.breaks(violation);
+	}
+
+	/** All that may do it were removed: it waits for one that comes some day, which here nobody does. */
+	#waitsForNobody({ state, lane, bars, cancelledIn }: LedgerJob): boolean {
+		if (this.removed.size === 0 || state !== 'queued' || cancelledIn !== undefined) return false;
+		const barred = bars === null ? {} : (JSON.parse(bars) as Record<string, number | null>);
+		const labels = Object.entries(laneRule(lane).labels ?? {});
+		return this.stayed.every(
+			({ robotId, options }) =>
+				barred[robotId] === null || labels.some(([name, value]) => options.labels[name] !== value),
+		);
 	}
 
 	/** The service stops as an operator stops it; nothing may be left of it. */
