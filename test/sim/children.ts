@@ -23,6 +23,8 @@ export interface Recipe {
 	dieMs: number;
 	/** Goes on when its agent is gone. */
 	outlives: boolean;
+	/** Of what it hands out when it succeeds. */
+	outputsBytes?: number;
 }
 
 export interface Child {
@@ -181,7 +183,7 @@ export class Children {
 			cause: null,
 			exitCode: 0,
 			signal: null,
-			outputs: {},
+			outputs: handedOut(recipe),
 			error: null,
 			processGone: true,
 		};
@@ -314,6 +316,11 @@ export class Children {
 export function printedBy({ key, pieces }: Recipe, attempt: number, stream: Stream): Buffer {
 	const length = pieces.reduce((sum, one) => sum + (one.stream === stream ? one.bytes : 0), 0);
 	return length === 0 ? Buffer.alloc(0) : Buffer.alloc(length, `${key}/${attempt} ${stream} `);
+}
+
+/** What it hands out. */
+export function handedOut({ outputsBytes }: Recipe): Record<string, unknown> {
+	return outputsBytes === undefined ? {} : { filler: 'y'.repeat(outputsBytes) };
 }
 
 function offsets(pieces: Recipe['pieces']) {

@@ -5,7 +5,7 @@ import { printedBy } from './children';
 import type { World } from './world';
 
 const allJobs = 1_000;
-const maxBytes = 1_000_000;
+const maxBytes = 10_000_000;
 
 export async function gather(world: World): Promise<Histories> {
 	const { service, ledger, submitter, disk, robots, removed, plan } = world;

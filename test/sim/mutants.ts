@@ -2,6 +2,7 @@
  * Faults put in on purpose: each breaks one promise in the way a careless change would. What a mutant
  * needs lies in the seams of the world (store, sinks, sessions, prototypes); the product knows none of it.
  */
+import { Runner } from '../../agent/runner';
 import { resultOf } from '../../dispatcher/core/result';
 import { type Fleet as FleetOf, Fleet, type RobotEntry } from '../../dispatcher/engine/fleet';
 import { Lanes } from '../../dispatcher/engine/lanes';
@@ -190,6 +191,19 @@ export const mutants: Mutant[] = [
 				},
 			}),
 		),
+	},
+	{
+		name: 'a result is sent whole, however long it is',
+		install: () =>
+			patched(
+				Runner.prototype,
+				'attach',
+				(attach) =>
+					function (this: Runner, line, registered) {
+						Object.assign(line, { maxMessageBytes: Infinity });
+						attach.call(this, line, registered);
+					},
+			),
 	},
 	{
 		name: 'a start that was given up is not precluded',

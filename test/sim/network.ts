@@ -5,6 +5,7 @@
  */
 import { EventEmitter } from 'node:events';
 import type { RobotLink } from '../../dispatcher/server/robot-link';
+import { limits } from '../../protocol';
 import { type Kernel, Process } from './kernel';
 
 export interface NetworkOptions {
@@ -12,6 +13,8 @@ export interface NetworkOptions {
 	latencyMs(): number;
 	/** Hears every frame that a robot sends. */
 	tap?(robotName: string, data: string | Buffer): void;
+	/** What no socket takes was sent: its other end hangs up. */
+	tooLong(robotName: string, bytes: number): void;
 	/** What a robot says instead of it; undefined = nothing. */
 	bend?(robotName: string, data: string | Buffer): string | Buffer | undefined;
 }
@@ -55,7 +58,12 @@ export class End extends EventEmitter {
 
 	send(data: string | Buffer): void {
 		if (this.readyState !== open) return;
-		const { robot, robotName, tap, bend } = this.#wire;
+		const { robot, robotName, tap, bend, tooLong } = this.#wire;
+		const bytes = Buffer.byteLength(data);
+		if (bytes > limits.maxControlFrameBytes) {
+			tooLong(robotName, bytes);
+			return this.terminate();
+		}
 		if (this !== robot) return this.#transmit({ data });
 		tap?.(robotName, data);
 		const said = bend ? bend(robotName, data) : data;
@@ -135,11 +143,12 @@ export class Wire {
 	readonly latencyMs: () => number;
 	readonly tap: NetworkOptions['tap'];
 	readonly bend: NetworkOptions['bend'];
+	readonly tooLong: NetworkOptions['tooLong'];
 	readonly #gone: (wire: Wire) => void;
 
 	constructor(
 		kernel: Kernel,
-		{ latencyMs, tap, bend }: NetworkOptions,
+		{ latencyMs, tap, bend, tooLong }: NetworkOptions,
 		robot: { name: string; owner: Process },
 		service: Process,
 		gone: (wire: Wire) => void,
@@ -147,6 +156,7 @@ export class Wire {
 		this.latencyMs = latencyMs;
 		this.tap = tap;
 		this.bend = bend;
+		this.tooLong = tooLong;
 		this.#gone = gone;
 		this.robotName = robot.name;
 		this.robot = new End(kernel, this, robot.owner);

@@ -3,7 +3,7 @@
  * only some of the faults and some of the features, so that rare ones meet each other undisturbed.
  * All that is planned is drawn here, before anything runs.
  */
-import type { Submit } from '../../protocol';
+import { limits, type Submit } from '../../protocol';
 import { Draw } from '../support/dice';
 import type { Recipe } from './children';
 import type { CommitFault } from './disk';
@@ -74,6 +74,7 @@ export const features = [
 	'stubborn',
 	'output',
 	'long',
+	'big',
 ] as const;
 export type Feature = (typeof features)[number];
 
@@ -242,6 +243,7 @@ function plannedJob(
 			then: draw.pick(['unknown', 'retry', 'fail'] as const),
 		};
 	}
+	if (has('big', 0.3)) grow(draw, submit, recipe);
 	if (has('on-disconnect')) submit.onDisconnect = 'stop';
 	if (has('idempotent')) submit.idempotent = true;
 	const soon = () => (draw.chance(0.5) ? draw.part(0, 20) : draw.part(0, runMs + 2_000));
@@ -258,6 +260,34 @@ function plannedJob(
 		poll: has('poll'),
 		wait: has('wait'),
 	};
+}
+
+/** It fits into no message. */
+export function isTooBig(submit: Submit): boolean {
+	return bytesOf(submit) > limits.maxJobBytes;
+}
+
+function bytesOf({ spec, variables }: Submit): number {
+	return Buffer.byteLength(JSON.stringify(spec)) + Buffer.byteLength(JSON.stringify(variables));
+}
+
+/** Close to what a message may carry, and beyond: the job, what it hands out, what it prints. */
+function grow(draw: Draw, submit: Submit, recipe: Recipe): void {
+	if (draw.chance(0.5)) {
+		const filled = { ...submit.variables, filler: '' };
+		const wanted = limits.maxJobBytes + draw.pick([-5_000, -1, 0, 1, 300_000]);
+		const left = wanted - bytesOf({ ...submit, variables: filled });
+		submit.variables = { ...filled, filler: 'x'.repeat(left) };
+	}
+	if (draw.chance(0.5)) recipe.outputsBytes = draw.pick([60_000, 900_000, 1_045_000, 1_100_000]);
+	if (draw.chance(0.5)) {
+		const print = () => ({
+			atMs: draw.part(0, recipe.runMs),
+			stream: draw.pick(['stdout', 'stderr'] as const),
+			bytes: draw.whole(30_000, 600_000),
+		});
+		recipe.pieces = [print(), print()].sort((a, b) => a.atMs - b.atMs);
+	}
 }
 
 /** How often each harm strikes in a world that has it, and for how long. */

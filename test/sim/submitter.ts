@@ -18,8 +18,8 @@ export interface SubmitterHooks {
 	owner: Process;
 	chance(): number;
 	note(line: object): void;
-	/** By what was done to the fleet, such a refusal is right. */
-	mayRefuse(code: string): boolean;
+	/** By what is asked for with this key, or was done to the fleet, such a refusal is right. */
+	mayRefuse(code: string, key: string): boolean;
 }
 
 /** Nobody waits for ever. */
@@ -183,7 +183,7 @@ export class Submitter {
 				const text = (error as Error).message;
 				const sure = error instanceof Problem && error.code !== 'store-full';
 				if (sure) {
-					const fair = this.#hooks.mayRefuse(error.code) ? { once: true as const } : {};
+					const fair = this.#hooks.mayRefuse(error.code, key) ? { once: true as const } : {};
 					write({ type: 'fail', text, ...fair });
 					return undefined;
 				}

@@ -4,7 +4,8 @@
  */
 import type { Policy } from '../../dispatcher/core/retry';
 import { isFinal, limits } from '../../protocol';
-import type { Violation } from '../support/history';
+import type { Histories, Violation } from '../support/history';
+import { handedOut } from './children';
 import type { Process } from './kernel';
 import type { Robot } from './robot';
 import type { World } from './world';
@@ -14,6 +15,8 @@ const lookMs = 1_000;
 const countedMs = 2_500;
 /** How much later than it may a loss may be noticed: a look, and the disk. */
 const overdueMs = 8_000;
+/** What a job hands out is left out of its result only when it is longer. */
+const mayShed = 1_000_000;
 /** A service that stood still for longer begins to count anew. */
 const longMs = 7_000;
 
@@ -150,6 +153,17 @@ export class Watchman {
 		}
 		if (submitter.busy) found.push({ law: 'I1', jobId: '-', text: 'somebody got no answer' });
 		return found;
+	}
+
+	/** I6: what a job hands out is there, or its result says that it was too long. */
+	missing({ store }: Histories): Violation[] {
+		return store.flatMap(({ job: { jobId, state, result, variables } }) => {
+			const { recipe } = this.#world.plan.jobs.find(({ key }) => key === variables['key'])!;
+			const there = JSON.stringify(result?.outputs) === JSON.stringify(handedOut(recipe));
+			const said = result?.logs?.some((line) => line.includes('left out'));
+			if (state !== 'completed' || there || (said && recipe.outputsBytes! > mayShed)) return [];
+			return [{ law: 'I6', jobId, text: 'what it hands out is not there' }];
+		});
 	}
 
 	/** When all is quiet nobody waits, sleeps or holds anything. */

@@ -24,7 +24,7 @@ import { Kernel, Process } from './kernel';
 import { Ledger, type LedgerJob } from './ledger';
 import { type Known, Liar } from './liar';
 import { Network } from './network';
-import { type Harm, type Plan, type PlannedHarm, planOf } from './plan';
+import { type Harm, isTooBig, type Plan, type PlannedHarm, planOf } from './plan';
 import { Robot } from './robot';
 import { Service, type ServiceOptions } from './service';
 import { admin, Submitter } from './submitter';
@@ -130,6 +130,12 @@ export class World {
 		);
 		this.network = new Network(kernel, {
 			latencyMs,
+			tooLong: (robot, bytes) =>
+				this.breaks({
+					law: 'I15',
+					jobId: '-',
+					text: `a frame of ${bytes} bytes cuts ${robot} off`,
+				}),
 			...(plan.harms.has('echo') ? { tap: (name, data) => this.#tap(name, data) } : {}),
 			...(plan.liar === undefined ? {} : { bend: (name, data) => this.#bend(name, data) }),
 		});
@@ -158,7 +164,7 @@ export class World {
 			owner: this.#fate,
 			chance: next,
 			note,
-			mayRefuse: (code) => code === 'unknown-robot' && this.removed.size > 0,
+			mayRefuse: (code, key) => this.#mayRefuse(code, key),
 		});
 		this.watchman = new Watchman(this);
 		if (plan.liar !== undefined) {
@@ -193,7 +199,8 @@ export class World {
 
 	async #compare(): Promise<void> {
 		try {
-			for (const violation of lawsBroken(await this.#inside(() => gather(this)))) {
+			const histories = await this.#inside(() => gather(this));
+			for (const violation of [...lawsBroken(histories), ...this.watchman.missing(histories)]) {
 				if (!this.#isLie(violation)) this.breaks(violation);
 			}
 		} catch (error) {
@@ -377,6 +384,13 @@ export class World {
 			({ robotId, options }) =>
 				barred[robotId] === null || labels.some(([name, value]) => options.labels[name] !== value),
 		);
+	}
+
+	/** A refusal that what was asked for, or was done to the fleet, brings about. */
+	#mayRefuse(code: string, key: string): boolean {
+		if (code === 'unknown-robot') return this.removed.size > 0;
+		const job = this.plan.jobs.find((planned) => planned.key === key);
+		return code === 'job-too-large' && job !== undefined && isTooBig(job.submit);
 	}
 
 	/** The service stops as an operator stops it; nothing may be left of it. */
