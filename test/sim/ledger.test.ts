@@ -67,6 +67,26 @@ const move = (to: 'cancelled' | 'queued' | 'failed', more: object = {}): Taken =
 const cancel: Taken = [{ do: 'requestCancel', with: { jobId: 'a', epoch: 10, at: 0 } }, true];
 const again = { to: 'pending' as const, readyAt: 0, rank: 0, dueAt: 0 };
 const queued = { to: 'queued' as const, readyAt: 0, rank: 0, dueAt: null };
+const startParent: Taken = [
+	{
+		do: 'startParent',
+		with: {
+			parentId: 'a',
+			from: 'queued',
+			at: 0,
+			common: { state: 'queued', policy: policyText(policy) },
+			children: [{ id: 'b', lane: '' }],
+		} as unknown as Deeds['startParent']['in'],
+	},
+	true,
+];
+const settleParent: Taken = [
+	{
+		do: 'settleParent',
+		with: { parentId: 'a', at: 0 } as Deeds['settleParent']['in'],
+	},
+	'completed',
+];
 const fire: Taken = [
 	{
 		do: 'fire',
@@ -150,6 +170,7 @@ test.each<[law: string, what: string, taken: Taken[]]>([
 	],
 	['I11', 'an end from a state it was not in', [insert(), assign(1), settle()]],
 	['I14', 'an occurrence that fires twice', [fire, fire]],
+	['parents', 'a parent that ends before its child', [insert(), startParent, settleParent]],
 	[
 		'leave',
 		'another try after nobody could know',

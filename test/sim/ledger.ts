@@ -41,7 +41,12 @@ export interface LedgerJob {
 	endedAt?: number;
 	/** Everything about it, oldest first; the last one may be live. */
 	attempts: LedgerAttempt[];
+	/** Of a parent, once it has started: their ids. */
+	children?: string[];
 }
+
+type Inserted = Deeds['insertJob']['in'];
+type InsertedJob = Pick<Inserted['job'], 'id' | 'state' | 'policy' | 'lane'>;
 
 export interface LedgerHooks {
 	/** True time. */
@@ -85,6 +90,12 @@ export class Ledger {
 				this.#insert(deed.with);
 				if (deed.with.occurrence) this.#fire(deed.with.occurrence);
 				return;
+			case 'startParent':
+				if (answer) this.#startParent(deed.with);
+				return;
+			case 'settleParent':
+				if (typeof answer === 'string') this.#settleParent(deed.with.parentId, answer as JobState);
+				return;
 			case 'assign':
 				if (answer !== null) this.#assign(deed.with.jobId, deed.with.attempt);
 				return;
@@ -113,7 +124,31 @@ export class Ledger {
 		}
 	}
 
-	#insert({ job, attempt }: Deeds['insertJob']['in']): void {
+	#startParent({ parentId, from, common, children }: Deeds['startParent']['in']): void {
+		const parent = this.#job(parentId);
+		if (!parent) return;
+		if (from === 'pending') this.#to(parent, 'queued');
+		this.#to(parent, 'running');
+		parent.children = children.map(({ id }) => id);
+		this.#note('startParent', parentId, { children: parent.children });
+		for (const { attempt, ...child } of children) {
+			this.#insert({ job: { ...common, ...child }, ...(attempt && { attempt }) });
+		}
+	}
+
+	/** A parent is final only after all of its children. */
+	#settleParent(parentId: string, to: JobState): void {
+		const parent = this.#job(parentId);
+		if (!parent) return;
+		for (const id of parent.children ?? []) {
+			const { state } = this.jobs.get(id)!;
+			if (!isFinal(state)) this.#breaks('parents', parentId, `it is ${to}, its child ${state}`);
+		}
+		this.#to(parent, to);
+		this.#note('settleParent', parentId, { to });
+	}
+
+	#insert({ job, attempt }: Pick<Inserted, 'attempt'> & { job: InsertedJob }): void {
 		const now = this.#hooks.now();
 		if (this.jobs.has(job.id)) this.#breaks('I13', job.id, 'it was inserted twice');
 		const made: LedgerJob = {
@@ -257,7 +292,7 @@ export class Ledger {
 
 	#requestCancel({ jobId, epoch }: Deeds['requestCancel']['in']): void {
 		const job = this.#job(jobId);
-		if (!job || !this.#holdOf(jobId, epoch, 'requestCancel')) return;
+		if (!job || (!job.children && !this.#holdOf(jobId, epoch, 'requestCancel'))) return;
 		this.#cancelled(job);
 		this.#note('requestCancel', jobId, { epoch });
 	}

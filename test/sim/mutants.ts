@@ -214,6 +214,17 @@ export const mutants: Mutant[] = [
 		install: () => patched(Lanes.prototype, 'forsaken', () => () => []),
 	},
 	{
+		name: 'whoever waits does not hear of a change of groups',
+		install: () => patched(Lanes.prototype, 'putAreas', () => () => undefined),
+	},
+	{
+		name: 'the end of its children means nothing to a parent',
+		deed: (deed) => {
+			if (deed.do !== 'settleParent') return deed;
+			return { do: 'settleParent', with: { ...deed.with, parentId: '' } };
+		},
+	},
+	{
 		name: 'absence counts although the service was away itself',
 		settings: { recoveryGraceMs: 0 },
 	},

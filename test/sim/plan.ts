@@ -42,6 +42,7 @@ export const harms = [
 	'start-stall',
 	'answer-stall',
 	'robot-removed',
+	'rearranged',
 ] as const;
 export type Harm = (typeof harms)[number];
 
@@ -75,6 +76,10 @@ export const features = [
 	'output',
 	'long',
 	'big',
+	'group',
+	'pool',
+	'shared',
+	'several',
 ] as const;
 export type Feature = (typeof features)[number];
 
@@ -230,6 +235,20 @@ function plannedJob(
 		// Nobody may carry that label.
 		timeouts.queueMs = draw.whole(5_000, 40_000);
 	}
+	if (submit.target?.robot === undefined) {
+		if (has('group', 0.4)) submit.target = { ...submit.target, group: 'g' };
+		if (has('pool', 0.4)) submit.target = { ...submit.target, pool: 'p' };
+		if (has('several', 0.4)) {
+			submit.target = { ...submit.target, mode: draw.pick(['all' as const, { count: 2 }]) };
+		}
+	}
+	if (has('shared')) {
+		const max = draw.whole(1, 2);
+		Object.assign(
+			submit,
+			draw.pick([{ locks: [{ name: 'l' }] }, { concurrency: { key: 'k', max } }]),
+		);
+	}
 	if (has('not-before', 0.4)) submit.notBefore = epochAt + Math.floor(atMs + draw.part(0, 8_000));
 	if (has('queue-limit', 0.4)) timeouts.queueMs = draw.whole(50, 20_000);
 	if (has('deadline', 0.4))
@@ -314,6 +333,7 @@ const strikes: Partial<Record<Harm, { most: number; forMs: [least: number, most:
 	'start-stall': { most: 4, forMs: [100, 25_000] },
 	'answer-stall': { most: 4, forMs: [100, 25_000] },
 	'robot-removed': { most: 2, forMs: [1, 1] },
+	rearranged: { most: 8, forMs: [1, 1] },
 	echo: { most: 20, forMs: [1, 1] },
 	lies: { most: 200, forMs: [1, 1] },
 };

@@ -388,7 +388,7 @@ export class Service implements Listener {
 const caller = new Process('caller');
 
 /** Why it may end by itself. */
-const diskErrors = /disk I\/O error|disk is full/;
+const diskErrors = /disk I\/O error|disk is full|disk of the service is nearly full/;
 /** Nobody's words are a reason for that. */
 const surprise = 'a call failed unexpectedly';
 

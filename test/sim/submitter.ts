@@ -36,6 +36,7 @@ export class Submitter {
 	/** Answers that never came. */
 	lostAnswers = 0;
 	readonly #hooks: SubmitterHooks;
+	#arranged = Promise.resolve();
 	#open = 0;
 	#followers = 0;
 
@@ -85,6 +86,12 @@ export class Submitter {
 	/** An operator takes a robot out of the fleet. */
 	remove(robot: string): void {
 		this.#go(() => this.#surely((engine) => engine.removeRobot(robot, admin)));
+	}
+
+	/** An operator changes what robots and jobs share: one change after the other. */
+	arrange(ask: Ask<unknown>): void {
+		this.#arranged = this.#arranged.then(() => this.#surely(ask));
+		this.#go(() => this.#arranged);
 	}
 
 	/** Ends a hold that was taken after its holder had given up. */

@@ -157,7 +157,8 @@ export class Watchman {
 
 	/** I6: what a job hands out is there, or its result says that it was too long. */
 	missing({ store }: Histories): Violation[] {
-		return store.flatMap(({ job: { jobId, state, result, variables } }) => {
+		const own = store.filter(({ job }) => job.children === null);
+		return own.flatMap(({ job: { jobId, state, result, variables } }) => {
 			const { recipe } = this.#world.plan.jobs.find(({ key }) => key === variables['key'])!;
 			const there = JSON.stringify(result?.outputs) === JSON.stringify(handedOut(recipe));
 			const said = result?.logs?.some((line) => line.includes('left out'));

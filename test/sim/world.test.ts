@@ -155,6 +155,7 @@ const everyHarm = [
 	'lies',
 	'memory-loss',
 	'power-cut',
+	'rearranged',
 	'refused',
 	'robot-pause',
 	'robot-removed',

@@ -26,7 +26,7 @@ import { type Known, Liar } from './liar';
 import { Network } from './network';
 import { type Harm, isTooBig, type Plan, type PlannedHarm, planOf } from './plan';
 import { Robot } from './robot';
-import { Service, type ServiceOptions } from './service';
+import { type Ask, Service, type ServiceOptions } from './service';
 import { admin, Submitter } from './submitter';
 import { Watchman } from './watchman';
 
@@ -57,6 +57,9 @@ export interface Outcome {
 const restMs = 3_600_000;
 /** How long robots may take to come back: the longest back-off, and the wait for a dead twin's session. */
 const returnMs = 240_000;
+
+/** What a job may be told whose group, pool, lock or robots are not there any more. */
+const rearranged = ['no-such-group', 'no-such-pool', 'lock-too-small'];
 
 export class World {
 	readonly plan: Plan;
@@ -289,6 +292,8 @@ export class World {
 			this.service.awaySince.set(robotId, this.service.monotonic);
 			robot.start();
 		}
+		this.#arrange();
+		await this.until(() => !this.submitter.busy, restMs);
 		if (this.plan.schedule) {
 			await this.#inside(() => engine.putSchedule('tick', { cron: '*/5 * * * * *' }, admin));
 		}
@@ -313,6 +318,7 @@ export class World {
 		this.#agentDiskFull.clear();
 		this.network.weather.clear();
 		void this.service.start();
+		this.#arrange();
 		for (const robot of this.robots) {
 			if (robot.stopping) robot.kill();
 			robot.start();
@@ -386,11 +392,45 @@ export class World {
 		);
 	}
 
+	/** Group, pool and limits as every job can live with. */
+	#arrange(): void {
+		const { harms, features } = this.plan;
+		if (!harms.has('rearranged') && !features.has('group') && !features.has('pool')) return;
+		const robots = this.stayed.map(({ name }) => name);
+		this.submitter.arrange((engine) => engine.putGroup('g', { robots }, admin));
+		this.submitter.arrange((engine) => engine.putPool('p', {}, admin));
+		for (const name of ['l', 'k']) {
+			this.submitter.arrange((engine) => engine.putLimit(name, { max: 2 }, admin));
+		}
+	}
+
+	/** Something that an operator may do to them, whoever needs them. */
+	#change(): Ask<unknown> {
+		const draw = this.#draw;
+		const robots = this.stayed.map(({ name }) => name).filter(() => draw.chance(0.5));
+		const name = draw.pick(['l', 'k']);
+		const max = draw.whole(0, 2);
+		return draw.pick<Ask<unknown>>([
+			(engine) => engine.putGroup('g', { robots }, admin),
+			(engine) => engine.removeGroup('g', admin),
+			(engine) => engine.putPool('p', { group: 'g' }, admin),
+			(engine) => engine.putPool('p', { labels: { site: 'a' } }, admin),
+			(engine) => engine.putPool('p', { maxJobs: 1 }, admin),
+			(engine) => engine.removePool('p', admin),
+			(engine) => engine.putLimit(name, { max }, admin),
+			(engine) => engine.removeLimit(name),
+		]);
+	}
+
 	/** A refusal that what was asked for, or was done to the fleet, brings about. */
 	#mayRefuse(code: string, key: string): boolean {
 		if (code === 'unknown-robot') return this.removed.size > 0;
-		const job = this.plan.jobs.find((planned) => planned.key === key);
-		return code === 'job-too-large' && job !== undefined && isTooBig(job.submit);
+		if (key === '-') return false;
+		if (rearranged.includes(code)) return this.plan.harms.has('rearranged');
+		// Of a retry it is the job that was retried.
+		const { submit } = this.plan.jobs.find((planned) => planned.key === key.split('/')[0])!;
+		if (code === 'too-few-robots') return submit.target?.mode !== undefined;
+		return code === 'job-too-large' && isTooBig(submit);
 	}
 
 	/** The service stops as an operator stops it; nothing may be left of it. */
@@ -486,6 +526,9 @@ export class World {
 			case 'start-stall':
 			case 'answer-stall':
 				robot.children.stall(forMs, harm === 'start-stall' ? 'start' : 'answer');
+				return;
+			case 'rearranged':
+				this.submitter.arrange(this.#change());
 				return;
 			case 'robot-removed':
 				if (this.removed.has(robot)) return;

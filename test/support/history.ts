@@ -166,7 +166,9 @@ function promisesOfSubmit({ histories, breaks }: Context): void {
 	for (const [key, { once }] of asked) {
 		if (!told.has(key) && !once) breaks('I1', '-', `submit ${key} was never acknowledged`);
 	}
-	const madeOf = group(store, ({ job }) => keyOf(job) ?? '');
+	// Children come of their parents.
+	const submitted = store.filter(({ job }) => job.parentId === null);
+	const madeOf = group(submitted, ({ job }) => keyOf(job) ?? '');
 	for (const [key, made] of madeOf) {
 		if (!asked.has(key)) {
 			for (const { job } of made) breaks('I2', job.jobId, 'nobody submitted it');
@@ -342,7 +344,7 @@ function resultAsRecorded(
 		}
 	}
 	const last = attempts.at(-1);
-	if (job.state === 'completed' && last?.outcome !== 'completed') {
+	if (job.state === 'completed' && job.children === null && last?.outcome !== 'completed') {
 		breaks('I6', job.jobId, `completed, but its last attempt is ${last?.outcome}`);
 	}
 }
