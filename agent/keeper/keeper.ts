@@ -159,6 +159,8 @@ export class Keeper implements Ears {
 	#launchFailed = false;
 	#idleSince: number | undefined;
 	#watching = false;
+	/** Of an agent before us: a silent keeper that comes to them only now has to find that it must not. */
+	readonly #late = new Set<string>();
 	/** Somebody listens there and does not answer: what it may still do is unknown. */
 	#mute = false;
 
@@ -215,7 +217,10 @@ export class Keeper implements Ears {
 	 * yet, and then finds that it must not.
 	 */
 	neverStarted(attempt: { jobId: string; epoch: number }): boolean {
-		return this.#mute ? this.preclude(attempt) : !this.#exits.has(keyOf(attempt));
+		const key = keyOf(attempt);
+		if (!this.#mute) return !this.#exits.has(key);
+		this.#late.add(key);
+		return this.#exits.preclude(key);
 	}
 
 	/**
@@ -237,7 +242,9 @@ export class Keeper implements Ears {
 	/** Nobody will ask for it again. */
 	forgotten(attempt: { jobId: string; epoch: number }): void {
 		const key = keyOf(attempt);
-		const remove = () => this.#remove(key);
+		const remove = () => {
+			if (!this.#late.has(key)) this.#exits.remove(key);
+		};
 		// A keeper that has not answered yet may only now come to its start: it has to find that.
 		const starting = this.#starting.get(key)?.started.promise;
 		if (starting) starting.then(remove, remove);
@@ -265,18 +272,15 @@ export class Keeper implements Ears {
 			);
 			const take = (): void => {
 				this.#take(ward.key);
-				this.#remove(ward.key);
+				this.#exits.remove(ward.key);
 			};
 			ward.ended.then(take, take);
 		}
+		// A keeper that is silent may only now come to a start that an agent before us asked for.
+		if (this.#mute) return;
 		for (const key of this.#exits.keys) {
-			if (!known.has(key) && !this.#wards.has(key)) this.#remove(key);
+			if (!known.has(key) && !this.#wards.has(key)) this.#exits.remove(key);
 		}
-	}
-
-	/** A keeper that is silent may come to a start that an agent before us asked for: it has to find that file. */
-	#remove(key: string): void {
-		if (!this.#mute) this.#exits.remove(key);
 	}
 
 	/** Everything that runs outlives this agent. */
