@@ -72,6 +72,8 @@ function truth(jobId: string, state: Job['state'], attempts: Attempt[]): StoredT
 		state,
 		cause: state === 'cancelled' ? 'cancelled' : null,
 		attempt: attempts.length,
+		parentId: null,
+		children: null,
 		endedAt: 80,
 		cancelRequestedAt: null,
 		variables: { key: `key-${jobId}` },
@@ -311,6 +313,29 @@ test('a job that was asked for once, without a key, need not be there when nobod
 	const asked = { at: 7, op: 'submit', key: 'key-c', once: true } as const;
 	histories.submitter.push({ ...asked, type: 'invoke' }, { ...asked, type: 'info' });
 	expect(violations(histories)).toEqual([]);
+});
+
+test('a job that was refused with good reason need not be there', () => {
+	const histories = clean();
+	const line = { at: 7, op: 'submit', key: 'key-c' } as const;
+	const refused = { ...line, type: 'fail', text: 'no such robot' } as const;
+	histories.submitter.push({ ...line, type: 'invoke' }, { ...refused, once: true });
+	expect(violations(histories)).toEqual([]);
+	histories.submitter.push(refused);
+	expect(violations(histories).map(({ law }) => law)).toEqual(['I1']);
+});
+
+test('children come of their parents, and what a program asked is no move', () => {
+	const histories = clean();
+	const [child] = clean().store;
+	Object.assign(child!.job, { jobId: 'c', parentId: 'b' });
+	for (const one of child!.attempts) one.epoch += 100;
+	const asked = { from: 'running', to: 'running', attempt: 2, reason: 'asks: Go on?' } as const;
+	histories.store[0]!.timeline.splice(-1, 0, { ...histories.store[0]!.timeline[0]!, ...asked });
+	const before = violations(histories).length;
+	histories.store.push(child!);
+	expect(before).toBe(0);
+	expect(violations(histories).filter(({ law }) => law === 'I13' || law === 'I2')).toEqual([]);
 });
 
 test('a robot that lost its journal need not know what it once recorded', () => {
