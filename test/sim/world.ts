@@ -604,7 +604,10 @@ export class World {
 	#bend(robotName: string, data: string | Buffer): string | Buffer | undefined {
 		if (!this.#harmful || robotName !== this.liar?.name) return data;
 		const said = this.#liar!.bend(data);
-		if (said !== data && typeof said === 'string') this.note({ robot: robotName, bends: said });
+		if (said === data || typeof said !== 'string') return said;
+		const { type, payload } = JSON.parse(said) as { type: string; payload: { attempts?: unknown } };
+		// Greetings have ids that no seed repeats.
+		this.note({ robot: robotName, bends: type, said: payload.attempts ?? payload });
 		return said;
 	}
 
