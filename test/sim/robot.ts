@@ -263,7 +263,10 @@ export class Robot {
 		const write = (facts: object, text: string) => {
 			if (!agent.alive) return;
 			if (text === 'job ended') this.#hooks.logged({ robot: this.name, ...(facts as LoggedEnd) });
-			this.#hooks.note({ robot: this.name, log: text, ...facts });
+			// The words of an internal error end in a number that no seed repeats.
+			const { code } = facts as { code?: string };
+			const told = code === 'internal' ? { code } : facts;
+			this.#hooks.note({ robot: this.name, log: text, ...told });
 		};
 		return { debug: write, info: write, warn: write, error: write };
 	}
