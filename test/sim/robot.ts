@@ -263,11 +263,18 @@ export class Robot {
 		const write = (facts: object, text: string) => {
 			if (!agent.alive) return;
 			if (text === 'job ended') this.#hooks.logged({ robot: this.name, ...(facts as LoggedEnd) });
-			// The words of an internal error end in a number that no seed repeats.
-			const { code } = facts as { code?: string };
-			const told = code === 'internal' ? { code } : facts;
-			this.#hooks.note({ robot: this.name, log: text, ...told });
+			this.#hooks.note({ robot: this.name, log: text, ...repeatable(facts) });
 		};
 		return { debug: write, info: write, warn: write, error: write };
 	}
+}
+
+/** The words of an internal error end in a number that no seed repeats. */
+function repeatable(facts: object): object {
+	return Object.fromEntries(
+		Object.entries(facts).map(([name, value]: [string, unknown]) => [
+			name,
+			typeof value === 'string' ? value.replace(/ under [0-9a-f]{12}\.$/, '.') : value,
+		]),
+	);
 }
