@@ -17,6 +17,8 @@ import { dirname, join } from 'node:path';
 const published = 'node:24-slim';
 /** What the base of a machine without a registry has beside Node. */
 const tools = ['sh', 'cat', 'chown', 'env', 'id', 'mkdir', 'sleep', 'uname'];
+/** What test/docker/systemd.Dockerfile installs. */
+const systemd = ['systemd', 'systemd-sysv', 'dbus', 'libstdc++6', 'procps'];
 
 export interface Said {
 	out: string;
@@ -30,11 +32,7 @@ export class Docker implements AsyncDisposable {
 
 	/** Resolves with what was printed; rejects with what Docker said. */
 	run(...args: string[]): Promise<Said> {
-		return new Promise((resolve, reject) => {
-			execFile('docker', args, { maxBuffer: 64 * 1024 * 1024 }, (error, out, err) =>
-				error ? reject(new Error(err.trim() || error.message)) : resolve({ out, err }),
-			);
-		});
+		return call('docker', ...args);
 	}
 
 	/** A container that runs until it is removed or stops; answers its name. */
@@ -69,6 +67,36 @@ export class Docker implements AsyncDisposable {
 		}
 	}
 
+	/** A machine that is run by systemd: by its Dockerfile, or where no registry is reached by debootstrap. */
+	async systemdImage(dockerfile: string): Promise<string> {
+		const tag = `${this.#prefix}-systemd`;
+		try {
+			await this.run('build', '-f', dockerfile, '-t', tag, dirname(dockerfile));
+		} catch {
+			const root = mkdtempSync(join(tmpdir(), 'robot-fleet-image-'));
+			try {
+				const include = `--include=${systemd.join(',')}`;
+				await call('debootstrap', '--variant=minbase', include, 'bookworm', root);
+				await this.#import(root, tag);
+			} finally {
+				rmSync(root, { recursive: true, force: true });
+			}
+		}
+		this.#undo.push(['image', 'rm', '-f', tag]);
+		return tag;
+	}
+
+	/** It is switched on. */
+	machine(name: string, image: string, ...mounts: string[]): Promise<string> {
+		return this.container(
+			name,
+			// What systemd asks for; not `--privileged`, which asks for more than some machines have.
+			...['--cap-add=ALL', '--cap-drop=SYS_RESOURCE', '--security-opt', 'seccomp=unconfined'],
+			...['--cgroupns=host', '-v', '/sys/fs/cgroup:/sys/fs/cgroup:rw', '-e', 'container=docker'],
+			...['--tmpfs', '/run', '--tmpfs', '/tmp', ...mounts, image, '/sbin/init'],
+		);
+	}
+
 	/** Where the container is found by this machine, and where it finds this machine. */
 	async addresses(container: string): Promise<{ own: string; host: string }> {
 		const { IPAddress: own, Gateway: host } = JSON.parse(
@@ -84,8 +112,6 @@ export class Docker implements AsyncDisposable {
 	async #ownImage(): Promise<string> {
 		const root = mkdtempSync(join(tmpdir(), 'robot-fleet-image-'));
 		try {
-			// It becomes the image's root, which everybody may enter.
-			chmodSync(root, 0o755);
 			const put = (from: string, to = from) => {
 				mkdirSync(join(root, dirname(to)), { recursive: true });
 				if (!existsSync(join(root, to))) copyFileSync(from, join(root, to));
@@ -103,19 +129,34 @@ export class Docker implements AsyncDisposable {
 			writeFileSync(join(root, 'etc/passwd'), people.join('\n'));
 			writeFileSync(join(root, 'etc/group'), 'root:x:0:\nnode:x:1000:\n');
 			const tag = `${this.#prefix}-node`;
-			const tar = join(root, '..', `${tag}.tar`);
-			try {
-				execFileSync('tar', ['-C', root, '-cf', tar, '.']);
-				await this.run('import', tar, tag);
-			} finally {
-				rmSync(tar, { force: true });
-			}
+			await this.#import(root, tag);
 			this.#undo.push(['image', 'rm', '-f', tag]);
 			return tag;
 		} finally {
 			rmSync(root, { recursive: true, force: true });
 		}
 	}
+
+	async #import(root: string, tag: string): Promise<void> {
+		const tar = `${root}.tar`;
+		try {
+			// It becomes the image's root, which everybody may enter.
+			chmodSync(root, 0o755);
+			await call('tar', '-C', root, '-cf', tar, '.');
+			await this.run('import', tar, tag);
+		} finally {
+			rmSync(tar, { force: true });
+		}
+	}
+}
+
+/** Resolves with what was printed; rejects with what it said of its failure. */
+function call(program: string, ...args: string[]): Promise<Said> {
+	return new Promise((resolve, reject) => {
+		execFile(program, args, { maxBuffer: 64 * 1024 * 1024 }, (error, out, err) =>
+			error ? reject(new Error(err.trim() || error.message)) : resolve({ out, err }),
+		);
+	});
 }
 
 function which(tool: string): string {
