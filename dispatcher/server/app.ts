@@ -201,17 +201,20 @@ function callerOf(house: House, request: FastifyRequest): Caller {
 	return house.engine.verifyKey(key);
 }
 
+/** One for all: without a reason each request would make an error with a stack when it is over. */
+const gone = new Error('The caller has gone');
+
 function signalOf(house: House, reply: FastifyReply, caller?: Caller): AbortSignal {
 	const controller = new AbortController();
 	if (reply.raw.closed) {
 		// Who asked has left before there was anything to wait for: no event says so any more.
-		controller.abort();
+		controller.abort(gone);
 		return controller.signal;
 	}
 	house.waiting.set(controller, caller?.keyId);
 	reply.raw.once('close', () => {
 		house.waiting.delete(controller);
-		controller.abort();
+		controller.abort(gone);
 	});
 	return controller.signal;
 }
