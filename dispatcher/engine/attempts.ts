@@ -309,13 +309,13 @@ export class Attempts {
 		session.sink.cancel({ ...refOf(live), reason, grace_ms: limits.graceMs });
 	}
 
-	/** Its robot came back with the same journal and does not know it: it never started. */
-	neverStarted(live: Live): void {
+	/** It is proved that it never started: its robot came back with the same journal and does not know it, say. */
+	neverStarted(live: Live, why = 'the robot came back and does not know it'): void {
 		this.#settling.settle(live, (turn) => ({
 			outcome: 'not-started',
 			cause: null,
 			result: null,
-			reason: 'not started: the robot came back and does not know it',
+			reason: `not started: ${why}`,
 			by: 'dispatcher',
 			next: live.cancelRequestedAt
 				? { to: 'cancelled', cause: 'cancelled', error: null }

@@ -150,6 +150,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		fillAt: (at) => duties.fillAt(at),
 		diskFull: () => intake.level === 'full',
 		cannot: (live, message) => attempts.cannot(live, message),
+		neverSent: (live) => attempts.neverStarted(live, 'its robot was removed before it was sent'),
 	};
 	const backlog = new Backlog(context);
 	const intake = new Intake(context, parts.disk);
