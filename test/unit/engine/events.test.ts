@@ -286,6 +286,24 @@ describe('a consumer', () => {
 		expect(await h.engine.schedule('shared')).toMatchObject({ state: 'paused' });
 	});
 
+	test('is told when its schedule is removed, once it has had all that came before', async () => {
+		await h.engine.putSchedule('s', { cron: '0 0 1 1 *' }, admin);
+		const follower = await follow({ scheduleId: 's' });
+		await h.engine.runSchedule('s', {}, admin);
+		const gone = { code: 'no-such-schedule' };
+		await h.engine.removeSchedule('s', admin);
+		const [event] = await follower.events();
+		const ahead = [0, undefined, event!.cursor] as const;
+		expect(await h.engine.events('k', follower.epoch, admin, ...ahead)).toEqual([]);
+		expect(await follower.types()).toEqual(['schedule.due']);
+		await expect(follower.events()).rejects.toMatchObject(gone);
+		await h.engine.putSchedule('s', { cron: '0 0 1 1 *' }, admin);
+		const waited = h.engine.events('k', follower.epoch, admin, 30_000);
+		await settled();
+		await h.engine.removeSchedule('s', admin);
+		await expect(waited).rejects.toMatchObject(gone);
+	});
+
 	test('can look ahead of what it has acknowledged, and loses nothing by it', async () => {
 		await h.engine.putSchedule('s', { cron: '0 0 1 1 *' }, admin);
 		const follower = await follow({ scheduleId: 's' });
