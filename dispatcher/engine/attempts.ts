@@ -511,7 +511,7 @@ export class Attempts {
 	}
 
 	#name(robotId: string): string {
-		return this.#context.fleet.get(robotId)?.stored.name ?? robotId;
+		return this.#context.fleet.nameOf(robotId);
 	}
 }
 

@@ -126,7 +126,7 @@ export class Patience implements Look {
 		const { then, until } = policy.offline;
 		const away = entry
 			? `robot ${entry.stored.name} was away at ${utc(until)}`
-			: `robot ${robot} was removed`;
+			: `robot ${this.#gone(robot!)} was removed`;
 		switch (then) {
 			case 'expire':
 				return this.#expire(turn, job, away, service, done);
@@ -197,16 +197,23 @@ export class Patience implements Look {
 
 	#fail(turn: Turn, job: StoredJob, robot: string, done: (taken: boolean) => void): void {
 		const end = { to: 'failed', cause: 'policy' } as const;
-		const message = `The job is for robot ${robot}, which was removed. Retry it with another target.`;
+		const name = this.#gone(robot);
+		const message = `The job is for robot ${name}, which was removed. Retry it with another target.`;
 		const dead = deadLetterOf(job.kind, end, message);
 		const move = {
 			...end,
-			reason: `robot ${robot} was removed`,
+			reason: `robot ${name} was removed`,
 			by: service,
 			error: JSON.stringify({ type: end.cause, message }),
 			...(dead === undefined ? {} : { dead }),
 		};
 		this.#waiting.move(turn, job, move, done);
+	}
+
+	/** By name and id: there may be another one of its name. */
+	#gone(robotId: string): string {
+		const { name } = this.#context.fleet.known(robotId) ?? {};
+		return name === undefined ? robotId : `${name} (${robotId})`;
 	}
 
 	#expire(

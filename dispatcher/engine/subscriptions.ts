@@ -122,10 +122,7 @@ export class Subscriptions {
 		const passed = this.#passed.get(key);
 		let after = Math.max(subscription.cursor, ahead);
 		if (passed?.epoch === epoch) after = Math.max(after, passed.cursor);
-		const known = (robotId: string) => {
-			const entry = fleet.get(robotId);
-			return entry && { name: entry.stored.name, labels: entry.labels };
-		};
+		const known = (robotId: string) => fleet.known(robotId);
 		for (;;) {
 			const stored = await store.read('events', { subjects, after, limit: stretch });
 			const wanted: FleetEvent[] = [];

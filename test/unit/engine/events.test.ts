@@ -385,6 +385,21 @@ describe('a robot', () => {
 	});
 });
 
+test('a question of a job whose robot was removed is handed to who follows that by its name or labels', async () => {
+	await (await h.robot('r1', { labels: { site: 'berlin' } })).vanish();
+	const byName = await follow({ event: 'job.asks', robots: ['r1'] }, 'name');
+	const byLabel = await follow({ event: 'job.asks', labels: { site: 'berlin' } }, 'label');
+	const other = await follow({ event: 'job.asks', labels: { site: 'ulm' } }, 'other');
+	const target = { robot: 'r1' };
+	const jobId = await h.submit({ target, offline: { forMs: 60_000, then: 'ask' } });
+	await h.engine.removeRobot('r1', admin);
+	await h.clock.advance(2_000);
+	expect(await byName.data()).toMatchObject([{ jobId }]);
+	await h.restart();
+	expect(await byLabel.data()).toMatchObject([{ jobId }]);
+	expect(await other.data()).toEqual([]);
+});
+
 describe('a schedule', () => {
 	const gone: EventFilter = { events: ['schedule.missed', 'schedule.skipped'] };
 	const minutely = (more: object = {}) =>

@@ -345,7 +345,7 @@ describe('a job whose robot was removed', () => {
 			cause: 'policy',
 			error: {
 				type: 'policy',
-				message: `The job is for robot ${robot.robotId}, which was removed. Retry it with another target.`,
+				message: `The job is for robot r1 (${robot.robotId}), which was removed. Retry it with another target.`,
 			},
 		});
 		const [group] = (await h.engine.deadLetters({ limit: 5 })).items;
