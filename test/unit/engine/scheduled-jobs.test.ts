@@ -469,6 +469,16 @@ test('a preview shows the next dates, and both days on which clocks are set', as
 	]);
 });
 
+test('an instant until which its robot is waited for would end all runs behind it, and is refused', async () => {
+	const pinned = { ...job, target: { robot: 'r1' } };
+	const until = h.clock.now() + minuteMs;
+	await expect(put({ job: { ...pinned, offline: { until } } })).rejects.toMatchObject({
+		code: 'bad-field',
+		details: { path: 'job.offline.until' },
+	});
+	await put({ job: { ...pinned, offline: { forMs: minuteMs } } });
+});
+
 test('the end of a run that a full disk did not take is on record when there is room', async () => {
 	await put();
 	await h.clock.advance(minuteMs);
