@@ -132,7 +132,7 @@ export interface RobotEntry extends Terms {
 }
 
 /** By what people know it. */
-export interface Known {
+interface Known {
 	readonly name: string;
 	readonly labels: Readonly<Record<string, string>>;
 }
