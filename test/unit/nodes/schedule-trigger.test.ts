@@ -246,6 +246,18 @@ describe('Fleet Schedule Trigger', () => {
 		expect(trigger.errors).toEqual([]);
 	});
 
+	test('its own schedule that somebody removed is not stored again when it is switched off by then', async () => {
+		const { service, activate } = setup();
+		const { closeFunction } = await activate();
+		await eventually('it follows', () => follows(service));
+		const id = idOf(service);
+		service.schedules.delete(id);
+		service.breakOff(new Problem('no-such-schedule', { id }));
+		await new Promise((resolve) => setTimeout(resolve, 50));
+		await closeFunction!();
+		expect(service.schedules.size).toBe(0);
+	});
+
 	test('a schedule that a person has paused stays so until the workflow is switched on', async () => {
 		const { service, trigger, activate } = setup();
 		await activate();
