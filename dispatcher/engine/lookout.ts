@@ -26,7 +26,7 @@ import type { Context } from './context';
 import { holderOf, isFull, type RobotEntry } from './fleet';
 import type { RobotsPage } from './index';
 import type { Jobs } from './jobs';
-import { asks } from './patience';
+import { answersOf, asks } from './patience';
 import type { Rollouts } from './rollouts';
 import type { Locks } from './locks';
 import { childrenView } from './views';
@@ -193,9 +193,10 @@ export class Lookout {
 		if (asks(job, policy)) {
 			const question = job.hold!.replace(/^dispatcher: /, '');
 			const entry = this.#context.fleet.get(laneRule(job.lane).robot ?? '');
+			const answers = answersOf(job, entry !== undefined).join('|');
 			const back = entry?.session ? ` (${entry.stored.name} is back)` : '';
 			return {
-				text: `The job asks: ${question}${back} Answer with: robot-fleet jobs answer ${job.id} wait|other|expire.`,
+				text: `The job asks: ${question}${back} Answer with: robot-fleet jobs answer ${job.id} ${answers}.`,
 			};
 		}
 		if (job.hold !== null) {

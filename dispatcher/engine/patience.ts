@@ -4,7 +4,7 @@
  * of them get their time to come back first. One deed decides, held against the job as it was read: a robot that comes back at
  * the last moment gets the job or does not, and nobody else has it too.
  */
-import { type HoldAnswer, type Job, Problem, type Target } from '../../protocol';
+import { type HoldAnswer, holdAnswers, type Job, Problem, type Target } from '../../protocol';
 import { utc } from '../core/control';
 import { deadLetterOf } from '../core/fingerprint';
 import { laneKey, laneRule, laneWith, ruleOf } from '../core/matching';
@@ -137,8 +137,8 @@ export class Patience implements Look {
 			}
 			case 'ask': {
 				const asks: Policy = { ...policy, offline: { ...policy.offline, asked: true } };
-				const choice = `${entry ? 'wait on, ' : ''}let another one do it, or end it?`;
-				const why = `${away}; ${choice}`;
+				const answers = answersOf(job, entry !== undefined);
+				const why = `${away}; ${questionOf(answers)}`;
 				const change = { hold: { by: service, why } };
 				const data = { jobId: job.id, robotId: robot ?? null, text: why };
 				const event = {
@@ -283,6 +283,27 @@ export class Patience implements Look {
 			});
 		});
 	}
+}
+
+type Answer = HoldAnswer['answer'];
+
+const choices: Record<Answer, string> = {
+	wait: 'wait on',
+	other: 'let another one do it',
+	expire: 'end it',
+};
+
+/** What may be answered: a robot that was removed is not waited for, and the siblings of a child have the other ones. */
+export function answersOf({ cell }: Pick<StoredJob, 'cell'>, isEnrolled: boolean): Answer[] {
+	const fits = { wait: isEnrolled, other: cell === null, expire: true };
+	return holdAnswers.filter((answer) => fits[answer]);
+}
+
+/** `wait on, or end it?` */
+function questionOf(answers: readonly Answer[]): string {
+	const words = answers.map((answer) => choices[answer]);
+	const last = words.pop()!;
+	return words.length === 0 ? `${last}?` : `${words.join(', ')}, or ${last}?`;
 }
 
 /** Whether it waits for an answer. */

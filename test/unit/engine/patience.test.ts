@@ -323,6 +323,9 @@ test('a child that asks is not for another robot: that has its own', async () =>
 	await h.clock.advance(spell + 1_001);
 	const children = (await h.engine.jobs({ parentId: id, limit: 5 })).items;
 	const asking = children.find(({ hold }) => hold !== null)!;
+	expect((await h.engine.why(asking.jobId)).text).toMatch(
+		/ UTC; wait on, or end it\? Answer with: robot-fleet jobs answer .* wait\|expire\.$/,
+	);
 	await expect(h.engine.answer(asking.jobId, { answer: 'other' }, admin)).rejects.toMatchObject({
 		code: 'bad-field',
 	});
@@ -361,7 +364,9 @@ describe('a job whose robot was removed', () => {
 		const next = await h.robot('r2');
 		await soon();
 		expect(next.last.job_id).toBe(other);
-		expect((await h.engine.job(asks!)).hold).toMatch(/ was removed; /);
+		expect((await h.engine.why(asks!)).text).toMatch(
+			/ was removed; let another one do it, or end it\? Answer with: robot-fleet jobs answer .* other\|expire\.$/,
+		);
 		expect(await h.engine.job(expires!)).toMatchObject({ state: 'timeout' });
 	});
 
