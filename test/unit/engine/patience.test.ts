@@ -355,6 +355,22 @@ describe('a job whose robot was removed', () => {
 		expect(group).toMatchObject({ count: 1 });
 	});
 
+	test('is retried on the robot that has its name by then, if it asked for it by name', async () => {
+		const { robotId } = await gone('r1');
+		const ids = await Promise.all(
+			['r1', robotId].map((robot) => h.submit({ target: { robot }, slots: 1 })),
+		);
+		await h.engine.removeRobot('r1', admin);
+		await soon();
+		const next = await h.robot('r1');
+		for (const id of ids) await h.engine.retry(id, admin);
+		await settled();
+		expect(next.assigned).toHaveLength(1);
+		await soon();
+		const retries = (await h.engine.jobs({ limit: 2 })).items;
+		expect(retries.map(({ state }) => state).sort()).toEqual(['dispatched', 'failed']);
+	});
+
 	test('does what it says of a robot that stays away, and at once', async () => {
 		await gone('r1');
 		const [other, asks, expires] = await Promise.all(
