@@ -275,7 +275,7 @@ export class Attempts {
 			const error = {
 				type: 'cause' in next ? (next.cause ?? 'robot_lost') : 'robot_lost',
 				message: `${reason} (robot ${this.#name(live.robotId)}); ${
-					next.to === 'cancelled'
+					next.to === 'cancelled' && this.#context.fleet.get(live.robotId)
 						? 'what still runs there is stopped when it comes back.'
 						: 'nobody can know how far the job came.'
 				}`,

@@ -376,6 +376,20 @@ test('what a removed robot held falls under the policy for losses', async () => 
 	expect(await h.engine.job(id)).toMatchObject({ state: 'failed', cause: 'unknown' });
 });
 
+test('a job that is cancelled on a robot which was removed does not wait for an answer', async () => {
+	const { id } = await running({ onLoss: { waitMs: 86_400_000 } });
+	await h.engine.removeRobot('r1', admin);
+	await h.engine.cancel(id, admin);
+	await h.clock.advance(2_000);
+	const { state, error } = await h.engine.job(id);
+	expect({ state, error }).toMatchObject({
+		state: 'cancelled',
+		error: {
+			message: 'The robot was removed (robot r1); nobody can know how far the job came.',
+		},
+	});
+});
+
 test('what is given to a robot that a commit ahead removes was never sent, and goes to another one', async () => {
 	const first = await h.robot('r1', { slots: 60 });
 	const { store } = h;
