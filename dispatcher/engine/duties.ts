@@ -187,6 +187,11 @@ export class Duties {
 				continue;
 			}
 			const entry = fleet.get(live.robotId);
+			if (!entry && live.cancelRequestedAt !== null) {
+				// Nobody is left who could confirm it.
+				this.#lost(live, 'The robot was removed');
+				continue;
+			}
 			if (entry?.session) this.#remind(live, mono);
 			// A robot that is here and does not answer is as good as away.
 			const awaySince = entry?.session ? live.revokedAt : (entry?.awaySince ?? 0);
