@@ -187,14 +187,14 @@ export class Duties {
 				continue;
 			}
 			const entry = fleet.get(live.robotId);
-			if (!entry && live.cancelRequestedAt !== null) {
-				// Nobody is left who could confirm it.
+			if (!entry) {
+				// It will not come back, and nobody else can tell.
 				this.#lost(live, 'The robot was removed');
 				continue;
 			}
-			if (entry?.session) this.#remind(live, mono);
+			if (entry.session) this.#remind(live, mono);
 			// A robot that is here and does not answer is as good as away.
-			const awaySince = entry?.session ? live.revokedAt : (entry?.awaySince ?? 0);
+			const awaySince = entry.session ? live.revokedAt : entry.awaySince;
 			if (awaySince === null) continue;
 			const counted = mono - Math.max(countsFrom, awaySince);
 			// While nothing counts nobody is given up, not even a job that would wait no time at all.
@@ -202,7 +202,7 @@ export class Duties {
 			live.lossLeftMs -= counted;
 			if (live.lossLeftMs > 0) continue;
 			const seconds = Math.round(live.policy.onLoss.waitMs / 1000);
-			const did = entry?.session ? 'did not answer' : 'stayed away';
+			const did = entry.session ? 'did not answer' : 'stayed away';
 			this.#lost(live, `The robot ${did} for ${seconds} s`);
 		}
 	}

@@ -214,7 +214,7 @@ export class Lookout {
 	}
 
 	/** Of a job that a robot has. */
-	#whyOn({ id, state, robotId, policy }: StoredJob): string {
+	#whyOn({ state, robotId }: StoredJob): string {
 		const { fleet } = this.#context;
 		const name = fleet.nameOf(robotId!);
 		const entry = fleet.get(robotId!);
@@ -226,8 +226,7 @@ export class Lookout {
 		}
 		const was = `The job was ${running ? 'running on' : 'sent to'} ${name}, which`;
 		if (entry) return `${was} is not connected; we wait for it to come back.`;
-		const seconds = Math.round(policyOf(policy).onLoss.waitMs / 1000);
-		return `${was} was removed and tells nothing more; after ${seconds} s its onLoss decides, or end it with: robot-fleet jobs cancel ${id}.`;
+		return `${was} was removed and tells nothing more; its onLoss decides now.`;
 	}
 
 	/** Of a job that is eligible. */

@@ -367,13 +367,15 @@ test('a hold ends with its attempt: by result, proof, refusal, loss or force; ne
 	expect(await held()).toBe(0);
 });
 
-test('what a removed robot held falls under the policy for losses', async () => {
-	const { id } = await running({ target: {}, onLoss: { waitMs: 5_000 } });
+test('what a removed robot held falls under the policy for losses at once: it will not come back', async () => {
+	const { id } = await running({ target: {}, onLoss: { waitMs: 600_000 } });
 	await h.engine.removeRobot('r1', admin);
-	await h.clock.advance(4_000);
-	expect(await h.state(id)).toBe('running');
-	await h.clock.advance(3_000);
-	expect(await h.engine.job(id)).toMatchObject({ state: 'failed', cause: 'unknown' });
+	await h.clock.advance(2_000);
+	expect(await h.engine.job(id)).toMatchObject({
+		state: 'failed',
+		cause: 'unknown',
+		error: { message: expect.stringMatching(/^The robot was removed \(robot r1\); /) },
+	});
 });
 
 test('a job that is cancelled on a robot which was removed does not wait for an answer', async () => {
