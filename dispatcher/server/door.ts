@@ -63,6 +63,8 @@ export interface Door<Q extends TSchema = TSchema, B extends TSchema = TSchema> 
 	query?: Q;
 	/** Absent = the call takes no body (an empty object is let pass). */
 	body?: B;
+	/** Of a JSON body; default `limits.maxBodyBytes`. What strangers send is kept before anybody knows who they are. */
+	maxBodyBytes?: number;
 	/** The body is bytes (application/octet-stream), at most so many, and so is the answer. */
 	bytes?: number;
 	/** Looks at a request before its body is read; throws to refuse it. */
