@@ -228,10 +228,13 @@ function allDoors(version: string, robotPoll: Door): Record<CallName, Door> {
 		...metricsDoors,
 		...serviceDoors,
 		robotPoll,
-		openapi: door({ answer: Type.Object({}), run: () => document }),
+		openapi: door({
+			answer: Type.Object({}),
+			run: ({ reply }) => reply.type('application/json; charset=utf-8').send(document),
+		}),
 	};
-	// Made once: it never changes while the service runs.
-	const document = openapiOf(doors, version);
+	// Made once: it never changes while the service runs, and whoever asks for it shows no key.
+	const document = Buffer.from(JSON.stringify(openapiOf(doors, version)));
 	return doors;
 }
 
