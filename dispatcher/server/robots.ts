@@ -210,12 +210,12 @@ export class RobotsDoor implements LinkKeeper {
 		this.#seats.sweep(now);
 		this.polls.sweep(now);
 		for (const [link, address] of this.#links) {
+			// It was told why, and may be one that does not listen.
+			if (link.closingAt !== undefined && now - link.closingAt > politeMs) link.terminate();
 			if (address !== null) {
 				if (now - link.openedAt > limits.authenticateMs) link.terminate();
 				continue;
 			}
-			// It was told why, and may be one that does not listen.
-			if (link.closingAt !== undefined && now - link.closingAt > politeMs) link.terminate();
 			const silent = now - link.seenAt;
 			// The next look would come after the three heartbeats that were promised.
 			if (silent + this.#sweepMs > limits.missedHeartbeats * this.#heartbeatMs) link.terminate();
