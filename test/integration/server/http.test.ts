@@ -465,6 +465,20 @@ describe('output', () => {
 		expect(answer.headers.get('x-output-have')).toBe('1000000');
 		expect(answer.headers.get('x-output-complete')).toBe('true');
 	});
+	test('half of it never looks like all: a new attempt has begun meanwhile', async () => {
+		const out = growing();
+		out.print('stdout', Buffer.alloc(1_000_000, 'x'));
+		let reads = 0;
+		const output: typeof out.engine.output = async (...asked) => {
+			const piece = await out.engine.output(...asked);
+			return (reads += 1) < 4 ? piece : { ...piece, data: Buffer.alloc(0), have: 10 };
+		};
+		await using house = await openHouse({ ...out.engine, output });
+		const answer = await fetch(`${house.server.url}/api/v1/jobs/x1/output`, {
+			headers: { authorization: 'Bearer read' },
+		});
+		await expect(within('the end', answer.arrayBuffer())).rejects.toThrow('terminated');
+	});
 	test('where bytes are not there a line says so, and the header says where in true offsets', async () => {
 		const out = growing();
 		out.print('stdout', 'head-????????-tail');
