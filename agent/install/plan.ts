@@ -201,12 +201,17 @@ export interface UninstallOrder {
 export function uninstallPlan(order: UninstallOrder): Step[] {
 	const { manager, scope, places } = order;
 	const steps: Step[] = [];
-	const ends = (command: readonly string[], why = 'stop it, and start it no more') =>
-		steps.push({ do: 'run', command, why, orElse: '' });
+	const ends = (command: readonly string[], why = 'stop it, and start it no more', orElse = '') =>
+		steps.push({ do: 'run', command, why, orElse });
 	const systemctl = scope === 'user' ? ['systemctl', '--user'] : ['systemctl'];
 	switch (manager) {
 		case 'systemd':
 			ends([...systemctl, 'disable', '--now', unitName]);
+			// Their folder goes, and a user who runs something cannot be removed.
+			if (order.purge) {
+				const kill = ['kill', '--signal=SIGKILL', unitName];
+				ends([...systemctl, ...kill], 'end the jobs that still run');
+			}
 			break;
 		case 'launchd':
 			ends([
@@ -228,7 +233,12 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 	if (order.purge) {
 		steps.push({ do: 'purge', path: order.data });
 		if (order.madeUser !== undefined) {
-			ends(['userdel', order.madeUser], 'remove the user that was made for it');
+			const userdel = ['userdel', order.madeUser];
+			ends(
+				userdel,
+				'remove the user that was made for it',
+				`The user ${order.madeUser} could not be removed; see what it still runs, and then: ${userdel.join(' ')}`,
+			);
 		}
 	}
 	return steps;

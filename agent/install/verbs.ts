@@ -2,6 +2,7 @@
  * `robot-fleet-agent install`, `uninstall` and `status`: decides what is to be done on this machine, shows
  * it or does it, and says so. Answers with the exit code.
  */
+import { isAlive, readCondition } from '../condition';
 import type { AgentConfig } from '../config';
 import { apply, StepFailed } from './apply';
 import type { Machine } from './machine';
@@ -213,8 +214,14 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 				'Nothing was done: --purge cannot be undone, and the robot would have to be enrolled anew. Add --yes if you mean it.',
 			);
 		}
+		const jobs = purge ? [] : jobsIn(data);
 		const { remarks } = apply(plan, machine);
 		for (const remark of remarks) terminal.err(`${remark}\n`);
+		if (jobs.length > 0) {
+			terminal.err(
+				`Still running without the agent: ${jobs.join(', ')}. Their results are kept, and delivered when it is installed again.\n`,
+			);
+		}
 		terminal.out(
 			purge
 				? `uninstalled, and ${data} removed; take the robot from the fleet with: robot-fleet robots remove NAME\n`
@@ -222,6 +229,16 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 		);
 		return exit.done;
 	});
+}
+
+/** What runs there now, as the agent says. */
+function jobsIn(data: string): readonly string[] {
+	try {
+		const agent = readCondition(data);
+		return agent !== undefined && isAlive(agent) ? agent.jobs : [];
+	} catch {
+		return []; // not ours to read, or damaged
+	}
 }
 
 /** Where an installation on this machine stands, the machine's own first. */

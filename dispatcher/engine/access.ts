@@ -43,6 +43,7 @@ export class Access {
 		for (const key of await store.read('keys', null)) this.#remember(key);
 		for (const robot of await store.read('robots', null)) {
 			if (robot.removedAt === null) lanes.putRobot(fleet.put(robot));
+			else fleet.gone(robot);
 		}
 	}
 

@@ -150,6 +150,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		fillAt: (at) => duties.fillAt(at),
 		diskFull: () => intake.level === 'full',
 		cannot: (live, message) => attempts.cannot(live, message),
+		neverSent: (live) => attempts.neverStarted(live, 'its robot was removed before it was sent'),
 	};
 	const backlog = new Backlog(context);
 	const intake = new Intake(context, parts.disk);
@@ -188,7 +189,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const calendars = new Calendars(context, book);
 	const occurrences = new Occurrences(context, book, calendars, jobs, changes, intake);
 	const schedules = new Schedules(context, book, calendars, occurrences, jobs);
-	const subscriptions = new Subscriptions(context);
+	const subscriptions = new Subscriptions(context, (id) => book.peek(id) !== undefined);
 	const restored = new RestoredJobs(context, sessions);
 	const outputRetention = new OutputRetention(context);
 	const presence = new Presences(context);

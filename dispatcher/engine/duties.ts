@@ -13,6 +13,7 @@ import { queuedDueAt, waitEndsAt } from '../core/waiting';
 import type { StoredJob } from '../store/store';
 import type { Access } from './access';
 import type { Attempts } from './attempts';
+import { enough } from './clock';
 import type { Context } from './context';
 import type { Files } from './files';
 import { type Live, refOf } from './fleet';
@@ -115,7 +116,7 @@ export class Duties {
 	dueAt(at: number | null): void {
 		if (at === null || at >= this.#nextAt) return;
 		this.#nextAt = at;
-		this.#wake?.abort();
+		this.#wake?.abort(enough);
 	}
 
 	/** The earliest such instant; those behind it are asked for again when it has come. */
@@ -186,6 +187,11 @@ export class Duties {
 				continue;
 			}
 			const entry = fleet.get(live.robotId);
+			if (!entry && live.cancelRequestedAt !== null) {
+				// Nobody is left who could confirm it.
+				this.#lost(live, 'The robot was removed');
+				continue;
+			}
 			if (entry?.session) this.#remind(live, mono);
 			// A robot that is here and does not answer is as good as away.
 			const awaySince = entry?.session ? live.revokedAt : (entry?.awaySince ?? 0);

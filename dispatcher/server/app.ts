@@ -172,12 +172,12 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				caller: request.caller!,
 				request,
 				reply,
-				signal: () => {
+				signal: (forLong = false) => {
 					// The key may have been revoked while the body came in.
 					if (scope !== null) demand(callerOf(house, request), scope);
 					request.waited = true;
 					const mayStill = () => scope === null || demand(callerOf(house, request), scope);
-					return (waits = signalOf(house, reply, request.caller, mayStill));
+					return (waits = signalOf(house, reply, request.caller, forLong ? mayStill : undefined));
 				},
 			};
 			if (method !== 'GET') failPoint('door:heard');
@@ -206,24 +206,27 @@ function callerOf(house: House, request: FastifyRequest): Caller {
 	return house.engine.verifyKey(key);
 }
 
+/** One for all: without a reason each request would make an error with a stack when it is over. */
+const gone = new Error('The caller has gone');
+
 function signalOf(
 	house: House,
 	reply: FastifyReply,
 	caller: Caller | undefined,
-	mayStill: () => void,
+	mayStill: (() => void) | undefined,
 ): AbortSignal {
 	const controller = new AbortController();
 	if (reply.raw.closed) {
 		// Who asked has left before there was anything to wait for: no event says so any more.
-		controller.abort();
+		controller.abort(gone);
 		return controller.signal;
 	}
 	house.waiting.set(controller, caller?.keyId);
 	reply.raw.once('close', () => {
 		house.waiting.delete(controller);
-		controller.abort();
+		controller.abort(gone);
 	});
-	void turnOutInTime(house, controller, mayStill);
+	if (mayStill) void turnOutInTime(house, controller, mayStill);
 	return controller.signal;
 }
 

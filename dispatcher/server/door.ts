@@ -55,8 +55,11 @@ export interface Ask<Query, Body> {
 	readonly caller: Caller;
 	readonly request: FastifyRequest;
 	readonly reply: FastifyReply;
-	/** Aborted when the caller hangs up or the server closes. Call it only where something waits. */
-	signal(): AbortSignal;
+	/**
+	 * Aborted when the caller hangs up or the server closes. Call it only where something waits. `forLong` = longer
+	 * than a poll, so that it is aborted, too, when the key has expired.
+	 */
+	signal(forLong?: boolean): AbortSignal;
 }
 
 export interface Door<Q extends TSchema = TSchema, B extends TSchema = TSchema> {

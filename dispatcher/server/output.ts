@@ -81,7 +81,7 @@ export async function followOutput({ id, query, request, reply, signal }: Output
 	const start = startOf(query, request.headers['last-event-id']);
 	// Before the headers: an unknown job is a plain 404.
 	await engine.output(id, wanted[0]!, start[wanted[0]!], 0);
-	const gone = signal();
+	const gone = signal(true);
 	reply.hijack();
 	const out = reply.raw;
 	out.writeHead(200, {

@@ -244,6 +244,13 @@ test('uninstalling keeps the data folder, and takes it and the user made for it 
 	const purges = uninstallPlan({ ...base, purge: true });
 	expect(purges).toContainEqual({ do: 'purge', path: '/var/lib/robot-fleet-agent' });
 	expect(commands(purges)).toContain('userdel robot-fleet-agent');
+	// Jobs live on under an agent that is stopped, but not without their folder and user.
+	const end = 'systemctl kill --signal=SIGKILL robot-fleet-agent.service';
+	expect(commands(purges)[1]).toBe(end);
+	expect(commands(keeps)).not.toContain(end);
+	expect(purges.at(-1)).toMatchObject({
+		orElse: expect.stringContaining('and then: userdel robot-fleet-agent'),
+	});
 	// While the unit is there another try goes on: it is the last file to go.
 	const files = keeps.flatMap((step) => (step.do === 'remove' ? [step.path] : []));
 	expect(files.at(-1)).toBe(orderOf().places.service);
@@ -434,6 +441,17 @@ onLinux('on this machine', () => {
 			out: 'not installed; there is nothing to remove\n',
 			err: '',
 		});
+	});
+
+	test('uninstalling names the jobs that run on without it', () => {
+		const here = machineWith(servant);
+		installing(here, { token: 'rf1.a.b.-' });
+		const data = join(here.home, '.robot-fleet-agent');
+		const agent = { pid: process.pid, birth: null, jobs: ['job-1', 'job-2'] };
+		writeFileSync(join(data, 'status.json'), JSON.stringify(agent));
+		expect(uninstalling(here).err).toBe(
+			'Still running without the agent: job-1, job-2. Their results are kept, and delivered when it is installed again.\n',
+		);
 	});
 
 	test('a purge is shown first, and done only with --yes', () => {
