@@ -164,6 +164,9 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				noBody.parse(value);
 			}
 			let waits: AbortSignal | undefined;
+			const mayStill = () => {
+				if (scope !== null) demand(callerOf(house, request), scope);
+			};
 			const ask = {
 				id: param ? params[param]! : '',
 				kind: params.kind ?? '',
@@ -174,9 +177,8 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				reply,
 				signal: (forLong = false) => {
 					// The key may have been revoked while the body came in.
-					if (scope !== null) demand(callerOf(house, request), scope);
+					mayStill();
 					request.waited = true;
-					const mayStill = () => scope === null || demand(callerOf(house, request), scope);
 					return (waits = signalOf(house, reply, request.caller, forLong ? mayStill : undefined));
 				},
 			};
