@@ -129,7 +129,14 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 			...listen,
 			tls: { folder, ...(files && { files }) },
 			private: options.embedded ?? false,
-			onCertificate: () => sayWhere(),
+			onCertificate: () => {
+				try {
+					sayWhere();
+				} catch (error) {
+					// A full disk, perhaps: no reason to stop serving.
+					log.warn('service.json still names the certificate of before', { error });
+				}
+			},
 			engine,
 			clock: systemClock,
 			log,

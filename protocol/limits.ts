@@ -20,6 +20,8 @@ export const limits = {
 	/** A robot whose waiting request broke off comes with another one within this time, or it is gone. */
 	pollReturnMs: 2_000,
 	maxBodyBytes: 10 * 1024 * 1024,
+	/** Of a call that needs no key. */
+	maxStrangerBodyBytes: 16 * 1024,
 	maxControlFrameBytes: 1024 * 1024,
 	/** Of spec and variables: with all else that is said of a job it fits into one control frame. */
 	maxJobBytes: 960 * 1024,

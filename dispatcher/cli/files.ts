@@ -10,7 +10,7 @@ import type { Command } from 'commander';
 import { FleetClient } from '../../client';
 import { type FileRecord, limits, paths, Problem } from '../../protocol';
 import { addressOf, card, clientOf, json, table, type Terminal, wholeOf, when } from './terminal';
-import { type Address, download, httpSend } from './transport';
+import { type Address, download, httpSend, silentMs } from './transport';
 
 /** Of one call: what a cut can cost, and what is in memory. */
 const pieceBytes = 8 * 1024 * 1024;
@@ -163,7 +163,8 @@ export async function getFile(
 		const out = await open(part, 'a', 0o644);
 		try {
 			if (from < file.bytes) {
-				for await (const piece of download(address, 'GET', contentPath(file.fileId), from)) {
+				const rest = { from, timeoutMs: silentMs };
+				for await (const piece of download(address, 'GET', contentPath(file.fileId), rest)) {
 					await out.write(piece);
 				}
 			}
