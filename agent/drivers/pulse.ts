@@ -3,6 +3,7 @@
  * in, whatever carries its mark, and all that descend from those. Elsewhere nobody can tell (undefined).
  */
 import { readdirSync, readFileSync } from 'node:fs';
+import { isOwnProc } from './process';
 
 export interface Tree {
 	/** Unguessable text in the environment of every one of them. */
@@ -34,7 +35,8 @@ interface Stat {
 
 /** In the order of `trees`. A look that could not see all is no look (undefined): who is not seen is not gone. */
 export function pulsesOf(trees: readonly Tree[], proc = kernel): Pulse[] | undefined {
-	if (process.platform !== 'linux') return undefined;
+	// In one that is empty, or a stranger's, everything would seem to be at rest.
+	if (process.platform !== 'linux' || !isOwnProc(proc)) return undefined;
 	const all = everyStat(proc);
 	if (all === undefined) return undefined;
 	const children = Map.groupBy(all, ({ parent }) => parent);

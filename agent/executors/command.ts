@@ -16,6 +16,7 @@ import {
 	mayLive,
 	type Pack,
 	type Program,
+	seesProcesses,
 	signalPack,
 	SpawnFailure,
 } from '../drivers/process';
@@ -96,7 +97,7 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 		async cleanUp(trace, graceMs, context) {
 			const pack: Pack = { mark: trace.mark, group: groupOf(trace) };
 			// Without /proc nobody can tell whether that pid is still ours: touch nothing, promise nothing.
-			if (pack.group === null && process.platform !== 'linux') return false;
+			if (pack.group === null && !seesProcesses) return false;
 			return await endPack(pack, graceMs, context);
 		},
 	};
