@@ -37,7 +37,7 @@ export const commandSpec = Type.Object(
 		),
 		cwd: Type.Optional(
 			text(
-				'Folder to run in; default: the workspace of the job if it has one, else the home of the agent’s user',
+				'Folder to run in; default: the workspace of the job if it has one, else the home of the agent’s user. One that is not absolute lies in there.',
 			),
 		),
 		env: Type.Optional(
