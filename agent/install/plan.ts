@@ -74,10 +74,15 @@ export function installPlan(order: InstallOrder): Step[] {
 	const owner = whoOwns(order);
 	const folderOf = manager === 'task-scheduler' ? win32.dirname : posix.dirname;
 	const steps: Step[] = [];
+	// Where jobs begin that name no folder: what they leave there shall not meet the files of the agent.
+	const home = posix.join(data, 'home');
 	if (account !== undefined && !account.exists) {
-		steps.push({ do: 'make-user', name: account.name, home: data });
+		steps.push({ do: 'make-user', name: account.name, home });
 	}
 	steps.push({ do: 'folder', path: data, mode: 0o700, ...owner });
+	if (account?.name === defaultAccount) {
+		steps.push({ do: 'folder', path: home, mode: 0o700, ...owner });
+	}
 	steps.push({ do: 'folder', path: folderOf(places.settings), mode: 0o755 });
 	if (manager === 'task-scheduler' && scope === 'system') {
 		for (const path of new Set([folderOf(places.settings), data])) steps.push(closed(path));
@@ -206,6 +211,11 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 	const systemctl = scope === 'user' ? ['systemctl', '--user'] : ['systemctl'];
 	switch (manager) {
 		case 'systemd':
+			if (order.purge) {
+				// A stop alone leaves them to the next agent, and there will be none.
+				const end = ['kill', '--kill-who=main', '--signal=SIGINT', unitName];
+				ends([...systemctl, ...end], 'end the jobs that run');
+			}
 			ends([...systemctl, 'disable', '--now', unitName]);
 			break;
 		case 'launchd':
@@ -228,7 +238,12 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 	if (order.purge) {
 		steps.push({ do: 'purge', path: order.data });
 		if (order.madeUser !== undefined) {
-			ends(['userdel', order.madeUser], 'remove the user that was made for it');
+			steps.push({
+				do: 'run',
+				command: ['userdel', order.madeUser],
+				why: 'remove the user that was made for it',
+				orElse: `The user ${order.madeUser} stays, because something still runs as it, perhaps a job; look with: ps -u ${order.madeUser}`,
+			});
 		}
 	}
 	return steps;
