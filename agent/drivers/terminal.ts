@@ -56,14 +56,17 @@ async function startInTerminal(
 		const name = signal ? signalName(signal) : undefined;
 		ended.resolve(name ? { code: null, signal: name } : { code: exitCode, signal: null });
 	});
+	let inLine = false;
 	const stdin = new Writable({
 		write(chunk: Buffer, _encoding, done) {
 			// Bytes are taken too, whatever the types say.
 			pty.write(chunk as unknown as string);
+			if (chunk.length > 0) inLine = !lineEnds.has(chunk.at(-1)!);
 			done();
 		},
 		final(done) {
-			pty.write(endOfInput);
+			// Behind half a line the first one only hands that over.
+			pty.write(inLine ? endOfInput + endOfInput : endOfInput);
 			done();
 		},
 	});
@@ -84,6 +87,7 @@ async function startInTerminal(
 
 /** What Ctrl+D types. */
 const endOfInput = '\x04';
+const lineEnds: ReadonlySet<number> = new Set([10, 13]);
 
 function shellFor(text: string): [string, string[]] {
 	return process.platform === 'win32'

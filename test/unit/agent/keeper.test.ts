@@ -317,6 +317,19 @@ describe('a terminal', () => {
 		expect(await printed(/./)).toBe('27 91\r\none\r\n43 132\r\ntwo\r\ntwo\r\n');
 	});
 
+	test('ends its input behind half a line, too', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const order = { ...orderOf('echo up; exec cat'), interactive: true, terminal: size };
+		mkdirSync(order.spool.folder);
+		const { printed, ended } = told(keep);
+		await keep.start(order);
+		await printed(/up/);
+		expect(await keep.input(key, 0, Buffer.from('half'), false)).toBe(4);
+		keep.endInput(key, 4);
+		expect(await ended).toMatchObject({ code: 0 });
+		expect(await printed(/./)).toBe('up\r\nhalfhalf');
+	});
+
 	test('says what ended its program, and why one cannot be started', async () => {
 		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
 		expect(
