@@ -323,7 +323,11 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	const drained = Promise.withResolvers<void>();
 	for (const name of ['SIGINT', 'SIGHUP'] as const) process.on(name, () => stop(name));
 	process.on('SIGTERM', () => stop('SIGTERM', config.leaveJobs));
-	if (process.platform !== 'win32') process.on('SIGUSR2', () => stop('SIGUSR2', true));
+	if (process.platform !== 'win32') {
+		process.on('SIGUSR2', () => stop('SIGUSR2', true));
+		// Unheard, it opens Node's debugger, to every user of this machine.
+		process.on('SIGUSR1', () => log.info({}, 'SIGUSR1 means nothing here'));
+	}
 	// Whoever read our one line may be gone; that must not end the agent.
 	process.stdout.on('error', () => undefined);
 

@@ -605,6 +605,16 @@ describe('stopping', () => {
 		await hub.until('the keeper to be gone', () => keepers().length === 0);
 	});
 
+	test('the signal by which Node opens a debugger, to whoever can reach it, opens none', async () => {
+		const agent = await connect();
+		const job = hub.assign({ shell: `kill -USR1 $PPID; echo said; sleep 0.5` });
+		await hub.until('the job to be up', () => job.output.stdout.length > 0);
+		agent.signal('SIGUSR1');
+		expect(await hub.untilComplete(job)).toMatchObject({ state: 'completed' });
+		expect(agent.stderr).not.toContain('Debugger');
+		expect(readFileSync(join(data, 'keeper/log'), 'utf8')).toBe('');
+	});
+
 	test('a second signal does not wait', async () => {
 		const agent = await connect(['--stop-grace', '60']);
 		const job = hub.assign(stubbornTree, { timeouts: { grace_ms: 60_000 } });
