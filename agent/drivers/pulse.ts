@@ -42,13 +42,12 @@ export function pulsesOf(trees: readonly Tree[], proc = kernel): Pulse[] | undef
 	const children = Map.groupBy(all, ({ parent }) => parent);
 	const marks = new Map(all.map(({ pid }) => [pid, markOf(proc, pid)]));
 	return trees.map(({ mark, group }) => {
-		const found = new Map<number, Stat>();
-		const take = (stat: Stat): void => {
-			if (found.has(stat.pid)) return;
-			found.set(stat.pid, stat);
-			for (const child of children.get(stat.pid) ?? []) take(child);
-		};
-		for (const stat of all) if (stat.group === group || marks.get(stat.pid) === mark) take(stat);
+		const isOne = ({ pid, group: of }: Stat) => of === group || marks.get(pid) === mark;
+		const found = new Map(all.filter(isOne).map((stat) => [stat.pid, stat]));
+		// It grows while we go through it.
+		for (const pid of found.keys()) {
+			for (const child of children.get(pid) ?? []) found.set(child.pid, child);
+		}
 		const stats = [...found.values()];
 		return {
 			processes: stats.length,

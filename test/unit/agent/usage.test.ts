@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import fs, { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { capBeyond, capCapabilities } from '../../../agent/caps';
@@ -182,6 +182,28 @@ test('the size of a page is found out, for kernels with other ones than 4 KiB', 
 			expect(isOwnProc('/proc')).toBe(true);
 		} finally {
 			rmSync(proc, { recursive: true, force: true });
+		}
+	},
+);
+
+(process.platform === 'linux' ? test : test.skip)(
+	'a program that calls itself again and again is looked at to its last child',
+	() => {
+		const pids = Array.from({ length: 10_000 }, (_, i) => 1_000 + i);
+		const stat = (pid: number) =>
+			`${pid} (x) S ${pid - 1} ${pid === 1_000 ? 41 : 7} ${'0 '.repeat(16)}0 0 10 0`;
+		const spies = [
+			jest.spyOn(fs, 'readlinkSync').mockReturnValue(String(process.pid)),
+			jest.spyOn(fs, 'readdirSync').mockReturnValue(pids.map(String) as never),
+			jest
+				.spyOn(fs, 'readFileSync')
+				.mockImplementation((path) => stat(Number(/\d+/.exec(String(path))))),
+		];
+		try {
+			const [found] = pulsesOf([{ mark: 'm', group: 41 }], '/there-is-none')!;
+			expect(found).toMatchObject({ processes: pids.length, roots: new Set([1_000]) });
+		} finally {
+			for (const spy of spies) spy.mockRestore();
 		}
 	},
 );
