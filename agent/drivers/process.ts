@@ -160,6 +160,11 @@ export function groupExists(group: number): boolean {
 	return sendSignal(onWindows ? group : -group, 0);
 }
 
+/** Somebody has this number; a zombie, too. */
+export function isThere(pid: number): boolean {
+	return sendSignal(pid, 0);
+}
+
 /**
  * The group of a process that an earlier agent started, if it is still that one and not a stranger
  * with a reused number. Null also when this machine cannot tell.
