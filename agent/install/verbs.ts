@@ -2,6 +2,7 @@
  * `robot-fleet-agent install`, `uninstall` and `status`: decides what is to be done on this machine, shows
  * it or does it, and says so. Answers with the exit code.
  */
+import { resolve } from 'node:path';
 import { isAlive, readCondition } from '../condition';
 import type { AgentConfig } from '../config';
 import { apply, StepFailed } from './apply';
@@ -75,6 +76,7 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 	const places = placesOf(manager, scope, machine);
 	checkScope(machine, manager, scope, 'install', flags.dryRun ?? false);
 	const { token: saidToken, data: saidData, ...settings } = said;
+	const { ca } = settings;
 	const data = saidData === undefined ? places.data : config.data;
 	const token = typeof saidToken === 'string' ? saidToken : undefined;
 	const needsToken = config.listen === undefined;
@@ -91,12 +93,12 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 	const account = scope === 'system' ? accountOf(flags, machine, manager) : undefined;
 	if (account !== undefined) {
 		for (const file of program) {
-			const closed = machine.closedToOthers(file);
-			if (closed !== undefined && account.name !== machine.user) {
-				throw new NotHere(
-					`The user ${account.name} may not read ${closed}, and so not run ${file}; install Node and the agent where all users can (e.g. below /usr), or add --run-as USER.`,
-				);
-			}
+			const closed = machine.closedTo(machine.account(account.name), file);
+			if (closed === undefined) continue;
+			const or = flags.runAs === undefined ? ', or add --run-as USER' : '';
+			throw new NotHere(
+				`The user ${account.name} may not read ${closed}, and so not run ${file}; install Node and the agent where all users can (e.g. below /usr)${or}.`,
+			);
 		}
 	}
 	return {
@@ -105,7 +107,8 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 		places,
 		program,
 		account,
-		settings,
+		// The service runs elsewhere.
+		settings: typeof ca === 'string' ? { ...settings, ca: resolve(ca) } : settings,
 		token,
 		data,
 		stopGraceMs: config.stopGraceMs,
