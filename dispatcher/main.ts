@@ -132,6 +132,8 @@ async function serve(flags: ServeFlags): Promise<number> {
 	};
 	process.on('SIGTERM', stop);
 	process.on('SIGINT', stop);
+	// Node would open its debugger.
+	process.on('SIGUSR1', () => undefined);
 	const starting = startService({
 		config,
 		log,

@@ -3,9 +3,14 @@ import { execFileSync } from 'node:child_process';
 import {
 	chmodSync,
 	chownSync,
+	closeSync,
+	constants,
 	existsSync,
+	fchmodSync,
+	fchownSync,
 	lstatSync,
 	mkdirSync,
+	openSync,
 	readFileSync,
 	renameSync,
 	rmdirSync,
@@ -120,8 +125,16 @@ export class Machine {
 	/** True when it was not there, or was another one. */
 	folder(path: string, mode: number, owner?: Owner): boolean {
 		const isNew = mkdirSync(path, { recursive: true, mode }) !== undefined;
-		if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
-		if (this.platform !== 'win32' && (isNew || owner !== undefined)) chmodSync(path, mode);
+		if (this.platform === 'win32' || (!isNew && owner === undefined)) return isNew;
+		// In a folder of somebody else a link may lie, to have us give away what is not meant.
+		const links = statSync(dirname(path)).uid === this.uid ? 0 : constants.O_NOFOLLOW;
+		const folder = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | links);
+		try {
+			if (owner !== undefined) fchownSync(folder, owner.uid, owner.gid);
+			fchmodSync(folder, mode);
+		} finally {
+			closeSync(folder);
+		}
 		return isNew;
 	}
 

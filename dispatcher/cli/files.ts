@@ -9,7 +9,17 @@ import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { FleetClient } from '../../client';
 import { type FileRecord, limits, paths, Problem } from '../../protocol';
-import { addressOf, card, clientOf, json, table, type Terminal, wholeOf, when } from './terminal';
+import {
+	addressOf,
+	card,
+	clientOf,
+	json,
+	table,
+	type Terminal,
+	UsageMistake,
+	wholeOf,
+	when,
+} from './terminal';
 import { type Address, download, httpSend, silentMs } from './transport';
 
 /** Of one call: what a cut can cost, and what is in memory. */
@@ -54,7 +64,13 @@ export function addFiles(program: Command, terminal: Terminal): void {
 				for await (const piece of download(address, 'GET', contentPath(id))) terminal.out(piece);
 				return;
 			}
-			const path = await getFile(terminal, address, file, flags.out ?? basename(file.name));
+			const own = basename(file.name);
+			if (flags.out === undefined && existsSync(own)) {
+				throw new UsageMistake(
+					`${own} is here already, and its name was given by whoever made the file; say where it goes with --out.`,
+				);
+			}
+			const path = await getFile(terminal, address, file, flags.out ?? own);
 			terminal.out(flags.json ? json({ ...file, savedAs: path }) : `${path}\n`);
 		});
 	command('list', 'list files, newest first', 'list --job ID')

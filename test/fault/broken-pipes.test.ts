@@ -1,6 +1,7 @@
 /** Whoever reads what the command line prints may have seen enough: `| head`. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { programEnv } from '../support/programs';
 import { OneService } from './one-service';
@@ -26,3 +27,18 @@ test('a command ends like any other program, without a stack', async () => {
 		expect(await cut('watch', '--json')).toEqual({ code: 141, err: '' });
 	});
 });
+
+(existsSync('/dev/full') ? test : test.skip)(
+	'a disk without room for its log is no end of a service',
+	async () => {
+		await OneService.use(async ({ service }) => {
+			await service.kill();
+			// In place of the file.
+			rmSync(service.log);
+			symlinkSync('/dev/full', service.log);
+			service.start();
+			await service.ready();
+			expect(await service.client.me()).toMatchObject({ name: 'admin' });
+		});
+	},
+);

@@ -1,5 +1,14 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+	chmodSync,
+	chownSync,
+	existsSync,
+	mkdirSync,
+	readFileSync,
+	statSync,
+	symlinkSync,
+	writeFileSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { apply, StepFailed } from '../../../agent/install/apply';
 import { Machine } from '../../../agent/install/machine';
@@ -580,6 +589,22 @@ onLinux('files for the whole machine', () => {
 		expect(new Machine({}).closedTo({ ...stranger, uid: 0 }, node)).toBeUndefined();
 	});
 
+	asRoot('a link in a folder of the agent gives nothing else away', () => {
+		const folder = freshFolder();
+		const [own, theirs] = [join(folder, 'data'), join(folder, 'secret')];
+		mkdirSync(theirs, { mode: 0o755 });
+		mkdirSync(own);
+		chownSync(own, 12_345, 12_345);
+		symlinkSync(theirs, join(own, 'home'));
+		const owner = { uid: 12_345, gid: 12_345, home: own };
+		expect(() => new Machine({}).folder(join(own, 'home'), 0o700, owner)).toThrow(/ENOTDIR|ELOOP/);
+		expect(statSync(theirs)).toMatchObject({ uid: 0, mode: 0o40755 });
+		// A data folder on another disk is the administrator's own link.
+		symlinkSync(theirs, join(folder, 'link'));
+		new Machine({}).folder(join(folder, 'link'), 0o700, owner);
+		expect(statSync(theirs)).toMatchObject({ uid: 12_345, mode: 0o40700 });
+	});
+
 	asRoot('a user that still has programs running is told of, and stays', () => {
 		const { machine } = machineWith({
 			systemctl: 'exit 0',
@@ -597,6 +622,8 @@ onLinux('files for the whole machine', () => {
 			}).filter((step) => step.do === 'run'),
 			machine,
 		);
-		expect(remarks).toEqual([expect.stringMatching(/^The user robot-fleet-agent could not be removed;/)]);
+		expect(remarks).toEqual([
+			expect.stringMatching(/^The user robot-fleet-agent could not be removed;/),
+		]);
 	});
 });
