@@ -14,6 +14,7 @@ import { settleParent, startParent } from './parents';
 import { pauseRollout, resumeRollout } from './rollouts';
 import { noteSuccess, noteTurn, placementOn } from './placement';
 import { purgeOn } from './purge';
+import { isDue } from './scans';
 import { schedulesOn } from './schedules';
 import { asItWas, asRead, type Row, snake, type Statements } from './statements';
 import { assignedLine, moveLine } from './timeline';
@@ -240,7 +241,7 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 		shiftBackOffs: ({ by }) =>
 			sql.run(
 				`UPDATE jobs SET due_at = due_at + CASE WHEN due_at = ready_at THEN ?1 ELSE 0 END, ready_at = ready_at + ?1
-				 WHERE state = 'pending' AND due_at IS NOT NULL AND due_at <= ready_at AND attempt > 0`,
+				 WHERE ${waitsBetweenTries}`,
 				by,
 			),
 
@@ -255,8 +256,7 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 			return sql.run(
 				`UPDATE jobs SET due_at = CASE WHEN due_at = ready_at THEN ready_at - settled_at + ?1 ELSE due_at END,
 				 ready_at = ready_at - settled_at + ?1
-				 WHERE state = 'pending' AND due_at IS NOT NULL AND due_at <= ready_at AND attempt > 0
-				 AND settled_at > ?1 AND ready_at >= settled_at`,
+				 WHERE ${waitsBetweenTries} AND settled_at > ?1 AND ready_at >= settled_at`,
 				at,
 			);
 		},
@@ -609,6 +609,9 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 		);
 	}
 }
+
+/** In the words of an index: else all jobs there are would be looked at. */
+const waitsBetweenTries = `${isDue} AND state = 'pending' AND due_at <= ready_at AND attempt > 0`;
 
 /** Its batch, if it has one, was let go. */
 const isLetGo = 'AND shut IS NOT 1';

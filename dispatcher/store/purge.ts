@@ -19,8 +19,8 @@ const mayGo = `ended_at < ? AND NOT ${parentLives}`;
 const maySlip = `state <> 'waiting' AND (job_id IS NULL OR outcome IS NOT NULL) AND NOT (state IN ('ran','made_up')
  AND EXISTS (SELECT 1 FROM schedules s WHERE s.id = schedule_id AND json_extract(s.definition, '$.maxRuns') IS NOT NULL))`;
 
-/** Everything that goes with a job; its output is let go of by its own keeper, who misses the job. */
-const tablesOfJob = ['requests', 'attempts', 'health', 'job_files'] as const;
+/** Everything that goes with a job; output that is still there is let go of by its own keeper, who misses the job. */
+const tablesOfJob = ['requests', 'attempts', 'health', 'job_files', 'output_holes'] as const;
 
 /** Without `ends` it only looks. */
 export function purgeOn(sql: Statements, ends?: Ends) {
@@ -65,12 +65,13 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 				Number(cursor ?? 0),
 				limit,
 			),
-		// An idempotency key lives as long as its job, and a day at least.
+		// An idempotency key lives as long as its job, and a day at least. A bare `key` in ORDER BY would be the column
+		// that is selected under that name: in no index, and in another order.
 		keys: (before, limit, cursor) =>
 			sql.all(
 				`SELECT json_array(scope, key) AS key,
 				  (job_id < ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = job_id)) AS old
-				 FROM idempotency WHERE (scope, key) > (?, ?) ORDER BY scope, key LIMIT +?`,
+				 FROM idempotency i WHERE (scope, key) > (?, ?) ORDER BY i.scope, i.key LIMIT +?`,
 				firstIdAt(before),
 				...(cursor === null ? (['', ''] as const) : (JSON.parse(cursor) as [string, string])),
 				limit,

@@ -13,7 +13,8 @@ import { DatabaseSync } from 'node:sqlite';
 import { migrations } from '../../dispatcher/store/migrations';
 import { openStore } from '../../dispatcher/store/open';
 import { sqliteIsSafe, SqliteStore } from '../../dispatcher/store/sqlite';
-import { storeSuite } from './suite';
+import { purgeables } from '../../dispatcher/store/store';
+import { job, storeSuite } from './suite';
 
 const makeFolder = () => mkdtempSync(join(tmpdir(), 'rf-store-'));
 
@@ -161,6 +162,72 @@ test('totals of schedules go on behind an upgrade, and minutes without a dispatc
 	const minutes = { from: 0, to: 1_000_000, stepMs: 60_000 };
 	expect(store.read('series', { metric: 'dispatchMs', ...minutes })).toEqual([[120_000, 8]]);
 	expect(store.read('series', { metric: 'waiting', ...minutes })).toHaveLength(2);
+	store.close();
+});
+
+test('nothing of a job that was forgotten stays, not even that its output was let go of before', () => {
+	const db = new DatabaseSync(':memory:');
+	const store = new SqliteStore({ file: ':memory:', db });
+	const given = { number: 1, epoch: 11, token: 't', robotId: 'r', at: 100 };
+	const piece = { stream: 'stdout', offset: 0, data: Buffer.from('abc') } as const;
+	store.commit([
+		{ do: 'insertJob', with: { job: job('a'), attempt: given } },
+		{ do: 'appendOutput', with: { jobId: 'a', epoch: 11, robotId: 'r', ...piece } },
+		{
+			do: 'settle',
+			with: {
+				jobId: 'a',
+				number: 1,
+				epoch: 11,
+				from: 'dispatched',
+				at: 100,
+				by: 'robot',
+				outcome: 'completed',
+				cause: null,
+				result: null,
+				reason: 'completed',
+				next: { to: 'completed', cause: null, error: null },
+				countTry: true,
+				countLoss: false,
+			},
+		},
+		{ do: 'purgeOutput', with: { endedBefore: 200, maxBytes: 1e9, maxJobs: 10 } },
+		{ do: 'purge', with: { what: 'jobs', keys: ['a'], before: 200 } },
+	]);
+	const left = db
+		.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+		.all()
+		.map(({ name }) => name as string)
+		.filter((name) => db.prepare(`SELECT 1 FROM ${name} LIMIT 1`).get());
+	expect(left.sort()).toEqual(['files_total', 'meta']);
+	store.close();
+});
+
+test('what is looked at often is found by an index, in the order of the index', () => {
+	const db = new DatabaseSync(':memory:');
+	const store = new SqliteStore({ file: ':memory:', db });
+	const prepare = jest.spyOn(db, 'prepare');
+	const page = { before: 1, limit: 10, cursor: null };
+	for (const what of purgeables) store.read('old', { ...page, what });
+	store.read('finals', { limit: 10, cursor: null });
+	store.read('restoredJobs', null);
+	store.read('plannedCounts', { from: 1, to: 2 });
+	store.read('due', { at: 1, limit: 10 });
+	store.commit([
+		{ do: 'shiftBackOffs', with: { by: 1 } },
+		{ do: 'settleBackOffs', with: { at: -1 } },
+	]);
+	const asked = prepare.mock.calls.map(([sql]) => sql);
+	prepare.mockRestore();
+	expect(asked.length).toBeGreaterThan(10);
+	const slow = asked.filter((sql) => {
+		const plan = db.prepare(`EXPLAIN QUERY PLAN ${sql}`).all();
+		// A scan of an index of its own, or of what ends at its first row, is none.
+		const isSlow =
+			/^SCAN (jobs|i|idempotency|events)$|^SCAN (o|occurrences)\b|TEMP B-TREE FOR .*ORDER BY/;
+		return plan.some(({ detail }) => isSlow.test(detail as string)) && !/LIMIT 1\)/.test(sql);
+	});
+	expect(slow).toEqual([]);
 	store.close();
 });
 

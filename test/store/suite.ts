@@ -299,6 +299,22 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			expect((await store.read('old', { ...look, limit: 10 })).old).toEqual([parent, child]);
 		});
 
+		test('every idempotency key is come by, one look after the other, whatever its letters', async () => {
+			const keys = ['b', 'b!', 'b"', 'c'];
+			for (const key of keys) {
+				const idempotency = { scope: 'key:test', key, hash: 'h' };
+				await store.commit([{ do: 'insertJob', with: { job: job(`job of ${key}`), idempotency } }]);
+			}
+			const seen: string[] = [];
+			for (let cursor: string | null = null, end = false; !end;) {
+				const look = { what: 'keys', before: at, limit: 1, cursor } as const;
+				({ cursor } = await store.read('old', look));
+				if (cursor !== null) seen.push((JSON.parse(cursor) as [string, string])[1]);
+				end = cursor === null;
+			}
+			expect(seen.sort()).toEqual(keys.toSorted());
+		});
+
 		test('a pending job can be made to wait for something else, and no other job can', async () => {
 			await insert('a', { state: 'pending', dueAt: at + 5 });
 			await insert('b');
