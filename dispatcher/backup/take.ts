@@ -28,7 +28,8 @@ export interface TakeOptions {
 	threadEntry?: string;
 }
 
-const copyPrefix = 'backup-';
+/** What `take` calls its copies, and what SQLite and we put beside one. People keep backups of their own there, too. */
+const copyName = /^backup-\d{8}T\d{6}-\d+\.tmp(-wal|-shm|-journal|\.output)?$/;
 
 export function backupOfRunning(store: Store, options: TakeOptions): Promise<Backup> {
 	return take(options, (file) => store.snapshot(file));
@@ -47,7 +48,7 @@ export function backupOfStopped(options: TakeOptions): Promise<Backup> {
 /** Copies that a killed service left behind. Call when nobody can be taking one. */
 export function sweepCopies(dataFolder: string): void {
 	for (const name of readdirSync(dataFolder)) {
-		if (!name.startsWith(copyPrefix)) continue;
+		if (!copyName.test(name)) continue;
 		rmSync(join(dataFolder, name), { recursive: true, force: true });
 	}
 }
@@ -80,7 +81,7 @@ async function take(
 	copyTo: (file: string) => Promise<void>,
 ): Promise<Backup> {
 	const stamp = new Date(now).toISOString().replace(/[-:]/g, '').slice(0, 15);
-	const copy = join(dataFolder, `${copyPrefix}${stamp}-${process.pid}.tmp`);
+	const copy = join(dataFolder, `backup-${stamp}-${process.pid}.tmp`);
 	const discard = () => {
 		for (const end of ['', '-wal', '-shm', '-journal', linksEnd]) {
 			rmSync(copy + end, { recursive: true, force: true });

@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { preview, restore, termOfTime } from '../../../dispatcher/backup/restore';
-import { backupOfRunning, backupOfStopped } from '../../../dispatcher/backup/take';
+import { backupOfRunning, backupOfStopped, sweepCopies } from '../../../dispatcher/backup/take';
 import type { JobAssignment } from '../../../protocol';
 import { admin, house, type House, ref, resultOf } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
@@ -123,6 +123,25 @@ describe('a backup', () => {
 			files: [{ name: 'robot-fleet.db' }, { name: 'admin.key', bytes: 10 }],
 		});
 		expect(readdirSync(data()).filter((name) => name.startsWith('backup-'))).toEqual([]);
+	});
+
+	test('that a killed service left half-made goes at the next start, and none that people keep there', async () => {
+		const backup = await backupOfRunning(h.store, {
+			dataFolder: data(),
+			version: '1.0.0',
+			now: h.clock.now(),
+		});
+		const ours = readdirSync(data()).filter((name) => name.startsWith('backup-'));
+		expect(ours.length).toBeGreaterThan(0);
+		const theirs = ['backup-2026-11-30.tar', 'backup-monday.tar.4711.tmp', 'backup-of-files'];
+		for (const name of theirs) writeFileSync(join(data(), name), 'kept');
+		sweepCopies(data());
+		expect(
+			readdirSync(data())
+				.filter((name) => name.startsWith('backup-'))
+				.sort(),
+		).toEqual(theirs);
+		backup.discard();
 	});
 
 	test('is a tar file that every other program reads', async () => {
