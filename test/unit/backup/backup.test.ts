@@ -1,5 +1,5 @@
 /** From a living store to a file, and from the file to a store that gives nothing away unasked. */
-import {
+import fs, {
 	copyFileSync,
 	existsSync,
 	mkdirSync,
@@ -276,6 +276,29 @@ describe('a restore', () => {
 			{ outcome: 'restored', cause: 'restored' },
 		]);
 		expect((await h.engine.service()).restored).toMatchObject({ waiting: 4 });
+	});
+
+	test('that fails at its last step leaves the store of before with all its output', async () => {
+		const robot = await h.robot('r1');
+		const id = await h.submit();
+		await settled();
+		await robot.accept();
+		const { job_id: jobId, epoch } = robot.last;
+		await takeBackup();
+		const data100k = Buffer.alloc(100_000, 'printed since\n');
+		robot.session.output({ jobId, epoch, stream: 'stdout', offset: 0, data: data100k });
+		await settled();
+		await h.close();
+		// A disk that knows no links.
+		const link = jest.spyOn(fs, 'linkSync').mockImplementation(() => {
+			throw Object.assign(new Error('EPERM: operation not permitted, link'), { code: 'EPERM' });
+		});
+		const options = { file: backupFile(), dataFolder: data(), force: true, now: h.clock.now() };
+		await expect(restore(options)).rejects.toThrow('EPERM');
+		link.mockRestore();
+		h = await house({ file: store(), clock: h.clock });
+		const { data: bytes } = await h.engine.output(id, 'stdout', 0, 1e6);
+		expect(Buffer.from(bytes).equals(data100k)).toBe(true);
 	});
 
 	test('gives out epochs above all that were given out before it, however often the lost store was opened', async () => {
