@@ -5,11 +5,21 @@
  * `locking_mode=EXCLUSIVE` is the ownership of the data folder: an OS lock that dies with the
  * process, taken before the port, so a second service is refused and a killed one leaves nothing.
  */
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import {
+	closeSync,
+	existsSync,
+	fstatSync,
+	openSync,
+	readdirSync,
+	readSync,
+	renameSync,
+	rmSync,
+	statSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { limits, Problem } from '../../protocol';
-import { walDamage } from '../../protocol/wal';
+import { type WalDamage, walDamage } from '../../protocol/wal';
 import { copyWhileLiving, demandRoom, sizeOf, syncFile, syncFolderOf } from './copies';
 import { deedsOn, type DeedsOfStore } from './deeds';
 import { Ends } from './ends';
@@ -58,6 +68,8 @@ const fullCode = 13;
 const failedCode = 10;
 /** Copies of before a migration that are kept. */
 const keptCopies = 2;
+/** Of a log at a time; more than two of its largest frames. */
+const pieceBytes = 1024 * 1024;
 
 export class SqliteStore {
 	readonly term: number;
@@ -245,7 +257,7 @@ function badDisk(error: unknown): Error | undefined {
  */
 function refuseDamage(file: string): void {
 	const wal = `${file}-wal`;
-	const damage = existsSync(wal) ? walDamage(readFileSync(wal)) : undefined;
+	const damage = existsSync(wal) ? damageIn(wal) : undefined;
 	if (!damage) return;
 	// What a living owner is writing may look like anything. This throws when there is one.
 	const probe = new DatabaseSync(file, { readOnly: true });
@@ -255,4 +267,31 @@ function refuseDamage(file: string): void {
 		probe.close();
 	}
 	throw new Problem('store-damaged', { wal, ...damage });
+}
+
+/** An upgrade may have left a log of many gigabytes: it is never in memory as a whole. */
+function damageIn(wal: string): WalDamage | undefined {
+	const file = openSync(wal, 'r');
+	try {
+		const { size } = fstatSync(file);
+		// What is read again and again lies close together.
+		let piece = Buffer.alloc(0);
+		let start = 0;
+		const subarray = (from: number, to: number) => {
+			if (from < start || to > start + piece.length) {
+				start = Math.max(0, from - pieceBytes / 2);
+				const bytes = Buffer.alloc(Math.min(pieceBytes, size - start));
+				for (let at = 0; at < bytes.length;) {
+					const got = readSync(file, bytes, at, bytes.length - at, start + at);
+					if (got === 0) throw new Error(`${wal} became shorter while it was read`);
+					at += got;
+				}
+				piece = bytes;
+			}
+			return piece.subarray(from - start, to - start);
+		};
+		return walDamage({ length: size, subarray });
+	} finally {
+		closeSync(file);
+	}
 }

@@ -75,6 +75,23 @@ test('a log that was damaged after it was written is refused with the place, not
 	rmSync(folder, { recursive: true });
 });
 
+test('a log that is longer than a buffer can be keeps no service from its store', async () => {
+	const folder = makeFolder();
+	const file = join(folder, 'store.db');
+	const store = await openStore({ file });
+	await store.commit([{ do: 'setMeta', with: { key: 'key', value: 'x' } }]);
+	const copy = join(folder, 'copy.db');
+	copyFileSync(file, copy);
+	copyFileSync(`${file}-wal`, `${copy}-wal`);
+	await store.close();
+	// As an upgrade leaves it that rewrites a large store; nothing but its length is real.
+	truncateSync(`${copy}-wal`, 2 ** 31 + 4_120);
+	const again = await openStore({ file: copy });
+	expect(await again.read('meta', { key: 'key' })).toBe('x');
+	await again.close();
+	rmSync(folder, { recursive: true });
+});
+
 test('a store of a newer version is refused with both versions named', async () => {
 	const folder = makeFolder();
 	const file = join(folder, 'store.db');

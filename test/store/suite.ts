@@ -306,12 +306,17 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				await store.commit([{ do: 'insertJob', with: { job: job(`job of ${key}`), idempotency } }]);
 			}
 			const seen: string[] = [];
-			for (let cursor: string | null = null, end = false; !end;) {
-				const look = { what: 'keys', before: at, limit: 1, cursor } as const;
-				({ cursor } = await store.read('old', look));
+			let cursor: string | null = null;
+			do {
+				const look: { cursor: string | null } = await store.read('old', {
+					what: 'keys',
+					before: at,
+					limit: 1,
+					cursor,
+				});
+				cursor = look.cursor;
 				if (cursor !== null) seen.push((JSON.parse(cursor) as [string, string])[1]);
-				end = cursor === null;
-			}
+			} while (cursor !== null);
 			expect(seen.sort()).toEqual(keys.toSorted());
 		});
 
