@@ -204,6 +204,8 @@ export class SqliteStore {
 			if (i < found) continue;
 			this.#db.exec(`BEGIN IMMEDIATE; ${step}; PRAGMA user_version = ${i + 1}; COMMIT`);
 		}
+		// A log never becomes shorter by itself, and this one may be as long as all there is.
+		this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
 	}
 
 	/** The way back, should the new version not be wanted: the file as it was, beside it. */

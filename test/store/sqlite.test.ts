@@ -4,6 +4,7 @@ import {
 	readdirSync,
 	readFileSync,
 	rmSync,
+	statSync,
 	truncateSync,
 	writeFileSync,
 } from 'node:fs';
@@ -334,6 +335,16 @@ describe('an upgrade', () => {
 		);
 		expect(copy.prepare('PRAGMA user_version').get()).toEqual({ user_version: first + 2 });
 		copy.close();
+	});
+
+	test('leaves no log behind that is as long as all it wrote', () => {
+		open(0);
+		const much = `CREATE TABLE much (x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+			INSERT INTO much SELECT randomblob(4000) FROM n`;
+		const file = join(folder, 'robot-fleet.db');
+		const store = new SqliteStore({ file, steps: [...base, much] });
+		expect(statSync(`${file}-wal`).size).toBeLessThan(100_000);
+		store.close();
 	});
 
 	test('that fails changes nothing, and the step before it stays', () => {
