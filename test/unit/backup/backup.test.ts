@@ -301,6 +301,19 @@ describe('a restore', () => {
 		expect(Buffer.from(bytes).equals(data100k)).toBe(true);
 	});
 
+	test('is looked through in stretches for jobs to be released, so that nobody waits for all that has ended', async () => {
+		const id = await h.submit();
+		await takeBackup();
+		await restoreHere();
+		const read = jest.spyOn(h.store, 'read');
+		expect(await release(true)).toMatchObject({ released: 1 });
+		const asked = read.mock.calls.map(([name]) => name);
+		expect(asked).toContain('scan');
+		expect(asked).not.toContain('jobs');
+		await h.clock.advance(1_000);
+		expect(await h.state(id)).toBe('queued');
+	});
+
 	test('gives out epochs above all that were given out before it, however often the lost store was opened', async () => {
 		const robot = await h.robot('r1');
 		await takeBackup();
