@@ -31,7 +31,20 @@ export function sizeOf(db: DatabaseSync): number {
 	return pragma('page_count') * pragma('page_size');
 }
 
+/**
+ * A new file is for this user alone from its first byte on: SQLite gives its log and its journal the mode of the file. One that is
+ * there is not even opened: with closing it again, the locks that this process has on it would be gone.
+ */
+export function claimFile(path: string): void {
+	try {
+		closeSync(openSync(path, 'wx', 0o600));
+	} catch {
+		// It is there; or SQLite will say what is wrong.
+	}
+}
+
 export async function copyWhileLiving(db: DatabaseSync, file: string): Promise<void> {
+	claimFile(file);
 	await backup(db, file, { rate: pagesPerStep });
 	syncFile(file);
 }

@@ -20,7 +20,7 @@ import { basename, dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { limits, Problem } from '../../protocol';
 import { type WalDamage, walDamage } from '../../protocol/wal';
-import { copyWhileLiving, demandRoom, sizeOf, syncFile, syncFolderOf } from './copies';
+import { claimFile, copyWhileLiving, demandRoom, sizeOf, syncFile, syncFolderOf } from './copies';
 import { deedsOn, type DeedsOfStore } from './deeds';
 import { Ends } from './ends';
 import { failPoint, failPointsArmed } from './fail-points';
@@ -92,6 +92,7 @@ export class SqliteStore {
 		this.#pressed = () => onPressed?.();
 		const begin = (step: OpenStep) => onStep?.(step);
 		begin('lock');
+		if (!options.db && file !== ':memory:') claimFile(file);
 		this.#db = options.db ?? new DatabaseSync(file);
 		this.#sql = new Statements(this.#db);
 		try {
@@ -217,6 +218,7 @@ export class SqliteStore {
 		demandRoom(folder, 2 * sizeOf(this.#db), 'The copy before the upgrade of the store');
 		const draft = `${copy}.tmp`;
 		rmSync(draft, { force: true });
+		claimFile(draft);
 		this.#sql.run('VACUUM INTO ?', draft);
 		syncFile(draft);
 		renameSync(draft, copy);

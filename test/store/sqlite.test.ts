@@ -337,6 +337,18 @@ describe('an upgrade', () => {
 		copy.close();
 	});
 
+	test('makes files that nobody else may read, as are the log and a copy', async () => {
+		open(0);
+		const file = join(folder, 'robot-fleet.db');
+		const store = new SqliteStore({ file, steps: [...base, ...steps(1)] });
+		await store.snapshot(join(folder, 'copy'));
+		const files = readdirSync(folder).filter((name) => name !== 'output');
+		expect(files.length).toBeGreaterThanOrEqual(4);
+		const isOpen = (name: string) => (statSync(join(folder, name)).mode & 0o077) !== 0;
+		expect(files.filter(isOpen)).toEqual([]);
+		store.close();
+	});
+
 	test('leaves no log behind that is as long as all it wrote', () => {
 		open(0);
 		const much = `CREATE TABLE much (x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
