@@ -448,6 +448,16 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 			return true;
 		},
 
+		revokeKey: ({ id, at }) =>
+			sql.run('UPDATE keys SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?', at, id),
+
+		keysUsed: ({ keys }) => {
+			for (const { id, at } of keys) {
+				sql.run('UPDATE keys SET last_used_at = ? WHERE id = ?', at, id);
+			}
+			return true;
+		},
+
 		putToken: (token) => {
 			sql.put('tokens', token as unknown as Row);
 			return true;

@@ -784,6 +784,9 @@ export interface Deeds {
 	dropDevice: { in: { robotId: string }; out: boolean };
 	robotsSeen: { in: { ids: string[]; at: number }; out: boolean };
 	putKey: { in: StoredKey; out: boolean };
+	revokeKey: { in: { id: string; at: number }; out: boolean };
+	/** When they were last used. Says nothing else of them: somebody may be revoking one. */
+	keysUsed: { in: { keys: { id: string; at: number }[] }; out: boolean };
 	putToken: { in: StoredToken; out: boolean };
 	revokeToken: { in: { id: string; at: number }; out: boolean };
 	insertWait: { in: StoredWait; out: boolean };
