@@ -364,8 +364,17 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 		},
 
 		markOutput: ({ hole, ...name }) => {
-			outputs.hole(name, hole);
-			return true;
+			const { jobId, number, stream } = name;
+			const isThere = attemptHomes.some(({ table, id, of }) =>
+				sql.get(
+					`SELECT 1 FROM ${table} WHERE ${id} = ? AND ${of} = ? AND ${stream}_have >= ?`,
+					jobId,
+					number,
+					hole.to,
+				),
+			);
+			if (isThere) outputs.hole(name, hole);
+			return isThere;
 		},
 
 		purgeOutput: (limits) => outputs.purge(limits),

@@ -716,7 +716,7 @@ export interface Deeds {
 	closeOutput: { in: { jobId: string; epoch: number }; out: boolean };
 	/** Forgets a stream of an attempt, so that it is sent again from its first byte. */
 	rewindOutput: { in: { jobId: string; epoch: number; stream: Stream }; out: boolean };
-	/** Puts on record that bytes cannot be handed out. */
+	/** Puts on record that bytes cannot be handed out. False when the stream does not reach so far: it is being sent again. */
 	markOutput: {
 		in: { jobId: string; number: number; stream: Stream; hole: Hole };
 		out: boolean;

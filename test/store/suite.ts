@@ -658,6 +658,22 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				expect(bytesOf(await all('stderr', 100_000)).equals(data)).toBe(true);
 			});
 
+			test('what was found damaged and is being sent again meanwhile is no hole', async () => {
+				const data = randomBytes(20);
+				const hole: Hole = { from: 0, to: 20, reason: 'damaged' };
+				const mark = { do: 'markOutput' as const, with: { ...name, hole } };
+				const rewind = {
+					do: 'rewindOutput' as const,
+					with: { jobId: 'a', epoch: 11, stream: 'stdout' as const },
+				};
+				await store.commit([piece(0, data)]);
+				expect(await store.commit([rewind, mark])).toEqual([true, false]);
+				await store.commit([piece(0, data)]);
+				expect(await all('stdout', 20)).toEqual([data]);
+				expect(await store.commit([mark])).toEqual([true]);
+				expect(await all('stdout', 20)).toEqual([hole]);
+			});
+
 			test('output is complete only when it is said to be equal, not when it is long enough', async () => {
 				await store.commit([
 					piece(0, Buffer.from('abc')),
