@@ -4,7 +4,9 @@
  */
 import { existsSync, linkSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
 import { copyWhileLiving, demandRoom, segmentsOf, sizeOf, withStopped } from '../store/copies';
+import { refuseDamage } from '../store/damage';
 import { inspect } from '../store/open';
 import { segmentName } from '../store/segments';
 import type { Store } from '../store/store';
@@ -35,14 +37,17 @@ export function backupOfRunning(store: Store, options: TakeOptions): Promise<Bac
 	return take(options, (file) => store.snapshot(file));
 }
 
-/** Refused with `data-taken` when a service runs on the folder. */
+/**
+ * Refused with `data-taken` when a service runs on the folder, and with `store-damaged` as a start is: opened here and closed
+ * again, the store would be without whatever lies behind the damage, and nobody would be told.
+ */
 export function backupOfStopped(options: TakeOptions): Promise<Backup> {
-	return take(options, (file) =>
-		withStopped(join(options.dataFolder, 'robot-fleet.db'), async (db) => {
-			demandRoom(dirname(file), sizeOf(db), 'The backup');
-			await copyWhileLiving(db, file);
-		}),
-	);
+	const copyTo = (file: string) => async (db: DatabaseSync) => {
+		demandRoom(dirname(file), sizeOf(db), 'The backup');
+		await copyWhileLiving(db, file);
+	};
+	const store = join(options.dataFolder, 'robot-fleet.db');
+	return take(options, (file) => withStopped(store, copyTo(file), refuseDamage));
 }
 
 /** Copies that a killed service left behind. Call when nobody can be taking one. */

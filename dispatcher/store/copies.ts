@@ -140,24 +140,28 @@ export function stampRestored(file: string, { at, backupAt, term }: Restoration)
 
 /**
  * Holds a store file that nobody runs, as its owner would: `use` has it alone. Refused with
- * `data-taken` when a service runs on it.
+ * `data-taken` when a service runs on it, and with whatever `look` throws before it is opened.
  */
 export async function withStopped<T>(
 	file: string,
 	use: (db: DatabaseSync) => T | Promise<T>,
+	look: (file: string) => void = () => undefined,
 ): Promise<T> {
+	unlessTaken(file, () => look(file));
 	const db = new DatabaseSync(file);
 	try {
-		take(db, file);
+		unlessTaken(file, () =>
+			db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT'),
+		);
 		return await use(db);
 	} finally {
 		db.close();
 	}
 }
 
-function take(db: DatabaseSync, file: string): void {
+function unlessTaken(file: string, step: () => void): void {
 	try {
-		db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT');
+		step();
 	} catch (error) {
 		const primary = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
 		if (primary !== 5 && primary !== 6) throw error;

@@ -166,6 +166,22 @@ describe('a backup', () => {
 		expect((await job(id)).state).toBe('pending');
 	});
 
+	test('of a stopped service whose log is damaged is refused, and leaves the log as it is', async () => {
+		for (let i = 0; i < 5; i++) await h.submit();
+		// As a kill leaves it: to close a store brings its log home.
+		const [db, log] = [readFileSync(store()), readFileSync(`${store()}-wal`)];
+		await h.close();
+		const bad = join(folder, 'bad');
+		mkdirSync(bad);
+		writeFileSync(join(bad, 'robot-fleet.db'), db);
+		log[Math.floor(log.length / 2)]! ^= 1;
+		writeFileSync(join(bad, 'robot-fleet.db-wal'), log);
+		const options = { dataFolder: bad, version: '1.0.0', now: h.clock.now() };
+		await expect(backupOfStopped(options)).rejects.toMatchObject({ code: 'store-damaged' });
+		expect(readFileSync(join(bad, 'robot-fleet.db-wal')).equals(log)).toBe(true);
+		h = await house({ file: store(), clock: h.clock });
+	});
+
 	test('that was changed in any one byte, or cut short anywhere, is refused and restores nothing', async () => {
 		await h.submit();
 		await takeBackup();
