@@ -723,10 +723,11 @@ export interface Deeds {
 	};
 	/**
 	 * Removes the output of jobs that ended before `endedBefore`, and while more than `maxBytes` are kept
-	 * in all, that of the oldest ones. `more` = there are jobs it has not looked at yet.
+	 * in all, that of the oldest ones. Ends behind the job with which `mostBytes` have gone. `more` = there are jobs it
+	 * has not looked at yet.
 	 */
 	purgeOutput: {
-		in: { endedBefore: number; maxBytes: number; maxJobs: number };
+		in: { endedBefore: number; maxBytes: number; maxJobs: number; mostBytes?: number };
 		out: { jobs: number; bytes: number; more: boolean };
 	};
 	/** Frees disk that is held by a few wanted bytes among many that are not; moves at most `maxBytes`. */

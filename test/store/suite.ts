@@ -733,6 +733,21 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					outputHoles: '[[0,0,50003,"purged"]]',
 				});
 			});
+
+			test('of much a purge removes so much at a time, and the next one goes on behind it', async () => {
+				const data = randomBytes(50_000);
+				for (const [n, jobId] of ['b', 'c', 'd'].entries()) {
+					await store.commit([
+						{ do: 'insertJob', with: { job: job(jobId), attempt: attempt(1, 12 + n) } },
+						piece(0, data, { jobId, epoch: 12 + n }),
+						{ do: 'settle', with: settle(jobId, { epoch: 12 + n }) },
+					]);
+				}
+				const old = { endedBefore: at + 1, maxBytes: 1e9, maxJobs: 10, mostBytes: 60_000 };
+				const purge = { do: 'purgeOutput' as const, with: old };
+				expect(await store.commit([purge])).toMatchObject([{ jobs: 2, more: true }]);
+				expect(await store.commit([purge])).toMatchObject([{ jobs: 1, more: false }]);
+			});
 		});
 
 		describe('a parent', () => {
