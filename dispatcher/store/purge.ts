@@ -58,9 +58,12 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 					: (JSON.parse(cursor) as [string, string, number])),
 				limit,
 			),
+		// 2 = later than the last one: the clock was ahead then, and has been set back.
 		events: (before, limit, cursor) =>
 			sql.all(
-				`SELECT CAST(cursor AS TEXT) AS key, at < ? AS old FROM events WHERE cursor > ? ORDER BY cursor LIMIT +?`,
+				`SELECT CAST(cursor AS TEXT) AS key,
+				  CASE WHEN at < ? THEN 1 WHEN at > (SELECT at FROM events ORDER BY cursor DESC LIMIT 1) THEN 2 ELSE 0 END AS old
+				 FROM events WHERE cursor > ? ORDER BY cursor LIMIT +?`,
 				before,
 				Number(cursor ?? 0),
 				limit,
@@ -125,8 +128,9 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 		old: ({ what, before, limit, cursor }: Reads['old']['in']): Reads['old']['out'] => {
 			const rows = looks[what](before, limit, cursor);
 			const old = rows.filter((row) => row.old === 1).map(({ key }) => key);
-			// Events lie in the order of time: behind a young one there are no old ones.
-			const isAll = rows.length < limit || (what === 'events' && old.length === 0);
+			// Events lie in the order of time: behind a young one there are no old ones, unless the clock was ahead.
+			const young = what === 'events' && old.length === 0 && rows.at(-1)?.old === 0;
+			const isAll = rows.length < limit || young;
 			return { old, cursor: isAll ? null : rows.at(-1)!.key };
 		},
 

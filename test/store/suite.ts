@@ -299,6 +299,34 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			expect((await store.read('old', { ...look, limit: 10 })).old).toEqual([parent, child]);
 		});
 
+		test('old events are found behind those of a clock that was ahead, and no look goes on behind young ones', async () => {
+			const told = (n: number, when: number) => ({
+				do: 'fire' as const,
+				with: occurrence({
+					plannedAt: at + n,
+					at: when,
+					event: { type: 'schedule.due', data: '{}' },
+				}),
+			});
+			const ahead = [0, 1, 2].map((n) => told(n, at + 1e9));
+			const young = [5, 6, 7, 8].map((n) => told(n, at + 100));
+			await store.commit([...ahead, told(3, at), told(4, at), ...young]);
+			const looks: (string[] | null)[] = [];
+			let cursor: string | null = null;
+			do {
+				const look: { old: string[]; cursor: string | null } = await store.read('old', {
+					what: 'events',
+					before: at + 1,
+					limit: 2,
+					cursor,
+				});
+				looks.push(look.old);
+				cursor = look.cursor;
+			} while (cursor !== null);
+			// The last two were not even looked at.
+			expect(looks).toEqual([[], ['4'], ['5'], []]);
+		});
+
 		test('every idempotency key is come by, one look after the other, whatever its letters', async () => {
 			const keys = ['b', 'b!', 'b"', 'c'];
 			for (const key of keys) {
