@@ -11,6 +11,11 @@ import { migrations } from './migrations';
 
 /** Pages a step: about a millisecond, during which a commit waits. */
 const pagesPerStep = 100;
+/**
+ * Node gives a copy up, with the words "not an error", when its first or its last step finds a commit under way. Under load that
+ * is one of twenty; it is begun anew.
+ */
+const maxRepeats = 20;
 /** A copy must not be what fills the disk, nor take the room of results. */
 const spareBytes = limits.reserveBytes + 16 * 1024 * 1024;
 
@@ -45,7 +50,14 @@ export function claimFile(path: string): void {
 
 export async function copyWhileLiving(db: DatabaseSync, file: string): Promise<void> {
 	claimFile(file);
-	await backup(db, file, { rate: pagesPerStep });
+	for (let left = maxRepeats; ; left -= 1) {
+		try {
+			await backup(db, file, { rate: pagesPerStep });
+			break;
+		} catch (error) {
+			if (left === 0 || (error as { errcode?: number }).errcode !== 0) throw error;
+		}
+	}
 	syncFile(file);
 }
 

@@ -13,7 +13,7 @@ import fs, {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import sqlite, { DatabaseSync } from 'node:sqlite';
 import { preview, restore, termOfTime } from '../../../dispatcher/backup/restore';
 import { backupOfRunning, backupOfStopped, sweepCopies } from '../../../dispatcher/backup/take';
 import type { JobAssignment } from '../../../protocol';
@@ -73,6 +73,20 @@ describe('a backup', () => {
 		expect(contents.jobs.queued).toBeGreaterThanOrEqual(300);
 		await restoreHere();
 		for (const id of ids) expect((await job(id)).state).toBe('pending');
+	});
+
+	test('is begun anew when a commit is under way as it begins, and fails by name when it cannot be made', async () => {
+		const id = await h.submit();
+		const errorOf = (errcode: number, message: string) =>
+			Object.assign(new Error(message), { code: 'ERR_SQLITE_ERROR', errcode });
+		const copy = jest.spyOn(sqlite, 'backup').mockRejectedValueOnce(errorOf(0, 'not an error'));
+		await takeBackup();
+		expect(copy).toHaveBeenCalledTimes(2);
+		copy.mockRejectedValueOnce(errorOf(10, 'disk I/O error'));
+		await expect(takeBackup()).rejects.toThrow('disk I/O error');
+		copy.mockRestore();
+		await restoreHere();
+		expect((await job(id)).state).toBe('pending');
 	});
 
 	test('holds large output too, as far as the copy speaks of it, and a restore brings it back', async () => {
