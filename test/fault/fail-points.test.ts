@@ -31,6 +31,8 @@ const rare = new Set([
 	'progress',
 	'purge',
 	'revokeToken',
+	'revokeKey',
+	'keysUsed',
 	'robotsSeen',
 	'loseFile',
 	'removeFile',
