@@ -137,11 +137,13 @@ test('the command line brings files along and takes them home', async () => {
 		const id = /^(\S+) +run\.sh/m.exec(listed.out)![1]!;
 		const got = await house.cli('files', 'get', id, '--out', '-', '--data', service.data);
 		expect(got.out).toBe(readFileSync(join(folder, 'run.sh'), 'utf8'));
-		// Its name may come from a robot: nothing of ours is written over.
-		const over = await house.cli('files', 'get', id, '--data', service.data);
+		// A name may come from a robot: nothing of ours is written over.
+		const put = ['put', join(folder, 'in'), '--name', 'package.json', '--data', service.data];
+		const named = (await house.cli('files', ...put)).out.trim();
+		const over = await house.cli('files', 'get', named, '--data', service.data);
 		expect([over.code, over.err]).toEqual([
 			2,
-			expect.stringMatching(/^run\.sh is here already, .* --out\.\n$/),
+			expect.stringMatching(/^package\.json is here already, .* --out\.\n$/),
 		]);
 		expect((await house.cli('files', 'show', id, '--data', service.data)).out).toMatch(
 			/state +ready/,
