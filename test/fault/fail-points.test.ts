@@ -21,17 +21,15 @@ const rare = new Set([
 	'purgeOutput',
 	'compactOutput',
 	'shiftBackOffs',
-	'settleBackOffs',
 	'sweepDuplicates',
 	'sweepStarts',
 	'lookAgain',
 	'sweepAffinities',
 	'lateResult',
+	'health',
 	'waitFor',
-	'progress',
 	'purge',
 	'revokeToken',
-	'revokeKey',
 	'keysUsed',
 	'robotsSeen',
 	'loseFile',
@@ -101,7 +99,8 @@ test('the service may be killed between any two steps: nothing is lost, nothing 
 		}
 		kills += died;
 		(died > 0 ? reached : never).add(place);
-		if (thorough && n % 20 === 19) process.stdout.write(`… ${lived} days, ${kills} kills\n`);
+		if (thorough && n % 20 === 19)
+			process.stdout.write(`… ${lived} days, ${kills} kills, ${wrong.length} wrong\n`);
 	}
 	say(2, {
 		places: places.length,
