@@ -123,7 +123,7 @@ export async function putFile(
 	name = basename(resolve(path)),
 ): Promise<FileRecord> {
 	const client = new FleetClient(httpSend(address));
-	const file = await open(path, 'r');
+	const file = await openFile(path);
 	try {
 		const { size: bytes } = await file.stat();
 		const sha256 = await digestOf(path);
@@ -227,6 +227,18 @@ async function fill(file: FileHandle, piece: Buffer, from: number): Promise<bool
 		at += bytesRead;
 	}
 	return true;
+}
+
+async function openFile(path: string): Promise<FileHandle> {
+	let file: FileHandle;
+	try {
+		file = await open(path, 'r');
+	} catch (error) {
+		throw new UsageMistake(`The file cannot be read: ${(error as Error).message}.`);
+	}
+	if ((await file.stat()).isFile()) return file;
+	await file.close();
+	throw new UsageMistake(`${path} is no file; send a folder as an archive.`);
 }
 
 async function digestOf(path: string): Promise<string> {

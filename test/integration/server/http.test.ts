@@ -690,6 +690,9 @@ describe('operations', () => {
 			body: { error: { details: { state: 'recovering' } } },
 		});
 		expect((await house.ask('GET', '/healthz', { key: '' })).status).toBe(200);
+		// As some that watch over services ask.
+		const head = await fetch(`${house.server.url}/healthz`, { method: 'HEAD' });
+		expect([head.status, await head.text()]).toEqual([200, '']);
 	});
 	test('the bare link shows a page that says how the service is, and nothing secret', async () => {
 		await using house = await openHouse();
