@@ -1,9 +1,8 @@
-/** Which caps this robot can hold a job to. What a process tree uses is read from /proc, so: Linux. */
+/** Which caps this robot can hold a job to. What a process tree uses is read from /proc, so: Linux, where it has one. */
 import { capNames, type WireCaps } from '../protocol';
+import { seesProcesses } from './drivers/process';
 
-const seesTrees = process.platform === 'linux';
-
-const held = Object.values(capNames).filter(({ wire }) => seesTrees || wire === 'output_bytes');
+const held = Object.values(capNames).filter(({ wire }) => seesProcesses || wire === 'output_bytes');
 
 /** What it tells the service, so that it is given no others. */
 export const capCapabilities: readonly string[] = held.map(({ capability }) => capability);

@@ -8,6 +8,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import {
 	arch,
+	availableParallelism,
 	cpus,
 	freemem,
 	hostname,
@@ -34,9 +35,10 @@ function machineInfo(): Record<string, unknown> {
 		os_name: type(),
 		os_release: release(),
 		arch: arch(),
-		cpus: cpus().length,
+		// A container has what it may use, not what the machine has.
+		cpus: availableParallelism(),
 		cpu_model: cpus()[0]?.model.trim() ?? null,
-		memory_bytes: totalmem(),
+		memory_bytes: Math.min(totalmem(), process.constrainedMemory() || Infinity),
 		addresses: Object.values(networkInterfaces())
 			.flatMap((entries) => entries ?? [])
 			.filter((entry) => !entry.internal && !entry.address.startsWith('fe80'))

@@ -20,6 +20,7 @@
  */
 import { hash, randomUUID } from 'node:crypto';
 import {
+	chmodSync,
 	closeSync,
 	existsSync,
 	fdatasync,
@@ -199,6 +200,7 @@ export class Journal {
 		try {
 			// Before SQLite sees it: that would drop what lies behind the damage.
 			const log = existsSync(`${path}-wal`) ? readFileSync(`${path}-wal`) : Buffer.alloc(0);
+			makePrivate(path);
 			db = new DatabaseSync(path);
 			// In this order: an exclusive WAL needs no shared memory and is locked from its first read.
 			db.exec('pragma locking_mode = exclusive; pragma journal_mode = wal;');
@@ -463,6 +465,21 @@ export class Journal {
 	}
 }
 
+/**
+ * What jobs are, and print, is nobody else's, however open a folder somebody made for us. Before SQLite has the file: to
+ * close it a second time would give its lock away. The log gets the rights of the file.
+ */
+function makePrivate(path: string): void {
+	closeSync(openSync(path, 'a', 0o600));
+	for (const file of [path, `${path}-wal`]) {
+		try {
+			chmodSync(file, 0o600);
+		} catch {
+			// There is no log yet, or the file system knows no rights.
+		}
+	}
+}
+
 /** Takes out what is not as it was written, with a copy beside; says what that was. */
 function mend(db: DatabaseSync, path: string, log: Buffer): string[] {
 	const [row] = db.prepare('pragma integrity_check(1)').all();
@@ -491,7 +508,10 @@ function mend(db: DatabaseSync, path: string, log: Buffer): string[] {
 	if (found.length === 0) return found;
 	// Copied by SQLite, not by us: were the file opened and closed here a second time, the lock that this process has
 	// on it would be gone, and another agent could take the folder.
-	rmSync(`${path}.damaged`, { force: true });
+	for (const file of [`${path}.damaged`, `${path}-wal.damaged`]) {
+		rmSync(file, { force: true });
+		writeFileSync(file, '', { mode: 0o600 });
+	}
 	db.prepare('vacuum into ?').run(`${path}.damaged`);
 	writeFileSync(`${path}-wal.damaged`, log);
 	db.exec('begin immediate');

@@ -11,6 +11,9 @@ import { setFlagsFromString } from 'node:v8';
 
 const oldestNode = [22, 16] as const;
 
+/** Of the log, while it can be written nowhere. */
+const waitingLogBytes = 64 * 1024;
+
 class Quit extends Error {
 	readonly code: number;
 
@@ -120,10 +123,10 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		import('./clock'),
 		import('./data-folder'),
 	]);
-	const log = pino(
-		{ level: config.logLevel, base: { pid: process.pid } },
-		pino.destination({ dest: 2, sync: true }),
-	);
+	// A disk that has no room for what we say shall not end us: some of it waits, the rest is left out.
+	const said = pino.destination({ dest: 2, sync: true, maxLength: waitingLogBytes });
+	for (const stream of [said, process.stderr]) stream.on('error', () => undefined);
+	const log = pino({ level: config.logLevel, base: { pid: process.pid } }, said);
 
 	const folder = openFolder(config.data, clock, {
 		maxBytes: config.maxOutputBytes,
@@ -295,17 +298,20 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	const canRejoin = (why: 'refused' | 'elsewhere'): boolean =>
 		(why === 'refused' ? config.token !== undefined : tokenIsNew) && !everLive && !rejoined;
 
+	let leaves = false;
 	const stop = (why: string, leaveJobs = false): void => {
+		// What was left to go on is stopped by nobody who is impatient with us.
+		if (leaves) return;
 		if (stopping.signal.aborted) {
 			log.warn({ why }, 'asked again, stopping at once');
 			runner.hurry();
 			return;
 		}
-		const leave = leaveJobs && keeper.outlivesUs;
-		log.info({ why, leave, graceMs: config.stopGraceMs }, 'stopping');
+		leaves = leaveJobs && keeper.outlivesUs;
+		log.info({ why, leave: leaves, graceMs: config.stopGraceMs }, 'stopping');
 		stopping.abort();
 		void (async () => {
-			if (leave) runner.leave();
+			if (leaves) runner.leave();
 			else {
 				await runner.drain(config.stopGraceMs);
 				await runner.delivered(2_000);
@@ -317,7 +323,11 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	const drained = Promise.withResolvers<void>();
 	for (const name of ['SIGINT', 'SIGHUP'] as const) process.on(name, () => stop(name));
 	process.on('SIGTERM', () => stop('SIGTERM', config.leaveJobs));
-	if (process.platform !== 'win32') process.on('SIGUSR2', () => stop('SIGUSR2', true));
+	if (process.platform !== 'win32') {
+		process.on('SIGUSR2', () => stop('SIGUSR2', true));
+		// Unheard, it opens Node's debugger, to every user of this machine.
+		process.on('SIGUSR1', () => log.info({}, 'SIGUSR1 means nothing here'));
+	}
 	// Whoever read our one line may be gone; that must not end the agent.
 	process.stdout.on('error', () => undefined);
 
@@ -350,7 +360,8 @@ async function run(flags: import('./config').Flags): Promise<number> {
 			}
 			process.stdout.write(deviceLines(config, identity.fingerprint, Number(new URL(url).port)));
 			process.stdout.write(`listening on ${url}\n`);
-			await listening.run();
+			// Asked to stop before there was anything to close.
+			if (!stopping.signal.aborted) await listening.run();
 		} else if (identity.membership === undefined) await join(config.token!);
 		while (!listen && !stopping.signal.aborted) {
 			link = newLink();

@@ -707,6 +707,10 @@ function throwIfRefused({ status, body }: SendAnswer): void {
 }
 
 function pathOf(template: string, id: string | undefined, query: Query = {}): string {
+	// On the way they are read as folders, and the call becomes another one: `/schedules/./pause` pauses all.
+	if (id === '.' || id === '..') {
+		throw new Problem('bad-field', { path: 'id', reason: `"${id}" is no id` });
+	}
 	const path = template
 		.replace(/\{\w+\}/, encodeURIComponent(id ?? ''))
 		.replace(/^\/(?!\/)/, `${paths.api}/`)

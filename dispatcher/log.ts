@@ -3,6 +3,9 @@ import pino from 'pino';
 import type { Log } from './engine/context';
 
 export function pinoLog(level: string): Log {
+	const out = pino.destination({ dest: 2, sync: true });
+	// A full disk below the log, or a reader that left, costs lines and no jobs.
+	out.on('error', () => undefined);
 	const log = pino(
 		{
 			level,
@@ -10,7 +13,7 @@ export function pinoLog(level: string): Log {
 			serializers: { error: pino.stdSerializers.err },
 			timestamp: pino.stdTimeFunctions.isoTime,
 		},
-		pino.destination({ dest: 2, sync: true }),
+		out,
 	);
 	return {
 		debug: (text, facts) => log.debug(facts ?? {}, text),

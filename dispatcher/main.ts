@@ -24,7 +24,19 @@ if (nodeIsTooOld(process.versions.node)) {
 	void import('./store/thread').then(({ runStoreThreadIfAsked }) => runStoreThreadIfAsked());
 }
 
+/** A service goes on when nobody reads what it prints any more. */
+let serving = false;
+
+/** Whoever reads us has seen enough (`| head`): we end as other programs do that are cut off, without a stack. */
+function endWithReader(error: NodeJS.ErrnoException): void {
+	if (serving) return;
+	if (error.code !== 'EPIPE') throw error;
+	process.exit(128 + 13);
+}
+
 async function main(): Promise<void> {
+	process.stdout.on('error', endWithReader);
+	process.stderr.on('error', endWithReader);
 	const { runProgram } = await import('./cli/program');
 	const { keyboardOf } = await import('./cli/keyboard');
 	const { version } = await import('./package.json');
@@ -95,6 +107,7 @@ const stopDeadlineMs = 9_000;
 
 /** Runs until a signal; resolves with the exit code. */
 async function serve(flags: ServeFlags): Promise<number> {
+	serving = true;
 	compileSooner();
 	settleYoungGeneration();
 	const { readConfig } = await import('./config');
@@ -119,6 +132,8 @@ async function serve(flags: ServeFlags): Promise<number> {
 	};
 	process.on('SIGTERM', stop);
 	process.on('SIGINT', stop);
+	// Node would open its debugger.
+	process.on('SIGUSR1', () => undefined);
 	const starting = startService({
 		config,
 		log,

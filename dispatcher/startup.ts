@@ -61,6 +61,8 @@ export interface Service {
 }
 
 const takenWaitMs = 60_000;
+/** How long a service that is broken may take to close. */
+const fatalMs = 5_000;
 
 export async function startService(options: ServiceOptions): Promise<Service> {
 	const { config, log } = options;
@@ -114,7 +116,11 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 			disk: new DataDisk(folder, storeIn(folder), reserveIn(folder)),
 			shelf: new FileShelf(join(folder, 'files')),
 			fileLimits: config.files,
-			fatal: (error) => void closeAll().finally(() => options.onFatal(error)),
+			// What is broken may not close; whoever starts us again must not wait for it.
+			fatal: (error) =>
+				void Promise.race([closeAll(), systemClock.sleep(fatalMs)]).then(() =>
+					options.onFatal(error),
+				),
 		});
 		undo.push(() => engine.stop());
 		for (const note of config.warnings)
@@ -129,7 +135,14 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 			...listen,
 			tls: { folder, ...(files && { files }) },
 			private: options.embedded ?? false,
-			onCertificate: () => sayWhere(),
+			onCertificate: () => {
+				try {
+					sayWhere();
+				} catch (error) {
+					// A full disk, perhaps: no reason to stop serving.
+					log.warn('service.json still names the certificate of before', { error });
+				}
+			},
 			engine,
 			clock: systemClock,
 			log,

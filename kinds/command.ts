@@ -37,7 +37,7 @@ export const commandSpec = Type.Object(
 		),
 		cwd: Type.Optional(
 			text(
-				'Folder to run in; default: the workspace of the job if it has one, else the home of the agent’s user',
+				'Folder to run in; default: the workspace of the job if it has one, else the home of the agent’s user. One that is not absolute lies in there.',
 			),
 		),
 		env: Type.Optional(
@@ -61,7 +61,8 @@ export const commandSpec = Type.Object(
 );
 export type CommandSpec = Static<typeof commandSpec>;
 
-const placeholder = /\{\{\s*([^{}]*?)\s*\}\}/g;
+/** The blanks around a name are left to `trim`: in the pattern, many of them would cost their number cubed. */
+const placeholder = /\{\{([^{}]*)\}\}/g;
 
 /** The environment name of a variable: `build-id` → `ROBOT_FLEET_VAR_BUILD_ID`. */
 export function variableEnvName(name: string): string {
@@ -70,9 +71,10 @@ export function variableEnvName(name: string): string {
 
 /** Fills `{{name}}`. Names were checked at submit, so a missing one is left as it stands. */
 export function fill(template: string, variables: Variables): string {
-	return template.replace(placeholder, (whole, name: string) =>
-		Object.hasOwn(variables, name) ? String(variables[name]) : whole,
-	);
+	return template.replace(placeholder, (whole, said: string) => {
+		const name = said.trim();
+		return Object.hasOwn(variables, name) ? String(variables[name]) : whole;
+	});
 }
 
 /** The spec with every `{{name}}` filled in, ready to run. */
@@ -118,7 +120,7 @@ export const command: Kind<CommandSpec> = {
 			['spec.shell', spec.shell],
 			['spec.command', spec.command],
 		] as const) {
-			const found = value === undefined ? null : /\{\{\s*([^{}]*?)\s*\}\}|\{\{/.exec(value);
+			const found = value === undefined ? null : /\{\{(?:([^{}]*)\}\})?/.exec(value);
 			if (!found) continue;
 			if (path === 'spec.command') {
 				return new Problem('bad-field', {
@@ -128,7 +130,7 @@ export const command: Kind<CommandSpec> = {
 			}
 			return new Problem('template-in-shell', {
 				found: found[0],
-				instead: `"$${variableEnvName(found[1] || 'name')}"`,
+				instead: `"$${variableEnvName(found[1]?.trim() || 'name')}"`,
 			});
 		}
 		const templates: [string, string][] = [
@@ -137,17 +139,30 @@ export const command: Kind<CommandSpec> = {
 		];
 		if (spec.cwd !== undefined) templates.push(['spec.cwd', spec.cwd]);
 		if (spec.stdin !== undefined) templates.push(['spec.stdin', spec.stdin]);
+		let filledBytes = 0;
 		for (const [path, template] of templates) {
-			for (const [, name] of template.matchAll(placeholder)) {
-				if (!Object.hasOwn(variables, name!)) {
-					return new Problem('unknown-variable', { path, name: name! });
-				}
+			filledBytes += Buffer.byteLength(template);
+			for (const [whole, said] of template.matchAll(placeholder)) {
+				const name = said!.trim();
+				if (!Object.hasOwn(variables, name)) return new Problem('unknown-variable', { path, name });
+				filledBytes += Buffer.byteLength(String(variables[name])) - Buffer.byteLength(whole);
+				if (filledBytes <= limits.maxFilledBytes) continue;
+				return new Problem('bad-field', {
+					path,
+					reason: `its variables in place, the job has more than ${limits.maxFilledBytes} bytes; put what is large into a file`,
+				});
 			}
 		}
-		for (const [path, value] of templates.concat([
+		const values = Object.entries(variables).map(([name, value]): [string, string] => [
+			`variables.${name}`,
+			String(value),
+		]);
+		for (const [path, value] of [
+			...templates,
+			...values,
 			['spec.shell', spec.shell ?? ''],
 			['spec.command', spec.command ?? ''],
-		])) {
+		] as const) {
 			if (value.includes('\0')) {
 				return new Problem('bad-field', { path, reason: 'must not hold a NUL byte' });
 			}

@@ -20,6 +20,8 @@ export const limits = {
 	/** A robot whose waiting request broke off comes with another one within this time, or it is gone. */
 	pollReturnMs: 2_000,
 	maxBodyBytes: 10 * 1024 * 1024,
+	/** Of a call that needs no key. */
+	maxStrangerBodyBytes: 16 * 1024,
 	maxControlFrameBytes: 1024 * 1024,
 	/** Of spec and variables: with all else that is said of a job it fits into one control frame. */
 	maxJobBytes: 960 * 1024,
@@ -36,6 +38,8 @@ export const limits = {
 	/** Output that one robot may have under way, unacknowledged, all its attempts together. */
 	outputWindowBytes: 1024 * 1024,
 	maxCommandBytes: 64 * 1024,
+	/** Of what a command has in args, cwd, env and stdin, its variables in place: more than systems let a program have. */
+	maxFilledBytes: 2 * 1024 * 1024,
 	/** Of one call that types into a job. */
 	maxInputBytes: 64 * 1024,
 	/** Typed bytes that may be on their way to one job, unacknowledged; and that may wait for that. */

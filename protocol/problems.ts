@@ -177,6 +177,16 @@ export const problems = {
 		retry: false,
 		text: 'The body is larger than {maxBytes} bytes; send less at once.',
 	},
+	'header-too-large': {
+		status: 431,
+		retry: false,
+		text: 'Address and headers of the request are larger than {maxBytes} bytes together; send less in them.',
+	},
+	'request-late': {
+		status: 408,
+		retry: true,
+		text: 'The request had not come whole within {waitMs} ms; send it again, and what is large in pieces.',
+	},
 	'job-too-large': {
 		status: 413,
 		retry: false,

@@ -18,39 +18,44 @@ export interface WalDamage {
 	commits: number;
 }
 
+/** The bytes of a log. One on disk is read a piece at a time: it may be longer than a buffer can be. */
+export interface WalBytes {
+	readonly length: number;
+	subarray(from: number, to: number): Uint8Array;
+}
+
 const headBytes = 32;
 const frameHeadBytes = 24;
 
-export function walDamage(wal: Uint8Array): WalDamage | undefined {
-	const view = new DataView(wal.buffer, wal.byteOffset, wal.byteLength);
+export function walDamage(wal: WalBytes): WalDamage | undefined {
 	if (wal.length <= headBytes + frameHeadBytes) return undefined;
-	const magic = view.getUint32(0);
+	const part = (from: number, bytes: number) => {
+		const { buffer, byteOffset, byteLength } = wal.subarray(from, from + bytes);
+		return new DataView(buffer, byteOffset, byteLength);
+	};
+	const head = part(0, headBytes);
+	const magic = head.getUint32(0);
 	const little = magic === 0x377f0682;
-	const [a, b] = checksum(view, 0, 24, little, 0, 0);
+	const [a, b] = checksum(head, 0, 24, little, 0, 0);
 	const headIsGood =
-		(little || magic === 0x377f0683) && a === view.getUint32(24) && b === view.getUint32(28);
+		(little || magic === 0x377f0683) && a === head.getUint32(24) && b === head.getUint32(28);
 	// The head is synced before the first frame is written.
 	if (!headIsGood) return { frame: 0, offset: 0, commits: 1 };
 
-	const frameBytes = frameHeadBytes + view.getUint32(8);
+	const salts = [head.getUint32(16), head.getUint32(20)] as const;
+	const frameBytes = frameHeadBytes + head.getUint32(8);
 	const frames = Math.floor((wal.length - headBytes) / frameBytes);
-	const isOurs = (at: number) =>
-		view.getUint32(at + 8) === view.getUint32(16) && view.getUint32(at + 12) === view.getUint32(20);
-	const isCommit = (at: number) => view.getUint32(at + 4) !== 0;
+	const isOurs = (frame: DataView) =>
+		frame.getUint32(8) === salts[0] && frame.getUint32(12) === salts[1];
+	const isCommit = (frame: DataView) => frame.getUint32(4) !== 0;
 	/** Whether a frame goes on from the one before it, whatever that one is worth. */
 	const fits = (at: number) => {
-		if (!isOurs(at)) return false;
-		const before = at === headBytes ? 24 : at - frameBytes + 16;
-		const from = [view.getUint32(before), view.getUint32(before + 4)] as const;
-		const head = checksum(view, at, 8, little, ...from);
-		const [c, d] = checksum(
-			view,
-			at + frameHeadBytes,
-			frameBytes - frameHeadBytes,
-			little,
-			...head,
-		);
-		return c === view.getUint32(at + 16) && d === view.getUint32(at + 20);
+		if (!isOurs(part(at, frameHeadBytes))) return false;
+		const frame = part(at, frameBytes);
+		const before = part(at === headBytes ? 24 : at - frameBytes + 16, 8);
+		const own = checksum(frame, 0, 8, little, before.getUint32(0), before.getUint32(4));
+		const [c, d] = checksum(frame, frameHeadBytes, frameBytes - frameHeadBytes, little, ...own);
+		return c === frame.getUint32(16) && d === frame.getUint32(20);
 	};
 	let first = 0;
 	while (first < frames && fits(headBytes + first * frameBytes)) first++;
@@ -59,8 +64,8 @@ export function walDamage(wal: Uint8Array): WalDamage | undefined {
 	if (last <= first) return undefined;
 	let commits = 0;
 	for (let n = first; n < last; n++) {
-		const at = headBytes + n * frameBytes;
-		if (isOurs(at) && isCommit(at)) commits++;
+		const frame = part(headBytes + n * frameBytes, frameHeadBytes);
+		if (isOurs(frame) && isCommit(frame)) commits++;
 	}
 	return commits === 0
 		? undefined

@@ -19,6 +19,7 @@ const maxDigestedBytes = 16 * limits.maxFileBytes;
 /** Of a reason; a result with one that is longer would be refused as a whole. */
 const maxReasonLength = 500;
 const givenUp = 'The job was over before it was sent.';
+const noText = 'has a name that is not UTF-8';
 
 export type Found = WireCollectedFile & { mode: number };
 
@@ -39,7 +40,8 @@ export async function collect(
 			if (!(await isInside(folder, inside))) return;
 		} catch (error) {
 			if (inside !== '' && found.length < limits.maxCollectedFiles) {
-				found.push(failed(inside, `cannot be looked into (${codeOf(error)})`));
+				const reason = `cannot be looked into (${codeOf(error)})`;
+				found.push(failed(inside, isLostName(error, inside) ? noText : reason));
 			}
 			return;
 		}
@@ -136,7 +138,8 @@ export async function described(folder: string, path: string, signal: AbortSigna
 		}
 		return { path, bytes: at, sha256: hash.digest('hex'), mode: mode & 0o777 };
 	} catch (error) {
-		return failed(path, error instanceof NotTaken ? error.message : reasonOf(error));
+		if (error instanceof NotTaken) return failed(path, error.message);
+		return failed(path, isLostName(error, path) ? noText : reasonOf(error));
 	} finally {
 		await file?.close();
 	}
@@ -160,6 +163,11 @@ function sayable(path: string): string {
 		.subarray(0, limits.maxPathBytes - 6)
 		.toString();
 	return `${told}…`;
+}
+
+/** Bytes that are no text became a sign that stands for them, and nothing is called so. */
+function isLostName(error: unknown, path: string): boolean {
+	return path.includes('\ufffd') && codeOf(error) === 'ENOENT';
 }
 
 function reasonOf(error: unknown): string {

@@ -4,11 +4,11 @@
  * file; a keeper process can take its place without anybody above noticing.
  *
  * "Gone" is only ever said after looking. On Linux /proc answers, and a zombie counts as gone; where
- * there is no /proc the group alone is asked, and what left its group cannot be seen.
+ * there is no /proc of ours the group alone is asked, and what left its group cannot be seen.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { Readable, Writable } from 'node:stream';
 
@@ -45,7 +45,21 @@ export class SpawnFailure extends Error {
 }
 
 const onWindows = process.platform === 'win32';
-const hasProc = process.platform === 'linux';
+
+/**
+ * Whether this /proc tells of the processes that we know by number. In a bare chroot it is empty, and it may be that of
+ * another namespace, where our numbers are strangers.
+ */
+export function isOwnProc(proc: string): boolean {
+	try {
+		return readlinkSync(`${proc}/self`) === String(process.pid);
+	} catch {
+		return false;
+	}
+}
+
+/** Every process of this machine can be looked at. */
+export const seesProcesses = process.platform === 'linux' && isOwnProc('/proc');
 
 export async function startProgram(program: Program): Promise<RunningProgram> {
 	const { run } = program;
@@ -137,13 +151,18 @@ export async function signalPack(
 /** Looks, and says whether anything of the pack may still live. */
 export async function mayLive(pack: Pack, sleep: Sleep): Promise<boolean> {
 	// Where nobody can look, it may.
-	if (hasProc) return (await livingOf(pack, sleep))?.length !== 0;
-	return pack.group !== null && groupExists(pack.group);
+	if (seesProcesses) return (await livingOf(pack, sleep))?.length !== 0;
+	return pack.group === null || groupExists(pack.group);
 }
 
 /** A cheap look that may say yes for a zombie, but never no for anything in the group. */
 export function groupExists(group: number): boolean {
 	return sendSignal(onWindows ? group : -group, 0);
+}
+
+/** Somebody has this number; a zombie, too. */
+export function isThere(pid: number): boolean {
+	return sendSignal(pid, 0);
 }
 
 /**
@@ -158,15 +177,22 @@ export function groupOf(trace: { pid: number | null; birth: string | null }): nu
 
 /** Tells a process from every other that ever had or will have its number. Linux only, else null. */
 export function birthOf(pid: number): string | null {
-	const ticks = hasProc ? readStat(pid)?.startTicks : undefined;
-	return ticks === undefined ? null : `${currentBoot()}:${ticks}`;
+	const ticks = seesProcesses ? readStat(pid)?.startTicks : undefined;
+	return ticks === undefined || currentBoot() === null ? null : `${currentBoot()}:${ticks}`;
 }
 
-let boot: string | undefined;
+let boot: string | null | undefined;
 /** Tells this running of the machine from all others; null where it cannot be told. */
 export function currentBoot(): string | null {
-	if (!hasProc) return null;
-	return (boot ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
+	return seesProcesses ? (boot ??= readBoot()) : null;
+}
+
+function readBoot(): string | null {
+	try {
+		return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+	} catch {
+		return null; // a sandbox that hides it
+	}
 }
 
 interface Living {
@@ -178,7 +204,7 @@ interface Living {
 
 /** Undefined when nobody can look, e.g. because too many files are open. */
 async function livingOf(pack: Pack, sleep: Sleep): Promise<Living[] | undefined> {
-	if (!hasProc) return [];
+	if (!seesProcesses) return [];
 	return (await census(sleep))?.filter(
 		({ group, mark }) => group === pack.group || mark === pack.mark,
 	);

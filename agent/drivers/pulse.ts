@@ -3,6 +3,7 @@
  * in, whatever carries its mark, and all that descend from those. Elsewhere nobody can tell (undefined).
  */
 import { readdirSync, readFileSync } from 'node:fs';
+import { isOwnProc } from './process';
 
 export interface Tree {
 	/** Unguessable text in the environment of every one of them. */
@@ -34,19 +35,19 @@ interface Stat {
 
 /** In the order of `trees`. A look that could not see all is no look (undefined): who is not seen is not gone. */
 export function pulsesOf(trees: readonly Tree[], proc = kernel): Pulse[] | undefined {
-	if (process.platform !== 'linux') return undefined;
+	// In one that is empty, or a stranger's, everything would seem to be at rest.
+	if (process.platform !== 'linux' || !isOwnProc(proc)) return undefined;
 	const all = everyStat(proc);
 	if (all === undefined) return undefined;
 	const children = Map.groupBy(all, ({ parent }) => parent);
 	const marks = new Map(all.map(({ pid }) => [pid, markOf(proc, pid)]));
 	return trees.map(({ mark, group }) => {
-		const found = new Map<number, Stat>();
-		const take = (stat: Stat): void => {
-			if (found.has(stat.pid)) return;
-			found.set(stat.pid, stat);
-			for (const child of children.get(stat.pid) ?? []) take(child);
-		};
-		for (const stat of all) if (stat.group === group || marks.get(stat.pid) === mark) take(stat);
+		const isOne = ({ pid, group: of }: Stat) => of === group || marks.get(pid) === mark;
+		const found = new Map(all.filter(isOne).map((stat) => [stat.pid, stat]));
+		// It grows while we go through it.
+		for (const pid of found.keys()) {
+			for (const child of children.get(pid) ?? []) found.set(child.pid, child);
+		}
 		const stats = [...found.values()];
 		return {
 			processes: stats.length,

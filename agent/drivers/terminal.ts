@@ -4,23 +4,33 @@
  */
 import { constants } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { accessSync, constants as access, statSync } from 'node:fs';
+import { accessSync, closeSync, constants as files, openSync, statSync } from 'node:fs';
 import { Readable, Writable } from 'node:stream';
 import type { IPty } from '@lydell/node-pty';
-import { type ExitStatus, type Program, type RunningProgram, SpawnFailure } from './process';
+import {
+	type ExitStatus,
+	isThere,
+	type Program,
+	type RunningProgram,
+	type Sleep,
+	SpawnFailure,
+} from './process';
 
 export interface Size {
 	columns: number;
 	rows: number;
 }
 
-type StartInTerminal = (program: Program, size: Size) => Promise<RunningProgram>;
+type StartInTerminal = (program: Program, size: Size, sleep: Sleep) => Promise<RunningProgram>;
+
+/** Of a program that waits for its reader. Its terminal is closed 200 ms after its end, whatever nobody has read by then. */
+const lookMs = 40;
 
 /** Undefined where there can be no terminals. */
 export async function loadTerminals(): Promise<StartInTerminal | undefined> {
 	try {
 		const { spawn } = await import('@lydell/node-pty');
-		return (program, size) => startInTerminal(spawn, program, size);
+		return (program, size, sleep) => startInTerminal(spawn, program, size, sleep);
 	} catch {
 		return undefined;
 	}
@@ -32,6 +42,7 @@ async function startInTerminal(
 	spawn: Spawn,
 	{ run, cwd, env }: Program,
 	{ columns: cols, rows }: Size,
+	sleep: Sleep,
 ): Promise<RunningProgram> {
 	const [file, args] = 'shell' in run ? shellFor(run.shell) : [run.command, [...run.args]];
 	// The terminal is there before the program is: a missing one would look like one that failed.
@@ -45,25 +56,48 @@ async function startInTerminal(
 		const { message } = error as Error;
 		throw new SpawnFailure(`"${file}" could not be started in a terminal: ${message}.`);
 	}
+	const release = hold(pty);
 	const ended = Promise.withResolvers<ExitStatus>();
-	const stdout = new Readable({ read: () => pty.resume(), destroy: (_, done) => done(null) });
+	let waits = false;
+	let looks = false;
+	const resume = (): void => {
+		waits = false;
+		pty.resume();
+	};
+	const stdout = new Readable({ read: resume, destroy: (_, done) => done(null) });
+	const wait = async (): Promise<void> => {
+		waits = true;
+		pty.pause();
+		if (looks) return;
+		looks = true;
+		while (waits) {
+			await sleep(lookMs);
+			// The last of it, a terminal full at most, is kept here: there it would be gone.
+			if (waits && !isThere(pty.pid)) resume();
+		}
+		looks = false;
+	};
 	// With no encoding they are bytes, whatever the types say.
 	pty.onData((data: unknown) => {
-		if (!stdout.destroyed && !stdout.push(data as Buffer)) pty.pause();
+		if (!stdout.destroyed && !stdout.push(data as Buffer) && isThere(pty.pid)) void wait();
 	});
 	pty.onExit(({ exitCode, signal }) => {
+		release();
 		stdout.push(null);
 		const name = signal ? signalName(signal) : undefined;
 		ended.resolve(name ? { code: null, signal: name } : { code: exitCode, signal: null });
 	});
+	let inLine = false;
 	const stdin = new Writable({
 		write(chunk: Buffer, _encoding, done) {
 			// Bytes are taken too, whatever the types say.
 			pty.write(chunk as unknown as string);
+			if (chunk.length > 0) inLine = !lineEnds.has(chunk.at(-1)!);
 			done();
 		},
 		final(done) {
-			pty.write(endOfInput);
+			// Behind half a line the first one only hands that over.
+			pty.write(inLine ? endOfInput + endOfInput : endOfInput);
 			done();
 		},
 	});
@@ -82,8 +116,23 @@ async function startInTerminal(
 	};
 }
 
+/**
+ * A program that closes its terminal a moment before it ends, as `cat` does, was the last one to have it: the terminal would
+ * be gone, and the program hung up on, whatever it was to end with. So somebody else has it, too.
+ */
+function hold(pty: IPty & { ptsName?: string }): () => void {
+	const { O_RDWR, O_NOCTTY } = files;
+	try {
+		const file = openSync(pty.ptsName!, O_RDWR | O_NOCTTY);
+		return () => closeSync(file);
+	} catch {
+		return () => undefined; // Windows has no such thing
+	}
+}
+
 /** What Ctrl+D types. */
 const endOfInput = '\x04';
+const lineEnds: ReadonlySet<number> = new Set([10, 13]);
 
 function shellFor(text: string): [string, string[]] {
 	return process.platform === 'win32'
@@ -121,7 +170,7 @@ function checkProgram(file: string, cwd: string, env: Record<string, string>): v
 
 function isProgram(path: string): boolean {
 	try {
-		accessSync(path, access.X_OK);
+		accessSync(path, files.X_OK);
 		return statSync(path).isFile();
 	} catch {
 		return false;

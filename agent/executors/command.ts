@@ -6,6 +6,7 @@
  * (`processGone` false), unless the job is stopped: then the whole pack goes.
  */
 import { homedir } from 'node:os';
+import { isAbsolute, resolve } from 'node:path';
 import { type CommandSpec, fillSpec, variableEnvName } from '../../kinds/command';
 import { streams } from '../../protocol/frames';
 import { enough } from '../clock';
@@ -16,6 +17,7 @@ import {
 	mayLive,
 	type Pack,
 	type Program,
+	seesProcesses,
 	signalPack,
 	SpawnFailure,
 } from '../drivers/process';
@@ -104,7 +106,7 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 		async cleanUp(trace, graceMs, context) {
 			const pack: Pack = { mark: trace.mark, group: groupOf(trace) };
 			// Without /proc nobody can tell whether that pid is still ours: touch nothing, promise nothing.
-			if (pack.group === null && process.platform !== 'linux') return false;
+			if (pack.group === null && !seesProcesses) return false;
 			return await endPack(pack, graceMs, context);
 		},
 	};
@@ -219,10 +221,24 @@ function programOf(
 			spec.shell === undefined
 				? { command: spec.command!, args: spec.args ?? [] }
 				: { shell: spec.shell },
-		cwd: spec.cwd ?? context.workspace ?? homedir(),
+		cwd: folderOf(spec, context),
 		env,
 		stdin: spec.stdin !== undefined || spec.interactive === true,
 	};
+}
+
+/** One that is not absolute is not taken from wherever the keeper happens to be: that is its own folder. */
+function folderOf({ cwd = '' }: CommandSpec, { workspace }: RunContext): string {
+	return isAbsolute(cwd) ? cwd : resolve(workspace ?? home(), cwd);
+}
+
+/** The root where there is none: a user without an entry, as in many containers, and without HOME. */
+function home(): string {
+	try {
+		return resolve('/', homedir());
+	} catch {
+		return resolve('/');
+	}
 }
 
 /** Polite, then not. True when nothing of the pack lives any more. */

@@ -3,9 +3,14 @@ import { execFileSync } from 'node:child_process';
 import {
 	chmodSync,
 	chownSync,
+	closeSync,
+	constants,
 	existsSync,
+	fchmodSync,
+	fchownSync,
 	lstatSync,
 	mkdirSync,
+	openSync,
 	readFileSync,
 	renameSync,
 	rmdirSync,
@@ -13,7 +18,7 @@ import {
 	statSync,
 	writeFileSync,
 } from 'node:fs';
-import { homedir, userInfo } from 'node:os';
+import { homedir } from 'node:os';
 import { dirname, join, parse } from 'node:path';
 
 export interface Owner {
@@ -42,14 +47,6 @@ export class Machine {
 
 	get uid(): number {
 		return process.getuid?.() ?? 0;
-	}
-
-	get user(): string {
-		try {
-			return userInfo().username;
-		} catch {
-			return String(this.uid); // a number without an entry, as in many containers
-		}
 	}
 
 	/** Whether the whole machine may be changed. */
@@ -128,8 +125,16 @@ export class Machine {
 	/** True when it was not there, or was another one. */
 	folder(path: string, mode: number, owner?: Owner): boolean {
 		const isNew = mkdirSync(path, { recursive: true, mode }) !== undefined;
-		if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
-		if (this.platform !== 'win32' && (isNew || owner !== undefined)) chmodSync(path, mode);
+		if (this.platform === 'win32' || (!isNew && owner === undefined)) return isNew;
+		// In a folder of somebody else a link may lie, to have us give away what is not meant.
+		const links = statSync(dirname(path)).uid === this.uid ? 0 : constants.O_NOFOLLOW;
+		const folder = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | links);
+		try {
+			if (owner !== undefined) fchownSync(folder, owner.uid, owner.gid);
+			fchmodSync(folder, mode);
+		} finally {
+			closeSync(folder);
+		}
 		return isNew;
 	}
 
@@ -170,14 +175,16 @@ export class Machine {
 	}
 
 	/**
-	 * The first folder or file on the way that other users may not enter or read: Node of a version manager
-	 * often lies in somebody's home.
+	 * The first folder or file on the way that somebody may not enter or read: Node of a version manager often lies in a
+	 * home. Undefined for a user that is still to be made.
 	 */
-	closedToOthers(path: string): string | undefined {
-		if (this.platform === 'win32') return undefined;
+	closedTo(somebody: Owner | undefined, path: string): string | undefined {
+		if (this.platform === 'win32' || somebody?.uid === 0) return undefined;
 		const { root } = parse(path);
-		for (let at = path, bits = 0o004; ; at = dirname(at), bits = 0o001) {
-			if ((statSync(at).mode & bits) === 0) return at;
+		for (let at = path, right = 0o4; ; at = dirname(at), right = 0o1) {
+			const { mode, uid, gid } = statSync(at);
+			const shift = uid === somebody?.uid ? 6 : gid === somebody?.gid ? 3 : 0;
+			if (((mode >> shift) & right) === 0) return at;
 			if (at === root) return undefined;
 		}
 	}

@@ -74,10 +74,15 @@ export function installPlan(order: InstallOrder): Step[] {
 	const owner = whoOwns(order);
 	const folderOf = manager === 'task-scheduler' ? win32.dirname : posix.dirname;
 	const steps: Step[] = [];
+	// Where jobs begin that name no folder: what they leave there shall not meet the files of the agent.
+	const home = posix.join(data, 'home');
 	if (account !== undefined && !account.exists) {
-		steps.push({ do: 'make-user', name: account.name, home: data });
+		steps.push({ do: 'make-user', name: account.name, home });
 	}
 	steps.push({ do: 'folder', path: data, mode: 0o700, ...owner });
+	if (account?.name === defaultAccount) {
+		steps.push({ do: 'folder', path: home, mode: 0o700, ...owner });
+	}
 	steps.push({ do: 'folder', path: folderOf(places.settings), mode: 0o755 });
 	if (manager === 'task-scheduler' && scope === 'system') {
 		for (const path of new Set([folderOf(places.settings), data])) steps.push(closed(path));
@@ -201,12 +206,22 @@ export interface UninstallOrder {
 export function uninstallPlan(order: UninstallOrder): Step[] {
 	const { manager, scope, places } = order;
 	const steps: Step[] = [];
-	const ends = (command: readonly string[], why = 'stop it, and start it no more') =>
-		steps.push({ do: 'run', command, why, orElse: '' });
+	const ends = (command: readonly string[], why = 'stop it, and start it no more', orElse = '') =>
+		steps.push({ do: 'run', command, why, orElse });
 	const systemctl = scope === 'user' ? ['systemctl', '--user'] : ['systemctl'];
 	switch (manager) {
 		case 'systemd':
+			if (order.purge) {
+				// A stop alone leaves them to the next agent, and there will be none.
+				const end = ['kill', '--kill-who=main', '--signal=SIGINT', unitName];
+				ends([...systemctl, ...end], 'end the jobs that run');
+			}
 			ends([...systemctl, 'disable', '--now', unitName]);
+			// Their folder goes, and a user who runs something cannot be removed. Of an agent that was stopped before, too.
+			if (order.purge) {
+				const kill = ['kill', '--signal=SIGKILL', unitName];
+				ends([...systemctl, ...kill], 'end the jobs that still run');
+			}
 			break;
 		case 'launchd':
 			ends([
@@ -228,7 +243,12 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 	if (order.purge) {
 		steps.push({ do: 'purge', path: order.data });
 		if (order.madeUser !== undefined) {
-			ends(['userdel', order.madeUser], 'remove the user that was made for it');
+			const userdel = ['userdel', order.madeUser];
+			ends(
+				userdel,
+				'remove the user that was made for it',
+				`The user ${order.madeUser} could not be removed; see what it still runs, and then: ${userdel.join(' ')}`,
+			);
 		}
 	}
 	return steps;

@@ -6,12 +6,12 @@ export const unitName = 'robot-fleet-agent.service';
 /**
  * Jobs are children of the agent and inherit whatever is taken away here. So by default nothing is but what
  * comes with a user of its own: a job that may not call sudo or write outside of /home is a surprise at three
- * in the morning. `--harden` takes more.
+ * in the morning. `--harden` takes more, but no PrivateTmp: it would be removed at every restart, under the jobs
+ * that go on.
  */
 const hardening = [
 	'NoNewPrivileges=yes',
 	'ProtectSystem=full',
-	'PrivateTmp=yes',
 	'ProtectControlGroups=yes',
 	'ProtectKernelModules=yes',
 	'ProtectKernelTunables=yes',
@@ -52,7 +52,7 @@ export function systemdUnit(order: InstallOrder): string {
 		'# A job that eats all memory ends; the agent that must tell of it does not end with it.',
 		'OOMPolicy=continue',
 		...(harden ? ['# --harden: of the agent and of all its jobs.', ...hardening] : []),
-		...(harden ? [`ReadWritePaths=${path(data)}`] : []),
+		...(harden ? [`ReadWritePaths=${listed(data)}`] : []),
 		'',
 		'[Install]',
 		`WantedBy=${scope === 'user' ? 'default.target' : 'multi-user.target'}`,
@@ -68,6 +68,12 @@ function word(text: string): string {
 		.replaceAll('%', '%%')
 		.replaceAll('$', '$$$$');
 	return /^[\w@+=:,./-]+$/.test(text) ? text : `"${escaped}"`;
+}
+
+/** A path in a list of them: quoted, and nothing in it is escaped. */
+function listed(text: string): string {
+	const quote = text.includes('"') ? "'" : '"';
+	return /[\s"']/.test(text) ? `${quote}${path(text)}${quote}` : path(text);
 }
 
 /** A path that stands alone: taken as it is to the end of the line. */

@@ -2,6 +2,8 @@
  * `robot-fleet-agent install`, `uninstall` and `status`: decides what is to be done on this machine, shows
  * it or does it, and says so. Answers with the exit code.
  */
+import { resolve } from 'node:path';
+import { isAlive, readCondition } from '../condition';
 import type { AgentConfig } from '../config';
 import { apply, StepFailed } from './apply';
 import type { Machine } from './machine';
@@ -74,6 +76,7 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 	const places = placesOf(manager, scope, machine);
 	checkScope(machine, manager, scope, 'install', flags.dryRun ?? false);
 	const { token: saidToken, data: saidData, ...settings } = said;
+	const { ca } = settings;
 	const data = saidData === undefined ? places.data : config.data;
 	const token = typeof saidToken === 'string' ? saidToken : undefined;
 	const needsToken = config.listen === undefined;
@@ -90,12 +93,12 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 	const account = scope === 'system' ? accountOf(flags, machine, manager) : undefined;
 	if (account !== undefined) {
 		for (const file of program) {
-			const closed = machine.closedToOthers(file);
-			if (closed !== undefined && account.name !== machine.user) {
-				throw new NotHere(
-					`The user ${account.name} may not read ${closed}, and so not run ${file}; install Node and the agent where all users can (e.g. below /usr), or add --run-as USER.`,
-				);
-			}
+			const closed = machine.closedTo(machine.account(account.name), file);
+			if (closed === undefined) continue;
+			const or = flags.runAs === undefined ? ', or add --run-as USER' : '';
+			throw new NotHere(
+				`The user ${account.name} may not read ${closed}, and so not run ${file}; install Node and the agent where all users can (e.g. below /usr)${or}.`,
+			);
 		}
 	}
 	return {
@@ -104,7 +107,8 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 		places,
 		program,
 		account,
-		settings,
+		// The service runs elsewhere.
+		settings: typeof ca === 'string' ? { ...settings, ca: resolve(ca) } : settings,
 		token,
 		data,
 		stopGraceMs: config.stopGraceMs,
@@ -213,8 +217,14 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 				'Nothing was done: --purge cannot be undone, and the robot would have to be enrolled anew. Add --yes if you mean it.',
 			);
 		}
+		const jobs = purge ? [] : jobsIn(data);
 		const { remarks } = apply(plan, machine);
 		for (const remark of remarks) terminal.err(`${remark}\n`);
+		if (jobs.length > 0) {
+			terminal.err(
+				`Still running without the agent: ${jobs.join(', ')}. Their results are kept, and delivered when it is installed again.\n`,
+			);
+		}
 		terminal.out(
 			purge
 				? `uninstalled, and ${data} removed; take the robot from the fleet with: robot-fleet robots remove NAME\n`
@@ -222,6 +232,16 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 		);
 		return exit.done;
 	});
+}
+
+/** What runs there now, as the agent says. */
+function jobsIn(data: string): readonly string[] {
+	try {
+		const agent = readCondition(data);
+		return agent !== undefined && isAlive(agent) ? agent.jobs : [];
+	} catch {
+		return []; // not ours to read, or damaged
+	}
 }
 
 /** Where an installation on this machine stands, the machine's own first. */

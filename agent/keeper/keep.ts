@@ -134,7 +134,7 @@ export class Keep {
 			const terminal = order.terminal && (await loadTerminals());
 			if (order.terminal && !terminal) note = 'this agent has no terminals, it runs with pipes';
 			program = terminal
-				? await terminal(order.program, order.terminal!)
+				? await terminal(order.program, order.terminal!, (ms) => this.#clock.sleep(ms))
 				: await startProgram(order.program);
 		} catch (error) {
 			// Of anything else nobody can say that the program was not called.

@@ -16,7 +16,9 @@ const lookMs = 10_000;
 
 /** Resolves when it is not needed any more. */
 export async function keepPrograms(clock: Clock, complain: (text: string) => void): Promise<void> {
-	for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(name, () => undefined);
+	// Unheard, the last one opens Node's debugger, to every user of this machine.
+	const signals = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const;
+	for (const name of signals) process.on(name, () => undefined);
 	// Who relies on this process shall not suffer for an error that nobody foresaw.
 	process.on('uncaughtException', (error) => complain(error.stack ?? error.message));
 	const keep = new Keep(new ExitFiles(places.exits), clock);

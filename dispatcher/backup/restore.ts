@@ -55,12 +55,13 @@ export async function restore(options: RestoreOptions): Promise<Restored> {
 		const copy = join(draft, 'robot-fleet.db');
 		const facts = await inspect(copy, threadEntry);
 		const make = (termBefore: number) => {
-			// Before the store: it would cut and drop segments that it does not know.
-			swapOutput(dataFolder, join(draft, 'output'));
 			const term = Math.max(facts.term, termBefore, termOfTime(Math.max(now, manifest.at))) + 1;
 			stampRestored(copy, { at: now, backupAt: manifest.at, term });
 		};
-		const replaced = old ? await replace(store, copy, make) : first(store, copy, make);
+		const output = () => swapOutput(dataFolder, join(draft, 'output'));
+		const replaced = old
+			? await replace(store, copy, make, output)
+			: first(store, copy, make, output);
 		// After the store: keys without their store are of no use, a store without its keys is.
 		for (const { name } of manifest.files) {
 			if (secretFiles.includes(name)) renameSync(join(draft, name), join(dataFolder, name));
@@ -72,7 +73,10 @@ export async function restore(options: RestoreOptions): Promise<Restored> {
 	}
 }
 
-/** What the store of before had printed goes aside with it. */
+/**
+ * What the store of before had printed goes aside with it. Right before the restored store comes: that would cut and drop
+ * segments that it does not know, and so would the store of before, should nothing come of the restore.
+ */
 function swapOutput(dataFolder: string, restored: string): void {
 	const output = join(dataFolder, 'output');
 	const aside = join(dataFolder, 'output.before-restore');
@@ -102,8 +106,14 @@ function extract(file: string, folder: string): BackupManifest {
 }
 
 /** Into a folder without a store. A service that starts in this moment is not overwritten. */
-function first(store: string, copy: string, make: (termBefore: number) => void): null {
+function first(
+	store: string,
+	copy: string,
+	make: (termBefore: number) => void,
+	output: () => void,
+): null {
 	make(0);
+	output();
 	try {
 		linkSync(copy, store);
 	} catch (error) {
@@ -118,6 +128,7 @@ async function replace(
 	store: string,
 	copy: string,
 	make: (termBefore: number) => void,
+	output: () => void,
 ): Promise<string> {
 	const aside = join(dirname(store), 'robot-fleet.before-restore.sqlite');
 	const swap = () => {
@@ -125,6 +136,7 @@ async function replace(
 		linkSync(store, aside);
 		// A log of the old store beside the new one would be played into it.
 		rmSync(`${store}-wal`, { force: true });
+		output();
 		renameSync(copy, store);
 		syncFolderOf(store);
 	};

@@ -4,7 +4,9 @@
  */
 import { existsSync, linkSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
 import { copyWhileLiving, demandRoom, segmentsOf, sizeOf, withStopped } from '../store/copies';
+import { refuseDamage } from '../store/damage';
 import { inspect } from '../store/open';
 import { segmentName } from '../store/segments';
 import type { Store } from '../store/store';
@@ -28,26 +30,30 @@ export interface TakeOptions {
 	threadEntry?: string;
 }
 
-const copyPrefix = 'backup-';
+/** What `take` calls its copies, and what SQLite and we put beside one. People keep backups of their own there, too. */
+const copyName = /^backup-\d{8}T\d{6}-\d+\.tmp(-wal|-shm|-journal|\.output)?$/;
 
 export function backupOfRunning(store: Store, options: TakeOptions): Promise<Backup> {
 	return take(options, (file) => store.snapshot(file));
 }
 
-/** Refused with `data-taken` when a service runs on the folder. */
+/**
+ * Refused with `data-taken` when a service runs on the folder, and with `store-damaged` as a start is: opened here and closed
+ * again, the store would be without whatever lies behind the damage, and nobody would be told.
+ */
 export function backupOfStopped(options: TakeOptions): Promise<Backup> {
-	return take(options, (file) =>
-		withStopped(join(options.dataFolder, 'robot-fleet.db'), async (db) => {
-			demandRoom(dirname(file), sizeOf(db), 'The backup');
-			await copyWhileLiving(db, file);
-		}),
-	);
+	const copyTo = (file: string) => async (db: DatabaseSync) => {
+		demandRoom(dirname(file), sizeOf(db), 'The backup');
+		await copyWhileLiving(db, file);
+	};
+	const store = join(options.dataFolder, 'robot-fleet.db');
+	return take(options, (file) => withStopped(store, copyTo(file), refuseDamage));
 }
 
 /** Copies that a killed service left behind. Call when nobody can be taking one. */
 export function sweepCopies(dataFolder: string): void {
 	for (const name of readdirSync(dataFolder)) {
-		if (!name.startsWith(copyPrefix)) continue;
+		if (!copyName.test(name)) continue;
 		rmSync(join(dataFolder, name), { recursive: true, force: true });
 	}
 }
@@ -80,7 +86,7 @@ async function take(
 	copyTo: (file: string) => Promise<void>,
 ): Promise<Backup> {
 	const stamp = new Date(now).toISOString().replace(/[-:]/g, '').slice(0, 15);
-	const copy = join(dataFolder, `${copyPrefix}${stamp}-${process.pid}.tmp`);
+	const copy = join(dataFolder, `backup-${stamp}-${process.pid}.tmp`);
 	const discard = () => {
 		for (const end of ['', '-wal', '-shm', '-journal', linksEnd]) {
 			rmSync(copy + end, { recursive: true, force: true });

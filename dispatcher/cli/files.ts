@@ -9,8 +9,18 @@ import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { FleetClient } from '../../client';
 import { type FileRecord, limits, paths, Problem } from '../../protocol';
-import { addressOf, card, clientOf, json, table, type Terminal, wholeOf, when } from './terminal';
-import { type Address, download, httpSend } from './transport';
+import {
+	addressOf,
+	card,
+	clientOf,
+	json,
+	table,
+	type Terminal,
+	UsageMistake,
+	wholeOf,
+	when,
+} from './terminal';
+import { type Address, download, httpSend, silentMs } from './transport';
 
 /** Of one call: what a cut can cost, and what is in memory. */
 const pieceBytes = 8 * 1024 * 1024;
@@ -54,7 +64,13 @@ export function addFiles(program: Command, terminal: Terminal): void {
 				for await (const piece of download(address, 'GET', contentPath(id))) terminal.out(piece);
 				return;
 			}
-			const path = await getFile(terminal, address, file, flags.out ?? basename(file.name));
+			const own = basename(file.name);
+			if (flags.out === undefined && existsSync(own)) {
+				throw new UsageMistake(
+					`${own} is here already, and its name was given by whoever made the file; say where it goes with --out.`,
+				);
+			}
+			const path = await getFile(terminal, address, file, flags.out ?? own);
 			terminal.out(flags.json ? json({ ...file, savedAs: path }) : `${path}\n`);
 		});
 	command('list', 'list files, newest first', 'list --job ID')
@@ -107,7 +123,7 @@ export async function putFile(
 	name = basename(resolve(path)),
 ): Promise<FileRecord> {
 	const client = new FleetClient(httpSend(address));
-	const file = await open(path, 'r');
+	const file = await openFile(path);
 	try {
 		const { size: bytes } = await file.stat();
 		const sha256 = await digestOf(path);
@@ -163,7 +179,8 @@ export async function getFile(
 		const out = await open(part, 'a', 0o644);
 		try {
 			if (from < file.bytes) {
-				for await (const piece of download(address, 'GET', contentPath(file.fileId), from)) {
+				const rest = { from, timeoutMs: silentMs };
+				for await (const piece of download(address, 'GET', contentPath(file.fileId), rest)) {
 					await out.write(piece);
 				}
 			}
@@ -210,6 +227,18 @@ async function fill(file: FileHandle, piece: Buffer, from: number): Promise<bool
 		at += bytesRead;
 	}
 	return true;
+}
+
+async function openFile(path: string): Promise<FileHandle> {
+	let file: FileHandle;
+	try {
+		file = await open(path, 'r');
+	} catch (error) {
+		throw new UsageMistake(`The file cannot be read: ${(error as Error).message}.`);
+	}
+	if ((await file.stat()).isFile()) return file;
+	await file.close();
+	throw new UsageMistake(`${path} is no file; send a folder as an archive.`);
 }
 
 async function digestOf(path: string): Promise<string> {

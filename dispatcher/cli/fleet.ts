@@ -109,12 +109,13 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 	sub(
 		jobs,
 		'output <id>',
-		'print what a job printed, and follow it while it runs',
+		'print what a job printed, and follow it while it runs; with --json each event as a line',
 		'output 0190f6c2-… > log.txt',
 	)
 		.addOption(new Option('--stream <name>', 'only one of them').choices(['stdout', 'stderr']))
 		.action((id: string, flags: Flags & { stream?: string }) =>
 			follow(terminal, addressOf(terminal, flags.data), id, {
+				...(flags.json && { json: true }),
 				...(flags.stream === undefined ? {} : { stream: flags.stream }),
 			}),
 		);

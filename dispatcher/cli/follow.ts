@@ -13,6 +13,8 @@ export interface FollowOptions {
 	/** Begin behind this event. */
 	lastId?: string;
 	signal?: AbortSignal;
+	/** Each event as a line of JSON instead of the bytes. */
+	json?: boolean;
 	/** What the program asks; null = nothing any more. */
 	onPrompt?(asks: WaitingFor | null): void;
 }
@@ -21,7 +23,7 @@ export async function follow(
 	terminal: Terminal,
 	address: Address,
 	jobId: string,
-	{ stream, lastId: startId, signal, onPrompt }: FollowOptions = {},
+	{ stream, lastId: startId, signal, json = false, onPrompt }: FollowOptions = {},
 ): Promise<void> {
 	const query = stream === undefined ? '' : `?stream=${stream}`;
 	const path = `/api/v1/jobs/${encodeURIComponent(jobId)}/output${query}`;
@@ -30,9 +32,13 @@ export async function follow(
 		try {
 			for await (const { event, id, data } of outputEvents(address, path, lastId, signal)) {
 				tries = 0;
+				if (json && event !== 'problem') {
+					terminal.out(`${JSON.stringify({ event, ...(data as object) })}\n`);
+				}
 				if (event === 'end') return;
 				if (event === 'problem') throw Problem.fromBody(data) ?? new Error('the stream failed');
 				lastId = id;
+				if (json) continue;
 				if (event === 'prompt') onPrompt?.((data as { waitingFor: WaitingFor | null }).waitingFor);
 				if (event === 'output') print(terminal, data);
 				if (event === 'hole') sayHole(terminal, data as Hole & { stream: string });
@@ -99,7 +105,8 @@ export function sayEnd(terminal: Terminal, job: Job): void {
 export function exitCodeOf(job: Job): number {
 	if (job.state === 'completed') return job.result?.exitCode ?? 0;
 	const code = job.result?.exitCode;
-	if (code !== null && code !== undefined && code !== 0) return code;
+	// Of a longer number, as Windows has them, a shell sees the last eight bits: they must not look like success.
+	if (code !== null && code !== undefined && code !== 0) return (code & 0xff) === 0 ? 1 : code;
 	const signals: Record<string, number> = {
 		SIGHUP: 1,
 		SIGINT: 2,

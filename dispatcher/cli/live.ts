@@ -1,6 +1,6 @@
 /** The live socket from here: messages of some channels, for as long as the connection lasts. */
 import { WebSocket } from 'ws';
-import { limits, type LiveMessage, paths, Problem } from '../../protocol';
+import { limits, liveLimits, type LiveMessage, paths, Problem } from '../../protocol';
 import { type Address, trustOf } from './transport';
 
 /** Ends with a problem when the service refuses or goes away. `since` = the last event known of a channel. */
@@ -9,6 +9,8 @@ export async function* liveMessages(
 	channels: readonly string[],
 	since: (channel: string) => number | undefined,
 	signal?: AbortSignal,
+	/** The service pings: who hears nothing for so long has no line any more. */
+	silentMs = 3 * liveLimits.pingMs,
 ): AsyncGenerator<LiveMessage> {
 	const socket = new WebSocket(url.replace(/^http/, 'ws') + paths.live, {
 		headers: { authorization: `Bearer ${key}` },
@@ -37,6 +39,9 @@ export async function* liveMessages(
 		response.setEncoding('utf8');
 		response.on('data', (piece: string) => (text += piece));
 		response.on('end', () => hear(refusalOf(text) ?? new Problem('internal')));
+	});
+	socket.on('upgrade', ({ socket: wire }) => {
+		socket.once('open', () => wire.setTimeout(silentMs, () => socket.terminate()));
 	});
 	socket.on('error', (error) => away(error.message));
 	socket.on('close', (code, reason) => away(String(reason) || `the socket was closed (${code})`));

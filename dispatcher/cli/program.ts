@@ -2,7 +2,7 @@
  * The command line: which commands there are, and how every one of them ends. Exit codes: 0 done,
  * 1 refused or failed, 2 used wrongly; `submit --wait` gives the command's own.
  */
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { Problem } from '../../protocol';
 import { addAttach } from './attach';
 import { addConstellation } from './constellation';
@@ -68,6 +68,11 @@ export async function runProgram(args: string[], world: ProgramWorld): Promise<n
 		await programOf(world, exit).parseAsync(args, { from: 'user' });
 		return code;
 	} catch (error) {
+		// Of a word that a command has read by itself: commander has said nothing yet.
+		if (error instanceof InvalidArgumentError) {
+			world.err(`${error.message}\n`);
+			return 2;
+		}
 		// Help and version come this way too, with exit code 0; commander has printed what it had to say.
 		if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
 		if (error instanceof UsageMistake) {

@@ -38,7 +38,7 @@ export function addressOf({ env }: Terminal, data: string | undefined): Address 
 	const given = data === undefined ? env.ROBOT_FLEET_URL : undefined;
 	const here = given === undefined ? serviceIn(folder) : undefined;
 	const url = given ?? here?.url;
-	const key = (data === undefined ? env.ROBOT_FLEET_KEY : undefined) ?? keyIn(folder);
+	const key = (data === undefined ? env.ROBOT_FLEET_KEY?.trim() : undefined) ?? keyIn(folder);
 	if (url === undefined) {
 		throw new UsageMistake(
 			`No service is running from ${folder}; start it with: robot-fleet serve, or set ROBOT_FLEET_URL and ROBOT_FLEET_KEY.`,
@@ -53,6 +53,9 @@ export function addressOf({ env }: Terminal, data: string | undefined): Address 
 		throw new UsageMistake(
 			`There is no ${join(folder, 'admin.key')}; set ROBOT_FLEET_KEY to an API key.`,
 		);
+	}
+	if (!/^[\x21-\x7e]*$/.test(key)) {
+		throw new UsageMistake('The API key has characters that no key has; copy it anew.');
 	}
 	const certificate = here?.certificate;
 	return { url, key, ...(certificate !== undefined && { certificate }) };

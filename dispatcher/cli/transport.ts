@@ -5,6 +5,8 @@ import https from 'node:https';
 import type { Send } from '../../client';
 import { Problem } from '../../protocol';
 
+/** The service is not silent for so long on a line where it has something to say now and then. */
+export const silentMs = 60_000;
 /** What the service may need beyond the time it was asked to wait. */
 const marginMs = 30_000;
 
@@ -44,10 +46,10 @@ export async function* download(
 	address: Address,
 	method: string,
 	path: string,
-	/** Begins there, where the service knows ranges. */
-	from = 0,
+	/** `from`: begins there, where the service knows ranges. `timeoutMs`: a longer silence is the end of the line. */
+	{ from = 0, timeoutMs }: { from?: number; timeoutMs?: number } = {},
 ): AsyncGenerator<Uint8Array> {
-	const response = await open(address, path, { method, accept: '*/*', from });
+	const response = await open(address, path, { method, accept: '*/*', from, timeoutMs });
 	if (response.statusCode !== (from > 0 ? 206 : 200)) {
 		const text = await textOf(response, address.url);
 		throw (
@@ -80,18 +82,20 @@ export interface OutputEvent {
 	data: unknown;
 }
 
-/** Events until the service ends the stream; a cut connection ends it too, without an `end` event. */
+/** Events until the service ends the stream; a connection that is cut, or dead, ends it too, without an `end` event. */
 export async function* outputEvents(
 	address: Address,
 	path: string,
 	lastId?: string,
 	signal?: AbortSignal,
+	timeoutMs = silentMs,
 ): AsyncGenerator<OutputEvent> {
 	const response = await open(address, path, {
 		method: 'GET',
 		signal,
 		accept: 'text/event-stream',
 		lastId,
+		timeoutMs,
 	});
 	if (response.statusCode !== 200) {
 		const text = await textOf(response, address.url);

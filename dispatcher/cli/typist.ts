@@ -119,10 +119,21 @@ export class Typist {
 	}
 
 	#nextPiece(): Buffer {
-		const all = Buffer.concat(this.#waiting);
-		const piece = all.subarray(0, limits.maxInputBytes);
-		this.#waiting = piece.length < all.length ? [all.subarray(piece.length)] : [];
-		return piece;
+		const parts: Uint8Array[] = [];
+		let room: number = limits.maxInputBytes;
+		let taken = 0;
+		for (const waiting of this.#waiting) {
+			const part = waiting.subarray(0, room);
+			parts.push(part);
+			room -= part.length;
+			if (part.length < waiting.length) {
+				this.#waiting[taken] = waiting.subarray(part.length);
+				break;
+			}
+			taken += 1;
+		}
+		this.#waiting.splice(0, taken);
+		return Buffer.concat(parts);
 	}
 
 	/** Again and again, while that is of any use. Undefined = nothing can be typed any more. */

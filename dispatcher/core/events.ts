@@ -12,9 +12,9 @@ export function saysWhat({ scheduleId, event, events }: EventFilter): boolean {
 	return [scheduleId, event, events].filter((each) => each !== undefined).length === 1;
 }
 
-/** What is known of a robot now; undefined = it is not enrolled any more. */
+/** What is known of a robot now, or was of one that was removed; undefined = nobody knows it any more. */
 export type KnownRobot = (robotId: string) => { name: string; labels: Labels } | undefined;
-type Labels = Record<string, string>;
+type Labels = Readonly<Record<string, string>>;
 
 export function isWanted(
 	{ robots, labels, schedules, ended }: EventFilter,
@@ -33,8 +33,8 @@ export function isWanted(
 		'robot' in data ? data.robot : undefined,
 	];
 	if (robots && !robots.some((each) => names.includes(each))) return false;
-	// One that was removed is known by what was written down of it, if that was written down.
-	const theirs = robot?.labels ?? ('labels' in data ? data.labels : {});
+	// One that nobody knows any more by what was written down of it, if that was written down.
+	const theirs: Labels = robot?.labels ?? ('labels' in data ? data.labels : {});
 	return Object.entries(labels ?? {}).every(([name, value]) => theirs[name] === value);
 }
 

@@ -77,6 +77,9 @@ export function defined(request: ScheduleRequest): Definition {
 	if (job?.timeouts?.deadlineAt !== undefined) {
 		wrong('job.timeouts.deadlineAt', 'is one instant for all runs; use queueMs and runMs');
 	}
+	if (job?.offline?.until !== undefined) {
+		wrong('job.offline.until', 'is one instant for all runs; use forMs');
+	}
 	if (!new Recurrence(timingOf(definition, startAt ?? 0)).after((startAt ?? 0) - 1)) {
 		if (definition.when.frequency === 'cron') {
 			throw new Problem('bad-cron', { reason: 'it never comes due' });

@@ -43,6 +43,7 @@ export class Access {
 		for (const key of await store.read('keys', null)) this.#remember(key);
 		for (const robot of await store.read('robots', null)) {
 			if (robot.removedAt === null) lanes.putRobot(fleet.put(robot));
+			else fleet.gone(robot);
 		}
 	}
 
@@ -75,10 +76,9 @@ export class Access {
 	async revokeKey(keyId: string, by: Caller): Promise<void> {
 		const key = this.#keys.get(keyId);
 		if (!key) throw new Problem('no-such-key', { id: keyId });
-		const { caller: _, used: __, ...stored } = key;
-		const revoked = { ...stored, revokedAt: stored.revokedAt ?? this.#context.clock.now() };
-		await this.#context.turns.deed('putKey', revoked);
-		this.#remember(revoked);
+		const at = this.#context.clock.now();
+		await this.#context.turns.deed('revokeKey', { id: keyId, at });
+		key.revokedAt ??= at;
 		this.#context.log.info('key revoked', { keyId, by: by.name });
 	}
 
@@ -101,12 +101,11 @@ export class Access {
 
 	/** Writes down which keys were used since the last time. */
 	async noteUsed(): Promise<void> {
-		for (const key of this.#keys.values()) {
-			if (!key.used) continue;
-			key.used = false;
-			const { caller: _, used: __, ...stored } = key;
-			await this.#context.turns.deed('putKey', stored);
-		}
+		const used = [...this.#keys.values()].filter((key) => key.used);
+		if (used.length === 0) return;
+		for (const key of used) key.used = false;
+		const keys = used.map(({ id, lastUsedAt }) => ({ id, at: lastUsedAt! }));
+		await this.#context.turns.deed('keysUsed', { keys });
 	}
 
 	async createToken(

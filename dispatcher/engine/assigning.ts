@@ -198,6 +198,8 @@ export class Assigning {
 		};
 		gates.started(live);
 		fleet.hold(live);
+		// Removed by a commit ahead of this one: it was told nothing, and no hello will prove that.
+		if (fleet.get(entry.robotId) !== entry) return this.#context.neverSent(live);
 		// A robot that went away meanwhile does not know the attempt: its next hello proves that.
 		const { session } = entry;
 		if (session === undefined) return;

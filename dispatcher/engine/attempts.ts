@@ -275,7 +275,7 @@ export class Attempts {
 			const error = {
 				type: 'cause' in next ? (next.cause ?? 'robot_lost') : 'robot_lost',
 				message: `${reason} (robot ${this.#name(live.robotId)}); ${
-					next.to === 'cancelled'
+					next.to === 'cancelled' && this.#context.fleet.get(live.robotId)
 						? 'what still runs there is stopped when it comes back.'
 						: 'nobody can know how far the job came.'
 				}`,
@@ -309,13 +309,13 @@ export class Attempts {
 		session.sink.cancel({ ...refOf(live), reason, grace_ms: limits.graceMs });
 	}
 
-	/** Its robot came back with the same journal and does not know it: it never started. */
-	neverStarted(live: Live): void {
+	/** It is proved that it never started: its robot came back with the same journal and does not know it, say. */
+	neverStarted(live: Live, why = 'the robot came back and does not know it'): void {
 		this.#settling.settle(live, (turn) => ({
 			outcome: 'not-started',
 			cause: null,
 			result: null,
-			reason: 'not started: the robot came back and does not know it',
+			reason: `not started: ${why}`,
 			by: 'dispatcher',
 			next: live.cancelRequestedAt
 				? { to: 'cancelled', cause: 'cancelled', error: null }
@@ -511,7 +511,7 @@ export class Attempts {
 	}
 
 	#name(robotId: string): string {
-		return this.#context.fleet.get(robotId)?.stored.name ?? robotId;
+		return this.#context.fleet.nameOf(robotId);
 	}
 }
 

@@ -80,7 +80,10 @@ export class Calendars {
 	/** The one of these calendars that forbids this instant, with its reason. */
 	forbids(names: readonly string[], zone: string, at: number): string | null {
 		for (const name of names) {
-			const entry = blackoutAt(this.#calendars.get(name)?.entries ?? [], zone, at);
+			const calendar = this.#calendars.get(name);
+			// Removed while a schedule came to name it: what it forbade nobody knows.
+			if (!calendar) return `${name}: there is no such calendar any more`;
+			const entry = blackoutAt(calendar.entries, zone, at);
 			if (entry) return entry.text === null ? name : `${name}: ${entry.text}`;
 		}
 		return null;

@@ -10,8 +10,9 @@ import {
 	Problem,
 	type RetryRequest,
 	type SubmitAnswer,
+	type Target,
 } from '../../protocol';
-import { laneWith } from '../core/matching';
+import { laneRule, laneWith } from '../core/matching';
 import { openOf } from '../core/parents';
 import { rank } from '../core/rank';
 import { policyOf } from '../core/retry';
@@ -156,7 +157,7 @@ export class Changes {
 	}
 
 	/** The same job once more, or the same for other robots. */
-	again(job: StoredJob, by: Caller, home?: Home): Prepared {
+	again(job: StoredJob, by: Caller, home = this.#newHome(job)): Prepared {
 		const now = this.#context.clock.now();
 		const { queueSince: _, ...policy } = policyOf(job.policy);
 		// The limits are the same, from now on; a deadline that has passed would only end it again.
@@ -197,6 +198,19 @@ export class Changes {
 			},
 			...filesOf(job.kind, JSON.parse(job.spec)),
 		};
+	}
+
+	/** Its robot was removed, and another one has the name by which it asked for that. */
+	#newHome({ lane, target }: StoredJob): Home | undefined {
+		const { robot } = laneRule(lane);
+		if (robot === undefined || this.#context.fleet.get(robot)) return undefined;
+		try {
+			return this.#jobs.place(JSON.parse(target) as Target, true);
+		} catch (error) {
+			// There is none: it is told why it cannot start.
+			if (error instanceof Problem) return undefined;
+			throw error;
+		}
 	}
 
 	async moveJob(jobId: string, to: JobState, by: Caller): Promise<Job> {

@@ -79,21 +79,29 @@ export class Closures {
 			throw new Problem('bulk-grown', { expect, matched: found.length });
 		}
 		const wanted = found.filter((entry) => this.#differs(entry, action, wish, by));
+		const gone = new Set<RobotEntry>();
 		if (!preview) {
 			await Promise.all(
 				wanted.map(async (entry) => {
-					if (wish) await this.#close(entry, wish, by);
-					else if (action === 'quarantine') await this.#quarantine(entry, reason!, by);
-					else await this.#open(entry, by);
+					try {
+						if (wish) await this.#close(entry, wish, by);
+						else if (action === 'quarantine') await this.#quarantine(entry, reason!, by);
+						else await this.#open(entry, by);
+					} catch (error) {
+						// Who was removed meanwhile is no reason to say that nothing was done.
+						if (this.#context.fleet.get(entry.robotId) === entry) throw error;
+						gone.add(entry);
+					}
 				}),
 			);
 		}
+		const changed = wanted.filter((entry) => !gone.has(entry));
 		return {
 			dryRun: preview,
 			matched: found.length,
-			changed: wanted.length,
-			skipped: found.length - wanted.length,
-			robots: wanted.map(({ stored }) => stored.name),
+			changed: changed.length,
+			skipped: found.length - changed.length,
+			robots: changed.map(({ stored }) => stored.name),
 		};
 	}
 

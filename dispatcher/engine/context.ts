@@ -82,6 +82,8 @@ export interface Context {
 	diskFull(): boolean;
 	/** Its robot cannot do what the job asks for, and was not told of it. */
 	cannot(live: Live, message: string): void;
+	/** Its robot was removed before it was told of it. */
+	neverSent(live: Live): void;
 	/** A job may come due at this instant: look then. */
 	dueAt(at: number | null): void;
 	/** A job that waits for a robot it prefers takes another one from this instant on: look then. */

@@ -58,6 +58,7 @@ import { Rollouts } from './rollouts';
 import { ScheduleBook } from './schedule-book';
 import { Schedules } from './schedules';
 import { Sessions } from './sessions';
+import { nextStretch } from './stretches';
 import { Subscriptions } from './subscriptions';
 import { Turns } from './turns';
 import { WaitingJobs } from './waiting';
@@ -159,6 +160,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		fillAt: (at) => duties.fillAt(at),
 		diskFull: () => intake.level === 'full',
 		cannot: (live, message) => attempts.cannot(live, message),
+		neverSent: (live) => attempts.neverStarted(live, 'its robot was removed before it was sent'),
 	};
 	const backlog = new Backlog(context);
 	const intake = new Intake(context, parts.disk);
@@ -197,7 +199,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const calendars = new Calendars(context, book);
 	const occurrences = new Occurrences(context, book, calendars, jobs, changes, intake);
 	const schedules = new Schedules(context, book, calendars, occurrences, jobs);
-	const subscriptions = new Subscriptions(context);
+	const subscriptions = new Subscriptions(context, (id) => book.peek(id) !== undefined);
 	const restored = new RestoredJobs(context, sessions);
 	const outputRetention = new OutputRetention(context);
 	const presence = new Presences(context);
@@ -466,12 +468,12 @@ async function cancelAll(
 ): Promise<void> {
 	const until = clock.monotonic() + withinMs;
 	for (const state of ['running', 'dispatched', 'queued', 'pending'] as const) {
-		for (let before: string | undefined; clock.monotonic() < until;) {
-			const page = { state, limit: cancelBatch, ...(before === undefined ? {} : { before }) };
-			const found = await store.read('jobs', page);
-			await Promise.all(found.map(({ id }) => cancel(id)));
-			if (found.length < cancelBatch) break;
-			before = found.at(-1)!.id;
+		for (let after: string | null | undefined = null; after !== undefined;) {
+			if (clock.monotonic() >= until) return;
+			const place = { order: 'newest', after, want: cancelBatch } as const;
+			const stretch: { ids: string[]; next?: string } = await nextStretch(store, { state }, place);
+			await Promise.all(stretch.ids.map(cancel));
+			after = stretch.next;
 		}
 	}
 }

@@ -13,6 +13,7 @@ import { queuedDueAt, waitEndsAt } from '../core/waiting';
 import type { StoredJob } from '../store/store';
 import type { Access } from './access';
 import type { Attempts } from './attempts';
+import { enough } from './clock';
 import type { Context } from './context';
 import type { Files } from './files';
 import { type Live, refOf } from './fleet';
@@ -115,7 +116,7 @@ export class Duties {
 	dueAt(at: number | null): void {
 		if (at === null || at >= this.#nextAt) return;
 		this.#nextAt = at;
-		this.#wake?.abort();
+		this.#wake?.abort(enough);
 	}
 
 	/** The earliest such instant; those behind it are asked for again when it has come. */
@@ -186,9 +187,14 @@ export class Duties {
 				continue;
 			}
 			const entry = fleet.get(live.robotId);
-			if (entry?.session) this.#remind(live, mono);
+			if (!entry) {
+				// It will not come back, and nobody else can tell.
+				this.#lost(live, 'The robot was removed');
+				continue;
+			}
+			if (entry.session) this.#remind(live, mono);
 			// A robot that is here and does not answer is as good as away.
-			const awaySince = entry?.session ? live.revokedAt : (entry?.awaySince ?? 0);
+			const awaySince = entry.session ? live.revokedAt : entry.awaySince;
 			if (awaySince === null) continue;
 			const counted = mono - Math.max(countsFrom, awaySince);
 			// While nothing counts nobody is given up, not even a job that would wait no time at all.
@@ -196,7 +202,7 @@ export class Duties {
 			live.lossLeftMs -= counted;
 			if (live.lossLeftMs > 0) continue;
 			const seconds = Math.round(live.policy.onLoss.waitMs / 1000);
-			const did = entry?.session ? 'did not answer' : 'stayed away';
+			const did = entry.session ? 'did not answer' : 'stayed away';
 			this.#lost(live, `The robot ${did} for ${seconds} s`);
 		}
 	}

@@ -131,6 +131,12 @@ export interface RobotEntry extends Terms {
 	returning: readonly string[];
 }
 
+/** By what people know it. */
+interface Known {
+	readonly name: string;
+	readonly labels: Readonly<Record<string, string>>;
+}
+
 /** Robots that together run so many jobs at most. */
 interface Gate {
 	readonly of: 'constellation' | 'pool';
@@ -146,11 +152,14 @@ interface Gate {
 /** An empty map of its own for each of thousands of idle robots would be a tenth of what they cost. */
 const nothing: ReadonlyMap<string, Live> = new Map();
 const nobody: readonly string[] = [];
+/** Of so many robots that were removed the names are known, the last ones. */
+const maxGone = 10_000;
 const noGates: readonly Gate[] = [];
 
 export class Fleet {
 	readonly #gates: Gates;
 	readonly #robots = new Map<string, RobotEntry>();
+	readonly #gone = new Map<string, Known>();
 	readonly #byName = new Map<string, Set<RobotEntry>>();
 	readonly #lives = new Map<string, Live>();
 	/** Robots that could take a job now, longest unused first. */
@@ -324,8 +333,20 @@ export class Fleet {
 		return this.#robots.get(robotId);
 	}
 
-	/** For people: the id of a robot that is gone. */
-	readonly nameOf = (robotId: string): string => this.get(robotId)?.stored.name ?? robotId;
+	/** For people, of a robot that was removed too; its id when nobody knows it any more. */
+	readonly nameOf = (robotId: string): string => this.known(robotId)?.name ?? robotId;
+
+	/** Of one that was removed: as it was last. */
+	known(robotId: string): Known | undefined {
+		const entry = this.get(robotId);
+		return entry ? { name: entry.stored.name, labels: entry.labels } : this.#gone.get(robotId);
+	}
+
+	/** A robot that was removed, of which jobs and events may still tell. */
+	gone(stored: StoredRobot, labels = termsOf(stored, undefined).labels): void {
+		this.#gone.set(stored.id, { name: stored.name, labels });
+		if (this.#gone.size > maxGone) this.#gone.delete(this.#gone.keys().next().value!);
+	}
 
 	all(): IterableIterator<RobotEntry> {
 		return this.#robots.values();
@@ -352,6 +373,7 @@ export class Fleet {
 		const entry = this.#robots.get(robotId);
 		if (!entry) return;
 		this.#robots.delete(robotId);
+		this.gone(entry.stored, entry.labels);
 		this.#unname(entry);
 		this.#free.delete(entry);
 		// What it held counts no more.

@@ -28,6 +28,8 @@ import type { Jobs } from './jobs';
 const promptEvent = 'job.prompt';
 /** A program that asks for ever must not make the row of its job endless. */
 const maxPromptLines = 50;
+/** Nor the events. Who looks at the job sees what it asks all the same. */
+const maxPromptEvents = 1_000;
 /** Who filled which part is remembered for so many parts. */
 const maxParts = 64;
 /** Of one message to the robot: small enough to go between others. */
@@ -191,6 +193,7 @@ export class Inputs {
 		};
 		watchers.prompted(live.jobId);
 		const lines = this.#promptLines.get(live) ?? 0;
+		if (lines >= maxPromptEvents) return;
 		this.#promptLines.set(live, lines + 1);
 		const { jobId, number: attempt } = live;
 		const data: PromptAsked = { jobId, attempt, robotId, kind, text, hidden, offset };

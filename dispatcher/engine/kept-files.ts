@@ -93,6 +93,9 @@ export class KeptFiles {
 			// Of one that was known before, what is missing was left out of the room already.
 			if (missing > 0) await this.room.mustHold(missing);
 			this.room.misses(stored.id, missing);
+			// It may have gone or become whole meanwhile: nobody would give its room back then.
+			const now = await this.#context.store.read('file', { id: stored.id });
+			if (now?.state !== 'open') this.room.forget(stored.id);
 		}
 		return stored;
 	}

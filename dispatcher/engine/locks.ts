@@ -183,7 +183,7 @@ export class Locks {
 		return `${words}${size}, ${who}${rest}`;
 	}
 
-	readonly #nameOf = (robotId: string) => this.#context.fleet.get(robotId)?.stored.name ?? robotId;
+	readonly #nameOf = (robotId: string) => this.#context.fleet.nameOf(robotId);
 }
 
 /** A job that could never start is refused: it takes more of a lock, or more slots, than anybody has. */
@@ -205,8 +205,7 @@ export function refuseImpossible(
 	if (known.length === 0 || known.length < matching.length) return;
 	const most = Math.max(...known.map((entry) => entry.stored.slots));
 	if (most >= slots) return;
-	const nameOf = (robotId: string) => fleet.get(robotId)?.stored.name ?? robotId;
-	throw new Problem('too-few-slots', { slots, most, rule: describeRule(rule, nameOf) });
+	throw new Problem('too-few-slots', { slots, most, rule: describeRule(rule, fleet.nameOf) });
 }
 
 const order = ({ of, name }: GateRecord) => `${of} ${name}`;

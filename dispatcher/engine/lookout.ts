@@ -26,7 +26,7 @@ import type { Context } from './context';
 import { holderOf, isFull, type RobotEntry } from './fleet';
 import type { RobotsPage } from './index';
 import type { Jobs } from './jobs';
-import { asks } from './patience';
+import { answersOf, asks } from './patience';
 import type { Rollouts } from './rollouts';
 import type { Locks } from './locks';
 import { childrenView } from './views';
@@ -101,7 +101,7 @@ export class Lookout {
 		const target =
 			robot === undefined
 				? describeRule(rule, fleet.nameOf)
-				: `robot ${fleet.get(robot)?.stored.name ?? `${robot} (removed)`}`;
+				: `robot ${fleet.nameOf(robot)}${fleet.get(robot) ? '' : ' (removed)'}`;
 		return { target, robotId: robot ?? null, queued, robots: robots.size };
 	}
 
@@ -169,8 +169,6 @@ export class Lookout {
 	}
 
 	async #sentence(job: StoredJob): Promise<{ text: string }> {
-		const { fleet } = this.#context;
-		const name = fleet.get(job.robotId ?? '')?.stored.name ?? job.robotId;
 		if (isFinal(job.state)) {
 			const error =
 				job.error === null ? '' : ` ${(JSON.parse(job.error) as { message: string }).message}`;
@@ -185,16 +183,7 @@ export class Lookout {
 				text: `The job ${what} for ${openOf(children)} of its ${children.total} children: ${open}.${rollout}`,
 			};
 		}
-		if (job.state === 'running') {
-			const here = fleet.get(job.robotId ?? '')?.session;
-			return {
-				text: here
-					? `The job is running on ${name}.`
-					: `The job was running on ${name}, which is not connected; we wait for it to come back.`,
-			};
-		}
-		if (job.state === 'dispatched')
-			return { text: `The job was sent to ${name}, which has not answered yet.` };
+		if (job.state === 'running' || job.state === 'dispatched') return { text: this.#whyOn(job) };
 		if (job.state === 'pending' && job.cause === 'restored') {
 			return {
 				text: `The job came back from a backup and waits for a person; let it go on with: robot-fleet jobs release ${job.id}.`,
@@ -204,9 +193,10 @@ export class Lookout {
 		if (asks(job, policy)) {
 			const question = job.hold!.replace(/^dispatcher: /, '');
 			const entry = this.#context.fleet.get(laneRule(job.lane).robot ?? '');
+			const answers = answersOf(job, entry !== undefined).join('|');
 			const back = entry?.session ? ` (${entry.stored.name} is back)` : '';
 			return {
-				text: `The job asks: ${question}${back} Answer with: robot-fleet jobs answer ${job.id} wait|other|expire.`,
+				text: `The job asks: ${question}${back} Answer with: robot-fleet jobs answer ${job.id} ${answers}.`,
 			};
 		}
 		if (job.hold !== null) {
@@ -223,6 +213,22 @@ export class Lookout {
 		return { text: this.whyQueued(job) };
 	}
 
+	/** Of a job that a robot has. */
+	#whyOn({ state, robotId }: StoredJob): string {
+		const { fleet } = this.#context;
+		const name = fleet.nameOf(robotId!);
+		const entry = fleet.get(robotId!);
+		const running = state === 'running';
+		if (entry?.session) {
+			return running
+				? `The job is running on ${name}.`
+				: `The job was sent to ${name}, which has not answered yet.`;
+		}
+		const was = `The job was ${running ? 'running on' : 'sent to'} ${name}, which`;
+		if (entry) return `${was} is not connected; we wait for it to come back.`;
+		return `${was} was removed and tells nothing more; its onLoss decides now.`;
+	}
+
 	/** Of a job that is eligible. */
 	whyQueued(job: Asking): string {
 		return this.#locks.why(job) ?? this.#assigning.atOnce(() => this.#whyQueued(job));
@@ -232,9 +238,19 @@ export class Lookout {
 		const { clock, fleet } = this.#context;
 		const now = clock.now();
 		const rule = laneRule(job.lane);
+		const { group, pool } = rule;
+		const area =
+			group !== undefined && !fleet.hasGroup(group)
+				? `group ${group}`
+				: pool !== undefined && !fleet.hasPool(pool)
+					? `pool ${pool}`
+					: undefined;
+		if (area !== undefined) {
+			return `The job is for the ${area}, which was removed: put it again, or give the job another target.`;
+		}
 		if (rule.robot !== undefined) {
 			const entry = fleet.get(rule.robot);
-			if (!entry) return 'The job is for a robot that was removed.';
+			if (!entry) return `The job is for robot ${fleet.nameOf(rule.robot)}, which was removed.`;
 			const { name } = entry.stored;
 			const { client } = rule;
 			if (client !== undefined && !entry.clients.includes(client)) {

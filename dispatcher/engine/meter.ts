@@ -117,9 +117,12 @@ export class Meter {
 			case 'moveJob':
 				if (answer === true && isFinal(deed.with.to)) this.#over(deed.with.to, deed.with.cause);
 				return;
-			case 'settleParent':
-				if (typeof answer === 'string') this.#over(answer as FinalState, null);
+			case 'settleParent': {
+				if (typeof answer !== 'string') return;
+				const ending = Object.values(deed.with.endings).find(({ to }) => to === answer);
+				this.#over(answer as FinalState, ending?.cause ?? null);
 				return;
+			}
 			case 'fire':
 				if (answer === true) this.#planned(deed.with);
 				return;

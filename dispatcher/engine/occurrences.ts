@@ -71,6 +71,8 @@ export class Occurrences {
 	readonly #intake: Intake;
 	/** Jobs of schedules that have no outcome on record. */
 	readonly #open = new Map<string, Key>();
+	/** Those of them that have ended, which could not be put on record: the disk was full, say. */
+	readonly #unheard = new Set<string>();
 	/** Schedules of which something waits. */
 	readonly #waiting = new Set<string>();
 	#drainedAt = 0;
@@ -119,8 +121,9 @@ export class Occurrences {
 			),
 		);
 		const mono = this.#context.clock.monotonic();
-		if (this.#waiting.size > 0 && mono - this.#drainedAt >= drainMs) {
+		if (this.#waiting.size + this.#unheard.size > 0 && mono - this.#drainedAt >= drainMs) {
 			this.#drainedAt = mono;
+			for (const jobId of this.#unheard) this.#hearEnd(jobId);
 			await Promise.all([...this.#waiting].map((id) => this.#carefully(id, () => this.drain(id))));
 		}
 		if (more) return now;
@@ -500,6 +503,7 @@ export class Occurrences {
 	#hearEnd(jobId: string): void {
 		const key = this.#open.get(jobId);
 		if (!key) return;
+		this.#unheard.add(jobId);
 		void this.#carefully(key.scheduleId, async () => {
 			await this.#book.inLine(key.scheduleId, () => this.#ended(jobId, key));
 			if (this.#waiting.has(key.scheduleId)) await this.drain(key.scheduleId);
@@ -508,13 +512,17 @@ export class Occurrences {
 
 	async #ended(jobId: string, key: Key): Promise<void> {
 		const job = await this.#context.store.read('job', { id: jobId });
-		if (job && !isFinal(job.state)) return;
+		if (job && !isFinal(job.state)) {
+			this.#unheard.delete(jobId);
+			return;
+		}
 		const endedAt = job?.endedAt ?? this.#context.clock.now();
 		// A job that was forgotten before we heard of its end: nobody can know it any more.
 		const outcome = (job?.state ?? 'failed') as FinalState;
 		const ranMs = job?.startedAt == null ? null : Math.max(0, endedAt - job.startedAt);
 		await this.#outcome(key, jobId, { outcome, endedAt, ranMs });
 		this.#open.delete(jobId);
+		this.#unheard.delete(jobId);
 	}
 
 	/** Puts on record how it ended, and what that means for its schedule. */

@@ -5,10 +5,11 @@
 import type { Context } from './context';
 
 const purgeMs = 60_000;
-/** Of one commit. */
+/** Of one commit: everybody else's waits for it. */
 const maxJobs = 500;
+const mostBytes = 8 * 1024 * 1024;
 const maxMovedBytes = 4 * 1024 * 1024;
-/** Of one visit: what is left waits for the next. */
+/** Of one visit: what is left waits for the next, which comes at once. */
 const maxRounds = 20;
 
 export class OutputRetention {
@@ -25,22 +26,23 @@ export class OutputRetention {
 		const { clock } = this.#context;
 		if (clock.monotonic() - this.#lookedAt < purgeMs) return;
 		this.#lookedAt = clock.monotonic();
-		await this.purgeOutput();
+		if ((await this.purgeOutput()).more) this.#lookedAt = -Infinity;
 	}
 
-	async purgeOutput(): Promise<{ jobs: number; bytes: number }> {
+	async purgeOutput(): Promise<{ jobs: number; bytes: number; more: boolean }> {
 		const { clock, turns, settings, log } = this.#context;
-		const purged = { jobs: 0, bytes: 0 };
+		const purged = { jobs: 0, bytes: 0, more: true };
 		const limits = {
 			endedBefore: clock.now() - settings.keepOutputMs,
 			maxBytes: settings.keepOutputBytes,
 			maxJobs,
+			mostBytes,
 		};
-		for (let round = 0; round < maxRounds; round += 1) {
+		for (let round = 0; round < maxRounds && purged.more; round += 1) {
 			const { jobs, bytes, more } = await turns.deed('purgeOutput', limits);
 			purged.jobs += jobs;
 			purged.bytes += bytes;
-			if (!more) break;
+			purged.more = more;
 		}
 		if (purged.jobs > 0) log.info('output purged', purged);
 		for (let round = 0; round < maxRounds; round += 1) {

@@ -4,7 +4,7 @@
  * of them get their time to come back first. One deed decides, held against the job as it was read: a robot that comes back at
  * the last moment gets the job or does not, and nobody else has it too.
  */
-import { type HoldAnswer, type Job, Problem, type Target } from '../../protocol';
+import { type HoldAnswer, holdAnswers, type Job, Problem, type Target } from '../../protocol';
 import { utc } from '../core/control';
 import { deadLetterOf } from '../core/fingerprint';
 import { laneKey, laneRule, laneWith, ruleOf } from '../core/matching';
@@ -126,7 +126,7 @@ export class Patience implements Look {
 		const { then, until } = policy.offline;
 		const away = entry
 			? `robot ${entry.stored.name} was away at ${utc(until)}`
-			: `robot ${robot} was removed`;
+			: `robot ${this.#gone(robot!)} was removed`;
 		switch (then) {
 			case 'expire':
 				return this.#expire(turn, job, away, service, done);
@@ -137,8 +137,8 @@ export class Patience implements Look {
 			}
 			case 'ask': {
 				const asks: Policy = { ...policy, offline: { ...policy.offline, asked: true } };
-				const choice = `${entry ? 'wait on, ' : ''}let another one do it, or end it?`;
-				const why = `${away}; ${choice}`;
+				const answers = answersOf(job, entry !== undefined);
+				const why = `${away}; ${questionOf(answers)}`;
 				const change = { hold: { by: service, why } };
 				const data = { jobId: job.id, robotId: robot ?? null, text: why };
 				const event = {
@@ -197,16 +197,23 @@ export class Patience implements Look {
 
 	#fail(turn: Turn, job: StoredJob, robot: string, done: (taken: boolean) => void): void {
 		const end = { to: 'failed', cause: 'policy' } as const;
-		const message = `The job is for robot ${robot}, which was removed. Retry it with another target.`;
+		const name = this.#gone(robot);
+		const message = `The job is for robot ${name}, which was removed. Retry it with another target.`;
 		const dead = deadLetterOf(job.kind, end, message);
 		const move = {
 			...end,
-			reason: `robot ${robot} was removed`,
+			reason: `robot ${name} was removed`,
 			by: service,
 			error: JSON.stringify({ type: end.cause, message }),
 			...(dead === undefined ? {} : { dead }),
 		};
 		this.#waiting.move(turn, job, move, done);
+	}
+
+	/** By name and id: there may be another one of its name. */
+	#gone(robotId: string): string {
+		const { name } = this.#context.fleet.known(robotId) ?? {};
+		return name === undefined ? robotId : `${name} (${robotId})`;
 	}
 
 	#expire(
@@ -276,6 +283,27 @@ export class Patience implements Look {
 			});
 		});
 	}
+}
+
+type Answer = HoldAnswer['answer'];
+
+const choices: Record<Answer, string> = {
+	wait: 'wait on',
+	other: 'let another one do it',
+	expire: 'end it',
+};
+
+/** What may be answered: a robot that was removed is not waited for, and the siblings of a child have the other ones. */
+export function answersOf({ cell }: Pick<StoredJob, 'cell'>, isEnrolled: boolean): Answer[] {
+	const fits = { wait: isEnrolled, other: cell === null, expire: true };
+	return holdAnswers.filter((answer) => fits[answer]);
+}
+
+/** `wait on, or end it?` */
+function questionOf(answers: readonly Answer[]): string {
+	const words = answers.map((answer) => choices[answer]);
+	const last = words.pop()!;
+	return words.length === 0 ? `${last}?` : `${words.join(', ')}, or ${last}?`;
 }
 
 /** Whether it waits for an answer. */

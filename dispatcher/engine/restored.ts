@@ -16,6 +16,7 @@ import type { Context } from './context';
 import type { Caller } from './index';
 import { restoredText } from './occurrences';
 import type { Sessions } from './sessions';
+import { nextStretch } from './stretches';
 
 /** Waits for a person, not for time. */
 const never = Number.MAX_SAFE_INTEGER;
@@ -274,17 +275,14 @@ export class RestoredJobs {
 		return released;
 	}
 
+	/** In stretches: those that wait may be few among a million that have ended. */
 	async *#pages(state: 'queued' | 'pending'): AsyncGenerator<StoredJob[]> {
-		let before: string | undefined;
-		for (;;) {
-			const jobs = await this.#context.store.read('jobs', {
-				state,
-				limit: batch,
-				...(before === undefined ? {} : { before }),
-			});
-			yield jobs;
-			if (jobs.length < batch) return;
-			before = jobs.at(-1)!.id;
+		const { store } = this.#context;
+		for (let after: string | null | undefined = null; after !== undefined;) {
+			const place = { order: 'newest', after, want: batch } as const;
+			const stretch: { ids: string[]; next?: string } = await nextStretch(store, { state }, place);
+			if (stretch.ids.length > 0) yield await store.read('jobsById', { ids: stretch.ids });
+			after = stretch.next;
 		}
 	}
 }

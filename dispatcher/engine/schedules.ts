@@ -294,6 +294,8 @@ export class Schedules {
 			this.#own(id, by);
 			await this.#context.turns.deed('removeSchedule', { id, at: this.#context.clock.now() });
 			this.#book.forget(id);
+			// Who follows it learns of it.
+			this.#context.watchers.hint('events', id);
 		});
 	}
 

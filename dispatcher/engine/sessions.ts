@@ -266,7 +266,8 @@ export class Sessions {
 			await Promise.all(losses);
 			if (fleet.get(robot.robotId) !== robot) return;
 			await turns.deed('changeRobot', { id: robot.robotId, journalId });
-			fleet.put({ ...robot.stored, journalId });
+			// Who was removed meanwhile must not come back by being put.
+			if (fleet.get(robot.robotId) === robot) fleet.put({ ...robot.stored, journalId });
 		} catch (error) {
 			// Until its next hello its silence proves nothing, which is safe.
 			log.warn('a new journal could not be noted', { robotId: robot.robotId, error });
@@ -458,7 +459,12 @@ class OpenSession implements Session, RobotSession {
 	}
 
 	closed(): void {
-		if (!this.#isCurrent()) return;
+		if (!this.#isCurrent()) {
+			// Of a robot that was removed: what it has under way is let go of all the same.
+			this.#parts.outputFlow.forget(this);
+			this.#parts.transfers.forget(this);
+			return;
+		}
 		const { fleet, clock, log, turns } = this.#parts.context;
 		const { robotId, name } = this;
 		leave(this.#robot, this, this.#parts);

@@ -33,10 +33,12 @@ interface Passed {
 
 export class Subscriptions {
 	readonly #context: Context;
+	readonly #isSchedule: (id: string) => boolean;
 	readonly #passed = new Map<string, Passed>();
 
-	constructor(context: Context) {
+	constructor(context: Context, isSchedule: (id: string) => boolean) {
 		this.#context = context;
+		this.#isSchedule = isSchedule;
 		const { watchers } = context;
 		watchers.onEnded(() => watchers.hint('events', 'job.ended'));
 	}
@@ -120,10 +122,7 @@ export class Subscriptions {
 		const passed = this.#passed.get(key);
 		let after = Math.max(subscription.cursor, ahead);
 		if (passed?.epoch === epoch) after = Math.max(after, passed.cursor);
-		const known = (robotId: string) => {
-			const entry = fleet.get(robotId);
-			return entry && { name: entry.stored.name, labels: entry.labels };
-		};
+		const known = (robotId: string) => fleet.known(robotId);
 		for (;;) {
 			const stored = await store.read('events', { subjects, after, limit: stretch });
 			const wanted: FleetEvent[] = [];
@@ -134,6 +133,11 @@ export class Subscriptions {
 				if (wanted.length === maxEvents) break;
 			}
 			if (wanted.length === 0 && stored.length === stretch) continue;
+			// All is acknowledged, and nothing will come any more: who follows it is told, and does not wait for ever.
+			const { scheduleId: id } = filter;
+			if (wanted.length === 0 && ahead === 0 && id !== undefined && !this.#isSchedule(id)) {
+				throw new Problem('no-such-schedule', { id });
+			}
 			// Who looks ahead passes over what it has not dealt with.
 			if (ahead === 0) this.#pass(subscription, after);
 			return wanted;

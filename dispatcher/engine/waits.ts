@@ -399,8 +399,10 @@ export class Waits {
 		wait.delivering = true;
 		try {
 			failPoint('wait:poking');
+			// n8n may have moved since the execution was parked.
+			const url = callbackUrl(stored.resumeUrl!, this.#context.settings.callbackBase);
 			const outcome = await this.#callbacks
-				.post(stored.resumeUrl!, { waitId: stored.id, nonce: stored.nonce })
+				.post(url, { waitId: stored.id, nonce: stored.nonce })
 				.then(meaningOf, (error: Error) => ({ means: 'away' as const, say: error.message }));
 			failPoint('wait:poked');
 			await this.#answered(wait, outcome);

@@ -2,6 +2,8 @@
  * Who waits for a job, or for what becomes of a robot: long polls, parked executions, those who follow output or type. A hint, never the truth:
  * whoever is woken reads the store again.
  */
+import { enough } from './clock';
+
 export type Topic =
 	'ended' | 'output' | 'wait' | 'events' | 'input' | 'prompt' | 'robot' | 'collect';
 
@@ -88,7 +90,7 @@ export class Watchers {
 				wake();
 			}),
 		);
-		const giveUp = () => over.abort();
+		const giveUp = () => over.abort(enough);
 		wait.signal?.addEventListener('abort', giveUp, { once: true });
 		if (wait.signal?.aborted) giveUp();
 		void wait.sleep(wait.ms, over.signal).then(giveUp);

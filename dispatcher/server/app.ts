@@ -6,6 +6,7 @@
  * a key by oversight.
  */
 import { randomBytes } from 'node:crypto';
+import { maxHeaderSize, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
 import fastify, {
@@ -22,6 +23,7 @@ import type { Caller } from '../engine';
 import { failPoint } from '../store/fail-points';
 import { addressOf } from './address';
 import type { Door, House } from './door';
+import { hangUp } from './hang-up';
 import { Type } from 'typebox';
 
 /** Says whether a request's Host and Origin are ours; throws `bad-host`. */
@@ -39,6 +41,10 @@ export interface AppOptions {
 	tls?: SecureContextOptions;
 }
 
+/** How long a request may take to come whole. */
+const requestMs = 60_000;
+/** How often it is looked whether the key of an answer that goes on for long is still good. */
+const keyLookMs = 15_000;
 const noBody = validatorOf(Type.Object({}, { additionalProperties: false }));
 const idOf = validatorOf(idSchema('id'), 'id');
 const robotOf = validatorOf(robotName('robot'), 'id');
@@ -51,7 +57,7 @@ export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyI
 		// What was taken is answered; index.ts ends what takes too long.
 		forceCloseConnections: 'idle',
 		return503OnClosing: false,
-		requestTimeout: 60_000,
+		requestTimeout: requestMs,
 		routerOptions: { maxParamLength: 4 * limits.maxIdBytes },
 		frameworkErrors: (error, request, reply) =>
 			refuse(house, error, request, reply as FastifyReply),
@@ -68,7 +74,8 @@ export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyI
 	);
 	app.addHook('onRoute', (route) => {
 		for (const method of [route.method].flat()) {
-			if (!listed.has(`${method} ${route.url}`)) {
+			// The head of an answer is asked for as the answer is.
+			if (!listed.has(`${method === 'HEAD' ? 'GET' : method} ${route.url}`)) {
 				throw new Error(`${method} ${route.url} is not in the call table (protocol/api.ts)`);
 			}
 		}
@@ -76,14 +83,11 @@ export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyI
 	app.addHook('onRequest', (request, reply, done) => {
 		reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
 		hostGate(request.headers.host, request.headers.origin, request.raw.socket);
-		done();
+		// Before a body that nobody wants is read.
+		if (request.is404) void nothingThere(house, request, reply);
+		else done();
 	});
 	app.setErrorHandler((error, request, reply) => refuse(house, error, request, reply));
-	app.setNotFoundHandler((request, reply) => {
-		house.traffic?.answered('none', 404, reply.elapsedTime, false);
-		const path = request.url.split('?', 1)[0]!.slice(0, 200);
-		return send(reply, new Problem('no-such-route', { method: request.method, path }));
-	});
 	// Only JSON is taken: a form or text/plain body is how another site's page would call us.
 	app.removeAllContentTypeParsers();
 	app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, text, done) => {
@@ -129,7 +133,10 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 	app.route({
 		method,
 		url: routeOf(path),
+		// What looks whether we live often asks for heads.
+		exposeHeadRoute: method === 'GET' && path.startsWith('//') && calls[name].scope === null,
 		config: { stream: door.stream ?? false },
+		bodyLimit: door.bytes ?? door.maxBodyBytes,
 		onRequest: (request, _reply, done) => {
 			if (scope !== null) {
 				const caller = callerOf(house, request);
@@ -160,6 +167,9 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				noBody.parse(value);
 			}
 			let waits: AbortSignal | undefined;
+			const mayStill = () => {
+				if (scope !== null) demand(callerOf(house, request), scope);
+			};
 			const ask = {
 				id: param ? params[param]! : '',
 				kind: params.kind ?? '',
@@ -168,11 +178,11 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 				caller: request.caller!,
 				request,
 				reply,
-				signal: () => {
+				signal: (forLong = false) => {
 					// The key may have been revoked while the body came in.
-					if (scope !== null) demand(callerOf(house, request), scope);
+					mayStill();
 					request.waited = true;
-					return (waits = signalOf(house, reply, request.caller));
+					return (waits = signalOf(house, reply, request.caller, forLong ? mayStill : undefined));
 				},
 			};
 			if (method !== 'GET') failPoint('door:heard');
@@ -201,19 +211,46 @@ function callerOf(house: House, request: FastifyRequest): Caller {
 	return house.engine.verifyKey(key);
 }
 
-function signalOf(house: House, reply: FastifyReply, caller?: Caller): AbortSignal {
+/** One for all: without a reason each request would make an error with a stack when it is over. */
+const gone = new Error('The caller has gone');
+
+function signalOf(
+	house: House,
+	reply: FastifyReply,
+	caller: Caller | undefined,
+	mayStill: (() => void) | undefined,
+): AbortSignal {
 	const controller = new AbortController();
 	if (reply.raw.closed) {
 		// Who asked has left before there was anything to wait for: no event says so any more.
-		controller.abort();
+		controller.abort(gone);
 		return controller.signal;
 	}
 	house.waiting.set(controller, caller?.keyId);
 	reply.raw.once('close', () => {
 		house.waiting.delete(controller);
-		controller.abort();
+		controller.abort(gone);
 	});
+	if (mayStill) void turnOutInTime(house, controller, mayStill);
 	return controller.signal;
+}
+
+/** A key that is revoked is heard of; one that expires says nothing. */
+async function turnOutInTime(
+	{ clock }: House,
+	answer: AbortController,
+	mayStill: () => void,
+): Promise<void> {
+	const { signal } = answer;
+	for (;;) {
+		await clock.sleep(keyLookMs, signal);
+		if (signal.aborted) return;
+		try {
+			mayStill();
+		} catch (problem) {
+			return answer.abort(problem);
+		}
+	}
 }
 
 /** `/jobs/{id}` → `/api/v1/jobs/:id`, `//healthz` → `/healthz`. */
@@ -222,9 +259,18 @@ export function routeOf(path: string): string {
 	return full.replace(/\{(\w+)\}/g, ':$1');
 }
 
+function nothingThere(house: House, request: FastifyRequest, reply: FastifyReply) {
+	house.traffic?.answered('none', 404, reply.elapsedTime, false);
+	const path = request.url.split('?', 1)[0]!.slice(0, 200);
+	return send(reply, new Problem('no-such-route', { method: request.method, path }));
+}
+
 /** The one place where a problem becomes an HTTP answer. */
 function refuse(house: House, error: unknown, request: FastifyRequest, reply: FastifyReply) {
 	if (reply.sent || reply.raw.destroyed) return;
+	if ((error as { code?: string }).code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
+		return send(reply, new Problem('too-large', { maxBytes: request.routeOptions.bodyLimit }));
+	}
 	const where = { method: request.method, path: request.url.split('?', 1)[0]!.slice(0, 200) };
 	return send(reply, refusalOf(house, error, where, addressOf(request.raw)));
 }
@@ -264,8 +310,6 @@ export function problemOf(house: House, error: unknown, where: Record<string, un
 	if (error instanceof Problem) return error;
 	const { code, name } = error as { code?: string; name?: string };
 	switch (code) {
-		case 'FST_ERR_CTP_BODY_TOO_LARGE':
-			return new Problem('too-large', { maxBytes: limits.maxBodyBytes });
 		case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
 		case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
 			return new Problem('bad-body');
@@ -281,15 +325,26 @@ export function problemOf(house: House, error: unknown, where: Record<string, un
 	return new Problem('internal', { reference });
 }
 
-/** What is not HTTP at all gets one short answer; the socket is closed. */
-function refuseGarbage(_error: Error, socket: Socket): void {
-	if (!socket.writable) return;
-	const body = JSON.stringify({
-		error: new Problem('bad-message', { reason: 'this is not valid HTTP' }).toBody(),
-	});
-	socket.end(
-		`HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+/** What is no whole HTTP request gets one short answer; the socket is closed. */
+function refuseGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
+	if (!socket.writable) return void socket.destroy();
+	const problem = garbageOf(error.code);
+	const body = JSON.stringify({ error: problem.toBody() });
+	hangUp(
+		socket,
+		`HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
 	);
+}
+
+function garbageOf(code: string | undefined): Problem {
+	switch (code) {
+		case 'ERR_HTTP_REQUEST_TIMEOUT':
+			return new Problem('request-late', { waitMs: requestMs });
+		case 'HPE_HEADER_OVERFLOW':
+			return new Problem('header-too-large', { maxBytes: maxHeaderSize });
+		default:
+			return new Problem('bad-message', { reason: 'this is not valid HTTP' });
+	}
 }
 
 /** V8 quotes the body in its message; a secret in it must not come back or reach a log. */

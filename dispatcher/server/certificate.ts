@@ -10,7 +10,7 @@ import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync }
 import type { Server } from 'node:https';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import type { SecureContextOptions } from 'node:tls';
+import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import { type CertificateFacts, Problem } from '../../protocol';
 import type { Clock } from '../engine/clock';
 import type { Log } from '../engine/context';
@@ -178,6 +178,12 @@ function readPair({ cert: certFile, key: keyFile }: CertificateFiles): Pair {
 	}
 	if (!x509.checkPrivateKey(privateKey)) {
 		throw bad(certFile, `the key in ${keyFile} belongs to another certificate`);
+	}
+	try {
+		// What stands behind the certificate counts, too, and so does whether TLS takes the key.
+		createSecureContext({ cert, key });
+	} catch (error) {
+		throw bad(certFile, `TLS does not take it: ${(error as Error).message}`, error);
 	}
 	return { cert, key, x509 };
 }

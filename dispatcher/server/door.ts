@@ -55,14 +55,19 @@ export interface Ask<Query, Body> {
 	readonly caller: Caller;
 	readonly request: FastifyRequest;
 	readonly reply: FastifyReply;
-	/** Aborted when the caller hangs up or the server closes. Call it only where something waits. */
-	signal(): AbortSignal;
+	/**
+	 * Aborted when the caller hangs up or the server closes. Call it only where something waits. `forLong` = longer
+	 * than a poll, so that it is aborted, too, when the key has expired.
+	 */
+	signal(forLong?: boolean): AbortSignal;
 }
 
 export interface Door<Q extends TSchema = TSchema, B extends TSchema = TSchema> {
 	query?: Q;
 	/** Absent = the call takes no body (an empty object is let pass). */
 	body?: B;
+	/** Of a JSON body; default `limits.maxBodyBytes`. What strangers send is kept before anybody knows who they are. */
+	maxBodyBytes?: number;
 	/** The body is bytes (application/octet-stream), at most so many, and so is the answer. */
 	bytes?: number;
 	/** Looks at a request before its body is read; throws to refuse it. */

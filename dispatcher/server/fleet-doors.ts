@@ -1,7 +1,7 @@
 /** The doors to robots, waits, subscriptions, tokens and keys. */
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { promisify } from 'node:util';
-import { deviceUrlMistake, enrolProof, Problem } from '../../protocol';
+import { deviceUrlMistake, enrolProof, limits, Problem } from '../../protocol';
 import {
 	acknowledge,
 	answers,
@@ -51,6 +51,7 @@ export const fleetDoors = {
 	}),
 	robotEnrol: door({
 		body: enrolRequest,
+		maxBodyBytes: limits.maxStrangerBodyBytes,
 		answer: answers.enrolAnswer,
 		async run({ body }, { engine }) {
 			const { token, publicKey, signature, name } = body;
@@ -193,6 +194,7 @@ export const fleetDoors = {
 	// These two need no key: who knows the secret of a wait may fetch its pokes, and nothing else.
 	collect: door({
 		body: collectRequest,
+		maxBodyBytes: limits.maxStrangerBodyBytes,
 		answer: answers.collectAnswer,
 		run: ({ body: { collector, waitMs = 0 }, signal }, { engine }) =>
 			waitMs === 0

@@ -11,6 +11,7 @@ import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { Problem } from '../../protocol';
 import { fromHeader } from './address';
+import { hangUp } from './hang-up';
 
 /** Where the service thread listens for what we bring. */
 export interface Relay {
@@ -149,7 +150,8 @@ function decline(socket: Duplex, error: unknown): void {
 	if (socket.destroyed) return;
 	const { status, body, headers } = refusalOf(error);
 	const lines = Object.entries({ ...headers, connection: 'close' });
-	socket.end(
+	hangUp(
+		socket,
 		`HTTP/1.1 ${status} Refused\r\n${lines.map(([name, value]) => `${name}: ${value}`).join('\r\n')}\r\n\r\n${body}`,
 	);
 }

@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import type { Server as TlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { hostname, networkInterfaces } from 'node:os';
 import { type CallName, calls, type Doors, Problem } from '../../protocol';
 import type { Engine } from '../engine';
@@ -142,12 +142,18 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 	const dialler = options.dialling && new Dialler(house, door, options.dialling);
 	const live = new LiveDoor(house);
 	const apps: FastifyInstance[] = [];
+	/** Whatever has become of them: requests, sockets of robots, or nothing yet. */
+	const connections = new Set<Socket>();
+	const gone = function (this: Socket): void {
+		connections.delete(this);
+	};
 
 	const open = async (names: readonly CallName[], gate: HostGate, at: Listen) => {
 		const some = Object.fromEntries(names.map((name) => [name, doors[name]]));
 		const tls = at.tls ? certificate!.context : undefined;
 		const app = createApp({ house, doors: some, hostGate: gate, tls });
 		apps.push(app);
+		app.server.on('connection', (socket) => connections.add(socket.on('close', gone)));
 		if (at.relayed) bringsOthers(app.server);
 		if (tls) certificate!.serve(app.server as unknown as TlsServer);
 		// Who looks on comes by the door of the API.
@@ -176,7 +182,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 		live.terminate();
 		const closed = new AbortController();
 		void clock.sleep(politeMs, closed.signal).then(() => {
-			for (const app of apps) app.server.closeAllConnections();
+			for (const socket of connections) socket.destroy();
 		});
 		await Promise.all(apps.map((app) => app.close()));
 		closed.abort();
@@ -222,10 +228,13 @@ function allDoors(version: string, robotPoll: Door): Record<CallName, Door> {
 		...metricsDoors,
 		...serviceDoors,
 		robotPoll,
-		openapi: door({ answer: Type.Object({}), run: () => document }),
+		openapi: door({
+			answer: Type.Object({}),
+			run: ({ reply }) => reply.type('application/json; charset=utf-8').send(document),
+		}),
 	};
-	// Made once: it never changes while the service runs.
-	const document = openapiOf(doors, version);
+	// Made once: it never changes while the service runs, and whoever asks for it shows no key.
+	const document = Buffer.from(JSON.stringify(openapiOf(doors, version)));
 	return doors;
 }
 

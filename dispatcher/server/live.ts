@@ -242,7 +242,10 @@ class LiveViewer implements Viewer {
 			if (caller) this.#house.rates?.key(caller.keyId, caller.name, this.#address);
 			if (ask instanceof Problem) throw ask;
 		} catch (error) {
-			return this.#refuse(error, channel);
+			this.#refuse(error, channel);
+			// Nonsense of those who have a key is counted.
+			if (!this.isKnown) this.close(liveCloseCodes.badKey, 'show a key first');
+			return;
 		}
 		if (ask.type === 'auth') return this.#authenticate(ask.key);
 		if (this.#key === undefined) {

@@ -52,14 +52,16 @@ export async function sendOutput({ id, query, reply, signal }: OutputAsk, { engi
 	let piece = first;
 	let at = first.from;
 	try {
-		while (piece.from === at && at < first.have) {
+		while (at < first.have) {
+			// Stored bytes never become fewer: these are of a new attempt.
+			if (piece.have < first.have) throw new Error('what was asked for is not here any more');
 			if (piece.hole) {
 				if (query.holes !== 'omit') await write(out, `\n${holeText(piece.hole)}\n`, gone);
 				at = piece.hole.to;
 			} else if (piece.data.length > 0) {
 				await write(out, piece.data, gone);
 				at += piece.data.length;
-			} else break;
+			} else throw new Error('there is nothing, and no hole says why');
 			if (at < first.have) piece = await engine.output(id, stream, at, pieceBytes);
 		}
 		out.end();
@@ -79,7 +81,7 @@ export async function followOutput({ id, query, request, reply, signal }: Output
 	const start = startOf(query, request.headers['last-event-id']);
 	// Before the headers: an unknown job is a plain 404.
 	await engine.output(id, wanted[0]!, start[wanted[0]!], 0);
-	const gone = signal();
+	const gone = signal(true);
 	reply.hijack();
 	const out = reply.raw;
 	out.writeHead(200, {

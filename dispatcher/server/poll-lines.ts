@@ -173,6 +173,8 @@ export class PollLines {
 				const line =
 					this.#lines.get(name) ?? (said.opens ? this.#open(name, said, request) : undefined);
 				if (!line || line.destroyed) throw new Problem('no-such-line');
+				// Its time is the robot's, and says nothing about us.
+				request.waited = said.waitMs > 0;
 				const once = request.headers.connection?.toLowerCase() === 'close';
 				const answer = await line.exchange(said, request.raw.socket, once);
 				if (!answer) throw new Problem('no-such-line');

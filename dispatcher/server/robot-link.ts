@@ -76,6 +76,9 @@ const hubFeatures = [
 /** A robot that does not read its socket is as good as gone, and must not fill our memory. */
 const maxUnsentBytes = 16 * 1024 * 1024;
 
+/** So often somebody may be refused who has proved nothing: nonsense costs us as much as sense. */
+const maxNonsense = 8;
+
 /** The door behind which all links stand. */
 export interface LinkKeeper {
 	/** The robot has proved its key. */
@@ -160,6 +163,7 @@ export class RobotLink implements RobotSink {
 	/** What the engine says before the robot has heard `robot_registered`. */
 	#early: string[] | undefined = [];
 	#lastId = 0;
+	#nonsense = 0;
 	#stampAt = 0;
 	#stamp = '';
 	/** Waits for the answer to a ping. */
@@ -268,7 +272,9 @@ export class RobotLink implements RobotSink {
 				});
 			this.#route(type as keyof RobotMessages, payload, id, answers);
 		} catch (error) {
-			this.#refuse(error, id);
+			const problem = this.#refuse(error, id);
+			if (this.#state !== 'new' || ++this.#nonsense < maxNonsense) return;
+			this.close(closeCodeOf(problem), problem.code);
 		}
 	}
 

@@ -13,6 +13,7 @@ import { limits, paths, Problem } from '../../protocol';
 import { addressOf } from './address';
 import type { HostGate } from './app';
 import type { House } from './door';
+import { hangUp } from './hang-up';
 import { isLoopback, robotsGate } from './host-gate';
 import { PollLines } from './poll-lines';
 import { type Expected, type LinkKeeper, RobotLink, RobotSocket } from './robot-link';
@@ -209,12 +210,12 @@ export class RobotsDoor implements LinkKeeper {
 		this.#seats.sweep(now);
 		this.polls.sweep(now);
 		for (const [link, address] of this.#links) {
+			// It was told why, and may be one that does not listen.
+			if (link.closingAt !== undefined && now - link.closingAt > politeMs) link.terminate();
 			if (address !== null) {
 				if (now - link.openedAt > limits.authenticateMs) link.terminate();
 				continue;
 			}
-			// It was told why, and may be one that does not listen.
-			if (link.closingAt !== undefined && now - link.closingAt > politeMs) link.terminate();
 			const silent = now - link.seenAt;
 			// The next look would come after the three heartbeats that were promised.
 			if (silent + this.#sweepMs > limits.missedHeartbeats * this.#heartbeatMs) link.terminate();
@@ -236,7 +237,8 @@ export function decline(socket: Duplex, problem: Problem): void {
 	const body = JSON.stringify({ error: problem.toBody() });
 	const retryMs = Number(problem.details.retryMs ?? 10_000);
 	const retry = problem.retry ? `retry-after: ${Math.ceil(retryMs / 1000)}\r\n` : '';
-	socket.end(
+	hangUp(
+		socket,
 		`HTTP/1.1 ${problem.status} Refused\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n${retry}connection: close\r\n\r\n${body}`,
 	);
 }

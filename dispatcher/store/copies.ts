@@ -11,6 +11,11 @@ import { migrations } from './migrations';
 
 /** Pages a step: about a millisecond, during which a commit waits. */
 const pagesPerStep = 100;
+/**
+ * Node gives a copy up, with the words "not an error", when its first or its last step finds a commit under way. Under load that
+ * is one of twenty; it is begun anew.
+ */
+const maxRepeats = 20;
 /** A copy must not be what fills the disk, nor take the room of results. */
 const spareBytes = limits.reserveBytes + 16 * 1024 * 1024;
 
@@ -31,8 +36,28 @@ export function sizeOf(db: DatabaseSync): number {
 	return pragma('page_count') * pragma('page_size');
 }
 
+/**
+ * A new file is for this user alone from its first byte on: SQLite gives its log and its journal the mode of the file. One that is
+ * there is not even opened: with closing it again, the locks that this process has on it would be gone.
+ */
+export function claimFile(path: string): void {
+	try {
+		closeSync(openSync(path, 'wx', 0o600));
+	} catch {
+		// It is there; or SQLite will say what is wrong.
+	}
+}
+
 export async function copyWhileLiving(db: DatabaseSync, file: string): Promise<void> {
-	await backup(db, file, { rate: pagesPerStep });
+	claimFile(file);
+	for (let left = maxRepeats; ; left -= 1) {
+		try {
+			await backup(db, file, { rate: pagesPerStep });
+			break;
+		} catch (error) {
+			if (left === 0 || (error as { errcode?: number }).errcode !== 0) throw error;
+		}
+	}
 	syncFile(file);
 }
 
@@ -127,24 +152,28 @@ export function stampRestored(file: string, { at, backupAt, term }: Restoration)
 
 /**
  * Holds a store file that nobody runs, as its owner would: `use` has it alone. Refused with
- * `data-taken` when a service runs on it.
+ * `data-taken` when a service runs on it, and with whatever `look` throws before it is opened.
  */
 export async function withStopped<T>(
 	file: string,
 	use: (db: DatabaseSync) => T | Promise<T>,
+	look: (file: string) => void = () => undefined,
 ): Promise<T> {
+	unlessTaken(file, () => look(file));
 	const db = new DatabaseSync(file);
 	try {
-		take(db, file);
+		unlessTaken(file, () =>
+			db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT'),
+		);
 		return await use(db);
 	} finally {
 		db.close();
 	}
 }
 
-function take(db: DatabaseSync, file: string): void {
+function unlessTaken(file: string, step: () => void): void {
 	try {
-		db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT');
+		step();
 	} catch (error) {
 		const primary = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
 		if (primary !== 5 && primary !== 6) throw error;

@@ -14,6 +14,7 @@ import { settleParent, startParent } from './parents';
 import { pauseRollout, resumeRollout } from './rollouts';
 import { noteSuccess, noteTurn, placementOn } from './placement';
 import { purgeOn } from './purge';
+import { isDue } from './scans';
 import { schedulesOn } from './schedules';
 import { asItWas, asRead, type Row, snake, type Statements } from './statements';
 import { assignedLine, moveLine } from './timeline';
@@ -240,7 +241,7 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 		shiftBackOffs: ({ by }) =>
 			sql.run(
 				`UPDATE jobs SET due_at = due_at + CASE WHEN due_at = ready_at THEN ?1 ELSE 0 END, ready_at = ready_at + ?1
-				 WHERE state = 'pending' AND due_at IS NOT NULL AND due_at <= ready_at AND attempt > 0`,
+				 WHERE ${waitsBetweenTries}`,
 				by,
 			),
 
@@ -255,8 +256,7 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 			return sql.run(
 				`UPDATE jobs SET due_at = CASE WHEN due_at = ready_at THEN ready_at - settled_at + ?1 ELSE due_at END,
 				 ready_at = ready_at - settled_at + ?1
-				 WHERE state = 'pending' AND due_at IS NOT NULL AND due_at <= ready_at AND attempt > 0
-				 AND settled_at > ?1 AND ready_at >= settled_at`,
+				 WHERE ${waitsBetweenTries} AND settled_at > ?1 AND ready_at >= settled_at`,
 				at,
 			);
 		},
@@ -364,8 +364,17 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 		},
 
 		markOutput: ({ hole, ...name }) => {
-			outputs.hole(name, hole);
-			return true;
+			const { jobId, number, stream } = name;
+			const isThere = attemptHomes.some(({ table, id, of }) =>
+				sql.get(
+					`SELECT 1 FROM ${table} WHERE ${id} = ? AND ${of} = ? AND ${stream}_have >= ?`,
+					jobId,
+					number,
+					hole.to,
+				),
+			);
+			if (isThere) outputs.hole(name, hole);
+			return isThere;
 		},
 
 		purgeOutput: (limits) => outputs.purge(limits),
@@ -445,6 +454,16 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 
 		putKey: (key) => {
 			sql.put('keys', key as unknown as Row);
+			return true;
+		},
+
+		revokeKey: ({ id, at }) =>
+			sql.run('UPDATE keys SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?', at, id),
+
+		keysUsed: ({ keys }) => {
+			for (const { id, at } of keys) {
+				sql.run('UPDATE keys SET last_used_at = ? WHERE id = ?', at, id);
+			}
 			return true;
 		},
 
@@ -609,6 +628,9 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 		);
 	}
 }
+
+/** In the words of an index: else all jobs there are would be looked at. */
+const waitsBetweenTries = `${isDue} AND state = 'pending' AND due_at <= ready_at AND attempt > 0`;
 
 /** Its batch, if it has one, was let go. */
 const isLetGo = 'AND shut IS NOT 1';

@@ -96,10 +96,11 @@ export function metricReadsOn(sql: Statements): {
 				[after, before],
 			),
 
+		// CROSS JOIN: schedule by schedule, each at the times that are asked for; else all that ever ran is looked at.
 		plannedCounts: ({ from, to }) =>
 			sql.all(
 				`SELECT o.state AS state, (o.state = 'skipped' AND o.reason LIKE 'blackout%') AS blackout, o.outcome AS outcome,
-				 count(*) AS count FROM schedules s JOIN occurrences o ON o.schedule_id = s.id
+				 count(*) AS count FROM schedules s CROSS JOIN occurrences o ON o.schedule_id = s.id
 				 WHERE o.planned_at >= ? AND o.planned_at <= ? AND o.origin = 'planned' GROUP BY 1, 2, 3`,
 				from,
 				to,

@@ -183,16 +183,18 @@ export class Outputs {
 
 	/**
 	 * Removes the output of jobs that ended before `endedBefore`, and while more than `maxBytes` are kept
-	 * that of the oldest ended ones. Looks at no more than `maxJobs`; the next call goes on from there.
+	 * that of the oldest ended ones. Looks at no more than `maxJobs`, and ends behind the job with which `mostBytes`
+	 * have gone; the next call goes on from there.
 	 */
 	purge({
 		endedBefore,
 		maxBytes,
 		maxJobs,
+		mostBytes = Infinity,
 	}: Deeds['purgeOutput']['in']): Deeds['purgeOutput']['out'] {
 		const before = this.#bytesNow;
 		let purged = 0;
-		for (let seen = 0; seen < maxJobs; seen += 1) {
+		for (let seen = 0; seen < maxJobs && before - this.#bytesNow < mostBytes; seen += 1) {
 			const jobId = this.#jobAfter(this.#purgedTo);
 			if (jobId === undefined) {
 				this.#purgedTo = '';

@@ -19,8 +19,8 @@ const mayGo = `ended_at < ? AND NOT ${parentLives}`;
 const maySlip = `state <> 'waiting' AND (job_id IS NULL OR outcome IS NOT NULL) AND NOT (state IN ('ran','made_up')
  AND EXISTS (SELECT 1 FROM schedules s WHERE s.id = schedule_id AND json_extract(s.definition, '$.maxRuns') IS NOT NULL))`;
 
-/** Everything that goes with a job; its output is let go of by its own keeper, who misses the job. */
-const tablesOfJob = ['requests', 'attempts', 'health', 'job_files'] as const;
+/** Everything that goes with a job; output that is still there is let go of by its own keeper, who misses the job. */
+const tablesOfJob = ['requests', 'attempts', 'health', 'job_files', 'output_holes'] as const;
 
 /** Without `ends` it only looks. */
 export function purgeOn(sql: Statements, ends?: Ends) {
@@ -58,19 +58,23 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 					: (JSON.parse(cursor) as [string, string, number])),
 				limit,
 			),
+		// 2 = later than the last one: the clock was ahead then, and has been set back.
 		events: (before, limit, cursor) =>
 			sql.all(
-				`SELECT CAST(cursor AS TEXT) AS key, at < ? AS old FROM events WHERE cursor > ? ORDER BY cursor LIMIT +?`,
+				`SELECT CAST(cursor AS TEXT) AS key,
+				  CASE WHEN at < ? THEN 1 WHEN at > (SELECT at FROM events ORDER BY cursor DESC LIMIT 1) THEN 2 ELSE 0 END AS old
+				 FROM events WHERE cursor > ? ORDER BY cursor LIMIT +?`,
 				before,
 				Number(cursor ?? 0),
 				limit,
 			),
-		// An idempotency key lives as long as its job, and a day at least.
+		// An idempotency key lives as long as its job, and a day at least. A bare `key` in ORDER BY would be the column
+		// that is selected under that name: in no index, and in another order.
 		keys: (before, limit, cursor) =>
 			sql.all(
 				`SELECT json_array(scope, key) AS key,
 				  (job_id < ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = job_id)) AS old
-				 FROM idempotency WHERE (scope, key) > (?, ?) ORDER BY scope, key LIMIT +?`,
+				 FROM idempotency i WHERE (scope, key) > (?, ?) ORDER BY i.scope, i.key LIMIT +?`,
 				firstIdAt(before),
 				...(cursor === null ? (['', ''] as const) : (JSON.parse(cursor) as [string, string])),
 				limit,
@@ -124,8 +128,9 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 		old: ({ what, before, limit, cursor }: Reads['old']['in']): Reads['old']['out'] => {
 			const rows = looks[what](before, limit, cursor);
 			const old = rows.filter((row) => row.old === 1).map(({ key }) => key);
-			// Events lie in the order of time: behind a young one there are no old ones.
-			const isAll = rows.length < limit || (what === 'events' && old.length === 0);
+			// Events lie in the order of time: behind a young one there are no old ones, unless the clock was ahead.
+			const young = what === 'events' && old.length === 0 && rows.at(-1)?.old === 0;
+			const isAll = rows.length < limit || young;
 			return { old, cursor: isAll ? null : rows.at(-1)!.key };
 		},
 

@@ -4,7 +4,7 @@
  * go on in between.
  */
 import type { SQLInputValue } from 'node:sqlite';
-import { finalStates, type JobState } from '../../protocol';
+import { finalStates, type JobState, Problem } from '../../protocol';
 import type { Row, Statements } from './statements';
 import type { JobQuery, ReadName, Reads, Scan, Waiting } from './store';
 
@@ -27,7 +27,7 @@ export function scansOn(sql: Statements): ScansOfStore {
 				...(idFrom === undefined ? [] : [['id >= ?', idFrom] as [string, SQLInputValue]]),
 				...(idBefore === undefined ? [] : [['id < ?', idBefore] as [string, SQLInputValue]]),
 			];
-			const start = after === null ? [] : (JSON.parse(after) as SQLInputValue[]);
+			const start = after === null ? [] : placeOf(after, key);
 			const [beyond, direction] = order === 'newest' ? ['<', 'DESC'] : ['>', 'ASC'];
 			const parts = [
 				...where,
@@ -129,6 +129,14 @@ export function scansOn(sql: Statements): ScansOfStore {
 			return { jobs, ...(next === undefined ? {} : { next }) };
 		},
 	};
+}
+
+/** Where the stretch before ended. It has been with a caller, who may have asked for other jobs then. */
+function placeOf(after: string, key: string[]): SQLInputValue[] {
+	const place = JSON.parse(after) as unknown;
+	const isOfKey = (value: unknown) => typeof value === 'string' || typeof value === 'number';
+	if (Array.isArray(place) && place.length === key.length && place.every(isOfKey)) return place;
+	throw new Problem('bad-field', { path: 'cursor', reason: 'is of another call' });
 }
 
 /** Where to look: the index that leaves out most, and the order it gives. */

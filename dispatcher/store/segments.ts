@@ -86,6 +86,8 @@ export class Segments {
 		const sizes = new Map(known.map(({ id, size }) => [id, size]));
 		for (const file of readdirSync(folder)) {
 			const id = /^(\d{10})\.seg$/.exec(file)?.[1];
+			// None of ours: a folder of the disk itself, or what somebody put there.
+			if (id === undefined) continue;
 			const size = sizes.get(Number(id));
 			if (size === undefined) rmSync(join(folder, file));
 			else this.#cut(Number(id), size);
@@ -162,12 +164,16 @@ export class Segments {
 		return headerOf(name, data).equals(bytes.subarray(0, size - length)) ? data : undefined;
 	}
 
-	/** Call when the index has forgotten it for good. */
+	/** Call when the index has forgotten it for good. The commit is done: a disk that does not let go of it undoes nothing. */
 	remove(id: number): void {
 		const file = this.#files.get(id);
 		this.#files.delete(id);
-		if (file !== undefined) closeSync(file);
-		rmSync(join(this.#folder, segmentName(id)), { force: true });
+		try {
+			if (file !== undefined) closeSync(file);
+			rmSync(join(this.#folder, segmentName(id)), { force: true });
+		} catch {
+			// Nothing refers to it, and the next start takes it away.
+		}
 	}
 
 	close(): void {

@@ -5,12 +5,12 @@
  * `locking_mode=EXCLUSIVE` is the ownership of the data folder: an OS lock that dies with the
  * process, taken before the port, so a second service is refused and a killed one leaves nothing.
  */
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { limits, Problem } from '../../protocol';
-import { walDamage } from '../../protocol/wal';
-import { copyWhileLiving, demandRoom, sizeOf, syncFile, syncFolderOf } from './copies';
+import { claimFile, copyWhileLiving, demandRoom, sizeOf, syncFile, syncFolderOf } from './copies';
+import { refuseDamage } from './damage';
 import { deedsOn, type DeedsOfStore } from './deeds';
 import { Ends } from './ends';
 import { failPoint, failPointsArmed } from './fail-points';
@@ -80,6 +80,7 @@ export class SqliteStore {
 		this.#pressed = () => onPressed?.();
 		const begin = (step: OpenStep) => onStep?.(step);
 		begin('lock');
+		if (!options.db && file !== ':memory:') claimFile(file);
 		this.#db = options.db ?? new DatabaseSync(file);
 		this.#sql = new Statements(this.#db);
 		try {
@@ -192,6 +193,8 @@ export class SqliteStore {
 			if (i < found) continue;
 			this.#db.exec(`BEGIN IMMEDIATE; ${step}; PRAGMA user_version = ${i + 1}; COMMIT`);
 		}
+		// A log never becomes shorter by itself, and this one may be as long as all there is.
+		this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
 	}
 
 	/** The way back, should the new version not be wanted: the file as it was, beside it. */
@@ -203,6 +206,7 @@ export class SqliteStore {
 		demandRoom(folder, 2 * sizeOf(this.#db), 'The copy before the upgrade of the store');
 		const draft = `${copy}.tmp`;
 		rmSync(draft, { force: true });
+		claimFile(draft);
 		this.#sql.run('VACUUM INTO ?', draft);
 		syncFile(draft);
 		renameSync(draft, copy);
@@ -237,22 +241,4 @@ function badDisk(error: unknown): Error | undefined {
 	return errcode === undefined
 		? undefined
 		: Object.assign(new Error(message, { cause: error }), { errcode });
-}
-
-/**
- * SQLite would cut a damaged log short without a word, and jobs that were acknowledged would be gone.
- * Looked at before the file is opened, because to close it again would overwrite the proof.
- */
-function refuseDamage(file: string): void {
-	const wal = `${file}-wal`;
-	const damage = existsSync(wal) ? walDamage(readFileSync(wal)) : undefined;
-	if (!damage) return;
-	// What a living owner is writing may look like anything. This throws when there is one.
-	const probe = new DatabaseSync(file, { readOnly: true });
-	try {
-		probe.exec('PRAGMA user_version');
-	} finally {
-		probe.close();
-	}
-	throw new Problem('store-damaged', { wal, ...damage });
 }

@@ -716,17 +716,18 @@ export interface Deeds {
 	closeOutput: { in: { jobId: string; epoch: number }; out: boolean };
 	/** Forgets a stream of an attempt, so that it is sent again from its first byte. */
 	rewindOutput: { in: { jobId: string; epoch: number; stream: Stream }; out: boolean };
-	/** Puts on record that bytes cannot be handed out. */
+	/** Puts on record that bytes cannot be handed out. False when the stream does not reach so far: it is being sent again. */
 	markOutput: {
 		in: { jobId: string; number: number; stream: Stream; hole: Hole };
 		out: boolean;
 	};
 	/**
 	 * Removes the output of jobs that ended before `endedBefore`, and while more than `maxBytes` are kept
-	 * in all, that of the oldest ones. `more` = there are jobs it has not looked at yet.
+	 * in all, that of the oldest ones. Ends behind the job with which `mostBytes` have gone. `more` = there are jobs it
+	 * has not looked at yet.
 	 */
 	purgeOutput: {
-		in: { endedBefore: number; maxBytes: number; maxJobs: number };
+		in: { endedBefore: number; maxBytes: number; maxJobs: number; mostBytes?: number };
 		out: { jobs: number; bytes: number; more: boolean };
 	};
 	/** Frees disk that is held by a few wanted bytes among many that are not; moves at most `maxBytes`. */
@@ -784,6 +785,9 @@ export interface Deeds {
 	dropDevice: { in: { robotId: string }; out: boolean };
 	robotsSeen: { in: { ids: string[]; at: number }; out: boolean };
 	putKey: { in: StoredKey; out: boolean };
+	revokeKey: { in: { id: string; at: number }; out: boolean };
+	/** When they were last used. Says nothing else of them: somebody may be revoking one. */
+	keysUsed: { in: { keys: { id: string; at: number }[] }; out: boolean };
 	putToken: { in: StoredToken; out: boolean };
 	revokeToken: { in: { id: string; at: number }; out: boolean };
 	insertWait: { in: StoredWait; out: boolean };

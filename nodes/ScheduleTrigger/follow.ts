@@ -58,7 +58,8 @@ export async function follow(following: Following): Promise<void> {
 			return epoch;
 		},
 		take: async (events, epoch) => await take(following, epoch, backlog, events),
-		cures: ['no-such-schedule', 'no-such-subscription'],
+		// The schedule of somebody else is not ours to make again: that it was removed is said.
+		cures: [...(restore ? (['no-such-schedule'] as const) : []), 'no-such-subscription'],
 		...(restore ? { cure: restore } : {}),
 	});
 }

@@ -78,7 +78,8 @@ export async function consume(consumer: Consumer): Promise<void> {
 			consumer.log('the service does not answer, trying again', facts);
 			await sleep(delayMs, signal).catch(() => undefined);
 			delayMs = Math.min(delayMs * 2, longestDelayMs);
-			if (curable) await consumer.cure?.().catch(() => undefined);
+			// Switched off meanwhile: it stores nothing any more.
+			if (curable && !signal.aborted) await consumer.cure?.().catch(() => undefined);
 		}
 	}
 }

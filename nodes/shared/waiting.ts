@@ -42,6 +42,9 @@ import type { WaitAsked } from './wait-fields';
 
 /** In-memory waits delay the shutdown of n8n, so this one is short. */
 const graceMs = 10_000;
+/** So many at once: each that n8n runs costs it some 6 MB, one that is parked costs nothing. */
+const maxInGrace = 50;
+let inGrace = 0;
 /** The service owns the time limit. n8n's own is a safety net for when the service is gone. */
 const marginMs = 120_000;
 /** Key in the node's context, which n8n stores with the parked execution. */
@@ -371,8 +374,10 @@ async function graceful(
 	waitId: string,
 ): Promise<Wait | undefined> {
 	const signal = context.getExecutionCancelSignal();
+	const ms = inGrace < maxInGrace ? graceMs : 0;
+	inGrace += 1;
 	try {
-		const wait = await client.wait(waitId, graceMs, signal);
+		const wait = await client.wait(waitId, ms, signal);
 		return wait.state === 'open' ? undefined : wait;
 	} catch (error) {
 		if (signal?.aborted) {
@@ -382,6 +387,8 @@ async function graceful(
 		// The wait is registered: a service that is away for a moment will poke when it is back.
 		if (asProblem(error)?.retry) return undefined;
 		throw asProblem(error) ?? error;
+	} finally {
+		inGrace -= 1;
 	}
 }
 

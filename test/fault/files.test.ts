@@ -137,6 +137,21 @@ test('the command line brings files along and takes them home', async () => {
 		const id = /^(\S+) +run\.sh/m.exec(listed.out)![1]!;
 		const got = await house.cli('files', 'get', id, '--out', '-', '--data', service.data);
 		expect(got.out).toBe(readFileSync(join(folder, 'run.sh'), 'utf8'));
+		for (const path of [join(folder, 'nowhere'), folder]) {
+			const none = await house.cli('files', 'put', path, '--data', service.data);
+			expect([none.code, none.err]).toEqual([
+				2,
+				expect.stringMatching(/ENOENT|is no file; send a folder as an archive/),
+			]);
+		}
+		// A name may come from a robot: nothing of ours is written over.
+		const put = ['put', join(folder, 'in'), '--name', 'package.json', '--data', service.data];
+		const named = (await house.cli('files', ...put)).out.trim();
+		const over = await house.cli('files', 'get', named, '--data', service.data);
+		expect([over.code, over.err]).toEqual([
+			2,
+			expect.stringMatching(/^package\.json is here already, .* --out\.\n$/),
+		]);
 		expect((await house.cli('files', 'show', id, '--data', service.data)).out).toMatch(
 			/state +ready/,
 		);

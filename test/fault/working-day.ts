@@ -35,6 +35,10 @@ const cameThrough = new Set([
 	'no-such-schedule',
 	'no-such-group',
 	'no-such-pool',
+	'no-such-limit',
+	'no-such-calendar',
+	'no-such-robot',
+	'robot-taken',
 	'no-such-dead-letter',
 	'bulk-grown',
 	'already-retried',
@@ -163,7 +167,7 @@ export class WorkingDay {
 		await this.#insist((client) => client.putCalendar('holidays', { spans: [tomorrow()] }));
 		await this.#insist((client) => client.registerRobot({ name: 'carl' }));
 		await this.#insist((client) => client.removeRobot('carl'));
-		await Promise.all([this.#work(), this.#watchClock()]);
+		await Promise.all([this.#work(), this.#watchClock(), this.#chore()]);
 		await this.#insist((client) => client.removeLimit('press'));
 		await this.#insist((client) => client.removeCalendar('holidays'));
 		await this.#insist((client) => client.removePool('small'));
@@ -221,6 +225,21 @@ export class WorkingDay {
 			return this.#fired.length >= 2;
 		});
 		await this.#insist((client) => client.removeSchedule('tick'));
+	}
+
+	/** A schedule with a job of its own, run by hand; how that ended is on its record. */
+	async #chore(): Promise<void> {
+		const job = { kind: 'command', spec: { shell: `${note}; echo chore` } } as const;
+		const yearly = { cron: '0 0 1 1 *', job };
+		await this.#insist((client) => client.putSchedule('chore', yearly));
+		await this.#insist((client) => client.runSchedule('chore'));
+		await eventually('the end of the chore', () =>
+			this.#insist(async (client) => {
+				const { items } = await client.occurrences('chore');
+				return items.length > 0 && items.every(({ outcome }) => outcome === 'completed');
+			}),
+		);
+		await this.#insist((client) => client.removeSchedule('chore'));
 	}
 
 	/** Between its two batches a rollout is paused by a person, too, and let go on. */

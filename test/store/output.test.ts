@@ -285,6 +285,24 @@ test('a segment goes when nothing in it is wanted, and a crash in between leaves
 	await store.close();
 });
 
+test('a commit that let go of a segment is done, whatever the disk says to its removal', async () => {
+	const store = await openStore({ file: join(folder, 'store.db'), segmentBytes: 100_000 });
+	for (const jobId of ['a', 'b']) {
+		await store.commit([insert(jobId), piece(jobId, 0, randomBytes(90_000)), end(jobId)]);
+	}
+	const full = Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+	const remove = jest.spyOn(fs, 'rmSync').mockImplementation(() => {
+		throw full;
+	});
+	const purge = { endedBefore: at - 1, maxBytes: 100_000, maxJobs: 10 };
+	expect(await store.commit([{ do: 'purgeOutput', with: purge }])).toMatchObject([{ jobs: 1 }]);
+	remove.mockRestore();
+	fs.mkdirSync(join(folder, 'output', 'lost+found'));
+	await store.close();
+	await (await openStore({ file: join(folder, 'store.db') })).close();
+	expect(segments()).toEqual(['0000000002.seg', 'lost+found']);
+});
+
 test('a few wanted bytes among many that are not are moved, and read as before', async () => {
 	const store = await openStore({ file: join(folder, 'store.db'), segmentBytes: 1_000_000 });
 	const kept = randomBytes(80_000);

@@ -4,6 +4,7 @@ import {
 	readdirSync,
 	readFileSync,
 	rmSync,
+	statSync,
 	truncateSync,
 	writeFileSync,
 } from 'node:fs';
@@ -13,7 +14,8 @@ import { DatabaseSync } from 'node:sqlite';
 import { migrations } from '../../dispatcher/store/migrations';
 import { openStore } from '../../dispatcher/store/open';
 import { sqliteIsSafe, SqliteStore } from '../../dispatcher/store/sqlite';
-import { storeSuite } from './suite';
+import { purgeables } from '../../dispatcher/store/store';
+import { job, storeSuite } from './suite';
 
 const makeFolder = () => mkdtempSync(join(tmpdir(), 'rf-store-'));
 
@@ -71,6 +73,23 @@ test('a log that was damaged after it was written is refused with the place, not
 	const found = await Promise.all([1, 2, 3].map((n) => mended.read('meta', { key: `key-${n}` })));
 	expect(found).toEqual(['x', undefined, undefined]);
 	await mended.close();
+	rmSync(folder, { recursive: true });
+});
+
+test('a log that is longer than a buffer can be keeps no service from its store', async () => {
+	const folder = makeFolder();
+	const file = join(folder, 'store.db');
+	const store = await openStore({ file });
+	await store.commit([{ do: 'setMeta', with: { key: 'key', value: 'x' } }]);
+	const copy = join(folder, 'copy.db');
+	copyFileSync(file, copy);
+	copyFileSync(`${file}-wal`, `${copy}-wal`);
+	await store.close();
+	// As an upgrade leaves it that rewrites a large store; nothing but its length is real.
+	truncateSync(`${copy}-wal`, 2 ** 31 + 4_120);
+	const again = await openStore({ file: copy });
+	expect(await again.read('meta', { key: 'key' })).toBe('x');
+	await again.close();
 	rmSync(folder, { recursive: true });
 });
 
@@ -164,6 +183,72 @@ test('totals of schedules go on behind an upgrade, and minutes without a dispatc
 	store.close();
 });
 
+test('nothing of a job that was forgotten stays, not even that its output was let go of before', () => {
+	const db = new DatabaseSync(':memory:');
+	const store = new SqliteStore({ file: ':memory:', db });
+	const given = { number: 1, epoch: 11, token: 't', robotId: 'r', at: 100 };
+	const piece = { stream: 'stdout', offset: 0, data: Buffer.from('abc') } as const;
+	store.commit([
+		{ do: 'insertJob', with: { job: job('a'), attempt: given } },
+		{ do: 'appendOutput', with: { jobId: 'a', epoch: 11, robotId: 'r', ...piece } },
+		{
+			do: 'settle',
+			with: {
+				jobId: 'a',
+				number: 1,
+				epoch: 11,
+				from: 'dispatched',
+				at: 100,
+				by: 'robot',
+				outcome: 'completed',
+				cause: null,
+				result: null,
+				reason: 'completed',
+				next: { to: 'completed', cause: null, error: null },
+				countTry: true,
+				countLoss: false,
+			},
+		},
+		{ do: 'purgeOutput', with: { endedBefore: 200, maxBytes: 1e9, maxJobs: 10 } },
+		{ do: 'purge', with: { what: 'jobs', keys: ['a'], before: 200 } },
+	]);
+	const left = db
+		.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+		.all()
+		.map(({ name }) => name as string)
+		.filter((name) => db.prepare(`SELECT 1 FROM ${name} LIMIT 1`).get());
+	expect(left.sort()).toEqual(['files_total', 'meta']);
+	store.close();
+});
+
+test('what is looked at often is found by an index, in the order of the index', () => {
+	const db = new DatabaseSync(':memory:');
+	const store = new SqliteStore({ file: ':memory:', db });
+	const prepare = jest.spyOn(db, 'prepare');
+	const page = { before: 1, limit: 10, cursor: null };
+	for (const what of purgeables) store.read('old', { ...page, what });
+	store.read('finals', { limit: 10, cursor: null });
+	store.read('restoredJobs', null);
+	store.read('plannedCounts', { from: 1, to: 2 });
+	store.read('due', { at: 1, limit: 10 });
+	store.commit([
+		{ do: 'shiftBackOffs', with: { by: 1 } },
+		{ do: 'settleBackOffs', with: { at: -1 } },
+	]);
+	const asked = prepare.mock.calls.map(([sql]) => sql);
+	prepare.mockRestore();
+	expect(asked.length).toBeGreaterThan(10);
+	const slow = asked.filter((sql) => {
+		const plan = db.prepare(`EXPLAIN QUERY PLAN ${sql}`).all();
+		// A scan of an index of its own, or of what ends at its first row, is none.
+		const isSlow =
+			/^SCAN (jobs|i|idempotency|events)$|^SCAN (o|occurrences)\b|TEMP B-TREE FOR .*ORDER BY/;
+		return plan.some(({ detail }) => isSlow.test(detail as string)) && !/LIMIT 1\)/.test(sql);
+	});
+	expect(slow).toEqual([]);
+	store.close();
+});
+
 test('SQLite versions that can lose pages are told from those that cannot', () => {
 	const verdicts = ['3.50.4', '3.51.2', '3.51.3', '3.52.0', '3.53.0', '3.53.4', '3.60.0'].map(
 		sqliteIsSafe,
@@ -250,6 +335,28 @@ describe('an upgrade', () => {
 		);
 		expect(copy.prepare('PRAGMA user_version').get()).toEqual({ user_version: first + 2 });
 		copy.close();
+	});
+
+	test('makes files that nobody else may read, as are the log and a copy', async () => {
+		open(0);
+		const file = join(folder, 'robot-fleet.db');
+		const store = new SqliteStore({ file, steps: [...base, ...steps(1)] });
+		await store.snapshot(join(folder, 'copy'));
+		const files = readdirSync(folder).filter((name) => name !== 'output');
+		expect(files.length).toBeGreaterThanOrEqual(4);
+		const isOpen = (name: string) => (statSync(join(folder, name)).mode & 0o077) !== 0;
+		expect(files.filter(isOpen)).toEqual([]);
+		store.close();
+	});
+
+	test('leaves no log behind that is as long as all it wrote', () => {
+		open(0);
+		const much = `CREATE TABLE much (x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+			INSERT INTO much SELECT randomblob(4000) FROM n`;
+		const file = join(folder, 'robot-fleet.db');
+		const store = new SqliteStore({ file, steps: [...base, much] });
+		expect(statSync(`${file}-wal`).size).toBeLessThan(100_000);
+		store.close();
 	});
 
 	test('that fails changes nothing, and the step before it stays', () => {

@@ -299,6 +299,55 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			expect((await store.read('old', { ...look, limit: 10 })).old).toEqual([parent, child]);
 		});
 
+		test('old events are found behind those of a clock that was ahead, and no look goes on behind young ones', async () => {
+			const told = (n: number, when: number) => ({
+				do: 'fire' as const,
+				with: occurrence({
+					plannedAt: at + n,
+					at: when,
+					event: { type: 'schedule.due', data: '{}' },
+				}),
+			});
+			const ahead = [0, 1, 2].map((n) => told(n, at + 1e9));
+			const young = [5, 6, 7, 8].map((n) => told(n, at + 100));
+			await store.commit([...ahead, told(3, at), told(4, at), ...young]);
+			const looks: (string[] | null)[] = [];
+			let cursor: string | null = null;
+			do {
+				const look: { old: string[]; cursor: string | null } = await store.read('old', {
+					what: 'events',
+					before: at + 1,
+					limit: 2,
+					cursor,
+				});
+				looks.push(look.old);
+				cursor = look.cursor;
+			} while (cursor !== null);
+			// The last two were not even looked at.
+			expect(looks).toEqual([[], ['4'], ['5'], []]);
+		});
+
+		test('every idempotency key is come by, one look after the other, whatever its letters', async () => {
+			const keys = ['b', 'b!', 'b"', 'c'];
+			for (const key of keys) {
+				const idempotency = { scope: 'key:test', key, hash: 'h' };
+				await store.commit([{ do: 'insertJob', with: { job: job(`job of ${key}`), idempotency } }]);
+			}
+			const seen: string[] = [];
+			let cursor: string | null = null;
+			do {
+				const look: { cursor: string | null } = await store.read('old', {
+					what: 'keys',
+					before: at,
+					limit: 1,
+					cursor,
+				});
+				cursor = look.cursor;
+				if (cursor !== null) seen.push((JSON.parse(cursor) as [string, string])[1]);
+			} while (cursor !== null);
+			expect(seen.sort()).toEqual(keys.toSorted());
+		});
+
 		test('a pending job can be made to wait for something else, and no other job can', async () => {
 			await insert('a', { state: 'pending', dueAt: at + 5 });
 			await insert('b');
@@ -637,6 +686,22 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				expect(bytesOf(await all('stderr', 100_000)).equals(data)).toBe(true);
 			});
 
+			test('what was found damaged and is being sent again meanwhile is no hole', async () => {
+				const data = randomBytes(20);
+				const hole: Hole = { from: 0, to: 20, reason: 'damaged' };
+				const mark = { do: 'markOutput' as const, with: { ...name, hole } };
+				const rewind = {
+					do: 'rewindOutput' as const,
+					with: { jobId: 'a', epoch: 11, stream: 'stdout' as const },
+				};
+				await store.commit([piece(0, data)]);
+				expect(await store.commit([rewind, mark])).toEqual([true, false]);
+				await store.commit([piece(0, data)]);
+				expect(await all('stdout', 20)).toEqual([data]);
+				expect(await store.commit([mark])).toEqual([true]);
+				expect(await all('stdout', 20)).toEqual([hole]);
+			});
+
 			test('output is complete only when it is said to be equal, not when it is long enough', async () => {
 				await store.commit([
 					piece(0, Buffer.from('abc')),
@@ -695,6 +760,21 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 					stdoutHave: 50_003,
 					outputHoles: '[[0,0,50003,"purged"]]',
 				});
+			});
+
+			test('of much a purge removes so much at a time, and the next one goes on behind it', async () => {
+				const data = randomBytes(50_000);
+				for (const [n, jobId] of ['b', 'c', 'd'].entries()) {
+					await store.commit([
+						{ do: 'insertJob', with: { job: job(jobId), attempt: attempt(1, 12 + n) } },
+						piece(0, data, { jobId, epoch: 12 + n }),
+						{ do: 'settle', with: settle(jobId, { epoch: 12 + n }) },
+					]);
+				}
+				const old = { endedBefore: at + 1, maxBytes: 1e9, maxJobs: 10, mostBytes: 60_000 };
+				const purge = { do: 'purgeOutput' as const, with: old };
+				expect(await store.commit([purge])).toMatchObject([{ jobs: 2, more: true }]);
+				expect(await store.commit([purge])).toMatchObject([{ jobs: 1, more: false }]);
 			});
 		});
 

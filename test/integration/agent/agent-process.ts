@@ -38,14 +38,15 @@ export class AgentProcess {
 	stderr = '';
 	#wake: (() => void)[] = [];
 
-	constructor(args: readonly string[], env: Record<string, string> = {}) {
+	/** `stderr`: a file for it, instead of what is read here. */
+	constructor(args: readonly string[], env: Record<string, string> = {}, stderr?: number) {
 		const { SERVER_URL, API_KEY, HEARTBEAT_INTERVAL, LOG_LEVEL, ...clean } = process.env;
 		this.child = spawn(process.execPath, [agentBundle, ...args], {
 			env: { ...clean, ...env },
-			stdio: ['ignore', 'pipe', 'pipe'],
+			stdio: ['ignore', 'pipe', stderr ?? 'pipe'],
 		});
 		for (const name of ['stdout', 'stderr'] as const) {
-			this.child[name]!.setEncoding('utf8').on('data', (text: string) => {
+			this.child[name]?.setEncoding('utf8').on('data', (text: string) => {
 				this[name] += text;
 				for (const wake of this.#wake.splice(0)) wake();
 			});

@@ -1,6 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import {
+	closeSync,
 	existsSync,
+	openSync,
 	readdirSync,
 	readFileSync,
 	readlinkSync,
@@ -574,6 +576,18 @@ describe('stopping', () => {
 		expect(result.result).toMatchObject({ exit_code: 7, stdout: 'up\nwhole\n' });
 	});
 
+	test('a second signal takes nothing back: what was left to go on goes on', async () => {
+		const agent = await connect(['--leave-jobs']);
+		const job = hub.assign({ shell: `echo up; until [ -e ${data}/go ]; do sleep 0.05; done` });
+		await hub.until('the job to be up', () => job.output.stdout.length > 0);
+		// Both are there when it goes on.
+		for (const signal of ['SIGSTOP', 'SIGTERM', 'SIGINT', 'SIGCONT'] as const) agent.signal(signal);
+		expect(await agent.exit).toBe(0);
+		writeFileSync(join(data, 'go'), '');
+		await connect();
+		expect(await hub.untilComplete(job)).toMatchObject({ state: 'completed' });
+	});
+
 	test('an agent that has nothing running leaves no keeper behind', async () => {
 		const agent = await connect();
 		await hub.untilResult(hub.assign({ command: 'true' }));
@@ -589,6 +603,16 @@ describe('stopping', () => {
 		agent.signal('SIGTERM');
 		expect(await agent.exit).toBe(0);
 		await hub.until('the keeper to be gone', () => keepers().length === 0);
+	});
+
+	test('the signal by which Node opens a debugger, to whoever can reach it, opens none', async () => {
+		const agent = await connect();
+		const job = hub.assign({ shell: `kill -USR1 $PPID; echo said; sleep 0.5` });
+		await hub.until('the job to be up', () => job.output.stdout.length > 0);
+		agent.signal('SIGUSR1');
+		expect(await hub.untilComplete(job)).toMatchObject({ state: 'completed' });
+		expect(agent.stderr).not.toContain('Debugger');
+		expect(readFileSync(join(data, 'keeper/log'), 'utf8')).toBe('');
 	});
 
 	test('a second signal does not wait', async () => {
@@ -655,3 +679,17 @@ describe('versions of the protocol', () => {
 		expect((JSON.parse(line) as { waitMs: number }).waitMs).toBeLessThanOrEqual(40);
 	});
 });
+
+(existsSync('/dev/full') ? test : test.skip)(
+	'a disk without room for its log is no end of an agent',
+	async () => {
+		const full = openSync('/dev/full', 'w');
+		const args = ['--server', hub.url, '--data', data, '--token', hub.token, '--name', 'r1'];
+		const untilHere = hub.nextRobot();
+		agents.push(new AgentProcess(args, {}, full));
+		closeSync(full);
+		await untilHere();
+		const result = await hub.untilComplete(hub.assign({ shell: 'echo well' }));
+		expect(result.result.stdout).toBe('well\n');
+	},
+);

@@ -12,7 +12,7 @@ import {
 	Problem,
 	scopes,
 } from '../../../protocol';
-import { settled } from '../../support/fake-clock';
+import { FakeClock, settled } from '../../support/fake-clock';
 import { fakeEngine, type House, jobOf, openHouse, type Said, within } from './house';
 
 const pathOf = (name: CallName) => {
@@ -465,6 +465,20 @@ describe('output', () => {
 		expect(answer.headers.get('x-output-have')).toBe('1000000');
 		expect(answer.headers.get('x-output-complete')).toBe('true');
 	});
+	test('half of it never looks like all: a new attempt has begun meanwhile', async () => {
+		const out = growing();
+		out.print('stdout', Buffer.alloc(1_000_000, 'x'));
+		let reads = 0;
+		const output: typeof out.engine.output = async (...asked) => {
+			const piece = await out.engine.output(...asked);
+			return (reads += 1) < 4 ? piece : { ...piece, data: Buffer.alloc(0), have: 10 };
+		};
+		await using house = await openHouse({ ...out.engine, output });
+		const answer = await fetch(`${house.server.url}/api/v1/jobs/x1/output`, {
+			headers: { authorization: 'Bearer read' },
+		});
+		await expect(within('the end', answer.arrayBuffer())).rejects.toThrow('terminated');
+	});
 	test('where bytes are not there a line says so, and the header says where in true offsets', async () => {
 		const out = growing();
 		out.print('stdout', 'head-????????-tail');
@@ -528,6 +542,28 @@ describe('output', () => {
 		expect(said('stdout').toString()).toBe('one zwei €');
 		expect(said('stderr')).toEqual(Buffer.from([0xff, 0xfe]));
 		expect(events.at(-1)).toEqual({ event: 'end', data: { stdout: 12, stderr: 2 } });
+	});
+	test('nobody follows on with a key that has expired meanwhile', async () => {
+		const out = growing();
+		const clock = new FakeClock();
+		let expired = false;
+		const verifyKey = (key: string) => {
+			if (expired) throw new Problem('bad-key');
+			return { keyId: key, name: key, scopes: ['read'] as const };
+		};
+		const house = await openHouse({ ...out.engine, verifyKey }, { clock });
+		const answer = await fetch(`${house.server.url}/api/v1/jobs/x1/output`, {
+			headers: { authorization: 'Bearer read', accept: 'text/event-stream' },
+		});
+		const text = answer.text();
+		await clock.advance(60_000);
+		expect(await Promise.race([text, 'follows'])).toBe('follows');
+		expired = true;
+		await clock.advance(15_000);
+		expect(await within('the end', text)).not.toContain('event: end');
+		const closed = house.server.close();
+		await clock.advance(5_000);
+		await closed;
 	});
 	test('a reader that comes back with the last event id goes on there', async () => {
 		const out = growing();
@@ -654,6 +690,9 @@ describe('operations', () => {
 			body: { error: { details: { state: 'recovering' } } },
 		});
 		expect((await house.ask('GET', '/healthz', { key: '' })).status).toBe(200);
+		// As some that watch over services ask.
+		const head = await fetch(`${house.server.url}/healthz`, { method: 'HEAD' });
+		expect([head.status, await head.text()]).toEqual([200, '']);
 	});
 	test('the bare link shows a page that says how the service is, and nothing secret', async () => {
 		await using house = await openHouse();

@@ -98,6 +98,11 @@ test('a browser shows its key in the first message; before it nothing is told', 
 	mute.say(subscribe);
 	expect(await mute.next()).toMatchObject({ type: 'error', error: { code: 'no-key' } });
 	expect(await mute.closed()).toBe(liveCloseCodes.badKey);
+	const noisy = open();
+	await once(noisy.socket, 'open');
+	noisy.socket.send('not JSON');
+	expect(await noisy.next()).toMatchObject({ type: 'error', error: { code: 'bad-message' } });
+	expect(await noisy.closed()).toBe(liveCloseCodes.badKey);
 });
 
 test('a wrong key, one without the scope, a foreign page and a foreign name are turned away', async () => {

@@ -219,6 +219,16 @@ test('a newer request that waits takes the place of an older one', async () => {
 	expect(await newer).toBe('broken');
 });
 
+test('how long robots let us wait says nothing about how fast we answer', async () => {
+	await using house = await openHouse({ ...setup().engine, families: async () => [] });
+	const name = someName();
+	const have = await greeted(house, name);
+	const asking = bodyOf({ have, from: handshake.length, waitMs: 50 });
+	expect(await poll(house, name, asking)).toMatchObject({ status: 200 });
+	const { body } = await house.ask('GET', '/metrics', { key: 'read' });
+	expect(body).toContain('robot_fleet_http_request_seconds_count 0\n');
+});
+
 test('a robot whose waiting request breaks off has two seconds to ask again; then it is gone', async () => {
 	const { engine } = setup();
 	const clock = new FakeClock();

@@ -179,6 +179,19 @@ test('before it is registered a robot may say nothing but hello', async () => {
 	expect(fake.told).toEqual([]);
 });
 
+test('whoever talks nonsense and proves nothing is not listened to for long', async () => {
+	const { robot, engine, fake } = setup();
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	const { payload } = await link.next('connected');
+	for (let i = 0; i < 8; i += 1) link.socket.send('nonsense');
+	link.say('hello', helloOf(robot, payload.nonce));
+	for (let i = 0; i < 8; i += 1) await link.next('error');
+	expect(await within('the close', link.closed)).toEqual({ code: 1013, reason: 'bad-message' });
+	expect(house.asked).toEqual([]);
+	expect(fake.told).toEqual([]);
+});
+
 test('junk is answered and the socket stays', async () => {
 	const { robot, engine, fake } = setup();
 	await using house = await openHouse(engine);

@@ -1,5 +1,13 @@
 /** The doors that other machines may use: TLS, with whose certificate, and what is behind them. */
-import { mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+	appendFileSync,
+	mkdtempSync,
+	readFileSync,
+	renameSync,
+	rmSync,
+	statSync,
+	writeFileSync,
+} from 'node:fs';
 import https from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -208,10 +216,33 @@ describe('the certificate of the operator', () => {
 		expect(await shown(url)).toBe(after.fingerprint);
 	});
 
+	test('what stands behind the certificate may be half written, too: nothing ends, and the whole one is taken', async () => {
+		const [before, after, between] = [
+			await certificate(),
+			await certificate(),
+			await certificate(),
+		];
+		const files = put(before);
+		await using house = await openHouse({}, robots({ tls: { files, folder } }));
+		const url = house.server.robotsUrl!;
+		const chain = `${after.cert.trim()}\n${between.cert.trim()}\n`;
+		put({ ...after, cert: chain.slice(0, -200) });
+		house.server.reload();
+		expect(await shown(url)).toBe(before.fingerprint);
+		put({ ...after, cert: chain });
+		house.server.reload();
+		expect(await shown(url)).toBe(after.fingerprint);
+	});
+
 	test.each<[string, (files: { cert: string; key: string }) => void, RegExp]>([
 		['is not there', ({ cert }) => rmSync(cert), /their\.crt .*it does not exist/],
 		['is something else', ({ cert }) => writeFileSync(cert, 'hello'), /no certificate in PEM/],
 		['has no key', ({ key }) => writeFileSync(key, 'hello'), /their\.key .*no private key/],
+		[
+			'is followed by half of another',
+			({ cert }) => appendFileSync(cert, `\n${readFileSync(cert, 'utf8').slice(0, 200)}`),
+			/their\.crt .*TLS does not take it/,
+		],
 	])('that %s is refused in one sentence', async (_, harm, sentence) => {
 		const files = put(await certificate());
 		harm(files);

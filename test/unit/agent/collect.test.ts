@@ -120,6 +120,18 @@ test('whatever names a program chose, the service takes what is told of them', a
 	}
 });
 
+test('of names that are no text it is said why they cannot be had', async () => {
+	const named = (name: string) => Buffer.from(`${folder()}/${name}`, 'latin1');
+	writeFileSync(named('a\xff'), 'x');
+	mkdirSync(named('b\xff'));
+	writeFileSync(named('b\xff/in'), 'x');
+	const reason = 'has a name that is not UTF-8';
+	expect(await collect(folder(), ['**'])).toMatchObject([
+		{ path: 'a\ufffd', error: reason },
+		{ path: 'b\ufffd', error: reason },
+	]);
+});
+
 test('looking ends when nobody wants it any more: between two entries, and within a file', async () => {
 	for (let i = 0; i < 100; i += 1) put(`f/${i}`, 'text');
 	const stop = new AbortController();

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import fs, { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { homedir } from 'node:os';
+import os, { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { systemClock } from '../../../agent/clock';
 import { currentBoot } from '../../../agent/drivers/process';
@@ -155,6 +155,39 @@ test('the folder is the home of the user unless the job names one', async () => 
 	const named = run({ command: 'pwd', cwd: '{{where}}' }, { where: folder() });
 	await named.ended;
 	expect(named.stdout).toBe(`${folder()}\n`);
+});
+
+test('a folder that is not absolute lies in that one, and an empty one is that one', async () => {
+	const pwd = async (cwd: string, variables: Variables = {}) => {
+		const working = run({ command: 'pwd', cwd }, variables);
+		await working.ended;
+		return working.stdout.trim();
+	};
+	const home = fs.realpathSync(homedir());
+	expect(await pwd('')).toBe(home);
+	expect(await pwd('.')).toBe(home);
+	expect(await pwd('{{dir}}', { dir: '' })).toBe(home);
+	expect(await pwd('..')).toBe(dirname(home));
+});
+
+test('where nobody knows a home, it is the root', async () => {
+	const { HOME } = process.env;
+	const homeless = jest.spyOn(os, 'homedir');
+	try {
+		homeless.mockImplementation(() => {
+			throw new Error('uv_os_homedir returned ENOENT');
+		});
+		const working = run({ command: 'pwd' });
+		expect(await working.ended).toMatchObject({ end: 'done' });
+		expect(working.stdout).toBe('/\n');
+		homeless.mockImplementation(() => '');
+		const other = run({ command: 'pwd' });
+		await other.ended;
+		expect(other.stdout).toBe('/\n');
+	} finally {
+		homeless.mockRestore();
+		process.env.HOME = HOME;
+	}
 });
 
 test.each([1, 75, 255])('exit code %d is a failure of its own', async (code) => {

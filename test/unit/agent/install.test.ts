@@ -1,6 +1,15 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+	chmodSync,
+	chownSync,
+	existsSync,
+	mkdirSync,
+	readFileSync,
+	statSync,
+	symlinkSync,
+	writeFileSync,
+} from 'node:fs';
+import { join, resolve } from 'node:path';
 import { apply, StepFailed } from '../../../agent/install/apply';
 import { Machine } from '../../../agent/install/machine';
 import {
@@ -75,6 +84,8 @@ describe('for systemd', () => {
 		expect(hard).toMatch(/^ProtectSystem=full$/m);
 		// V8 writes code and runs it.
 		expect(hard).not.toContain('MemoryDenyWriteExecute');
+		// systemd removes it at every restart, under the jobs that go on.
+		expect(hard).not.toContain('PrivateTmp');
 	});
 
 	test('the token stands only in a file that its owner alone may read', () => {
@@ -101,10 +112,25 @@ describe('for systemd', () => {
 		expect(steps[0]).toEqual({
 			do: 'make-user',
 			name: 'robot-fleet-agent',
-			home: '/var/lib/robot-fleet-agent',
+			home: '/var/lib/robot-fleet-agent/home',
 		});
 		const again = installPlan(orderOf({ account: { name: 'robot-fleet-agent', exists: true } }));
 		expect(again.some((step) => step.do === 'make-user')).toBe(false);
+	});
+
+	test('jobs begin in a home of their own, and not among the files of the agent', () => {
+		const home = {
+			do: 'folder',
+			path: '/var/lib/robot-fleet-agent/home',
+			mode: 0o700,
+			owner: 'robot-fleet-agent',
+		};
+		expect(installPlan(orderOf())).toContainEqual(home);
+		// The first try may have ended between the two.
+		const again = orderOf({ account: { name: 'robot-fleet-agent', exists: true } });
+		expect(installPlan(again)).toContainEqual(home);
+		const ada = installPlan(orderOf({ account: { name: 'ada', exists: true } }));
+		expect(ada.some((step) => 'path' in step && step.path.endsWith('/home'))).toBe(false);
 	});
 
 	test('a user unit needs no user, and lives in the home of its owner', () => {
@@ -124,6 +150,7 @@ describe('for systemd', () => {
 		['as it is', { odd: false, harden: false }],
 		['hardened', { odd: false, harden: true }],
 		['with blanks, dollars and percents in its paths', { odd: true, harden: false }],
+		['hardened, with those in its paths', { odd: true, harden: true }],
 	])('systemd itself finds nothing wrong with the unit, %s', (_, { odd, harden }) => {
 		const folder = freshFolder();
 		// What the unit names has to be there.
@@ -244,6 +271,16 @@ test('uninstalling keeps the data folder, and takes it and the user made for it 
 	const purges = uninstallPlan({ ...base, purge: true });
 	expect(purges).toContainEqual({ do: 'purge', path: '/var/lib/robot-fleet-agent' });
 	expect(commands(purges)).toContain('userdel robot-fleet-agent');
+	// Asked twice it ends its jobs; asked once, as by a restart, it would leave them. What is left then is killed.
+	expect(commands(purges).slice(0, 3)).toEqual([
+		'systemctl kill --kill-who=main --signal=SIGINT robot-fleet-agent.service',
+		'systemctl disable --now robot-fleet-agent.service',
+		'systemctl kill --signal=SIGKILL robot-fleet-agent.service',
+	]);
+	expect(commands(keeps).join()).not.toContain('kill');
+	expect(purges.at(-1)).toMatchObject({
+		orElse: expect.stringContaining('and then: userdel robot-fleet-agent'),
+	});
 	// While the unit is there another try goes on: it is the last file to go.
 	const files = keeps.flatMap((step) => (step.do === 'remove' ? [step.path] : []));
 	expect(files.at(-1)).toBe(orderOf().places.service);
@@ -436,6 +473,17 @@ onLinux('on this machine', () => {
 		});
 	});
 
+	test('uninstalling names the jobs that run on without it', () => {
+		const here = machineWith(servant);
+		installing(here, { token: 'rf1.a.b.-' });
+		const data = join(here.home, '.robot-fleet-agent');
+		const agent = { pid: process.pid, birth: null, jobs: ['job-1', 'job-2'] };
+		writeFileSync(join(data, 'status.json'), JSON.stringify(agent));
+		expect(uninstalling(here).err).toBe(
+			'Still running without the agent: job-1, job-2. Their results are kept, and delivered when it is installed again.\n',
+		);
+	});
+
 	test('a purge is shown first, and done only with --yes', () => {
 		const here = machineWith(servant);
 		installing(here, { token: 'rf1.a.b.-' });
@@ -448,6 +496,25 @@ onLinux('on this machine', () => {
 		expect(existsSync(join(here.home, unit))).toBe(true);
 		expect(uninstalling(here, { purge: true, yes: true }).code).toBe(0);
 		expect(existsSync(data)).toBe(false);
+	});
+
+	test('a certificate that was named from where one stood is found by the service, too', () => {
+		const here = machineWith(servant);
+		const { lines, terminal } = said();
+		const configured = readConfig({ server: 'https://fleet.example', token: 't' }, {}, () => '');
+		if (!configured.ok) throw new Error();
+		install({
+			flags: { user: true },
+			config: configured.config,
+			said: { ...configured.said, ca: 'certs/ca.pem' },
+			program: [process.execPath, '/opt/agent.js'],
+			machine: here.machine,
+			terminal,
+		});
+		expect(lines.err).not.toContain('certs');
+		expect(JSON.parse(readFileSync(join(here.home, settings), 'utf8')).ca).toBe(
+			resolve('certs/ca.pem'),
+		);
 	});
 
 	test('a purge never removes a folder that no agent made', () => {
@@ -505,8 +572,58 @@ onLinux('files for the whole machine', () => {
 		writeFileSync(join(home, 'node/bin/node'), '', { mode: 0o755 });
 		chmodSync(folder, 0o755);
 		chmodSync(home, 0o700);
-		expect(new Machine({}).closedToOthers(join(home, 'node/bin/node'))).toBe(home);
+		const node = join(home, 'node/bin/node');
+		const { uid, gid } = statSync(home);
+		const stranger = { uid: uid + 1, gid: gid + 1, home };
+		expect(new Machine({}).closedTo(undefined, node)).toBe(home);
+		expect(new Machine({}).closedTo(stranger, node)).toBe(home);
+		// Whose home it is goes in, and who is of its group where that may.
+		expect(new Machine({}).closedTo({ ...stranger, uid }, node)).not.toBe(home);
+		expect(new Machine({}).closedTo({ ...stranger, gid }, node)).toBe(home);
+		chmodSync(home, 0o710);
+		expect(new Machine({}).closedTo({ ...stranger, gid }, node)).not.toBe(home);
 		chmodSync(home, 0o755);
-		expect(new Machine({}).closedToOthers(join(home, 'node/bin/node'))).not.toBe(home);
+		expect(new Machine({}).closedTo(undefined, node)).not.toBe(home);
+		chmodSync(node, 0o700);
+		expect(new Machine({}).closedTo(stranger, node)).toBe(node);
+		expect(new Machine({}).closedTo({ ...stranger, uid: 0 }, node)).toBeUndefined();
+	});
+
+	asRoot('a link in a folder of the agent gives nothing else away', () => {
+		const folder = freshFolder();
+		const [own, theirs] = [join(folder, 'data'), join(folder, 'secret')];
+		mkdirSync(theirs, { mode: 0o755 });
+		mkdirSync(own);
+		chownSync(own, 12_345, 12_345);
+		symlinkSync(theirs, join(own, 'home'));
+		const owner = { uid: 12_345, gid: 12_345, home: own };
+		expect(() => new Machine({}).folder(join(own, 'home'), 0o700, owner)).toThrow(/ENOTDIR|ELOOP/);
+		expect(statSync(theirs)).toMatchObject({ uid: 0, mode: 0o40755 });
+		// A data folder on another disk is the administrator's own link.
+		symlinkSync(theirs, join(folder, 'link'));
+		new Machine({}).folder(join(folder, 'link'), 0o700, owner);
+		expect(statSync(theirs)).toMatchObject({ uid: 12_345, mode: 0o40700 });
+	});
+
+	asRoot('a user that still has programs running is told of, and stays', () => {
+		const { machine } = machineWith({
+			systemctl: 'exit 0',
+			userdel: 'echo "userdel: user robot-fleet-agent is currently used by process 7" >&2; exit 8',
+		});
+		const { remarks } = apply(
+			uninstallPlan({
+				manager: 'systemd',
+				scope: 'system',
+				places: { ...orderOf().places, service: join(freshFolder(), 'unit') },
+				data: join(freshFolder(), 'data'),
+				purge: true,
+				madeUser: 'robot-fleet-agent',
+				uid: 0,
+			}).filter((step) => step.do === 'run'),
+			machine,
+		);
+		expect(remarks).toEqual([
+			expect.stringMatching(/^The user robot-fleet-agent could not be removed;/),
+		]);
 	});
 });

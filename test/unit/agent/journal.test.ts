@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { systemClock } from '../../../agent/clock';
@@ -237,3 +237,19 @@ test('a log that lost what was synced means a robot that no longer claims to rem
 	expect(after.id).not.toBe(before.id);
 	expect(readFileSync(`${path}-wal.damaged`)).toEqual(log);
 });
+
+(process.platform === 'win32' ? test.skip : test)(
+	'it is its owner’s alone, in a folder that others may enter too, and one of an older agent from now on',
+	async () => {
+		chmodSync(folder(), 0o755);
+		const rights = () =>
+			['', '-wal'].map((end) => statSync(join(folder(), `journal.db${end}`)).mode & 0o777);
+		const before = open();
+		await before.start(assignment(), 'mark', 5);
+		expect(rights()).toEqual([0o600, 0o600]);
+		before.close();
+		chmodSync(join(folder(), 'journal.db'), 0o644);
+		await open().start(assignment(2), 'mark', 5);
+		expect(rights()).toEqual([0o600, 0o600]);
+	},
+);

@@ -15,7 +15,7 @@ import { Keep } from '../../../agent/keeper/keep';
 import { Keeper } from '../../../agent/keeper/keeper';
 import { Voice } from '../../../agent/keeper/voice';
 import { type End, type KeeperWord, Lines, type Order } from '../../../agent/keeper/words';
-import type { AttemptSpool } from '../../../agent/spool';
+import { type AttemptSpool, Spool } from '../../../agent/spool';
 import { temporaryFolder } from './temporary-folder';
 
 const folder = temporaryFolder();
@@ -256,7 +256,7 @@ describe('a program', () => {
 		for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
 		expect(taken).toBeLessThan(1_000_000);
 		gate.resolve();
-		expect(await ended).toMatchObject({ code: 0 });
+		expect(await ended).toMatchObject({ code: 0, signal: null });
 		expect(taken).toBe(5_000_000);
 	});
 
@@ -315,6 +315,52 @@ describe('a terminal', () => {
 		keep.endInput(key, 8);
 		expect(await ended).toMatchObject({ code: 4, signal: null });
 		expect(await printed(/./)).toBe('27 91\r\none\r\n43 132\r\ntwo\r\ntwo\r\n');
+	});
+
+	test('gives all that was printed when its program has ended and the disk is slow', async () => {
+		const spools = join(folder(), 'spool');
+		const slow = () => {
+			const spool = new Spool(spools, { maxBytes: 1_000_000, reserveBytes: 0 }).open(
+				'job',
+				1,
+				'new',
+			);
+			const append = spool.append.bind(spool);
+			// Longer than a terminal waits after the end of its program.
+			spool.append = async (stream, chunk) => {
+				await systemClock.sleep(300);
+				await append(stream, chunk);
+			};
+			return spool;
+		};
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock, slow);
+		const order = {
+			...orderOf('head -c 145000 /dev/zero | tr "\\0" x; echo LAST'),
+			interactive: true,
+			terminal: size,
+		};
+		const { output } = await kept(keep, order);
+		expect(output.stdout.length).toBe(145_006);
+	});
+
+	test('ends its input behind half a line, too', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const order = { ...orderOf('echo up; exec cat'), interactive: true, terminal: size };
+		mkdirSync(order.spool.folder);
+		const { printed, ended } = told(keep);
+		await keep.start(order);
+		await printed(/up/);
+		expect(await keep.input(key, 0, Buffer.from('half'), false)).toBe(4);
+		keep.endInput(key, 4);
+		expect(await ended).toMatchObject({ code: 0, signal: null });
+		expect(await printed(/./)).toBe('up\r\nhalfhalf');
+	});
+
+	test('hangs up on no program that closes it a moment before its end', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const shell = 'exec 0<&- 1>&- 2>&-; /bin/sleep 0.3; exit 5';
+		const order = { ...orderOf(shell), interactive: true, terminal: size };
+		expect(await kept(keep, order)).toMatchObject({ code: 5, signal: null });
 	});
 
 	test('says what ended its program, and why one cannot be started', async () => {

@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import fs, { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { capBeyond, capCapabilities } from '../../../agent/caps';
 import { pageBytesOf, type Pulse, pulsesOf, sharedMemoryOf } from '../../../agent/drivers/pulse';
+import { isOwnProc } from '../../../agent/drivers/process';
 import { excessOf, Usage } from '../../../agent/watcher/usage';
 import { Watching } from '../../../agent/watcher/watching';
 import { capabilitiesFor, capsOnWire } from '../../../protocol';
@@ -152,6 +153,7 @@ test('the size of a page is found out, for kernels with other ones than 4 KiB', 
 			mkdirSync(join(proc, '43'));
 			writeFileSync(join(proc, '41', 'stat'), stat(41));
 			writeFileSync(join(proc, '42', 'stat'), stat(42));
+			symlinkSync(String(process.pid), join(proc, 'self'));
 			// 43 has ended.
 			const seen = () => pulsesOf([{ mark: 'm', group: 41 }], proc)?.[0];
 			expect(seen()).toMatchObject({ processes: 1 });
@@ -163,6 +165,45 @@ test('the size of a page is found out, for kernels with other ones than 4 KiB', 
 			expect(seen()).toBeUndefined();
 		} finally {
 			rmSync(proc, { recursive: true, force: true });
+		}
+	},
+);
+
+(process.platform === 'linux' ? test : test.skip)(
+	'where /proc is empty or a stranger’s nobody can look: what runs there is not at rest, nor gone',
+	() => {
+		const proc = mkdtempSync(join(tmpdir(), 'rf-proc-'));
+		try {
+			expect(pulsesOf([{ mark: 'm', group: 41 }], proc)).toBeUndefined();
+			expect(isOwnProc(proc)).toBe(false);
+			symlinkSync(String(process.pid + 1), join(proc, 'self'));
+			expect(pulsesOf([{ mark: 'm', group: 41 }], proc)).toBeUndefined();
+			expect(isOwnProc(proc)).toBe(false);
+			expect(isOwnProc('/proc')).toBe(true);
+		} finally {
+			rmSync(proc, { recursive: true, force: true });
+		}
+	},
+);
+
+(process.platform === 'linux' ? test : test.skip)(
+	'a program that calls itself again and again is looked at to its last child',
+	() => {
+		const pids = Array.from({ length: 10_000 }, (_, i) => 1_000 + i);
+		const stat = (pid: number) =>
+			`${pid} (x) S ${pid - 1} ${pid === 1_000 ? 41 : 7} ${'0 '.repeat(16)}0 0 10 0`;
+		const spies = [
+			jest.spyOn(fs, 'readlinkSync').mockReturnValue(String(process.pid)),
+			jest.spyOn(fs, 'readdirSync').mockReturnValue(pids.map(String) as never),
+			jest
+				.spyOn(fs, 'readFileSync')
+				.mockImplementation((path) => stat(Number(/\d+/.exec(String(path))))),
+		];
+		try {
+			const [found] = pulsesOf([{ mark: 'm', group: 41 }], '/there-is-none')!;
+			expect(found).toMatchObject({ processes: pids.length, roots: new Set([1_000]) });
+		} finally {
+			for (const spy of spies) spy.mockRestore();
 		}
 	},
 );

@@ -1,5 +1,5 @@
 /** From a living store to a file, and from the file to a store that gives nothing away unasked. */
-import {
+import fs, {
 	copyFileSync,
 	existsSync,
 	mkdirSync,
@@ -13,9 +13,9 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import sqlite, { DatabaseSync } from 'node:sqlite';
 import { preview, restore, termOfTime } from '../../../dispatcher/backup/restore';
-import { backupOfRunning, backupOfStopped } from '../../../dispatcher/backup/take';
+import { backupOfRunning, backupOfStopped, sweepCopies } from '../../../dispatcher/backup/take';
 import type { JobAssignment } from '../../../protocol';
 import { admin, house, type House, ref, resultOf } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
@@ -75,6 +75,20 @@ describe('a backup', () => {
 		for (const id of ids) expect((await job(id)).state).toBe('pending');
 	});
 
+	test('is begun anew when a commit is under way as it begins, and fails by name when it cannot be made', async () => {
+		const id = await h.submit();
+		const errorOf = (errcode: number, message: string) =>
+			Object.assign(new Error(message), { code: 'ERR_SQLITE_ERROR', errcode });
+		const copy = jest.spyOn(sqlite, 'backup').mockRejectedValueOnce(errorOf(0, 'not an error'));
+		await takeBackup();
+		expect(copy).toHaveBeenCalledTimes(2);
+		copy.mockRejectedValueOnce(errorOf(10, 'disk I/O error'));
+		await expect(takeBackup()).rejects.toThrow('disk I/O error');
+		copy.mockRestore();
+		await restoreHere();
+		expect((await job(id)).state).toBe('pending');
+	});
+
 	test('holds large output too, as far as the copy speaks of it, and a restore brings it back', async () => {
 		const robot = await h.robot('r1');
 		const id = await h.submit();
@@ -125,6 +139,25 @@ describe('a backup', () => {
 		expect(readdirSync(data()).filter((name) => name.startsWith('backup-'))).toEqual([]);
 	});
 
+	test('that a killed service left half-made goes at the next start, and none that people keep there', async () => {
+		const backup = await backupOfRunning(h.store, {
+			dataFolder: data(),
+			version: '1.0.0',
+			now: h.clock.now(),
+		});
+		const ours = readdirSync(data()).filter((name) => name.startsWith('backup-'));
+		expect(ours.length).toBeGreaterThan(0);
+		const theirs = ['backup-2026-11-30.tar', 'backup-monday.tar.4711.tmp', 'backup-of-files'];
+		for (const name of theirs) writeFileSync(join(data(), name), 'kept');
+		sweepCopies(data());
+		expect(
+			readdirSync(data())
+				.filter((name) => name.startsWith('backup-'))
+				.sort(),
+		).toEqual(theirs);
+		backup.discard();
+	});
+
 	test('is a tar file that every other program reads', async () => {
 		await takeBackup();
 		const { execFileSync } = await import('node:child_process');
@@ -145,6 +178,22 @@ describe('a backup', () => {
 		h = await house({ file: store(), clock: h.clock });
 		await restoreHere();
 		expect((await job(id)).state).toBe('pending');
+	});
+
+	test('of a stopped service whose log is damaged is refused, and leaves the log as it is', async () => {
+		for (let i = 0; i < 5; i++) await h.submit();
+		// As a kill leaves it: to close a store brings its log home.
+		const [db, log] = [readFileSync(store()), readFileSync(`${store()}-wal`)];
+		await h.close();
+		const bad = join(folder, 'bad');
+		mkdirSync(bad);
+		writeFileSync(join(bad, 'robot-fleet.db'), db);
+		log[Math.floor(log.length / 2)]! ^= 1;
+		writeFileSync(join(bad, 'robot-fleet.db-wal'), log);
+		const options = { dataFolder: bad, version: '1.0.0', now: h.clock.now() };
+		await expect(backupOfStopped(options)).rejects.toMatchObject({ code: 'store-damaged' });
+		expect(readFileSync(join(bad, 'robot-fleet.db-wal')).equals(log)).toBe(true);
+		h = await house({ file: store(), clock: h.clock });
 	});
 
 	test('that was changed in any one byte, or cut short anywhere, is refused and restores nothing', async () => {
@@ -257,6 +306,42 @@ describe('a restore', () => {
 			{ outcome: 'restored', cause: 'restored' },
 		]);
 		expect((await h.engine.service()).restored).toMatchObject({ waiting: 4 });
+	});
+
+	test('that fails at its last step leaves the store of before with all its output', async () => {
+		const robot = await h.robot('r1');
+		const id = await h.submit();
+		await settled();
+		await robot.accept();
+		const { job_id: jobId, epoch } = robot.last;
+		await takeBackup();
+		const data100k = Buffer.alloc(100_000, 'printed since\n');
+		robot.session.output({ jobId, epoch, stream: 'stdout', offset: 0, data: data100k });
+		await settled();
+		await h.close();
+		// A disk that knows no links.
+		const link = jest.spyOn(fs, 'linkSync').mockImplementation(() => {
+			throw Object.assign(new Error('EPERM: operation not permitted, link'), { code: 'EPERM' });
+		});
+		const options = { file: backupFile(), dataFolder: data(), force: true, now: h.clock.now() };
+		await expect(restore(options)).rejects.toThrow('EPERM');
+		link.mockRestore();
+		h = await house({ file: store(), clock: h.clock });
+		const { data: bytes } = await h.engine.output(id, 'stdout', 0, 1e6);
+		expect(Buffer.from(bytes).equals(data100k)).toBe(true);
+	});
+
+	test('is looked through in stretches for jobs to be released, so that nobody waits for all that has ended', async () => {
+		const id = await h.submit();
+		await takeBackup();
+		await restoreHere();
+		const read = jest.spyOn(h.store, 'read');
+		expect(await release(true)).toMatchObject({ released: 1 });
+		const asked = read.mock.calls.map(([name]) => name);
+		expect(asked).toContain('scan');
+		expect(asked).not.toContain('jobs');
+		await h.clock.advance(1_000);
+		expect(await h.state(id)).toBe('queued');
 	});
 
 	test('gives out epochs above all that were given out before it, however often the lost store was opened', async () => {

@@ -367,13 +367,55 @@ test('a hold ends with its attempt: by result, proof, refusal, loss or force; ne
 	expect(await held()).toBe(0);
 });
 
-test('what a removed robot held falls under the policy for losses', async () => {
-	const { id } = await running({ target: {}, onLoss: { waitMs: 5_000 } });
+test('what a removed robot held falls under the policy for losses at once: it will not come back', async () => {
+	const { id } = await running({ target: {}, onLoss: { waitMs: 600_000 } });
 	await h.engine.removeRobot('r1', admin);
-	await h.clock.advance(4_000);
-	expect(await h.state(id)).toBe('running');
-	await h.clock.advance(3_000);
-	expect(await h.engine.job(id)).toMatchObject({ state: 'failed', cause: 'unknown' });
+	await h.clock.advance(2_000);
+	expect(await h.engine.job(id)).toMatchObject({
+		state: 'failed',
+		cause: 'unknown',
+		error: { message: expect.stringMatching(/^The robot was removed \(robot r1\); /) },
+	});
+});
+
+test('a job that is cancelled on a robot which was removed does not wait for an answer', async () => {
+	const { id } = await running({ onLoss: { waitMs: 86_400_000 } });
+	await h.engine.removeRobot('r1', admin);
+	await h.engine.cancel(id, admin);
+	await h.clock.advance(2_000);
+	const { state, error } = await h.engine.job(id);
+	expect({ state, error }).toMatchObject({
+		state: 'cancelled',
+		error: {
+			message: 'The robot was removed (robot r1); nobody can know how far the job came.',
+		},
+	});
+});
+
+test('what is given to a robot that a commit ahead removes was never sent, and goes to another one', async () => {
+	const first = await h.robot('r1', { slots: 60 });
+	const { store } = h;
+	const commit = store.commit.bind(store);
+	let go = () => {};
+	let last: Promise<unknown> = new Promise<void>((resolve) => (go = resolve));
+	store.commit = (deeds) => {
+		const done = last.then(() => commit(deeds));
+		last = done;
+		return done;
+	};
+	const removal = h.engine.removeRobot('r1', admin);
+	await settled();
+	// As many as make another turn worth it while that one syncs.
+	const submits = Array.from({ length: 50 }, () => h.submit());
+	await settled();
+	go();
+	await removal;
+	const [id] = await Promise.all(submits);
+	await settled();
+	expect(first.assigned).toEqual([]);
+	expect(await h.outcomes(id!)).toEqual(['not-started']);
+	const next = await h.robot('r2', { slots: 60 });
+	expect(next.assigned).toHaveLength(50);
 });
 
 test('the deadline does not wait for a back-off', async () => {

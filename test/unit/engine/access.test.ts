@@ -33,6 +33,27 @@ test('a key works until it is revoked or expires, across restarts, and admin has
 	expect(() => h.engine.verifyKey(key)).toThrow('unknown, expired or revoked');
 });
 
+test('a key that is used while it is being revoked stays revoked, across restarts too', async () => {
+	const { key, keyId } = await h.engine.createKey({ name: 'ops', scopes: ['read'] }, admin);
+	h.engine.verifyKey(key);
+	// The disk takes its time with it; meanwhile a duty writes down which keys were used.
+	const slow = Promise.withResolvers<void>();
+	const commit = h.store.commit.bind(h.store);
+	jest.spyOn(h.store, 'commit').mockImplementationOnce(async (deeds) => {
+		await slow.promise;
+		return commit(deeds);
+	});
+	const revoked = h.engine.revokeKey(keyId, admin);
+	await h.clock.advance(61_000);
+	slow.resolve();
+	await revoked;
+	await h.clock.advance(1_000);
+	await h.restart();
+	expect(() => h.engine.verifyKey(key)).toThrow('unknown, expired or revoked');
+	const [record] = await h.engine.keys();
+	expect(record).toMatchObject({ keyId, lastUsedAt: expect.any(Number) as number });
+});
+
 test('a key that is almost right is refused like any other', async () => {
 	const { key } = await h.engine.createKey({ name: 'k', scopes: ['read'] }, admin);
 	for (const wrong of [

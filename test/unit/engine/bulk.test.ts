@@ -194,6 +194,22 @@ test.each<JobState>(['queued', 'pending'])(
 	},
 );
 
+test('a cursor of a call for other jobs is refused by name', async () => {
+	await submit(3);
+	const change = { action: 'priority', priority: 'low', limit: 1 } as const;
+	const { cursor } = await h.engine.bulk(
+		{ ...change, filter: { state: 'queued' }, expect: 3 },
+		admin,
+	);
+	for (const state of ['pending', 'failed'] as const) {
+		const other = { ...change, filter: { state }, expect: 0, cursor: cursor! };
+		await expect(h.engine.bulk(other, admin)).rejects.toMatchObject({
+			code: 'bad-field',
+			details: { path: 'cursor' },
+		});
+	}
+});
+
 test('jobs keep flowing while many are changed', async () => {
 	await submit(3_000, { target: { labels: { os: 'mac' } } });
 	const robot = await h.robot('r1');

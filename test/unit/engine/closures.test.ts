@@ -185,6 +185,17 @@ test('all robots of a label are closed by one call, behind a preview with their 
 	).rejects.toMatchObject({ code: 'no-such-group' });
 });
 
+test('a robot that is removed just then is left out, and the others are told', async () => {
+	for (const name of ['a', 'b']) await h.robot(name);
+	const filter = { robots: ['a', 'b'] };
+	const [, answer] = await Promise.all([
+		h.engine.removeRobot('b', admin),
+		h.engine.changeRobots({ action: 'pause', filter, expect: 2 }, anna),
+	]);
+	expect(answer).toMatchObject({ matched: 2, changed: 1, skipped: 1, robots: ['a'] });
+	expect((await h.engine.robot('a')).status).toBe('paused');
+});
+
 test('far more robots than the preview said are left alone', async () => {
 	for (let i = 0; i < 13; i += 1) await h.robot(`r${i}`, { labels: { os: 'linux' } });
 	const pause = { action: 'pause', filter: { labels: { os: 'linux' } }, expect: 2 } as const;

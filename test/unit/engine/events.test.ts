@@ -286,6 +286,24 @@ describe('a consumer', () => {
 		expect(await h.engine.schedule('shared')).toMatchObject({ state: 'paused' });
 	});
 
+	test('is told when its schedule is removed, once it has had all that came before', async () => {
+		await h.engine.putSchedule('s', { cron: '0 0 1 1 *' }, admin);
+		const follower = await follow({ scheduleId: 's' });
+		await h.engine.runSchedule('s', {}, admin);
+		const gone = { code: 'no-such-schedule' };
+		await h.engine.removeSchedule('s', admin);
+		const [event] = await follower.events();
+		const ahead = [0, undefined, event!.cursor] as const;
+		expect(await h.engine.events('k', follower.epoch, admin, ...ahead)).toEqual([]);
+		expect(await follower.types()).toEqual(['schedule.due']);
+		await expect(follower.events()).rejects.toMatchObject(gone);
+		await h.engine.putSchedule('s', { cron: '0 0 1 1 *' }, admin);
+		const waited = h.engine.events('k', follower.epoch, admin, 30_000);
+		await settled();
+		await h.engine.removeSchedule('s', admin);
+		await expect(waited).rejects.toMatchObject(gone);
+	});
+
 	test('can look ahead of what it has acknowledged, and loses nothing by it', async () => {
 		await h.engine.putSchedule('s', { cron: '0 0 1 1 *' }, admin);
 		const follower = await follow({ scheduleId: 's' });
@@ -365,6 +383,21 @@ describe('a robot', () => {
 		expect(await byId.types()).toEqual([]);
 		expect(await byLabel.data()).toMatchObject([{ name: 'r1' }]);
 	});
+});
+
+test('a question of a job whose robot was removed is handed to who follows that by its name or labels', async () => {
+	await (await h.robot('r1', { labels: { site: 'berlin' } })).vanish();
+	const byName = await follow({ event: 'job.asks', robots: ['r1'] }, 'name');
+	const byLabel = await follow({ event: 'job.asks', labels: { site: 'berlin' } }, 'label');
+	const other = await follow({ event: 'job.asks', labels: { site: 'ulm' } }, 'other');
+	const target = { robot: 'r1' };
+	const jobId = await h.submit({ target, offline: { forMs: 60_000, then: 'ask' } });
+	await h.engine.removeRobot('r1', admin);
+	await h.clock.advance(2_000);
+	expect(await byName.data()).toMatchObject([{ jobId }]);
+	await h.restart();
+	expect(await byLabel.data()).toMatchObject([{ jobId }]);
+	expect(await other.data()).toEqual([]);
 });
 
 describe('a schedule', () => {

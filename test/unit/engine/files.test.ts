@@ -153,6 +153,20 @@ test('near a full disk nothing new begins, what is here is answered, and what is
 	expect(await name('new')).toMatchObject({ state: 'open' });
 });
 
+test('a file that goes while it is announced once more holds no room', async () => {
+	const big = { ...wish, bytes: 900_000 };
+	const { fileId } = await h.engine.createFile(big, admin);
+	let looks = 0;
+	jest.spyOn(disk, 'freeBytes').mockImplementation(async () => {
+		if (++looks === 2) await h.engine.removeFile(fileId, admin);
+		return disk.free;
+	});
+	await h.engine.createFile(big, admin);
+	expect(looks).toBe(2);
+	disk.free = 950_000;
+	await h.engine.createFile({ ...big, name: 'other.bin' }, admin);
+});
+
 test('who comes later goes on; who sent before is cut off', async () => {
 	const { fileId } = await h.engine.createFile(wish, admin);
 	const stuck = Promise.withResolvers<void>();

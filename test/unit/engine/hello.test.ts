@@ -284,6 +284,26 @@ test('a robot removed while it says hello stays removed', async () => {
 	expect(['fulfilled', 'rejected']).toContain(hello.status);
 });
 
+test('a robot removed while its new journal is noted stays removed, and no job waits for it', async () => {
+	const robot = await h.robot('r1');
+	await robot.vanish();
+	const { store } = h;
+	const commit = store.commit.bind(store);
+	let removal: Promise<void> | undefined;
+	store.commit = (deeds) => {
+		store.commit = commit;
+		removal = h.engine.removeRobot('r1', admin);
+		return commit(deeds);
+	};
+	await robot.connect({ journal_id: 'another' });
+	await removal;
+	await settled();
+	expect(await h.engine.robots()).toEqual([]);
+	await expect(h.submit({ target: { robot: 'r1' } })).rejects.toMatchObject({
+		code: 'unknown-robot',
+	});
+});
+
 test('silence of a robot with a new journal proves nothing until its losses are on disk, through a crash too', async () => {
 	const robot = await h.robot('r1');
 	const id = await h.submit();

@@ -287,6 +287,24 @@ describe('a prompt', () => {
 		expect(await asks()).toHaveLength(50);
 	});
 
+	test('asked for ever writes no end of events, and is seen in the job all the same', async () => {
+		for (let i = 0; i <= 1_000; i++) await ask('Name?', i);
+		const { epoch } = await h.engine.subscribe(
+			'p',
+			{ filter: { event: 'job.prompt' }, from: 'start' },
+			admin,
+		);
+		let count = 0;
+		for (;;) {
+			const events = await h.engine.events('p', epoch, admin, 0);
+			if (events.length === 0) break;
+			count += events.length;
+			await h.engine.acknowledge('p', epoch, events.at(-1)!.cursor, admin);
+		}
+		expect(count).toBe(1_000);
+		expect((await h.engine.job(jobId)).waitingFor).toMatchObject({ offset: 1_000 });
+	});
+
 	test('of an attempt that is over changes nothing', async () => {
 		await robot.end();
 		await ask('Name?');

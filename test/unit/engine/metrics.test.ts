@@ -88,6 +88,16 @@ describe('scrapers', () => {
 		expect(await scraped('robot_fleet_store_commit_seconds_count')).toBeGreaterThan(5);
 	});
 
+	test('count a parent that failed by its cause, too', async () => {
+		home = await house();
+		const robot = await home.robot('r1');
+		await home.submit({ target: { mode: 'all' } });
+		await robot.end(exit(3));
+		const of = (cause: string) => scraped(`robot_fleet_jobs_ended_cause_total{cause="${cause}"}`);
+		expect([await of('exit_code'), await of('dependency')]).toEqual([1, 1]);
+		expect(await scraped('robot_fleet_jobs_ended_total{state="failed"}')).toBe(2);
+	});
+
 	test('find every kind and every way an attempt can end from the start: a rate sees the first of them', async () => {
 		home = await house();
 		for (const sample of [

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
+	admin,
 	type House,
 	house,
 	type HouseOptions,
@@ -316,6 +317,21 @@ describe('a robot that floods', () => {
 		flood(have, 5);
 		await settled();
 		expect(robot.outputAcks.at(-1)!.have).toBe(have + 1_000_000);
+	});
+
+	test('and is removed is forgotten with what it sent', async () => {
+		await setup();
+		const commit = home.store.commit.bind(home.store);
+		const flooded = Promise.withResolvers<void>();
+		home.store.commit = (deeds) => flooded.promise.then(() => commit(deeds));
+		const removal = home.engine.removeRobot('anna', admin);
+		await settled();
+		flood(0, 100);
+		flooded.resolve();
+		await removal;
+		await settled();
+		expect(robot.credits).toEqual([0]);
+		expect(robot.outputAcks).toEqual([]);
 	});
 
 	test('does not keep its own result, nor the work of others, waiting', async () => {

@@ -323,6 +323,9 @@ test('a child that asks is not for another robot: that has its own', async () =>
 	await h.clock.advance(spell + 1_001);
 	const children = (await h.engine.jobs({ parentId: id, limit: 5 })).items;
 	const asking = children.find(({ hold }) => hold !== null)!;
+	expect((await h.engine.why(asking.jobId)).text).toMatch(
+		/ UTC; wait on, or end it\? Answer with: robot-fleet jobs answer .* wait\|expire\.$/,
+	);
 	await expect(h.engine.answer(asking.jobId, { answer: 'other' }, admin)).rejects.toMatchObject({
 		code: 'bad-field',
 	});
@@ -345,11 +348,27 @@ describe('a job whose robot was removed', () => {
 			cause: 'policy',
 			error: {
 				type: 'policy',
-				message: `The job is for robot ${robot.robotId}, which was removed. Retry it with another target.`,
+				message: `The job is for robot r1 (${robot.robotId}), which was removed. Retry it with another target.`,
 			},
 		});
 		const [group] = (await h.engine.deadLetters({ limit: 5 })).items;
 		expect(group).toMatchObject({ count: 1 });
+	});
+
+	test('is retried on the robot that has its name by then, if it asked for it by name', async () => {
+		const { robotId } = await gone('r1');
+		const ids = await Promise.all(
+			['r1', robotId].map((robot) => h.submit({ target: { robot }, slots: 1 })),
+		);
+		await h.engine.removeRobot('r1', admin);
+		await soon();
+		const next = await h.robot('r1');
+		for (const id of ids) await h.engine.retry(id, admin);
+		await settled();
+		expect(next.assigned).toHaveLength(1);
+		await soon();
+		const retries = (await h.engine.jobs({ limit: 2 })).items;
+		expect(retries.map(({ state }) => state).sort()).toEqual(['dispatched', 'failed']);
 	});
 
 	test('does what it says of a robot that stays away, and at once', async () => {
@@ -361,7 +380,9 @@ describe('a job whose robot was removed', () => {
 		const next = await h.robot('r2');
 		await soon();
 		expect(next.last.job_id).toBe(other);
-		expect((await h.engine.job(asks!)).hold).toMatch(/ was removed; /);
+		expect((await h.engine.why(asks!)).text).toMatch(
+			/ was removed; let another one do it, or end it\? Answer with: robot-fleet jobs answer .* other\|expire\.$/,
+		);
 		expect(await h.engine.job(expires!)).toMatchObject({ state: 'timeout' });
 	});
 

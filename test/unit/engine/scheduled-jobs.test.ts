@@ -469,6 +469,38 @@ test('a preview shows the next dates, and both days on which clocks are set', as
 	]);
 });
 
+test('an instant until which its robot is waited for would end all runs behind it, and is refused', async () => {
+	const pinned = { ...job, target: { robot: 'r1' } };
+	const until = h.clock.now() + minuteMs;
+	await expect(put({ job: { ...pinned, offline: { until } } })).rejects.toMatchObject({
+		code: 'bad-field',
+		details: { path: 'job.offline.until' },
+	});
+	await put({ job: { ...pinned, offline: { forMs: minuteMs } } });
+});
+
+test('the end of a run that a full disk did not take is on record when there is room', async () => {
+	await put();
+	await h.clock.advance(minuteMs);
+	h.store.fullAt('occurrenceEnded', 0);
+	await ends();
+	expect((await occurrences())[0]).toMatchObject({ outcome: null });
+	await h.clock.advance(6_000);
+	expect((await occurrences())[0]).toMatchObject({ outcome: 'completed' });
+});
+
+test('a calendar that is removed while a schedule comes to name it forbids everything, and that is said', async () => {
+	await h.engine.putCalendar('night', { spans: [] }, admin);
+	await Promise.all([h.engine.removeCalendar('night'), put({ blackouts: ['night'] })]);
+	await h.clock.advance(minuteMs);
+	expect(await occurrences()).toMatchObject([
+		{ state: 'skipped', reason: 'blackout night: there is no such calendar any more' },
+	]);
+	await h.engine.putCalendar('night', { spans: [] }, admin);
+	await h.clock.advance(minuteMs);
+	expect(await states()).toBe('skipped ran');
+});
+
 test('a schedule that is removed skips what waits, and its jobs go on', async () => {
 	await put({ overlap: 'queue-one' });
 	await h.clock.advance(minuteMs);

@@ -1,6 +1,6 @@
 /** Parked executions: the service pokes until the node has taken the outcome. */
 import { StoreFull } from '../../../dispatcher/store/open';
-import { admin, house, type House } from '../../support/engine';
+import { admin, heldAs, house, type House, type HouseOptions } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
 
 type Answer = { status: number; body: unknown } | Error;
@@ -9,7 +9,7 @@ let h: House;
 let pokes: { url: string; body: { waitId: string; nonce: string } }[];
 let answers: Answer[];
 
-async function open(more: { file?: string } = {}): Promise<void> {
+async function open(more: HouseOptions = {}): Promise<void> {
 	pokes = [];
 	answers = [];
 	h = await house({
@@ -56,6 +56,20 @@ test('a wait becomes due when all its jobs have ended, is poked once, and closes
 		nodeId: 'node',
 	});
 	expect(wait.jobs.map(({ jobId }) => jobId)).toEqual(jobs);
+});
+
+test('an n8n that was moved since the execution was parked is poked where it is now', async () => {
+	const settings = { callbackBase: 'http://n8n.old:5678' };
+	await open({ settings });
+	const robot = await h.robot('r1');
+	await parked([await h.submit()]);
+	settings.callbackBase = 'https://n8n.new';
+	await h.restart();
+	const again = robot.reconnectable(() => h.engine);
+	await again.connect({ attempts: [heldAs('running', robot.last)] });
+	await again.end({}, robot.last);
+	await h.clock.advance(1_000);
+	expect(pokes).toMatchObject([{ url: 'https://n8n.new/webhook-waiting/7/node?signature=s' }]);
 });
 
 test('a wait for any of its jobs is due with the first', async () => {

@@ -236,3 +236,41 @@ test('a strict job is refused when nobody could ever run it, and is like any oth
 	await h.engine.removeRobot('r1', admin);
 	expect(await submit(strict)).toBe(id);
 });
+
+test('of a job on a robot that is away or was removed it says so, and what then', async () => {
+	const robot = await h.robot('r1', { slots: 2 });
+	const runs = await submit({ onLoss: { waitMs: 60_000 } });
+	await robot.accept();
+	const sent = await submit({});
+	await robot.vanish();
+	const why = async (id: string) => (await h.engine.why(id)).text;
+	expect(await why(sent)).toBe(
+		'The job was sent to r1, which is not connected; we wait for it to come back.',
+	);
+	await h.engine.removeRobot('r1', admin);
+	expect(await why(runs)).toBe(
+		'The job was running on r1, which was removed and tells nothing more; its onLoss decides now.',
+	);
+	expect(await why(sent)).toMatch(/^The job was sent to r1, which was removed/);
+});
+
+test('a group or pool that was removed is named, and a job that waits for it goes on when it is put again', async () => {
+	const robot = await h.robot('r1');
+	await h.engine.putGroup('hall', {}, admin);
+	await h.engine.putPool('prod', { labels: { os: 'linux' } }, admin);
+	const ids = [
+		await submit({ target: { group: 'hall' } }),
+		await submit({ target: { pool: 'prod', robot: 'r1' } }),
+	];
+	await h.engine.removeGroup('hall', admin);
+	await h.engine.removePool('prod', admin);
+	const why = await Promise.all(ids.map(async (id) => (await h.engine.why(id)).text));
+	const what = 'which was removed: put it again, or give the job another target.';
+	expect(why).toEqual([
+		`The job is for the group hall, ${what}`,
+		`The job is for the pool prod, ${what}`,
+	]);
+	await h.engine.putGroup('hall', { robots: ['r1'] }, admin);
+	await settled();
+	expect(robot.last.job_id).toBe(ids[0]);
+});

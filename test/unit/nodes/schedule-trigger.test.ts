@@ -234,6 +234,30 @@ describe('Fleet Schedule Trigger', () => {
 		expect(trigger.errors).toEqual([]);
 	});
 
+	test('its own schedule that somebody removed is stored again', async () => {
+		const { service, trigger, activate } = setup();
+		await activate();
+		await eventually('it follows', () => follows(service));
+		const id = idOf(service);
+		service.schedules.delete(id);
+		service.breakOff(new Problem('no-such-schedule', { id }));
+		await eventually('it follows again', () => service.epoch === 2);
+		expect(idOf(service)).toBe(id);
+		expect(trigger.errors).toEqual([]);
+	});
+
+	test('its own schedule that somebody removed is not stored again when it is switched off by then', async () => {
+		const { service, activate } = setup();
+		const { closeFunction } = await activate();
+		await eventually('it follows', () => follows(service));
+		const id = idOf(service);
+		service.schedules.delete(id);
+		service.breakOff(new Problem('no-such-schedule', { id }));
+		await new Promise((resolve) => setTimeout(resolve, 50));
+		await closeFunction!();
+		expect(service.schedules.size).toBe(0);
+	});
+
 	test('a schedule that a person has paused stays so until the workflow is switched on', async () => {
 		const { service, trigger, activate } = setup();
 		await activate();
@@ -411,6 +435,16 @@ describe('its newest version', () => {
 			trigger.parameters.source = 'existing';
 			await activate();
 			expect([...service.paused]).toEqual([ownId]);
+		});
+
+		test('says that it was removed', async () => {
+			const { service, trigger, activate } = attached();
+			await activate();
+			await eventually('it follows', () => follows(service));
+			service.schedules.delete('backup');
+			service.breakOff(new Problem('no-such-schedule', { id: 'backup' }));
+			await eventually('it gave up', () => trigger.errors.length === 1);
+			expect(trigger.errors[0]).toMatchObject({ message: 'No schedule has the id backup' });
 		});
 
 		test('a run by hand and a backfill of the same time start it once each', async () => {

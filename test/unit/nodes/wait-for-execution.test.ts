@@ -116,6 +116,30 @@ describe('Wait for Execution: execute()', () => {
 		expect(execution.waitTill).toBeDefined();
 	});
 
+	test('of very many executions all but fifty park at once: each that runs costs n8n megabytes', async () => {
+		let inMemory = 0;
+		let end = () => {};
+		const over = new Promise<void>((resolve) => (end = resolve));
+		const begin = () => {
+			const { service, execution, execute } = setup({ jobs: 1 });
+			service.onGrace = () => {
+				inMemory += 1;
+				return over;
+			};
+			return { execution, done: execute() };
+		};
+		const fifty = Array.from({ length: 50 }, begin);
+		const last = begin();
+		await last.done;
+		expect(last.execution.waitTill).toBeDefined();
+		expect(inMemory).toBe(50);
+		end();
+		await Promise.all(fifty.map(({ done }) => done));
+		// There is room again.
+		await begin().done;
+		expect(inMemory).toBe(51);
+	});
+
 	test('a cancelled execution closes its wait', async () => {
 		const { service, execution, execute } = setup();
 		service.onGrace = (signal) => {

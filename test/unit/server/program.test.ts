@@ -223,6 +223,42 @@ test('our exit code is the command’s', () => {
 	expect(ended('cancelled', { exitCode: null, signal: 'SIGTERM' })).toBe(143);
 	expect(ended('failed')).toBe(1);
 	expect(ended('timeout', { exitCode: 0 })).toBe(1);
+	// Windows has longer numbers, of which a shell would see a zero.
+	expect(ended('failed', { exitCode: 0x100 })).toBe(1);
+	expect(ended('failed', { exitCode: 0xc0000005 })).toBe(0xc0000005);
+});
+
+test.each([
+	['waits', 'list', '--limit', 'all'],
+	['jobs', 'list', '--created-after', '1..5h'],
+	['schedules', 'backfill', 'nightly', '--from', '1..5h'],
+])('a word that %s %s reads by itself is refused with a sentence', async (...words) => {
+	const { world: one, said } = world({
+		env: { ROBOT_FLEET_URL: 'http://127.0.0.1:1', ROBOT_FLEET_KEY: 'k' },
+	});
+	expect(await runProgram(words, one)).toBe(2);
+	expect(said.err).toMatch(/^Write a .+\n$/);
+});
+
+test('doctor says what is wrong with the port that is set, and all the rest', async () => {
+	const { world: one, said } = world({
+		env: { ROBOT_FLEET_DATA: '/nonexistent', ROBOT_FLEET_PORT: 'abc' },
+	});
+	expect(await runProgram(['doctor', '--json'], one)).toBe(1);
+	expect(JSON.parse(said.out)).toContainEqual(
+		expect.objectContaining({ check: 'port', ok: false, text: expect.stringContaining('"abc"') }),
+	);
+});
+
+test('a key that was read from a file may have its line end; one with other characters is none', async () => {
+	const asks = async (key: string) => {
+		const { world: one, said } = world({
+			env: { ROBOT_FLEET_URL: 'http://127.0.0.1:1', ROBOT_FLEET_KEY: key },
+		});
+		return [await runProgram(['jobs', 'list'], one), said.err];
+	};
+	expect(await asks('rfk_1_a\n')).toEqual([1, expect.stringContaining('[service-away]')]);
+	expect(await asks('rfk_1_“a”')).toEqual([2, expect.stringContaining('copy it anew')]);
 });
 
 test('a job says how long it waits for a robot that is away, and what then', () => {
