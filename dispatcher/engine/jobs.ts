@@ -29,7 +29,7 @@ import type { RobotEntry } from './fleet';
 import type { Caller, JobFilter, OutputChunk } from './index';
 import { refuseImpossible } from './locks';
 import type { Parents } from './parents';
-import { earlierAnswer, type Placing, type Prepared, startOf } from './placing';
+import { earlierAnswer, keyedAnswer, type Placing, type Prepared, startOf } from './placing';
 import { nextStretch } from './stretches';
 import type { Turn } from './turns';
 import { attemptView, holesOf, jobView, moveView } from './views';
@@ -58,14 +58,43 @@ export class Jobs {
 				throw error;
 			}
 		});
+		const isRepeatable = (one: Prepared | Problem, i: number) =>
+			one instanceof Problem && jobs[i]!.idempotencyKey !== undefined;
+		if (prepared.some(isRepeatable)) return this.#repeated(jobs, prepared, by);
+		return this.#insertAll(jobs, prepared);
+	}
+
+	#insertAll(
+		jobs: readonly Submit[],
+		prepared: (Prepared | Problem)[],
+	): Promise<(SubmitAnswer | Problem)[]> {
 		return jobs.some(({ strict }) => strict)
 			? this.#strictly(jobs, prepared)
 			: this.insert(prepared);
 	}
 
+	/** What is wrong with a request now may have been right when it came first: then that is its answer. */
+	async #repeated(
+		jobs: readonly Submit[],
+		prepared: (Prepared | Problem)[],
+		by: Caller,
+	): Promise<(SubmitAnswer | Problem)[]> {
+		const known = await Promise.all(
+			prepared.map(async (one, i) => {
+				const key = jobs[i]!.idempotencyKey;
+				if (!(one instanceof Problem) || key === undefined) return undefined;
+				const wish = { scope: by.keyId, key, hash: hashOf(jobs[i]!) };
+				const earlier = await this.#context.store.read('keyed', wish);
+				return earlier === null ? undefined : keyedAnswer(earlier, key);
+			}),
+		);
+		const answers = await this.#insertAll(jobs, prepared);
+		return answers.map((answer, i) => known[i] ?? answer);
+	}
+
 	/** Those that are strict, and that nobody could run, are refused. */
 	async #strictly(
-		jobs: Submit[],
+		jobs: readonly Submit[],
 		prepared: (Prepared | Problem)[],
 	): Promise<(SubmitAnswer | Problem)[]> {
 		const judged = prepared.map(async (one, i) => {

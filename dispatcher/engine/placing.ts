@@ -9,6 +9,7 @@ import { waitEndsAt } from '../core/waiting';
 import {
 	type Asked,
 	type Deeds,
+	type Earlier,
 	maxAskedLength,
 	type NewAttempt,
 	type NewJob,
@@ -144,10 +145,17 @@ export function earlierAnswer(
 	if (earlier === 'passed') return new Problem('already-retried', { id: job.retryOf });
 	if ('noFile' in earlier) return unusableFile(earlier);
 	if ('sameAs' in earlier) return new Problem('duplicate-job', { jobId: earlier.sameAs });
-	const { duplicateOf: jobId, sameRequest, state } = earlier;
+	return keyedAnswer(earlier, idempotency!.key);
+}
+
+/** The job that was made with this key, if by the same request. */
+export function keyedAnswer(
+	{ duplicateOf: jobId, sameRequest, state }: Earlier,
+	key: string,
+): SubmitAnswer | Problem {
 	return sameRequest
 		? { jobId, state, duplicate: true }
-		: new Problem('key-conflict', { key: idempotency!.key, jobId });
+		: new Problem('key-conflict', { key, jobId });
 }
 
 function unusableFile({ noFile: file, have }: { noFile: string; have: FileState | null }): Problem {

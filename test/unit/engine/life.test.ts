@@ -572,6 +572,40 @@ test('a deadline ends a waiting job, and stops a running one through its robot',
 	expect(await state(running)).toBe('running');
 });
 
+test('who repeats a request gets the job it made, even when it would be refused by now', async () => {
+	await h.robot('r1');
+	await h.robot('r2');
+	await h.engine.putGroup('night', { robots: ['r1'] }, admin);
+	const base = { kind: 'command', spec: { command: 'true' } };
+	const requests = [
+		{ ...base, idempotencyKey: 'robot', target: { robot: 'r2' } },
+		{ ...base, idempotencyKey: 'group', target: { group: 'night' } },
+		{
+			...base,
+			...{ idempotencyKey: 'late', target: { robot: 'r1' } },
+			offline: { until: h.clock.now() + 1_000 },
+		},
+	];
+	const first = await h.engine.submit(requests, admin);
+	await h.engine.removeRobot('r2', admin);
+	await h.engine.removeGroup('night', admin);
+	await h.clock.advance(2_000);
+	const again = await h.engine.submit(requests, admin);
+	expect(again).toMatchObject(
+		first.map((one) => ({ jobId: (one as { jobId: string }).jobId, duplicate: true })),
+	);
+	const [other, fresh] = await h.engine.submit(
+		[
+			{ ...requests[0]!, priority: 'low' },
+			{ ...requests[0]!, idempotencyKey: 'new' },
+		],
+		admin,
+	);
+	expect(other).toMatchObject({ code: 'key-conflict' });
+	expect(fresh).toMatchObject({ code: 'unknown-robot' });
+	expect((await h.engine.jobs({ limit: 10 })).items).toHaveLength(3);
+});
+
 test('the same idempotency key with the same request is the same job; with another it is a conflict', async () => {
 	const request = { kind: 'command', spec: { command: 'true' }, idempotencyKey: 'once' };
 	const [first] = await h.engine.submit([request], admin);
