@@ -98,6 +98,8 @@ test('eof closes the input, and nothing more can be typed', async () => {
 	await running(jobId);
 	await house.client.input(jobId, { text: 'four', eof: true });
 	expect(await refusal(house.client.input(jobId, { text: 'more' }))).toBe('input-closed');
+	// A program that is cancelled before it has counted says nothing.
+	await until('a count', async () => (await house.client.job(jobId)).output.stdout > 0);
 	await house.client.cancel(jobId);
 	expect((await ended(jobId)).result!.stdout).toMatch(/^\s*4\n$/);
 });
