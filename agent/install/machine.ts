@@ -124,10 +124,13 @@ export class Machine {
 
 	/** True when it was not there, or was another one. */
 	folder(path: string, mode: number, owner?: Owner): boolean {
+		const parent = dirname(path);
+		// Whose it is gets there, whatever the umask.
+		if (!existsSync(parent)) this.folder(parent, 0o755);
 		const isNew = mkdirSync(path, { recursive: true, mode }) !== undefined;
 		if (this.platform === 'win32' || (!isNew && owner === undefined)) return isNew;
 		// In a folder of somebody else a link may lie, to have us give away what is not meant.
-		const links = statSync(dirname(path)).uid === this.uid ? 0 : constants.O_NOFOLLOW;
+		const links = statSync(parent).uid === this.uid ? 0 : constants.O_NOFOLLOW;
 		const folder = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | links);
 		try {
 			if (owner !== undefined) fchownSync(folder, owner.uid, owner.gid);

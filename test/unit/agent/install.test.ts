@@ -589,6 +589,19 @@ onLinux('files for the whole machine', () => {
 		expect(new Machine({}).closedTo({ ...stranger, uid: 0 }, node)).toBeUndefined();
 	});
 
+	asRoot('a folder that is made on the way to that of an owner lets him through', () => {
+		const folder = freshFolder();
+		const data = join(folder, 'robots', 'r1');
+		expect(new Machine({}).folder(data, 0o700, { uid: 12_345, gid: 12_345, home: data })).toBe(
+			true,
+		);
+		chmodSync(folder, 0o755);
+		expect(statSync(data)).toMatchObject({ uid: 12_345, mode: 0o40700 });
+		expect(new Machine({}).closedTo({ uid: 12_345, gid: 12_345, home: data }, data)).not.toBe(
+			join(folder, 'robots'),
+		);
+	});
+
 	asRoot('a link in a folder of the agent gives nothing else away', () => {
 		const folder = freshFolder();
 		const [own, theirs] = [join(folder, 'data'), join(folder, 'secret')];
