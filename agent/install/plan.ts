@@ -80,9 +80,8 @@ export function installPlan(order: InstallOrder): Step[] {
 		steps.push({ do: 'make-user', name: account.name, home });
 	}
 	steps.push({ do: 'folder', path: data, mode: 0o700, ...owner });
-	if (account?.name === defaultAccount) {
-		steps.push({ do: 'folder', path: home, mode: 0o700, ...owner });
-	}
+	const isOwn = account?.name === defaultAccount;
+	if (isOwn) steps.push({ do: 'folder', path: home, mode: 0o700, ...owner });
 	steps.push({ do: 'folder', path: folderOf(places.settings), mode: 0o755 });
 	if (manager === 'task-scheduler' && scope === 'system') {
 		for (const path of new Set([folderOf(places.settings), data])) steps.push(closed(path));
@@ -110,7 +109,13 @@ export function installPlan(order: InstallOrder): Step[] {
 		case 'systemd': {
 			const systemctl = scope === 'user' ? ['systemctl', '--user'] : ['systemctl'];
 			steps.push(
-				{ do: 'write', path: places.service, text: systemdUnit(order), mode: 0o644 },
+				{
+					do: 'write',
+					path: places.service,
+					// The user may be of an earlier installation, with another home.
+					text: systemdUnit(order, isOwn ? home : undefined),
+					mode: 0o644,
+				},
 				{ do: 'run', command: [...systemctl, 'daemon-reload'], why: 'let systemd read the unit' },
 				{
 					do: 'run',

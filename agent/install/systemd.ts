@@ -22,7 +22,8 @@ const hardening = [
 	'RestrictRealtime=yes',
 ];
 
-export function systemdUnit(order: InstallOrder): string {
+/** `home`: where jobs begin, when it is not what the system says of the user. */
+export function systemdUnit(order: InstallOrder, home?: string): string {
 	const { scope, account, places, program, data, stopGraceMs, harden } = order;
 	// With KillMode=process below: a restart, for an update say, is nothing that jobs notice.
 	const command = [...program, '--config', places.settings, '--leave-jobs'].map(word).join(' ');
@@ -38,6 +39,7 @@ export function systemdUnit(order: InstallOrder): string {
 		'[Service]',
 		'Type=exec',
 		...(scope === 'system' && account !== undefined ? [`User=${account.name}`] : []),
+		...(home === undefined ? [] : [`Environment=${setting(`HOME=${home}`)}`]),
 		`WorkingDirectory=${path(data)}`,
 		`EnvironmentFile=-${path(places.secrets!)}`,
 		`ExecStart=${command}`,
@@ -68,6 +70,11 @@ function word(text: string): string {
 		.replaceAll('%', '%%')
 		.replaceAll('$', '$$$$');
 	return /^[\w@+=:,./-]+$/.test(text) ? text : `"${escaped}"`;
+}
+
+/** A variable with its value: unlike in a command line, `$` means nothing. */
+function setting(text: string): string {
+	return `"${path(text.replaceAll('\\', '\\\\').replaceAll('"', '\\"'))}"`;
 }
 
 /** A path in a list of them: quoted, and nothing in it is escaped. */

@@ -129,8 +129,14 @@ describe('for systemd', () => {
 		// The first try may have ended between the two.
 		const again = orderOf({ account: { name: 'robot-fleet-agent', exists: true } });
 		expect(installPlan(again)).toContainEqual(home);
+		// Or he is of an earlier installation, whose data lay elsewhere.
+		const moved = orderOf({ ...again, data: '/srv/a "b"\\c$d%e' });
+		expect(written(installPlan(moved), '.service').text).toContain(
+			'\nEnvironment="HOME=/srv/a \\"b\\"\\\\c$d%%e/home"\n',
+		);
 		const ada = installPlan(orderOf({ account: { name: 'ada', exists: true } }));
 		expect(ada.some((step) => 'path' in step && step.path.endsWith('/home'))).toBe(false);
+		expect(written(ada, '.service').text).not.toContain('HOME=');
 	});
 
 	test('a user unit needs no user, and lives in the home of its owner', () => {
