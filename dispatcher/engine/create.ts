@@ -146,15 +146,17 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		affinity,
 		nextEpoch: () => (epoch += 1),
 		seenEpoch: (seen) => {
-			if (seen <= epoch || seen >= maxSeenEpoch) return;
+			if (seen >= maxSeenEpoch) return;
+			// At once: the next turn may already give the robot that names it the very job.
+			if (seen > epoch) epoch = (Math.floor(seen / epochsPerTerm) + 1) * epochsPerTerm;
+			const raised = Math.floor(epoch / epochsPerTerm);
+			if (raised <= term) return;
 			// As if the store had been opened so often: the next opening, too, begins above all that is given from here on.
-			const raised = Math.max(term, Math.floor(seen / epochsPerTerm) + 1);
 			term = raised;
-			turns.deed('setMeta', { key: 'term', value: String(raised) }).then(
-				() => (epoch = Math.max(epoch, raised * epochsPerTerm)),
-				// Not on disk: the robot names it again with its next hello.
-				() => undefined,
-			);
+			turns
+				.deed('setMeta', { key: 'term', value: String(raised) })
+				// Not on disk: it is tried again when one is named again.
+				.catch(() => ({ term } = store));
 		},
 		dueAt: (at) => duties.dueAt(at),
 		fillAt: (at) => duties.fillAt(at),

@@ -133,6 +133,18 @@ test('epochs lie above one that nobody knows here, and go on rising over a resta
 	expect(await given()).toBeGreaterThan(before);
 });
 
+test('what waits for a robot that names an epoch from after the store was put back is given above it, too', async () => {
+	const robot = await h.robot('r1', { slots: 3 });
+	await robot.vanish();
+	const job_id = await h.submit();
+	const epoch = h.store.term * 2 ** 32 + 1;
+	await robot.connect({
+		attempts: [{ job_id, attempt: 1, epoch, token: 't', state: 'running', ...nothing }],
+	});
+	expect(robot.last).toMatchObject({ job_id });
+	expect(robot.last.epoch).toBeGreaterThan(epoch);
+});
+
 test('nobody learns of an attempt of another robot by claiming it', async () => {
 	const robot = await h.robot('r1');
 	await h.submit();
