@@ -142,6 +142,11 @@ export class ScriptedHub {
 		await new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
 	}
 
+	/** Reads nothing any more, not even a goodbye; ends with the socket. */
+	turnDeaf(): void {
+		for (const socket of this.#sockets) socket.pause();
+	}
+
 	/** Cuts every socket without a goodbye. */
 	cut(): void {
 		for (const socket of this.#sockets) socket.terminate();

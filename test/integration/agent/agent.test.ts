@@ -580,8 +580,11 @@ describe('stopping', () => {
 		const agent = await connect(['--leave-jobs']);
 		const job = hub.assign({ shell: `echo up; until [ -e ${data}/go ]; do sleep 0.05; done` });
 		await hub.until('the job to be up', () => job.output.stdout.length > 0);
-		// Both are there when it goes on.
-		for (const signal of ['SIGSTOP', 'SIGTERM', 'SIGINT', 'SIGCONT'] as const) agent.signal(signal);
+		// Nobody answers its goodbye, so that it is still there when the second one comes.
+		hub.turnDeaf();
+		agent.signal('SIGTERM');
+		await agent.untilPrinted(/"msg":"stopping"/);
+		agent.signal('SIGINT');
 		expect(await agent.exit).toBe(0);
 		writeFileSync(join(data, 'go'), '');
 		await connect();

@@ -238,7 +238,7 @@ test('a robot that somebody removes stays away; what a run leaves behind is clea
 });
 
 test('it ends by itself after --for, and says what came of it', async () => {
-	const { code, out } = await once(home, '--robots', '1', '--for', '50ms');
+	const { code, out } = await once(home, '--robots', '1', '--for', '2s');
 	expect(code).toBe(0);
 	expect(out).toMatch(/^1 simulated robot joined \(sim-01\), seed 5000; Ctrl\+C ends this\.\n/);
 	expect(out).toContain('0 jobs in ');
