@@ -172,7 +172,8 @@ export class Jobs {
 		}
 		const end = hole ? hole.to : from + data.length;
 		const holes = holesOf(job.outputHoles)[stream] ?? [];
-		return { data, from, hole, holes, have, complete: job.outputDone === 1 && end >= have };
+		const complete = job.outputDone === 1 && end >= have;
+		return { data, from, hole, holes, have, attempt: job.attempt, complete };
 	}
 
 	async outputGrew(
