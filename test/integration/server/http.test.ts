@@ -87,6 +87,7 @@ describe('who may call what', () => {
 				hole: null,
 				holes: [],
 				have: 0,
+				attempt: 1,
 				complete: true,
 			}),
 			file: async () => aFile,
