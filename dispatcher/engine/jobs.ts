@@ -187,7 +187,9 @@ export class Jobs {
 			'output',
 			[jobId],
 			() => this.output(jobId, stream, have, 1),
-			(chunk) => chunk.data.length > 0 || chunk.hole !== null || chunk.complete,
+			// Fewer than before are those of a new attempt.
+			(chunk) =>
+				chunk.data.length > 0 || chunk.hole !== null || chunk.complete || chunk.have < have,
 			{ ms: limits.maxWaitMs, sleep: (ms, over) => clock.sleep(ms, over), signal },
 		);
 	}
