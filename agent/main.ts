@@ -126,6 +126,8 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	// A disk that has no room for what we say shall not end us: some of it waits, the rest is left out.
 	const said = pino.destination({ dest: 2, sync: true, maxLength: waitingLogBytes });
 	for (const stream of [said, process.stderr]) stream.on('error', () => undefined);
+	// With so much waiting it tries no more, and would be silent for ever: an empty line makes it try.
+	said.on('drop', () => said.write(''));
 	const log = pino({ level: config.logLevel, base: { pid: process.pid } }, said);
 
 	const folder = openFolder(config.data, clock, {

@@ -310,12 +310,13 @@ async function serviceTime(address: Address): Promise<number | undefined> {
 
 /** Only asked when no service of ours runs here: then its port should be free. */
 function portFinding(env: Terminal['env']): Promise<Finding> {
-	const named = env.ROBOT_FLEET_PORT || env.ORCHESTRATOR_PORT || '8765';
+	const variable = env.ROBOT_FLEET_PORT ? 'ROBOT_FLEET_PORT' : 'ORCHESTRATOR_PORT';
+	const named = env[variable] || '8765';
 	const port = Number(named);
 	const host = env.ROBOT_FLEET_HOST || env.ORCHESTRATOR_HOST || '127.0.0.1';
 	if (!/^\d+$/.test(named) || port > 65_535) {
-		const text = `ROBOT_FLEET_PORT is "${named}", it must be a port, 0 to 65535`;
-		return Promise.resolve({ check: 'port', ok: false, text, mend: 'unset ROBOT_FLEET_PORT' });
+		const text = `${variable} is "${named}", it must be a port, 0 to 65535`;
+		return Promise.resolve({ check: 'port', ok: false, text, mend: `unset ${variable}` });
 	}
 	const mend = `robot-fleet serve --port ${port + 1}`;
 	return new Promise((resolve) => {

@@ -141,6 +141,8 @@ export interface OutputChunk {
 	holes: readonly Hole[];
 	/** Bytes stored by now. */
 	have: number;
+	/** Whose bytes these are: offsets of another one mean other bytes. */
+	attempt: number;
 	/** Nothing more will come: the job is final and all of its output is stored. */
 	complete: boolean;
 }

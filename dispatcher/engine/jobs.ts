@@ -201,7 +201,8 @@ export class Jobs {
 		}
 		const end = hole ? hole.to : from + data.length;
 		const holes = holesOf(job.outputHoles)[stream] ?? [];
-		return { data, from, hole, holes, have, complete: job.outputDone === 1 && end >= have };
+		const complete = job.outputDone === 1 && end >= have;
+		return { data, from, hole, holes, have, attempt: job.attempt, complete };
 	}
 
 	async outputGrew(
@@ -215,7 +216,9 @@ export class Jobs {
 			'output',
 			[jobId],
 			() => this.output(jobId, stream, have, 1),
-			(chunk) => chunk.data.length > 0 || chunk.hole !== null || chunk.complete,
+			// Fewer than before are those of a new attempt.
+			(chunk) =>
+				chunk.data.length > 0 || chunk.hole !== null || chunk.complete || chunk.have < have,
 			{ ms: limits.maxWaitMs, sleep: (ms, over) => clock.sleep(ms, over), signal },
 		);
 	}

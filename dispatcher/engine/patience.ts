@@ -173,8 +173,13 @@ export class Patience implements Look {
 				const { state } = job;
 				throw new Problem('nothing-asked', { id: jobId, state });
 			}
-			if (answer === 'other' && job.cell !== null) {
-				const reason = '"other" is not for a child: its siblings have the other robots';
+			const { robot = '' } = laneRule(job.lane);
+			const isEnrolled = this.#context.fleet.get(robot) !== undefined;
+			if (!answersOf(job, isEnrolled).includes(answer)) {
+				const reason =
+					answer === 'wait'
+						? '"wait" is not for a robot that was removed: it will not come back'
+						: '"other" is not for a child: its siblings have the other robots';
 				throw new Problem('bad-field', { path: 'answer', reason });
 			}
 			const who = `key:${by.name}`;

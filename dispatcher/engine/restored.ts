@@ -223,7 +223,7 @@ export class RestoredJobs {
 	/** Why nobody may say yet that the job has not run since the backup. */
 	async #doubt(job: StoredJob): Promise<string | undefined> {
 		const { fleet, lanes, store } = this.#context;
-		const name = (robotId: string) => fleet.get(robotId)?.stored.name ?? robotId;
+		const name = fleet.nameOf;
 		const unknown = this.#sessions.unknownAttempt(job.id);
 		if (unknown) {
 			const doing = unknown.state === 'ended' ? 'has run' : 'is running';

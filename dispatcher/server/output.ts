@@ -53,8 +53,10 @@ export async function sendOutput({ id, query, reply, signal }: OutputAsk, { engi
 	let at = first.from;
 	try {
 		while (at < first.have) {
-			// Stored bytes never become fewer: these are of a new attempt.
-			if (piece.have < first.have) throw new Error('what was asked for is not here any more');
+			// Of a new attempt, or being sent again: stored bytes never become fewer otherwise.
+			if (piece.attempt !== first.attempt || piece.have < first.have) {
+				throw new Error('what was asked for is not here any more');
+			}
 			if (piece.hole) {
 				if (query.holes !== 'omit') await write(out, `\n${holeText(piece.hole)}\n`, gone);
 				at = piece.hole.to;
@@ -92,8 +94,9 @@ export async function followOutput({ id, query, request, reply, signal }: Output
 	out.flushHeaders();
 
 	const at = { ...start };
-	/** Stored bytes never become fewer, but a new attempt begins with none. */
+	/** Stored bytes never become fewer, unless they are sent again; a new attempt begins with none, and may have more by now. */
 	const seen = { stdout: 0, stderr: 0 };
+	const attempts = { stdout: 0, stderr: 0 };
 	const say = (event: string, data: unknown) =>
 		write(
 			out,
@@ -103,7 +106,9 @@ export async function followOutput({ id, query, request, reply, signal }: Output
 	const follow = async (stream: Stream) => {
 		while (!gone.aborted) {
 			const piece = await engine.output(id, stream, at[stream], pieceBytes);
-			if (piece.have < seen[stream]) {
+			const isNew = piece.attempt !== attempts[stream] && seen[stream] > 0;
+			attempts[stream] = piece.attempt;
+			if (isNew || piece.have < seen[stream]) {
 				at[stream] = seen[stream] = 0;
 				await say('restart', { stream });
 				continue;

@@ -19,7 +19,7 @@ import {
 	type PollBody,
 	pollHeadBytes,
 } from '../../protocol/poll';
-import type { Clock } from '../engine/clock';
+import { type Clock, enough } from '../engine/clock';
 import { addressOf } from './address';
 import { type Door, door } from './door';
 
@@ -139,7 +139,7 @@ export class PolledSocket extends CarriedStream {
 		this.#answer?.();
 		if (this.hasNews || this.destroyed) return;
 		const over = new AbortController();
-		const answer = (): void => over.abort();
+		const answer = (): void => over.abort(enough);
 		this.#answer = answer;
 		await this.#clock.sleep(waitMs, over.signal);
 		if (this.#answer === answer) this.#answer = undefined;

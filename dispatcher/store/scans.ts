@@ -131,10 +131,14 @@ export function scansOn(sql: Statements): ScansOfStore {
 	};
 }
 
+/** Of the columns in keys; all others are texts. To SQLite every text is behind every number. */
+const numbers: ReadonlySet<string> = new Set(['due_at', 'rank']);
+
 /** Where the stretch before ended. It has been with a caller, who may have asked for other jobs then. */
 function placeOf(after: string, key: string[]): SQLInputValue[] {
 	const place = JSON.parse(after) as unknown;
-	const isOfKey = (value: unknown) => typeof value === 'string' || typeof value === 'number';
+	const isOfKey = (value: unknown, i: number) =>
+		typeof value === (numbers.has(key[i]!) ? 'number' : 'string');
 	if (Array.isArray(place) && place.length === key.length && place.every(isOfKey)) return place;
 	throw new Problem('bad-field', { path: 'cursor', reason: 'is of another call' });
 }

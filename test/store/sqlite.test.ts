@@ -1,4 +1,4 @@
-import {
+import fs, {
 	copyFileSync,
 	mkdtempSync,
 	readdirSync,
@@ -90,6 +90,27 @@ test('a log that is longer than a buffer can be keeps no service from its store'
 	const again = await openStore({ file: copy });
 	expect(await again.read('meta', { key: 'key' })).toBe('x');
 	await again.close();
+	rmSync(folder, { recursive: true });
+});
+
+test('who waits for a service that upgrades its store goes on waiting when the log becomes short', async () => {
+	const folder = makeFolder();
+	const file = join(folder, 'store.db');
+	const wal = `${file}-wal`;
+	const owner = await openStore({ file });
+	for (let n = 0; n < 40; n++) {
+		await owner.commit([{ do: 'setMeta', with: { key: `key-${n}`, value: 'x'.repeat(40_000) } }]);
+	}
+	const { readSync } = fs;
+	const reading = jest.spyOn(fs, 'readSync').mockImplementationOnce(((...asked: unknown[]) => {
+		// As the end of an upgrade does, or the owner's own end.
+		truncateSync(wal, 0);
+		return (readSync as (...asked: unknown[]) => number)(...asked);
+	}) as typeof readSync);
+	expect(() => new SqliteStore({ file })).toThrow('locked');
+	expect(reading).toHaveBeenCalled();
+	reading.mockRestore();
+	await owner.close();
 	rmSync(folder, { recursive: true });
 });
 

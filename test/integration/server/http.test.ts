@@ -87,6 +87,7 @@ describe('who may call what', () => {
 				hole: null,
 				holes: [],
 				have: 0,
+				attempt: 1,
 				complete: true,
 			}),
 			file: async () => aFile,
@@ -428,7 +429,7 @@ describe('output', () => {
 					const data = stored[stream].subarray(from, hole ? from : stop);
 					const have = stored[stream].length;
 					const end = hole ? hole.to : from + data.length;
-					return { data, from, hole, holes, have, complete: complete && end >= have };
+					return { data, from, hole, holes, have, attempt: 1, complete: complete && end >= have };
 				},
 				outputGrew: (_id: string, _stream: string, _have: number, signal: AbortSignal) =>
 					Promise.race([
@@ -478,6 +479,42 @@ describe('output', () => {
 			headers: { authorization: 'Bearer read' },
 		});
 		await expect(within('the end', answer.arrayBuffer())).rejects.toThrow('terminated');
+	});
+	test('two attempts are never one output, though the new one has printed as much by now', async () => {
+		const out = growing();
+		out.print('stdout', Buffer.alloc(1_000_000, 'x'));
+		let reads = 0;
+		const output: typeof out.engine.output = async (...asked) => {
+			const piece = await out.engine.output(...asked);
+			if ((reads += 1) < 4) return piece;
+			return { ...piece, data: piece.data.fill('y'), have: 2_000_000, attempt: 2 };
+		};
+		await using house = await openHouse({ ...out.engine, output });
+		const answer = await fetch(`${house.server.url}/api/v1/jobs/x1/output`, {
+			headers: { authorization: 'Bearer read' },
+		});
+		await expect(within('the end', answer.arrayBuffer())).rejects.toThrow('terminated');
+	});
+	test('who follows is told of a new attempt, though it has printed more than the one before', async () => {
+		const out = growing();
+		out.print('stdout', 'first');
+		out.end();
+		let attempt = 1;
+		const output: typeof out.engine.output = async (...asked) => {
+			const piece = { ...(await out.engine.output(...asked)), attempt };
+			if (piece.data.length > 0 && attempt === 1) {
+				attempt = 2;
+				out.print('stdout', ', and more than that');
+				return { ...piece, complete: false };
+			}
+			return piece;
+		};
+		await using house = await openHouse({ ...out.engine, output });
+		const answer = await fetch(`${house.server.url}/api/v1/jobs/x1/output?stream=stdout`, {
+			headers: { authorization: 'Bearer read', accept: 'text/event-stream' },
+		});
+		const events = (await within('the end', answer.text())).match(/(?<=event: )\w+/g);
+		expect(events).toEqual(['output', 'restart', 'output', 'end']);
 	});
 	test('where bytes are not there a line says so, and the header says where in true offsets', async () => {
 		const out = growing();

@@ -210,6 +210,22 @@ test('a cursor of a call for other jobs is refused by name', async () => {
 	}
 });
 
+test('so is one whose place has as many parts, but not such as these jobs have', async () => {
+	const robot = await h.robot('r1');
+	for (const id of await submit(2)) {
+		await robot.end(exit(1));
+		await settled();
+		expect(await h.state(id)).toBe('failed');
+	}
+	const retry = { action: 'retry', limit: 1, filter: { dead: true }, expect: 2 } as const;
+	const { cursor } = await h.engine.bulk(retry, admin);
+	await submit(3, { notBefore: h.clock.now() + 60_000 });
+	const cancel = { action: 'cancel', filter: { state: 'pending' }, expect: 3 } as const;
+	await expect(h.engine.bulk({ ...cancel, cursor: cursor! }, admin)).rejects.toMatchObject({
+		details: { path: 'cursor' },
+	});
+});
+
 test('jobs keep flowing while many are changed', async () => {
 	await submit(3_000, { target: { labels: { os: 'mac' } } });
 	const robot = await h.robot('r1');

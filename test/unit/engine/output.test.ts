@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
 	admin,
+	exit,
 	type House,
 	house,
 	type HouseOptions,
@@ -410,4 +411,18 @@ test('output is removed a week after the end of its job, and while there is too 
 	await home.clock.advance(61_000);
 	expect(await holes(jobId)).toEqual([{ from: 0, to: 200_000, reason: 'purged' }]);
 	expect((await home.engine.job(jobId)).result!.sha256).toEqual({ stdout: sha256(data) });
+});
+
+test('who follows is woken by the first bytes of a new attempt, however many those of the one before were', async () => {
+	await setup();
+	await send(0, Buffer.alloc(1_000));
+	let woken = false;
+	const { signal } = new AbortController();
+	const grew = home.engine.outputGrew(jobId, 'stdout', 1_000, signal);
+	void grew.then(() => (woken = true));
+	await robot.end({ ...exit(75), output: { stdout: 1_000, stderr: 0 } });
+	await home.clock.advance(2_000);
+	await robot.accept();
+	await send(0, Buffer.from('again'));
+	expect(woken).toBe(true);
 });

@@ -383,6 +383,11 @@ describe('a job whose robot was removed', () => {
 		expect((await h.engine.why(asks!)).text).toMatch(
 			/ was removed; let another one do it, or end it\? Answer with: robot-fleet jobs answer .* other\|expire\.$/,
 		);
+		// Else whoever answers so by rote is asked again a moment later, for ever.
+		await expect(
+			h.engine.answer(asks!, { answer: 'wait', forMs: spell }, admin),
+		).rejects.toMatchObject({ code: 'bad-field' });
+		expect((await h.engine.why(asks!)).text).toMatch(/^The job asks: /);
 		expect(await h.engine.job(expires!)).toMatchObject({ state: 'timeout' });
 	});
 

@@ -240,15 +240,23 @@ test.each([
 	expect(said.err).toMatch(/^Write a .+\n$/);
 });
 
-test('doctor says what is wrong with the port that is set, and all the rest', async () => {
-	const { world: one, said } = world({
-		env: { ROBOT_FLEET_DATA: '/nonexistent', ROBOT_FLEET_PORT: 'abc' },
-	});
-	expect(await runProgram(['doctor', '--json'], one)).toBe(1);
-	expect(JSON.parse(said.out)).toContainEqual(
-		expect.objectContaining({ check: 'port', ok: false, text: expect.stringContaining('"abc"') }),
-	);
-});
+test.each(['ROBOT_FLEET_PORT', 'ORCHESTRATOR_PORT'])(
+	'doctor says what is wrong with the port that %s sets, and all the rest',
+	async (variable) => {
+		const { world: one, said } = world({
+			env: { ROBOT_FLEET_DATA: '/nonexistent', [variable]: 'abc' },
+		});
+		expect(await runProgram(['doctor', '--json'], one)).toBe(1);
+		expect(JSON.parse(said.out)).toContainEqual(
+			expect.objectContaining({
+				check: 'port',
+				ok: false,
+				text: expect.stringContaining(`${variable} is "abc"`),
+				mend: `unset ${variable}`,
+			}),
+		);
+	},
+);
 
 test('a key that was read from a file may have its line end; one with other characters is none', async () => {
 	const asks = async (key: string) => {
