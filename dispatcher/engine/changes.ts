@@ -31,6 +31,9 @@ import type { Turn } from './turns';
 import { childrenView, jobView } from './views';
 import type { WaitingJobs, WaitingMove } from './waiting';
 
+/** Of a job that moves on while it is being cancelled. Who looks more often looks at one that nobody moves. */
+const maxLooks = 20;
+
 export class Changes {
 	readonly #context: Context;
 	readonly #jobs: Jobs;
@@ -82,7 +85,7 @@ export class Changes {
 	}
 
 	async #cancel(jobId: string, who: Canceller): Promise<StoredJob> {
-		for (;;) {
+		for (let looks = 0; looks < maxLooks; looks += 1) {
 			const job = await this.#jobs.read(jobId);
 			if (isFinal(job.state)) return job;
 			const running = job.children !== null && job.state === 'running';
@@ -92,6 +95,7 @@ export class Changes {
 			await this.#cancelChildren(jobId, who);
 			return this.#jobs.read(jobId);
 		}
+		throw new Error(`job ${jobId} is neither waiting nor with a robot, and has not ended`);
 	}
 
 	/** Puts it on record, or ends what waits; when the job has moved on meanwhile, the caller looks again. */

@@ -55,6 +55,8 @@ export interface Outcome {
 
 /** How long everything may take to come to rest after the harm; far more than the slowest plan needs. */
 const restMs = 3_600_000;
+/** A world in which so many laws were broken has nothing more to say, and may go on for long. */
+const maxViolations = 5;
 /** How long robots may take to come back: the longest back-off, and the wait for a dead twin's session. */
 const returnMs = 240_000;
 
@@ -250,10 +252,16 @@ export class World {
 		};
 	}
 
-	/** Runs until it is so; false when it was not so in time. */
+	/** Runs until it is so; false when it was not so in time, or when so many laws are broken that more say nothing. */
 	async until(done: () => boolean, ms: number): Promise<boolean> {
+		const hopeless = () => this.violations.length >= maxViolations;
+		await this.#run(() => hopeless() || done(), ms);
+		return done();
+	}
+
+	#run(done: () => boolean, ms: number): Promise<boolean> {
 		const untilAt = this.kernel.now + ms;
-		return await this.kernel.run(untilAt, () => this.service.process, done);
+		return this.kernel.run(untilAt, () => this.service.process, done);
 	}
 
 	/** Runs for as long as this asks for. */
@@ -270,7 +278,7 @@ export class World {
 				over = true;
 			},
 		);
-		await this.until(() => over, restMs);
+		await this.#run(() => over, restMs);
 		if (!answer) throw new Error(`seed ${this.plan.seed}: no answer came`);
 		if ('error' in answer) throw answer.error;
 		return answer.value;
@@ -356,11 +364,17 @@ export class World {
 		}
 		const left = (why: (job: LedgerJob) => boolean) =>
 			this.submitter.onlyFollows ? [...this.ledger.jobs.values()].filter(why) : [];
-		const forgotten = () => left((job) => job.held || this.#waitsForNobody(job));
+		/** Asked for once: who submits asks until there is an answer. */
+		const cancelled = new Set<string>();
+		const forgotten = () =>
+			left((job) => job.held || (!cancelled.has(job.id) && this.#waitsForNobody(job)));
 		do {
 			for (const { id, held } of forgotten()) {
 				if (held) this.submitter.release(id);
-				else this.submitter.cancel(id);
+				else {
+					cancelled.add(id);
+					this.submitter.cancel(id);
+				}
 			}
 			await this.until(() => this.watchman.isQuiet(true) || forgotten().length > 0, restMs);
 		} while (forgotten().length > 0);
