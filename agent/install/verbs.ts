@@ -3,7 +3,7 @@
  * it or does it, and says so. Answers with the exit code.
  */
 import { resolve } from 'node:path';
-import { isAlive, readCondition } from '../condition';
+import { type Condition, isAlive, readCondition } from '../condition';
 import type { AgentConfig } from '../config';
 import { apply, StepFailed } from './apply';
 import type { Machine } from './machine';
@@ -217,12 +217,14 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 				'Nothing was done: --purge cannot be undone, and the robot would have to be enrolled anew. Add --yes if you mean it.',
 			);
 		}
-		const jobs = purge ? [] : jobsIn(data);
+		const agent = purge ? undefined : livingIn(data);
 		const { remarks } = apply(plan, machine);
 		for (const remark of remarks) terminal.err(`${remark}\n`);
-		if (jobs.length > 0) {
+		// Its last word names those that it has left behind.
+		const left = agent && (conditionIn(data) ?? agent).jobs;
+		if (left && left.length > 0) {
 			terminal.err(
-				`Still running without the agent: ${jobs.join(', ')}. Their results are kept, and delivered when it is installed again.\n`,
+				`Still running without the agent: ${left.join(', ')}. Their results are kept, and delivered when it is installed again.\n`,
 			);
 		}
 		terminal.out(
@@ -234,13 +236,17 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 	});
 }
 
-/** What runs there now, as the agent says. */
-function jobsIn(data: string): readonly string[] {
+/** What an agent that runs there says of itself. */
+function livingIn(data: string): Condition | undefined {
+	const agent = conditionIn(data);
+	return agent !== undefined && isAlive(agent) ? agent : undefined;
+}
+
+function conditionIn(data: string): Condition | undefined {
 	try {
-		const agent = readCondition(data);
-		return agent !== undefined && isAlive(agent) ? agent.jobs : [];
+		return readCondition(data);
 	} catch {
-		return []; // not ours to read, or damaged
+		return undefined; // not ours to read, or damaged
 	}
 }
 
