@@ -45,6 +45,7 @@ const cameThrough = new Set([
 	'input-taken',
 	'input-closed',
 	'not-running',
+	'schedule-busy',
 ]);
 
 const starts = '$DAY_FOLDER/starts';
