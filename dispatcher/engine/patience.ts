@@ -1,6 +1,7 @@
 /**
  * Jobs that are for one robot, when they have waited for it long enough and it is away: they end, go to another one, or ask.
- * One that was removed will not come back: nobody waits for it, and a job that does not say what then ends as failed. A robot counts as away only when it has been so for a while and this service was there to see it: after a start all
+ * One that was removed will not come back: nobody waits for it, and a job that does not say what then ends as failed.
+ * A robot counts as away only when it has been so for a while and this service was there to see it: after a start all
  * of them get their time to come back first. One deed decides, held against the job as it was read: a robot that comes back at
  * the last moment gets the job or does not, and nobody else has it too.
  */
