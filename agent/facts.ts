@@ -10,12 +10,10 @@ import {
 	arch,
 	availableParallelism,
 	cpus,
-	freemem,
 	hostname,
 	networkInterfaces,
 	platform,
 	release,
-	totalmem,
 	type,
 	userInfo,
 } from 'node:os';
@@ -24,6 +22,7 @@ import type { Facts } from '../protocol';
 import { capCapabilities } from './caps';
 import type { Clock } from './clock';
 import type { Log } from './log';
+import { memoryLimit, memoryShare } from './memory';
 import type { Survey } from './survey';
 
 export const agentVersion = '0.1.0';
@@ -38,7 +37,7 @@ function machineInfo(): Record<string, unknown> {
 		// A container has what it may use, not what the machine has.
 		cpus: availableParallelism(),
 		cpu_model: cpus()[0]?.model.trim() ?? null,
-		memory_bytes: Math.min(totalmem(), process.constrainedMemory() || Infinity),
+		memory_bytes: memoryLimit(),
 		addresses: Object.values(networkInterfaces())
 			.flatMap((entries) => entries ?? [])
 			.filter((entry) => !entry.internal && !entry.address.startsWith('fe80'))
@@ -212,7 +211,7 @@ export class VitalSigns {
 		this.#last = now;
 		const vitals: Vitals = {
 			cpu_percent: total > 0 ? percent(1 - idle / total) : 0,
-			memory_percent: percent(1 - freemem() / totalmem()),
+			memory_percent: percent(await memoryShare()),
 		};
 		const loop = performance.eventLoopUtilization();
 		const { idle: restedMs, active: busyMs } = performance.eventLoopUtilization(

@@ -114,6 +114,8 @@ export const liveLimits = {
 	/** Open sockets, and those of them that have not proved a key. */
 	viewers: 200,
 	strangers: 32,
+	/** Open sockets of one key: it cannot keep all others from looking on. */
+	viewersOfKey: 100,
 	/** Channels of one viewer. */
 	channels: 50,
 	maxMessageBytes: 16 * 1024,
@@ -131,4 +133,9 @@ export const liveLimits = {
 } as const;
 
 /** By what a live socket is closed. */
-export const liveCloseCodes = { badKey: 4001, tooSlow: 4008, stopping: 1001 } as const;
+export const liveCloseCodes = {
+	badKey: 4001,
+	tooSlow: 4008,
+	tooMany: 1013,
+	stopping: 1001,
+} as const;

@@ -16,6 +16,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type BackupManifest, Problem } from '../../protocol';
+import { setStoreAside, swapOutput } from '../store/aside';
 import { demandRoom, stampRestored, syncFolderOf, termOf, withStopped } from '../store/copies';
 import { inspect } from '../store/open';
 import { readArchive, secretFiles } from './archive';
@@ -58,7 +59,7 @@ export async function restore(options: RestoreOptions): Promise<Restored> {
 			const term = Math.max(facts.term, termBefore, termOfTime(Math.max(now, manifest.at))) + 1;
 			stampRestored(copy, { at: now, backupAt: manifest.at, term });
 		};
-		const output = () => swapOutput(dataFolder, join(draft, 'output'));
+		const output = () => swapOutput(store, join(draft, 'output'));
 		const replaced = old
 			? await replace(store, copy, make, output)
 			: first(store, copy, make, output);
@@ -71,20 +72,6 @@ export async function restore(options: RestoreOptions): Promise<Restored> {
 	} finally {
 		rmSync(draft, { recursive: true, force: true });
 	}
-}
-
-/**
- * What the store of before had printed goes aside with it. Right before the restored store comes: that would cut and drop
- * segments that it does not know, and so would the store of before, should nothing come of the restore.
- */
-function swapOutput(dataFolder: string, restored: string): void {
-	const output = join(dataFolder, 'output');
-	const aside = join(dataFolder, 'output.before-restore');
-	if (existsSync(output)) {
-		rmSync(aside, { recursive: true, force: true });
-		renameSync(output, aside);
-	}
-	if (existsSync(restored)) renameSync(restored, output);
 }
 
 function extract(file: string, folder: string): BackupManifest {
@@ -130,33 +117,32 @@ async function replace(
 	make: (termBefore: number) => void,
 	output: () => void,
 ): Promise<string> {
-	const aside = join(dirname(store), 'robot-fleet.before-restore.sqlite');
 	const swap = () => {
-		rmSync(aside, { force: true });
-		linkSync(store, aside);
+		const aside = setStoreAside(store);
 		// A log of the old store beside the new one would be played into it.
 		rmSync(`${store}-wal`, { force: true });
 		output();
 		renameSync(copy, store);
 		syncFolderOf(store);
+		return aside;
 	};
 	try {
-		await withStopped(store, (db) => {
+		return await withStopped(store, (db) => {
 			const term = termOf(db);
 			// Brings the log home and lets go of its file.
 			db.exec('PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE');
 			make(term);
-			swap();
+			const aside = swap();
 			db.exec('ROLLBACK');
+			return aside;
 		});
 	} catch (error) {
 		const { errcode = 0, message } = error as Error & { errcode?: number };
 		// What is restored over may be damaged: that is what backups are for.
 		if (!damagedCodes.has(errcode & 0xff) && !/no such table/.test(message)) throw error;
 		make(0);
-		swap();
+		return swap();
 	}
-	return aside;
 }
 
 /** SQLite's I/O error, corrupt, no database. */

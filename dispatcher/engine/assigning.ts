@@ -110,7 +110,7 @@ export class Assigning {
 		const client = lane.rule.client ?? fleet.freeClients(entry)[0];
 		const attempt: NewAttempt = {
 			number,
-			epoch: this.#context.nextEpoch(),
+			epoch: this.#context.epochs.next(),
 			token: ids.token(),
 			robotId: entry.robotId,
 			at: turn.now,

@@ -5,6 +5,7 @@ import type { Affinity } from '../core/affinity';
 import type { Store } from '../store/store';
 import type { Backlog } from './backlog';
 import type { Chance, Clock } from './clock';
+import type { Epochs } from './epochs';
 import type { Fleet, Live } from './fleet';
 import type { Gates } from './gates';
 import type { Ids } from './ids';
@@ -74,10 +75,7 @@ export interface Context {
 	readonly backlog: Backlog;
 	/** Who waits for a job to end or to print. */
 	readonly watchers: Watchers;
-	/** A fencing number that no earlier one repeats, across restarts too. */
-	nextEpoch(): number;
-	/** A robot holds this one, and the store knows nothing of it: the next ones lie above. */
-	seenEpoch(epoch: number): void;
+	readonly epochs: Epochs;
 	/** Only what robots must be able to say is written. */
 	diskFull(): boolean;
 	/** Its robot cannot do what the job asks for, and was not told of it. */

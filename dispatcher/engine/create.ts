@@ -2,18 +2,15 @@
  * Puts the engine together and brings it back to where the store says it was: keys and robots first,
  * then every attempt that holds a slot, then the lanes, then what waits for time.
  */
-import { randomUUID } from 'node:crypto';
-import { type BackupRecord, type JobHealth, limits } from '../../protocol';
+import { type BackupRecord, limits } from '../../protocol';
 import { Affinity } from '../core/affinity';
-import { recentByRobot } from '../core/record';
-import { policyOf } from '../core/retry';
 import type { FileShelf } from '../store/shelf';
 import type { Store } from '../store/store';
 import { Access } from './access';
 import { Areas } from './areas';
-import { Assigning, endsAt } from './assigning';
+import { Assigning } from './assigning';
 import { Attempts } from './attempts';
-import { Backlog, bytesOf } from './backlog';
+import { Backlog } from './backlog';
 import { Bulk } from './bulk';
 import { Calendars } from './calendars';
 import { Changes } from './changes';
@@ -25,6 +22,7 @@ import { DeadLetters } from './dead-letters';
 import { Duties } from './duties';
 import { Devices } from './devices';
 import { Edits } from './edits';
+import { Epochs } from './epochs';
 import { FileTransfers } from './file-transfers';
 import { Files } from './files';
 import { type FileLimits, KeptFiles } from './kept-files';
@@ -53,6 +51,7 @@ import { Previews } from './previews';
 import { Proof } from './proof';
 import { Purge } from './purge';
 import { Quarantine } from './quarantine';
+import { hubIdOf, recall } from './recall';
 import { RestoredJobs } from './restored';
 import { Rollouts } from './rollouts';
 import { ScheduleBook } from './schedule-book';
@@ -85,11 +84,6 @@ export interface EngineParts {
 
 const lastBackupKey = 'last_backup';
 
-/** Epochs begin with the store's term, so that no two openings ever hand out the same one. */
-const epochsPerTerm = 2 ** 32;
-/** A robot that makes numbers up must not use them all up. */
-const maxSeenEpoch = 2 ** 52;
-
 export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const { store, clock, log } = parts;
 	const gates = new Gates(clock);
@@ -98,8 +92,6 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const watchers = new Watchers();
 	const meter = new Meter(clock, fleet);
 	const affinity = new Affinity();
-	let { term } = store;
-	let epoch = term * epochsPerTerm;
 	let readiness = 'starting';
 	/** Whoever looks at commits must not undo them. */
 	const quietly = (look: () => void) => {
@@ -144,20 +136,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		},
 		watchers,
 		affinity,
-		nextEpoch: () => (epoch += 1),
-		seenEpoch: (seen) => {
-			if (seen >= maxSeenEpoch) return;
-			// At once: the next turn may already give the robot that names it the very job.
-			if (seen > epoch) epoch = (Math.floor(seen / epochsPerTerm) + 1) * epochsPerTerm;
-			const raised = Math.floor(epoch / epochsPerTerm);
-			if (raised <= term) return;
-			// As if the store had been opened so often: the next opening, too, begins above all that is given from here on.
-			term = raised;
-			turns
-				.deed('setMeta', { key: 'term', value: String(raised) })
-				// Not on disk: it is tried again when one is named again.
-				.catch(() => ({ term } = store));
-		},
+		epochs: new Epochs(store.term, turns),
 		dueAt: (at) => duties.dueAt(at),
 		fillAt: (at) => duties.fillAt(at),
 		diskFull: () => intake.level === 'full',
@@ -229,9 +208,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	await areas.load();
 	await locks.load();
 	await restored.load();
-	await loadHolds(context);
-	await loadRecords(context);
-	await loadChoices(context);
+	await recall(context);
 	for (const queue of await store.read('queues', null)) lanes.doubt(queue);
 	await waits.load();
 	await calendars.load();
@@ -478,80 +455,4 @@ async function cancelAll(
 			after = stretch.next;
 		}
 	}
-}
-
-/** Names this service to its robots; made once. */
-async function hubIdOf(store: Store): Promise<string> {
-	const known = await store.read('meta', { key: 'hub_id' });
-	if (known !== undefined) return known;
-	const hubId = randomUUID();
-	await store.commit([{ do: 'setMeta', with: { key: 'hub_id', value: hubId } }]);
-	return hubId;
-}
-
-/** Attempts that held a slot when the service ended still do: their robots will tell. */
-async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
-	for (const { job, attempt } of await store.read('held', null)) {
-		const policy = policyOf(job.policy);
-		fleet.hold({
-			jobId: job.id,
-			parentId: job.parentId,
-			kind: job.kind,
-			number: attempt.number,
-			epoch: attempt.epoch,
-			token: attempt.token,
-			robotId: attempt.robotId,
-			client: attempt.client,
-			policy,
-			bars: job.bars,
-			affinity: job.affinity,
-			tries: job.tries,
-			losses: job.losses,
-			createdAt: job.createdAt,
-			firstStartedAt: job.startedAt,
-			lane: job.lane,
-			shareKey: job.shareKey,
-			needs: job.needs,
-			slots: policy.slots ?? 1,
-			rank: job.rank,
-			priority: job.priority,
-			owner: job.createdBy,
-			bytes: bytesOf(job),
-			state: attempt.state === 'running' ? 'running' : 'dispatched',
-			cancelRequestedAt: job.cancelRequestedAt,
-			givenAt: attempt.assignedAt,
-			assignedAt: clock.monotonic(),
-			startedAt: attempt.state === 'running' ? clock.monotonic() : null,
-			endsAt: endsAt(policy, clock),
-			remindedAt: null,
-			revokedAt: null,
-			lossLeftMs: policy.onLoss.waitMs,
-			hangs: (JSON.parse(job.health ?? '[]') as JobHealth[]).at(-1)?.state === 'hanging',
-		});
-	}
-}
-
-/** Enough for 50 of each robot of a small fleet, and read in a few milliseconds. */
-const endedRead = 1_000;
-
-/** How the last tries of the robots came out, as far as the newest jobs tell. */
-async function loadRecords({ store, fleet }: Context): Promise<void> {
-	const lists = await Promise.all(
-		(['completed', 'failed', 'timeout'] as const).map((state) =>
-			store.read('ended', { state, limit: endedRead }),
-		),
-	);
-	for (const [robotId, recent] of recentByRobot(lists, endedRead)) {
-		const robot = fleet.get(robotId);
-		if (robot) robot.recent = recent;
-	}
-}
-
-/** Whose turn it was last, and where jobs went well. */
-async function loadChoices({ store, fleet, affinity }: Context): Promise<void> {
-	for (const { robotId, epoch } of await store.read('turns', null)) {
-		const robot = fleet.get(robotId);
-		if (robot) robot.turn = epoch;
-	}
-	affinity.load(await store.read('affinities', { limit: limits.maxAffinities }));
 }

@@ -17,6 +17,7 @@ import type { Caller } from './index';
 import { restoredText } from './occurrences';
 import type { Sessions } from './sessions';
 import { nextStretch } from './stretches';
+import { asRead } from './waiting';
 
 /** Waits for a person, not for time. */
 const never = Number.MAX_SAFE_INTEGER;
@@ -151,9 +152,9 @@ export class RestoredJobs {
 				const loose = jobs.filter((job) => job.cause !== 'restored');
 				count += loose.length;
 				await this.#context.store.commit(
-					loose.map(({ id: jobId }): Deed => {
+					loose.map((job): Deed => {
 						const held = {
-							jobId,
+							jobId: job.id,
 							cause: 'restored' as const,
 							reason: 'restored from a backup',
 							by: 'dispatcher',
@@ -161,7 +162,7 @@ export class RestoredJobs {
 							dueAt: never,
 						};
 						return state === 'pending'
-							? { do: 'waitFor', with: held }
+							? { do: 'waitFor', with: { ...held, was: asRead(job) } }
 							: { do: 'moveJob', with: { ...held, from: [state], to: 'pending' } };
 					}),
 				);
@@ -252,7 +253,16 @@ export class RestoredJobs {
 		return (entry.stored.lastSeenAt ?? 0) >= (this.#restoration?.at ?? 0);
 	}
 
+	/** A job that somebody changes meanwhile is looked at again: it may be kept back by now, or over. */
 	async #release(job: StoredJob, by: Caller): Promise<boolean> {
+		for (let seen: StoredJob | undefined = job; seen && isHeld(seen);) {
+			if (await this.#letGo(seen, by)) return true;
+			[seen] = await this.#context.store.read('jobsById', { ids: [job.id] });
+		}
+		return false;
+	}
+
+	async #letGo(job: StoredJob, by: Caller): Promise<boolean> {
 		const policy = policyOf(job.policy);
 		const { queueEndsAt, deadlineAt } = waitEndsAt(policy, job);
 		// Of a later batch, or kept back by somebody, it goes on waiting for that: it is not due before its time is over.
@@ -264,6 +274,7 @@ export class RestoredJobs {
 					: Math.min(queueEndsAt, deadlineAt, never);
 		const released = await this.#context.turns.deed('waitFor', {
 			jobId: job.id,
+			was: asRead(job),
 			cause: null,
 			reason: 'released after the restore',
 			by: `key:${by.name}`,

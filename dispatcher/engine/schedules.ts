@@ -137,7 +137,7 @@ export class Schedules {
 			lastRunAt: known?.stored.lastRunAt ?? null,
 			createdBy: known?.stored.createdBy ?? `key:${by.name}`,
 			createdAt,
-			generation: known?.stored.generation ?? this.#context.nextEpoch(),
+			generation: known?.stored.generation ?? this.#context.epochs.next(),
 		};
 		if (!enabled) {
 			const reason = paused ? known.stored.reason : pausedBy(by);

@@ -232,7 +232,7 @@ export class Sessions {
 		for (const theirs of over) {
 			if (known.has(keyOf(theirs))) this.#knownHere.add(theirs);
 			// Only an attempt that a robot holds can still write, and it is named here before it does.
-			else this.#context.seenEpoch(theirs.epoch);
+			else this.#context.epochs.seen(theirs.epoch);
 		}
 		if (over.length > 0) this.#reported.set(robot.robotId, over);
 		else this.#reported.delete(robot.robotId);

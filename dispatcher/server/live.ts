@@ -60,14 +60,18 @@ export class LiveDoor implements UpgradeDoor {
 				this.#viewers.size >= liveLimits.viewers ||
 				(key === undefined && strangers >= liveLimits.strangers);
 			if (crowded) throw new Problem('too-many', { what: 'live sockets', retryMs: 10_000 });
+			if (caller) this.#demandSeat(caller);
 		} catch (error) {
 			const where = { path: this.path, from: address };
 			return decline(socket, refusalOf(this.#house, error, where, address));
 		}
 		this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
-			const viewer = new LiveViewer(webSocket, this.#house, address, (isGone) => {
-				if (isGone) this.#viewers.delete(viewer);
-				this.#count();
+			const viewer = new LiveViewer(webSocket, this.#house, address, {
+				enters: (one) => this.#demandSeat(one),
+				left: (isGone) => {
+					if (isGone) this.#viewers.delete(viewer);
+					this.#count();
+				},
 			});
 			this.#viewers.add(viewer);
 			this.#count();
@@ -83,6 +87,13 @@ export class LiveDoor implements UpgradeDoor {
 
 	terminate(): void {
 		for (const viewer of this.#viewers) viewer.terminate();
+	}
+
+	/** Throws `too-many` when the key has all the sockets it may have. */
+	#demandSeat({ keyId, name }: Caller): void {
+		const held = [...this.#viewers].filter((viewer) => viewer.keyId === keyId).length;
+		if (held < liveLimits.viewersOfKey) return;
+		throw new Problem('too-many', { what: `live sockets of the key "${name}"`, retryMs: 10_000 });
 	}
 
 	#count(): void {
@@ -108,6 +119,14 @@ function admit({ engine, rates }: House, key: string, address?: string): Caller 
 	return caller;
 }
 
+/** What a viewer asks of its door, and tells it. */
+interface Doorkeeper {
+	/** It has shown this key by a message; throws when there is no seat for it. */
+	enters(caller: Caller): void;
+	/** Nothing more is told to it, or its socket is gone. */
+	left(isGone: boolean): void;
+}
+
 class LiveViewer implements Viewer {
 	readonly #socket: WebSocket;
 	readonly #house: House;
@@ -119,8 +138,7 @@ class LiveViewer implements Viewer {
 	readonly #revoked = new AbortController();
 	/** Its socket has closed. */
 	readonly #gone = new AbortController();
-	/** Called when nothing more is told to it, and when its socket is gone. */
-	readonly #left: (isGone: boolean) => void;
+	readonly #door: Doorkeeper;
 	#key: string | undefined;
 	#caller: Caller | undefined;
 	#heardAt: number;
@@ -129,11 +147,11 @@ class LiveViewer implements Viewer {
 	#unsent = 0;
 	#isOver = false;
 
-	constructor(socket: WebSocket, house: House, address: string, left: (isGone: boolean) => void) {
+	constructor(socket: WebSocket, house: House, address: string, door: Doorkeeper) {
 		this.#socket = socket;
 		this.#house = house;
 		this.#address = address;
-		this.#left = left;
+		this.#door = door;
 		this.#openedAt = this.#heardAt = this.#pingedAt = house.clock.monotonic();
 		socket.on('message', (data, isBinary) => this.#hear(data, isBinary));
 		socket.on('pong', () => (this.#heardAt = house.clock.monotonic()));
@@ -142,7 +160,7 @@ class LiveViewer implements Viewer {
 		socket.on('close', () => {
 			this.#gone.abort();
 			this.#leave();
-			left(true);
+			door.left(true);
 		});
 		this.#revoked.signal.addEventListener('abort', () => {
 			if (this.#revoked.signal.reason instanceof Problem) this.#turnOut();
@@ -152,6 +170,10 @@ class LiveViewer implements Viewer {
 
 	get isKnown(): boolean {
 		return this.#key !== undefined;
+	}
+
+	get keyId(): string | undefined {
+		return this.#caller?.keyId;
 	}
 
 	/** Nothing more is told to it. */
@@ -185,7 +207,7 @@ class LiveViewer implements Viewer {
 	close(code: number, reason: string): void {
 		if (this.#isOver) return;
 		this.#leave();
-		this.#left(false);
+		this.#door.left(false);
 		this.#socket.close(code, reason);
 		const { signal } = this.#gone;
 		void this.#house.clock.sleep(liveLimits.partMs, signal).then(() => this.terminate());
@@ -259,10 +281,13 @@ class LiveViewer implements Viewer {
 
 	#authenticate(key: string): void {
 		try {
-			this.prove(admit(this.#house, key, this.#address), key);
+			const caller = admit(this.#house, key, this.#address);
+			if (caller.keyId !== this.keyId) this.#door.enters(caller);
+			this.prove(caller, key);
 		} catch (error) {
-			this.#refuse(error);
-			this.close(liveCloseCodes.badKey, 'this key may not look on');
+			const { code } = this.#refuse(error);
+			if (code === 'too-many') this.close(liveCloseCodes.tooMany, 'come back later');
+			else this.close(liveCloseCodes.badKey, 'this key may not look on');
 		}
 	}
 
@@ -272,7 +297,8 @@ class LiveViewer implements Viewer {
 		this.#channels.delete(channel);
 		if (this.#channels.size >= liveLimits.channels) {
 			const what = 'channels of one live socket';
-			return this.#refuse(new Problem('too-many', { what, retryMs: 1_000 }), channel);
+			this.#refuse(new Problem('too-many', { what, retryMs: 1_000 }), channel);
+			return;
 		}
 		const seat: { leave?: () => void } = {};
 		this.#channels.set(channel, seat);
@@ -299,13 +325,14 @@ class LiveViewer implements Viewer {
 		this.#say({ type: 'unsubscribed', channel });
 	}
 
-	#refuse(error: unknown, channel?: string): void {
+	#refuse(error: unknown, channel?: string): Problem {
 		const problem = refusalOf(this.#house, error, { path: paths.live }, this.#address);
 		this.#say({
 			type: 'error',
 			error: problem.toBody(),
 			...(channel !== undefined && { channel }),
 		});
+		return problem;
 	}
 
 	#say(

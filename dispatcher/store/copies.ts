@@ -7,6 +7,7 @@ import { closeSync, fsyncSync, openSync, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { backup, DatabaseSync } from 'node:sqlite';
 import { type BackupContents, type JobState, jobStates, limits, Problem } from '../../protocol';
+import { undoHalfRestore } from './aside';
 import { migrations } from './migrations';
 
 /** Pages a step: about a millisecond, during which a commit waits. */
@@ -165,6 +166,7 @@ export async function withStopped<T>(
 		unlessTaken(file, () =>
 			db.exec('PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT'),
 		);
+		undoHalfRestore(file);
 		return await use(db);
 	} finally {
 		db.close();

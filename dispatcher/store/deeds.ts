@@ -160,13 +160,14 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 			return moved;
 		},
 
-		waitFor: ({ jobId, cause, dueAt, reason, by, at }) =>
+		waitFor: ({ jobId, was, cause, dueAt, reason, by, at }) =>
 			sql.run(
-				`UPDATE jobs SET cause = ?, due_at = ?, timeline = timeline || ? WHERE id = ? AND state = 'pending'`,
+				`UPDATE jobs SET cause = ?, due_at = ?, timeline = timeline || ? WHERE id = ? AND state = 'pending' ${asItWas}`,
 				cause,
 				dueAt,
 				moveLine(at, 'pending', reason, by, null),
 				jobId,
+				...asRead(was),
 			),
 
 		startParent: (start) => startParent(sql, start),

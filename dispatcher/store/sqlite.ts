@@ -9,6 +9,7 @@ import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { limits, Problem } from '../../protocol';
+import { undoHalfRestore } from './aside';
 import { claimFile, copyWhileLiving, demandRoom, sizeOf, syncFile, syncFolderOf } from './copies';
 import { refuseDamage } from './damage';
 import { deedsOn, type DeedsOfStore } from './deeds';
@@ -91,6 +92,7 @@ export class SqliteStore {
 			this.#migrate(file, found, steps);
 			this.schema = steps.length;
 			this.migratedFrom = found > 0 && found < steps.length ? found : null;
+			if (file !== ':memory:') undoHalfRestore(file);
 			const folder = join(dirname(file), 'output');
 			this.#outputs = new Outputs(
 				this.#sql,

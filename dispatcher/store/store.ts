@@ -593,10 +593,11 @@ export interface Deeds {
 		};
 		out: boolean;
 	};
-	/** Changes what a pending job waits for; it stays pending. */
+	/** Changes what a pending job waits for, if it is as it was read; it stays pending. */
 	waitFor: {
 		in: {
 			jobId: string;
+			was: AsRead;
 			cause: Cause | null;
 			dueAt: number;
 			reason: string;

@@ -12,6 +12,7 @@ import type {
 	Scan,
 	Store,
 	StoredFile,
+	StoredJob,
 } from '../../dispatcher/store/store';
 
 export interface Bench {
@@ -348,7 +349,7 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 			expect(seen.sort()).toEqual(keys.toSorted());
 		});
 
-		test('a pending job can be made to wait for something else, and no other job can', async () => {
+		test('a pending job that is as it was read can be made to wait for something else, and no other job can', async () => {
 			await insert('a', { state: 'pending', dueAt: at + 5 });
 			await insert('b');
 			expect(await store.read('restoredJobs', null)).toBe(0);
@@ -359,12 +360,15 @@ export function storeSuite(name: string, open: () => Promise<Bench>): void {
 				by: 'dispatcher',
 				at,
 			} as const;
+			const [a, b] = (await store.read('jobsById', { ids: ['a', 'b'] })) as [StoredJob, StoredJob];
 			expect(
 				await store.commit([
-					{ do: 'waitFor', with: { jobId: 'a', ...wish } },
-					{ do: 'waitFor', with: { jobId: 'b', ...wish } },
+					{ do: 'waitFor', with: { jobId: 'a', was: { ...a, hold: 'ana' }, ...wish } },
+					{ do: 'waitFor', with: { jobId: 'a', was: a, ...wish } },
+					{ do: 'waitFor', with: { jobId: 'a', was: a, ...wish } },
+					{ do: 'waitFor', with: { jobId: 'b', was: b, ...wish } },
 				]),
-			).toEqual([true, false]);
+			).toEqual([false, true, false, false]);
 			expect(await store.read('job', { id: 'a' })).toMatchObject({
 				state: 'pending',
 				cause: 'restored',

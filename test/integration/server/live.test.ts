@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 import { LiveText, type Viewer } from '../../../dispatcher/engine/feed';
-import { liveCloseCodes, type LiveMessage } from '../../../protocol';
+import { liveCloseCodes, liveLimits, type LiveMessage } from '../../../protocol';
 import { type House, openHouse, type Said, within } from './house';
 
 let house: House;
@@ -234,6 +234,20 @@ test('what is asked over the live socket counts like calls, and so do keys that 
 	expect(await wrong.next()).toMatchObject({ error: { code: 'bad-key' } });
 	expect(await open(bearer('bad')).refused()).toBe(429);
 	expect((await house.ask('GET', '/api/v1/me', { key: 'bad' })).status).toBe(429);
+});
+
+test('one key cannot take the live sockets of all others', async () => {
+	house = await openHouse({ look: played().look });
+	for (let n = 0; n < liveLimits.viewersOfKey; n += 1) await open(bearer('read')).next();
+	expect(await open(bearer('read')).refused()).toBe(429);
+	const byMessage = open();
+	await once(byMessage.socket, 'open');
+	byMessage.say({ type: 'auth', key: 'read' });
+	const { error } = await byMessage.next();
+	expect(error).toMatchObject({ code: 'too-many', retry: true });
+	expect(error.text).toContain('live sockets of the key "read"');
+	expect(await byMessage.closed()).toBe(liveCloseCodes.tooMany);
+	expect(await open(bearer('admin')).next()).toEqual({ type: 'ready' });
 });
 
 test('what makes no sense is refused in words, and the socket stays', async () => {

@@ -308,27 +308,67 @@ describe('a restore', () => {
 		expect((await h.engine.service()).restored).toMatchObject({ waiting: 4 });
 	});
 
-	test('that fails at its last step leaves the store of before with all its output', async () => {
+	const data100k = Buffer.alloc(100_000, 'printed\n');
+
+	/** A job prints as much again after the backup was taken. */
+	async function printedSince(): Promise<string> {
 		const robot = await h.robot('r1');
 		const id = await h.submit();
 		await settled();
 		await robot.accept();
 		const { job_id: jobId, epoch } = robot.last;
+		const print = async (offset: number) => {
+			robot.session.output({ jobId, epoch, stream: 'stdout', offset, data: data100k });
+			await settled();
+		};
+		await print(0);
 		await takeBackup();
-		const data100k = Buffer.alloc(100_000, 'printed since\n');
-		robot.session.output({ jobId, epoch, stream: 'stdout', offset: 0, data: data100k });
-		await settled();
+		await print(data100k.length);
 		await h.close();
-		// A disk that knows no links.
-		const link = jest.spyOn(fs, 'linkSync').mockImplementation(() => {
-			throw Object.assign(new Error('EPERM: operation not permitted, link'), { code: 'EPERM' });
+		return id;
+	}
+
+	/** A restore that gets as far as `step`, and no further. */
+	async function restoreUntil(step: 'linkSync' | 'renameSync', to?: string): Promise<void> {
+		const real = fs[step];
+		const broken = jest.spyOn(fs, step).mockImplementation((from, at) => {
+			if (to === undefined || at === to) throw new Error('killed here');
+			real(from, at);
 		});
 		const options = { file: backupFile(), dataFolder: data(), force: true, now: h.clock.now() };
-		await expect(restore(options)).rejects.toThrow('EPERM');
-		link.mockRestore();
+		try {
+			await expect(restore(options)).rejects.toThrow('killed here');
+		} finally {
+			broken.mockRestore();
+		}
+	}
+
+	const steps: [when: string, step: 'linkSync' | 'renameSync', to: () => string | undefined][] = [
+		['before its first step', 'linkSync', () => undefined],
+		['before output is put aside', 'renameSync', () => join(data(), 'output.before-restore')],
+		['before restored output is in its place', 'renameSync', () => join(data(), 'output')],
+		['before its last step', 'renameSync', () => store()],
+	];
+	test.each(steps)(
+		'that ends %s leaves the store of before with all its output',
+		async (_when, step, to) => {
+			const id = await printedSince();
+			await restoreUntil(step, to());
+			h = await house({ file: store(), clock: h.clock });
+			const { data: bytes } = await h.engine.output(id, 'stdout', 0, 1e6);
+			expect(Buffer.from(bytes).equals(Buffer.concat([data100k, data100k]))).toBe(true);
+		},
+	);
+
+	test('that is run again after it was killed keeps the output of the store of before', async () => {
+		await printedSince();
+		await restoreUntil('renameSync', store());
+		await restore({ file: backupFile(), dataFolder: data(), force: true, now: h.clock.now() });
+		const kept = join(data(), 'output.before-restore');
+		const bytes = fs.readdirSync(kept).map((name) => fs.statSync(join(kept, name)).size);
+		expect(bytes.reduce((sum, of) => sum + of, 0)).toBeGreaterThanOrEqual(2 * data100k.length);
 		h = await house({ file: store(), clock: h.clock });
-		const { data: bytes } = await h.engine.output(id, 'stdout', 0, 1e6);
-		expect(Buffer.from(bytes).equals(data100k)).toBe(true);
+		expect((await h.engine.service()).restored).toMatchObject({ waiting: 1 });
 	});
 
 	test('is looked through in stretches for jobs to be released, so that nobody waits for all that has ended', async () => {
@@ -577,6 +617,22 @@ describe('a restore', () => {
 		expect(await job(id)).toMatchObject({ state: 'pending', cause: null });
 		await h.clock.advance(61_000);
 		expect(same.last.job_id).toBe(id);
+	});
+
+	test('a job that somebody keeps back while it is released waits for that, and is not due before its time is over', async () => {
+		const id = await h.submit({ timeouts: { queueMs: 600_000 } });
+		await takeBackup();
+		await restoreHere();
+		const [, answer] = await Promise.all([
+			h.engine.change(id, { hold: true }, admin),
+			release(true),
+		]);
+		expect(answer).toMatchObject({ released: 1, kept: [] });
+		const [stored] = await h.store.read('jobsById', { ids: [id] });
+		expect(stored).toMatchObject({ cause: null, hold: expect.any(String), state: 'pending' });
+		expect(stored!.dueAt).toBe(stored!.createdAt + 600_000);
+		await h.engine.change(id, { hold: false }, admin);
+		expect(await job(id)).toMatchObject({ state: 'queued' });
 	});
 
 	test('killed while it holds jobs back, the rest is held back at the next start', async () => {

@@ -1,0 +1,49 @@
+/** The memory that a robot may use, and how much of that is in use: the machine's, or what its container or unit is limited to. */
+import { readFile } from 'node:fs/promises';
+import os from 'node:os';
+import { join } from 'node:path';
+
+/** Bytes. */
+export function memoryLimit(): number {
+	return Math.min(os.totalmem(), process.constrainedMemory() || Infinity);
+}
+
+/** 0 … 1; `root` is where the system's own files lie. */
+export async function memoryShare(root = '/'): Promise<number> {
+	const limit = memoryLimit();
+	if (limit >= os.totalmem()) return 1 - os.freemem() / limit;
+	return 1 - (process.availableMemory() + (await droppableBytes(root))) / limit;
+}
+
+/**
+ * Files that were read and lie in memory still: they count as used against a limit, and the kernel drops them as soon as
+ * somebody needs the room. Without them a container that has copied a large file would be full for ever.
+ */
+export async function droppableBytes(root: string): Promise<number> {
+	for (const folder of await cgroupFolders(root)) {
+		try {
+			const stat = await readFile(join(folder, 'memory.stat'), 'utf8');
+			// Version 1 says the sum of all below it under a name of its own.
+			const [, bytes] =
+				/^total_inactive_file (\d+)$/m.exec(stat) ?? /^inactive_file (\d+)$/m.exec(stat) ?? [];
+			if (bytes !== undefined) return Number(bytes);
+		} catch {
+			// Not every path that a container knows is there.
+		}
+	}
+	return 0;
+}
+
+/** Where this process is counted; a container sees its own group at the root, whatever path it is told. */
+async function cgroupFolders(root: string): Promise<string[]> {
+	let lines: string;
+	try {
+		lines = await readFile(join(root, 'proc/self/cgroup'), 'utf8');
+	} catch {
+		return [];
+	}
+	const v1 = /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$/m.exec(lines)?.[1];
+	const v2 = /^0::(.*)$/m.exec(lines)?.[1] ?? '';
+	const mount = join(root, 'sys/fs/cgroup', v1 === undefined ? '' : 'memory');
+	return [join(mount, v1 ?? v2), mount];
+}
