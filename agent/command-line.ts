@@ -52,8 +52,9 @@ else from the --config file, where a client can have an environment of its own:
   "clients": [{"name": "phone", "env": {"ANDROID_SERIAL": "emulator-5554"}}, "tablet"]
 
 Jobs are kept by a small process of their own and outlive the agent: started again, after a
-crash too, it takes them up. To restart it for an update, use --leave-jobs, or send SIGUSR2:
-  $ kill -USR2 $(pgrep -f robot-fleet-agent.*--server)`;
+crash too, it takes them up. To restart it for an update, use --leave-jobs, or send SIGUSR2 to the
+process that "robot-fleet-agent status" names:
+  $ kill -USR2 PROCESS`;
 
 export function readCommandLine(argv: readonly string[]): Asked {
 	let asked: Asked = { verb: 'nothing', code: 0 };

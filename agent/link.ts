@@ -455,8 +455,9 @@ export class Session implements Line {
 		if (connected.hub_id !== membership.hubId) {
 			const message =
 				'Another service answers there than the one this robot is enrolled with; enroll it there with --token TOKEN.';
-			// It may be a proxy that looks elsewhere for a while: final only if there is something to do.
-			this.#refusal = new LinkRefused(message, canRejoin('refused'));
+			// It may be a proxy that looks elsewhere for a while, or a service that was started without its data: final only
+			// if there is something to do. The token that this robot has enrolled with is good for nothing there.
+			this.#refusal = new LinkRefused(message, canRejoin('elsewhere'));
 			return this.cut(message);
 		}
 		const protocol = chooseProtocol(protocolRange, connected.protocol);

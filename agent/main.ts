@@ -277,7 +277,12 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		},
 		onLive(name: string, robotId: string, transport: import('../protocol').Transport) {
 			everLive = true;
-			if (!listen) identity.trusts(vouched);
+			try {
+				if (!listen) identity.trusts(vouched);
+			} catch (error) {
+				// The disk is full, perhaps. What was said stands in the settings still, and counts at the next start, too.
+				log.warn({ reason: (error as Error).message }, 'whom to trust cannot be written down');
+			}
 			condition.connected(name, robotId, transport);
 			rest.stir();
 			log.info(
@@ -355,8 +360,10 @@ async function run(flags: import('./config').Flags): Promise<number> {
 			try {
 				url = await listening.open();
 			} catch (error) {
+				const { code } = error as NodeJS.ErrnoException;
 				throw new Quit(
-					2,
+					// After a boot its address may come later (DHCP, a VPN): whoever looks after it starts it again.
+					code === 'EACCES' ? 2 : 1,
 					`Cannot listen on ${listen.host}:${listen.port} (${(error as Error).message}); choose another address with --listen.`,
 				);
 			}

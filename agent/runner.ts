@@ -238,6 +238,8 @@ export class Runner implements Crew {
 			refusal = { reason: 'stopping', message, permanent: false };
 		}
 		this.#attempts.delete(keyOf(attempt.ref));
+		// Nobody else will: it would keep the line, and a place in the window, for ever.
+		attempt.detach();
 		this.#reject(attempt.ref, refusal);
 	}
 

@@ -5,7 +5,7 @@
  */
 import { execFile } from 'node:child_process';
 import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { networkInterfaces } from 'node:os';
 import type { Systeminformation } from 'systeminformation';
 
@@ -30,6 +30,8 @@ interface Wanted {
 	programs: readonly string[];
 	/** What makes it say its version. Default --version. */
 	args?: readonly string[];
+	/** On Windows it opens a window, whatever it is asked. */
+	opens?: true;
 }
 
 const named = (...names: string[]): Wanted[] => names.map((name) => ({ name, programs: [name] }));
@@ -43,9 +45,10 @@ const wanted: Record<'runtimes' | 'browsers' | 'tools', readonly Wanted[]> = {
 		{ name: 'rust', programs: ['rustc'] },
 	],
 	browsers: [
-		{ name: 'chromium', programs: ['chromium', 'chromium-browser'] },
+		{ name: 'chromium', programs: ['chromium', 'chromium-browser'], opens: true },
 		{
 			name: 'chrome',
+			opens: true,
 			programs: [
 				'google-chrome',
 				'google-chrome-stable',
@@ -64,6 +67,7 @@ const wanted: Record<'runtimes' | 'browsers' | 'tools', readonly Wanted[]> = {
 		},
 		{
 			name: 'edge',
+			opens: true,
 			programs: [
 				'microsoft-edge',
 				'/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge',
@@ -148,7 +152,10 @@ async function versionsOf(
 		for (let one = left.shift(); one !== undefined && !unwanted.aborted; one = left.shift()) {
 			const path = one.programs.map((program) => locate(program, env)).find(Boolean);
 			if (path !== undefined && !isMacStub(path)) {
-				found[one.name] = await versionOf(path, one.args ?? ['--version'], env, unwanted);
+				found[one.name] =
+					one.opens && process.platform === 'win32'
+						? versionBeside(path)
+						: await versionOf(path, one.args ?? ['--version'], env, unwanted);
 			}
 		}
 	};
@@ -188,6 +195,22 @@ function isMacStub(path: string): boolean {
 	}
 	const ofXcode = ['git', 'python3', 'make', 'gcc'].some((name) => path === `/usr/bin/${name}`);
 	return ofXcode && !existsSync('/Library/Developer/CommandLineTools');
+}
+
+/** What a browser has beside it: a folder that is called by its version, two of them after an update. */
+function versionBeside(path: string): string {
+	let beside: string[];
+	try {
+		beside = readdirSync(dirname(path));
+	} catch {
+		return '';
+	}
+	return (
+		beside
+			.filter((name) => /^\d+(\.\d+){3}$/.test(name))
+			.sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))
+			.at(-1) ?? ''
+	);
 }
 
 async function versionOf(

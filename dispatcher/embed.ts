@@ -266,15 +266,16 @@ async function runService({ options, stopped }: ServiceData): Promise<void> {
 	});
 	try {
 		const config = readConfig({
-			flags: {
-				host: options.host,
-				port: options.port,
-				robotsListen: options.robotsListen,
-				publicUrl: options.publicUrl,
-				data: options.dataFolder,
-				n8nUrl: options.callbackUrl,
+			// Not as flags: a mistake is told by the name that whoever started n8n knows.
+			env: {
+				...process.env,
+				ROBOT_FLEET_HOST: options.host,
+				ROBOT_FLEET_PORT: String(options.port),
+				ROBOT_FLEET_ROBOTS_LISTEN: options.robotsListen,
+				ROBOT_FLEET_PUBLIC_URL: options.publicUrl,
+				ROBOT_FLEET_DATA: options.dataFolder,
+				ROBOT_FLEET_N8N_URL: options.callbackUrl,
 			},
-			env: process.env,
 		});
 		const service = await startService({
 			config,

@@ -129,7 +129,7 @@ export interface Submit extends Takes {
 	watch?: Watch;
 	/** What the job may use; a robot stops what is over. */
 	caps?: Caps;
-	/** The work may safely run more than once: any failure is worth another try. */
+	/** The work may safely run more than once: any failure is worth another try. Of a lost robot `onLoss` decides. */
 	idempotent?: boolean;
 	/** The same key with the same request is the same job. */
 	idempotencyKey?: string;

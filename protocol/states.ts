@@ -52,22 +52,25 @@ export const causes = {
 	exit_code: 'The command ended with an exit code other than 0.',
 	signal: 'The command was ended by a signal that nobody asked for.',
 	run_timeout: 'The job ran longer than `timeouts.runMs`.',
-	silence_timeout: 'The job printed nothing for `timeouts.silenceMs`.',
-	queue_timeout: 'No robot took the job within `timeouts.queueMs`.',
+	silence_timeout:
+		'The job printed nothing for `timeouts.silenceMs`, or hung, or its question found no answer.',
+	queue_timeout:
+		'No robot took the job within `timeouts.queueMs`, or its robot stayed away, as `offline` says.',
 	start_timeout: 'The robot did not answer the assignment in time.',
 	deadline: 'The job did not end before `timeouts.deadlineAt`.',
-	robot_lost: 'The robot stayed away longer than `onLoss.waitMs`.',
+	robot_lost:
+		'The robot was lost and `onLoss` says fail, or it was lost three times, or it stopped the job with its link.',
 	refused: 'The robot refused the job.',
 	policy: 'No robot is left that may run this job, or it used more than its `caps` allow.',
 	denied: 'A person or a rule denied the job.',
-	dependency: 'A job that this one depends on did not complete.',
+	dependency: 'Not all parts of this job for several robots completed.',
 	cancelled: 'Somebody cancelled the job.',
 	spawn_error: 'The command could not be started on the robot.',
 	invalid: 'The robot could not make sense of the job.',
 	infrastructure: 'The robot failed for a reason of its own.',
 	clock: 'The clock of the robot or the dispatcher made a limit meaningless.',
 	restored: 'The job came back from a backup.',
-	unknown: 'Nobody can know whether the command ran to its end.',
+	unknown: 'Nobody can know whether the command ran to its end: its robot was lost, say.',
 } as const;
 export type Cause = keyof typeof causes;
 

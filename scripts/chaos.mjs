@@ -58,11 +58,7 @@ if (proof) {
 
 /** These files hold several proofs; their tests begin with the number of the row. */
 const severalRows = new Set(['identity', 'schedules', 'cut-lines', 'output']);
-const only = severalRows.has(proof ?? '')
-	? ['-t', `row ${values.row}`]
-	: proof === 'hosts'
-		? ['-t', 'three']
-		: [];
+const only = severalRows.has(proof ?? '') ? ['-t', `row ${values.row}`] : [];
 
 await runSteps([
 	{ name: 'build', command: ['gulp', 'programs'], quiet: true },

@@ -2,6 +2,8 @@
 import type { Machine, Owner } from './machine';
 import { sentenceOf, type Step } from './plan';
 
+const pauseMs = 500;
+
 export class StepFailed extends Error {
 	override readonly name = 'StepFailed';
 }
@@ -62,10 +64,15 @@ function perform(step: Step, machine: Machine, applied: Applied): void {
 			return machine.purge(step.path);
 		case 'run': {
 			if (step.ifChanged && !applied.changed) return;
-			const { code, said } = machine.run(step.command);
-			if (code === 0) return;
+			let ran = machine.run(step.command);
+			for (let leftMs = step.again?.forMs ?? 0; leftMs > 0; leftMs -= pauseMs) {
+				if (!step.again!.codes.includes(ran.code)) break;
+				machine.pause(pauseMs);
+				ran = machine.run(step.command);
+			}
+			if (ran.code === 0) return;
 			if (step.orElse === undefined) {
-				throw new StepFailed(`Could not ${sentenceOf(step)}: ${said}.`);
+				throw new StepFailed(`Could not ${sentenceOf(step)}: ${ran.said}.`);
 			}
 			if (step.orElse !== '') applied.remarks.push(step.orElse);
 		}

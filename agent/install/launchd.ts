@@ -5,8 +5,12 @@ import { escapeXml } from './xml';
 
 export const launchdLabel = 'dev.robot-fleet.agent';
 
+/** By then launchd kills an agent that was told to end. */
+export const exitTimeOutS = ({ stopGraceMs }: InstallOrder): number =>
+	Math.ceil(stopGraceMs / 1_000) + 30;
+
 export function launchdFile(order: InstallOrder): string {
-	const { scope, account, program, places, data, stopGraceMs } = order;
+	const { scope, account, program, places, data } = order;
 	const entries: [string, string][] = [
 		['Label', text(launchdLabel)],
 		['ProgramArguments', array([...program, '--config', places.settings])],
@@ -16,7 +20,7 @@ export function launchdFile(order: InstallOrder): string {
 		['KeepAlive', '<dict><key>SuccessfulExit</key><false/></dict>'],
 		// Otherwise launchd ends, with the agent, whatever jobs are running.
 		['AbandonProcessGroup', '<true/>'],
-		['ExitTimeOut', `<integer>${Math.ceil(stopGraceMs / 1_000) + 30}</integer>`],
+		['ExitTimeOut', `<integer>${exitTimeOutS(order)}</integer>`],
 		['StandardErrorPath', text(posix.join(data, 'agent.log'))],
 	];
 	if (scope === 'system' && account !== undefined) entries.push(['UserName', text(account.name)]);

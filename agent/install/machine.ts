@@ -12,6 +12,7 @@ import {
 	mkdirSync,
 	openSync,
 	readFileSync,
+	realpathSync,
 	renameSync,
 	rmdirSync,
 	rmSync,
@@ -79,6 +80,10 @@ export class Machine {
 			const lines = (stderr || message).trim().split('\n');
 			return { code: status ?? 127, said: lines.at(-1)!.slice(0, 300) };
 		}
+	}
+
+	pause(ms: number): void {
+		Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 	}
 
 	/** Of a user of this machine; undefined when there is none of this name. */
@@ -175,6 +180,21 @@ export class Machine {
 		if (!existsSync(path) || parse(path).root === path || path === this.home) return false;
 		if (!lstatSync(path).isDirectory()) return false;
 		return existsSync(join(path, 'identity.json')) || existsSync(join(path, 'journal.db'));
+	}
+
+	/**
+	 * The same file by a path that outlives an update: Node knows itself by a folder of its version where Homebrew or snap
+	 * has put it, and that folder goes with the next version.
+	 */
+	lasting(path: string): string {
+		const link = path
+			.replace(/\/Cellar\/([^/]+)\/[^/]+\//, '/opt/$1/')
+			.replace(/^\/snap\/([^/]+)\/x?\d+\//, '/snap/$1/current/');
+		try {
+			return realpathSync(link) === path ? link : path;
+		} catch {
+			return path; // there is no such link
+		}
 	}
 
 	/**

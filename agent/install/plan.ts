@@ -3,7 +3,7 @@
  * done by apply.ts. The same order gives the same steps, and steps that were done do no harm again.
  */
 import { posix, win32 } from 'node:path';
-import { launchdFile, launchdLabel } from './launchd';
+import { exitTimeOutS, launchdFile, launchdLabel } from './launchd';
 import { systemdUnit, unitName } from './systemd';
 import { taskFile, taskName } from './windows-task';
 
@@ -46,6 +46,8 @@ export interface InstallOrder {
 	harden: boolean;
 	/** For launchd, which addresses a person by number. */
 	uid: number;
+	/** For the Task Scheduler: whoever installs, as Windows calls them. */
+	person?: string | undefined;
 }
 
 export type Step =
@@ -64,6 +66,8 @@ export type Step =
 			orElse?: string;
 			/** Only when a file was changed by an earlier step. */
 			ifChanged?: boolean;
+			/** While it answers with one of these it is called again, for so long: what ends takes its time. */
+			again?: { codes: readonly number[]; forMs: number };
 	  };
 
 const whoOwns = (order: InstallOrder) =>
@@ -155,6 +159,8 @@ export function installPlan(order: InstallOrder): Step[] {
 					do: 'run',
 					command: ['launchctl', 'bootstrap', domain, places.service],
 					why: 'start it, now and with the machine',
+					// EIO and EALREADY: bootout does not wait for the one before, which may still have jobs to stop.
+					again: { codes: [5, 37], forMs: exitTimeOutS(order) * 1_000 },
 				},
 			);
 			break;

@@ -78,7 +78,7 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 	const { token: saidToken, data: saidData, ...settings } = said;
 	const { ca } = settings;
 	const data = saidData === undefined ? places.data : config.data;
-	const token = typeof saidToken === 'string' ? saidToken : undefined;
+	const token = typeof saidToken === 'string' ? saidToken : tokenIn(machine, places);
 	const needsToken = config.listen === undefined;
 	if (
 		needsToken &&
@@ -91,6 +91,14 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 		);
 	}
 	const account = scope === 'system' ? accountOf(flags, machine, manager) : undefined;
+	// There npm puts on Windows what is installed with -g, and only its owner, administrators and the system may read it.
+	const profile = `${machine.env.USERPROFILE}\\`.toLowerCase();
+	const own = program.find((file) => file.toLowerCase().startsWith(profile));
+	if (manager === 'task-scheduler' && scope === 'system' && own !== undefined) {
+		throw new NotHere(
+			`The agent would run as Local Service, which may not read ${own} in your profile; install Node and the agent where all users can (npm install -g --prefix "C:\\Program Files\\robot-fleet-agent" robot-fleet-agent), or add --user.`,
+		);
+	}
 	if (account !== undefined) {
 		for (const file of program) {
 			const closed = machine.closedTo(machine.account(account.name), file);
@@ -105,7 +113,7 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 		manager,
 		scope,
 		places,
-		program,
+		program: [machine.lasting(program[0]), machine.lasting(program[1])],
 		account,
 		// The service runs elsewhere.
 		settings: typeof ca === 'string' ? { ...settings, ca: resolve(ca) } : settings,
@@ -114,7 +122,12 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 		stopGraceMs: config.stopGraceMs,
 		harden: flags.harden ?? false,
 		uid: machine.uid,
+		person: personOf(machine),
 	};
+}
+
+function personOf({ env: { USERDOMAIN, USERNAME } }: Machine): string | undefined {
+	return USERNAME && [USERDOMAIN, USERNAME].filter(Boolean).join('\\');
 }
 
 function managerOf(machine: Machine): Manager {
@@ -278,6 +291,17 @@ function dataOf(machine: Machine, places: Places): string | undefined {
 		return typeof data === 'string' ? data : places.data;
 	} catch {
 		return places.data; // not ours to read, or damaged: where it is by default
+	}
+}
+
+/** Where it stands among the settings it goes on into the new ones: the robot may not have come to use it yet. */
+function tokenIn(machine: Machine, places: Places): string | undefined {
+	if (places.secrets !== undefined) return undefined;
+	try {
+		const { token } = JSON.parse(machine.read(places.settings) ?? '{}') as { token?: unknown };
+		return typeof token === 'string' ? token : undefined;
+	} catch {
+		return undefined; // not ours to read, or damaged
 	}
 }
 

@@ -11,11 +11,12 @@ export const taskName = 'Robot Fleet Agent';
 const localService = 'S-1-5-19';
 
 export function taskFile(order: InstallOrder): string {
-	const { scope, program, places, data } = order;
+	const { scope, program, places, data, person } = order;
 	const [node, script] = program;
 	const system = scope === 'system';
 	const trigger = system ? 'BootTrigger' : 'LogonTrigger';
 	const command = [script, '--config', places.settings].map(word).join(' ');
+	const whose = !system && person ? [`\t\t\t<UserId>${escapeXml(person)}</UserId>`] : [];
 	return [
 		'<?xml version="1.0" encoding="UTF-16"?>',
 		'<Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">',
@@ -23,17 +24,24 @@ export function taskFile(order: InstallOrder): string {
 		'\t\t<Description>Connects this machine to a Robot Fleet service.</Description>',
 		'\t</RegistrationInfo>',
 		'\t<Triggers>',
-		// Looked at every five minutes for ever: whatever ended it, it comes back. One that runs stays alone.
 		`\t\t<${trigger}>`,
-		'\t\t\t<Repetition><Interval>PT5M</Interval><StopAtDurationEnd>false</StopAtDurationEnd></Repetition>',
 		'\t\t\t<Enabled>true</Enabled>',
+		// Without it, it is for whoever logs on, and only an administrator may make such a one.
+		...whose,
 		`\t\t</${trigger}>`,
+		// Looked at every five minutes for ever, and not only after the next start: whatever ended it, it comes back (what
+		// RestartOnFailure means is a task that could not be started). One that runs stays alone.
+		'\t\t<TimeTrigger>',
+		'\t\t\t<Repetition><Interval>PT5M</Interval><StopAtDurationEnd>false</StopAtDurationEnd></Repetition>',
+		'\t\t\t<StartBoundary>2024-01-01T00:00:00</StartBoundary>',
+		'\t\t\t<Enabled>true</Enabled>',
+		'\t\t</TimeTrigger>',
 		'\t</Triggers>',
 		'\t<Principals>',
 		'\t\t<Principal id="Author">',
 		...(system
 			? [`\t\t\t<UserId>${localService}</UserId>`]
-			: ['\t\t\t<LogonType>InteractiveToken</LogonType>']),
+			: [...whose, '\t\t\t<LogonType>InteractiveToken</LogonType>']),
 		'\t\t\t<RunLevel>LeastPrivilege</RunLevel>',
 		'\t\t</Principal>',
 		'\t</Principals>',

@@ -253,7 +253,11 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 		'create --ttl 15m --label site=berlin',
 	)
 		.option('--uses <count>', 'how many robots may enroll with it', wholeOf, 1)
-		.option('--ttl <duration>', 'how long it is good: 15m, 2h, 1d', durationOf, 900_000)
+		.addOption(
+			new Option('--ttl <duration>', 'how long it is good: 15m, 2h, 1d')
+				.argParser(durationOf)
+				.default(900_000, '15m'),
+		)
 		.option(
 			'--label <name=value>',
 			'label every robot gets that enrolls with it (repeatable)',
@@ -423,7 +427,7 @@ async function familyOf(service: FleetClient, jobId: string): Promise<string> {
 }
 
 function enrolmentHint({ token, dial, uses, expiresAt }: TokenCreated): string {
-	return `Good for ${plural(uses, 'robot')} until ${when(expiresAt)}. On the robot:\n  robot-fleet-agent --server ${dial} --token ${token}\n`;
+	return `Good for ${plural(uses, 'robot')} until ${when(expiresAt)} UTC. On the robot:\n  robot-fleet-agent --server ${dial} --token ${token}\n`;
 }
 
 const cloneStories: Record<Clone['how'], string> = {

@@ -41,6 +41,7 @@ export async function follow(
 				if (json) continue;
 				if (event === 'prompt') onPrompt?.((data as { waitingFor: WaitingFor | null }).waitingFor);
 				if (event === 'output') print(terminal, data);
+				if (event === 'restart') sayRestart(terminal, data as { stream: string });
 				if (event === 'hole') sayHole(terminal, data as Hole & { stream: string });
 			}
 		} catch (error) {
@@ -64,6 +65,11 @@ function print(terminal: Terminal, data: unknown): void {
 /** Beside the output, never in it: whoever keeps it keeps only what the job printed. */
 function sayHole(terminal: Terminal, hole: Hole & { stream: string }): void {
 	terminal.err(`\n${hole.stream}, from byte ${hole.from}: ${holeText(hole)}\n`);
+}
+
+/** What comes now is of another try, or was sent again: both together are nobody's output. */
+function sayRestart(terminal: Terminal, { stream }: { stream: string }): void {
+	terminal.err(`\n${stream} begins anew; what it said above is of a try before, or came wrong\n`);
 }
 
 /** Says once each time that the job waits for a person before it goes on. */

@@ -2,7 +2,7 @@
  * The commands that close robots and open them again: pause, drain, maintenance, quarantine, resume, probe. Some by name,
  * or all that labels, groups or pools find; then they look first and do it to what they saw.
  */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { FleetClient } from '../../client';
 import type {
 	CloseRequest,
@@ -118,7 +118,11 @@ export function addRobotControl(
 		'give robots no new jobs, and wait until those that are named hold none',
 		'build-01 --timeout 10m',
 	)
-		.option('--timeout <duration>', 'how long to wait: 90s, 10m, 2h', durationOf, 3_600_000)
+		.addOption(
+			new Option('--timeout <duration>', 'how long to wait: 90s, 10m, 2h')
+				.argParser(durationOf)
+				.default(3_600_000, '1h'),
+		)
 		.action((names: string[], flags: Flags) =>
 			run('drain', names, flags, async (service, robot) => {
 				const until = terminal.now() + flags.timeout!;
@@ -162,18 +166,18 @@ export function addRobotControl(
 	);
 }
 
-/** Why a robot gets no jobs, if people or the service say so: `maintenance until 2026-05-01 18:00:00: disk swap (by anna)`. */
+/** Why a robot gets no jobs, if people or the service say so: `maintenance until 2026-05-01 18:00:00 UTC: disk swap (by anna)`. */
 export function closedText({ closed, quarantine }: Pick<Robot, 'closed' | 'quarantine'>): string {
 	const parts = [];
 	if (closed) {
 		const { as, until, reason, by } = closed;
 		parts.push(
-			`${as}${until === null ? '' : ` until ${when(until)}`}${reason === null ? '' : `: ${reason}`}${by === null ? '' : ` (by ${by})`}`,
+			`${as}${until === null ? '' : ` until ${when(until)} UTC`}${reason === null ? '' : `: ${reason}`}${by === null ? '' : ` (by ${by})`}`,
 		);
 	}
 	if (quarantine) {
 		const { nextProbeAt, reason } = quarantine;
-		const probe = nextProbeAt === null ? '' : `, probed at ${when(nextProbeAt)}`;
+		const probe = nextProbeAt === null ? '' : `, probed at ${when(nextProbeAt)} UTC`;
 		parts.push(`quarantine${probe}: ${reason}`);
 	}
 	return parts.join(', ');

@@ -52,7 +52,10 @@ export interface ScheduleFlags extends Flags, Omit<SubmitFlags, 'json' | 'data'>
 export function withDefinition(command: Command): Command {
 	command
 		.option('--cron <expression>', 'minute hour day month weekday; with six fields seconds first')
-		.option('--once <time>', 'a date with its time, or 2h (from now)')
+		.option(
+			'--once <time>',
+			'2026-05-01T06:00 (by the clock here, not by --zone), …T06:00+02:00, or 2h (from now)',
+		)
 		.option('--every <duration>', 'from one run to the next: 30s, 15m', durationOf)
 		.option('--hourly <minute>', 'at this minute of every hour', wholeOf)
 		.option('--daily <times>', 'at these times of day: 02:30 or 02:30,14:30', timesOf)

@@ -1,5 +1,6 @@
 /** The job of a schedule that is there: flags and words change what they name, and leave the rest. */
-import type { Submit } from '../../protocol';
+import type { OnLoss, Submit } from '../../protocol';
+import { endsOf } from './ends';
 import { jobOf, type SubmitFlags } from './submit';
 import { takesOfFlags } from './takes';
 import { UsageMistake } from './terminal';
@@ -35,7 +36,20 @@ export const jobFlags = [
 	'var',
 	'env',
 	'cwd',
+	'share',
 	'timeout',
+	'startWithin',
+	'silence',
+	'answerWithin',
+	'tries',
+	'retryOn',
+	'retryDelay',
+	'otherRobot',
+	'idempotent',
+	'onLoss',
+	'lossAfter',
+	'onDisconnect',
+	'onHang',
 	'watch',
 	'cap',
 	'offlineFor',
@@ -67,8 +81,9 @@ export function jobOver(
 		const other = known.kind !== 'command' && (['env', 'cwd'] as const).find((name) => flags[name]);
 		if (other) throw new UsageMistake(`--${other} is of commands; this job is a ${known.kind}.`);
 	}
-	const { target, variables, timeouts, watch, caps, priority, offline, rollout } = said;
-	const { strategy, affinityKey, preferWaitMs, strict } = said;
+	const { target, variables, watch, caps, priority, offline, rollout } = said;
+	const { strategy, affinityKey, preferWaitMs, strict, shareKey } = said;
+	const { timeouts, retry, onLoss, ...ends } = endsOf(flags);
 	return {
 		...known,
 		kind: words.length > 0 || !known ? 'command' : known.kind,
@@ -76,7 +91,11 @@ export function jobOver(
 		...(target && { target: targetOver(known?.target, target) }),
 		...(priority !== undefined && { priority }),
 		...(variables && { variables: { ...known?.variables, ...variables } }),
+		...(shareKey !== undefined && { shareKey }),
 		...(timeouts && { timeouts: { ...known?.timeouts, ...timeouts } }),
+		...(retry && { retry: { ...known?.retry, ...retry } }),
+		...(onLoss && { onLoss: { ...lossOf(known), ...onLoss } }),
+		...ends,
 		...(watch && { watch: { ...known?.watch, ...watch } }),
 		...(caps && { caps: { ...known?.caps, ...caps } }),
 		...(strategy && { strategy }),
@@ -88,6 +107,10 @@ export function jobOver(
 		...takesOfFlags(flags),
 	};
 }
+
+/** A bare word says what becomes of the job. */
+const lossOf = (known: Submit | null): OnLoss | undefined =>
+	typeof known?.onLoss === 'string' ? { then: known.onLoss } : known?.onLoss;
 
 type Fields = Record<string, unknown>;
 

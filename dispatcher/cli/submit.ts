@@ -22,6 +22,7 @@ import {
 } from '../../protocol';
 import { attach } from './attach';
 import { childrenOf, sayChildren } from './children';
+import { type EndFlags, endsOf, withEnds } from './ends';
 import { getFile, putFile } from './files';
 import { exitCodeOf, finalJob, follow, sayEnd } from './follow';
 import { fanOutOf, isForSeveral, type RolloutFlags, rolloutOf, withRollout } from './rollout-flags';
@@ -41,7 +42,7 @@ import { takesOfFlags, type TakesFlags, withTakes } from './takes';
 import { type Address, httpSend } from './transport';
 import { previewText } from './why';
 
-export interface SubmitFlags extends RolloutFlags, TakesFlags {
+export interface SubmitFlags extends RolloutFlags, TakesFlags, EndFlags {
 	shell?: boolean;
 	robot?: string;
 	label?: Record<string, string>;
@@ -51,7 +52,6 @@ export interface SubmitFlags extends RolloutFlags, TakesFlags {
 	var?: Record<string, string>;
 	env?: Record<string, string>;
 	cwd?: string;
-	timeout?: number;
 	idempotencyKey?: string;
 	share?: string;
 	group?: string;
@@ -74,6 +74,7 @@ export interface SubmitFlags extends RolloutFlags, TakesFlags {
 	interactive?: boolean;
 	attach?: boolean;
 	delay?: number;
+	deadline?: string;
 	file?: string[];
 	collect?: string[];
 	download?: string;
@@ -84,7 +85,7 @@ export interface SubmitFlags extends RolloutFlags, TakesFlags {
 
 /** What is said of a job with a command, whoever submits it. */
 export function withJob(command: Command): Command {
-	return withTakes(withRollout(withCommand(command)));
+	return withEnds(withTakes(withRollout(withCommand(command))));
 }
 
 function withCommand(command: Command): Command {
@@ -130,7 +131,7 @@ function withCommand(command: Command): Command {
 		)
 		.option('--env <name=value>', 'an environment variable (repeatable)', pairOf)
 		.option('--cwd <folder>', 'folder on the robot to run in')
-		.option('--timeout <duration>', 'longest run: 30s, 15m, 2h', durationOf)
+		.option('--share <key>', 'share the robots fairly with jobs of other keys')
 		.option(
 			'--watch <name=value>',
 			'what is normal for it: class=compile, silent=10m, total=1h, idle=1m (repeatable)',
@@ -156,8 +157,8 @@ export function addSubmit(
 			.argument('<command...>', 'the program and its arguments, after --'),
 	)
 		.option('--delay <duration>', 'start it no sooner than after: 10m, 2h', durationOf)
+		.option('--deadline <time>', 'end it by then, whatever it is doing: 18:00 or 2026-05-01T18:00')
 		.option('--idempotency-key <key>', 'the same key with the same command is the same job')
-		.option('--share <key>', 'share the robots fairly with jobs of other keys')
 		.option(
 			'--dedupe [window]',
 			'refuse it when the same was submitted a short time ago (default 5m)',
@@ -173,7 +174,10 @@ export function addSubmit(
 			'take home what the job leaves in its workspace: out.json, report/**/*.html (repeatable)',
 			listOf,
 		)
-		.option('--download <folder>', 'with --wait: fetch what was taken home into this folder')
+		.option(
+			'--download <folder>',
+			'with --wait: fetch what was taken home into this folder; of several robots in one of each',
+		)
 		.option('--wait', 'print the output as it comes and exit with the exit code of the command')
 		.option('--interactive', 'keep its input open, to type into it: attach, jobs input')
 		.addOption(
@@ -217,12 +221,21 @@ export function addSubmit(
 			const several = isForSeveral(flags);
 			if (!flags.json && !several) await follow(terminal, address, answer.jobId);
 			const job = await finalJob(client, answer.jobId, terminal);
+			const { download: folder } = flags;
+			const wanted = several && (!flags.json || folder !== undefined);
+			const children = wanted ? await childrenOf(client, job.jobId) : [];
 			if (flags.json) terminal.out(json(job));
 			else {
-				if (several) sayChildren(terminal, await childrenOf(client, job.jobId));
+				if (several) sayChildren(terminal, children);
 				sayEnd(terminal, job);
 			}
-			if (flags.download !== undefined) await takeHome(terminal, address, job, flags.download);
+			if (folder !== undefined) {
+				if (!several) await takeHome(terminal, address, job, folder);
+				// They are called the same on each robot.
+				for (const { job: child, robot } of children) {
+					await takeHome(terminal, address, child, folder, robot);
+				}
+			}
 			exit(exitCodeOf(job));
 		});
 }
@@ -262,7 +275,7 @@ export function jobOf(
 		...(Object.keys(target).length > 0 && { target }),
 		...(flags.priority !== undefined && { priority: priorityOf(flags.priority) }),
 		...(flags.var && { variables: flags.var }),
-		...(flags.timeout !== undefined && { timeouts: { runMs: flags.timeout } }),
+		...endsOf(flags, flags.deadline === undefined ? undefined : momentOf(flags.deadline, now)),
 		...(flags.watch && { watch: watchOf(flags.watch) }),
 		...(flags.cap && { caps: capsOf(flags.cap) }),
 		...(flags.delay !== undefined && { notBefore: now + flags.delay }),
@@ -322,19 +335,22 @@ async function takeHome(
 	address: Address,
 	job: Job,
 	folder: string,
+	/** Of several robots: in a folder of its name. */
+	robot?: string,
 ): Promise<void> {
 	const client = new FleetClient(httpSend(address));
 	for (const { path, fileId, error } of job.result?.files ?? []) {
+		const name = robot === undefined ? path : `${robot}/${path}`;
 		if (fileId === undefined) {
-			terminal.err(`${printable(path)}: ${printable(error ?? 'is not there')}\n`);
+			terminal.err(`${printable(name)}: ${printable(error ?? 'is not there')}\n`);
 			continue;
 		}
-		// The path comes from the robot: it is held against the folder here once more.
-		const to = resolve(folder, path);
-		if (!to.startsWith(resolve(folder) + sep)) throw new UsageMistake(`${path} leads out.`);
+		// Both names come from elsewhere: they are held against the folder here once more.
+		const to = resolve(folder, name);
+		if (!to.startsWith(resolve(folder) + sep)) throw new UsageMistake(`${name} leads out.`);
 		mkdirSync(dirname(to), { recursive: true });
 		await getFile(terminal, address, await client.file(fileId), to);
-		terminal.err(`${printable(path)} is here.\n`);
+		terminal.err(`${printable(name)} is here.\n`);
 	}
 }
 

@@ -249,8 +249,13 @@ function vouchesForItself(x509: X509Certificate): boolean {
 function stampOf({ cert, key }: CertificateFiles): string {
 	return [cert, key]
 		.map((file) => {
-			const stat = statSync(file, { throwIfNoEntry: false });
-			return stat ? `${stat.ino}/${stat.mtimeMs}/${stat.size}` : 'none';
+			try {
+				const { ino, mtimeMs, size } = statSync(file);
+				return `${ino}/${mtimeMs}/${size}`;
+			} catch (error) {
+				// Not there, or in a folder that was closed meanwhile.
+				return String((error as NodeJS.ErrnoException).code);
+			}
 		})
 		.join(' ');
 }

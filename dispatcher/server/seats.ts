@@ -5,8 +5,11 @@
  * long. Who finds no seat waits in line, unanswered and nearly free, instead of being sent away: a whole
  * fleet that comes back at once, perhaps all from behind one router, is then let in as fast as we
  * can take it, and not as its robots' growing pauses happen to fall. Addresses take turns, and one
- * address alone never gets the last seats; so a flood from one place holds up nobody elsewhere.
+ * address alone never gets the last seats; so a flood from one place holds up nobody elsewhere. Whoever has
+ * one address of IPv6 has the 2^64 around it, which count as one.
  */
+import { isIP } from 'node:net';
+
 export interface SeatLimits {
 	seats: number;
 	/** Seats an address may always have; more only while half of all are free. */
@@ -33,7 +36,7 @@ export interface Guest {
 export class Seats {
 	readonly #limits: SeatLimits;
 	readonly #seatsAt = new Map<string, number>();
-	/** By address, the one whose turn is next first; within an address, first come first served. */
+	/** By place, the one whose turn is next first; within a place, first come first served. */
 	readonly #line = new Map<string, Guest[]>();
 	#taken = 0;
 	#waiting = 0;
@@ -47,9 +50,10 @@ export class Seats {
 	/** `enter` is called now or later. False when the line is full. */
 	ask(guest: Guest): boolean {
 		if (this.#waiting >= this.#limits.inLine) return false;
-		const before = this.#line.get(guest.address);
+		const place = this.#placeOf(guest.address);
+		const before = this.#line.get(place);
 		if (before) before.push(guest);
-		else this.#line.set(guest.address, [guest]);
+		else this.#line.set(place, [guest]);
 		this.#waiting += 1;
 		this.#seat();
 		return true;
@@ -62,12 +66,13 @@ export class Seats {
 
 	/** The guest in line has gone by itself. Harmless when it is not in line. */
 	goAway(guest: Guest): void {
-		const here = this.#line.get(guest.address);
+		const place = this.#placeOf(guest.address);
+		const here = this.#line.get(place);
 		const at = here?.indexOf(guest) ?? -1;
 		if (at < 0) return;
 		here!.splice(at, 1);
 		this.#waiting -= 1;
-		if (here!.length === 0) this.#line.delete(guest.address);
+		if (here!.length === 0) this.#line.delete(place);
 	}
 
 	/** Turns away who has waited too long; call it now and then. At the end of time that is everybody. */
@@ -102,28 +107,42 @@ export class Seats {
 
 	/** Takes the next one out of the line; its address goes to the end. */
 	#next(): Guest | undefined {
-		for (const [address, here] of this.#line) {
-			if (!this.#maySit(address)) continue;
+		for (const [place, here] of this.#line) {
+			if (!this.#maySit(place)) continue;
 			const guest = here.shift()!;
 			this.#waiting -= 1;
-			this.#line.delete(address);
-			if (here.length > 0) this.#line.set(address, here);
+			this.#line.delete(place);
+			if (here.length > 0) this.#line.set(place, here);
 			return guest;
 		}
 		return undefined;
 	}
 
-	#maySit(address: string): boolean {
+	#maySit(place: string): boolean {
 		const { seats, seatsPerAddress, isTrusted } = this.#limits;
 		if (this.#taken >= seats) return false;
-		if (isTrusted(address) || this.#taken < seats / 2) return true;
-		return (this.#seatsAt.get(address) ?? 0) < seatsPerAddress;
+		if (isTrusted(place) || this.#taken < seats / 2) return true;
+		return (this.#seatsAt.get(place) ?? 0) < seatsPerAddress;
 	}
 
 	#count(address: string, by: 1 | -1): void {
+		const place = this.#placeOf(address);
 		this.#taken += by;
-		const here = (this.#seatsAt.get(address) ?? 0) + by;
-		if (here > 0) this.#seatsAt.set(address, here);
-		else this.#seatsAt.delete(address);
+		const here = (this.#seatsAt.get(place) ?? 0) + by;
+		if (here > 0) this.#seatsAt.set(place, here);
+		else this.#seatsAt.delete(place);
 	}
+
+	#placeOf(address: string): string {
+		return isIP(address) === 6 && !this.#limits.isTrusted(address) ? networkOf(address) : address;
+	}
+}
+
+/** The first half of an address of IPv6. */
+function networkOf(address: string): string {
+	const [head = '', tail] = address.split('%', 1)[0]!.split('::');
+	const groups = (text = '') => text.split(':').filter(Boolean);
+	const zeros = tail === undefined ? 0 : 8 - groups(head).length - groups(tail).length;
+	const all = [...groups(head), ...Array<string>(Math.max(0, zeros)).fill('0'), ...groups(tail)];
+	return `${all.slice(0, 4).join(':')}::/64`;
 }

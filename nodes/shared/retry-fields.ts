@@ -21,7 +21,8 @@ export const retryFields: INodeProperties[] = [
 				type: 'multiOptions',
 				options: optionsOf(causes),
 				default: ['refused', 'spawn_error', 'infrastructure'],
-				description: 'Why an attempt ended that is worth another one',
+				description:
+					'Why an attempt ended that is worth another one. Of a robot that is lost "If the Robot Is Lost" decides.',
 			},
 			{
 				displayName: 'Delay Factor',
@@ -68,7 +69,7 @@ export const retryFields: INodeProperties[] = [
 				type: 'boolean',
 				default: true,
 				description:
-					'Whether the work may run more than once. Then it is tried again whatever went wrong.',
+					'Whether the work may run more than once. Then it is tried again whatever went wrong; only of a robot that is lost "If the Robot Is Lost" decides.',
 			},
 		],
 	},

@@ -268,7 +268,8 @@ export const submit = Type.Object(
 		caps: Type.Optional(caps),
 		idempotent: Type.Optional(
 			Type.Boolean({
-				description: 'The work may safely run more than once: any failure is worth another try.',
+				description:
+					'The work may safely run more than once: any failure is worth another try. Of a lost robot `onLoss` decides.',
 			}),
 		),
 		idempotencyKey: Type.Optional(

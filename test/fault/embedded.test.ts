@@ -12,7 +12,7 @@ const folders: string[] = [];
 afterAll(() => folders.forEach((folder) => rmSync(folder, { recursive: true, maxRetries: 3 })));
 
 /** Runs `then` when the service is there (`host`) or could not start (`error`), and says what came of it. */
-async function hosted(port: number, then: string, dataFolder?: string) {
+async function hosted(port: number, then: string, dataFolder?: string, more: object = {}) {
 	const folder = mkdtempSync(join(tmpdir(), 'robot-fleet-'));
 	folders.push(folder);
 	const data = dataFolder ?? join(folder, 'data');
@@ -24,6 +24,7 @@ async function hosted(port: number, then: string, dataFolder?: string) {
 			host: '127.0.0.1',
 			port: ${port},
 			callbackUrl: 'http://127.0.0.1:5678',
+			...${JSON.stringify(more)},
 			log: () => undefined,
 		}).then((host) => [host], (error) => [undefined, error]).then(async ([host, error]) => { ${then} });`;
 	const args = ['-e', program, builtHost(folder), data];
@@ -84,4 +85,11 @@ test('a port that is taken is a refusal with its sentence, and the process that 
 	n8n.child.stdin.write('exit');
 	expect(await n8n.exit).toBe(7);
 	await new Promise((resolve) => other.close(resolve));
+});
+
+test('a setting that is wrong is named as whoever started n8n knows it', async () => {
+	const wrong = { robotsListen: 'everywhere' };
+	const n8n = await hosted(0, `console.log(error.message); process.exit(7);`, undefined, wrong);
+	expect(await n8n.exit).toBe(7);
+	expect(n8n.out()).toContain('ROBOT_FLEET_ROBOTS_LISTEN is "everywhere", it must be HOST:PORT');
 });

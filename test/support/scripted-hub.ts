@@ -60,7 +60,7 @@ type Truthy<T> = Exclude<T, false | undefined | null | 0 | ''>;
 
 export class ScriptedHub {
 	readonly hubId = randomUUID();
-	readonly token = `rf1.test.${randomBytes(12).toString('hex')}`;
+	readonly token = `rf1.${randomBytes(4).toString('hex')}.${randomBytes(12).toString('hex')}.-`;
 	/** Robot id by public key: the same key is the same robot. */
 	readonly robots = new Map<string, { robotId: string; name: string }>();
 	readonly attempts = new Map<string, HubAttempt>();

@@ -2,7 +2,7 @@
  * `robot-fleet simulate`: robots that only play work, for demos and soak tests. They come in by the robots' own door; the
  * label `simulated=true` keeps jobs from them that do not mean such robots.
  */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { FleetClient } from '../../../client';
 import type { ProgramWorld } from '../program';
 import { addressOf, durationOf, json, listOf, plural, UsageMistake, wholeOf } from '../terminal';
@@ -45,16 +45,27 @@ export function addSimulate(program: Command, world: ProgramWorld): void {
 		.option('--robots <count>', 'how many', wholeOf, 10)
 		.option('--seed <number>', 'the same seed plays the same robots (default: drawn)', wholeOf)
 		.option('--latency <range>', 'what a word takes, each way: 20ms..200ms', durationsOf)
-		.option(
-			'--duration <range>',
-			'how long a job takes: 1s..30s',
-			durationsOf,
-			durationsOf('1s..10s'),
+		.addOption(
+			new Option('--duration <range>', 'how long a job takes: 1s..30s')
+				.argParser(durationsOf)
+				.default(durationsOf('1s..10s'), '1s..10s'),
 		)
-		.option('--failures <share>', 'so many jobs fail: 5%', shareOf, 0)
+		.addOption(
+			new Option('--failures <share>', 'so many jobs fail: 5%')
+				.argParser(shareOf)
+				.default(0, 'none'),
+		)
 		.option('--disconnects <rate>', 'how often a robot loses its line: 1/10m', meanGapOf)
-		.option('--away <range>', 'for how long then', durationsOf, durationsOf('1s..30s'))
-		.option('--slots <range>', 'jobs of a robot at once: 1..4', countsOf, countsOf('1'))
+		.addOption(
+			new Option('--away <range>', 'for how long then')
+				.argParser(durationsOf)
+				.default(durationsOf('1s..30s'), '1s..30s'),
+		)
+		.addOption(
+			new Option('--slots <range>', 'jobs of a robot at once: 1..4')
+				.argParser(countsOf)
+				.default(countsOf('1'), '1'),
+		)
 		.option(
 			'--label <name=values>',
 			'each gets one of the values: site=berlin,oslo (repeatable; default site, os and size)',

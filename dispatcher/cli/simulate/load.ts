@@ -95,11 +95,10 @@ export function addLoad(simulate: Command, world: ProgramWorld): void {
 		.option('--any', 'let the service choose the robot, by label')
 		.option('--priority <level>', 'critical, high, normal, low or 3…0')
 		.option('--timeout <duration>', 'longest run of a job', durationOf)
-		.option(
-			'--drain <duration>',
-			'how long to wait at the end for jobs that have not ended',
-			durationOf,
-			30_000,
+		.addOption(
+			new Option('--drain <duration>', 'how long to wait at the end for jobs that have not ended')
+				.argParser(durationOf)
+				.default(30_000, '30s'),
 		)
 		.option('--seed <number>', 'the same seed draws the same work (default: drawn)', wholeOf)
 		.option('--json', 'print the summary as JSON')

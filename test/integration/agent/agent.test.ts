@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import {
 	closeSync,
 	existsSync,
+	mkdirSync,
 	openSync,
 	readdirSync,
 	readFileSync,
@@ -110,6 +111,19 @@ describe('joining', () => {
 		expect(agent.stderr).not.toContain(hub.token);
 	});
 
+	test('a new token that cannot be written down ends nothing', async () => {
+		const first = await connect();
+		await first.kill();
+		// As on a full disk: no other file takes the place of the old one.
+		mkdirSync(join(data, 'identity.json.new'));
+		const back = new AgentProcess(['--server', hub.url, '--data', data], {
+			API_KEY: 'rf1.0a.another.-',
+		});
+		agents.push(back);
+		await back.untilPrinted(/^connected as r1/m);
+		expect(hub.enrolments).toBe(1);
+	});
+
 	test('a service that is not there yet is tried again until it is', async () => {
 		await hub.close();
 		const agent = start();
@@ -148,12 +162,38 @@ describe('joining', () => {
 		expect(hub.enrolments).toBe(1);
 	});
 
+	test('a service that is not its own for a while costs a robot nothing, though its first token still lies around', async () => {
+		const { token } = hub;
+		const first = await connect();
+		await first.kill();
+		const identity = () => readFileSync(join(data, 'identity.json'), 'utf8');
+		const before = identity();
+		await hub.close();
+		hub = await ScriptedHub.start();
+		// As an installed agent has it, in its environment.
+		const back = new AgentProcess(['--server', hub.url, '--data', data], { API_KEY: token });
+		agents.push(back);
+		await back.untilPrinted(/^Another service answers there/m);
+		await back.untilPrinted(/"waitMs":30000/);
+		expect(hub.enrolments).toBe(0);
+		expect(identity()).toBe(before);
+	});
+
 	test('a second agent on the same data folder ends with one sentence and exit code 2', async () => {
 		await connect();
 		const second = start();
 		expect(await second.exit).toBe(2);
 		expect(second.stderr).toMatch(/in use by another robot-fleet-agent/);
 		expect(second.stderr.trim().split('\n')).toHaveLength(1);
+	});
+
+	test('an address to listen on that is not there yet is one sentence, and no mistake in the settings', async () => {
+		// Of no machine: for documentation alone.
+		const where = ['--listen', '192.0.2.1:9765', '--hub', 'ab'.repeat(32)];
+		const agent = new AgentProcess(['--data', data, ...where]);
+		agents.push(agent);
+		expect(await agent.exit).toBe(1);
+		expect(agent.stderr).toMatch(/^Cannot listen on 192\.0\.2\.1:9765 \(.*EADDRNOTAVAIL/m);
 	});
 
 	test('plain http to another machine is refused with exit code 2', async () => {

@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getFile, putFile } from '../../../dispatcher/cli/files';
+import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
 import type { Terminal } from '../../../dispatcher/cli/terminal';
 import { type FileRecord, isFinal, type Job, type Submit } from '../../../protocol';
 import { type Cut, CuttingProxy } from '../../support/cutting-proxy';
@@ -216,6 +217,20 @@ test('a job that is cancelled while its files are on their way ends at once', as
 		]);
 	} finally {
 		await proxy.close();
+	}
+});
+
+test('what a job for several robots takes home comes into a folder for each of them', async () => {
+	await using house = await WholeHouse.open();
+	for (const name of ['anna', 'bert']) await house.robot(name);
+	const home = join(house.folder, 'home');
+	const world = { ...terminal, version: '0.0.0', now: Date.now } as unknown as ProgramWorld;
+	const flags = ['--all', '--shell', '--collect', 'out', '--wait', '--download', home];
+	const words = [...flags, '--data', join(house.folder, 'service'), '--', 'pwd > out'];
+	expect(await runProgram(['submit', ...words], world)).toBe(0);
+	expect(readdirSync(home).sort()).toEqual(['anna', 'bert']);
+	for (const name of ['anna', 'bert']) {
+		expect(readFileSync(join(home, name, 'out'), 'utf8')).toContain(`/${name}/work/`);
 	}
 });
 

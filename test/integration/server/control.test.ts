@@ -23,10 +23,10 @@ test('a robot is put into maintenance, listed as that with its reason, and resum
 	expect(
 		await run('robots', 'maintenance', 'kiosk-3', '--reason', 'disk swap', '--until', until),
 	).toBe(
-		'kiosk-3 gets no new jobs and holds none; maintenance until 2026-01-01 02:00:00: disk swap (by ana)\n',
+		'kiosk-3 gets no new jobs and holds none; maintenance until 2026-01-01 02:00:00 UTC: disk swap (by ana)\n',
 	);
 	expect(await run('robots', 'list')).toMatch(
-		/^kiosk-3 +maintenance until 2026-01-01 02:00:00: disk swap \(by ana\) /m,
+		/^kiosk-3 +maintenance until 2026-01-01 02:00:00 UTC: disk swap \(by ana\) /m,
 	);
 	const jobId = await h.submit({ target: { robot: 'kiosk-3' } });
 	expect(await run('jobs', 'why', jobId)).toContain(
@@ -83,7 +83,7 @@ test('a robot in quarantine says why, and is probed and lifted by hand', async (
 	const error = { type: 'infrastructure', message: 'No space left.' };
 	await robot.end({ state: 'failed', cause: 'infrastructure', result: { exit_code: null, error } });
 	expect(await run('robots', 'list')).toMatch(
-		/^r1 +quarantine, probed at 2026-01-01 00:01:00: a job failed for a reason/m,
+		/^r1 +quarantine, probed at 2026-01-01 00:01:00 UTC: a job failed for a reason/m,
 	);
 	expect(await run('robots', 'probe', 'r1')).toBe('r1 is probed\n');
 	await settled();

@@ -6,6 +6,7 @@ import {
 	renameSync,
 	rmSync,
 	statSync,
+	symlinkSync,
 	writeFileSync,
 } from 'node:fs';
 import https from 'node:https';
@@ -212,6 +213,21 @@ describe('the certificate of the operator', () => {
 			facts: { reason: expect.stringContaining('belongs to another certificate') },
 		});
 		writeFileSync(files.key, after.key);
+		house.server.reload();
+		expect(await shown(url)).toBe(after.fingerprint);
+	});
+
+	test('files that cannot even be looked at end nothing, and count again when they can', async () => {
+		const [before, after] = [await certificate(), await certificate()];
+		const files = put(before);
+		await using house = await openHouse({}, robots({ tls: { files, folder } }));
+		const url = house.server.robotsUrl!;
+		// As root no folder is closed; a link to itself is as good.
+		rmSync(files.key);
+		symlinkSync('their.key', files.key);
+		house.server.reload();
+		expect(await shown(url)).toBe(before.fingerprint);
+		put(after);
 		house.server.reload();
 		expect(await shown(url)).toBe(after.fingerprint);
 	});

@@ -5,6 +5,7 @@ import {
 	existsSync,
 	mkdirSync,
 	readFileSync,
+	realpathSync,
 	statSync,
 	symlinkSync,
 	writeFileSync,
@@ -201,6 +202,36 @@ describe('for launchd', () => {
 		]);
 	});
 
+	/** A launchctl that can all but start what is to be started. */
+	const starting = (body: string) => {
+		const here = machineWith({ launchctl: `test "$1" = bootstrap || exit 0\n${body}` });
+		const order = orderOf({ manager: 'launchd', account: { name: 'ada', exists: true } });
+		const steps = installPlan(order).filter((step) => step.do === 'run');
+		const pause = jest.spyOn(here.machine, 'pause').mockReturnValue();
+		return { run: () => apply(steps, here.machine), pause, calls: here.calls };
+	};
+
+	test('the one before may take its time to end: the next one starts then', () => {
+		const { run, pause, calls } = starting(
+			'test -e "$HOME/gone" && exit 0\ntouch "$HOME/gone"\necho "Bootstrap failed: 5: Input/output error" >&2; exit 5',
+		);
+		run();
+		expect(calls().map((call) => call.split(' ')[1])).toEqual([
+			'bootout',
+			'bootstrap',
+			'bootstrap',
+		]);
+		expect(pause).toHaveBeenCalledTimes(1);
+	});
+
+	test('what cannot be started is said at once', () => {
+		const { run, pause } = starting(
+			'echo "Domain does not support specified action" >&2; exit 125',
+		);
+		expect(run).toThrow(/does not support/);
+		expect(pause).not.toHaveBeenCalled();
+	});
+
 	test('the token is in the settings, which only the user of the agent may read', () => {
 		const steps = installPlan(
 			orderOf({ manager: 'launchd', account: { name: 'ada', exists: true } }),
@@ -235,7 +266,10 @@ describe('for Windows', () => {
 		const { text, encoding } = written(steps, 'task.xml');
 		expect(encoding).toBe('utf16le');
 		expect(text).toContain('<BootTrigger>');
-		expect(text).toContain('<Interval>PT5M</Interval>');
+		// That of a boot would begin with the next one.
+		const [, every] = /<TimeTrigger>([^]*)<\/TimeTrigger>/.exec(text) ?? [];
+		expect(every).toContain('<Interval>PT5M</Interval>');
+		expect(every).toContain('<StartBoundary>');
 		expect(text).toContain('<MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>');
 		expect(text).toContain('<ExecutionTimeLimit>PT0S</ExecutionTimeLimit>');
 		expect(text).toContain('<UserId>S-1-5-19</UserId>');
@@ -243,6 +277,36 @@ describe('for Windows', () => {
 		expect(text).toContain(
 			'<Arguments>&quot;C:\\Program Files\\agent\\agent.js&quot; --config C:\\ProgramData\\robot-fleet-agent\\agent.json</Arguments>',
 		);
+	});
+
+	test('an agent in the profile of whoever installs it is no agent for the whole machine', () => {
+		const machine = Object.assign(new Machine({ USERPROFILE: 'C:\\Users\\ada' }), {
+			platform: 'win32' as const,
+		});
+		const configured = readConfig({ server: 'https://fleet.example', token: 't' }, {}, () => '');
+		if (!configured.ok) throw new Error();
+		const installing = (script: string, user = false) => {
+			const { lines, terminal } = said();
+			const code = install({
+				flags: { dryRun: true, user },
+				config: configured.config,
+				said: configured.said,
+				program: ['C:\\Program Files\\nodejs\\node.exe', script],
+				machine,
+				terminal,
+			});
+			return { code, ...lines };
+		};
+		// Where npm install -g puts it.
+		const own =
+			'C:\\Users\\Ada\\AppData\\Roaming\\npm\\node_modules\\robot-fleet-agent\\dist\\agent.js';
+		const { code, err } = installing(own);
+		expect(code).toBe(2);
+		expect(err).toMatch(
+			/^The agent would run as Local Service, which may not read C:.*--user\.\n$/,
+		);
+		expect(installing(own, true)).toMatchObject({ code: 0, err: '' });
+		expect(installing('C:\\agent\\agent.js')).toMatchObject({ code: 0, err: '' });
 	});
 
 	test('its folder is closed to other users before the token is in it', () => {
@@ -254,9 +318,19 @@ describe('for Windows', () => {
 
 	test('for one user it needs no administrator and starts when they log in', () => {
 		const own = installPlan(
-			orderOf({ manager: 'task-scheduler', scope: 'user', account: undefined }),
+			orderOf({
+				manager: 'task-scheduler',
+				scope: 'user',
+				account: undefined,
+				person: 'HOME\\ada & co',
+			}),
 		);
-		expect(written(own, 'task.xml').text).toContain('<LogonTrigger>');
+		const { text } = written(own, 'task.xml');
+		// When anybody logs on at all, only an administrator may say.
+		expect(text).toMatch(
+			/<LogonTrigger>[^]*<UserId>HOME\\ada &amp; co<\/UserId>[^]*<\/LogonTrigger>/,
+		);
+		expect(text).toMatch(/<Principal [^]*<UserId>HOME\\ada &amp; co<\/UserId>[^]*<\/Principal>/);
 		expect(commands(own).some((line) => line.startsWith('icacls'))).toBe(false);
 	});
 });
@@ -418,6 +492,20 @@ onLinux('on this machine', () => {
 		expect(here.calls().some((call) => call.includes(' restart '))).toBe(true);
 	});
 
+	test('installing again keeps a token that stands among the settings', () => {
+		const here = machineWith({ launchctl: 'exit 0' });
+		Object.assign(here.machine, { platform: 'darwin' });
+		const token = () => {
+			const file = join(here.home, 'Library/Application Support/robot-fleet-agent/agent.json');
+			return (JSON.parse(readFileSync(file, 'utf8')) as { token?: string }).token;
+		};
+		expect(installing(here, { token: 'rf1.a.b.-' }).code).toBe(0);
+		expect(installing(here, { slots: '3' }).code).toBe(0);
+		expect(token()).toBe('rf1.a.b.-');
+		installing(here, { token: 'rf1.c.d.-' });
+		expect(token()).toBe('rf1.c.d.-');
+	});
+
 	test('a dry run shows the files and commands, hides the token, and touches nothing', () => {
 		const here = machineWith(servant);
 		const { code, out } = installing(here, { token: 'rf1.a.b.-', dryRun: true });
@@ -502,6 +590,34 @@ onLinux('on this machine', () => {
 		expect(existsSync(join(here.home, unit))).toBe(true);
 		expect(uninstalling(here, { purge: true, yes: true }).code).toBe(0);
 		expect(existsSync(data)).toBe(false);
+	});
+
+	test('a Node of Homebrew is called by a path that the next version has, too', () => {
+		const here = machineWith(servant);
+		const prefix = realpathSync(freshFolder());
+		const keg = join(prefix, 'Cellar/node@22/22.16.0');
+		mkdirSync(join(keg, 'bin'), { recursive: true });
+		mkdirSync(join(prefix, 'opt'));
+		symlinkSync(keg, join(prefix, 'opt/node@22'));
+		const node = join(keg, 'bin/node');
+		writeFileSync(node, '');
+		const { terminal } = said();
+		const configured = readConfig({ server: 'https://fleet.example', token: 't' }, {}, () => '');
+		if (!configured.ok) throw new Error();
+		install({
+			flags: { user: true },
+			config: configured.config,
+			said: configured.said,
+			program: [node, '/opt/agent.js'],
+			machine: here.machine,
+			terminal,
+		});
+		expect(readFileSync(join(here.home, unit), 'utf8')).toContain(
+			`\nExecStart=${prefix}/opt/node@22/bin/node /opt/agent.js `,
+		);
+		// A link that means another one says nothing of this one.
+		const other = node.replace('22.16.0', '22.15.0');
+		expect(here.machine.lasting(other)).toBe(other);
 	});
 
 	test('a certificate that was named from where one stood is found by the service, too', () => {

@@ -131,6 +131,24 @@ test('a handler that throws ends in a result that says nobody can know, and its 
 	});
 });
 
+test('an attempt that is revoked in time leaves nothing behind', async () => {
+	const joined = jest.spyOn(Window.prototype, 'join');
+	const left = jest.spyOn(Window.prototype, 'leave');
+	try {
+		await withRunner({ run: async () => done }, async (runner, ear) => {
+			const job = assignment();
+			take(runner, job);
+			runner.receive({ type: 'revoke', id: '2', payload: job });
+			expect(await ear.until('job_rejected')).toMatchObject({ reason: 'not-started' });
+			expect(joined).toHaveBeenCalledTimes(1);
+			expect(left).toHaveBeenCalledTimes(1);
+		});
+	} finally {
+		joined.mockRestore();
+		left.mockRestore();
+	}
+});
+
 test('an agent that is stopped while files are looked through keeps the end on record; its next life looks again', async () => {
 	const workspaces = new Workspaces(join(folder(), 'work'), 0);
 	const job = { ...assignment(), spec: { command: 'true', collect: ['out'] } };

@@ -61,6 +61,19 @@ test.each(pages)('every link of %s into a page leads to a heading that is there'
 	expect(lostHeadings(links)).toEqual([]);
 });
 
+test('every page is in the list of pages', () => {
+	const list = readFileSync(join(root, 'docs/README.md'), 'utf8');
+	const names = readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md'));
+	expect(names.filter((name) => name !== 'README.md' && !list.includes(`](${name})`))).toEqual([]);
+});
+
+/** Without it the service refuses the body, and who pasted the line does not know why. */
+test.each(pages)('every curl of %s that sends JSON says that it is JSON', (page) => {
+	const lines = readFileSync(join(root, page), 'utf8').replaceAll('\\\n', ' ').split('\n');
+	const said = /content-type: application\/json|\$JSON/i;
+	expect(lines.filter((line) => /^curl .* -d /.test(line) && !said.test(line))).toEqual([]);
+});
+
 describe('the help that n8n shows beside a node and a credential', () => {
 	const sources = ['nodes', 'credentials'].flatMap((folder) =>
 		readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })

@@ -141,6 +141,20 @@ test('every command has a help text with an example', async () => {
 	}
 });
 
+test('help says defaults as people write them', async () => {
+	for (const [command, ...defaults] of [
+		['token create', '15m'],
+		['robots drain', '1h'],
+		['simulate', '1s..10s', 'none', '1s..30s', '1'],
+		['simulate load', '30s'],
+	]) {
+		const { world: one, said } = world();
+		expect(await runProgram([...command!.split(' '), '--help'], one)).toBe(0);
+		const help = said.out.replaceAll(/\s+/g, ' ');
+		for (const text of defaults) expect(help).toContain(`(default: ${text})`);
+	}
+});
+
 test('without a service the sentence says how to start one', async () => {
 	const { world: one, said } = world();
 	expect(await runProgram(['jobs', 'list'], one)).toBe(2);

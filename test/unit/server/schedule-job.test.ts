@@ -10,6 +10,9 @@ const known: Submit = {
 	spec: { command: 'backup.sh', args: [] },
 	target: { labels: { os: 'linux' } },
 	strategy: 'round_robin',
+	timeouts: { queueMs: 9 },
+	retry: { factor: 3 },
+	onLoss: 'fail',
 };
 
 test('every flag about a job is known as one', () => {
@@ -28,6 +31,22 @@ test.each<[SubmitFlags, Partial<Submit>]>([
 	[{ concurrency: { key: 'crm', max: 3 } }, { concurrency: { key: 'crm', max: 3 } }],
 	[{ rate: { key: 'crm', max: 3, perMs: 1 } }, { rate: { key: 'crm', max: 3, perMs: 1 } }],
 	[{ slots: 2 }, { slots: 2 }],
+	[{ share: 'crm' }, { shareKey: 'crm' }],
+	[{ timeout: 1, silence: 2 }, { timeouts: { queueMs: 9, runMs: 1, silenceMs: 2 } }],
+	[{ startWithin: 1, answerWithin: 2 }, { timeouts: { queueMs: 1, inputMs: 2 } }],
+	[{ tries: 1 }, { retry: { factor: 3, maxAttempts: 1 } }],
+	[
+		{ retryOn: ['exit:3'], retryDelay: 4 },
+		{ retry: { factor: 3, on: ['exit:3'], initialDelayMs: 4 } },
+	],
+	[{ otherRobot: true }, { retry: { factor: 3, otherRobot: true } }],
+	[{ lossAfter: 5 }, { onLoss: { then: 'fail', waitMs: 5 } }],
+	[{ onLoss: 'retry' }, { onLoss: { then: 'retry' } }],
+	[{ idempotent: true }, { idempotent: true }],
+	[
+		{ onDisconnect: 'stop', onHang: 'stop' },
+		{ onDisconnect: 'stop', onHang: 'stop' },
+	],
 ])('%j changes that, with and without a new command', (flags, change) => {
 	expect(jobOver(known, [], flags, 0)).toEqual({ ...known, ...change });
 	const spec = { command: 'other.sh', args: [] };

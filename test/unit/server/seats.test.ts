@@ -44,6 +44,21 @@ test('one address alone never gets the last seats: others still enter at once', 
 	expect(entered.filter((address) => address !== 'flood')).toEqual(['b', 'c']);
 });
 
+test('the addresses of IPv6 that one machine has are one, however they are written', async () => {
+	const { seats, entered, come } = setup();
+	for (let one = 1; one <= 50; one += 1) come(`2001:db8:0:7::${one.toString(16)}`);
+	come('2001:db8::7:1:2:3:4');
+	come('2001:db8:0:8::1');
+	expect(entered).toHaveLength(5);
+	expect(entered.at(-1)).toBe('2001:db8:0:8::1');
+	// Whoever leaves gives back the seat of all of them.
+	while (seats.waiting > 0) {
+		seats.leave('2001:db8:0:7::1');
+		await nextTurn();
+	}
+	expect(entered).toHaveLength(52);
+});
+
 test('a trusted address may fill all seats, for many stand behind it', () => {
 	const { entered, comeMany } = setup();
 	comeMany('proxy', 20);

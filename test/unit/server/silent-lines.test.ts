@@ -80,3 +80,22 @@ test('as JSON each event is a line, and nothing else is printed', async () => {
 		{ event: 'end', stdout: 2, stderr: 0 },
 	]);
 });
+
+test('output that begins anew is told beside it', async () => {
+	const at = 'stdout=0,stderr=0';
+	answer = (response) => {
+		response.writeHead(200, { 'content-type': 'text/event-stream' });
+		response.write(event('output', at, { stream: 'stdout', text: 'half\n' }));
+		response.write(event('restart', at, { stream: 'stdout' }));
+		response.write(event('output', at, { stream: 'stdout', text: 'half\nwhole\n' }));
+		response.end(event('end', at, { stdout: 11, stderr: 0 }));
+	};
+	const said = { out: '', err: '' };
+	const terminal = {
+		out: (text: string) => void (said.out += text),
+		err: (text: string) => void (said.err += text),
+	} as Terminal;
+	await follow(terminal, address, 'j1');
+	expect(said.out).toBe('half\nhalf\nwhole\n');
+	expect(said.err).toMatch(/^\nstdout begins anew; /);
+});
