@@ -70,15 +70,20 @@ export class RobotFleet implements INodeType {
 		const onError = onErrorOf(node);
 		const output: INodeExecutionData[] = [];
 		let fleet: Fleet | undefined;
+		const stopped = this.getExecutionCancelSignal();
 		for (const [i, item] of this.getInputData().entries()) {
 			try {
+				// Of an execution that somebody stops nothing goes on.
+				stopped?.throwIfAborted();
 				const operation = operationOf(resources, this, i);
 				fleet ??= await connect(this);
 				const found = await operation.run(new Ask(this, i, fleet.client));
 				output.push(...found.map((each) => ({ ...each, pairedItem: { item: i } })));
 			} catch (error) {
 				const refusal = withWayOut(refusalOf(error));
-				if (onError === 'stop') throw nodeError(node, refusal.code ? refusal : error, i);
+				if (onError === 'stop' || stopped?.aborted) {
+					throw nodeError(node, refusal.code ? refusal : error, i);
+				}
 				output.push(refusedItem(onError, item, i, refusal));
 			}
 		}

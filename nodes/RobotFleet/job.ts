@@ -13,7 +13,7 @@ import {
 import { optionsOf, titleOf } from '../shared/choices';
 import { BadParameter } from '../shared/refusals';
 import { nameOf } from '../shared/robots';
-import { textOf } from '../shared/text';
+import { plainText, textOf } from '../shared/text';
 import {
 	asFound,
 	chosenJob,
@@ -436,7 +436,7 @@ async function retryDelivery(ask: Ask): Promise<Found[]> {
 
 async function sendInput(ask: Ask): Promise<Found[]> {
 	const jobId = chosenJob(ask);
-	const text = String(ask.value('text', ''));
+	const text = plainText(ask.value('text', ''), '"Text"');
 	const enter = ask.value('pressEnter', true) ? '\n' : '';
 	const eof = ask.value('closeInput', false);
 	const from = ask.value('onlyAnswer', true) ? await promptOf(ask, jobId) : undefined;
@@ -453,10 +453,25 @@ async function sendInput(ask: Ask): Promise<Found[]> {
 	return found({ jobId, ...answer });
 }
 
-/** Where the answer to what the program asks now begins. */
-async function promptOf(ask: Ask, jobId: string): Promise<number> {
-	const { waitingFor } = await ask.client.job(jobId);
-	if (waitingFor) return waitingFor.offset;
+const memoryKey = 'robotFleetAnswer';
+
+/**
+ * Where the answer to what the program asks now begins; the same however often n8n repeats this step. What was typed
+ * before an answer of ours was lost is then known by its place, and is no answer to the question behind it.
+ */
+async function promptOf({ context, itemIndex, client }: Ask, jobId: string): Promise<number> {
+	const memory = context.getContext('node');
+	const key = `${memoryKey}${itemIndex}`;
+	const round = String(context.evaluateExpression('{{ $runIndex }}', itemIndex));
+	// A retry of the whole execution in n8n begins with the memory of that one.
+	const step = `${context.getExecutionId()} ${round} ${jobId} `;
+	const known = String(memory[key] ?? '');
+	if (known.startsWith(step)) return Number(known.slice(step.length));
+	const { waitingFor } = await client.job(jobId);
+	if (waitingFor) {
+		memory[key] = `${step}${waitingFor.offset}`;
+		return waitingFor.offset;
+	}
 	throw new BadParameter(
 		'The program of this job asks for nothing now',
 		'Wait until it does, or switch "Only as an Answer" off',

@@ -1,9 +1,10 @@
 /** Robots: look at them, hold them back, let them go. */
 import type { INodeProperties } from 'n8n-workflow';
-import type { Robot, RobotStatus } from '../../protocol';
+import type { Robot } from '../../protocol';
 import { now } from '../shared/clock';
 import { parseLabels } from '../shared/matching-fields';
-import { textOf } from '../shared/text';
+import { BadParameter } from '../shared/refusals';
+import { namesOf, textOf } from '../shared/text';
 import { asFound, asMany, locator, manyFields, simplifyField } from './fields';
 import { type Ask, deleted, type Found, found, type Resource } from './operation';
 
@@ -78,12 +79,13 @@ const filters: INodeProperties = {
 	],
 };
 
+/** An expression may give one line instead of a list, or nothing. */
 interface Filters {
-	capabilities?: string[];
+	capabilities?: unknown;
 	group?: string;
 	labels?: string;
 	name?: string;
-	status?: RobotStatus[];
+	status?: unknown;
 }
 
 export const robots: Resource = {
@@ -197,7 +199,14 @@ export const robots: Resource = {
 
 async function maintain(ask: Ask): Promise<Found[]> {
 	const reason = ask.text('maintenanceReason');
-	const forMs = Math.round(Number(ask.value('maintenanceMinutes', 0)) * 60_000);
+	const minutes = Number(ask.value('maintenanceMinutes', 0));
+	if (!(minutes >= 0)) {
+		throw new BadParameter(
+			'The end of the maintenance is not a number of minutes',
+			'Set "Ends After" to 0 or more',
+		);
+	}
+	const forMs = Math.round(minutes * 60_000);
 	const request = { ...(reason && { reason }), ...(forMs > 0 && { forMs }) };
 	return asFound(ask, await ask.client.maintainRobot(chosen(ask), request), simple);
 }
@@ -218,7 +227,8 @@ async function filtered(ask: Ask): Promise<Robot[]> {
 	const wanted = ask.value<Filters>('filters', {});
 	const labels = Object.entries(parseLabels(wanted.labels));
 	const part = textOf(wanted.name).toLowerCase();
-	const { capabilities = [], status = [] } = wanted;
+	const capabilities = namesOf(wanted.capabilities);
+	const status = namesOf(wanted.status);
 	const group = textOf(wanted.group);
 	const members = group ? new Set((await ask.client.group(group)).allRobots) : undefined;
 	return (await ask.client.robots())

@@ -1,5 +1,5 @@
 /** Schedules that the service keeps: each submits a job at its planned times, also while n8n is off. */
-import type { INodeProperties } from 'n8n-workflow';
+import { type INodeProperties, isToolType } from 'n8n-workflow';
 import type { Occurrence, Overlap, Schedule, ScheduleState, Submit } from '../../protocol';
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';
 import { BadParameter } from '../shared/refusals';
@@ -257,7 +257,9 @@ async function create(ask: Ask): Promise<Found[]> {
 		...readOptions(ask, options),
 		...(paused ? { enabled: false } : {}),
 	};
-	const scheduleId = ask.text('scheduleId') || (await idempotencyKey(context, itemIndex));
+	// An agent that works on several items at once calls its tools with the same numbers for each of them.
+	const call = isToolType(context.getNode().type) ? JSON.stringify(request) : '';
+	const scheduleId = ask.text('scheduleId') || (await idempotencyKey(context, itemIndex, call));
 	return asFound(ask, await client.putSchedule(scheduleId, request), simple);
 }
 

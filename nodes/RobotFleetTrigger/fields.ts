@@ -11,7 +11,7 @@ import {
 import { optionsOf } from '../shared/choices';
 import { parseLabels } from '../shared/matching-fields';
 import { BadParameter } from '../shared/refusals';
-import { textOf, wordsOf } from '../shared/text';
+import { namesOf, textOf, wordsOf } from '../shared/text';
 
 /** In the order of their names. */
 const events: Array<INodePropertyOptions & { value: EventKind }> = [
@@ -340,10 +340,8 @@ function refuseIdle(context: ITriggerFunctions, name: string): void {
 /** At a start of n8n, or of another leader: of what was published before. */
 export const isRestart = (mode: string) => mode === 'init' || mode === 'leadershipChange';
 
-/** An expression may give one value, or nothing. */
-function listOf<T extends string>(value: unknown): T[] {
-	return [value ?? []].flat().filter((each) => each !== '') as T[];
-}
+/** An expression may give one value, several in one line, or nothing. */
+const listOf = <T extends string>(value: unknown): T[] => namesOf(value) as T[];
 
 const hourMs = 3_600_000;
 

@@ -8,7 +8,7 @@ import {
 } from 'n8n-workflow';
 import type { ScheduleDue, ScheduleDueEvent, ScheduleRequest } from '../../protocol';
 import { now } from '../shared/clock';
-import { connect } from '../shared/connection';
+import { connect, lastingClient } from '../shared/connection';
 import { givenUp, running, type Started, startWorkflow } from '../shared/consumer';
 import { robotFleetApiTest } from '../shared/credential-test';
 import { sha256 } from '../shared/digest';
@@ -106,7 +106,7 @@ async function ownIdOf(context: ITriggerFunctions, ...more: string[]): Promise<s
 async function start(context: ITriggerFunctions, wish: Wish): Promise<() => Promise<void>> {
 	const stop = new AbortController();
 	const { signal } = stop;
-	const { client } = await connect(context);
+	const client = lastingClient(context);
 	const ownId = await ownIdOf(context);
 	const { request } = wish;
 	// Another schedule is another subscription: where the one before was is of no use for it.

@@ -11,6 +11,12 @@ export interface Kept {
 	changed: boolean;
 }
 
+/**
+ * Schedules of nodes that follow another one now. It was us who paused them, so they go on when their node has them
+ * again: the workflow is then published anew, and nobody switches it on. Each start of n8n lays them aside once more.
+ */
+const laidAside = new Set<string>();
+
 /** The schedule of somebody else is left as it is; one that this node had of its own before runs no more. */
 export async function attach(
 	client: FleetClient,
@@ -20,8 +26,11 @@ export async function attach(
 	const followed = await client.schedule(scheduleId);
 	if (scheduleId !== ownId) {
 		await client.pauseSchedule(ownId).catch((error: unknown) => {
-			if (asProblem(error)?.code !== 'no-such-schedule') throw error;
+			const code = asProblem(error)?.code;
+			// That of a key of before starts nothing any more: the service pauses it when nobody has followed it for long.
+			if (code !== 'no-such-schedule' && code !== 'not-your-schedule') throw error;
 		});
+		laidAside.add(ownId);
 	}
 	return { followed, changed: false };
 }
@@ -44,9 +53,9 @@ export async function store(
 	const known = typeof before === 'string' ? undefined : before;
 	const put = async (enabled: boolean) =>
 		await client.putSchedule(ownId, { ...request, ...(enabled ? { enabled } : {}) });
-	let followed = await put(
-		switchedOn || before === 'no-such-schedule' || known?.reason === leftText,
-	);
+	const goesOn = known?.reason === leftText || laidAside.has(ownId);
+	let followed = await put(switchedOn || before === 'no-such-schedule' || goesOn);
+	laidAside.delete(ownId);
 	// A key that may not read: the answer says what it was.
 	if (before === 'no-scope' && followed.reason === leftText) followed = await put(true);
 	const changed = known !== undefined && timesOf(known) !== timesOf(followed);

@@ -3,6 +3,7 @@ import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
 import type { Offline, OfflineEnd, OnLoss, Submit } from '../../protocol';
 import { readInstant } from './instants';
 import { BadParameter } from './refusals';
+import { inMillis } from './text';
 
 export const awayFields: INodeProperties[] = [
 	{
@@ -111,22 +112,20 @@ export function readAway(
 	itemIndex: number,
 ): Pick<Submit, 'offline' | 'onLoss' | 'onDisconnect'> {
 	const said = context.getNodeParameter('whenAway', itemIndex, {}) as WhenAway;
-	const { lostThen, lostSeconds, forSeconds, then, onDisconnect } = said;
+	const { lostThen, then, onDisconnect } = said;
+	const forMs = inMillis(said.forSeconds);
+	const waitMs = inMillis(said.lostSeconds);
 	const until = readInstant(said.until, context.getTimezone(), 'Start Within: Until');
-	if (then !== undefined && until === undefined && forSeconds === undefined) {
+	if (then !== undefined && until === undefined && forMs === undefined) {
 		throw new BadParameter(
 			'"Then" has no time',
 			'Add "Start Within (Seconds)" to "When the Robot Is Away"',
 		);
 	}
 	const time: Offline | undefined =
-		until !== undefined
-			? { until }
-			: forSeconds === undefined
-				? undefined
-				: { forMs: Math.round(forSeconds * 1000) };
+		until !== undefined ? { until } : forMs === undefined ? undefined : { forMs };
 	const onLoss: OnLoss = {
-		...(lostSeconds === undefined ? {} : { waitMs: Math.round(lostSeconds * 1000) }),
+		...(waitMs === undefined ? {} : { waitMs }),
 		...(lostThen === undefined ? {} : { then: lostThen }),
 	};
 	return {

@@ -61,15 +61,7 @@ export async function connect(context: FleetContext): Promise<Fleet> {
 		};
 	}
 	const base = serverUrl(credential);
-	const send = sendThroughN8n(base, async (options) => {
-		const { httpRequestWithAuthentication } = context.helpers;
-		return await httpRequestWithAuthentication.call(
-			context as IAllExecuteFunctions,
-			credentialName,
-			options,
-		);
-	});
-	const client = new FleetClient(send);
+	const client = new FleetClient(sendToServer(context, base));
 	if (credential.reach === 'collect') {
 		const collect = () => {
 			const collects = collector();
@@ -78,6 +70,30 @@ export async function connect(context: FleetContext): Promise<Fleet> {
 		return { client, callback: (resumeUrl) => resumeUrl, collect };
 	}
 	return { client, callback: (resumeUrl) => rebase(resumeUrl, credential.callbackUrl) };
+}
+
+/**
+ * For a trigger, which calls for as long as it is active. n8n does not start it anew when somebody changes its
+ * credential, but sends the key of by then with each call: it has to go where that credential says, and nowhere else.
+ */
+export function lastingClient(context: ITriggerFunctions): FleetClient {
+	return new FleetClient(async (request) => {
+		const credential = await context.getCredentials<RobotFleetCredential>(credentialName);
+		const embedded = credential.connection !== 'server';
+		const send = embedded ? sendEmbedded : sendToServer(context, serverUrl(credential));
+		return await send(request);
+	});
+}
+
+function sendToServer(context: FleetContext, base: string): Send {
+	return sendThroughN8n(base, async (options) => {
+		const { httpRequestWithAuthentication } = context.helpers;
+		return await httpRequestWithAuthentication.call(
+			context as IAllExecuteFunctions,
+			credentialName,
+			options,
+		);
+	});
 }
 
 export function serverUrl({ url = '' }: RobotFleetCredential): string {

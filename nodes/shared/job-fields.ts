@@ -340,13 +340,15 @@ export function readSubmit(
 
 function readCommand(context: IExecuteFunctions, itemIndex: number) {
 	if (context.getNodeParameter('commandType', itemIndex, 'program') === 'shell') {
-		const shell = String(context.getNodeParameter('shell', itemIndex, '') ?? '');
+		const said = context.getNodeParameter('shell', itemIndex, '') ?? '';
+		const shell = plainText(said, '"Shell Text"');
 		if (textOf(shell) === '') {
 			throw new BadParameter('The shell text is empty', 'Write a command in "Shell Text"');
 		}
 		return { shell };
 	}
-	const command = textOf(context.getNodeParameter('program', itemIndex, ''));
+	const said = context.getNodeParameter('program', itemIndex, '') ?? '';
+	const command = plainText(said, '"Program"').trim();
 	if (command === '') {
 		throw new BadParameter('No program is given', 'Write one in "Program", e.g. uname');
 	}

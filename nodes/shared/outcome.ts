@@ -1,6 +1,14 @@
 /** What became of a job, as the field `job` of an item and as words for a person. */
 import type { IDataObject } from 'n8n-workflow';
-import { causes, type Children, finalStates, isFinal, type Job, type Wait } from '../../protocol';
+import {
+	causes,
+	type Children,
+	finalStates,
+	isFinal,
+	type Job,
+	type Robot,
+	type Wait,
+} from '../../protocol';
 import type { Fleet } from './connection';
 import type { Refusal } from './refusals';
 
@@ -22,12 +30,7 @@ export async function outcomesOf(
 	wait: Wait,
 	afterLimit: AfterLimit,
 ): Promise<Map<string, Outcome>> {
-	const names = new Map<string, string>();
-	if (wait.jobs.some((job) => job.robotId !== null)) {
-		// A name is for people only; without it the id has to do.
-		const robots = await client.robots().catch(() => []);
-		for (const { robotId, name } of robots) names.set(robotId, name);
-	}
+	const names = await namesOf(client, wait);
 	const blame = blameOf(wait);
 	return new Map(
 		wait.jobs.map((job) => {
@@ -35,6 +38,22 @@ export async function outcomesOf(
 			return [job.jobId, outcomeOf(job, robot, wait, blame, afterLimit)];
 		}),
 	);
+}
+
+/** So many robots are asked for one by one: all of a large fleet keep n8n's own thread busy with each wait that ends. */
+const maxAsked = 8;
+
+async function namesOf(
+	client: Fleet['client'],
+	{ jobs }: Wait,
+): Promise<ReadonlyMap<string, string>> {
+	const ids = [...new Set(jobs.flatMap(({ robotId }) => (robotId === null ? [] : [robotId])))];
+	const asked = async () =>
+		await Promise.all(ids.map(async (id) => await client.robot(id).catch(() => undefined)));
+	// A name is for people only; without it the id has to do.
+	const robots: Array<Robot | undefined> =
+		ids.length > maxAsked ? await client.robots().catch(() => []) : await asked();
+	return new Map(robots.flatMap((robot) => (robot ? [[robot.robotId, robot.name] as const] : [])));
 }
 
 /** Whom the wait counts as failures beside the jobs that failed: a wait that failed has one at least. */

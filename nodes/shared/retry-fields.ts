@@ -3,7 +3,7 @@ import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
 import { causes, type Retry, type Submit } from '../../protocol';
 import { optionsOf } from './choices';
 import { BadParameter } from './refusals';
-import { wordsOf } from './text';
+import { inMillis, namesOf, wordsOf } from './text';
 
 export const retryFields: INodeProperties[] = [
 	{
@@ -76,7 +76,8 @@ export const retryFields: INodeProperties[] = [
 ];
 
 interface RetryOptions {
-	causes?: string[];
+	/** An expression may give one line. */
+	causes?: unknown;
 	exitCodes?: string | number;
 	factor?: number;
 	firstDelaySeconds?: number;
@@ -91,18 +92,16 @@ export function readRetry(
 	maxAttempts?: number,
 ): Pick<Submit, 'retry' | 'idempotent'> {
 	const said = context.getNodeParameter('retry', itemIndex, {}) as RetryOptions;
-	const { factor, firstDelaySeconds, longestDelaySeconds, otherRobot, idempotent } = said;
+	const { factor, otherRobot, idempotent } = said;
+	const initialDelayMs = inMillis(said.firstDelaySeconds);
+	const maxDelayMs = inMillis(said.longestDelaySeconds);
 	const on = onOf(said);
 	const retry: Retry = {
 		...(maxAttempts ? { maxAttempts } : {}),
 		...(on === undefined ? {} : { on }),
 		...(factor === undefined ? {} : { factor }),
-		...(firstDelaySeconds === undefined
-			? {}
-			: { initialDelayMs: Math.round(firstDelaySeconds * 1000) }),
-		...(longestDelaySeconds === undefined
-			? {}
-			: { maxDelayMs: Math.round(longestDelaySeconds * 1000) }),
+		...(initialDelayMs === undefined ? {} : { initialDelayMs }),
+		...(maxDelayMs === undefined ? {} : { maxDelayMs }),
 		...(otherRobot ? { otherRobot } : {}),
 	};
 	return {
@@ -121,5 +120,5 @@ function onOf({ causes: chosen, exitCodes }: RetryOptions): string[] | undefined
 			'Write exit codes as numbers separated by commas, e.g. 75, 111',
 		);
 	});
-	return [...(chosen ?? ['refused', 'spawn_error', 'infrastructure']), ...codes];
+	return [...namesOf(chosen ?? ['refused', 'spawn_error', 'infrastructure']), ...codes];
 }

@@ -3,7 +3,7 @@ import type { INodeProperties } from 'n8n-workflow';
 import type { Frequency, Overlap, ScheduleRequest, Weekday, When } from '../../protocol';
 import { readInstant } from './instants';
 import { BadParameter } from './refusals';
-import { textOf, wordsOf } from './text';
+import { inMillis, textOf, wordsOf } from './text';
 
 /** Reads the fields of a node, wherever it stands: in an execution, in a trigger, in the editor. */
 export interface Reader {
@@ -311,15 +311,12 @@ export function readOptions(reader: Reader, options: ScheduleOptions): ScheduleR
 		blackouts: blackouts === undefined ? undefined : wordsOf(blackouts),
 		endAt: readInstant(endAt, reader.timezone, 'End'),
 		startAt: readInstant(startAt, reader.timezone, 'Start'),
-		jitterMs: inMs(jitterSeconds),
-		catchUpMs: inMs(catchUpSeconds),
+		jitterMs: inMillis(jitterSeconds),
+		catchUpMs: inMillis(catchUpSeconds),
 		timezone: textOf(timezone) || undefined,
 	};
 	return Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined));
 }
-
-const inMs = (seconds: number | undefined) =>
-	seconds === undefined ? undefined : Math.round(seconds * 1000);
 
 const unitMs: Record<string, number> = {
 	seconds: 1_000,

@@ -126,11 +126,13 @@ const memoryKey = 'robotFleetBegun';
 
 /**
  * When this step began, the same however often n8n repeats it: the request of a key must not change, or the service
- * takes the repetition for another job.
+ * takes the repetition for another job. A retry of the whole execution in n8n begins with the memory of that one, and
+ * is another execution.
  */
 function begunAt(context: IExecuteFunctions): number {
 	const memory = context.getContext('node');
-	const round = String(context.evaluateExpression('{{ $runIndex }}', 0));
+	const runIndex = String(context.evaluateExpression('{{ $runIndex }}', 0));
+	const round = `${context.getExecutionId()}:${runIndex}`;
 	const [known, at] = String(memory[memoryKey] ?? '').split(' ');
 	if (known === round && at !== undefined) return Number(at);
 	const begun = now();

@@ -45,13 +45,18 @@ export async function submitItems(
 		const ours = own === undefined && !isTool;
 		jobs.push({ index, submit: { ...item.value, idempotencyKey: key }, ours });
 	}
+	const stopped = context.getExecutionCancelSignal();
 	for (const batch of inBatches(jobs)) {
+		// Of an execution that somebody stops nothing goes on.
+		if (stopped?.aborted) break;
 		const settled = await submitBatch(fleet, batch);
 		batch.forEach(({ index }, position) => {
 			const answer = settled[position];
 			if (answer !== undefined) answers[index] = answer;
 		});
 	}
+	// What was submitted may have to be cancelled with it.
+	if (stopped?.aborted) return answers;
 	const first = answers.findIndex((answer) => isRefused(answer));
 	const refused = answers[first];
 	if (refused && isRefused(refused) && onErrorOf(context.getNode()) === 'stop') {

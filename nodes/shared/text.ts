@@ -4,6 +4,10 @@ import { BadParameter } from './refusals';
 /** Without the space around it; nothing is empty. */
 export const textOf = (value: unknown): string => String(value ?? '').trim();
 
+/** Seconds of a field as milliseconds; nothing says nothing, and is not no time at all. */
+export const inMillis = (seconds: unknown): number | undefined =>
+	textOf(seconds) === '' ? undefined : Math.round(Number(seconds) * 1000);
+
 /** As a program gets it: the text as it stands. An object that has no text of its own, and a list, are none. */
 export function plainText(value: unknown, what: string): string {
 	const text = String(value);

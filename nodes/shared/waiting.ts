@@ -306,7 +306,10 @@ async function overInMemory(
 			job.hint = `${known}. Ask for job ${String(job.id)} again later; do not submit it again.`;
 		}
 	}
-	return [itemsOf(context.getNode(), items, heard.entries, heard.outcomes)];
+	const onError = onErrorOf(context.getNode());
+	// A job that failed is an answer: of an error n8n tells the model one sentence, and nothing that the command printed.
+	const mode = onError === 'stop' ? 'continue' : onError;
+	return [makeItems(mode, items, heard.entries, heard.outcomes)];
 }
 
 async function followed(

@@ -150,6 +150,22 @@ test('what n8n did not take, and what happened while the service or n8n was away
 	expect(node.trigger.errors).toEqual([]);
 });
 
+test('what n8n has taken does not come again because the next one could not be looked at', async () => {
+	const node = new Node();
+	const { closeFunction } = await node.activate();
+	await closeFunction!();
+	const [first, second] = [await run(), await run()];
+	const problem = new Problem('not-ready', { state: 'starting' });
+	node.refuses = { path: new RegExp(`/jobs/${second}$`), problem };
+	await node.activate('init');
+	await until('the second was asked for', () =>
+		node.calls.some((call) => call.endsWith(`/jobs/${second}`)),
+	);
+	node.refuses = undefined;
+	await until('the second has started', () => node.jobs.includes(second));
+	expect(node.jobs).toEqual([first, second]);
+});
+
 test.each([
 	['activate', {}, []],
 	['update', {}, ['old']],
@@ -238,6 +254,14 @@ test('a robot that is closed, and a schedule that skips, are told with their nam
 		{ event: 'robot.closed', robot: { name: 'anna', as: 'maintenance', reason: 'disk swap' } },
 		{ event: 'robot.opened', robot: { name: 'anna', was: 'maintenance' } },
 	]);
+});
+
+test('events and robots may come in one line, as an expression gives them', async () => {
+	const node = new Node({ events: 'robot.closed, robot.opened', robots: 'berta, anna' });
+	await node.activate();
+	await house.client.pauseRobot('anna');
+	await house.client.resumeRobot('anna');
+	await until('both have started', () => node.trigger.emitted.length === 2);
 });
 
 describe('mistakes and trouble', () => {

@@ -66,6 +66,8 @@ describe('robots', () => {
 		expect(await found({ status: ['offline'] })).toEqual([]);
 		expect(await found({ labels: 'site=berlin' })).toEqual([]);
 		expect(await found({ capabilities: ['teleport'] })).toEqual([]);
+		expect(await found({ capabilities: 'teleport' })).toEqual([]);
+		expect(await found({ capabilities: null, status: 'busy, online' })).toHaveLength(1);
 		expect(await run('robot', 'getAll', { limit: 1 })).toHaveLength(1);
 	});
 
@@ -104,6 +106,8 @@ describe('robots', () => {
 			closed: { reason: null, until: null },
 		});
 		await one('robot', 'resume', { robot: 'anna' });
+		const odd = { robot: 'anna', maintenanceMinutes: 'an hour' };
+		await expect(run('robot', 'maintain', odd)).rejects.toThrow('not a number of minutes');
 	});
 
 	test('are not drained once more when somebody resumed them meanwhile', async () => {
@@ -208,6 +212,26 @@ describe('jobs', () => {
 			retryOf: jobId,
 		});
 	});
+
+	test.each(['stopWorkflow', 'continueRegularOutput'] as const)(
+		'behind the one at which somebody stops the execution are left alone (%s)',
+		async (onError) => {
+			const jobIds = [await submit('sleep 60'), await submit('sleep 60')];
+			const stop = new AbortController();
+			const items = jobIds.map((jobId) => ({ json: { jobId } }));
+			const { execution, run: cancel } = n8n(items, async (request) => {
+				const said = await send(request);
+				if (request.path.endsWith('/cancel')) stop.abort();
+				return said;
+			});
+			execution.cancel = stop;
+			execution.node = { ...execution.node, onError };
+			const job = ({ json }: INodeExecutionData) => json.jobId;
+			await expect(cancel('job', 'cancel', { job })).rejects.toThrow();
+			expect(await house.client.job(jobIds[1]!)).toMatchObject({ cancelRequestedAt: null });
+			for (const jobId of jobIds) await one('job', 'cancel', { job: jobId });
+		},
+	);
 
 	test('that go out in batches are paused, go on, and are repeated where they failed', async () => {
 		await using other = await WholeHouse.open();
@@ -320,6 +344,32 @@ describe('jobs', () => {
 		await one('job', 'cancel', { job: jobId });
 	});
 
+	test('take an answer once, and it answers no later question, when n8n repeats the step', async () => {
+		const jobId = await submit('printf "Sure? "; read a; printf "\\nReally? "; read b; sleep 30', {
+			interactive: true,
+		});
+		const asks = async (text: string) => {
+			const { waitingFor } = await house.client.job(jobId);
+			return waitingFor?.text.includes(text) && waitingFor;
+		};
+		await until('the first question', () => asks('Sure?'));
+		let typed = 0;
+		const { run: step } = n8n([{ json: {} }], async (request) => {
+			const said = await send(request);
+			if (request.path.endsWith('/input') && (typed += 1) === 1) {
+				throw new Problem('service-away', { url: house.address.url, reason: 'cut' });
+			}
+			return said;
+		});
+		const answer = { job: jobId, text: 'yes' };
+		await expect(step('job', 'sendInput', answer)).rejects.toThrow('cut');
+		await until('the second question', () => asks('Really?'));
+		const [item] = await step('job', 'sendInput', answer);
+		expect([typed, item!.json]).toMatchObject([2, { jobId, have: 4, open: true }]);
+		expect(await asks('Really?')).toMatchObject({ offset: 4 });
+		await one('job', 'cancel', { job: jobId });
+	});
+
 	test('that an execution waits for are delivered once more', async () => {
 		const jobId = await submit('true');
 		await ended(jobId);
@@ -425,6 +475,19 @@ describe('schedules', () => {
 		runOn: 'any',
 		scheduleOptions: { overlap: 'queue-one', missed: 'none', jitterSeconds: 5 },
 	};
+
+	test('that an agent has made for one of its items are not replaced by those for the next', async () => {
+		const { execution, run: tool } = n8n();
+		execution.node = { ...execution.node, type: 'n8n-nodes-robot-fleet.robotFleetTool' };
+		const make = async (name: string) => {
+			const [made] = await tool('schedule', 'create', { ...daily, name });
+			return String(made!.json.scheduleId);
+		};
+		const [backup, report] = [await make('Backup'), await make('Report')];
+		expect(report).not.toBe(backup);
+		expect(await make('Backup')).toBe(backup);
+		for (const schedule of [backup, report]) await one('schedule', 'delete', { schedule });
+	});
 
 	test('are created once, however often the step is repeated, and live their whole life', async () => {
 		const { run: step } = n8n();

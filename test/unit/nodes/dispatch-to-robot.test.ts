@@ -76,6 +76,20 @@ describe('Dispatch to Robot', () => {
 		});
 	});
 
+	test('as a tool it answers with what a command printed that failed, and does not fail itself', async () => {
+		const { service, run } = setup('n8n-nodes-robot-fleet.dispatchToRobotTool');
+		const result = { exitCode: 1, stdout: '2 of 3 tests', stderr: 'one failed' };
+		service.onGrace = () => {
+			for (const jobId of service.jobs.keys()) service.end(jobId, 'failed', 'exit_code', result);
+		};
+		const items = await run();
+		expect(items[0]!.json.job).toMatchObject({
+			id: [...service.jobs.keys()][0],
+			state: 'failed',
+			...result,
+		});
+	});
+
 	test('as a tool that cannot hear of its job it says which one it is: a failure would be tried again', async () => {
 		for (const path of [/\/waits$/, /\/waits\/[^/]+\?/]) {
 			const { service, run } = setup('n8n-nodes-robot-fleet.dispatchToRobotTool');

@@ -179,7 +179,12 @@ export class FakeService {
 		const url = new URL(path, 'http://fleet');
 		const [what, id, verb] = url.pathname.replace('/api/v1/', '').split('/');
 		if (what === 'me') return { name: 'n8n', scopes: this.scopes };
-		if (what === 'robots') return { items: robots };
+		if (what === 'robots' && id === undefined) return { items: robots };
+		if (what === 'robots') {
+			const known = robots.find(({ robotId }) => robotId === id);
+			if (known) return known;
+			throw new Problem('no-such-robot', { id: id! });
+		}
 		if (what === 'jobs' && method === 'POST') {
 			return { jobs: (body as { jobs: Submit[] }).jobs.map((submit) => this.#submit(submit)) };
 		}

@@ -1,6 +1,7 @@
 /** What expressions give is not always text: numbers count as text, what is no text is refused in words. */
 import type { INodeExecutionData, INodeProperties, INodeType } from 'n8n-workflow';
 import { DispatchToRobot } from '../../../nodes/DispatchToRobot/DispatchToRobot.node';
+import { RobotFleet } from '../../../nodes/RobotFleet/RobotFleet.node';
 import { SubmitJob } from '../../../nodes/SubmitJob/SubmitJob.node';
 import { parseLabels } from '../../../nodes/shared/matching-fields';
 import { wordsOf } from '../../../nodes/shared/text';
@@ -163,6 +164,32 @@ describe('numbers and nothing where text is meant', () => {
 		]);
 		expect([undefined, null].map(parseLabels)).toEqual([{}, {}]);
 	});
+});
+
+test.each<[string, INodeType, Parameters]>([
+	['Shell Text', new SubmitJob(), { commandType: 'shell', shell: { a: 1 } }],
+	['Program', new SubmitJob(), { commandType: 'program', program: { a: 1 } }],
+	['Text', new RobotFleet(), { resource: 'job', operation: 'sendInput', job: 'j', text: { a: 1 } }],
+])(
+	'an object in %s is run by no shell and typed into no program',
+	async (name, node, parameters) => {
+		const { run, service } = setup(node);
+		const message = `"${name}" is an object, not text`;
+		await expect(run(parameters)).rejects.toMatchObject({ message });
+		expect(service.requests).toEqual([]);
+	},
+);
+
+test('times that are nothing are not said, and are not no time at all; causes may come in one line', async () => {
+	const job = await setup().submit({
+		runOn: 'robot',
+		robot: 'r1',
+		whenAway: { forSeconds: null, lostSeconds: '', lostThen: 'fail' },
+		retry: { firstDelaySeconds: null, longestDelaySeconds: '', causes: 'refused, robot_lost' },
+	});
+	expect(job).not.toHaveProperty('offline');
+	expect(job.onLoss).toEqual({ then: 'fail' });
+	expect(job.retry).toEqual({ on: ['refused', 'robot_lost', 'exit:75'] });
 });
 
 describe('a job of another kind', () => {

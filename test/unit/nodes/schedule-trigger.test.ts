@@ -134,6 +134,24 @@ describe('Fleet Schedule Trigger', () => {
 		expect(trigger.emitted.map(({ json }) => json.plannedAt)).toEqual([3_000].slice(0, runs));
 	});
 
+	test('goes to where its credential says by then that the service is', async () => {
+		const { service, trigger } = setup();
+		const context = trigger.asTrigger();
+		const hosts: string[] = [];
+		const call = context.helpers.httpRequestWithAuthentication;
+		context.helpers.httpRequestWithAuthentication = async function (name, options) {
+			hosts.push(new URL(options.url).host);
+			return (await call.call(this, name, options)) as unknown;
+		};
+		open.push(await new ScheduleTrigger().trigger.call(context));
+		await eventually('it follows', () => follows(service));
+		trigger.execution.credential = { ...trigger.execution.credential, url: 'http://moved' };
+		service.fire(idOf(service), 1_000);
+		await eventually('it is acknowledged', () => service.acknowledged === 1);
+		expect([hosts[0], hosts.at(-1)]).toEqual(['fleet', 'moved']);
+		expect(trigger.errors).toEqual([]);
+	});
+
 	test('lets go quietly when another consumer takes over', async () => {
 		const { service, trigger, activate } = setup();
 		await activate();
@@ -435,6 +453,34 @@ describe('its newest version', () => {
 			trigger.parameters.source = 'existing';
 			await activate();
 			expect([...service.paused]).toEqual([ownId]);
+		});
+
+		test('its own goes on when it is chosen again, and stays paused when a person pauses it then', async () => {
+			const { service, trigger, activate } = attached();
+			const publish = async (source: string) => {
+				trigger.parameters.source = source;
+				await activate();
+			};
+			await publish('own');
+			trigger.activation = 'update';
+			await publish('existing');
+			expect(service.paused.size).toBe(1);
+			await publish('own');
+			expect(service.paused.size).toBe(0);
+			const ownId = [...service.schedules.keys()].find((id) => id.startsWith('n8n-'))!;
+			service.paused.add(ownId);
+			await publish('own');
+			expect([...service.paused]).toEqual([ownId]);
+		});
+
+		test('follows it also when the one that the node had before belongs to another key', async () => {
+			const { service, activate } = attached();
+			service.refuses = ({ path }) =>
+				path.endsWith('/pause')
+					? new Problem('not-your-schedule', { id: 'n8n-1', owner: 'the key old' })
+					: undefined;
+			await activate();
+			await eventually('it follows', () => follows(service));
 		});
 
 		test('says that it was removed', async () => {

@@ -304,6 +304,17 @@ describe('Submit Job', () => {
 		expect(next).toBeGreaterThan(first!);
 	});
 
+	test('a delay counts anew when somebody retries the whole execution in n8n, with all that it remembered', async () => {
+		const { run, submitted, execution } = setup();
+		const delayed = { ...uname, submission: { delaySeconds: 60 } };
+		await run(delayed);
+		await new Promise((resolve) => setTimeout(resolve, 5));
+		execution.id = '18';
+		await run(delayed);
+		const [first, retried] = submitted().map(({ notBefore }) => notBefore!);
+		expect(retried).toBeGreaterThan(first!);
+	});
+
 	test('a job of another kind has the spec that its fields say', async () => {
 		const { run, submitted } = setup();
 		await run({
@@ -447,6 +458,18 @@ describe('Submit Job', () => {
 		const items = await run();
 		expect(service.calls(/\/jobs$/)).toHaveLength(2);
 		expect(items.at(-1)!.json).toMatchObject({ n: 1000, jobId: [...service.jobs.keys()].at(-1) });
+	});
+
+	test('of an execution that somebody stops nothing more is submitted, and what was can be cancelled with it', async () => {
+		const items = Array.from({ length: 1_001 }, (_, n) => ({ json: { n } }));
+		const { run, service, execution } = setup(items);
+		service.refuses = ({ path }) => {
+			if (path.endsWith('/jobs')) execution.cancel.abort();
+			return undefined;
+		};
+		await run({ ...uname, cancelOnStop: true });
+		expect(service.jobs.size).toBe(1_000);
+		expect(service.calls(/\/cancel$/).length).toBeGreaterThan(0);
 	});
 
 	test('a refused job stops the node and names its item and the way out', async () => {

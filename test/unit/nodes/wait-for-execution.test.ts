@@ -57,6 +57,15 @@ describe('Wait for Execution: execute()', () => {
 		expect((items[0]!.json.job as { robot: string }).robot).toBe(robots[0]!.name);
 	});
 
+	test('the names of its robots are asked for, not the whole fleet', async () => {
+		const { service, jobIds, execute } = setup();
+		for (const jobId of jobIds) service.end(jobId, 'completed');
+		const items = await execute();
+		expect(service.calls(/\/robots$/, 'GET')).toEqual([]);
+		expect(service.calls(/\/robots\/[^/]+$/, 'GET')).toHaveLength(1);
+		expect(items[1]!.json.job).toMatchObject({ robot: robots[0]!.name });
+	});
+
 	test('what the job has collected is listed, with the ID of each file', async () => {
 		const { service, jobIds, execute } = setup();
 		const files = [{ path: 'out/a', bytes: 3, sha256: null, fileId: 'f-1' }];
