@@ -126,6 +126,11 @@ export const problems = {
 		retry: false,
 		text: 'Job {id} does not go out in batches: there is nothing to pause or to resume. Submit it with rollout (--batch) for that.',
 	},
+	'rollout-not-begun': {
+		status: 409,
+		retry: false,
+		text: 'Job {id} has not begun to go out: there is nothing to pause yet. Keep it back with: robot-fleet jobs hold {id}.',
+	},
 	'not-a-parent': {
 		status: 409,
 		retry: false,
@@ -349,7 +354,7 @@ export const problems = {
 	'other-family': {
 		status: 409,
 		retry: false,
-		text: 'A job for one robot cannot become one for several, nor the other way round; cancel it and submit it anew.',
+		text: 'A job for one robot cannot become one for several, nor the other way round, and each part of one for several keeps its robot; cancel it and submit it anew.',
 	},
 	'duplicate-job': {
 		status: 409,

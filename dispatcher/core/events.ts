@@ -17,11 +17,13 @@ export type KnownRobot = (robotId: string) => { name: string; labels: Labels } |
 type Labels = Readonly<Record<string, string>>;
 
 export function isWanted(
-	{ robots, labels, schedules, ended }: EventFilter,
+	{ scheduleId, robots, labels, schedules, ended }: EventFilter,
 	{ type, data }: Pick<FleetEvent, 'type' | 'data'>,
 	known: KnownRobot,
 ): boolean {
-	if (type === 'schedule.due') return true;
+	const isTime = type === 'schedule.due';
+	// A schedule may have the name of a kind of event: by their subject alone the two are not told apart.
+	if (isTime || scheduleId !== undefined) return isTime && scheduleId !== undefined;
 	if (ended && type === 'job.ended' && !endedSo(ended, data as JobEnded)) return false;
 	if (schedules && 'scheduleId' in data && !schedules.includes(data.scheduleId ?? '')) return false;
 	if ((!robots && !labels) || !('robotId' in data)) return true;

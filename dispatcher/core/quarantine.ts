@@ -49,16 +49,16 @@ export function blameOf(cause: Cause | null, message: string): Blame {
 	}
 }
 
-/** Older ones say nothing more. */
-const kept = 20;
+/** So many are kept beside those that are enough, in case some come to count no more; older ones say nothing. */
+const spare = 20;
 
 export function strikesOf(stored: string | null): readonly Strike[] {
 	return stored === null ? [] : (JSON.parse(stored) as Strike[]);
 }
 
-/** With one more; the same work takes the place of what it did before. */
-export function withStrike(strikes: readonly Strike[], strike: Strike): Strike[] {
-	return [...strikes.filter(({ work }) => work !== strike.work), strike].slice(-kept);
+/** With one more; the same work takes the place of what it did before. So many are `enough`. */
+export function withStrike(strikes: readonly Strike[], strike: Strike, enough = 0): Strike[] {
+	return [...strikes.filter(({ work }) => work !== strike.work), strike].slice(-(enough + spare));
 }
 
 /** What others have in common is not this robot's fault. */

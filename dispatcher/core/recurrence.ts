@@ -9,7 +9,7 @@
  *
  * No instant is due twice. `once` and `interval` are instants, and no clock on a wall concerns them.
  */
-import { CronExpressionParser } from 'cron-parser';
+import { type CronExpression, CronExpressionParser } from 'cron-parser';
 import { type PlannedMark, weekdays, type When } from '../../protocol';
 import { isNth } from './blackout';
 import { type Stretch, type Zone, zoneOf } from './zone';
@@ -216,9 +216,22 @@ function isMonthly({ days, nth }: When, date: Date): boolean {
 	return days!.some((wanted) => day === (wanted < 0 ? length : Math.min(wanted, length)));
 }
 
-/** The calendar of cron is cron-parser's business; the wall is UTC to it. */
+/**
+ * The calendar of cron is cron-parser's business; the wall is UTC to it. What an expression leaves to chance (`H`) is
+ * the same whenever it is read: else a restart would move planned times, and runs would be lost.
+ */
+export function parsedCron(cron: string): CronExpression {
+	return CronExpressionParser.parse(cron, { tz: 'UTC', hashSeed: cron });
+}
+
 function cronRule(cron: string): Rule {
-	const expression = CronExpressionParser.parse(cron, { tz: 'UTC' });
+	let expression: CronExpression;
+	try {
+		expression = parsedCron(cron);
+	} catch {
+		// Refused when it is put; one that an earlier version took comes due no more, and keeps no service from starting.
+		return { everyHour: false, next: () => undefined };
+	}
 	return {
 		everyHour: expression.fields.hour.values.length === 24,
 		next(wall) {

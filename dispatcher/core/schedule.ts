@@ -4,7 +4,7 @@
  */
 import { CronExpressionParser } from 'cron-parser';
 import { Problem, type ScheduleRequest, type When } from '../../protocol';
-import { Recurrence, timeOf, type Timing } from './recurrence';
+import { parsedCron, Recurrence, timeOf, type Timing } from './recurrence';
 import { isZone } from './zone';
 
 /** A whole schedule, as it lies in the store. */
@@ -179,7 +179,7 @@ export function checkCron(cron: string): void {
 		}
 	}
 	try {
-		CronExpressionParser.parse(cron, { tz: 'UTC' });
+		parsedCron(cron);
 	} catch (error) {
 		throw new Problem('bad-cron', { reason: `it never comes due (${(error as Error).message})` });
 	}

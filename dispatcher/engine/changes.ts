@@ -139,7 +139,8 @@ export class Changes {
 	): Promise<SubmitAnswer & { retryOf: string }> {
 		const job = await this.#jobs.read(jobId);
 		if (!isFinal(job.state)) throw new Problem('not-final', { state: job.state });
-		const home = only && this.#jobs.place(await this.#rollouts.failedOnly(job));
+		// A robot that it only excluded or preferred may be gone by now.
+		const home = only && this.#jobs.place(await this.#rollouts.failedOnly(job), true);
 		const earlier = await this.#retryOf(job);
 		if (earlier && !isFinal(earlier.state)) return repeated(job, earlier);
 		const again = this.again(job, by, home);

@@ -1,6 +1,6 @@
 /** Changes to a job that still waits: how urgent it is, whether it is held back, where it may run. */
 import { type Job, type JobChange, Problem } from '../../protocol';
-import { laneWith } from '../core/matching';
+import { laneRule, laneWith } from '../core/matching';
 import { priorityOf } from '../core/rank';
 import { policyOf } from '../core/retry';
 import { type Change, changed } from '../core/waiting';
@@ -82,9 +82,14 @@ export class Edits {
 	}
 }
 
-/** A job is for one robot or for several, for good: its children are chosen when it starts. */
-export function otherFamily(job: StoredJob, { target }: Edit): boolean {
-	return target !== undefined && (target.children === null) !== (job.children === null);
+/**
+ * A job is for one robot or for several, for good: its children are chosen when it starts, and each keeps its robot. The other
+ * ones are those of its siblings, and its parent tells what became of the job there.
+ */
+export function otherFamily({ children, cell }: StoredJob, { target }: Edit): boolean {
+	if (target === undefined) return false;
+	if ((target.children === null) !== (children === null)) return true;
+	return cell !== null && laneRule(target.lane).robot !== cell;
 }
 
 function holdOf(hold: boolean | string, by: Caller): Change['hold'] {

@@ -98,7 +98,7 @@ export class Quarantine {
 		const work = lost ? `away ${stored.lastSeenAt}` : (live.parentId ?? live.jobId);
 		const strike: Strike = { work, at: turn.now, cause, text: oneLine(text) };
 		if (!lost && this.#excuse(turn, entry, work)) strike.elsewhere = true;
-		const strikes = withStrike(strikesOf(stored.strikes), strike);
+		const strikes = withStrike(strikesOf(stored.strikes), strike, this.#after);
 		const change = { strikes: JSON.stringify(strikes) };
 		if (countOf(strikes) < this.#after || !this.#mayPutAway(entry)) {
 			stand(this.#context, turn, entry, change, undefined);

@@ -31,7 +31,11 @@ export class Rollouts {
 	}
 
 	/** Nothing more starts until it is resumed; what runs goes on. Repeatable safely. */
-	pause(jobId: string, by: Caller): Promise<Job> {
+	async pause(jobId: string, by: Caller): Promise<Job> {
+		// Else it would go out at its time as if nobody had said anything.
+		if ((await this.#rollout(jobId)).state === 'pending') {
+			throw new Problem('rollout-not-begun', { id: jobId });
+		}
 		return this.#change(jobId, (turn, done) => {
 			const wish = { parentId: jobId, at: turn.now, by: `key:${by.name}` };
 			turn.add('pauseRollout', wish, done);
@@ -108,14 +112,19 @@ export class Rollouts {
 		return job;
 	}
 
-	async #change(
-		jobId: string,
-		wish: (turn: Turn, done: (move: RolloutMove | null) => void) => void,
-	): Promise<Job> {
+	async #rollout(jobId: string): Promise<StoredJob> {
 		const job = await this.#jobs.read(jobId);
 		if (job.children === null || policyOf(job.policy).rollout === undefined) {
 			throw new Problem('no-rollout', { id: jobId });
 		}
+		return job;
+	}
+
+	async #change(
+		jobId: string,
+		wish: (turn: Turn, done: (move: RolloutMove | null) => void) => void,
+	): Promise<Job> {
+		await this.#rollout(jobId);
 		await new Promise<void>((resolve, reject) => {
 			this.#context.turns.push({
 				plan: (turn) => {

@@ -310,7 +310,7 @@ export class Schedules {
 	async backfill(id: string, request: BackfillRequest, by: Caller): Promise<BackfillAnswer> {
 		const now = this.#context.clock.now();
 		const { from, to = now, all = false, expect, overlap = 'queue-all' } = request;
-		const { recurrence } = this.#own(id, by);
+		const { recurrence, stored } = this.#own(id, by);
 		if (to <= from) {
 			throw new Problem('bad-field', { path: 'to', reason: 'must be later than from' });
 		}
@@ -326,7 +326,9 @@ export class Schedules {
 		}
 		const window = { scheduleId: id, from, to, underWay: all };
 		const stay = new Set(await this.#context.store.read('ranBetween', window));
-		const plannedAt = planned.filter((at) => !stay.has(at));
+		// The schedule itself still deals with those from there on: they come later by their jitter, say.
+		const ahead = stored.nextRunAt ?? Infinity;
+		const plannedAt = planned.filter((at) => at < ahead && !stay.has(at));
 		if (expect === undefined) return { preview: true, plannedAt, started: 0 };
 		if (grown(expect, plannedAt.length)) {
 			throw new Problem('bulk-grown', { matched: plannedAt.length, expect });

@@ -105,8 +105,9 @@ export class Waits {
 	async load(): Promise<void> {
 		for (const stored of await this.#context.store.read('liveWaits', null)) {
 			const wait = this.#remember(stored);
-			// Jobs may have ended after the wait was last looked at.
-			if (stored.state === 'open') await this.#review(wait);
+			// Jobs may have ended after the wait was last looked at. A full disk keeps no service from starting.
+			if (stored.state !== 'open') continue;
+			await this.#review(wait).catch((error: Error) => this.#doubt(wait, error));
 		}
 	}
 
@@ -340,11 +341,13 @@ export class Waits {
 		for (const wait of this.#byJob.get(jobId) ?? []) {
 			if (!concerns(wait)) continue;
 			wait.dirty.add(jobId);
-			void this.#review(wait).catch((error: Error) => {
-				wait.doubtful = true;
-				this.#context.log.warn('a wait could not be reviewed', { waitId: wait.stored.id, error });
-			});
+			void this.#review(wait).catch((error: Error) => this.#doubt(wait, error));
 		}
+	}
+
+	#doubt(wait: LiveWait, error: Error): void {
+		wait.doubtful = true;
+		this.#context.log.warn('a wait could not be reviewed', { waitId: wait.stored.id, error });
 	}
 
 	/** Reads what has changed, all at once however much that is, until nothing has changed meanwhile. */

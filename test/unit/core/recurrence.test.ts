@@ -43,6 +43,17 @@ test('an expression that can never come due is refused', () => {
 	expect(() => checkCron('0 0 30 2 *')).toThrow(/cron/);
 });
 
+test('what cron leaves to chance (H) is the same for whoever asks, also after a restart', () => {
+	const { when } = defined({ cron: 'H H(0-5) * * *' });
+	const times = () => local({ when }, '2026-06-05T12:00Z');
+	for (let asked = 0; asked < 20; asked += 1) expect(times()).toEqual(times());
+	// There is one that is a day of February now and then, and an earlier version took it.
+	const cron = '0 0 H(29-31) 2 *';
+	for (let asked = 0; asked < 20; asked += 1) expect(() => checkCron(cron)).toThrow(/cron/);
+	const stored = timingOf({ ...defined({ when }), when: { frequency: 'cron', cron } }, anchor);
+	expect(new Recurrence(stored).after(anchor)).toBeUndefined();
+});
+
 test('monthly on the 31st is the last day of a short month', () => {
 	const request: ScheduleRequest = {
 		when: { frequency: 'monthly', days: [31], times: ['06:00'] },

@@ -190,6 +190,24 @@ test('a job for one robot does not become one for several, nor the other way rou
 	expect(await h.engine.job(parent)).toMatchObject({ target: { mode: { count: 1 } } });
 });
 
+test('a part of a job for several robots keeps its robot, one by one and in bulk', async () => {
+	const away = await h.robot('away', { clients: ['a', 'b'] });
+	await away.vanish();
+	const id = await h.submit({ target: { mode: 'all' } });
+	const [child] = (await h.engine.cells(id, { limit: 1 })).items;
+	const { jobId } = child!;
+	await expect(h.engine.change(jobId, { target: {} }, ana)).rejects.toMatchObject({
+		code: 'other-family',
+	});
+	const filter = { state: 'queued' } as const;
+	expect(
+		await h.engine.bulk({ action: 'retarget', filter, target: {}, expect: 1 }, ana),
+	).toMatchObject({ matched: 1, changed: 0 });
+	await h.engine.change(jobId, { target: { robot: 'away', client: 'b' } }, ana);
+	await away.connect({ clients: ['a', 'b'] });
+	expect(away.last).toMatchObject({ job_id: jobId, client: 'b' });
+});
+
 test('the same change twice is one line of the timeline', async () => {
 	const id = await h.submit();
 	for (let i = 0; i < 3; i += 1) await h.engine.change(id, { priority: 'high', hold: 'x' }, ana);

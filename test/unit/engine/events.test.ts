@@ -68,6 +68,24 @@ test('who may not read follows the times of a schedule, and nothing that tells o
 	await expect(h.engine.events('k', epoch, reads, 0)).resolves.toEqual([]);
 });
 
+test('a schedule with the name of a kind of event is followed by its times, and that kind by its events', async () => {
+	const submits = { ...admin, scopes: ['submit' as const] };
+	await h.engine.putSchedule('job.ended', { cron: '0 0 1 1 *' }, submits);
+	const filter = { scheduleId: 'job.ended' };
+	const { epoch } = await h.engine.subscribe('times', { filter }, submits);
+	const ends = await follow({ event: 'job.ended' });
+	const robot = await h.robot('r1');
+	await h.submit();
+	await settled();
+	await robot.end();
+	expect(await h.engine.events('times', epoch, submits, 0)).toEqual([]);
+	await h.engine.runSchedule('job.ended', {}, submits);
+	expect(await h.engine.events('times', epoch, submits, 0)).toMatchObject([
+		{ type: 'schedule.due', data: { scheduleId: 'job.ended' } },
+	]);
+	expect(await ends.types()).toEqual(['job.ended']);
+});
+
 describe('the end of a job', () => {
 	test('is told to who followed it then, with robot, cause and times, and wakes who waits', async () => {
 		const robot = await h.robot('r1');

@@ -61,6 +61,16 @@ test('after three jobs in a row that failed for its own reasons a robot gets no 
 	);
 });
 
+test('however many failures are enough, so many put it there', async () => {
+	await h.close();
+	h = await house({ settings: { quarantineAfter: 25 } });
+	const robot = await h.robot('r1');
+	await fail(robot, 24);
+	expect((await view(robot)).quarantine).toBeNull();
+	await fail(robot, 1);
+	expect((await view(robot)).quarantine?.reason).toMatch(/^25 jobs in a row failed/);
+});
+
 test('jobs that fail by themselves keep nobody away, and one that ends shows that the robot can work', async () => {
 	const robot = await h.robot('r1');
 	await fail(robot, 10, exit(1));

@@ -272,6 +272,17 @@ describe('batches', () => {
 		expect(got(all)).toBe('10');
 	});
 
+	test('one that has not begun cannot be paused, and says how it is kept back', async () => {
+		const all = await robots(2);
+		const id = await rollOut({ batch: 1 }, { notBefore: h.clock.now() + 60_000 });
+		await expect(h.engine.pauseRollout(id, admin)).rejects.toMatchObject({
+			code: 'rollout-not-begun',
+		});
+		await h.engine.change(id, { hold: true }, admin);
+		await h.clock.advance(61_000);
+		expect(got(all)).toBe('00');
+	});
+
 	test('all that is told live, and the queue is counted right', async () => {
 		const all = await robots(3);
 		const events: Exclude<LiveMessage, { event: 'snapshot' }>[] = [];
@@ -581,6 +592,18 @@ describe('people', () => {
 			code: 'not-a-parent',
 		});
 	});
+});
+
+test('run again where it failed it goes without a robot that it excluded, and that was removed since', async () => {
+	const all = await robots(3);
+	const id = await h.submit({ target: { mode: 'all', exclude: ['r2'] } });
+	await settled();
+	await all[0]!.end();
+	await all[1]!.end(exit(1));
+	await h.engine.removeRobot('r2', admin);
+	expect(await h.engine.retry(id, admin, { only: 'failed' })).toMatchObject({ retryOf: id });
+	await settled();
+	expect(got(all)).toBe('120');
 });
 
 describe('which robots', () => {

@@ -352,6 +352,18 @@ test('a backfill lists first, then runs what did not run, one after the other, o
 	});
 });
 
+test('a backfill leaves to the schedule a time that comes later by its jitter', async () => {
+	await put({ cron: '0 * * * *', jitterMs: 600_000, overlap: 'allow' });
+	await h.clock.advance(60 * minuteMs + 1_000);
+	expect(await states()).toBe('');
+	const window = { from: h.clock.now() - minuteMs, expect: 1, overlap: 'allow' } as const;
+	expect(await h.engine.backfill('s', window, admin)).toMatchObject({ plannedAt: [], started: 0 });
+	await h.clock.advance(10 * minuteMs);
+	expect((await occurrences()).map(({ origin, state }) => [origin, state])).toEqual([
+		['planned', 'ran'],
+	]);
+});
+
 test('nothing runs in a blackout, and each planned time says why', async () => {
 	const spans = [
 		{ from: Date.UTC(2026, 0, 1, 0, 2), to: Date.UTC(2026, 0, 1, 0, 4), text: 'moving house' },

@@ -2,6 +2,7 @@
 import { StoreFull } from '../../../dispatcher/store/open';
 import { admin, heldAs, house, type House, type HouseOptions } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
+import { MortalStore } from '../../support/mortal-store';
 
 type Answer = { status: number; body: unknown } | Error;
 
@@ -205,6 +206,20 @@ test('a full disk does not end the service through a parked execution, which is 
 	await h.clock.advance(2_000);
 	expect(pokes).toHaveLength(1);
 	expect((await h.engine.wait(waitId)).state).toBe('closed');
+});
+
+test('a service that comes back to a full disk starts all the same, and pokes when there is room', async () => {
+	await open();
+	const robot = await h.robot('r1');
+	await parked([await h.submit()]);
+	h.store.fullAt('moveWait', 0);
+	await robot.end();
+	const full = new StoreFull('database or disk is full');
+	const writes = jest.spyOn(MortalStore.prototype, 'commit').mockRejectedValue(full);
+	await h.restart().finally(() => writes.mockRestore());
+	expect(pokes).toHaveLength(0);
+	await h.clock.advance(2_000);
+	expect(pokes).toHaveLength(1);
 });
 
 test('a wait for a job nobody knows is refused', async () => {
