@@ -72,7 +72,7 @@ export class Attempt {
 	readonly interaction: Interaction;
 	/** Absent when it brings none along and takes none home. */
 	readonly files: AttemptFiles | undefined;
-	readonly #trace: Trace;
+	#trace: Trace;
 	readonly #startedAt: number;
 	readonly #journal: Journal;
 	readonly #clock: Clock;
@@ -405,6 +405,8 @@ export class Attempt {
 			report: (step) => this.interaction.report(step),
 			started: (pid, birth) => {
 				this.#watched?.started(pid);
+				// In this life, too, somebody may have to look for what is left of it.
+				this.#trace = { ...this.#trace, pid, birth };
 				this.#journal.noteProcess(job_id, epoch, pid, birth);
 			},
 			sleep: (ms, signal) => this.#clock.sleep(ms, signal),

@@ -23,6 +23,9 @@ export class Markers {
 	readonly #listener: MarkerListener;
 	readonly #lines: Record<Stream, OpenLine> = { stdout: new OpenLine(), stderr: new OpenLine() };
 	readonly #outputs: Record<string, unknown> = {};
+	/** Of each of them as JSON, with a comma; and of all: what is known is not written out again with every line. */
+	readonly #sizes = new Map<string, number>();
+	#size = 1;
 	readonly #logs: string[] = [];
 	#unsaid = 0;
 
@@ -88,10 +91,16 @@ export class Markers {
 		if (typeof value !== 'object' || value === null || Array.isArray(value)) {
 			return this.#complain(line, 'what follows is not a JSON object');
 		}
-		const merged = { ...this.#outputs, ...value };
-		if (Buffer.byteLength(JSON.stringify(merged)) > limits.maxOutputsBytes) {
+		const sizes = Object.entries(value).map(([key, held]) => {
+			return [key, sizeOf(key) + sizeOf(held) + 2] as const;
+		});
+		let size = this.#size;
+		for (const [key, bytes] of sizes) size += bytes - (this.#sizes.get(key) ?? 0);
+		if (size > limits.maxOutputsBytes) {
 			return this.#complain(line, `outputs may have ${limits.maxOutputsBytes} bytes in all`);
 		}
+		this.#size = size;
+		for (const [key, bytes] of sizes) this.#sizes.set(key, bytes);
 		for (const [key, held] of Object.entries(value)) {
 			// Whatever it is called, it is a name and nothing else.
 			Object.defineProperty(this.#outputs, key, {
@@ -111,6 +120,10 @@ export class Markers {
 		const shown = line.length > 80 ? `${line.slice(0, 80)}…` : line;
 		this.#logs.push(`The marker line "${shown}" could not be read: ${reason}.`);
 	}
+}
+
+function sizeOf(value: unknown): number {
+	return Buffer.byteLength(JSON.stringify(value));
 }
 
 /** A line as it comes; forgotten as soon as it cannot be a marker. */

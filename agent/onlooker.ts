@@ -14,7 +14,8 @@ export class Onlooker {
 	readonly #saw: (stream: Stream, chunk: Uint8Array) => void;
 	readonly #seen: OutputLengths = { stdout: 0, stderr: 0 };
 	#isLooking = false;
-	#looked: Promise<void> = Promise.resolve();
+	/** Who waits until so much was seen. */
+	#waiting: { lengths: OutputLengths; seen: PromiseWithResolvers<void> }[] = [];
 
 	constructor(
 		spool: Pick<AttemptSpool, 'lengths' | 'read'>,
@@ -24,16 +25,19 @@ export class Onlooker {
 		this.#saw = saw;
 	}
 
-	/** There is more. Resolves when all there is by then was seen; rejects when it cannot be read. */
+	/**
+	 * There is more. Resolves when all there is by then was seen, whatever a flood brings behind it; rejects when it cannot
+	 * be read.
+	 */
 	look(): Promise<void> {
-		if (!this.#isLooking) {
-			this.#isLooking = true;
-			this.#looked = this.#look();
-		}
-		return this.#looked;
+		const seen = Promise.withResolvers<void>();
+		this.#waiting.push({ lengths: { ...this.#spool.lengths }, seen });
+		if (!this.#isLooking) void this.#look();
+		return seen.promise;
 	}
 
 	async #look(): Promise<void> {
+		this.#isLooking = true;
 		try {
 			for (let behind = true; behind;) {
 				behind = false;
@@ -48,9 +52,21 @@ export class Onlooker {
 					if (data.length > 0) this.#saw(stream, data);
 					behind ||= seen > from;
 				}
+				if (behind) this.#tellThoseWhoSawAll();
 			}
-		} finally {
 			this.#isLooking = false;
+			for (const { seen } of this.#waiting.splice(0)) seen.resolve();
+		} catch (error) {
+			this.#isLooking = false;
+			for (const { seen } of this.#waiting.splice(0)) seen.reject(error);
 		}
+	}
+
+	#tellThoseWhoSawAll(): void {
+		this.#waiting = this.#waiting.filter(({ lengths, seen }) => {
+			if (streams.some((stream) => this.#seen[stream] < lengths[stream])) return true;
+			seen.resolve();
+			return false;
+		});
 	}
 }

@@ -33,7 +33,9 @@ export class Tail {
 
 	/** Whether `text` is less than the whole stream. */
 	get cut(): boolean {
-		return this.total > this.#maxBytes || Buffer.byteLength(this.text) < this.total;
+		const kept = this.#kept;
+		// Bytes that are not UTF-8 become longer as text, so its length says nothing.
+		return this.total > kept.length || this.text.length < kept.toString('utf8').length;
 	}
 
 	get #kept(): Buffer {

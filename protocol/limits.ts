@@ -107,6 +107,13 @@ export const limits = {
 	/** Per API key: jobs that wait, and the bytes of what they ask for. */
 	maxWaitingJobs: 1_000_000,
 	maxWaitingBytes: 1024 * 1024 * 1024,
+	/** Of one key: schedules, and their bytes; executions that wait, and jobs for which they do. All of that lies in memory. */
+	maxSchedules: 10_000,
+	maxScheduleBytes: 64 * 1024 * 1024,
+	maxLiveWaits: 100_000,
+	maxWaitedJobs: 1_000_000,
+	/** Of one key: consumers of events. */
+	maxSubscriptions: 10_000,
 	/** Calls a minute: of one key, and of one address refusals of what should prove who it is. */
 	ratePerKey: 6_000,
 	ratePerAddress: 100,

@@ -511,6 +511,11 @@ export const problems = {
 		text: '{who} may ask {perMinute} times a minute; try again in {retryMs} ms, submit many jobs in one call, or raise --rate-limit.',
 	},
 	'too-many': { status: 429, retry: true, text: 'Too many {what}; try again in {retryMs} ms.' },
+	'key-full': {
+		status: 422,
+		retry: false,
+		text: 'The key "{key}" already has {what}, which is its limit; remove some of them first.',
+	},
 	'queue-full': {
 		status: 429,
 		retry: true,

@@ -6,7 +6,7 @@
  * "Gone" is only ever said after looking. On Linux /proc answers, and a zombie counts as gone; where
  * there is no /proc of ours the group alone is asked, and what left its group cannot be seen.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn, type StdioOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -61,17 +61,32 @@ export function isOwnProc(proc: string): boolean {
 /** Every process of this machine can be looked at. */
 export const seesProcesses = process.platform === 'linux' && isOwnProc('/proc');
 
+/**
+ * Our ends of terminals. The library leaves them open in every program that is started meanwhile, which could read and type
+ * there whatever it likes; undefined = closed by now.
+ */
+export const openTerminals = new Set<{ readonly handle: number | undefined }>();
+
 export async function startProgram(program: Program): Promise<RunningProgram> {
 	const { run } = program;
+	const handles = [...openTerminals].flatMap(({ handle }) => handle ?? []);
 	let child: ChildProcess;
+	let nowhere: number | undefined;
 	try {
+		const input = program.stdin ? 'pipe' : 'ignore';
+		const stdio: Exclude<StdioOptions, string> = [input, 'pipe', 'pipe'];
+		if (handles.length > 0) nowhere = openSync('/dev/null', 'r+');
+		for (const handle of handles) {
+			while (stdio.length < handle) stdio.push('ignore');
+			stdio[handle] = nowhere;
+		}
 		child = spawn('shell' in run ? run.shell : run.command, 'shell' in run ? [] : run.args, {
 			cwd: program.cwd,
 			env: program.env,
 			shell: 'shell' in run,
 			detached: !onWindows,
 			windowsHide: true,
-			stdio: [program.stdin ? 'pipe' : 'ignore', 'pipe', 'pipe'],
+			stdio,
 		});
 		if (child.pid === undefined) {
 			const [error] = (await once(child, 'error').catch((thrown: Error) => [thrown])) as [Error];
@@ -81,6 +96,8 @@ export async function startProgram(program: Program): Promise<RunningProgram> {
 		throw new SpawnFailure(await whyNot(program, error as NodeJS.ErrnoException), {
 			cause: error,
 		});
+	} finally {
+		if (nowhere !== undefined) closeSync(nowhere);
 	}
 	const exit = new Promise<ExitStatus>((resolve) => {
 		child.once('exit', (code, signal) => resolve({ code, signal }));

@@ -4,12 +4,13 @@
  */
 import { constants } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { accessSync, closeSync, constants as files, openSync, statSync } from 'node:fs';
+import { accessSync, closeSync, constants as files, openSync, statSync, writeSync } from 'node:fs';
 import { Readable, Writable } from 'node:stream';
 import type { IPty } from '@lydell/node-pty';
 import {
 	type ExitStatus,
 	isThere,
+	openTerminals,
 	type Program,
 	type RunningProgram,
 	type Sleep,
@@ -25,6 +26,8 @@ type StartInTerminal = (program: Program, size: Size, sleep: Sleep) => Promise<R
 
 /** Of a program that waits for its reader. Its terminal is closed 200 ms after its end, whatever nobody has read by then. */
 const lookMs = 40;
+/** Until a terminal that is full is tried again. */
+const fullMs = 10;
 
 /** Undefined where there can be no terminals. */
 export async function loadTerminals(): Promise<StartInTerminal | undefined> {
@@ -57,6 +60,13 @@ async function startInTerminal(
 		throw new SpawnFailure(`"${file}" could not be started in a terminal: ${message}.`);
 	}
 	const release = hold(pty);
+	const ours = {
+		get handle() {
+			const { fd, _socket } = pty as IPty & { fd?: number; _socket?: { destroyed: boolean } };
+			return _socket?.destroyed === false ? fd : undefined;
+		},
+	};
+	if (process.platform !== 'win32') openTerminals.add(ours);
 	const ended = Promise.withResolvers<ExitStatus>();
 	let waits = false;
 	let looks = false;
@@ -83,22 +93,21 @@ async function startInTerminal(
 	});
 	pty.onExit(({ exitCode, signal }) => {
 		release();
+		openTerminals.delete(ours);
 		stdout.push(null);
 		const name = signal ? signalName(signal) : undefined;
 		ended.resolve(name ? { code: null, signal: name } : { code: exitCode, signal: null });
 	});
+	const type = typist(pty, () => stdout.destroyed, sleep);
 	let inLine = false;
 	const stdin = new Writable({
 		write(chunk: Buffer, _encoding, done) {
-			// Bytes are taken too, whatever the types say.
-			pty.write(chunk as unknown as string);
 			if (chunk.length > 0) inLine = !lineEnds.has(chunk.at(-1)!);
-			done();
+			type(chunk).then(() => done(), done);
 		},
 		final(done) {
 			// Behind half a line the first one only hands that over.
-			pty.write(inLine ? endOfInput + endOfInput : endOfInput);
-			done();
+			type(Buffer.from(inLine ? endOfInput + endOfInput : endOfInput)).then(() => done(), done);
 		},
 	});
 	return {
@@ -128,6 +137,31 @@ function hold(pty: IPty & { ptsName?: string }): () => void {
 	} catch {
 		return () => undefined; // Windows has no such thing
 	}
+}
+
+/**
+ * Types at the speed of the program. The library's own way stops this process, and all that it holds, until the program has
+ * read everything: for ever, if that waits for us to read what it prints.
+ */
+function typist(
+	pty: IPty & { fd?: number; _socket?: { destroyed: boolean } },
+	isOver: () => boolean,
+	sleep: Sleep,
+): (bytes: Buffer) => Promise<void> {
+	return async (bytes) => {
+		// Windows has pipes there, and they are written as pipes are.
+		if (process.platform === 'win32') return pty.write(bytes as unknown as string);
+		for (let at = 0; at < bytes.length;) {
+			// Once that is closed the handle may be another file's.
+			if (isOver() || pty._socket?.destroyed !== false) throw new Error('the terminal is closed');
+			try {
+				at += writeSync(pty.fd!, bytes, at);
+			} catch (error) {
+				if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+				await sleep(fullMs);
+			}
+		}
+	};
 }
 
 /** What Ctrl+D types. */

@@ -29,6 +29,8 @@ import { aborted, started, unlessStopped } from './starting';
 /** How long a kill may take to show. */
 const killShowsMs = 5_000;
 const noAnswer = 'The keeper of programs on the robot does not say whether it started this one.';
+const neverCalled =
+	'The keeper of programs on the robot ended before it called this one, so nothing has started.';
 /** Of a terminal, until somebody looks at it. */
 const firstSize = { columns: 80, rows: 24 };
 
@@ -76,8 +78,12 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 				if (answer === 'unknown') return failed('unknown', noAnswer, { gone: false });
 				ward = answer;
 			} catch (error) {
-				if (!(error instanceof SpawnFailure)) throw error;
-				return failed('spawn_error', error.message, { gone: true });
+				if (error instanceof SpawnFailure) {
+					return failed('spawn_error', error.message, { gone: true });
+				}
+				// It writes down what it is about to call: of what it had not come to, it is known.
+				if (!(error instanceof KeeperGone) || !keeper.neverStarted(context)) throw error;
+				return failed('infrastructure', neverCalled, { gone: true });
 			}
 			return await follow(ward, filled, context, keeper);
 		},
@@ -125,8 +131,9 @@ async function follow(
 	if (spec.interactive) context.takesInput(portOf(ward));
 	try {
 		const ending = new AbortController();
-		const exited = ward.exited.finally(() => ending.abort(enough));
-		const first = await Promise.race([exited, aborted(context.signal, ending.signal)]);
+		const stopping = aborted(context.signal, ending.signal);
+		// In this order: what ended while no agent was there has ended so, and its number may be a stranger's by now.
+		const first = await Promise.race([ward.exited, stopping]).finally(() => ending.abort(enough));
 		if (first !== 'aborted') return await outcomeOf(await ward.ended, pack, context);
 
 		const { graceMs } = context.signal.reason as Stop;

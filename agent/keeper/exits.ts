@@ -7,11 +7,11 @@
 import { hash } from 'node:crypto';
 import {
 	closeSync,
-	existsSync,
 	mkdirSync,
 	openSync,
 	readdirSync,
 	readFileSync,
+	statSync,
 	unlinkSync,
 	writeSync,
 } from 'node:fs';
@@ -66,20 +66,22 @@ export class ExitFiles {
 
 	/** As long as the machine runs: whether the program may have been called. */
 	has(key: string): boolean {
-		return existsSync(this.#pathOf(key));
+		try {
+			return statSync(this.#pathOf(key), { throwIfNoEntry: false }) !== undefined;
+		} catch {
+			// A disk that does not say is no proof that it was not called.
+			return true;
+		}
 	}
 
 	/** Of one that was begun here. False when the disk refuses it: then only the keeper knows. */
 	end(key: string, end: End): boolean {
 		const file = this.#open.get(key);
 		if (file === undefined) return false;
-		const text = JSON.stringify(end);
-		const line = Buffer.from(`{"digest":"${digestOf(text)}","end":${text}}\n`);
+		const { tails, ...short } = end;
 		try {
-			for (let at = 0; at < line.length;) at += writeSync(file, line, at, line.length - at, at);
-			return true;
-		} catch {
-			return false;
+			// Output that the disk had no room for is what the last bytes are told for: there may be none for those either.
+			return write(file, end) || (tails !== undefined && write(file, short));
 		} finally {
 			this.#close(key);
 		}
@@ -132,6 +134,17 @@ export class ExitFiles {
 
 	#pathOf(key: string): string {
 		return join(this.#folder, key);
+	}
+}
+
+function write(file: number, end: End): boolean {
+	const text = JSON.stringify(end);
+	const line = Buffer.from(`{"digest":"${digestOf(text)}","end":${text}}\n`);
+	try {
+		for (let at = 0; at < line.length;) at += writeSync(file, line, at, line.length - at, at);
+		return true;
+	} catch {
+		return false;
 	}
 }
 

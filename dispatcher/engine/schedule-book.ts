@@ -3,7 +3,7 @@
  * schedule is done in its line, one thing after the other: whether a run overlaps another is decided
  * while nobody else decides.
  */
-import { Problem } from '../../protocol';
+import { limits, Problem } from '../../protocol';
 import { jitterOf } from '../core/catch-up';
 import { Recurrence } from '../core/recurrence';
 import { type Definition, definitionOf, timingOf } from '../core/schedule';
@@ -46,9 +46,33 @@ export class ScheduleBook {
 		return entry;
 	}
 
+	/** All lie in memory, with the jobs that they submit, at every start: one key cannot fill it. Throws `key-full`. */
 	async put(stored: StoredSchedule): Promise<Entry> {
+		this.#demandRoom(stored);
 		await this.#context.turns.deed('putSchedule', stored);
 		return this.remember(stored);
+	}
+
+	#demandRoom({ id, definition, createdBy }: StoredSchedule): void {
+		const known = this.#entries.get(id)?.stored.definition;
+		if (known !== undefined && definition.length <= known.length) return;
+		let count = 1;
+		let bytes = definition.length;
+		for (const { stored } of this.#entries.values()) {
+			if (stored.createdBy !== createdBy || stored.id === id) continue;
+			count += 1;
+			bytes += stored.definition.length;
+		}
+		const { maxSchedules, maxScheduleBytes } = limits;
+		const what =
+			count > maxSchedules
+				? `${maxSchedules} schedules`
+				: bytes > maxScheduleBytes
+					? `schedules of ${Math.round(maxScheduleBytes / 1024 / 1024)} MiB`
+					: undefined;
+		if (what !== undefined) {
+			throw new Problem('key-full', { key: createdBy.replace(/^key:/, ''), what });
+		}
 	}
 
 	/** A commit has carried it. */

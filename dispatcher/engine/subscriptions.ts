@@ -6,6 +6,7 @@
 import {
 	type EventFilter,
 	type FleetEvent,
+	limits,
 	Problem,
 	type SubscriptionAnswer,
 	type SubscriptionRequest,
@@ -57,6 +58,8 @@ export class Subscriptions {
 		checkMayFollow(filter, by);
 		// Nor may it be taken from those who follow more.
 		await this.#checkMayUse(key, by);
+		const createdBy = `key:${by.name}`;
+		await this.#demandRoom(key, createdBy);
 		const at = this.#context.clock.now();
 		const taken = await this.#context.turns.deed('takeSubscription', {
 			key,
@@ -65,13 +68,22 @@ export class Subscriptions {
 			...(backlogMs === undefined
 				? {}
 				: { skipBefore: backlogMs === 0 ? Number.MAX_SAFE_INTEGER : at - backlogMs }),
-			createdBy: `key:${by.name}`,
+			createdBy,
 			at,
 		});
 		this.#passed.delete(key);
 		// Whoever held it before is waiting for events: let it notice.
 		this.#context.watchers.hint('events', key);
 		return taken;
+	}
+
+	/** Each event is held against what all of them want. */
+	async #demandRoom(key: string, createdBy: string): Promise<void> {
+		const { store } = this.#context;
+		if (await store.read('subscription', { key })) return;
+		if ((await store.read('subscriptionsOf', { createdBy })) < limits.maxSubscriptions) return;
+		const what = `${limits.maxSubscriptions} consumers`;
+		throw new Problem('key-full', { key: createdBy.replace(/^key:/, ''), what });
 	}
 
 	async unsubscribe(key: string, by: Caller): Promise<void> {

@@ -28,6 +28,7 @@ import { failPoint } from '../store/fail-points';
 import type { Context } from './context';
 import type { Caller } from './index';
 import { childrenView, jobView } from './views';
+import { WaitShares } from './wait-shares';
 
 /** The way out to n8n, handed in. */
 export interface Callbacks {
@@ -79,6 +80,7 @@ export class Waits {
 	readonly #callbacks: Callbacks;
 	readonly #giveUp: GiveUp;
 	readonly #live = new Map<string, LiveWait>();
+	readonly #shares = new WaitShares();
 	readonly #byJob = new Map<string, Set<LiveWait>>();
 	/** Waits whose pokes are fetched, by the hash of the secret. */
 	readonly #byCollector = new Map<string, Set<LiveWait>>();
@@ -124,6 +126,8 @@ export class Waits {
 		if (missing !== undefined) throw new Problem('no-such-job', { id: missing });
 		// A wait shows its jobs.
 		if (found.some((job) => job.createdBy !== `key:${by.name}`)) demand(by, 'read');
+		const createdBy = `key:${by.name}`;
+		this.#shares.demandRoom(createdBy, jobIds.length);
 		const flag = (on: boolean | undefined) => (on ? 1 : 0);
 		const resumeUrl = this.#resumeUrl(request);
 		const now = clock.now();
@@ -146,7 +150,7 @@ export class Waits {
 			tries: 0,
 			nextTryAt: request.cancelOnStop && resumeUrl !== null ? now + probeMs : null,
 			lastError: null,
-			createdBy: `key:${by.name}`,
+			createdBy,
 			createdAt: now,
 			dueAt: null,
 			endedAt: null,
@@ -319,6 +323,7 @@ export class Waits {
 			doubtful: false,
 		};
 		this.#live.set(stored.id, wait);
+		this.#shares.add(stored.createdBy, jobIds.length);
 		for (const jobId of jobIds) putIn(this.#byJob, jobId, wait);
 		if (stored.collector !== null) putIn(this.#byCollector, stored.collector, wait);
 		if (stored.state === 'open') this.#context.dueAt(stored.deadlineAt);
@@ -329,6 +334,7 @@ export class Waits {
 	#forget(wait: LiveWait): void {
 		const { id, collector } = wait.stored;
 		this.#live.delete(id);
+		this.#shares.remove(wait.stored.createdBy, wait.jobIds.length);
 		for (const jobId of wait.jobIds) takeFrom(this.#byJob, jobId, wait);
 		if (collector === null) return;
 		takeFrom(this.#byCollector, collector, wait);

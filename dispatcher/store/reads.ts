@@ -210,6 +210,10 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		...gateReadsOn(sql),
 		subscription: ({ key }) =>
 			sql.all<StoredSubscription>(`${selectAll('subscriptions')} WHERE key = ?`, key)[0],
+		subscriptionsOf: ({ createdBy }) =>
+			Number(
+				sql.get('SELECT count(*) AS n FROM subscriptions WHERE created_by = ?', createdBy)!['n'],
+			),
 		isFollowed: ({ scheduleId }) =>
 			sql.get(
 				`SELECT 1 FROM subscriptions WHERE json_extract(filter, '$.scheduleId') = ? LIMIT 1`,

@@ -1116,6 +1116,8 @@ export interface Reads {
 	countedOccurrences: { in: { scheduleId: string }; out: OccurrenceTotals };
 	calendars: { in: null; out: StoredCalendar[] };
 	subscription: { in: { key: string }; out: StoredSubscription | undefined };
+	/** How many were made by this key. */
+	subscriptionsOf: { in: { createdBy: string }; out: number };
 	/** Whether there is a subscription to its occurrences. */
 	isFollowed: { in: { scheduleId: string }; out: boolean };
 	/** Of all these subjects together, in the order in which they happened. */

@@ -45,8 +45,11 @@ const graceMs = 10_000;
 /** So many at once: each that n8n runs costs it some 6 MB, one that is parked costs nothing. */
 const maxInGrace = 50;
 let inGrace = 0;
-/** The service owns the time limit. n8n's own is a safety net for when the service is gone. */
-const marginMs = 120_000;
+/**
+ * The service owns the time limit. n8n's own is a safety net for when the service is gone. It is wide, because n8n resumes
+ * what is overdue as it starts, before the service can, and then without an outcome: an update of n8n may take minutes.
+ */
+const marginMs = 15 * 60_000;
 /** Key in the node's context, which n8n stores with the parked execution. */
 const memoryKey = 'robotFleetWait';
 

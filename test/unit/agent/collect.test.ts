@@ -142,6 +142,29 @@ test('looking ends when nobody wants it any more: between two entries, and withi
 	expect(found.at(-1)).toMatchObject({ path: '**', error: expect.stringMatching(/over before/) });
 });
 
+test('others have their turn while a folder with very many files is looked through', async () => {
+	for (let i = 0; i < 1_000; i += 1) put(String(i), '');
+	let looks = 0;
+	let most = 0;
+	let over = false;
+	const turn = (): void => {
+		most = Math.max(most, looks);
+		looks = 0;
+		if (!over) setImmediate(turn);
+	};
+	const signal = {
+		get aborted() {
+			looks += 1;
+			return false;
+		},
+	} as AbortSignal;
+	turn();
+	await collect(folder(), ['none', '*.none'], signal);
+	over = true;
+	turn();
+	expect(most).toBeLessThan(200);
+});
+
 test('a workspace that became a link is not looked into', async () => {
 	const work = join(folder(), 'work');
 	symlinkSync('/etc', work);

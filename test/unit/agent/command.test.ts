@@ -261,6 +261,37 @@ test('a stop that comes before the start starts nothing', async () => {
 	expect((await early.ended).end).toBe('stopped');
 });
 
+test('what has ended before its agent finds it again has ended so, whoever wants it stopped by then', async () => {
+	const keeper = new Keeper({
+		folder: join(folder(), 'keeper'),
+		program: undefined,
+		spool: { folder: join(folder(), 'spool'), maxBytes: 1_000, reserveBytes: 0 },
+		clock: systemClock,
+		log: { info: () => undefined, warn: () => undefined },
+	});
+	const attempt = { jobId: 'job', epoch: 1 };
+	const env = { PATH: process.env.PATH! };
+	const program = { run: { command: 'true', args: [] }, cwd: '/', env, stdin: false };
+	await (
+		await keeper.start({ ...attempt, program })
+	).ended;
+	const mark = `mark-${process.pid}-before`;
+	const context = {
+		...attempt,
+		mark,
+		signal: AbortSignal.abort({ why: 'over', graceMs: 0 } satisfies Stop),
+		hurry: new AbortController().signal,
+		outputKept: () => undefined,
+		started: () => undefined,
+		sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms, signal),
+	} as Partial<RunContext> as RunContext;
+	const executor = commandExecutor({ env: {}, secretEnvNames: [], keeper });
+	const trace = { mark, pid: null, birth: null };
+	const rejoined = await executor.rejoin!({ command: 'true' }, context, trace);
+	expect(await rejoined?.outcome).toMatchObject({ end: 'done', exitCode: 0 });
+	await keeper.close();
+});
+
 test('a background child that holds the pipe does not hold the job, and is told of', async () => {
 	const job = run({ shell: 'sleep 60 & echo $!' });
 	const outcome = await job.ended;
@@ -336,6 +367,37 @@ describe('a keeper that is silent', () => {
 		say({ say: 'started', key: 'job-1', pid: late.pid!, birth: null, terminal: false });
 		expect(await gone).toMatch(/SIG(TERM|KILL)/);
 		await close();
+	});
+
+	async function killed(begun: boolean): Promise<Outcome> {
+		const place = folder();
+		const { keeper, next, die, close } = await silentKeeper(place);
+		const context = {
+			jobId: 'job',
+			epoch: 1,
+			attempt: 1,
+			mark: `mark-${process.pid}-killed`,
+			variables: {},
+			signal: new AbortController().signal,
+			hurry: new AbortController().signal,
+			sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms, signal),
+		} as Partial<RunContext> as RunContext;
+		const executor = commandExecutor({ env: {}, secretEnvNames: [], keeper });
+		const ended = executor.run({ command: 'true' }, context);
+		// It may fail before we look.
+		ended.catch(() => undefined);
+		expect(await next()).toMatchObject({ say: 'start' });
+		if (begun) writeFileSync(join(place, 'silent', places.exits, 'job-1'), '');
+		await die();
+		return await ended.finally(close);
+	}
+
+	test('and is killed before it comes to a start has not started it', async () => {
+		expect(await killed(false)).toMatchObject({ cause: 'infrastructure', processGone: true });
+	});
+
+	test('and is killed when it may have begun leaves it unknown', async () => {
+		await expect(killed(true)).rejects.toThrow('was killed');
 	});
 
 	test.each([

@@ -1,6 +1,6 @@
 /** The keeper's words, its files and its door, and what it does with one program. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import fs, { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
@@ -148,6 +148,12 @@ describe('files of ends', () => {
 		expect(() => new ExitFiles(folder()).begin(key)).toThrow(StartedBefore);
 	});
 
+	test('what a disk does not say is no proof that an attempt never began', () => {
+		const files = new ExitFiles(folder());
+		// A name that is too long for any disk stands for one that fails.
+		expect([files.has(key), files.has('x'.repeat(300))]).toEqual([false, true]);
+	});
+
 	test('an end is read back by another keeper, and one that is damaged by nobody', () => {
 		const files = new ExitFiles(folder());
 		files.begin(key);
@@ -167,6 +173,25 @@ describe('files of ends', () => {
 		files.end(key, end);
 		const after = statSync(join(folder(), key));
 		expect([after.size, after.blocks]).toEqual([before.size, before.blocks]);
+	});
+
+	test('on a disk that is full the end has room without the last words, which have none', () => {
+		const files = new ExitFiles(folder());
+		files.begin(key);
+		const { size } = statSync(join(folder(), key));
+		const { writeSync } = fs;
+		const write = (file: number, bytes: Buffer, at: number, length: number, to: number): number => {
+			if (to >= size) throw new Error('ENOSPC: no space left on device, write');
+			return writeSync(file, bytes, at, Math.min(length, size - to), to);
+		};
+		const full = jest.spyOn(fs, 'writeSync').mockImplementation(write as never);
+		try {
+			const tails = { stdout: Buffer.alloc(5_000, 'x').toString('base64') };
+			expect(files.end(key, { ...end, tails })).toBe(true);
+		} finally {
+			full.mockRestore();
+		}
+		expect(new ExitFiles(folder()).read(key)).toEqual(end);
 	});
 });
 
@@ -356,11 +381,64 @@ describe('a terminal', () => {
 		expect(await printed(/./)).toBe('up\r\nhalfhalf');
 	});
 
+	test('is typed into at the speed of its program, and nobody else waits for that', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const go = join(folder(), 'go');
+		const looks = `for i in $(seq 20); do test -e ${go} && echo went && break; sleep 0.1; done`;
+		const order = {
+			...orderOf(`stty -echo; echo up; ${looks}; cat | wc -c`),
+			interactive: true,
+			terminal: size,
+		};
+		mkdirSync(order.spool.folder);
+		const { printed, ended } = told(keep);
+		await keep.start(order);
+		await printed(/up/);
+		// More than a terminal holds for a program that does not read yet.
+		const typed = Buffer.from('0123456789abcde\n'.repeat(4_000));
+		const typing = keep.input(key, 0, typed, false);
+		writeFileSync(go, '');
+		expect(await typing).toBe(typed.length);
+		keep.endInput(key, typed.length);
+		expect(await ended).toMatchObject({ code: 0, signal: null });
+		expect(await printed(/./)).toMatch(/^up\r\nwent\r\n *64000\r\n$/);
+	});
+
+	test('that has ended is typed into no more, whatever still waits to be', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const order = {
+			...orderOf('stty -echo; echo up; sleep 0.5; exit 3'),
+			interactive: true,
+			terminal: size,
+		};
+		mkdirSync(order.spool.folder);
+		const { printed, ended } = told(keep);
+		await keep.start(order);
+		await printed(/up/);
+		const typing = keep.input(key, 0, Buffer.from('0123456789abcde\n'.repeat(4_000)), false);
+		expect(await ended).toMatchObject({ code: 3, signal: null });
+		expect(await typing).toBe(0);
+	});
+
 	test('hangs up on no program that closes it a moment before its end', async () => {
 		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
 		const shell = 'exec 0<&- 1>&- 2>&-; /bin/sleep 0.3; exit 5';
 		const order = { ...orderOf(shell), interactive: true, terminal: size };
 		expect(await kept(keep, order)).toMatchObject({ code: 5, signal: null });
+	});
+
+	test('is not open in another program that is started meanwhile', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		await keep.start({ ...orderOf('exec cat'), interactive: true, terminal: size });
+		expect(await kept(keep, { ...orderOf('ls -l /proc/self/fd'), epoch: 2 })).toMatchObject({
+			code: 0,
+		});
+		const open = readFileSync(join(folder(), 'spool', 'job-2.stdout.0'), 'utf8');
+		expect(open).toMatch(/ 2 -> /);
+		expect(open).not.toMatch(/ptmx/);
+		const { ended } = told(keep);
+		keep.endInput(key, 0);
+		expect(await ended).toMatchObject({ code: 0 });
 	});
 
 	test('says what ended its program, and why one cannot be started', async () => {

@@ -61,6 +61,29 @@ test('outputs have a size in all; what is beyond it is left out and told', () =>
 	expect(logs[0]).toMatch(/bytes in all/);
 });
 
+test('outputs fill their size to the last byte', () => {
+	const line = (name: string, bytes: number) =>
+		`::fleet:output {"${name}":"${'x'.repeat(bytes)}"}\n`;
+	const around = Buffer.byteLength('{"a":"","b":"","c":"","d":"","é":""}');
+	const rest = limits.maxOutputsBytes - 4 * 60_000 - around;
+	const most = ['a', 'b', 'c', 'd'].map((name) => line(name, 60_000)).join('');
+	const { outputs, logs } = said(line('a', 1) + most + line('é', rest + 1) + line('é', rest));
+	expect(Buffer.byteLength(JSON.stringify(outputs))).toBe(limits.maxOutputsBytes);
+	expect(logs).toHaveLength(1);
+});
+
+test('a line of outputs costs what it says, and not what all before it said', () => {
+	const written = jest.spyOn(JSON, 'stringify');
+	try {
+		const lines = Array.from({ length: 1_000 }, (_, i) => `::fleet:output {"name${i}":"${i}"}\n`);
+		expect(Object.keys(said(lines.join('')).outputs)).toHaveLength(1_000);
+		const lengths = written.mock.results.map(({ value }) => (value as string).length);
+		expect(lengths.reduce((sum, length) => sum + length, 0)).toBeLessThan(100_000);
+	} finally {
+		written.mockRestore();
+	}
+});
+
 test('a program that makes mistakes for ever does not fill the result', () => {
 	const { logs } = said('::fleet:no\n'.repeat(5_000));
 	expect(logs).toHaveLength(21);

@@ -63,6 +63,23 @@ test('what comes in the same breath as the end of a look is seen by the next one
 	await spool.remove();
 });
 
+test('what a flood brings behind it is not waited for', async () => {
+	let reads = 0;
+	let stdout = 10;
+	const flood: Pick<AttemptSpool, 'lengths' | 'read'> = {
+		get lengths() {
+			return { stdout, stderr: 0 };
+		},
+		async read(_stream, offset) {
+			// Faster than it is read, but not for ever.
+			if (++reads < 1_000) stdout += 20;
+			return { offset, data: Buffer.alloc(10) };
+		},
+	};
+	await new Onlooker(flood, () => undefined).look();
+	expect(reads).toBeLessThan(10);
+});
+
 test('a look that finds nothing is not the last one', async () => {
 	const { spool, seen, onlooker } = watched();
 	await onlooker.look();

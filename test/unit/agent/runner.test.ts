@@ -67,6 +67,7 @@ const assignment = (): JobAssignment => ({
 async function withRunner(
 	parts: {
 		run: Executor['run'];
+		cleanUp?: Executor['cleanUp'];
 		spool?: Spool;
 		watching?: RunnerParts['watching'];
 		workspaces?: Workspaces;
@@ -74,7 +75,8 @@ async function withRunner(
 	body: (runner: Runner, ear: Ear, journal: Journal) => Promise<void>,
 ): Promise<void> {
 	const journal = Journal.open(join(folder(), 'journal.db'), systemClock);
-	const executor: Executor = { kind: 'command', run: parts.run, cleanUp: async () => true };
+	const { run, cleanUp = async () => true } = parts;
+	const executor: Executor = { kind: 'command', run, cleanUp };
 	const runner = new Runner({
 		journal,
 		spool: parts.spool ?? newSpool(),
@@ -147,6 +149,24 @@ test('an attempt that is revoked in time leaves nothing behind', async () => {
 		joined.mockRestore();
 		left.mockRestore();
 	}
+});
+
+test('what is left of a program that nobody keeps any more is looked for by its number, too', async () => {
+	const run: Executor['run'] = async (_spec, context) => {
+		context.started(4_711, 'birth');
+		throw new Error('the process that kept it was killed');
+	};
+	const looked: unknown[] = [];
+	const cleanUp: Executor['cleanUp'] = async (trace) => {
+		looked.push(trace);
+		return false;
+	};
+	await withRunner({ run, cleanUp }, async (runner, ear) => {
+		take(runner, assignment());
+		const { result } = await ear.until('job_result');
+		expect(result).toMatchObject({ process_gone: false });
+		expect(looked).toEqual([{ mark: expect.any(String), pid: 4_711, birth: 'birth' }]);
+	});
 });
 
 test('an agent that is stopped while files are looked through keeps the end on record; its next life looks again', async () => {

@@ -23,6 +23,12 @@ test('bytes that are not UTF-8 still fit the limit', () => {
 	expect(Buffer.byteLength(tailOf(10, Buffer.alloc(50, 0xff)).text)).toBeLessThanOrEqual(10);
 });
 
+test('that the text of such bytes had no room is told, though the bytes had', () => {
+	const latin1 = Buffer.from('äöüß', 'latin1');
+	expect([tailOf(12, latin1).cut, tailOf(12, latin1).text]).toEqual([false, '\ufffd'.repeat(4)]);
+	expect([tailOf(10, latin1).cut, tailOf(10, latin1).text]).toEqual([true, '\ufffd'.repeat(3)]);
+});
+
 test('whatever the chunks, the text is an end of the whole text and fits', () => {
 	fc.assert(
 		fc.property(

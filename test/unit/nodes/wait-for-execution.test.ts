@@ -106,7 +106,7 @@ describe('Wait for Execution: execute()', () => {
 		const { service, execution, execute } = setup();
 		await execute();
 		const { deadlineAt } = [...service.waits.values()][0]!;
-		expect(execution.waitTill!.getTime()).toBe(deadlineAt! + 120_000);
+		expect(execution.waitTill!.getTime()).toBe(deadlineAt! + 15 * 60_000);
 	});
 
 	test('without a limit the execution waits for ever', async () => {
