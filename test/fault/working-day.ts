@@ -55,6 +55,8 @@ interface Task {
 	shell: string;
 	ends: readonly JobState[];
 	more?: Partial<Submit>;
+	/** Not before so long after the day began. */
+	afterMs?: number;
 	/** What is printed in all. */
 	prints?: string;
 	/** It takes input, and waits for a line of it. */
@@ -82,9 +84,9 @@ const tasks: Record<string, Task> = {
 	early: {
 		shell: 'echo early',
 		ends: ['cancelled'],
-		more: { notBefore: Date.now() + 3_600_000 },
+		afterMs: 3_600_000,
 	},
-	held: { shell: 'echo held', ends: ['completed'], more: { notBefore: Date.now() + 1_000 } },
+	held: { shell: 'echo held', ends: ['completed'], afterMs: 1_000 },
 	grouped: {
 		shell: 'echo grouped',
 		ends: ['completed'],
@@ -117,6 +119,7 @@ const tomorrow = (): CalendarSpan => {
 
 export class WorkingDay {
 	readonly #house: OneService;
+	readonly #beganAt = Date.now();
 	readonly #jobs = new Map<string, string>();
 	readonly #pokes: string[] = [];
 	readonly #n8n: Server;
@@ -356,7 +359,7 @@ export class WorkingDay {
 	}
 
 	async #submit(key: string): Promise<void> {
-		const { shell, more, leaves, asks } = tasks[key]!;
+		const { shell, more, afterMs, leaves, asks } = tasks[key]!;
 		const { jobId } = await this.#insist((client) =>
 			client.submit({
 				kind: 'command',
@@ -367,6 +370,8 @@ export class WorkingDay {
 				},
 				variables: { key },
 				idempotencyKey: key,
+				// The same however often it is asked.
+				...(afterMs !== undefined && { notBefore: this.#beganAt + afterMs }),
 				...more,
 			}),
 		);
