@@ -31,6 +31,10 @@ const withSettings = (command: Command): Command =>
 		.option('--config <file>', 'settings as JSON')
 		.option('--fingerprint <sha256>', 'certificate of the service to trust from now on, or "none"')
 		.option('--ca <file>', 'certificate of the authority that vouches for the service')
+		.option(
+			'--proxy <url>',
+			'the way to the service, or "none" (default: as HTTPS_PROXY and NO_PROXY say)',
+		)
 		.option('--insecure', 'allow plain http to another machine')
 		.option(
 			'--transport <way>',
@@ -46,7 +50,7 @@ const withSettings = (command: Command): Command =>
 const sources = `
 A setting is taken from its flag, else from the environment (SERVER_URL, API_KEY,
 HEARTBEAT_INTERVAL, LOG_LEVEL, ROBOT_FLEET_TRANSPORT, and ROBOT_FLEET_AGENT_NAME, _LABELS, _CAPABILITIES, _SLOTS,
-_DATA, _CONFIG, _FINGERPRINT, _CA, _INSECURE, _STOP_GRACE, _LEAVE_JOBS, _MAX_OUTPUT, _RESERVE, _FACTS_INTERVAL;
+_DATA, _CONFIG, _FINGERPRINT, _CA, _PROXY, _INSECURE, _STOP_GRACE, _LEAVE_JOBS, _MAX_OUTPUT, _RESERVE, _FACTS_INTERVAL;
 ROBOT_FLEET_LISTEN, ROBOT_FLEET_HUB, ROBOT_FLEET_CLIENTS),
 else from the --config file, where a client can have an environment of its own:
   "clients": [{"name": "phone", "env": {"ANDROID_SERIAL": "emulator-5554"}}, "tablet"]
@@ -73,7 +77,7 @@ With --listen the service dials: it must be told where, and the fingerprint that
 agent must be told the fingerprint of the service, once. No token is needed.
 A token carries the fingerprint of the service's certificate where no authority vouches for it; the
 robot trusts that one, and no other, until --fingerprint or a new token says otherwise.
-HTTPS_PROXY and NO_PROXY are honoured.
+HTTPS_PROXY and NO_PROXY are honoured, and kept by install.
 ${sources}`,
 		)
 		.enablePositionalOptions()

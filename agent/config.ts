@@ -40,7 +40,7 @@ export interface AgentConfig {
 	readonly fingerprint: string | undefined;
 	/** PEM of the authority that vouches for the service. */
 	readonly ca: string | undefined;
-	/** Through which the service is reached, as HTTPS_PROXY and NO_PROXY say. */
+	/** Through which the service is reached: as it is set, or else as HTTPS_PROXY and NO_PROXY say. */
 	readonly proxy: string | undefined;
 	readonly transport: WantedTransport;
 	/** Longest time between two heartbeats; the service may ask for more of them. */
@@ -80,6 +80,7 @@ export interface Flags {
 	insecure?: boolean;
 	fingerprint?: string;
 	ca?: string;
+	proxy?: string;
 	transport?: string;
 	stopGrace?: string;
 	leaveJobs?: boolean;
@@ -136,6 +137,7 @@ const settings = {
 		env: 'ROBOT_FLEET_AGENT_FINGERPRINT',
 	},
 	ca: { file: 'ca', flag: '--ca', env: 'ROBOT_FLEET_AGENT_CA' },
+	proxy: { file: 'proxy', flag: '--proxy', env: 'ROBOT_FLEET_AGENT_PROXY' },
 	transport: { file: 'transport', flag: '--transport', env: 'ROBOT_FLEET_TRANSPORT' },
 	heartbeat: { file: 'heartbeatInterval', env: 'HEARTBEAT_INTERVAL' },
 	stopGrace: { file: 'stopGrace', flag: '--stop-grace', env: 'ROBOT_FLEET_AGENT_STOP_GRACE' },
@@ -218,8 +220,9 @@ export function readConfig(
 	const hub = readHub(pick('hub', flags.hub), mistakes);
 	const server = readServer(pick('server', flags.server), listen, insecure, mistakes);
 	const fingerprint = readFingerprint(pick('fingerprint', flags.fingerprint), mistakes);
-	const proxy =
-		server === undefined || server === '' ? undefined : readProxy(server, env, mistakes);
+	const proxy = readProxy(pick('proxy', flags.proxy), server, env, mistakes);
+	// Where it is installed as a service nobody has that environment.
+	if (proxy !== undefined) said[settings.proxy.file] = proxy;
 	const ca = readCa(pick('ca', flags.ca), readFile, mistakes);
 	const transport = readTransport(pick('transport', flags.transport), mistakes);
 	const token = text('token', flags.token, 1_000);
@@ -428,17 +431,24 @@ function readFingerprint({ value, source }: Picked, mistakes: string[]): string 
 }
 
 function readProxy(
-	server: string,
+	{ value, source }: Picked,
+	server: string | undefined,
 	env: Readonly<Record<string, string | undefined>>,
 	mistakes: string[],
 ): string | undefined {
-	const proxy = proxyFor(new URL(server), env);
+	if (value === 'none' || server === undefined || server === '') return undefined;
+	const proxy = value === undefined ? proxyFor(new URL(server), env) : String(value);
 	const protocol = proxy === undefined ? 'http:' : URL.parse(proxy)?.protocol;
-	if (protocol === 'http:' || protocol === 'https:') return proxy;
-	mistakes.push(
-		'HTTPS_PROXY must be an http:// or https:// address, or name this service in NO_PROXY.',
-	);
-	return undefined;
+	if (protocol !== 'http:' && protocol !== 'https:') {
+		mistakes.push(
+			value === undefined
+				? 'HTTPS_PROXY (or ALL_PROXY) must be an http:// or https:// address, or name this service in NO_PROXY.'
+				: `${source} must be an http:// or https:// address, or "none".`,
+		);
+		return undefined;
+	}
+	// On this machine, or without TLS, there is nothing to tunnel.
+	return new URL(server).protocol === 'https:' ? proxy : undefined;
 }
 
 function readCa({ value, source }: Picked, read: Read, mistakes: string[]): string | undefined {

@@ -15,6 +15,11 @@ export function launchdFile(order: InstallOrder): string {
 		['Label', text(launchdLabel)],
 		['ProgramArguments', array([...program, '--config', places.settings])],
 		['WorkingDirectory', text(data)],
+		// launchd gives it four folders of the system; what people install lies elsewhere, and jobs shall find it.
+		[
+			'EnvironmentVariables',
+			`<dict><key>PATH</key>${text('/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin')}</dict>`,
+		],
 		['RunAtLoad', '<true/>'],
 		// Who was asked to stop (exit code 0) stays down; whatever else ended it, it comes back.
 		['KeepAlive', '<dict><key>SuccessfulExit</key><false/></dict>'],

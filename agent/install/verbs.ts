@@ -310,7 +310,9 @@ function preview(plan: readonly Step[], { out }: Terminal): number {
 	for (const step of plan) {
 		out(`  ${sentenceOf(step)}\n`);
 		if (step.do === 'write' && !step.path.endsWith('environment')) {
-			const shown = step.text.replace(/("token": ")[^"]*/, '$1…');
+			const shown = step.text
+				.replace(/("token": ")[^"]*/, '$1…')
+				.replace(/("proxy": "\w+:\/\/)[^"]*@/, '$1…@');
 			out(`${shown.replace(/^(?=.)/gm, '    | ')}`);
 		}
 	}

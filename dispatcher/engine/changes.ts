@@ -33,6 +33,8 @@ import type { WaitingJobs, WaitingMove } from './waiting';
 
 /** Of a job that moves on while it is being cancelled. Who looks more often looks at one that nobody moves. */
 const maxLooks = 20;
+/** Between two tries to cancel the children of a parent: the disk may be full. */
+const againMs = 1_000;
 
 export class Changes {
 	readonly #context: Context;
@@ -41,6 +43,9 @@ export class Changes {
 	readonly #parents: Parents;
 	readonly #waiting: WaitingJobs;
 	readonly #rollouts: Rollouts;
+	/** Children may be left whose parent was cancelled: by the service of before, or by this one on a full disk. */
+	#behind = true;
+	#catchingUp: Promise<void> | undefined;
 
 	constructor(
 		context: Context,
@@ -76,11 +81,26 @@ export class Changes {
 		await this.#cancel(jobId, { by: `wait:${waitId}`, how });
 	}
 
-	/** Children whose parent was cancelled, and the service died before they were. */
-	async resume(): Promise<void> {
-		const withParent = { by: 'dispatcher', how: 'with its parent' };
-		for (const parentId of await this.#context.store.read('cancelledParents', null)) {
-			await this.#cancelChildren(parentId, withParent);
+	/** Cancels the children that are left of parents that were; what the disk does not take now is tried again. Never rejects. */
+	catchUp(): Promise<void> {
+		return (this.#catchingUp ??= this.#catchUp().finally(() => (this.#catchingUp = undefined)));
+	}
+
+	look(now: number): number | null {
+		if (!this.#behind) return null;
+		void this.catchUp();
+		return now + againMs;
+	}
+
+	async #catchUp(): Promise<void> {
+		this.#behind = false;
+		try {
+			for (const parentId of await this.#context.store.read('cancelledParents', null)) {
+				await this.#cancelChildren(parentId, { by: 'dispatcher', how: 'with its parent' });
+			}
+		} catch (error) {
+			this.#behind = true;
+			this.#context.log.warn('children of a cancelled job are not cancelled yet', { error });
 		}
 	}
 
@@ -124,8 +144,16 @@ export class Changes {
 
 	/** Each like any other job: the last of them to end, now or when its robot has answered, ends the parent. */
 	async #cancelChildren(parentId: string, who: Canceller): Promise<void> {
-		const open = await this.#context.store.read('openChildren', { parentId });
-		await Promise.all(open.map((jobId) => this.#cancel(jobId, who)));
+		const { clock, store } = this.#context;
+		try {
+			const open = await store.read('openChildren', { parentId });
+			await Promise.all(open.map((jobId) => this.#cancel(jobId, who)));
+		} catch (error) {
+			// Whoever asked may not ask again.
+			this.#behind = true;
+			this.#context.dueAt(clock.now() + againMs);
+			throw error;
+		}
 	}
 
 	/**

@@ -195,7 +195,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		intake,
 		outputRetention,
 		files,
-		[closures, quarantine, presence, patience],
+		[closures, quarantine, presence, patience, changes],
 		patience,
 	);
 	const purge = new Purge(context, (keys) => schedules.pauseLeft(keys));
@@ -214,7 +214,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	await calendars.load();
 	await book.load();
 	await occurrences.load();
-	await changes.resume();
+	await changes.catchUp();
 	// Not on disk: a retry comes late, and no harm is done.
 	await turns.deed('settleBackOffs', { at: clock.now() }).catch(() => undefined);
 	duties.start();

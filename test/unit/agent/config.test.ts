@@ -33,6 +33,49 @@ test('a flag wins over the environment, that over the file, that over the defaul
 	});
 });
 
+describe('the proxy', () => {
+	const far = { server: 'https://fleet.example:8766' };
+	const env = { HTTPS_PROXY: 'http://ada:secret@proxy:3128' };
+
+	test.each<[string, Flags, Record<string, string>, object, string | undefined]>([
+		[
+			'that is set counts before that of the environment',
+			{},
+			env,
+			{ proxy: 'http://b:1' },
+			'http://b:1',
+		],
+		[
+			'of a flag counts before that of the file',
+			{ proxy: 'http://c:1' },
+			{},
+			{ proxy: 'http://b:1' },
+			'http://c:1',
+		],
+		['"none" is none', { proxy: 'none' }, env, {}, undefined],
+		['is none where nothing says one', {}, {}, {}, undefined],
+	])('%s', (_, flags, given, file, proxy) => {
+		expect(configOf({ ...far, config: 'f', ...flags }, given, file).proxy).toBe(proxy);
+	});
+
+	test('of the environment is among what was said: a service of the machine has no such environment', () => {
+		expect(read(far, env)).toMatchObject({ said: { proxy: env.HTTPS_PROXY } });
+		const direct = read(far, { ...env, NO_PROXY: 'fleet.example' });
+		expect(direct).toMatchObject({ ok: true, config: { proxy: undefined } });
+		expect(direct).not.toHaveProperty('said.proxy');
+		expect(read({ server }, env)).not.toHaveProperty('said.proxy');
+	});
+
+	test('that is no address of one is refused by the name of who said it', () => {
+		expect(mistakesOf({ ...far, proxy: 'socks5://p:1' })).toEqual([
+			'--proxy must be an http:// or https:// address, or "none".',
+		]);
+		expect(mistakesOf(far, { ALL_PROXY: 'socks5://p:1' })[0]).toMatch(
+			/^HTTPS_PROXY \(or ALL_PROXY\)/,
+		);
+	});
+});
+
 test("the seeds' environment names work", () => {
 	const env = { SERVER_URL: server, API_KEY: 't', HEARTBEAT_INTERVAL: '5', LOG_LEVEL: 'DEBUG' };
 	expect(configOf({}, env)).toMatchObject({

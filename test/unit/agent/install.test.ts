@@ -202,6 +202,11 @@ describe('for launchd', () => {
 		]);
 	});
 
+	test('jobs find what Homebrew has installed', () => {
+		const { text } = written(installPlan(orderOf({ manager: 'launchd' })), '.plist');
+		expect(text).toContain('<key>PATH</key><string>/opt/homebrew/bin:/usr/local/bin:/usr/bin:');
+	});
+
 	/** A launchctl that can all but start what is to be started. */
 	const starting = (body: string) => {
 		const here = machineWith({ launchctl: `test "$1" = bootstrap || exit 0\n${body}` });
@@ -516,6 +521,19 @@ onLinux('on this machine', () => {
 		expect(out).not.toContain('rf1.');
 		expect(existsSync(join(here.home, '.config'))).toBe(false);
 		expect(here.calls()).toEqual([]);
+	});
+
+	test('a proxy goes on into the settings, and a dry run hides how one logs in there', () => {
+		const here = machineWith(servant);
+		const proxy = { HTTPS_PROXY: 'http://ada:secret@proxy:3128' };
+		const { code, out } = installing(
+			here,
+			{ server: 'https://fleet.example', token: 'rf1.a.b.-', dryRun: true },
+			proxy,
+		);
+		expect(code).toBe(0);
+		expect(out).toContain('"proxy": "http://…@proxy:3128"');
+		expect(out).not.toContain('secret');
 	});
 
 	test('without systemd it is one sentence, and nothing is touched', () => {

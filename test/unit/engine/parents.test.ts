@@ -462,6 +462,18 @@ describe('cancelling a parent', () => {
 		expect(await path(id)).toBe('queued running cancelled');
 	});
 
+	test('on a full disk cancels its children as soon as there is room, though nobody asks again', async () => {
+		await onDisk();
+		const [a, b] = (await robots('a', 'b')) as [PlayedRobot, PlayedRobot];
+		const id = await onAll();
+		await settled();
+		h.store.fullAt('requestCancel', 1);
+		await expect(h.engine.cancel(id, admin)).rejects.toThrow('full');
+		expect([...a.cancels, ...b.cancels]).toEqual([]);
+		await h.clock.advance(2_000);
+		expect([a, b].map(({ cancels }) => cancels.length)).toEqual([1, 1]);
+	});
+
 	test('is final at once when no child has started, and harmless twice', async () => {
 		const [a, b] = (await robots('a', 'b')) as [PlayedRobot, PlayedRobot];
 		await Promise.all([a.vanish(), b.vanish()]);
