@@ -447,8 +447,13 @@ function readProxy(
 		);
 		return undefined;
 	}
-	// On this machine, or without TLS, there is nothing to tunnel.
-	return new URL(server).protocol === 'https:' ? proxy : undefined;
+	const { protocol: spoken, hostname } = new URL(server);
+	if (spoken === 'https:') return proxy;
+	// On this machine there is nothing to tunnel; elsewhere whoever names a proxy relies on it.
+	if (value !== undefined && !isLoopback(hostname)) {
+		mistakes.push(`${source} is a tunnel for https; leave it out, or reach the service by https.`);
+	}
+	return undefined;
 }
 
 function readCa({ value, source }: Picked, read: Read, mistakes: string[]): string | undefined {

@@ -152,18 +152,15 @@ export class Duties {
 		this.#intake.look();
 		await this.#watchClock(now);
 		this.#lives();
-		await this.#ripen(now);
-		this.dueAt(await this.#waits.look(now));
-		this.dueAt(await this.#occurrences.look(now));
+		await this.#done('jobs that are due', () => this.#ripen(now));
+		await this.#done('waits', async () => this.dueAt(await this.#waits.look(now)));
+		await this.#done('schedules', async () => this.dueAt(await this.#occurrences.look(now)));
 		for (const duty of this.#looks) this.dueAt(duty.look(now, this.#readyAt));
 		if (clock.monotonic() - this.#notedAt >= noteMs) {
 			this.#notedAt = clock.monotonic();
-			await this.#access.noteUsed();
-			await this.#sweepDuplicates(now);
-			await this.#sweepAffinities(now);
-			await this.#sweepStarts(now);
+			await this.#done('notes', () => this.#note(now));
 		}
-		await this.#outputRetention.look();
+		await this.#done('output', () => this.#outputRetention.look());
 		this.#files.look();
 		// The safety sweep: a job that was refused "for now", or anything a hint was lost for.
 		const mono = clock.monotonic();
@@ -173,6 +170,22 @@ export class Duties {
 			this.#sweptAt = mono;
 			turns.nudge();
 		}
+	}
+
+	/** One that fails keeps no other from its work: a full disk takes nothing, say, and what comes behind makes room on it. */
+	async #done(duty: string, look: () => Promise<unknown>): Promise<void> {
+		try {
+			await look();
+		} catch (error) {
+			this.#context.log.error('a duty failed', { duty, error: (error as Error).message });
+		}
+	}
+
+	async #note(now: number): Promise<void> {
+		await this.#access.noteUsed();
+		await this.#sweepDuplicates(now);
+		await this.#sweepAffinities(now);
+		await this.#sweepStarts(now);
 	}
 
 	#lives(): void {

@@ -65,7 +65,7 @@ export class ScheduleBook {
 		}
 		const { maxSchedules, maxScheduleBytes } = limits;
 		const what =
-			count > maxSchedules
+			known === undefined && count > maxSchedules
 				? `${maxSchedules} schedules`
 				: bytes > maxScheduleBytes
 					? `schedules of ${Math.round(maxScheduleBytes / 1024 / 1024)} MiB`

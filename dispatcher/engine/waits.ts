@@ -331,8 +331,10 @@ export class Waits {
 		return wait;
 	}
 
+	/** Harmless when called twice: n8n may close a wait while it answers our poke. */
 	#forget(wait: LiveWait): void {
 		const { id, collector } = wait.stored;
+		if (this.#live.get(id) !== wait) return;
 		this.#live.delete(id);
 		this.#shares.remove(wait.stored.createdBy, wait.jobIds.length);
 		for (const jobId of wait.jobIds) takeFrom(this.#byJob, jobId, wait);

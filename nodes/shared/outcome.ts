@@ -30,7 +30,7 @@ export async function outcomesOf(
 	wait: Wait,
 	afterLimit: AfterLimit,
 ): Promise<Map<string, Outcome>> {
-	const names = await namesOf(client, wait);
+	const names = await robotNamesOf(client, wait);
 	const blame = blameOf(wait);
 	return new Map(
 		wait.jobs.map((job) => {
@@ -43,7 +43,7 @@ export async function outcomesOf(
 /** So many robots are asked for one by one: all of a large fleet keep n8n's own thread busy with each wait that ends. */
 const maxAsked = 8;
 
-async function namesOf(
+async function robotNamesOf(
 	client: Fleet['client'],
 	{ jobs }: Wait,
 ): Promise<ReadonlyMap<string, string>> {

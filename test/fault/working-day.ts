@@ -55,7 +55,7 @@ interface Task {
 	shell: string;
 	ends: readonly JobState[];
 	more?: Partial<Submit>;
-	/** Not before so long after the day began. */
+	/** Not before so long after its work began. */
 	afterMs?: number;
 	/** What is printed in all. */
 	prints?: string;
@@ -119,7 +119,8 @@ const tomorrow = (): CalendarSpan => {
 
 export class WorkingDay {
 	readonly #house: OneService;
-	readonly #beganAt = Date.now();
+	/** When its work began: until its robots are there, a second is over. */
+	#beganAt = 0;
 	readonly #jobs = new Map<string, string>();
 	readonly #pokes: string[] = [];
 	readonly #n8n: Server;
@@ -179,6 +180,7 @@ export class WorkingDay {
 	}
 
 	async #work(): Promise<void> {
+		this.#beganAt = Date.now();
 		await Promise.all(Object.keys(tasks).map((key) => this.#submit(key)));
 		await Promise.all([
 			this.#answer(),

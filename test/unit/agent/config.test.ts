@@ -66,6 +66,17 @@ describe('the proxy', () => {
 		expect(read({ server }, env)).not.toHaveProperty('said.proxy');
 	});
 
+	test('that is named for plain http is not left out without a word, except on this machine', () => {
+		const plain = { server: 'http://fleet.example:8765', insecure: true };
+		expect(mistakesOf({ ...plain, proxy: 'http://p:1' })).toEqual([
+			'--proxy is a tunnel for https; leave it out, or reach the service by https.',
+		]);
+		expect(configOf(plain, env).proxy).toBeUndefined();
+		expect(
+			configOf({ server: 'http://127.0.0.1:8765', proxy: 'http://p:1' }).proxy,
+		).toBeUndefined();
+	});
+
 	test('that is no address of one is refused by the name of who said it', () => {
 		expect(mistakesOf({ ...far, proxy: 'socks5://p:1' })).toEqual([
 			'--proxy must be an http:// or https:// address, or "none".',

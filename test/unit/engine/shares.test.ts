@@ -16,13 +16,16 @@ afterEach(async () => {
 const full = (what: string) => ({ code: 'key-full', details: { key: admin.name, what } });
 
 test('schedules: one more than a key may have is refused, what is there changes, and others are not concerned', async () => {
-	jest.replaceProperty(limits as { maxSchedules: number }, 'maxSchedules', 2);
+	const most = jest.replaceProperty(limits as { maxSchedules: number }, 'maxSchedules', 2);
 	const put = (id: string, by = admin) => h.engine.putSchedule(id, { cron: '0 * * * *' }, by);
 	await put('a');
 	await put('b');
 	await expect(put('c')).rejects.toMatchObject(full('2 schedules'));
 	await h.engine.pauseSchedule('a', admin);
-	await h.engine.changeSchedule('b', { name: 'another name, and longer' }, admin);
+	// As of a time when there was no such limit: none is added.
+	most.replaceValue(1);
+	await h.engine.changeSchedule('b', { cron: '15,30,45 * * * *' }, admin);
+	most.replaceValue(2);
 	await put('c', other);
 	await h.engine.removeSchedule('a', admin);
 	await put('d');
@@ -62,6 +65,17 @@ test('executions that wait: no more than a key may have at once, nor for more jo
 	});
 	await h.engine.closeWait(waitId);
 	await wait(jobs);
+});
+
+test('executions that wait: one that is closed twice at the same time gives its room back once', async () => {
+	jest.replaceProperty(limits as { maxLiveWaits: number }, 'maxLiveWaits', 2);
+	const jobIds = [await h.submit()];
+	const wait = async () => (await h.engine.createWait({ jobIds }, admin)).waitId;
+	const waitId = await wait();
+	await wait();
+	await Promise.all([h.engine.closeWait(waitId), h.engine.closeWait(waitId)]);
+	await wait();
+	await expect(wait()).rejects.toMatchObject({ code: 'queue-full' });
 });
 
 test('consumers: one more than a key may have is refused, and those that are there are taken over', async () => {

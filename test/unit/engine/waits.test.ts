@@ -208,6 +208,25 @@ test('a full disk does not end the service through a parked execution, which is 
 	expect((await h.engine.wait(waitId)).state).toBe('closed');
 });
 
+test('a wait that a full disk does not take keeps no other duty from its work', async () => {
+	await open();
+	const [robot] = [await h.robot('r1'), await h.robot('r2')];
+	await parked([await h.submit({ target: { robot: 'r1' } })]);
+	await h.engine.pauseRobot('r2', admin, { forMs: 3_000 });
+	const { store } = h;
+	const commit = store.commit.bind(store);
+	store.commit = (deeds) =>
+		deeds.some((deed) => deed.do === 'moveWait')
+			? Promise.reject(new StoreFull('database or disk is full'))
+			: commit(deeds);
+	await robot.end();
+	await h.clock.advance(5_000);
+	expect(await h.engine.robot('r2')).toMatchObject({ closed: null });
+	store.commit = commit;
+	await h.clock.advance(2_000);
+	expect(pokes).toHaveLength(1);
+});
+
 test('a service that comes back to a full disk starts all the same, and pokes when there is room', async () => {
 	await open();
 	const robot = await h.robot('r1');
