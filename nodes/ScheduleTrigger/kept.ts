@@ -12,8 +12,9 @@ export interface Kept {
 }
 
 /**
- * Schedules of nodes that follow another one now. It was us who paused them, so they go on when their node has them
- * again: the workflow is then published anew, and nobody switches it on. Each start of n8n lays them aside once more.
+ * Schedules of nodes that follow another one now. We pause them, so they go on when their node has them again: the
+ * workflow is then published anew, and nobody switches it on. One that a person had paused before goes on, too: whoever
+ * chooses it anew wants it. Each start of n8n lays them aside once more.
  */
 const laidAside = new Set<string>();
 

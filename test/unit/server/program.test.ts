@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
@@ -152,6 +152,28 @@ test('help says defaults as people write them', async () => {
 		expect(await runProgram([...command!.split(' '), '--help'], one)).toBe(0);
 		const help = said.out.replaceAll(/\s+/g, ' ');
 		for (const text of defaults) expect(help).toContain(`(default: ${text})`);
+	}
+});
+
+test('every command that a page names is there', async () => {
+	const docs = join(__dirname, '../../../docs');
+	const named = new Map<string, Set<string>>();
+	for (const page of readdirSync(docs).filter((name) => name.endsWith('.md'))) {
+		const text = readFileSync(join(docs, page), 'utf8');
+		for (const [, group, verb] of text.matchAll(
+			/robot-fleet (schedules|jobs|robots|dead|files|token|key) ([a-z-]+)/g,
+		)) {
+			named.set(group!, (named.get(group!) ?? new Set()).add(verb!));
+		}
+	}
+	expect(named.size).toBeGreaterThan(4);
+	for (const [group, verbs] of named) {
+		const { world: one, said } = world();
+		expect(await runProgram([group, '--help'], one)).toBe(0);
+		const known = [...said.out.matchAll(/^ {2}([a-z|-]+)/gm)].flatMap(([, names]) =>
+			names!.split('|'),
+		);
+		expect([...verbs].filter((verb) => !known.includes(verb))).toEqual([]);
 	}
 });
 
