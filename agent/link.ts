@@ -528,8 +528,9 @@ export class Session implements Line {
 		const { vitals, crew, clock } = this.#parts;
 		const health = await vitals.read();
 		const trip = this.#roundTripMs === undefined ? {} : { round_trip_ms: this.#roundTripMs };
-		this.send('heartbeat', { ...crew.status, ...health, ...trip });
+		// Before it is sent: on a busy machine the answer may be there before this program runs again.
 		this.#beatsAt.push(clock.monotonic());
+		this.send('heartbeat', { ...crew.status, ...health, ...trip });
 	}
 
 	/** Each heartbeat has one answer, in their order. */
