@@ -4,7 +4,7 @@
  * (survey.ts) and remembered in the data folder, so that a restarted agent knows it at once.
  */
 import { execFile } from 'node:child_process';
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import {
 	arch,
@@ -21,6 +21,7 @@ import { join } from 'node:path';
 import type { Facts } from '../protocol';
 import { capCapabilities } from './caps';
 import type { Clock } from './clock';
+import { CpuMeter } from './cpu';
 import type { Log } from './log';
 import { memoryLimit, memoryShare } from './memory';
 import type { Survey } from './survey';
@@ -88,29 +89,47 @@ export function lookByChild(
 		});
 }
 
+/** For so long what was found may be believed at a start: not all that changes shows in the sign. */
+const freshMs = 24 * 3_600_000;
+
+interface Seen {
+	survey: Partial<Survey>;
+	/** Of the machine, just before. */
+	sign?: string;
+}
+
 /** What is known of this machine. */
 export class FactsBook {
 	readonly #path: string;
 	readonly #configured: readonly string[];
 	readonly #look: Look;
+	readonly #sign: () => string;
 	readonly #log: Log;
-	#survey: Partial<Survey>;
+	#seen: Seen;
 	#looking: Promise<void> | undefined;
 	/** Called when something is known that was not. */
 	onChange: () => void = () => undefined;
 
-	constructor(folder: string, configured: readonly string[], look: Look, log: Log) {
+	/** `sign`: the same for as long as a look should find the same. */
+	constructor(
+		folder: string,
+		configured: readonly string[],
+		look: Look,
+		sign: () => string,
+		log: Log,
+	) {
 		this.#path = join(folder, 'facts.json');
 		this.#configured = configured;
 		this.#look = look;
+		this.#sign = sign;
 		this.#log = log;
-		this.#survey = remembered(this.#path);
+		this.#seen = remembered(this.#path);
 	}
 
 	get now(): Facts {
 		return {
-			capabilities: capabilitiesOf(this.#survey, this.#configured),
-			info: { ...machineInfo(), ...withoutNulls(this.#survey) },
+			capabilities: capabilitiesOf(this.#seen.survey, this.#configured),
+			info: { ...machineInfo(), ...withoutNulls(this.#seen.survey) },
 		};
 	}
 
@@ -119,40 +138,56 @@ export class FactsBook {
 		await (this.#looking ??= this.#lookAgain().finally(() => (this.#looking = undefined)));
 	}
 
-	/** At once, and again whenever the time is over; 0 = at once only. */
+	/**
+	 * At once, unless the agent of before has just seen the same machine, and again whenever the time is over; 0 = at once
+	 * only, and always.
+	 */
 	async keepFresh(everyMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
-		do await this.refresh();
-		while (everyMs > 0 && (await clock.sleep(everyMs, signal)));
+		if (everyMs === 0 || !this.#isFresh(clock.now())) await this.refresh();
+		while (everyMs > 0 && (await clock.sleep(everyMs, signal))) await this.refresh();
+	}
+
+	#isFresh(now: number): boolean {
+		if (this.#seen.sign === undefined) return false;
+		try {
+			const agoMs = now - statSync(this.#path).mtimeMs;
+			// A clock that was set back says nothing of how long ago that was.
+			return agoMs >= 0 && agoMs < freshMs && this.#seen.sign === this.#sign();
+		} catch {
+			return false;
+		}
 	}
 
 	async #lookAgain(): Promise<void> {
-		let found: Survey;
+		let seen: Seen;
 		try {
-			found = await this.#look();
+			// Before the look: what changes meanwhile is looked for again at the next start.
+			const sign = this.#sign();
+			seen = { survey: await this.#look(), sign };
 		} catch (error) {
 			this.#log.warn({ reason: (error as Error).message }, 'this machine cannot be looked at');
 			return;
 		}
-		const text = JSON.stringify(found);
-		if (text === JSON.stringify(this.#survey)) return;
-		this.#survey = found;
+		const isNews = JSON.stringify(seen.survey) !== JSON.stringify(this.#seen.survey);
+		this.#seen = seen;
 		try {
-			writeFileSync(`${this.#path}.new`, `${text}\n`, { mode: 0o600 });
+			writeFileSync(`${this.#path}.new`, `${JSON.stringify(seen)}\n`, { mode: 0o600 });
 			renameSync(`${this.#path}.new`, this.#path);
 		} catch {
 			// It will be looked for again at the next start.
 		}
-		this.onChange();
+		if (isNews) this.onChange();
 	}
 }
 
-function remembered(path: string): Partial<Survey> {
+function remembered(path: string): Seen {
 	try {
-		const found: unknown = JSON.parse(readFileSync(path, 'utf8'));
-		return typeof found === 'object' && found !== null ? found : {};
+		const { survey, sign } = JSON.parse(readFileSync(path, 'utf8')) as Partial<Seen>;
+		if (typeof survey === 'object' && survey !== null) return { survey, sign };
 	} catch {
-		return {}; // none yet, or damaged: it is looked for again
+		// none yet, or damaged: it is looked for again
 	}
+	return { survey: {} };
 }
 
 /** Most that a robot may claim. */
@@ -192,25 +227,21 @@ export interface Vitals {
 /** A shorter time tells nothing: who has just been started was busy all along. */
 const busyOverMs = 5_000;
 
-/** Remembers the CPU times of the last look: a percentage is always "since then". */
 export class VitalSigns {
 	readonly #folder: string;
+	readonly #cpu: CpuMeter;
 	readonly #keeperMissing: (() => boolean) | undefined;
-	#last = cpuTimes();
 	#lastLoop = performance.eventLoopUtilization();
 
-	constructor(folder: string, keeperMissing?: () => boolean) {
+	constructor(folder: string, clock: Clock, keeperMissing?: () => boolean) {
 		this.#folder = folder;
+		this.#cpu = new CpuMeter(clock);
 		this.#keeperMissing = keeperMissing;
 	}
 
 	async read(): Promise<Vitals> {
-		const now = cpuTimes();
-		const total = now.total - this.#last.total;
-		const idle = now.idle - this.#last.idle;
-		this.#last = now;
 		const vitals: Vitals = {
-			cpu_percent: total > 0 ? percent(1 - idle / total) : 0,
+			cpu_percent: percent(await this.#cpu.share()),
 			memory_percent: percent(await memoryShare()),
 		};
 		const loop = performance.eventLoopUtilization();
@@ -234,16 +265,6 @@ export class VitalSigns {
 		}
 		return vitals;
 	}
-}
-
-function cpuTimes(): { idle: number; total: number } {
-	let idle = 0;
-	let total = 0;
-	for (const { times } of cpus()) {
-		idle += times.idle;
-		total += times.user + times.nice + times.sys + times.idle + times.irq;
-	}
-	return { idle, total };
 }
 
 function percent(share: number): number {

@@ -43,6 +43,11 @@ async function main(): Promise<number> {
 	// generation is collected: kept small, it is collected often, and a collection is short. First of all,
 	// since what grows while the modules are loaded stays large.
 	setFlagsFromString('--semi-space-growth-factor=1');
+	// What a start calls often is not worth an optimizing compiler: that is megabytes of code, which an agent that waits never
+	// needs again. What goes on being called still comes to it.
+	setFlagsFromString('--invocation-count-for-maglev=4000');
+	setFlagsFromString('--invocation-count-for-turbofan=30000');
+	setFlagsFromString('--invocation-count-for-osr=5000');
 	checkNode(process.versions.node);
 	const { readCommandLine } = await import('./command-line');
 	const asked = readCommandLine(process.argv.slice(2));
@@ -177,6 +182,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	const { Window } = await import('./window');
 	const { Keeper } = await import('./keeper/keeper');
 	const { currentBoot } = await import('./drivers/process');
+	const { signOf } = await import('./survey');
 
 	const keeper = new Keeper({
 		folder: `${config.data}/keeper`,
@@ -245,11 +251,13 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		config.data,
 		config.capabilities,
 		lookByChild([process.execPath, process.argv[1]!], withoutToken),
+		// Another version may look for more.
+		() => `${agentVersion} ${signOf(withoutToken)}`,
 		log,
 	);
 	facts.onChange = () => link?.tellFacts();
 	const bootId = randomUUID();
-	const { vouched, isNew: tokenIsNew } = latestWord(config, identity.vouched);
+	const { vouched } = latestWord(config, identity.vouched);
 	const trust = { pin: vouched.pin, ca: config.ca, proxy: config.proxy };
 	let sentence = '';
 	const parts = {
@@ -265,7 +273,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 			labels: { ...config.labels },
 		},
 		facts,
-		vitals: new VitalSigns(config.data, () => keeper.isMissing),
+		vitals: new VitalSigns(config.data, clock, () => keeper.isMissing),
 		heartbeatMs: config.heartbeatMs,
 		crew: runner,
 		clock,
@@ -301,9 +309,12 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		InstanceType<typeof Link> | InstanceType<typeof import('./listen').Listening> | undefined;
 	let everLive = false;
 	let rejoined = false;
-	// A robot removed while it was here stays removed, whatever token is still lying around.
-	const canRejoin = (why: 'refused' | 'elsewhere'): boolean =>
-		(why === 'refused' ? config.token !== undefined : tokenIsNew) && !everLive && !rejoined;
+	// A robot removed while it was here stays removed, whatever token is still lying around. Looked up each time: one that it
+	// has joined with since the start is new no more.
+	const canRejoin = (why: 'refused' | 'elsewhere'): boolean => {
+		const { isNew } = latestWord(config, identity.vouched);
+		return (why === 'refused' ? config.token !== undefined : isNew) && !everLive && !rejoined;
+	};
 
 	let leaves = false;
 	const stop = (why: string, leaveJobs = false): void => {

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import os from 'node:os';
 import { join } from 'node:path';
+import { cgroupFolders } from './cgroup';
 
 /** Bytes. */
 export function memoryLimit(): number {
@@ -20,7 +21,7 @@ export async function memoryShare(root = '/'): Promise<number> {
  * somebody needs the room. Without them a container that has copied a large file would be full for ever.
  */
 export async function droppableBytes(root: string): Promise<number> {
-	for (const folder of await cgroupFolders(root)) {
+	for (const folder of await cgroupFolders(root, 'memory')) {
 		try {
 			const stat = await readFile(join(folder, 'memory.stat'), 'utf8');
 			// Version 1 says the sum of all below it under a name of its own.
@@ -32,18 +33,4 @@ export async function droppableBytes(root: string): Promise<number> {
 		}
 	}
 	return 0;
-}
-
-/** Where this process is counted; a container sees its own group at the root, whatever path it is told. */
-async function cgroupFolders(root: string): Promise<string[]> {
-	let lines: string;
-	try {
-		lines = await readFile(join(root, 'proc/self/cgroup'), 'utf8');
-	} catch {
-		return [];
-	}
-	const v1 = /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$/m.exec(lines)?.[1];
-	const v2 = /^0::(.*)$/m.exec(lines)?.[1] ?? '';
-	const mount = join(root, 'sys/fs/cgroup', v1 === undefined ? '' : 'memory');
-	return [join(mount, v1 ?? v2), mount];
 }

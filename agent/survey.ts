@@ -4,10 +4,12 @@
  * and is gone again; what it found is kept by facts.ts.
  */
 import { execFile } from 'node:child_process';
+import { hash } from 'node:crypto';
 import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { networkInterfaces } from 'node:os';
 import type { Systeminformation } from 'systeminformation';
+import { currentBoot } from './drivers/process';
 
 /** What was found, as it goes into the robot's record. Holds nothing that changes by itself all the time. */
 export interface Survey {
@@ -118,6 +120,21 @@ export async function survey(
 		browsers: await versionsOf(wanted.browsers, env, unwanted),
 		tools: await versionsOf(wanted.tools, env, unwanted),
 	};
+}
+
+/**
+ * Another one as soon as a survey may find something else: a program came, went or was replaced, or the machine was started
+ * anew. Costs milliseconds, and calls nothing. A disk, or a version behind a shim, may change without it.
+ */
+export function signOf(env: Readonly<Record<string, string | undefined>>): string {
+	const names = Object.values(wanted).flatMap((list) => list.flatMap(({ programs }) => programs));
+	const programs = [...shells, ...names].map((name) => {
+		const path = locate(name, env);
+		const found = path && statSync(path, { throwIfNoEntry: false });
+		return found ? [path, found.ino, found.size, found.mtimeMs] : null;
+	});
+	const known = [env.PATH ?? env.Path, process.version, currentBoot(), macs(), programs];
+	return hash('sha256', JSON.stringify(known), 'base64url');
 }
 
 /** The same disk is often mounted at many places; the shortest of them is the one people mean. */

@@ -96,7 +96,9 @@ async function startInTerminal(
 		openTerminals.delete(ours);
 		stdout.push(null);
 		const name = signal ? signalName(signal) : undefined;
-		ended.resolve(name ? { code: null, signal: name } : { code: exitCode, signal: null });
+		// A real-time signal has no name, and the code beside it is 0: said as shells say it.
+		const code = signal ? 128 + signal : exitCode;
+		ended.resolve(name ? { code: null, signal: name } : { code, signal: null });
 	});
 	const type = typist(pty, () => stdout.destroyed, sleep);
 	let inLine = false;

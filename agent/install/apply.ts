@@ -61,7 +61,7 @@ function perform(step: Step, machine: Machine, applied: Applied): void {
 		case 'remove':
 			return machine.remove(step.path, step.folder);
 		case 'purge':
-			return machine.purge(step.path);
+			return machine.purge(step.path, step.as);
 		case 'run': {
 			if (step.ifChanged && !applied.changed) return;
 			let ran = machine.run(step.command);

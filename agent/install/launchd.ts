@@ -9,6 +9,12 @@ export const launchdLabel = 'dev.robot-fleet.agent';
 export const exitTimeOutS = ({ stopGraceMs }: InstallOrder): number =>
 	Math.ceil(stopGraceMs / 1_000) + 30;
 
+/** The same in a file that was written before. */
+export function exitTimeOutIn(file = ''): number | undefined {
+	const [, seconds] = /<key>ExitTimeOut<\/key>\s*<integer>(\d+)</.exec(file) ?? [];
+	return seconds === undefined ? undefined : Number(seconds);
+}
+
 export function launchdFile(order: InstallOrder): string {
 	const { scope, account, program, places, data } = order;
 	const entries: [string, string][] = [

@@ -22,9 +22,12 @@ import {
 import { homedir } from 'node:os';
 import { dirname, join, parse } from 'node:path';
 
-export interface Owner {
+export interface Rights {
 	uid: number;
 	gid: number;
+}
+
+export interface Owner extends Rights {
 	home: string;
 }
 
@@ -171,8 +174,36 @@ export class Machine {
 		}
 	}
 
-	purge(path: string): void {
-		rmSync(path, { recursive: true, force: true });
+	/** Whose file or folder it is; undefined when it is not there. */
+	ownerOf(path: string): Rights | undefined {
+		const found = lstatSync(path, { throwIfNoEntry: false });
+		return found && { uid: found.uid, gid: found.gid };
+	}
+
+	/**
+	 * With the rights of somebody alone: whatever he puts in its way, a link to the folder of somebody else say, and
+	 * whenever, nothing goes that he could not have removed himself.
+	 */
+	purge(path: string, as: Rights | undefined): void {
+		if (as === undefined || as.uid === this.uid) {
+			rmSync(path, { recursive: true, force: true });
+			return;
+		}
+		try {
+			const env = this.env as NodeJS.ProcessEnv;
+			const { uid, gid } = as;
+			execFileSync('rm', ['-rf', '--', path], { uid, gid, env, cwd: '/', stdio: 'ignore' });
+		} catch {
+			// What it stands in is not his, as a rule: then all is gone but the folder itself.
+		}
+		try {
+			rmdirSync(path);
+		} catch (error) {
+			const { code } = error as NodeJS.ErrnoException;
+			if (code === 'ENOENT') return;
+			if (code !== 'ENOTEMPTY') throw error;
+			throw new Error('what other users have put there is still in it', { cause: error });
+		}
 	}
 
 	/** Whether this is a folder that an agent made, and not something that a slip of the pen would destroy. */

@@ -4,6 +4,7 @@
  */
 import { posix, win32 } from 'node:path';
 import { exitTimeOutS, launchdFile, launchdLabel } from './launchd';
+import type { Rights } from './machine';
 import { systemdUnit, unitName } from './systemd';
 import { taskFile, taskName } from './windows-task';
 
@@ -42,6 +43,8 @@ export interface InstallOrder {
 	token: string | undefined;
 	data: string;
 	stopGraceMs: number;
+	/** For launchd: by when the one of before has ended; absent = there is none. */
+	beforeEndsWithinS?: number | undefined;
 	/** Take rights away from jobs, too. */
 	harden: boolean;
 	/** For launchd, which addresses a person by number. */
@@ -56,8 +59,8 @@ export type Step =
 	| { do: 'write'; path: string; text: string; mode: number; owner?: string; encoding?: 'utf16le' }
 	/** A file; `folder` = and the folder it stands in, when nothing else does. */
 	| { do: 'remove'; path: string; folder?: boolean }
-	/** A data folder with all that is in it. */
-	| { do: 'purge'; path: string }
+	/** A data folder with all that is in it, with the rights of `as`. */
+	| { do: 'purge'; path: string; as?: Rights | undefined }
 	| {
 			do: 'run';
 			command: readonly string[];
@@ -147,6 +150,7 @@ export function installPlan(order: InstallOrder): Step[] {
 		}
 		case 'launchd': {
 			const domain = scope === 'system' ? 'system' : `gui/${order.uid}`;
+			const endsWithinS = order.beforeEndsWithinS ?? exitTimeOutS(order);
 			steps.push(
 				{ do: 'write', path: places.service, text: launchdFile(order), mode: 0o644 },
 				{
@@ -160,7 +164,7 @@ export function installPlan(order: InstallOrder): Step[] {
 					command: ['launchctl', 'bootstrap', domain, places.service],
 					why: 'start it, now and with the machine',
 					// EIO and EALREADY: bootout does not wait for the one before, which may still have jobs to stop.
-					again: { codes: [5, 37], forMs: exitTimeOutS(order) * 1_000 },
+					again: { codes: [5, 37], forMs: endsWithinS * 1_000 },
 				},
 			);
 			break;
@@ -209,6 +213,8 @@ export interface UninstallOrder {
 	data: string;
 	/** The data folder and the user that was made for it go, too. */
 	purge: boolean;
+	/** Who the agent and its jobs ran as. */
+	owner?: Rights | undefined;
 	/** Set when a user was made by the installation. */
 	madeUser: string | undefined;
 	uid: number;
@@ -252,7 +258,7 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 	steps.push({ do: 'remove', path: places.service });
 	if (manager === 'systemd') ends([...systemctl, 'daemon-reload'], 'let systemd forget the unit');
 	if (order.purge) {
-		steps.push({ do: 'purge', path: order.data });
+		steps.push({ do: 'purge', path: order.data, as: order.owner });
 		if (order.madeUser !== undefined) {
 			const userdel = ['userdel', order.madeUser];
 			ends(

@@ -6,6 +6,7 @@ import { resolve } from 'node:path';
 import { type Condition, isAlive, readCondition } from '../condition';
 import type { AgentConfig } from '../config';
 import { apply, StepFailed } from './apply';
+import { exitTimeOutIn } from './launchd';
 import type { Machine } from './machine';
 import {
 	defaultAccount,
@@ -120,6 +121,8 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 		token,
 		data,
 		stopGraceMs: config.stopGraceMs,
+		beforeEndsWithinS:
+			manager === 'launchd' ? exitTimeOutIn(machine.read(places.service)) : undefined,
 		harden: flags.harden ?? false,
 		uid: machine.uid,
 		person: personOf(machine),
@@ -213,6 +216,13 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 				`${data} does not look like the data folder of an agent, so it is not removed; leave out --purge, and look at it yourself.`,
 			);
 		}
+		// Jobs may write into the settings: the folder that these name may be anybody's.
+		const owner = purge ? (machine.ownerOf(places.settings) ?? machine.ownerOf(data)) : undefined;
+		if (purge && machine.ownerOf(data)?.uid !== owner?.uid) {
+			throw new NotHere(
+				`${data} does not belong to the user that the agent runs as, so it is not removed; leave out --purge, and look at it yourself.`,
+			);
+		}
 		const made = manager === 'systemd' && scope === 'system' && machine.account(defaultAccount);
 		const plan = uninstallPlan({
 			manager,
@@ -220,6 +230,7 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 			places,
 			data,
 			purge,
+			owner,
 			madeUser: made ? defaultAccount : undefined,
 			uid: machine.uid,
 		});

@@ -112,7 +112,7 @@ export class WholeHouse implements AsyncDisposable {
 			},
 			facts: { now: { capabilities: [], info: {} }, refresh: async () => undefined },
 			transport,
-			vitals: new VitalSigns(data),
+			vitals: new VitalSigns(data, clock),
 			heartbeatMs: undefined,
 			crew: runner,
 			clock,

@@ -271,4 +271,12 @@ describe('an identity that is in use, or belongs, elsewhere', () => {
 		await back.untilPrinted(/will try again/);
 		expect(hub.enrolments).toBe(1);
 	});
+
+	test('nor does it in the very start in which it enrolls', async () => {
+		await open();
+		hub.refuseHello = closeCodes.tooMany;
+		const agent = start('--server', hub.url, '--token', tokenWith('-'));
+		await agent.untilPrinted(/will try again/);
+		expect(hub.enrolments).toBe(1);
+	});
 });

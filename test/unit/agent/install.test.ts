@@ -229,6 +229,36 @@ describe('for launchd', () => {
 		expect(pause).toHaveBeenCalledTimes(1);
 	});
 
+	test('the one before has the time that it was installed with, not that of the next one', () => {
+		const here = machineWith({ launchctl: 'exit 0' });
+		Object.assign(here.machine, { platform: 'darwin' });
+		const installing = (stopGrace: string) => {
+			const configured = readConfig(
+				{ server: 'http://127.0.0.1:8765', token: 't', stopGrace },
+				{},
+				() => '',
+			);
+			if (!configured.ok) throw new Error();
+			return install({
+				flags: { user: true },
+				config: configured.config,
+				said: configured.said,
+				program: [process.execPath, '/opt/agent.js'],
+				machine: here.machine,
+				terminal: said().terminal,
+			});
+		};
+		expect(installing('20')).toBe(0);
+		writeFileSync(
+			join(here.home, '../bin/launchctl'),
+			'#!/bin/sh\ntest "$1" != bootstrap || { echo "Bootstrap failed: 5: Input/output error" >&2; exit 5; }\n',
+		);
+		const pause = jest.spyOn(here.machine, 'pause').mockReturnValue();
+		installing('0');
+		const waitedMs = pause.mock.calls.reduce((sum, [ms]) => sum + ms, 0);
+		expect(waitedMs).toBe(50_000);
+	});
+
 	test('what cannot be started is said at once', () => {
 		const { run, pause } = starting(
 			'echo "Domain does not support specified action" >&2; exit 125',
@@ -410,6 +440,7 @@ function said() {
 }
 
 const onLinux = process.platform === 'linux' ? describe : describe.skip;
+const asRoot = process.getuid?.() === 0 ? test : test.skip;
 
 onLinux('on this machine', () => {
 	const unit = '.config/systemd/user/robot-fleet-agent.service';
@@ -665,11 +696,55 @@ onLinux('on this machine', () => {
 		expect(err).toContain('does not look like the data folder');
 		expect(existsSync(join(here.home, unit))).toBe(true);
 	});
+
+	/** Installed for an agent that runs as somebody else. Answers with its data folder. */
+	function installedFor(uid: number, here: ReturnType<typeof machineWith>): string {
+		installing(here, { token: 'rf1.a.b.-' });
+		const data = join(here.home, '.robot-fleet-agent');
+		const key = join(data, 'identity.json');
+		writeFileSync(key, '{}');
+		for (const path of [data, key, join(here.home, settings)]) chownSync(path, uid, uid);
+		for (const path of [join(here.home, '..'), here.home]) chmodSync(path, 0o755);
+		return data;
+	}
+	const purging = { purge: true, yes: true };
+
+	asRoot('a purge removes no folder of others that jobs have written into the settings', () => {
+		const here = machineWith(servant);
+		installedFor(12_345, here);
+		const theirs = join(here.home, 'theirs');
+		mkdirSync(theirs);
+		writeFileSync(join(theirs, 'identity.json'), '{}');
+		writeFileSync(join(here.home, settings), JSON.stringify({ data: theirs }));
+		const { code, err } = uninstalling(here, purging);
+		expect(code).toBe(2);
+		expect(err).toContain('does not belong to the user that the agent runs as');
+		expect(existsSync(join(theirs, 'identity.json'))).toBe(true);
+		expect(existsSync(join(here.home, unit))).toBe(true);
+	});
+
+	asRoot('a purge has the rights of the user that the agent ran as, and no more', () => {
+		const here = machineWith(servant);
+		const data = installedFor(12_345, here);
+		const others = join(data, 'others');
+		mkdirSync(others);
+		writeFileSync(join(others, 'file'), '');
+		const { code, err } = uninstalling(here, purging);
+		expect(code).toBe(1);
+		expect(err).toContain('what other users have put there is still in it');
+		expect(existsSync(join(data, 'identity.json'))).toBe(false);
+		expect(existsSync(join(others, 'file'))).toBe(true);
+	});
+
+	asRoot('of a folder of that user alone nothing is left', () => {
+		const here = machineWith(servant);
+		const data = installedFor(12_345, here);
+		expect(uninstalling(here, purging)).toMatchObject({ code: 0, err: '' });
+		expect(existsSync(data)).toBe(false);
+	});
 });
 
 onLinux('files for the whole machine', () => {
-	const asRoot = process.getuid?.() === 0 ? test : test.skip;
-
 	asRoot('belong to the user that the agent runs as, and to nobody else', () => {
 		const folder = freshFolder();
 		const { machine } = machineWith({ systemctl: 'exit 0' });

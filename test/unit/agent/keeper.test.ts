@@ -461,6 +461,13 @@ describe('a terminal', () => {
 		await expect(keep.start(order)).rejects.toThrow('(ENAMETOOLONG)');
 	});
 
+	const onLinux = process.platform === 'linux' ? test : test.skip;
+	onLinux('says of a signal without a name what shells say of it, and no success', async () => {
+		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
+		const order = { ...orderOf('kill -40 $$'), interactive: true, terminal: size };
+		expect(await kept(keep, order)).toMatchObject({ code: 168, signal: null });
+	});
+
 	test('that has ended has no size: who gives it one late is not told off', async () => {
 		const keep = new Keep(new ExitFiles(join(folder(), 'ends')), systemClock);
 		const order = { ...orderOf('exit 3'), interactive: true, terminal: size };

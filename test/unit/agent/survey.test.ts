@@ -1,6 +1,6 @@
-import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { survey } from '../../../agent/survey';
+import { signOf, survey } from '../../../agent/survey';
 import { temporaryFolder } from './temporary-folder';
 
 const freshFolder = temporaryFolder();
@@ -28,3 +28,28 @@ test.each([
 		expect(existsSync(join(folder, 'called'))).toBe(called);
 	},
 );
+
+test('the sign is another one when a program came, went or was replaced, and none is called for it', () => {
+	const folder = freshFolder();
+	const program = join(folder, 'git');
+	const seen = [signOf({ PATH: folder })];
+	const changed = (env = { PATH: folder }) => {
+		const sign = signOf(env);
+		const isNew = !seen.includes(sign);
+		seen.push(sign);
+		return isNew;
+	};
+	expect(changed()).toBe(false);
+	writeFileSync(program, `#!/bin/sh\n: > "${folder}/called"\n`);
+	chmodSync(program, 0o755);
+	expect(changed()).toBe(true);
+	expect(changed()).toBe(false);
+	utimesSync(program, 1, 1);
+	expect(changed()).toBe(true);
+	writeFileSync(join(folder, 'unknown'), '');
+	expect(changed()).toBe(false);
+	expect(changed({ PATH: `/nowhere:${folder}` })).toBe(true);
+	rmSync(program);
+	expect(signOf({ PATH: folder })).toBe(seen[0]);
+	expect(existsSync(join(folder, 'called'))).toBe(false);
+});

@@ -1,0 +1,21 @@
+/** Where Linux counts what this process uses. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+/**
+ * The folders of its group and of those around it, the innermost first; a container sees its own group at the root, whatever
+ * path it is told. Not every one needs to be there. `root` is where the system's own files lie.
+ */
+export async function cgroupFolders(root: string, controller: 'cpu' | 'memory'): Promise<string[]> {
+	let lines: string;
+	try {
+		lines = await readFile(join(root, 'proc/self/cgroup'), 'utf8');
+	} catch {
+		return [];
+	}
+	const v1 = new RegExp(`^\\d+:(?:[^:]*,)?${controller}(?:,[^:]*)?:(.*)$`, 'm').exec(lines)?.[1];
+	const path = v1 ?? /^0::(.*)$/m.exec(lines)?.[1] ?? '';
+	const folders = [join(root, 'sys/fs/cgroup', v1 === undefined ? '' : controller)];
+	for (const name of path.split('/').filter(Boolean)) folders.unshift(join(folders[0]!, name));
+	return folders;
+}
