@@ -5,9 +5,9 @@ import {
 	type Children,
 	finalStates,
 	isFinal,
-	type Job,
 	type Robot,
 	type Wait,
+	type WaitedJob,
 } from '../../protocol';
 import type { Fleet } from './connection';
 import type { Refusal } from './refusals';
@@ -74,7 +74,7 @@ function blameOf({ cancelRest, timedOut, met, counts, jobs }: Wait): Blame {
 }
 
 /** Whether it can be this one, by its end or that on some robots, that cancelled the others. */
-function decided({ state, cause, children }: Job, met: boolean): boolean {
+function decided({ state, cause, children }: WaitedJob, met: boolean): boolean {
 	const onRobots = children && children.failed + children.timeout + (met ? children.completed : 0);
 	if (onRobots) return true;
 	return isFinal(state) && cause !== 'cancelled' && (met || state !== 'completed');
@@ -85,7 +85,7 @@ const lostOf = (children: Children): number =>
 	finalStates.reduce((sum, state) => sum + children[state], -children.completed);
 
 function outcomeOf(
-	job: Job,
+	job: WaitedJob,
 	robot: string | null,
 	wait: Wait,
 	blame: Blame,
@@ -104,7 +104,7 @@ function outcomeOf(
 	return { job: view, refusal, ...(tolerated ? { tolerated } : {}) };
 }
 
-export function viewOf(job: Job, robot: string | null, timedOut: boolean): IDataObject {
+export function viewOf(job: WaitedJob, robot: string | null, timedOut: boolean): IDataObject {
 	const { result } = job;
 	return {
 		id: job.jobId,
@@ -127,7 +127,7 @@ export function viewOf(job: Job, robot: string | null, timedOut: boolean): IData
 	};
 }
 
-function inWords(job: Job, robot: string | null, timedOut: boolean): Refusal {
+function inWords(job: WaitedJob, robot: string | null, timedOut: boolean): Refusal {
 	const where = `Job ${job.jobId}${robot === null ? '' : ` on ${robot}`}`;
 	if (timedOut) {
 		return {
@@ -139,7 +139,7 @@ function inWords(job: Job, robot: string | null, timedOut: boolean): Refusal {
 	return { message: messageOf(job), description: last ? `${where}: ${last}` : where };
 }
 
-function messageOf({ state, cause, result, children }: Job): string {
+function messageOf({ state, cause, result, children }: WaitedJob): string {
 	const byRobots = cause === 'dependency' || state === 'completed' || !isFinal(state);
 	if (byRobots && children && children.total > 0) {
 		return `The job completed on ${children.completed} of ${children.total} robots`;

@@ -13,6 +13,8 @@ const maxBatchBytes = limits.maxBodyBytes / 2;
 const atOnce = 20;
 /** Key in the context of the execution. */
 const secretKey = 'robotFleetSecret';
+/** Key in the context of the node. */
+const failedKey = 'robotFleetFailed';
 
 interface Asked {
 	/** Of the item. */
@@ -20,6 +22,8 @@ interface Asked {
 	submit: Submit;
 	/** The key is ours, and this item's of this step alone. */
 	ours: boolean;
+	/** Keeps the key for a call that asks for the same again. */
+	failed?: () => void;
 }
 
 /**
@@ -39,11 +43,17 @@ export async function submitItems(
 	for (const [index, item] of items.entries()) {
 		if (isRefused(item)) continue;
 		const own = item.value.idempotencyKey;
-		// An agent that works on several items at once calls its tools with the same numbers for each of them.
-		const call = isTool ? JSON.stringify(item.value) : '';
-		const key = own ?? (await idempotencyKey(context, index, call));
-		const ours = own === undefined && !isTool;
-		jobs.push({ index, submit: { ...item.value, idempotencyKey: key }, ours });
+		if (own === undefined && isTool) {
+			// An agent that works on several items at once calls its tools with the same numbers for each of them.
+			const call = JSON.stringify(item.value);
+			const failed = await failedCalls(context, call);
+			const key = failed.take() ?? (await idempotencyKey(context, index, call));
+			const submit = { ...item.value, idempotencyKey: key };
+			jobs.push({ index, submit, ours: false, failed: () => failed.keep(key) });
+			continue;
+		}
+		const key = own ?? (await idempotencyKey(context, index));
+		jobs.push({ index, submit: { ...item.value, idempotencyKey: key }, ours: own === undefined });
 	}
 	const stopped = context.getExecutionCancelSignal();
 	for (const batch of inBatches(jobs)) {
@@ -57,6 +67,7 @@ export async function submitItems(
 	}
 	// What was submitted may have to be cancelled with it.
 	if (stopped?.aborted) return answers;
+	for (const { index, failed } of jobs) if (isRefused(answers[index]!)) failed?.();
 	const first = answers.findIndex((answer) => isRefused(answer));
 	const refused = answers[first];
 	if (refused && isRefused(refused) && onErrorOf(context.getNode()) === 'stop') {
@@ -86,6 +97,20 @@ export async function idempotencyKey(
 		...(call === '' ? [] : [call]),
 	];
 	return `n8n-${await sha256(JSON.stringify(facts))}`;
+}
+
+/**
+ * Keys of calls of a tool for the same that failed. Under Retry On Fail n8n calls a tool again as another run of the node:
+ * under a key of its own, a job whose answer got lost would be submitted twice. So it would by a model that tries again.
+ */
+async function failedCalls(context: IExecuteFunctions, call: string) {
+	const memory = context.getContext('node') as Record<string, string[] | undefined>;
+	// A retry of the whole execution in n8n begins with the memory of that one.
+	const name = `${failedKey}${await sha256(`${context.getExecutionId()} ${call}`)}`;
+	return {
+		take: () => memory[name]?.pop(),
+		keep: (key: string) => void (memory[name] ??= []).push(key),
+	};
 }
 
 /** n8n before 2.14 gives its executions no token: this one gets one of ours, which n8n keeps with it. */

@@ -240,13 +240,14 @@ async function parkedOrOver(
 ): Promise<INodeExecutionData[][]> {
 	failAsResumed(context);
 	const items = context.getInputData();
-	const deadlineAt = limitMs === undefined ? undefined : now() + limitMs;
+	// By n8n's clock, and for n8n alone: the service has its own.
+	const wakeAt = limitMs === undefined ? WAIT_INDEFINITELY : new Date(now() + limitMs + marginMs);
 	const resumeUrl = callbackOf(context, fleet);
 	// Where n8n fetches its pokes; what keeps it from that is said before anything is registered.
 	const collecting = fleet.collect?.();
 	const { entries, waitId } = await register(context, fleet, jobIds, {
 		...asked,
-		deadlineAt,
+		limitMs,
 		resumeUrl: resumeUrl.toString(),
 		...(collecting ? { collector: collecting.secret } : {}),
 		executionId: context.getExecutionId(),
@@ -266,9 +267,7 @@ async function parkedOrOver(
 	const parked: Parked = { waitId, entries, afterLimit };
 	context.getContext('node')[memoryKey] = JSON.stringify(parked);
 	context.setMetadata({ resumeUrl: resumeUrl.toString() });
-	await context.putExecutionToWait(
-		deadlineAt === undefined ? WAIT_INDEFINITELY : new Date(deadlineAt + marginMs),
-	);
+	await context.putExecutionToWait(wakeAt);
 	// Copies: with an error output n8n empties the list it is given, and would lose the parked input.
 	return [items.map(parkedItem)];
 }
@@ -291,11 +290,10 @@ async function overInMemory(
 	limitMs: number,
 ): Promise<INodeExecutionData[][]> {
 	const items = context.getInputData();
-	const deadlineAt = now() + limitMs;
 	const signal = context.getExecutionCancelSignal();
 	let heard: { entries: Array<Settled<string>>; outcomes: Map<string, Outcome> };
 	try {
-		const { entries, waitId } = await register(context, fleet, jobIds, { deadlineAt });
+		const { entries, waitId } = await register(context, fleet, jobIds, { limitMs });
 		const outcomes = waitId === undefined ? new Map() : await followed(fleet, waitId, signal);
 		heard = { entries, outcomes };
 	} catch (error) {

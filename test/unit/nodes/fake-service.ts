@@ -22,6 +22,7 @@ import {
 	type SubmitAnswer,
 	type Wait,
 	type WaitRequest,
+	type WaitedJob,
 } from '../../../protocol';
 
 export const robots: Robot[] = [
@@ -254,7 +255,7 @@ export class FakeService {
 			tries: 0,
 			lastError: null,
 			createdAt: 0,
-			deadlineAt: request.deadlineAt ?? null,
+			deadlineAt: request.limitMs ?? null,
 		});
 		return { waitId, state: 'open' };
 	}
@@ -349,7 +350,7 @@ export class FakeService {
 	}
 }
 
-function tallyOf({ state, children }: Job, eachRobot: boolean): Tally {
+function tallyOf({ state, children }: WaitedJob, eachRobot: boolean): Tally {
 	if (eachRobot && children) {
 		const { total, completed, failed, timeout, cancelled } = children;
 		return { total, ended: completed + failed + timeout + cancelled, completed };

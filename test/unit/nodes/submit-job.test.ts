@@ -1,6 +1,7 @@
 import type { INodeExecutionData } from 'n8n-workflow';
 import { DispatchToRobot } from '../../../nodes/DispatchToRobot/DispatchToRobot.node';
 import { SubmitJob } from '../../../nodes/SubmitJob/SubmitJob.node';
+import type { SendRequest } from '../../../client';
 import type { Submit } from '../../../protocol';
 import { FakeExecution, type Parameters } from './fake-n8n';
 import { FakeService } from './fake-service';
@@ -406,6 +407,29 @@ describe('Submit Job', () => {
 		const again = await run();
 		expect(service.jobs.size).toBe(2);
 		expect(again.map(({ json }) => json.jobId)).toEqual(first.map(({ json }) => json.jobId));
+	});
+
+	test('a tool that is called again because the answer got lost submits nothing twice, and later calls are new', async () => {
+		const { run, service, execution } = setup();
+		execution.node = { ...execution.node, type: 'n8n-nodes-robot-fleet.submitJobTool' };
+		const call = async () => {
+			execution.runIndex += 1;
+			return (await run())[0]!.json.jobId;
+		};
+		const { send } = service;
+		const losesAnswers = async (request: SendRequest) => {
+			await send(request);
+			throw new TypeError('cut off');
+		};
+		Object.assign(service, { send: losesAnswers });
+		await expect(call()).rejects.toThrow('does not answer');
+		await expect(call()).rejects.toThrow('does not answer');
+		Object.assign(service, { send });
+		const [first] = service.jobs.keys();
+		expect(await call()).toBe(first);
+		expect(service.jobs.size).toBe(1);
+		expect(await call()).not.toBe(first);
+		expect(service.jobs.size).toBe(2);
 	});
 
 	test('a step that n8n repeats at another time has the jobs of the first time, and as they are now', async () => {

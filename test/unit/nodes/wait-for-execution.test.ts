@@ -103,10 +103,19 @@ describe('Wait for Execution: execute()', () => {
 	});
 
 	test('n8n wakes up by itself only some minutes after the service should have', async () => {
-		const { service, execution, execute } = setup();
+		const { execution, execute } = setup();
+		const begun = Date.now();
 		await execute();
-		const { deadlineAt } = [...service.waits.values()][0]!;
-		expect(execution.waitTill!.getTime()).toBe(deadlineAt! + 15 * 60_000);
+		const wakesInMs = execution.waitTill!.getTime() - begun;
+		expect(wakesInMs).toBeGreaterThanOrEqual(75 * 60_000);
+		expect(wakesInMs).toBeLessThan(76 * 60_000);
+	});
+
+	test('the service is told how long to wait, not until when: its clock may be another one', async () => {
+		const { service, execute } = setup();
+		await execute();
+		const { limitMs, deadlineAt } = [...service.waits.values()][0]!.request;
+		expect({ limitMs, deadlineAt }).toEqual({ limitMs: 3_600_000, deadlineAt: undefined });
 	});
 
 	test('without a limit the execution waits for ever', async () => {
