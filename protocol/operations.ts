@@ -113,6 +113,10 @@ export interface PurgeAnswer {
 	keys: number;
 	/** Consumers that nobody has asked for. */
 	subscriptions: number;
+	/** Those that were removed. */
+	robots: number;
+	/** Enrollment tokens that have ended. */
+	tokens: number;
 	/** Time ran out: call again for the rest. */
 	more: boolean;
 }

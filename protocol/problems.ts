@@ -596,12 +596,12 @@ export const problems = {
 	'node-too-old': {
 		status: 500,
 		retry: false,
-		text: 'Node {found} is too old; Robot Fleet needs Node 22.16 or newer.',
+		text: 'Node {found} is too old; use the newest Node 24, or Node 22.22.3 or newer of 22.',
 	},
 	'sqlite-unsafe': {
 		status: 500,
 		retry: false,
-		text: 'This Node carries SQLite {found}, which can lose data; use Node 24, or Node 22.22.3 or newer.',
+		text: 'This Node carries SQLite {found}, which can lose data; use the newest Node 24, or Node 22.22.3 or newer of 22.',
 	},
 	'bad-certificate': {
 		status: 500,

@@ -58,7 +58,7 @@ export const overlaps = ['skip', 'queue-one', 'queue-all', 'cancel-old', 'allow'
  * - `skip`       it is left out
  * - `queue-one`  one waits for the end of the one before; further ones are left out
  * - `queue-all`  all wait, one after the other
- * - `cancel-old` the one before is cancelled; the new one starts when that has ended
+ * - `cancel-old` the one before is cancelled, unless it is a backfill's; the new one starts when that has ended
  * - `allow`      both run
  */
 export type Overlap = (typeof overlaps)[number];
@@ -121,7 +121,7 @@ export interface Schedule {
 	timezone: string;
 	/** `ended` = nothing more will come of it. */
 	state: ScheduleState;
-	/** Who paused it, or why it ended. */
+	/** Who paused it, why it ended, or what keeps an active one from running. */
 	reason: string | null;
 	enabled: boolean;
 	job: Submit | null;

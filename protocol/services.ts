@@ -33,6 +33,8 @@ export interface WaitRequest {
 	collector?: string;
 	/** When the wait ends with `timedOut`, whatever the jobs do. */
 	deadlineAt?: number;
+	/** The same, counted from when the service registers it: for those whose clock may be another one. The earlier counts. */
+	limitMs?: number;
 	/** Where to POST the poke; absent = a wait that is only polled. */
 	resumeUrl?: string;
 	executionId?: string;
@@ -48,6 +50,9 @@ export type WaitCounts = (typeof waitCounts)[number];
  */
 export type WaitState = 'open' | 'due' | 'closed' | 'dead';
 
+/** What became of a job, without what it was to do: of a thousand jobs that may be 64 MiB and more. */
+export type WaitedJob = Omit<Job, 'spec' | 'variables'>;
+
 export interface Wait {
 	waitId: string;
 	state: WaitState;
@@ -59,7 +64,7 @@ export interface Wait {
 	/** Jobs that were open when that was decided were cancelled. */
 	cancelRest: boolean;
 	/** One per job id asked for, in that order. */
-	jobs: Job[];
+	jobs: WaitedJob[];
 	executionId: string | null;
 	nodeId: string | null;
 	/** Deliveries tried so far, and what the last one met. */

@@ -18,7 +18,7 @@ import {
 	type Wait,
 } from '../../protocol';
 import type { Finding, Found } from './finding';
-import { plural, when } from './terminal';
+import { isOfN8n, plural, when } from './terminal';
 
 /** Step of the guide → checks of doctor. */
 export const guide = {
@@ -43,13 +43,6 @@ const lateMs = 5 * minuteMs;
 const manyTries = 6;
 /** Scopes that the credential in n8n needs. */
 const n8nScopes = ['submit', 'read', 'cancel'];
-
-/** n8n notes in the data folder that it starts the service there. */
-export const isOfN8n = (folder: string) => existsSync(join(folder, 'autostart'));
-
-/** What starts the service of this folder. */
-export const startOf = (folder: string) =>
-	isOfN8n(folder) ? 'n8n start (the service starts with it)' : 'robot-fleet serve';
 
 export function n8nFinding(folder: string): Finding {
 	const check = 'n8n';
@@ -201,6 +194,14 @@ export function schedulesFound(schedules: Schedule[], now: number): Found {
 			ok: false,
 			text: `${join3(late.map(({ name, nextRunAt }) => `${name} was due ${when(nextRunAt)}`))}`,
 			mend: `robot-fleet schedules show ${late[0]!.scheduleId} (and the log of the service)`,
+		};
+	}
+	const held = active.find(({ reason }) => reason !== null);
+	if (held) {
+		return {
+			ok: false,
+			text: `${held.name}: ${held.reason}`,
+			mend: `robot-fleet schedules update ${held.scheduleId} --zone ZONE (or a newer Node for the service)`,
 		};
 	}
 	if (schedules.length === 0) {

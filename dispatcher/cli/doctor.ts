@@ -5,9 +5,19 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { FleetClient } from '../../client';
 import { type Doors, type Robot, Problem, type Scope, type ServiceStatus } from '../../protocol';
-import { guideQuestions, n8nFinding, n8nKeyFinding, startOf } from './doctor-guide';
+import { guideQuestions, n8nFinding, n8nKeyFinding } from './doctor-guide';
 import type { Finding } from './finding';
-import { addressOf, dataFolderOf, json, printable, type Terminal, urlIn, when } from './terminal';
+import {
+	addressOf,
+	dataFolderOf,
+	isOfN8n,
+	json,
+	printable,
+	startOf,
+	type Terminal,
+	urlIn,
+	when,
+} from './terminal';
 import { type Address, headersOf, httpSend } from './transport';
 
 export function addDoctor(
@@ -44,8 +54,8 @@ function line({ ok, check, text, mend, next }: Finding): string {
 async function examine(terminal: Terminal, data: string | undefined): Promise<Finding[]> {
 	const folder = dataFolderOf(terminal.env, data);
 	const findings = [
-		nodeFinding(terminal),
-		sqliteFinding(terminal),
+		nodeFinding(terminal, folder),
+		sqliteFinding(terminal, folder),
 		folderFinding(folder),
 		n8nFinding(folder),
 	];
@@ -61,24 +71,30 @@ async function examine(terminal: Terminal, data: string | undefined): Promise<Fi
 		});
 	}
 	const reached = address !== undefined && (await askService(terminal, address, folder, findings));
-	if (!reached && urlIn(folder) === undefined) findings.push(await portFinding(terminal.env));
+	if (!reached && urlIn(folder) === undefined) {
+		findings.push(await portFinding(terminal.env, folder));
+	}
 	return findings;
 }
 
-const newerNode = 'npx --package node@24 --package robot-fleet robot-fleet serve';
+/** Starts the service of this folder with a newer Node. */
+const newerNode = (folder: string) =>
+	isOfN8n(folder)
+		? 'npx --package node@24 --package n8n n8n start'
+		: 'npx --package node@24 --package robot-fleet robot-fleet serve';
 
-function nodeFinding({ nodeIsTooOld }: Terminal): Finding {
+function nodeFinding({ nodeIsTooOld }: Terminal, folder: string): Finding {
 	const { node } = process.versions;
-	return { check: 'Node', ok: !nodeIsTooOld(node), text: node, mend: newerNode };
+	return { check: 'Node', ok: !nodeIsTooOld(node), text: node, mend: newerNode(folder) };
 }
 
-function sqliteFinding({ sqliteIsSafe }: Terminal): Finding {
+function sqliteFinding({ sqliteIsSafe }: Terminal, folder: string): Finding {
 	const { sqlite } = process.versions;
 	return {
 		check: 'SQLite',
 		ok: sqlite !== undefined && sqliteIsSafe(sqlite),
 		text: sqlite ?? 'this Node carries none',
-		mend: newerNode,
+		mend: newerNode(folder),
 	};
 }
 
@@ -213,7 +229,7 @@ export function serviceFindings(status: ServiceStatus, since: number, now: numbe
 			check: 'disk',
 			ok: disk.level === 'ample',
 			text: `${mib(disk.freeBytes)} free, ${mib(disk.minFreeBytes)} wanted, the store has ${mib(disk.storeBytes)}`,
-			mend: 'robot-fleet purge --dry-run (or free space beside the data folder, or serve --min-free SIZE)',
+			mend: 'robot-fleet purge --dry-run (or free space beside the data folder, or set ROBOT_FLEET_MIN_FREE=SIZE for the service)',
 		},
 		{
 			check: 'store',
@@ -278,7 +294,7 @@ function doorFindings(
 			text: `the API is at ${api}, robots dial ${dial}${own ? ' (from this machine only)' : ''}${
 				inTheOpen ? `, other machines without TLS${behindTls ? ' but for that' : ''}` : ''
 			}`,
-			mend: 'robot-fleet serve --robots-listen 0.0.0.0:8766 (without --insecure)',
+			mend: 'robot-fleet serve --robots-listen 0.0.0.0:8766 (without --insecure; inside n8n: ROBOT_FLEET_ROBOTS_LISTEN=0.0.0.0:8766)',
 		},
 	];
 	if (certificate) {
@@ -309,7 +325,7 @@ async function serviceTime(address: Address): Promise<number | undefined> {
 }
 
 /** Only asked when no service of ours runs here: then its port should be free. */
-function portFinding(env: Terminal['env']): Promise<Finding> {
+function portFinding(env: Terminal['env'], folder: string): Promise<Finding> {
 	const variable = env.ROBOT_FLEET_PORT ? 'ROBOT_FLEET_PORT' : 'ORCHESTRATOR_PORT';
 	const named = env[variable] || '8765';
 	const port = Number(named);
@@ -318,7 +334,9 @@ function portFinding(env: Terminal['env']): Promise<Finding> {
 		const text = `${variable} is "${named}", it must be a port, 0 to 65535`;
 		return Promise.resolve({ check: 'port', ok: false, text, mend: `unset ${variable}` });
 	}
-	const mend = `robot-fleet serve --port ${port + 1}`;
+	const mend = isOfN8n(folder)
+		? `ROBOT_FLEET_PORT=${port + 1} n8n start`
+		: `robot-fleet serve --port ${port + 1}`;
 	return new Promise((resolve) => {
 		const probe = createServer();
 		probe.once('error', (error: NodeJS.ErrnoException) =>

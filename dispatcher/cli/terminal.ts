@@ -32,6 +32,13 @@ export function dataFolderOf(env: Terminal['env'], data: string | undefined): st
 	return data ?? (env.ROBOT_FLEET_DATA || join(homedir(), '.robot-fleet'));
 }
 
+/** n8n notes in the data folder that it starts the service there. */
+export const isOfN8n = (folder: string) => existsSync(join(folder, 'autostart'));
+
+/** What starts the service of this folder. */
+export const startOf = (folder: string) =>
+	isOfN8n(folder) ? 'n8n start (the service starts with it)' : 'robot-fleet serve';
+
 /** ROBOT_FLEET_URL and ROBOT_FLEET_KEY; what is missing is read from the data folder. --data wins over both. */
 export function addressOf({ env }: Terminal, data: string | undefined): Address {
 	const folder = dataFolderOf(env, data);
@@ -41,7 +48,7 @@ export function addressOf({ env }: Terminal, data: string | undefined): Address 
 	const key = (data === undefined ? env.ROBOT_FLEET_KEY?.trim() : undefined) ?? keyIn(folder);
 	if (url === undefined) {
 		throw new UsageMistake(
-			`No service is running from ${folder}; start it with: robot-fleet serve, or set ROBOT_FLEET_URL and ROBOT_FLEET_KEY.`,
+			`No service is running from ${folder}; start it with: ${startOf(folder)}, or say where it is: --data ~/.n8n/robot-fleet of one inside n8n, ROBOT_FLEET_URL and ROBOT_FLEET_KEY of any other.`,
 		);
 	}
 	if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {

@@ -7,7 +7,9 @@ import {
 	addressOf,
 	clientOf,
 	dataFolderOf,
+	isOfN8n,
 	json,
+	startOf,
 	type Terminal,
 	urlIn,
 	UsageMistake,
@@ -32,7 +34,16 @@ interface Flags {
 	data?: string;
 }
 
-const purged = ['jobs', 'waits', 'occurrences', 'events', 'keys', 'subscriptions'] as const;
+const purged = [
+	'jobs',
+	'waits',
+	'occurrences',
+	'events',
+	'keys',
+	'subscriptions',
+	'robots',
+	'tokens',
+] as const;
 
 /** How often `drain --wait` looks. */
 const lookMs = 500;
@@ -89,12 +100,15 @@ export function addUpkeep(program: Command, terminal: Terminal & { upkeep: Upkee
 				dataFolder,
 				force: flags.force ?? false,
 			});
+			// A folder that n8n has not used yet does not tell whose it is.
+			const or = isOfN8n(dataFolder) ? '' : ' (or n8n start, when it lives inside n8n)';
+			const start = startOf(dataFolder) + or;
 			terminal.out(
 				flags.json
 					? json({ manifest, dataFolder, replaced })
 					: `${manifestText(manifest)}restored into ${dataFolder}\n${
 							replaced ? `the store of before is ${replaced}\n` : ''
-						}next: robot-fleet serve, let the robots come back, then: robot-fleet jobs release --all\n`,
+						}next: ${start}, let the robots come back, then: robot-fleet jobs release --all\n`,
 			);
 		});
 

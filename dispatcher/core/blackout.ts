@@ -3,7 +3,7 @@
  * or in that of whoever asks, once or again and again.
  */
 import { type CalendarSpan, type NthWeekday, type Weekday, weekdays } from '../../protocol';
-import { zoneOf } from './zone';
+import { isZone, zoneOf } from './zone';
 
 export interface CalendarEntry {
 	/** Wall times of its zone: `from` ≤ wall < `to`. */
@@ -55,7 +55,9 @@ export function nextSpans(
 ): CalendarSpan[] {
 	const spans: CalendarSpan[] = [];
 	for (const entry of entries) {
-		const place = zoneOf(entry.zone ?? zone);
+		const name = entry.zone ?? zone;
+		if (!isZone(name)) continue;
+		const place = zoneOf(name);
 		const instant = (wall: number) => wall - place.offsetAt(wall - place.offsetAt(wall));
 		const wall = from + place.offsetAt(from);
 		const begins = entry.again ? beginnings(entry, wall, wall + 366 * dayMs, count) : [entry.from];

@@ -12,7 +12,7 @@
 import { type CronExpression, CronExpressionParser } from 'cron-parser';
 import { type PlannedMark, weekdays, type When } from '../../protocol';
 import { isNth } from './blackout';
-import { type Stretch, type Zone, zoneOf } from './zone';
+import { isZone, type Stretch, type Zone, zoneOf } from './zone';
 
 export interface Timing {
 	when: When;
@@ -45,18 +45,22 @@ export const horizonMs = maxDays * dayMs;
 const maxStretches = 400;
 
 export class Recurrence {
+	/** False = this Node does not, though the one that stored it did: nothing comes due. */
+	readonly knowsZone: boolean;
 	readonly #timing: Timing;
 	readonly #zone: Zone;
 	readonly #rule: Rule | undefined;
 
 	constructor(timing: Timing) {
 		this.#timing = timing;
-		this.#zone = zoneOf(timing.timezone);
+		this.knowsZone = isZone(timing.timezone);
+		this.#zone = zoneOf(this.knowsZone ? timing.timezone : 'UTC');
 		this.#rule = ruleOf(timing, this.#zone);
 	}
 
 	/** The first planned instant after `at`; `undefined` = there is none. */
 	after(at: number): Planned | undefined {
+		if (!this.knowsZone) return undefined;
 		const { startAt, endAt } = this.#timing;
 		const from = startAt === undefined ? at : Math.max(at, startAt - 1);
 		const found = this.#rule ? this.#onTheWall(this.#rule, from) : this.#instant(from);

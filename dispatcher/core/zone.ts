@@ -33,6 +33,9 @@ export function isZone(name: string): boolean {
 	}
 }
 
+/** Why nothing comes of a zone that was known to the Node which stored it. */
+export const unknownZoneText = (name: string) => `this Node does not know the time zone "${name}"`;
+
 /** Throws a RangeError when there is no such zone. */
 export function zoneOf(name: string): Zone {
 	const known = spellings.get(name);

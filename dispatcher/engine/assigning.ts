@@ -160,42 +160,8 @@ export class Assigning {
 	/** The commit carried the assignment: it holds its slot, and the robot is told. */
 	assigned(entry: RobotEntry, attempt: NewAttempt, job: AssignedJob): void {
 		const { clock, fleet, gates } = this.#context;
-		const policy = policyOf(job.policy);
 		this.#keep(entry, attempt);
-		const live: Live = {
-			jobId: job.id,
-			parentId: job.parentId,
-			kind: job.kind,
-			number: attempt.number,
-			epoch: attempt.epoch,
-			token: attempt.token,
-			robotId: entry.robotId,
-			client: attempt.client ?? null,
-			policy,
-			bars: job.bars,
-			affinity: job.affinity,
-			tries: job.tries,
-			losses: job.losses,
-			createdAt: job.createdAt,
-			firstStartedAt: job.startedAt,
-			lane: job.lane,
-			shareKey: job.shareKey,
-			needs: job.needs,
-			slots: attempt.slots ?? 1,
-			rank: job.rank,
-			priority: job.priority,
-			owner: job.owner,
-			bytes: job.bytes,
-			state: 'dispatched',
-			cancelRequestedAt: null,
-			givenAt: attempt.at,
-			assignedAt: clock.monotonic(),
-			startedAt: null,
-			endsAt: endsAt(policy, clock),
-			remindedAt: null,
-			revokedAt: null,
-			lossLeftMs: policy.onLoss.waitMs,
-		};
+		const live = liveOf(job, attempt, clock);
 		gates.started(live);
 		fleet.hold(live);
 		// Removed by a commit ahead of this one: it was told nothing, and no hello will prove that.
@@ -428,8 +394,55 @@ function insert(line: RobotEntry[], entry: RobotEntry, from: number): void {
 	else line.splice(at, 0, entry);
 }
 
+type GivenAttempt = Pick<NewAttempt, 'number' | 'epoch' | 'token' | 'robotId' | 'at'> & {
+	client?: string | null;
+};
+
+/** What is known of an attempt that was given to its robot just now. */
+export function liveOf(
+	job: Omit<AssignedJob, 'spec' | 'variables'>,
+	attempt: GivenAttempt,
+	clock: Clock,
+): Live {
+	const policy = policyOf(job.policy);
+	return {
+		jobId: job.id,
+		parentId: job.parentId,
+		kind: job.kind,
+		number: attempt.number,
+		epoch: attempt.epoch,
+		token: attempt.token,
+		robotId: attempt.robotId,
+		client: attempt.client ?? null,
+		policy,
+		bars: job.bars,
+		affinity: job.affinity,
+		tries: job.tries,
+		losses: job.losses,
+		createdAt: job.createdAt,
+		firstStartedAt: job.startedAt,
+		lane: job.lane,
+		shareKey: job.shareKey,
+		needs: job.needs,
+		slots: policy.slots ?? 1,
+		rank: job.rank,
+		priority: job.priority,
+		owner: job.owner,
+		bytes: job.bytes,
+		state: 'dispatched',
+		cancelRequestedAt: null,
+		givenAt: attempt.at,
+		assignedAt: clock.monotonic(),
+		startedAt: null,
+		endsAt: endsAt(policy, clock),
+		remindedAt: null,
+		revokedAt: null,
+		lossLeftMs: policy.onLoss.waitMs,
+	};
+}
+
 /** The job's deadline on the monotonic clock. */
-export function endsAt({ timeouts }: Policy, clock: Clock): number | null {
+function endsAt({ timeouts }: Policy, clock: Clock): number | null {
 	const { deadlineAt } = timeouts;
 	return deadlineAt === undefined ? null : clock.monotonic() + deadlineAt - clock.now();
 }

@@ -2,6 +2,7 @@
 import { type Calendar, type CalendarRequest, Problem } from '../../protocol';
 import { blackoutAt, type CalendarEntry, nextSpans } from '../core/blackout';
 import { entriesOfIcal } from '../core/ical';
+import { isZone, unknownZoneText } from '../core/zone';
 import type { StoredCalendar } from '../store/store';
 import type { Context } from './context';
 import type { Caller } from './index';
@@ -9,10 +10,17 @@ import type { ScheduleBook } from './schedule-book';
 
 const shownSpans = 5;
 
+interface KnownCalendar {
+	stored: StoredCalendar;
+	entries: CalendarEntry[];
+	/** A zone of its entries that only the Node which stored it knew. */
+	unknownZone: string | null | undefined;
+}
+
 export class Calendars {
 	readonly #context: Context;
 	readonly #book: ScheduleBook;
-	readonly #calendars = new Map<string, { stored: StoredCalendar; entries: CalendarEntry[] }>();
+	readonly #calendars = new Map<string, KnownCalendar>();
 
 	constructor(context: Context, book: ScheduleBook) {
 		this.#context = context;
@@ -83,6 +91,7 @@ export class Calendars {
 			const calendar = this.#calendars.get(name);
 			// Removed while a schedule came to name it: what it forbade nobody knows.
 			if (!calendar) return `${name}: there is no such calendar any more`;
+			if (calendar.unknownZone) return `${name}: ${unknownZoneText(calendar.unknownZone)}`;
 			const entry = blackoutAt(calendar.entries, zone, at);
 			if (entry) return entry.text === null ? name : `${name}: ${entry.text}`;
 		}
@@ -98,7 +107,9 @@ export class Calendars {
 
 	#remember(stored: StoredCalendar): void {
 		const entries = JSON.parse(stored.entries) as CalendarEntry[];
-		this.#calendars.set(stored.name, { stored, entries });
+		const zones = entries.map(({ zone }) => zone);
+		const unknownZone = zones.find((zone) => zone !== null && !isZone(zone));
+		this.#calendars.set(stored.name, { stored, entries, unknownZone });
 	}
 
 	#find(name: string) {

@@ -22,13 +22,14 @@ import {
 	type ScheduleTurn,
 } from '../../protocol';
 import { dealWith, graceMs } from '../core/catch-up';
-import type { NewOccurrence, StoredOccurrence } from '../store/store';
+import type { NewOccurrence, OpenOccurrence, StoredOccurrence } from '../store/store';
 import type { Calendars } from './calendars';
 import type { Changes } from './changes';
 import type { Context } from './context';
 import type { Intake } from './intake';
 import type { Jobs } from './jobs';
 import { type Entry, jitterAt, type ScheduleBook } from './schedule-book';
+import { Slices } from './slices';
 
 /** Later than this, consumers are told so. */
 const lateMs = 5_000;
@@ -36,6 +37,8 @@ const lateMs = 5_000;
 const maxMissed = 1_000;
 /** Of one schedule in one look: what else is due must not wait for a long catching up. */
 const maxRunsALook = 50;
+/** So many schedules at once: after a long absence each has a thousand rows to write. */
+const maxAtOnce = 64;
 /** So many may wait of one schedule. */
 const maxWaiting = 1_000;
 /** How often those that wait are looked at, should a hint get lost. */
@@ -112,14 +115,7 @@ export class Occurrences {
 		const due = this.#book
 			.all()
 			.filter((entry) => entry.dueAt !== null && entry.dueAt <= now && this.#mayRun(entry));
-		let more = false;
-		await Promise.all(
-			due.map(({ stored: { id } }) =>
-				this.#carefully(id, async () => {
-					if (await this.#book.inLine(id, () => this.#planned(id, now))) more = true;
-				}),
-			),
-		);
+		const more = await this.#allPlanned(due, now);
 		const mono = this.#context.clock.monotonic();
 		if (this.#waiting.size + this.#unheard.size > 0 && mono - this.#drainedAt >= drainMs) {
 			this.#drainedAt = mono;
@@ -135,14 +131,38 @@ export class Occurrences {
 		return next.length > 0 ? next.reduce((a, b) => Math.min(a, b)) : null;
 	}
 
+	/** The oldest first: who is left for the next look comes before the others then. True = there is more. */
+	async #allPlanned(due: Entry[], now: number): Promise<boolean> {
+		const slices = new Slices(this.#context.clock);
+		const underWay = new Set<Promise<void>>();
+		let more = false;
+		for (const { stored } of due.sort((a, b) => a.dueAt! - b.dueAt!)) {
+			// What one of them has missed takes long to count.
+			await slices.pause();
+			if (slices.over) {
+				more = true;
+				break;
+			}
+			const { id } = stored;
+			const one: Promise<void> = this.#carefully(id, async () => {
+				if (await this.#book.inLine(id, () => this.#planned(id, now))) more = true;
+			}).finally(() => underWay.delete(one));
+			underWay.add(one);
+			if (underWay.size >= maxAtOnce) await Promise.race(underWay);
+		}
+		await Promise.all(underWay);
+		return more;
+	}
+
 	/** Runs it now, whatever is planned. */
 	run(scheduleId: string, overlap?: Overlap): Promise<StoredOccurrence> {
 		return this.#book.inLine(scheduleId, async () => {
 			const entry = this.#book.find(scheduleId);
 			const wanted = overlap ?? entry.definition.overlap;
 			if (entry.definition.job && wanted === 'skip') {
-				const [jobId] = await this.#live(scheduleId);
-				if (jobId !== undefined) {
+				const [live] = await this.#live(scheduleId);
+				if (live) {
+					const { jobId } = live;
 					throw new Problem('schedule-busy', { id: scheduleId, jobId, what: `job ${jobId}` });
 				}
 				const { store } = this.#context;
@@ -200,7 +220,7 @@ export class Occurrences {
 				}
 				const paused = entry.stored.state === 'paused';
 				const next = waiting.find(({ origin }) => !paused || origin !== 'planned');
-				if (!next || !this.#mayRun(entry)) return;
+				if (!next || !entry.recurrence.knowsZone || !this.#mayRun(entry)) return;
 				const live = await this.#live(scheduleId);
 				if (live.length > 0) {
 					const gives = entry.definition.overlap === 'cancel-old' && next.origin === 'planned';
@@ -215,14 +235,15 @@ export class Occurrences {
 		});
 	}
 
-	/** Jobs of a schedule that have not ended. */
-	async #live(scheduleId: string): Promise<string[]> {
+	/** Those of a schedule whose jobs have not ended. */
+	async #live(scheduleId: string): Promise<OpenOccurrence[]> {
 		const open = await this.#context.store.read('openOccurrences', { scheduleId });
-		return open.filter(({ job }) => job && !isFinal(job.state)).map(({ jobId }) => jobId);
+		return open.filter(({ job }) => job && !isFinal(job.state));
 	}
 
-	async #giveWay(live: string[], scheduleId: string): Promise<void> {
-		await Promise.all(live.map((jobId) => this.#changes.giveWay(jobId, scheduleId)));
+	async #giveWay(live: OpenOccurrence[], scheduleId: string): Promise<void> {
+		const old = live.filter(givesWay);
+		await Promise.all(old.map(({ jobId }) => this.#changes.giveWay(jobId, scheduleId)));
 	}
 
 	#mayRun({ definition }: Entry): boolean {
@@ -333,7 +354,7 @@ export class Occurrences {
 			await this.#begin(entry, one);
 			return;
 		}
-		const runs = live[0] === undefined ? 'one before it waits' : `job ${live[0]} has not ended`;
+		const runs = live[0] ? `job ${live[0].jobId} has not ended` : 'one before it waits';
 		switch (one.overlap) {
 			case 'skip':
 				await this.#fire(entry, one, 'skipped', `overlap: ${runs}`);
@@ -349,7 +370,7 @@ export class Occurrences {
 				break;
 			}
 			case 'cancel-old':
-				for (const { origin, plannedAt } of waiting) {
+				for (const { origin, plannedAt } of waiting.filter(givesWay)) {
 					const old = { origin, plannedAt, dueAt: plannedAt, overlap: one.overlap, waited: true };
 					await this.#fire(entry, old, 'skipped', 'overlap: a newer one takes its place');
 				}
@@ -587,6 +608,9 @@ export class Occurrences {
 		}
 	}
 }
+
+/** A newer run takes the place of older ones, not of times of the past that somebody has run again. */
+const givesWay = ({ origin }: Pick<StoredOccurrence, 'origin'>) => origin !== 'backfill';
 
 function goneEvent(
 	{ id: scheduleId, name }: Entry['stored'],

@@ -109,6 +109,8 @@ export class Purge {
 			keys: now - keyMs,
 			// By then nothing is left that it could be handed.
 			subscriptions: now - retention.eventsMs,
+			robots: now - retention.jobsMs,
+			tokens: now - retention.jobsMs,
 		};
 		let place: Place | undefined;
 		for (const what of purgeables.slice(from ? purgeables.indexOf(from.what) : 0)) {

@@ -2,9 +2,8 @@
 import { randomUUID } from 'node:crypto';
 import { type JobHealth, limits } from '../../protocol';
 import { recentByRobot } from '../core/record';
-import { policyOf } from '../core/retry';
 import type { Store } from '../store/store';
-import { endsAt } from './assigning';
+import { liveOf } from './assigning';
 import { bytesOf } from './backlog';
 import type { Context } from './context';
 
@@ -27,42 +26,15 @@ export async function recall(context: Context): Promise<void> {
 /** Attempts that held a slot when the service ended still do: their robots will tell. */
 async function loadHolds({ store, fleet, clock }: Context): Promise<void> {
 	for (const { job, attempt } of await store.read('held', null)) {
-		const policy = policyOf(job.policy);
-		fleet.hold({
-			jobId: job.id,
-			parentId: job.parentId,
-			kind: job.kind,
-			number: attempt.number,
-			epoch: attempt.epoch,
-			token: attempt.token,
-			robotId: attempt.robotId,
-			client: attempt.client,
-			policy,
-			bars: job.bars,
-			affinity: job.affinity,
-			tries: job.tries,
-			losses: job.losses,
-			createdAt: job.createdAt,
-			firstStartedAt: job.startedAt,
-			lane: job.lane,
-			shareKey: job.shareKey,
-			needs: job.needs,
-			slots: policy.slots ?? 1,
-			rank: job.rank,
-			priority: job.priority,
-			owner: job.createdBy,
-			bytes: bytesOf(job),
-			state: attempt.state === 'running' ? 'running' : 'dispatched',
-			cancelRequestedAt: job.cancelRequestedAt,
-			givenAt: attempt.assignedAt,
-			assignedAt: clock.monotonic(),
-			startedAt: attempt.state === 'running' ? clock.monotonic() : null,
-			endsAt: endsAt(policy, clock),
-			remindedAt: null,
-			revokedAt: null,
-			lossLeftMs: policy.onLoss.waitMs,
-			hangs: (JSON.parse(job.health ?? '[]') as JobHealth[]).at(-1)?.state === 'hanging',
-		});
+		const given = { ...job, owner: job.createdBy, bytes: bytesOf(job) };
+		const live = liveOf(given, { ...attempt, at: attempt.assignedAt }, clock);
+		live.cancelRequestedAt = job.cancelRequestedAt;
+		live.hangs = (JSON.parse(job.health ?? '[]') as JobHealth[]).at(-1)?.state === 'hanging';
+		if (attempt.state === 'running') {
+			live.state = 'running';
+			live.startedAt = clock.monotonic();
+		}
+		fleet.hold(live);
 	}
 }
 

@@ -7,6 +7,7 @@ import { limits, Problem } from '../../protocol';
 import { jitterOf } from '../core/catch-up';
 import { Recurrence } from '../core/recurrence';
 import { type Definition, definitionOf, timingOf } from '../core/schedule';
+import { unknownZoneText } from '../core/zone';
 import type { StoredSchedule } from '../store/store';
 import type { Context } from './context';
 
@@ -28,7 +29,13 @@ export class ScheduleBook {
 	}
 
 	async load(): Promise<void> {
-		for (const stored of await this.#context.store.read('schedules', null)) this.remember(stored);
+		const { store, log } = this.#context;
+		for (const stored of await store.read('schedules', null)) {
+			const { definition, recurrence } = this.remember(stored);
+			if (recurrence.knowsZone) continue;
+			const reason = unknownZoneText(definition.timezone);
+			log.warn('a schedule does not run', { scheduleId: stored.id, reason });
+		}
 	}
 
 	all(): Entry[] {
@@ -90,7 +97,7 @@ export class ScheduleBook {
 			definition,
 			recurrence,
 			dueAt:
-				state !== 'active' || nextRunAt === null
+				state !== 'active' || nextRunAt === null || !recurrence.knowsZone
 					? null
 					: nextRunAt + jitterAt(id, nextRunAt, definition, recurrence),
 		};

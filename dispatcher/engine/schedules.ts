@@ -26,7 +26,7 @@ import { describeRule, laneRule, laneWith, misfit } from '../core/matching';
 import { demand, may } from '../core/may';
 import { horizonMs, type Planned, Recurrence } from '../core/recurrence';
 import { type Definition, defined, timingOf } from '../core/schedule';
-import { zoneOf } from '../core/zone';
+import { isZone, unknownZoneText, zoneOf } from '../core/zone';
 import type { StoredOccurrence, StoredSchedule } from '../store/store';
 import type { Calendars } from './calendars';
 import type { Context } from './context';
@@ -157,7 +157,11 @@ export class Schedules {
 		next: number | null,
 	): Promise<Pick<StoredSchedule, 'state' | 'reason' | 'nextRunAt'>> {
 		const { left, ran } = await this.#runs(id, definition);
-		if (left > 0 && next !== null) return { state: 'active', reason: null, nextRunAt: next };
+		// Where its zone is unknown there is none by now: the start of a service that knows it plans it.
+		const later = next === null && !isZone(definition.timezone);
+		if (left > 0 && (next !== null || later)) {
+			return { state: 'active', reason: null, nextRunAt: next };
+		}
 		return { state: 'ended', reason: left > 0 ? overText : ranText(ran), nextRunAt: null };
 	}
 
@@ -310,7 +314,9 @@ export class Schedules {
 	async backfill(id: string, request: BackfillRequest, by: Caller): Promise<BackfillAnswer> {
 		const now = this.#context.clock.now();
 		const { from, to = now, all = false, expect, overlap = 'queue-all' } = request;
-		const { recurrence, stored } = this.#own(id, by);
+		const { recurrence, stored, definition } = this.#own(id, by);
+		const { timezone } = definition;
+		if (!recurrence.knowsZone) throw new Problem('bad-timezone', { timezone });
 		if (to <= from) {
 			throw new Problem('bad-field', { path: 'to', reason: 'must be later than from' });
 		}
@@ -549,7 +555,11 @@ export class Schedules {
 	}
 
 	async #view({ stored, definition, recurrence }: Entry): Promise<Schedule> {
-		const { id, name, state, reason, nextRunAt, lastRunAt, createdAt, createdBy } = stored;
+		const { id, name, state, lastRunAt, createdAt, createdBy } = stored;
+		const held = state === 'active' && !recurrence.knowsZone;
+		const { reason, nextRunAt } = held
+			? { reason: `nothing runs: ${unknownZoneText(definition.timezone)}`, nextRunAt: null }
+			: stored;
 		const { job, startAt, endAt, maxRuns, pauseAfterFailures, ...rest } = definition;
 		const totals = await this.#context.store.read('occurrenceTotals', { scheduleId: id });
 		const { planned, ...counts } = totals;

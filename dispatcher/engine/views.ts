@@ -17,6 +17,7 @@ import type {
 	Target,
 	TimelineEntry,
 	Variables,
+	WaitedJob,
 } from '../../protocol';
 import { isFinal, streams } from '../../protocol';
 import { closedOf, quarantineOf } from '../core/control';
@@ -26,7 +27,13 @@ import type { Patience } from '../core/patience';
 import { recordOf } from '../core/record';
 import { resultOf } from '../core/result';
 import { policyOf } from '../core/retry';
-import type { FanOutState, StoredAttempt, StoredJob, StoredMove } from '../store/store';
+import type {
+	FanOutState,
+	StoredAttempt,
+	StoredJob,
+	StoredMove,
+	StoredOutcome,
+} from '../store/store';
 import { healthOf } from '../core/health';
 import { cloneOf } from './clones';
 import { deviceView } from './devices';
@@ -34,6 +41,14 @@ import { holderOf, isFull, type Live, type RobotEntry } from './fleet';
 
 /** With the live attempt of the job, where it may have one. */
 export function jobView(job: StoredJob, live?: Live): Job {
+	return {
+		...outcomeView(job, live),
+		spec: JSON.parse(job.spec),
+		variables: JSON.parse(job.variables) as Variables,
+	};
+}
+
+export function outcomeView(job: StoredOutcome, live?: Live): WaitedJob {
 	const children = childrenView(job);
 	const rolledOut = rolloutView(job);
 	const policy = policyOf(job.policy);
@@ -68,8 +83,6 @@ export function jobView(job: StoredJob, live?: Live): Job {
 		hold: job.hold,
 		dead: job.dead,
 		...(job.health === null ? {} : { health: JSON.parse(job.health) as JobHealth[] }),
-		spec: JSON.parse(job.spec),
-		variables: JSON.parse(job.variables) as Variables,
 		target: JSON.parse(job.target) as Target,
 		timeouts,
 		...(offline === undefined ? {} : { offline: offlineView(offline) }),
@@ -227,7 +240,7 @@ function metricsOf(said: Record<string, number>): RobotMetrics {
 }
 
 /** A job that was cancelled and given up has no result of its robot's; that its process may live must be said. */
-function resultOfJob({ state, outcome, result: told }: StoredJob): JobResult | null {
+function resultOfJob({ state, outcome, result: told }: StoredOutcome): JobResult | null {
 	if (state !== 'cancelled' || outcome !== 'lost') return result(told);
 	return { ...resultOf('{}'), exitCode: null, processGone: false };
 }

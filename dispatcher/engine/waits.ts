@@ -23,11 +23,11 @@ import { demand } from '../core/may';
 import { openOf } from '../core/parents';
 import { meaningOf, type PokeOutcome } from '../core/poke';
 import { type Tally, verdictOf, type WaitCondition } from '../core/wait-condition';
-import type { StoredJob, StoredWait } from '../store/store';
+import type { StoredOutcome, StoredWait } from '../store/store';
 import { failPoint } from '../store/fail-points';
 import type { Context } from './context';
 import type { Caller } from './index';
-import { childrenView, jobView } from './views';
+import { childrenView, outcomeView } from './views';
 import { WaitShares } from './wait-shares';
 
 /** The way out to n8n, handed in. */
@@ -121,7 +121,7 @@ export class Waits {
 		const jobIds = request.jobIds;
 		// Else whoever may wait could cancel the jobs of others.
 		if (request.cancelRest || request.cancelOnStop) demand(by, 'cancel');
-		const found = await store.read('jobsById', { ids: [...new Set(jobIds)] });
+		const found = await store.read('outcomes', { ids: [...new Set(jobIds)] });
 		const missing = jobIds.find((id) => !found.some((job) => job.id === id));
 		if (missing !== undefined) throw new Problem('no-such-job', { id: missing });
 		// A wait shows its jobs.
@@ -140,7 +140,7 @@ export class Waits {
 			cancelRest: flag(request.cancelRest),
 			cancelOnStop: flag(request.cancelOnStop),
 			collector: request.collector === undefined ? null : hashOf(request.collector),
-			deadlineAt: request.deadlineAt ?? null,
+			deadlineAt: deadlineOf(request, now),
 			resumeUrl,
 			executionId: request.executionId ?? null,
 			nodeId: request.nodeId ?? null,
@@ -366,7 +366,7 @@ export class Waits {
 			while (wait.dirty.size > 0 && wait.stored.state === 'open') {
 				const ids = [...wait.dirty];
 				wait.dirty.clear();
-				for (const job of await this.#context.store.read('jobsById', { ids })) {
+				for (const job of await this.#context.store.read('outcomes', { ids })) {
 					wait.tallies.set(job.id, tallyOf(job, wait.stored.eachRobot === 1));
 					if (isFinal(job.state)) wait.openJobs.delete(job.id);
 				}
@@ -527,12 +527,12 @@ export class Waits {
 		const stored = await store.read('wait', { id: waitId });
 		if (!stored) throw new Problem('no-such-wait', { id: waitId });
 		const jobIds = JSON.parse(stored.jobIds) as string[];
-		const jobs = await store.read('jobsById', { ids: jobIds });
+		const jobs = await store.read('outcomes', { ids: jobIds });
 		const tallies = new Map(jobs.map((job) => [job.id, tallyOf(job, stored.eachRobot === 1)]));
 		return {
 			...factsOf(stored),
 			met: verdictOf(conditionOf(stored), tallies.values()) === 'met',
-			jobs: jobs.map((job) => jobView(job)),
+			jobs: jobs.map((job) => outcomeView(job)),
 		};
 	}
 }
@@ -553,12 +553,18 @@ function factsOf(stored: StoredWait): Omit<WaitRecord, 'jobIds'> {
 	};
 }
 
+/** The earlier of the two. */
+function deadlineOf({ deadlineAt, limitMs }: WaitRequest, now: number): number | null {
+	const at = Math.min(deadlineAt ?? Infinity, now + (limitMs ?? Infinity));
+	return at === Infinity ? null : at;
+}
+
 function conditionOf({ until, counts }: StoredWait): WaitCondition {
 	return { until: JSON.parse(until) as WaitCondition['until'], counts };
 }
 
 /** A job for several robots is one, or as many as it has children; how many, it knows when it starts. */
-function tallyOf(job: StoredJob, eachRobot: boolean): Tally {
+function tallyOf(job: StoredOutcome, eachRobot: boolean): Tally {
 	const final = isFinal(job.state);
 	const children = eachRobot ? childrenView(job) : null;
 	if (!children || children.total === 0) {

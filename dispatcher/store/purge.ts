@@ -11,9 +11,13 @@ import type { Deeds, Purgeable, Reads } from './store';
 
 /** Parked executions still want to see these. */
 const namedByWaits = `SELECT DISTINCT value AS id FROM waits, json_each(waits.job_ids) WHERE waits.state IN ('open','due')`;
+/** Who lost the answer to its enrolment says the same token once more. */
+const namedByRobots = `SELECT token_id AS id FROM robots WHERE removed_at IS NULL AND token_id IS NOT NULL`;
+const namedBy: Partial<Record<Purgeable, string>> = { jobs: namedByWaits, tokens: namedByRobots };
 /** The parent it belongs to has not ended. */
 const parentLives = `EXISTS (SELECT 1 FROM jobs p WHERE p.id = jobs.parent_id AND p.ended_at IS NULL)`;
 const mayGo = `ended_at < ? AND NOT ${parentLives}`;
+const noMoreGood = 'min(expires_at, coalesce(revoked_at, expires_at)) < ?';
 
 /** Not what still waits or runs; and a schedule of so many runs must be able to count them. */
 const maySlip = `state <> 'waiting' AND (job_id IS NULL OR outcome IS NOT NULL) AND NOT (state IN ('ran','made_up')
@@ -86,6 +90,22 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 				cursor ?? '',
 				limit,
 			),
+		// Those that were removed; by then the jobs that told of them are forgotten, too.
+		robots: (before, limit, cursor) =>
+			sql.all(
+				'SELECT id AS key, coalesce(removed_at < ?, 0) AS old FROM robots WHERE id > ? ORDER BY id LIMIT +?',
+				before,
+				cursor ?? '',
+				limit,
+			),
+		tokens: (before, limit, cursor) =>
+			sql.all(
+				`SELECT id AS key, (${noMoreGood} AND id NOT IN (${namedByRobots})) AS old FROM tokens
+				 WHERE id > ? ORDER BY id LIMIT +?`,
+				before,
+				cursor ?? '',
+				limit,
+			),
 	};
 
 	const forget: Record<Purgeable, (key: string, before: number) => boolean> = {
@@ -122,6 +142,13 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 			if (gone) ends?.doubt();
 			return gone;
 		},
+		robots: (id, before) => {
+			const gone = sql.run('DELETE FROM robots WHERE id = ? AND removed_at < ?', id, before);
+			if (gone) sql.run('DELETE FROM turns WHERE robot_id = ?', id);
+			return gone;
+		},
+		tokens: (id, before) =>
+			sql.run(`DELETE FROM tokens WHERE id = ? AND ${noMoreGood}`, id, before),
 	};
 
 	return {
@@ -156,10 +183,11 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 		},
 
 		purge: ({ what, keys, before }: Deeds['purge']['in']): Deeds['purge']['out'] => {
+			const naming = namedBy[what];
 			const named =
-				what === 'jobs'
-					? new Set(sql.all<{ id: string }>(namedByWaits).map(({ id }) => id))
-					: undefined;
+				naming === undefined
+					? undefined
+					: new Set(sql.all<{ id: string }>(naming).map(({ id }) => id));
 			return keys.filter((key) => !named?.has(key) && forget[what](key, before));
 		},
 	};

@@ -25,6 +25,7 @@ import type {
 	StoredJob,
 	StoredKey,
 	StoredDevice,
+	StoredOutcome,
 	StoredRobot,
 	StoredSubscription,
 	StoredToken,
@@ -86,6 +87,9 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 		job: ({ id }) => sql.all<StoredJob>(`${selectJob} WHERE id = ?`, id)[0],
 
 		jobsById: ({ ids }) => ids.flatMap((id) => sql.all<StoredJob>(`${selectJob} WHERE id = ?`, id)),
+
+		outcomes: ({ ids }) =>
+			ids.flatMap((id) => sql.all<StoredOutcome>(`${selectOutcome} WHERE id = ?`, id)),
 
 		jobs: ({ state, kind, robotId, parentId, limit, before }) => {
 			const where: string[] = [];
@@ -256,17 +260,19 @@ function selectAll(table: keyof typeof columns): string {
 	return `SELECT ${camel(columns[table])} FROM ${table}`;
 }
 
-const selectJob = `SELECT ${camel(
+const jobColumns = `${camel(
 	`id kind state cause lane share_key needs rank priority attempt epoch tries losses created_at started_at ended_at due_at
 	 ready_at cancel_requested_at progress message bars error result output_done stdout_have stderr_have parent_id cell children dead
-	 retried_as hold affinity batch shut outcome created_by retry_of spec variables target policy`,
+	 retried_as hold affinity batch shut outcome created_by retry_of target policy`,
 )}, CASE WHEN state IN ('pending','queued') THEN NULL ELSE robot_id END AS robotId,
  CASE WHEN state IN ('pending','queued') THEN NULL ELSE client END AS client,
  CASE WHEN children IS NULL THEN NULL ELSE ${countedFamily} END AS family,
  CASE WHEN children IS NULL THEN NULL ELSE ${decidedFanOut} END AS fanOut,
  (SELECT json_group_array(json_array(stream, start, stop, reason)) FROM output_holes h WHERE h.job_id = id AND h.number = attempt)
- AS outputHoles, (SELECT entries FROM health WHERE health.job_id = id AND health.epoch = jobs.epoch) AS health
- FROM jobs JOIN requests ON job_id = id`;
+ AS outputHoles, (SELECT entries FROM health WHERE health.job_id = id AND health.epoch = jobs.epoch) AS health`;
+const fromJobs = 'FROM jobs JOIN requests ON job_id = id';
+const selectOutcome = `SELECT ${jobColumns} ${fromJobs}`;
+const selectJob = `SELECT ${jobColumns}, spec, variables ${fromJobs}`;
 
 const attemptColumns = camel(
 	`epoch token robot_id client outcome assigned_at stdout_have stderr_have stdout_length stderr_length result late_result`,

@@ -90,6 +90,9 @@ export interface StoredJob {
 	outputHoles: string;
 }
 
+/** A job without what it is to do, which may be long. */
+export type StoredOutcome = Omit<StoredJob, 'spec' | 'variables'>;
+
 /** What of a waiting job must still be so when something is done to it. */
 export type AsRead = Pick<StoredJob, 'attempt' | 'lane' | 'rank' | 'hold' | 'dueAt'>;
 
@@ -458,7 +461,7 @@ export interface StoredEvent {
 	data: string;
 }
 
-/** What is forgotten when it is old; in this order. `keys` are idempotency keys. */
+/** What is forgotten when it is old; in this order. `keys` are idempotency keys, `tokens` those that robots enrol with. */
 export const purgeables = [
 	'jobs',
 	'waits',
@@ -466,6 +469,8 @@ export const purgeables = [
 	'events',
 	'keys',
 	'subscriptions',
+	'robots',
+	'tokens',
 ] as const;
 export type Purgeable = (typeof purgeables)[number];
 
@@ -998,6 +1003,7 @@ export interface Reads {
 	due: { in: { at: number; limit: number }; out: { jobs: StoredJob[]; nextAt: number | null } };
 	job: { in: { id: string }; out: StoredJob | undefined };
 	jobsById: { in: { ids: string[] }; out: StoredJob[] };
+	outcomes: { in: { ids: string[] }; out: StoredOutcome[] };
 	jobs: { in: ListFilter; out: StoredJob[] };
 	/** Children in the order in which they go out, behind the id `after`. */
 	cells: { in: { parentId: string; after: string; limit: number }; out: StoredCell[] };

@@ -150,7 +150,7 @@ export const jobResult = Type.Object({
 });
 true satisfies Same<Static<typeof jobResult>, JobResult>;
 
-export const job = Type.Object({
+const waitedJob = {
 	jobId: text,
 	kind: text,
 	state: jobState,
@@ -213,8 +213,6 @@ export const job = Type.Object({
 			{ description: 'How its last attempt looked from outside, oldest first; at most 20' },
 		),
 	),
-	spec: Type.Unknown(),
-	variables,
 	target: Type.Object({
 		robot: Type.Optional(text),
 		labels: Type.Optional(labels),
@@ -268,7 +266,9 @@ export const job = Type.Object({
 		holes: Type.Optional(Type.Object({ stdout: holes, stderr: holes })),
 	}),
 	createdBy: text,
-});
+};
+
+export const job = Type.Object({ ...waitedJob, spec: Type.Unknown(), variables });
 true satisfies Same<Static<typeof job>, Job>;
 
 export const attempt = Type.Object({
@@ -383,7 +383,11 @@ const waitFacts = {
 	deadlineAt: nullable(at),
 };
 
-export const wait = Type.Object({ ...waitFacts, met: Type.Boolean(), jobs: Type.Array(job) });
+export const wait = Type.Object({
+	...waitFacts,
+	met: Type.Boolean(),
+	jobs: Type.Array(Type.Object(waitedJob)),
+});
 true satisfies Same<Static<typeof wait>, Wait>;
 
 export const waitRecord = Type.Object({ ...waitFacts, jobIds: Type.Array(text) });

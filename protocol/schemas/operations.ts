@@ -86,6 +86,8 @@ export const purgeAnswer = Type.Object({
 	events: whole,
 	keys: whole,
 	subscriptions: whole,
+	robots: whole,
+	tokens: whole,
 	more: Type.Boolean({ description: 'Time ran out: call again for the rest' }),
 });
 true satisfies Same<Static<typeof purgeAnswer>, PurgeAnswer>;

@@ -69,6 +69,9 @@ export const waitRequest = Type.Object(
 		),
 		collector: Type.Optional(collector),
 		deadlineAt: Type.Optional(instant('When the wait ends with timedOut, whatever the jobs do.')),
+		limitMs: Type.Optional(
+			duration('The same, counted from when it is registered; the earlier of the two counts.'),
+		),
 		resumeUrl: Type.Optional(
 			Type.String({
 				description: 'Where to POST the poke; absent = a wait that is only polled.',

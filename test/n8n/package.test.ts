@@ -183,7 +183,7 @@ test.each(nodes)(
 		expect(JSON.parse(stdout)).toEqual(
 			sqliteIsSafe(sqlite)
 				? { status: 200, version: own.version }
-				: { refused: expect.stringContaining('use Node 24, or Node 22.22.3 or newer') },
+				: { refused: expect.stringContaining('use the newest Node 24, or Node 22.22.3 or newer') },
 		);
 	},
 );

@@ -110,6 +110,21 @@ test('of more ended jobs than are kept the oldest go', async () => {
 	expect(await purge()).toMatchObject({ jobs: 0 });
 });
 
+test('robots that were removed and tokens that have ended go as jobs do, those of robots that are there stay', async () => {
+	await open({ jobsMs: 2 * dayMs });
+	const stays = await h.enrol('r2');
+	await h.engine.createToken({}, admin);
+	await h.engine.removeRobot('r1', admin);
+	pass(dayMs);
+	expect(await purge()).toMatchObject({ robots: 0, tokens: 0 });
+	pass(dayMs + hourMs);
+	expect(await purge(true)).toMatchObject({ robots: 1, tokens: 2 });
+	expect(await purge()).toMatchObject({ robots: 1, tokens: 2 });
+	expect(await h.engine.tokens()).toHaveLength(1);
+	expect(await h.store.read('isRobot', { id: robot.robotId })).toBe(false);
+	expect(await h.store.read('isRobot', { id: stays })).toBe(true);
+});
+
 test('an idempotency key lives as long as its job, and a day at least', async () => {
 	await open({ maxJobs: 0, jobsMs: 10 * dayMs });
 	const id = await ended('key-1');

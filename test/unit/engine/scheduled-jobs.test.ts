@@ -186,6 +186,22 @@ describe('a run that is due while the one before it runs', () => {
 		expect((await occurrences())[0]).toMatchObject({ outcome: 'cancelled' });
 	});
 
+	test('cancels nothing of a backfill and takes no place in it, with cancel-old', async () => {
+		const now = h.clock.now();
+		await put({ overlap: 'cancel-old', startAt: now - 10 * minuteMs });
+		const window = { from: now - 3 * minuteMs, to: now, expect: 3 };
+		expect(await h.engine.backfill('s', window, admin)).toMatchObject({ started: 3 });
+		await accepted();
+		await h.clock.advance(2 * minuteMs);
+		expect(robot.cancels).toEqual([]);
+		expect(await states()).toBe('made_up waiting waiting skipped waiting');
+		await robot.end();
+		await settled();
+		await ends();
+		await ends();
+		expect(await states()).toBe('made_up made_up made_up skipped ran');
+	});
+
 	test('runs beside it, with allow', async () => {
 		await begun('allow');
 		await h.clock.advance(minuteMs);
@@ -513,6 +529,56 @@ test('a calendar that is removed while a schedule comes to name it forbids every
 	expect(await states()).toBe('skipped ran');
 });
 
+describe('a time zone that this Node does not know, but the one before did,', () => {
+	const strange = 'Mars/Olympus';
+	const unknown = `this Node does not know the time zone "${strange}"`;
+	const storedOf = async (id: string) =>
+		(await h.store.read('schedules', null)).find((one) => one.id === id)!;
+	const zoned = async (timezone: string) => {
+		const stored = await storedOf('s');
+		const definition = JSON.stringify({ ...JSON.parse(stored.definition), timezone });
+		await h.store.commit([{ do: 'putSchedule', with: { ...stored, definition } }]);
+		await h.restart();
+	};
+
+	test('keeps its schedule from running, and that is said; the others run', async () => {
+		await put();
+		await put({}, 'other');
+		await zoned(strange);
+		await h.clock.advance(minuteMs + 1_000);
+		expect([await states(), await states('other')]).toEqual(['', 'ran']);
+		const reason = `nothing runs: ${unknown}`;
+		const held = { state: 'active', reason, nextRunAt: null, upcoming: [] };
+		expect(await h.engine.schedule('s')).toMatchObject(held);
+		expect((await h.engine.upcoming(2)).map(({ scheduleId }) => scheduleId)).not.toContain('s');
+		await expect(h.engine.backfill('s', { from: 0 }, admin)).rejects.toMatchObject({
+			code: 'bad-timezone',
+		});
+		await h.engine.pauseSchedules(admin);
+		expect(await h.engine.resumeSchedules(admin)).toEqual({ changed: 2 });
+		expect(await h.engine.schedule('s')).toMatchObject(held);
+		// A Node that knows it.
+		await zoned('UTC');
+		await h.clock.advance(minuteMs + 1_000);
+		expect(await states()).toBe('ran');
+	});
+
+	test('makes its calendar forbid everything, and that is said', async () => {
+		const spans = [{ from: 0, to: 1 }];
+		await h.engine.putCalendar('freeze', { spans }, admin);
+		await put({ blackouts: ['freeze'] });
+		const [calendar] = await h.store.read('calendars', null);
+		const entries = JSON.stringify([{ from: 0, to: 1, zone: strange, text: null }]);
+		await h.store.commit([{ do: 'putCalendar', with: { ...calendar!, entries } }]);
+		await h.restart();
+		await h.clock.advance(minuteMs + 1_000);
+		expect(await occurrences()).toMatchObject([
+			{ state: 'skipped', reason: `blackout freeze: ${unknown}` },
+		]);
+		expect(await h.engine.calendar('freeze')).toMatchObject({ entries: 1, next: [] });
+	});
+});
+
 test('a schedule that is removed skips what waits, and its jobs go on', async () => {
 	await put({ overlap: 'queue-one' });
 	await h.clock.advance(minuteMs);
@@ -576,6 +642,24 @@ test('a death while a long absence is written down forgets none of its times', a
 	await h.clock.advance(1_000);
 	const { counts } = await h.engine.schedule('s');
 	expect(counts).toMatchObject({ missed: 699, runs: 1 });
+});
+
+test('after a long absence a few schedules at a time are dealt with, and in the end all', async () => {
+	for (let i = 0; i < 80; i += 1) await put({ missed: 'none' }, `s${i}`);
+	h.clock.jump(10.5 * minuteMs);
+	const read = jest.spyOn(h.store, 'read');
+	const commit = jest.spyOn(h.store, 'commit');
+	await h.clock.advance(1_000);
+	for (let round = 0; round < 50; round += 1) await settled();
+	const first = commit.mock.calls.findIndex(([deeds]) => deeds.some((deed) => deed.do === 'fire'));
+	const written = commit.mock.invocationCallOrder[first]!;
+	const begun = read.mock.calls.filter(
+		([name], i) => name === 'dealtBetween' && read.mock.invocationCallOrder[i]! < written,
+	);
+	expect(begun).toHaveLength(64);
+	for (const id of ['s0', 's79']) {
+		expect((await h.engine.schedule(id)).counts).toMatchObject({ missed: 9, runs: 1 });
+	}
 });
 
 test('a schedule that has run as often as it may stays ended, whoever pauses, resumes or changes it', async () => {

@@ -184,7 +184,7 @@ describe('some of the jobs', () => {
 		const { store } = h;
 		const ask = store.read.bind(store);
 		store.read = ((name: never, input: never) => {
-			if (name === 'jobsById') read += (input as { ids: string[] }).ids.length;
+			if (name === 'outcomes') read += (input as { ids: string[] }).ids.length;
 			return ask(name, input);
 		}) as typeof store.read;
 		for (const job of robot.assigned) robot.session.result(resultOf(job, {}));

@@ -59,6 +59,19 @@ test('a wait becomes due when all its jobs have ended, is poked once, and closes
 	expect(wait.jobs.map(({ jobId }) => jobId)).toEqual(jobs);
 });
 
+test('a wait tells what became of its jobs, not what they were to do', async () => {
+	await open();
+	const robot = await h.robot('r1');
+	const spec = { shell: `echo ${'long '.repeat(10_000)}` };
+	const variables = { note: 'much '.repeat(10_000) };
+	const { waitId } = await parked([await h.submit({ spec, variables })]);
+	await robot.end();
+	await settled();
+	const wait = await h.engine.wait(waitId);
+	expect(wait.jobs).toMatchObject([{ state: 'completed', result: { exitCode: 0 } }]);
+	expect(JSON.stringify(wait).length).toBeLessThan(4_000);
+});
+
 test('an n8n that was moved since the execution was parked is poked where it is now', async () => {
 	const settings = { callbackBase: 'http://n8n.old:5678' };
 	await open({ settings });
@@ -175,6 +188,23 @@ test('a wait ends when its time is over, and the job goes on', async () => {
 	expect((await h.engine.job(id)).state).toBe('dispatched');
 	await robot.end();
 	expect((await h.engine.job(id)).state).toBe('completed');
+});
+
+test('a limit is counted by the clock of the service; of a limit and a deadline the earlier counts', async () => {
+	await open();
+	const id = await h.submit();
+	const now = h.clock.now();
+	const endsAt = async (more: object) => {
+		const { waitId } = await parked([id], more);
+		return (await h.engine.wait(waitId)).deadlineAt;
+	};
+	expect(await endsAt({})).toBeNull();
+	expect(await endsAt({ limitMs: 10_000 })).toBe(now + 10_000);
+	expect(await endsAt({ limitMs: 10_000, deadlineAt: now + 5_000 })).toBe(now + 5_000);
+	expect(await endsAt({ limitMs: 10_000, deadlineAt: now + 20_000 })).toBe(now + 10_000);
+	const { waitId } = await parked([id], { limitMs: 10_000 });
+	await h.clock.advance(11_500);
+	expect(await h.engine.wait(waitId)).toMatchObject({ timedOut: true });
 });
 
 test('a long poll of a wait is answered when it is due', async () => {

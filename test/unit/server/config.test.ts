@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Problem } from '../../../protocol';
 import { readConfig } from '../../../dispatcher/config';
 import { prepareFolder } from '../../../dispatcher/startup';
 import { nodeIsTooOld } from '../../../dispatcher/node-version';
@@ -100,7 +101,14 @@ test('a data folder that is a file is refused with the command that mends it', (
 	expect(() => prepareFolder(join(file, 'below'))).toThrow('cannot be used');
 });
 
-test('Node 22.16 is the oldest that will do', () => {
+test('a Node that is too old is told at once which one carries a safe SQLite, too', () => {
+	const needed = 'use the newest Node 24, or Node 22.22.3 or newer of 22.';
+	for (const code of ['node-too-old', 'sqlite-unsafe'] as const) {
+		expect(new Problem(code, { found: '1.2.3' }).message).toContain(needed);
+	}
+});
+
+test('Node 22.16 is the oldest that can be asked for its SQLite', () => {
 	expect(['20.19.0', '22.15.9', '22.16.0', '24.0.0'].map(nodeIsTooOld)).toEqual([
 		true,
 		true,

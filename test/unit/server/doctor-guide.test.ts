@@ -114,6 +114,11 @@ test('a schedule that is late is wrong, a paused one waits for somebody', () => 
 		ok: false,
 		mend: expect.stringContaining('robot-fleet schedules show s1'),
 	});
+	const held = schedule({ nextRunAt: null, reason: 'nothing runs' });
+	expect(schedulesFound([soon, held], now)).toMatchObject({
+		ok: false,
+		text: 'nightly: nothing runs',
+	});
 	const paused = schedule({ state: 'paused', nextRunAt: null, reason: '3 failures' });
 	expect(schedulesFound([paused], now)).toMatchObject({
 		ok: true,

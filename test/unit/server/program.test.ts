@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ProgramWorld, runProgram } from '../../../dispatcher/cli/program';
@@ -204,6 +204,34 @@ test('doctor names the command that mends each ✗ and exits 1', async () => {
 	}
 	expect(said.out).toContain('✗ SQLite');
 	expect(said.out).toContain('✗ service');
+});
+
+test('where n8n has the service it is n8n that is started, after a restore too', async () => {
+	const data = mkdtempSync(join(tmpdir(), 'rf-n8n-'));
+	const manifest = {
+		format: 1,
+		at: 0,
+		version: '1.2.3',
+		store: { schema: 1, jobs: {}, robots: 0, schedules: 0 },
+		files: [],
+	};
+	const { world: one, said } = world({
+		sqliteIsSafe: () => false,
+		upkeep: {
+			...world().world.upkeep,
+			restore: async () => ({ manifest, replaced: null }) as never,
+		},
+	});
+	expect(await runProgram(['restore', 'b.tar', '--data', data], one)).toBe(0);
+	expect(said.out).toContain('next: robot-fleet serve (or n8n start, when it lives inside n8n), ');
+	writeFileSync(join(data, 'autostart'), '1.2.3\n');
+	said.out = '';
+	expect(await runProgram(['restore', 'b.tar', '--data', data], one)).toBe(0);
+	expect(said.out).toContain('next: n8n start (the service starts with it), let the robots');
+	expect(await runProgram(['doctor', '--data', data], one)).toBe(1);
+	expect(said.out).toContain('✗ SQLite');
+	expect(said.out).not.toContain('robot-fleet serve');
+	rmSync(data, { recursive: true });
 });
 
 test('words after -- become a command, or shell text when asked', () => {
