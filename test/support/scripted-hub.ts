@@ -32,6 +32,7 @@ import {
 	type Verdict,
 } from '../../protocol';
 import { decodeOutput, type Stream, streams } from '../../protocol/frames';
+import { quietPort } from './programs';
 
 export type Said = {
 	[T in keyof RobotMessages]: {
@@ -116,8 +117,9 @@ export class ScriptedHub {
 		return `${this.tls ? 'https' : 'http'}://127.0.0.1:${this.#port}`;
 	}
 
-	/** Listens, on the same port as before if there was one. */
+	/** Listens, on the same port as before if there was one: while it is closed the kernel gives that to nobody. */
 	async open(): Promise<void> {
+		this.#port ||= await quietPort();
 		const answer = (request: IncomingMessage, response: ServerResponse) => {
 			this.requests += 1;
 			void this.#answer(request, response);

@@ -37,6 +37,8 @@ export class AgentProcess {
 	stdout = '';
 	stderr = '';
 	#wake: (() => void)[] = [];
+	/** Ended, and all that it printed was read. */
+	#isOver = false;
 
 	/** `stderr`: a file for it, instead of what is read here. */
 	constructor(args: readonly string[], env: Record<string, string> = {}, stderr?: number) {
@@ -53,6 +55,7 @@ export class AgentProcess {
 		}
 		this.exit = new Promise((resolveExit) => {
 			this.child.once('close', (code, signal) => {
+				this.#isOver = true;
 				resolveExit(code ?? signal!);
 				for (const wake of this.#wake.splice(0)) wake();
 			});
@@ -71,7 +74,7 @@ export class AgentProcess {
 		}, deadlineMs);
 		try {
 			while (!pattern.test(this.stdout + this.stderr)) {
-				if (late || this.child.exitCode !== null || this.child.signalCode !== null) {
+				if (late || this.#isOver) {
 					throw new Error(`the agent never printed ${pattern}:\n${this.stdout}${this.stderr}`);
 				}
 				await new Promise<void>((wake) => this.#wake.push(wake));

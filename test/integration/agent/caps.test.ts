@@ -65,12 +65,14 @@ test('a program that eats memory is stopped, told how much it had of how much, a
 
 test('one that ignores the polite signal and goes on eating gets no more time', async () => {
 	await robot();
-	const stubborn = `process.on('SIGTERM', () => undefined); ${eater}`;
+	// It would have ten seconds from the first signal on. They are counted where they are had: on a busy machine all else takes long.
+	const stubborn = `let tenths = 0;
+		const count = () => (tenths += 1) === 60 && console.log('more time');
+		process.on('SIGTERM', () => setInterval(count, 100));
+		${eater}`;
 	const job = await ended(await submit(node(stubborn), { memoryBytes: 120 * MiB }));
 	expect(job).toMatchObject({ state: 'failed', cause: 'policy' });
-	expect(job.result).toMatchObject({ processGone: true, signal: 'SIGKILL' });
-	// It had ten seconds from the first signal on.
-	expect(job.result!.durationMs).toBeLessThan(9_500);
+	expect(job.result).toMatchObject({ processGone: true, signal: 'SIGKILL', stdout: '' });
 });
 
 test('processor time of children counts, of those too that have ended', async () => {
@@ -79,7 +81,8 @@ test('processor time of children counts, of those too that have ended', async ()
 	const spec = { shell: `while :; do sh -c '${short}'; done` };
 	const job = await ended(await submit(spec, { cpuSeconds: 2 }));
 	expect(job).toMatchObject({ state: 'failed', cause: 'policy' });
-	expect(job.error!.message).toMatch(/^The job used [2-9](\.\d)? s of the 2 s of processor time/);
+	const said = /^The job used ([\d.]+) s of the 2 s of processor time/.exec(job.error!.message);
+	expect(Number(said?.[1])).toBeGreaterThanOrEqual(2);
 });
 
 test('a program with too many processes is stopped with all of them', async () => {

@@ -79,21 +79,24 @@ test('defect 3: a handler that fails sends no result and the device stays busy �
 
 test('defect 8: a time-out leaves the process running — the whole tree is gone', async () => {
 	await robot();
-	const id = await submit(
-		{ shell: `sh -c 'echo child $$; sleep 600' & echo parent $$; sleep 600` },
-		{ timeouts: { silenceMs: 1_500 } },
-	);
-	const job = await ended(id);
-	expect(job).toMatchObject({
-		state: 'timeout',
-		cause: 'silence_timeout',
-		result: { processGone: true },
-	});
-	const pids = [...job.result!.stdout.matchAll(/(?:child|parent) (\d+)/g)].map((found) =>
-		Number(found[1]),
-	);
-	expect(pids).toHaveLength(2);
-	expect(pids.filter(lives)).toEqual([]);
+	let pids: number[];
+	// On a busy machine one may be stopped before both have said a word.
+	do {
+		const id = await submit(
+			{ shell: `sh -c 'echo child $$; sleep 600' & echo parent $$; sleep 600` },
+			{ timeouts: { silenceMs: 1_500 } },
+		);
+		const job = await ended(id);
+		expect(job).toMatchObject({
+			state: 'timeout',
+			cause: 'silence_timeout',
+			result: { processGone: true },
+		});
+		pids = [...job.result!.stdout.matchAll(/(?:child|parent) (\d+)/g)].map((found) =>
+			Number(found[1]),
+		);
+		expect(pids.filter(lives)).toEqual([]);
+	} while (pids.length < 2);
 });
 
 test('defect 11: variables are not delivered — they arrive in args, in stdin and in the environment', async () => {

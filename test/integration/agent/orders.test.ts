@@ -134,27 +134,32 @@ test('a refresh sees what was installed since, and what was removed', async () =
 (process.platform === 'linux' ? test : test.skip)(
 	'a look at the machine ends with the agent that asked for it, a kill included',
 	async () => {
-		// A tool that does not answer: the look takes as long as it is given.
-		const tool = join(folder, 'bin/git');
-		writeFileSync(tool, `#!/bin/sh\nprintf %s $$ > '${folder}/asked'\nexec sleep 600\n`);
-		chmodSync(tool, 0o755);
-		const agent = await connect();
+		// Tools that do not answer, each of which it gives 5 s, and four at a time: it would take more than half a minute.
+		const mute = [
+			...['ruby', 'php', 'perl', 'deno', 'bun', 'dotnet', 'python3', 'java', 'go', 'rustc'],
+			...['chromium', 'google-chrome', 'firefox', 'microsoft-edge'],
+			...['git', 'docker', 'podman', 'kubectl', 'terraform', 'ansible', 'make', 'cmake'],
+			...['gcc', 'curl', 'rsync', 'jq', 'adb', 'ffmpeg', 'ssh'],
+		];
 		const asked = join(folder, 'asked');
-		const pid = Number(
-			await eventually(
-				'the tool to be asked',
-				() => existsSync(asked) && readFileSync(asked, 'utf8'),
-			),
+		for (const name of mute) {
+			const first = name === 'ruby' ? `printf %s $$ > '${asked}'\n` : '';
+			writeFileSync(join(folder, 'bin', name), `#!/bin/sh\n${first}exec sleep 600\n`);
+			chmodSync(join(folder, 'bin', name), 0o755);
+		}
+		const agent = await connect();
+		// The file is there before its number is.
+		const pid = await eventually(
+			'a tool to be asked',
+			() => existsSync(asked) && (Number(readFileSync(asked, 'utf8')) || undefined),
 		);
 		const [, look] = statOf(pid)!;
 		expect(readFileSync(`/proc/${look}/cmdline`, 'latin1')).toContain('facts');
 		agent.signal('SIGKILL');
 		await agent.exit;
-		// It gives a tool 5 s: gone sooner, it was ended.
 		await eventually(
 			'the look to end with its agent',
 			() => statOf(pid) === undefined && statOf(Number(look)) === undefined,
-			3_000,
 		);
 	},
 );
@@ -173,10 +178,11 @@ test('a restarted agent knows at once what it found before', async () => {
 
 test('a ping goes there and back on the line that carries the work', async () => {
 	await connect();
+	const askedAt = performance.now();
 	const { ms, name } = await house.client.pingRobot('r1');
 	expect(name).toBe('r1');
 	expect(ms).toBeGreaterThan(0);
-	expect(ms).toBeLessThan(5_000);
+	expect(ms).toBeLessThan(performance.now() - askedAt);
 });
 
 test('a stopped agent does not answer a ping, however healthy its socket is', async () => {
@@ -191,27 +197,37 @@ test('a stopped agent does not answer a ping, however healthy its socket is', as
 
 test('its heartbeats tell how full processor, memory and disk are, as the system says it', async () => {
 	await connect();
-	await house.client.refreshRobot('r1');
-	const { metrics, health } = await until(
-		'a heartbeat',
-		(robot) => robot.metrics?.memoryPercent != null,
-	);
-	const meminfo = readFileSync('/proc/meminfo', 'utf8');
-	const kB = (name: string) => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(meminfo)![1]);
 	// A container with a limit is looked at alone: that it is looked at right is for test/unit/agent/memory.test.ts to say.
 	const isLimited = memoryLimit() < totalmem();
-	const share = isLimited ? await memoryShare() : 1 - kB('MemAvailable') / kB('MemTotal');
-	expect(Math.abs(metrics!.memoryPercent! - 100 * share)).toBeLessThan(10);
-	const df = await new Promise<string>((resolve) =>
-		execFile('df', ['--output=pcent', data()], (_error, out) => resolve(out)),
+	const memory = async () => {
+		const meminfo = readFileSync('/proc/meminfo', 'utf8');
+		const kB = (name: string) => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(meminfo)![1]);
+		return 100 * (isLimited ? await memoryShare() : 1 - kB('MemAvailable') / kB('MemTotal'));
+	};
+	const disk = async () => {
+		const df = await new Promise<string>((resolve) =>
+			execFile('df', ['--output=pcent', data()], (_error, out) => resolve(out)),
+		);
+		return Number(/(\d+)%/.exec(df)![1]);
+	};
+	// Others use this machine, too, and a heartbeat tells of its own moment: there comes one at which little changes.
+	const { metrics, health } = await eventually(
+		'a heartbeat that agrees with the system',
+		async () => {
+			const robot = await house.client.refreshRobot('r1');
+			const { memoryPercent, diskPercent } = robot.metrics ?? {};
+			if (memoryPercent == null || diskPercent == null) return false;
+			const isNear = Math.abs(memoryPercent - (await memory())) < 10;
+			return isNear && Math.abs(diskPercent - (await disk())) < 2 && robot;
+		},
 	);
-	expect(Math.abs(metrics!.diskPercent! - Number(/(\d+)%/.exec(df)![1]))).toBeLessThan(2);
 	expect(metrics!.cpuPercent).toBeGreaterThanOrEqual(0);
 	expect(metrics!.keeperMissing).toBe(false);
 	expect(health).not.toBeNull();
 });
 
 test('its heartbeats tell how long a round trip takes, and how busy the agent itself is', async () => {
+	const begunAt = performance.now();
 	await connect();
 	const told = until(
 		'a round trip and a look at the agent',
@@ -224,7 +240,7 @@ test('its heartbeats tell how long a round trip takes, and how busy the agent it
 	const { metrics } = await told.finally(() => (over = true));
 	await asking;
 	expect(metrics!.roundTripMs).toBeGreaterThan(0);
-	expect(metrics!.roundTripMs).toBeLessThan(5_000);
+	expect(metrics!.roundTripMs).toBeLessThan(performance.now() - begunAt);
 	expect(metrics!.agentBusyPercent).toBeGreaterThanOrEqual(0);
 	expect(metrics!.agentBusyPercent).toBeLessThanOrEqual(100);
 });

@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { isFinal, type Job, Problem, type Submit } from '../../../protocol';
+import { isFinal, type Job, limits, Problem, type Submit } from '../../../protocol';
 import { certificate } from '../../support/certificates';
 import { type Cut, CuttingProxy } from '../../support/cutting-proxy';
 import { dice } from '../../support/dice';
@@ -159,19 +159,20 @@ describe('a robot that polls', () => {
 		await agentAt(gateway.url, ...poll);
 		const jobId = await submit('sleep 300');
 		await running(jobId);
-		const from = performance.now();
 		await house.client.cancel(jobId);
-		expect((await house.client.job(jobId, 10_000)).state).toBe('cancelled');
-		expect(performance.now() - from).toBeLessThan(5_000);
+		// By the request that waits, not by the one after it.
+		const job = await house.client.job(jobId, limits.pollWaitMs / 2);
+		expect(job.state).toBe('cancelled');
 	});
 
-	test('is told within a second that it was removed', async () => {
+	test('is told by the request that waits that it was removed', async () => {
 		const gateway = await gatewayThat(403);
 		const agent = await agentAt(gateway.url, ...poll);
 		const from = performance.now();
 		await house.client.removeRobot('r1');
 		expect(await agent.exit).toBe(3);
-		expect(performance.now() - from).toBeLessThan(1_000);
+		// By itself that request would have ended much later.
+		expect(performance.now() - from).toBeLessThan(limits.pollWaitMs / 2);
 		expect(agent.stderr).toContain('does not accept the key of this robot');
 	});
 

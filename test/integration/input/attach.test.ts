@@ -68,7 +68,7 @@ class Call {
 	readonly code: Promise<number>;
 	#isOver = false;
 
-	constructor(args: string[], keys = new Keys()) {
+	constructor(args: string[], keys = new Keys(), pause: (ms: number) => Promise<void> = sleep) {
 		this.keys = keys;
 		const { url, key } = house.address;
 		const world: ProgramWorld = {
@@ -78,7 +78,7 @@ class Call {
 			err: (text) => void (this.err += Buffer.from(text).toString()),
 			now: () => Date.now(),
 			keyboard: keys,
-			sleep: (ms) => sleep(ms),
+			sleep: pause,
 			nodeIsTooOld: () => false,
 			sqliteIsSafe: () => true,
 			upkeep: {} as ProgramWorld['upkeep'],
@@ -131,7 +131,10 @@ test('who attaches late reads from the first byte, with --tail only what comes f
 
 test('Ctrl+] leaves, sends what was typed before it, and the job goes on', async () => {
 	const jobId = await interactive('read a; echo "$a"; read b; exit 3');
-	const call = new Call(['attach', jobId]);
+	while ((await house.client.job(jobId)).state !== 'running') await sleep(10);
+	// From here on it can be typed into; who leaves waits two seconds for that, which do not go by here.
+	await house.client.input(jobId, {});
+	const call = new Call(['attach', jobId], new Keys(), () => new Promise(() => undefined));
 	await call.until('an open keyboard', () => call.keys.isOpen);
 	call.keys.press('one\n\u001dnot this\n');
 	expect(await call.code).toBe(0);

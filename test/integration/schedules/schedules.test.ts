@@ -73,11 +73,10 @@ test('a schedule runs a real program on a real robot, and tells how each run end
 	});
 	expect(ended).toMatchObject({ state: 'ended', reason: 'it has run 2 times' });
 	const { items } = await json<{ items: Occurrence[] }>('schedules', 'occurrences', 'tick');
-	expect(items.map(({ state, outcome }) => [state, outcome])).toEqual([
-		['ran', 'completed'],
-		['ran', 'completed'],
-	]);
-	const { bytes } = await house.output(items[0]!.jobId!);
+	// Where a run takes longer than a second the next time is left out, and said; that is none of the two.
+	const ran = items.filter(({ state }) => state === 'ran');
+	expect(ran.map(({ outcome }) => outcome)).toEqual(['completed', 'completed']);
+	const { bytes } = await house.output(ran[0]!.jobId!);
 	expect(bytes.toString()).toBe('at berlin\n');
 	expect((await cli('schedules', 'occurrences', 'tick')).out).toContain('completed');
 });

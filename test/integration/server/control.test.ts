@@ -4,6 +4,7 @@ import { httpSend } from '../../../dispatcher/cli/transport';
 import { admin, type House } from '../../support/engine';
 import { settled } from '../../support/fake-clock';
 import { type ServedHouse, servedHouse } from '../../support/served-house';
+import { within } from './house';
 
 let desk: ServedHouse;
 let h: House;
@@ -62,16 +63,14 @@ test('a drain that has opened by itself while jobs ran on is not made anew', asy
 	await h.submit({ target: { robot: 'b' } });
 	await settled();
 	await robot.accept();
-	let over = false;
-	const drained = run('robots', 'drain', 'b', '--for', '10s').finally(() => (over = true));
-	// It is there by then, and waits.
-	await new Promise((resolve) => setTimeout(resolve, 500));
-	for (let i = 0; i < 4 && !over; i += 1) {
-		await h.clock.advance(15_000);
-		await new Promise((resolve) => setTimeout(resolve, 100));
-	}
-	expect(over).toBe(true);
-	expect(await drained).toBe('b is busy\n');
+	const asked = jest.spyOn(h.engine, 'drainRobot');
+	const drained = run('robots', 'drain', 'b', '--for', '10s');
+	// The second call waits for the jobs.
+	while (asked.mock.calls.length < 2) await settled();
+	await settled();
+	await h.clock.advance(15_000);
+	expect(await within('the end of the drain', drained)).toBe('b is busy\n');
+	expect(asked).toHaveBeenCalledTimes(2);
 	expect(await client.robot('b')).toMatchObject({ closed: null, held: 1 });
 });
 

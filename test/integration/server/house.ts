@@ -164,15 +164,21 @@ export async function openHouse(
 	};
 }
 
-/** Fails with what it waited for instead of hanging. */
+/**
+ * Fails with what it waited for instead of hanging. Its time goes by in small pieces: while this process, which is
+ * also what is waited for, does not run, it stands still but for one of them.
+ */
 export async function within<T>(what: string, promise: Promise<T>, ms = 5_000): Promise<T> {
 	const patience = new AbortController();
-	const late = systemClock.sleep(ms, patience.signal).then(() => {
-		if (!patience.signal.aborted) throw new Error(`waited ${ms} ms for ${what}`);
-		return undefined as never;
-	});
+	const late = async (): Promise<never> => {
+		for (let left = ms; left > 0; left -= 20) {
+			await systemClock.sleep(Math.min(left, 20), patience.signal);
+			if (patience.signal.aborted) return undefined as never;
+		}
+		throw new Error(`waited ${ms} ms for ${what}`);
+	};
 	try {
-		return await Promise.race([promise, late]);
+		return await Promise.race([promise, late()]);
 	} finally {
 		patience.abort();
 	}

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { WebSocket } from 'ws';
 import { LiveText, type Viewer } from '../../../dispatcher/engine/feed';
 import { liveCloseCodes, liveLimits, type LiveMessage } from '../../../protocol';
+import { FakeClock } from '../../support/fake-clock';
 import { type House, openHouse, type Said, within } from './house';
 
 let house: House;
@@ -159,7 +160,8 @@ test('a viewer that does not read is cut off, and others hear everything', async
 
 test('a viewer that was cut off is told why, and that it may come back', async () => {
 	const feed = played();
-	house = await openHouse({ look: feed.look });
+	// It has two seconds to hear it, which do not go by here.
+	house = await openHouse({ look: feed.look }, { clock: new FakeClock() });
 	const live = open(bearer('read'));
 	await live.next();
 	live.say(subscribe);

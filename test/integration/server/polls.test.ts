@@ -124,11 +124,14 @@ test('a robot that is silent for three heartbeats is let go, one that answers pi
 
 test('stopping says goodbye with 1001, and does not wait for requests that wait', async () => {
 	const { robot, engine } = setup();
-	await using house = await openHouse(engine);
+	const clock = new FakeClock();
+	await using house = await openHouse(engine, { clock });
 	await using link = polled(house.server.url);
 	await link.register(robot);
-	await within('the end of the service', house.server.close(), 1_500);
+	const stopped = house.server.close();
 	expect((await within('the close', link.closed)).code).toBe(1001);
+	await clock.advance(1_500);
+	await within('the end of the service', stopped);
 });
 
 test('a wrong key ends with 4001', async () => {

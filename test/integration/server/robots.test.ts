@@ -407,7 +407,9 @@ test('a browser cannot open a link', async () => {
 
 test('strangers get 256 seats; the next one waits in line until one of them is free', async () => {
 	const { robot, engine } = setup();
-	await using house = await openHouse(engine);
+	// A seat is given back after ten seconds, which do not go by here.
+	const clock = new FakeClock();
+	await using house = await openHouse(engine, { clock });
 	const links = Array.from({ length: 256 }, () => new RawLink(house.server.url));
 	await Promise.all(links.map((link) => link.next('connected')));
 	await using late = new RawLink(house.server.url);
@@ -419,6 +421,9 @@ test('strangers get 256 seats; the next one waits in line until one of them is f
 	late.say('hello', helloOf(robot, payload.nonce));
 	await late.next('robot_registered');
 	await Promise.all(links.map((link) => (link.socket.terminate(), link.closed)));
+	const stopped = house.server.close();
+	await clock.advance(2_000);
+	await stopped;
 });
 
 /** Something that comes after the late one's knock, and goes through the same event loop. */
