@@ -220,6 +220,8 @@ export interface UninstallOrder {
 	uid: number;
 }
 
+const killedWithinMs = 10_000;
+
 export function uninstallPlan(order: UninstallOrder): Step[] {
 	const { manager, scope, places } = order;
 	const steps: Step[] = [];
@@ -261,11 +263,14 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 		steps.push({ do: 'purge', path: order.data, as: order.owner });
 		if (order.madeUser !== undefined) {
 			const userdel = ['userdel', order.madeUser];
-			ends(
-				userdel,
-				'remove the user that was made for it',
-				`The user ${order.madeUser} could not be removed; see what it still runs, and then: ${userdel.join(' ')}`,
-			);
+			steps.push({
+				do: 'run',
+				command: userdel,
+				why: 'remove the user that was made for it',
+				// Still in use: what was killed a moment ago may not be gone yet.
+				again: { codes: [8], forMs: killedWithinMs },
+				orElse: `The user ${order.madeUser} could not be removed; see what it still runs, and then: ${userdel.join(' ')}`,
+			});
 		}
 	}
 	return steps;

@@ -183,10 +183,13 @@ describe("our nodes in n8n's editor", () => {
 	promise('the example runs by a click, and its output shows the uname of the robot', async () => {
 		const { id } = await fleet.n8n.createWorkflow(fleet.example(example));
 		await page.goto(`${fleet.n8n.baseUrl}/workflow/${id}`);
-		await page.getByTestId('execute-workflow-button').click();
+		// The message goes by itself: it is looked for from before it can come.
+		await Promise.all([
+			page.getByText('Workflow executed successfully').waitFor(),
+			page.getByTestId('execute-workflow-button').click(),
+		]);
 		const wait = page.locator('[data-test-id=canvas-node][data-node-name="Wait for Execution"]');
 		await wait.getByTestId('canvas-node-status-success').waitFor();
-		await page.getByText('Workflow executed successfully').waitFor();
 		await pictures.take(page, 'example-has-run');
 		await wait.dblclick();
 		const output = page.getByTestId('output-panel');

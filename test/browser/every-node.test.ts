@@ -179,8 +179,11 @@ describe('every node is opened, filled and run in the editor', () => {
 	promise('an example is read from left to right, and its note says what it needs', async () => {
 		const { id } = await fleet.n8n.createWorkflow(fleet.example('deploy-in-waves.json'));
 		await page.goto(`${fleet.n8n.baseUrl}/workflow/${id}`);
-		await page.getByTestId('execute-workflow-button').click();
-		await page.getByText('Workflow executed successfully').waitFor();
+		// The message goes by itself: it is looked for from before it can come.
+		await Promise.all([
+			page.getByText('Workflow executed successfully').waitFor(),
+			page.getByTestId('execute-workflow-button').click(),
+		]);
 		const last = page.locator('[data-test-id=canvas-node][data-node-name="Released"]');
 		await last.getByTestId('canvas-node-status-success').waitFor();
 		await page.getByText('1 item', { exact: true }).nth(6).waitFor();

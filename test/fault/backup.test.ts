@@ -8,9 +8,12 @@ import { eventually, OneService } from './one-service';
 
 jest.setTimeout(180_000);
 
-const sleeper = (seconds: number) => ({
+const untilFile = (go: string) => ({
 	kind: 'command',
-	spec: { shell: `echo begin; sleep ${seconds}; echo end` },
+	spec: {
+		shell: 'echo begin; while [ ! -e "$GO" ]; do sleep 0.05; done; echo end',
+		env: { GO: go },
+	},
 });
 
 test('a backup taken under load is whole, and restored elsewhere it has every job that was acknowledged before it', async () => {
@@ -63,7 +66,8 @@ test('a job that ran while its service was restored runs once: its result is kep
 		const { service, folder } = house;
 		const agent = await house.agent('anna');
 		const file = join(folder, 'backup.tar');
-		const known = await service.client.submit(sleeper(4));
+		const go = join(folder, 'go');
+		const known = await service.client.submit(untilFile(go));
 		await eventually(
 			'it to run',
 			async () => (await service.client.job(known.jobId)).state === 'running',
@@ -85,6 +89,7 @@ test('a job that ran while its service was restored runs once: its result is kep
 				cause: 'restored',
 			});
 		}
+		writeFileSync(go, '');
 		await eventually('the robot to be back', async () => {
 			return (await service.client.robot('anna')).connected;
 		});
@@ -162,22 +167,25 @@ test('a restore that is killed leaves the store of before or the restored one, a
 		const scratch = join(folder, 'scratch');
 		const begun = performance.now();
 		expect((await house.cli('restore', file, '--data', scratch)).code).toBe(0);
-		const wholeMs = performance.now() - begun;
+		let wholeMs = performance.now() - begun;
 		const seen = { before: 0, restored: 0 };
-		for (let i = 0; i < 12; i++) {
+		for (let i = 0; i < 12 || seen.before === 0; i++) {
 			rmSync(join(scratch, 'robot-fleet.db'), { force: true });
 			mkdirSync(scratch, { recursive: true });
 			spawnSync('cp', [join(service.data, 'robot-fleet.db'), join(scratch, 'robot-fleet.db')]);
+			const from = performance.now();
 			const child = spawn(
 				process.execPath,
 				[house.bundle, 'restore', file, '--data', scratch, '--force'],
 				{ stdio: 'ignore' },
 			);
 			const gone = new Promise((resolve) => child.once('close', resolve));
-			const killAt = wholeMs * (0.2 + (0.8 * i) / 12);
+			const killAt = wholeMs * (0.2 + (0.8 * (i % 12)) / 12);
 			const timer = setTimeout(() => child.kill('SIGKILL'), killAt);
 			await gone;
 			clearTimeout(timer);
+			// The kills keep to where it happens, however slow the first one was.
+			if (child.exitCode === 0) wholeMs = Math.min(wholeMs, performance.now() - from);
 			expect(existsSync(join(scratch, 'robot-fleet.db'))).toBe(true);
 			const found = await house.cli(
 				'backup',
@@ -192,7 +200,6 @@ test('a restore that is killed leaves the store of before or the restored one, a
 			expect([20_000, 20_001]).toContain(jobs);
 			seen[jobs === 20_000 ? 'restored' : 'before']++;
 		}
-		expect(seen.before).toBeGreaterThan(0);
 		const again = await house.cli('restore', file, '--data', scratch, '--force');
 		expect(again.code).toBe(0);
 		expect(readdirSync(scratch)).not.toContain('restoring');

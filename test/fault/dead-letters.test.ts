@@ -43,7 +43,8 @@ test('through kills in the middle of replays each dead letter is still one or is
 			});
 		let tookMs = 20;
 		let inTheMiddle = 0;
-		for (let kill = 0; kill < kills; kill += 1) {
+		let done = 0;
+		for (; done < kills || inTheMiddle === 0; done += 1) {
 			const before = await allDead();
 			const createdAfter = Date.now() - 1;
 			const from = performance.now();
@@ -68,10 +69,9 @@ test('through kills in the middle of replays each dead letter is still one or is
 			tookMs = answered ?? (left.length > 0 ? tookMs * 1.2 : tookMs);
 		}
 		say(26, {
-			kills,
+			kills: done,
 			'with some replayed and some not': inTheMiddle,
 			'lost, or in both places': 0,
 		});
-		expect(inTheMiddle).toBeGreaterThan(0);
 	});
 });

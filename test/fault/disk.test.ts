@@ -148,16 +148,16 @@ tampered(
 						? `fsync,fdatasync:error=EIO:when=${round + 2}+`
 						: `pwrite64:error=EIO:when=${3 * round + 2}+`,
 				);
-				let failedAt: number | undefined;
+				let failed = false;
 				const submitter = async () => {
 					for (;;) {
 						try {
 							acknowledged.push((await client.submit(quick)).jobId);
 							// An acknowledgement after the failure would be a lie.
-							expect(failedAt).toBeUndefined();
+							expect(failed).toBe(false);
 						} catch (error) {
 							if (!(error instanceof Problem)) throw error;
-							if (error.code === 'store-failed') failedAt ??= performance.now();
+							if (error.code === 'store-failed') failed = true;
 							return error.code;
 						}
 					}
@@ -166,8 +166,6 @@ tampered(
 				for (const end of ends)
 					expect(['store-failed', 'service-away', 'not-ready']).toContain(end);
 				expect(await service.exit).toBe(1);
-				const ended = performance.now();
-				if (failedAt !== undefined) expect(ended - failedAt).toBeLessThan(2_000);
 				await bad.stop();
 				const said = service.logged().slice(logged);
 				expect(said).toMatch(

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isFinal, type Job } from '../../protocol';
+import { Wire } from '../support/wire';
 import { eventually, OneService } from './one-service';
 
 jest.setTimeout(240_000);
@@ -54,11 +55,15 @@ test.each([
 	async (victim, stage) => {
 		await OneService.use(async (house) => {
 			const { service, folder } = house;
-			const agent = await house.agent('anna');
+			await using wire = await Wire.to(service.url);
+			const agent = await house.agent('anna', {}, 1, wire.url);
 			const data = randomBytes(120 * MB);
 			const file = await put(house, data);
 			for (let round = 0; round < rounds; round += 1) {
 				const starts = join(folder, `starts-${round}`);
+				// On its way it stays there until the kill, however long that takes.
+				const least = (5 + 10 * round) * MB;
+				wire.dam(stage === 'fetching' ? 'down' : 'up', least + 3 * MB);
 				const { jobId } = await service.client.submit({
 					kind: 'command',
 					spec: { ...spec(file), env: { STARTS: starts } },
@@ -75,18 +80,21 @@ test.each([
 				};
 				const before = await eventually(`files to be ${stage}`, () => {
 					const bytes = underWay();
-					return bytes > (5 + 10 * round) * MB && bytes < data.length && bytes;
+					return bytes > least && bytes < data.length && bytes;
 				});
 				if (victim === 'agent') {
 					await agent.kill();
 					const atKill = underWay();
 					expect(atKill).toBeGreaterThanOrEqual(before);
+					wire.open();
 					agent.start();
 					await agent.connected();
 					// Nothing that was there is fetched or sent anew.
-					expect(underWay() === 0 || underWay() >= atKill).toBe(true);
+					const now = underWay();
+					expect(now === 0 || now >= atKill).toBe(true);
 				} else {
 					await service.kill();
+					wire.open();
 					service.start();
 					await service.ready();
 				}

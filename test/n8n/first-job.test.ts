@@ -1,3 +1,3 @@
 import { firstJobSuite } from './first-job';
 
-describe('the first job, end to end, in a real n8n', () => firstJobSuite({}, 90));
+describe('the first job, end to end, in a real n8n', () => firstJobSuite({}));

@@ -131,7 +131,10 @@ describe('the service inside a real n8n', () => {
 			deadlineMs: 30_000,
 			what: () => `the newer version to have started; n8n said:\n${told().slice(-3_000)}`,
 		});
-		expect(told()).toContain('the service goes over to another version of the package');
+		await until(() => told().includes('the service goes over to another version of the package'), {
+			deadlineMs: 30_000,
+			what: () => `n8n to have told of it; it said:\n${told().slice(-3_000)}`,
+		});
 		await isUp();
 		await fleet.connected('berlin-1');
 		const [installed] = await fleet.n8n.rest('GET', '/community-packages');
@@ -169,9 +172,8 @@ describe('the service inside a real n8n', () => {
 			what: () => 'the job to run',
 		});
 		const waiting = fleet.service<Job>('GET', `/jobs/${jobId}?waitMs=60000`).catch(() => undefined);
-		const before = performance.now();
 		await fleet.n8n.kill('SIGTERM');
-		expect(performance.now() - before).toBeLessThan(30_000);
+		// What keeps it longer than its own time for that ends it with another code.
 		expect(await fleet.n8n.gone).toBe('exit code 0');
 		await waiting;
 		// It told robots, wrote everything down, and took away what says where it is.

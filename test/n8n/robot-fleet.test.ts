@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { FileRecord, Job, Robot, Schedule } from '../../protocol';
+import { until } from '../../scripts/n8n/until.mjs';
+import { type FileRecord, isFinal, type Job, type Robot, type Schedule } from '../../protocol';
 import { Fleet, nodeType } from './fleet';
 
 const manual = { name: 'Manual', type: 'n8n-nodes-base.manualTrigger', typeVersion: 1 };
@@ -140,7 +141,14 @@ describe('the node Robot Fleet in a real n8n', () => {
 			kind: 'command',
 			spec: { shell: 'seq 1 2000000 | head -c 12000000' },
 		});
-		const job = await fleet.service<Job>('GET', `/jobs/${jobId}?waitMs=30000`);
+		// Its output may come behind its end.
+		const job = await until(
+			async () => {
+				const now = await fleet.service<Job>('GET', `/jobs/${jobId}?waitMs=30000`);
+				return isFinal(now.state) && now.output.complete ? now : undefined;
+			},
+			{ deadlineMs: 60_000, what: () => 'the job and all of its output' },
+		);
 		const credentials = { robotFleetApi: server };
 		const execution = await ran([
 			manual,

@@ -301,9 +301,14 @@ describe('with the service in n8n', () => {
 			what: () => `${many} successes`,
 		});
 		expect(await countOf(id)).toBe(many);
-		const { items } = await api<{ items: WaitRecord[] }>('GET', `/waits?limit=${many}`);
-		expect(items).toHaveLength(many);
-		expect(items.every(({ state }) => state === 'closed')).toBe(true);
+		// The service hears of it a moment later.
+		await until(
+			async () => {
+				const { items } = await api<{ items: WaitRecord[] }>('GET', `/waits?limit=${many}`);
+				return items.length === many && items.every(({ state }) => state === 'closed');
+			},
+			{ deadlineMs: 60_000, what: () => `${many} closed waits` },
+		);
 		const secs = (ms: number) => (ms / 1000).toFixed(1);
 		process.stdout.write(
 			`${many} executions: parked in ${secs(parkedMs)} s, resumed in ${secs(resumedMs)} s\n`,

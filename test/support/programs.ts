@@ -59,13 +59,21 @@ export function builtHost(folder: string): string {
 	return to;
 }
 
+/** Both workers of jest have ports of their own: the service that a neighbour has killed will want its port back. */
+const portsEach = 5_000;
+const firstPort = 20_000 + ((Number(process.env.JEST_WORKER_ID ?? 1) - 1) % 2) * portsEach;
+/** Those that were given away here: whose they are may be dead as well. */
+const given = new Set<number>();
+
 /**
  * A port that nobody has, below those that the kernel gives to callers: while the service is dead its
  * port must not go to one of the robots that dial it.
  */
 export async function quietPort(): Promise<number> {
 	for (;;) {
-		const port = 20_000 + Math.floor(Math.random() * 10_000);
+		const port = firstPort + Math.floor(Math.random() * portsEach);
+		if (given.has(port)) continue;
+		given.add(port);
 		const free = await new Promise<boolean>((done) => {
 			const server = createServer();
 			server.once('error', () => done(false));

@@ -1,12 +1,45 @@
 /**
  * A TCP proxy between robots and the service that behaves like a bad network. It can be deaf in one
- * direction or both (half-open: bytes and ends vanish, nobody is told), cut, or slow.
+ * direction or both (half-open: bytes and ends vanish, nobody is told), cut, or slow. Dammed up it stands
+ * still behind so many bytes, so that what is on its way is there for as long as somebody looks.
  */
 import { EventEmitter } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
 /** `up` = towards the service. */
 export type Direction = 'up' | 'down';
+
+/** How much may pass, over all connections. */
+class Dam {
+	readonly #left = { up: Infinity, down: Infinity };
+	readonly #held = new Set<Socket>();
+
+	shut(direction: Direction, afterBytes: number): void {
+		this.#left[direction] = afterBytes;
+	}
+
+	open(): void {
+		this.#left.up = this.#left.down = Infinity;
+		for (const socket of this.#held) socket.resume();
+		this.#held.clear();
+	}
+
+	passed(direction: Direction, bytes: number, from: Socket): void {
+		this.#left[direction] -= bytes;
+		if (this.#left[direction] <= 0) this.#hold(from);
+	}
+
+	/** There is room again for what comes from there. */
+	goOn(direction: Direction, from: Socket): void {
+		if (this.#left[direction] > 0) from.resume();
+		else this.#hold(from);
+	}
+
+	#hold(from: Socket): void {
+		this.#held.add(from);
+		from.pause();
+	}
+}
 
 /** One connection of one robot. */
 export class Strand {
@@ -16,10 +49,12 @@ export class Strand {
 	readonly #service: Socket;
 	readonly #deaf = new Set<Direction>();
 	readonly #changed = new EventEmitter();
+	readonly #dam: Dam;
 	/** How long bytes are under way. */
 	delayMs = 0;
 
-	constructor(robot: Socket, service: Socket) {
+	constructor(robot: Socket, service: Socket, dam: Dam) {
+		this.#dam = dam;
 		this.#robot = robot;
 		this.#service = service;
 		for (const socket of [robot, service]) socket.setNoDelay(true).on('error', () => undefined);
@@ -56,8 +91,9 @@ export class Strand {
 				setTimeout(() => to.write(bytes), this.delayMs).unref();
 			} else if (!to.write(bytes)) {
 				from.pause();
-				to.once('drain', () => from.resume());
+				to.once('drain', () => this.#dam.goOn(direction, from));
 			}
+			this.#dam.passed(direction, bytes.length, from);
 		});
 	}
 
@@ -71,9 +107,10 @@ export class Strand {
 	}
 }
 
-export class Wire {
+export class Wire implements AsyncDisposable {
 	readonly #server: Server;
 	readonly #sockets = new Set<Socket>();
+	readonly #dam = new Dam();
 	/** All connections there ever were. */
 	readonly strands: Strand[] = [];
 
@@ -92,7 +129,7 @@ export class Wire {
 				wire.#sockets.add(socket);
 				socket.once('close', () => wire.#sockets.delete(socket));
 			}
-			wire.strands.push(new Strand(robot, service));
+			wire.strands.push(new Strand(robot, service, wire.#dam));
 		});
 		await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 		return wire;
@@ -102,8 +139,21 @@ export class Wire {
 		return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
 	}
 
+	/** So many bytes more pass in this direction; then it stands still until it is opened. */
+	dam(direction: Direction, bytes: number): void {
+		this.#dam.shut(direction, bytes);
+	}
+
+	open(): void {
+		this.#dam.open();
+	}
+
 	async close(): Promise<void> {
 		for (const socket of this.#sockets) socket.destroy();
 		await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+	}
+
+	async [Symbol.asyncDispose](): Promise<void> {
+		await this.close();
 	}
 }

@@ -833,11 +833,10 @@ onLinux('files for the whole machine', () => {
 		expect(statSync(theirs)).toMatchObject({ uid: 12_345, mode: 0o40700 });
 	});
 
-	asRoot('a user that still has programs running is told of, and stays', () => {
-		const { machine } = machineWith({
-			systemctl: 'exit 0',
-			userdel: 'echo "userdel: user robot-fleet-agent is currently used by process 7" >&2; exit 8',
-		});
+	const inUse = 'echo "userdel: user robot-fleet-agent is currently used by process 7" >&2; exit 8';
+	const purged = (userdel: string) => {
+		const { machine } = machineWith({ systemctl: 'exit 0', userdel });
+		const pause = jest.spyOn(machine, 'pause').mockReturnValue();
 		const { remarks } = apply(
 			uninstallPlan({
 				manager: 'systemd',
@@ -850,8 +849,17 @@ onLinux('files for the whole machine', () => {
 			}).filter((step) => step.do === 'run'),
 			machine,
 		);
-		expect(remarks).toEqual([
+		return { remarks, pauses: pause.mock.calls.length };
+	};
+
+	asRoot('a user that still has programs running is told of, and stays', () => {
+		expect(purged(inUse).remarks).toEqual([
 			expect.stringMatching(/^The user robot-fleet-agent could not be removed;/),
 		]);
+	});
+
+	asRoot('a user whose programs were killed a moment ago is removed when they are gone', () => {
+		const soon = `test -e "$HOME/gone" && exit 0\ntouch "$HOME/gone"\n${inUse}`;
+		expect(purged(soon)).toEqual({ remarks: [], pauses: 1 });
 	});
 });
