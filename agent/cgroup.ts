@@ -1,10 +1,11 @@
 /** Where Linux counts what this process uses. */
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /**
  * The folders of its group and of those around it, the innermost first; a container sees its own group at the root, whatever
- * path it is told. Not every one needs to be there. `root` is where the system's own files lie.
+ * path it is told. `root` is where the system's own files lie.
  */
 export async function cgroupFolders(root: string, controller: 'cpu' | 'memory'): Promise<string[]> {
 	let lines: string;
@@ -15,7 +16,9 @@ export async function cgroupFolders(root: string, controller: 'cpu' | 'memory'):
 	}
 	const v1 = new RegExp(`^\\d+:(?:[^:]*,)?${controller}(?:,[^:]*)?:(.*)$`, 'm').exec(lines)?.[1];
 	const path = v1 ?? /^0::(.*)$/m.exec(lines)?.[1] ?? '';
-	const folders = [join(root, 'sys/fs/cgroup', v1 === undefined ? '' : controller)];
+	const mount = join(root, 'sys/fs/cgroup', v1 === undefined ? '' : controller);
+	const folders = [mount];
 	for (const name of path.split('/').filter(Boolean)) folders.unshift(join(folders[0]!, name));
-	return folders;
+	// Part of a path that is not ours may be there all the same: a Docker in a container has groups called as those outside.
+	return existsSync(folders[0]!) ? folders : [mount];
 }

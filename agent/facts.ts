@@ -103,7 +103,7 @@ export class FactsBook {
 	readonly #path: string;
 	readonly #configured: readonly string[];
 	readonly #look: Look;
-	readonly #sign: () => string;
+	readonly #sign: () => Promise<string>;
 	readonly #log: Log;
 	#seen: Seen;
 	#looking: Promise<void> | undefined;
@@ -115,7 +115,7 @@ export class FactsBook {
 		folder: string,
 		configured: readonly string[],
 		look: Look,
-		sign: () => string,
+		sign: () => Promise<string>,
 		log: Log,
 	) {
 		this.#path = join(folder, 'facts.json');
@@ -143,16 +143,16 @@ export class FactsBook {
 	 * only, and always.
 	 */
 	async keepFresh(everyMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
-		if (everyMs === 0 || !this.#isFresh(clock.now())) await this.refresh();
+		if (everyMs === 0 || !(await this.#isFresh(clock.now()))) await this.refresh();
 		while (everyMs > 0 && (await clock.sleep(everyMs, signal))) await this.refresh();
 	}
 
-	#isFresh(now: number): boolean {
+	async #isFresh(now: number): Promise<boolean> {
 		if (this.#seen.sign === undefined) return false;
 		try {
 			const agoMs = now - statSync(this.#path).mtimeMs;
 			// A clock that was set back says nothing of how long ago that was.
-			return agoMs >= 0 && agoMs < freshMs && this.#seen.sign === this.#sign();
+			return agoMs >= 0 && agoMs < freshMs && this.#seen.sign === (await this.#sign());
 		} catch {
 			return false;
 		}
@@ -162,7 +162,7 @@ export class FactsBook {
 		let seen: Seen;
 		try {
 			// Before the look: what changes meanwhile is looked for again at the next start.
-			const sign = this.#sign();
+			const sign = await this.#sign();
 			seen = { survey: await this.#look(), sign };
 		} catch (error) {
 			this.#log.warn({ reason: (error as Error).message }, 'this machine cannot be looked at');

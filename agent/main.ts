@@ -252,7 +252,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		config.capabilities,
 		lookByChild([process.execPath, process.argv[1]!], withoutToken),
 		// Another version may look for more.
-		() => `${agentVersion} ${signOf(withoutToken)}`,
+		async () => `${agentVersion} ${await signOf(withoutToken)}`,
 		log,
 	);
 	facts.onChange = () => link?.tellFacts();

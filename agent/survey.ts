@@ -5,7 +5,8 @@
  */
 import { execFile } from 'node:child_process';
 import { hash } from 'node:crypto';
-import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs';
+import { constants, existsSync, readdirSync } from 'node:fs';
+import { access, stat } from 'node:fs/promises';
 import { delimiter, dirname, join } from 'node:path';
 import { networkInterfaces } from 'node:os';
 import type { Systeminformation } from 'systeminformation';
@@ -110,12 +111,7 @@ export async function survey(
 		cpu_cores: cpu?.physicalCores || null,
 		disks: disksOf(disks),
 		macs: macs(),
-		shells: Object.fromEntries(
-			shells.flatMap((name) => {
-				const path = locate(name, env);
-				return path === undefined ? [] : [[name, path]];
-			}),
-		),
+		shells: await pathsOf(shells, env),
 		runtimes: await versionsOf(wanted.runtimes, env, unwanted),
 		browsers: await versionsOf(wanted.browsers, env, unwanted),
 		tools: await versionsOf(wanted.tools, env, unwanted),
@@ -124,15 +120,17 @@ export async function survey(
 
 /**
  * Another one as soon as a survey may find something else: a program came, went or was replaced, or the machine was started
- * anew. Costs milliseconds, and calls nothing. A disk, or a version behind a shim, may change without it.
+ * anew. Calls nothing, and keeps nobody waiting: a folder of the PATH may lie on a slow disk, or on one that is away. A
+ * disk, or a version behind a shim, may change without it.
  */
-export function signOf(env: Readonly<Record<string, string | undefined>>): string {
+export async function signOf(env: Readonly<Record<string, string | undefined>>): Promise<string> {
 	const names = Object.values(wanted).flatMap((list) => list.flatMap(({ programs }) => programs));
-	const programs = [...shells, ...names].map((name) => {
-		const path = locate(name, env);
-		const found = path && statSync(path, { throwIfNoEntry: false });
-		return found ? [path, found.ino, found.size, found.mtimeMs] : null;
-	});
+	const programs: unknown[] = [];
+	for (const name of [...shells, ...names]) {
+		const path = await locate(name, env);
+		const found = path && (await stat(path));
+		programs.push(found ? [path, found.ino, found.size, found.mtimeMs] : null);
+	}
 	const known = [env.PATH ?? env.Path, process.version, currentBoot(), macs(), programs];
 	return hash('sha256', JSON.stringify(known), 'base64url');
 }
@@ -158,6 +156,18 @@ function macs(): string[] {
 	return [...new Set(found)].sort();
 }
 
+async function pathsOf(
+	names: readonly string[],
+	env: Readonly<Record<string, string | undefined>>,
+): Promise<Record<string, string>> {
+	const found: Record<string, string> = {};
+	for (const name of names) {
+		const path = await locate(name, env);
+		if (path !== undefined) found[name] = path;
+	}
+	return found;
+}
+
 async function versionsOf(
 	list: readonly Wanted[],
 	env: Readonly<Record<string, string | undefined>>,
@@ -167,7 +177,8 @@ async function versionsOf(
 	const left = [...list];
 	const look = async () => {
 		for (let one = left.shift(); one !== undefined && !unwanted.aborted; one = left.shift()) {
-			const path = one.programs.map((program) => locate(program, env)).find(Boolean);
+			let path: string | undefined;
+			for (const program of one.programs) path ??= await locate(program, env);
 			if (path !== undefined && !isMacStub(path)) {
 				found[one.name] =
 					one.opens && process.platform === 'win32'
@@ -181,10 +192,10 @@ async function versionsOf(
 }
 
 /** Where the system would find it; undefined when there is none. */
-export function locate(
+async function locate(
 	program: string,
 	env: Readonly<Record<string, string | undefined>>,
-): string | undefined {
+): Promise<string | undefined> {
 	const onWindows = process.platform === 'win32';
 	const endings = onWindows ? (env.PATHEXT ?? '.EXE;.CMD;.BAT').split(';') : [''];
 	const absolute = /^(\/|[A-Z]:\\)/.test(program);
@@ -193,8 +204,8 @@ export function locate(
 		for (const ending of absolute ? [''] : endings) {
 			const path = folder === '' ? program : join(folder, program + ending.toLowerCase());
 			try {
-				accessSync(path, constants.X_OK);
-				if (statSync(path).isFile()) return path;
+				await access(path, constants.X_OK);
+				if ((await stat(path)).isFile()) return path;
 			} catch {
 				// Not here.
 			}

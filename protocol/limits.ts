@@ -33,6 +33,8 @@ export const limits = {
 	maxTailBytes: 32 * 1024,
 	/** Output kept of a job, both streams together: the beginning and the end of it. */
 	maxOutputBytes: 64 * 1024 * 1024,
+	/** Bytes a second that are read of a job that has printed more than is kept, so that it leaves the processor to others. */
+	floodBytesPerS: 32 * 1024 * 1024,
 	/** How long a stream can be, whatever is said of it: numbers stay whole, also when they are added up. */
 	maxStreamBytes: 2 ** 48,
 	/** Output that one robot may have under way, unacknowledged, all its attempts together. */

@@ -189,10 +189,12 @@ export class Machine {
 			rmSync(path, { recursive: true, force: true });
 			return;
 		}
+		// Some folders were closed by their owner himself, as Go does with its modules.
+		const twice = 'rm -rf -- "$1" || { chmod -R -- u+rwX "$1"; rm -rf -- "$1"; }';
 		try {
 			const env = this.env as NodeJS.ProcessEnv;
 			const { uid, gid } = as;
-			execFileSync('rm', ['-rf', '--', path], { uid, gid, env, cwd: '/', stdio: 'ignore' });
+			execFileSync('sh', ['-c', twice, 'sh', path], { uid, gid, env, cwd: '/', stdio: 'ignore' });
 		} catch {
 			// What it stands in is not his, as a rule: then all is gone but the folder itself.
 		}

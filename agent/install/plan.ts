@@ -260,7 +260,6 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 	steps.push({ do: 'remove', path: places.service });
 	if (manager === 'systemd') ends([...systemctl, 'daemon-reload'], 'let systemd forget the unit');
 	if (order.purge) {
-		steps.push({ do: 'purge', path: order.data, as: order.owner });
 		if (order.madeUser !== undefined) {
 			const userdel = ['userdel', order.madeUser];
 			steps.push({
@@ -272,6 +271,8 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 				orElse: `The user ${order.madeUser} could not be removed; see what it still runs, and then: ${userdel.join(' ')}`,
 			});
 		}
+		// After all: nobody writes there any more, and what others have put there keeps nothing else from going.
+		steps.push({ do: 'purge', path: order.data, as: order.owner });
 	}
 	return steps;
 }

@@ -216,9 +216,11 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 				`${data} does not look like the data folder of an agent, so it is not removed; leave out --purge, and look at it yourself.`,
 			);
 		}
-		// Jobs may write into the settings: the folder that these name may be anybody's.
-		const owner = purge ? (machine.ownerOf(places.settings) ?? machine.ownerOf(data)) : undefined;
-		if (purge && machine.ownerOf(data)?.uid !== owner?.uid) {
+		// Jobs may write into settings that are their own: the folder that these name may be anybody's.
+		const writer = machine.ownerOf(places.settings);
+		const isOfJobs = writer !== undefined && writer.uid !== 0;
+		const owner = purge ? machine.ownerOf(data) : undefined;
+		if (purge && isOfJobs && owner?.uid !== writer.uid) {
 			throw new NotHere(
 				`${data} does not belong to the user that the agent runs as, so it is not removed; leave out --purge, and look at it yourself.`,
 			);

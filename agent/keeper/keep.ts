@@ -30,6 +30,9 @@ export interface KeepListener {
 	ended(key: string, end: End): void;
 }
 
+/** So short that nobody notices, so long that a timer keeps it. */
+const paceMs = 10;
+
 interface Ward {
 	program: RunningProgram;
 	birth: string | null;
@@ -146,6 +149,7 @@ export class Keep {
 			stderr: new Tail(limits.maxTailBytes),
 		};
 		const echo = new EchoGuard();
+		const pace = new Pace(this.#clock);
 		const ward: Ward = {
 			program,
 			birth: birthOf(program.pid),
@@ -159,6 +163,7 @@ export class Keep {
 				tails[stream].push(chunk);
 				await spool.append(stream, chunk);
 				this.listener?.output(key, stream);
+				if (spool.overflows) await pace.read(chunk.length);
 			}),
 			givenUp: Promise.withResolvers(),
 			hard: false,
@@ -238,6 +243,24 @@ export class Keep {
 		this.#exits.end(key, end);
 		ward.end = end;
 		this.listener?.ended(key, end);
+	}
+}
+
+/** Holds a flood back: its program would take one processor and we another, for output of which nothing is kept. */
+class Pace {
+	readonly #clock: Clock;
+	#bytes = 0;
+
+	constructor(clock: Clock) {
+		this.#clock = clock;
+	}
+
+	async read(bytes: number): Promise<void> {
+		this.#bytes += bytes;
+		const ms = (this.#bytes / limits.floodBytesPerS) * 1_000;
+		if (ms < paceMs) return;
+		this.#bytes = 0;
+		await this.#clock.sleep(ms);
 	}
 }
 

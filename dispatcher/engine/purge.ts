@@ -109,7 +109,8 @@ export class Purge {
 			keys: now - keyMs,
 			// By then nothing is left that it could be handed.
 			subscriptions: now - retention.eventsMs,
-			robots: now - retention.jobsMs,
+			// Jobs and events tell of them; who follows robots by label is handed what is known to be of such a one.
+			robots: now - Math.max(retention.jobsMs, retention.eventsMs),
 			tokens: now - retention.jobsMs,
 		};
 		let place: Place | undefined;

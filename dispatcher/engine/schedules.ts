@@ -304,7 +304,8 @@ export class Schedules {
 	}
 
 	async run(id: string, { overlap }: RunRequest, by: Caller): Promise<Occurrence> {
-		this.#own(id, by);
+		// What waits of one in an unknown zone waits on: it would keep the next run from running, too.
+		demandZone(this.#own(id, by));
 		// Asked for by hand it is a cancel like any other.
 		if (overlap === 'cancel-old') demand(by, 'cancel');
 		return occurrenceView(await this.#occurrences.run(id, overlap));
@@ -314,9 +315,9 @@ export class Schedules {
 	async backfill(id: string, request: BackfillRequest, by: Caller): Promise<BackfillAnswer> {
 		const now = this.#context.clock.now();
 		const { from, to = now, all = false, expect, overlap = 'queue-all' } = request;
-		const { recurrence, stored, definition } = this.#own(id, by);
-		const { timezone } = definition;
-		if (!recurrence.knowsZone) throw new Problem('bad-timezone', { timezone });
+		const entry = this.#own(id, by);
+		demandZone(entry);
+		const { recurrence, stored } = entry;
 		if (to <= from) {
 			throw new Problem('bad-field', { path: 'to', reason: 'must be later than from' });
 		}
@@ -594,3 +595,7 @@ export class Schedules {
 }
 
 const pausedBy = (by: Caller) => `${by.name} paused it`;
+
+function demandZone({ recurrence, definition: { timezone } }: Entry): void {
+	if (!recurrence.knowsZone) throw new Problem('bad-timezone', { timezone });
+}

@@ -90,7 +90,7 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 				cursor ?? '',
 				limit,
 			),
-		// Those that were removed; by then the jobs that told of them are forgotten, too.
+		// Those that were removed; by then the jobs and events that told of them are forgotten, too.
 		robots: (before, limit, cursor) =>
 			sql.all(
 				'SELECT id AS key, coalesce(removed_at < ?, 0) AS old FROM robots WHERE id > ? ORDER BY id LIMIT +?',

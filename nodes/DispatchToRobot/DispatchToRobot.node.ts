@@ -133,7 +133,9 @@ async function submitAndWait(
 	submits: Array<Settled<Submit>>,
 ): Promise<INodeExecutionData[][]> {
 	const limit = readWaitLimit(context);
-	const toolWaitMs = Number(context.getNodeParameter('toolWaitSeconds', 0, 60)) * 1000;
+	// A model may say any number.
+	const toolWaitSeconds = Number(context.getNodeParameter('toolWaitSeconds', 0, 60));
+	const toolWaitMs = Math.max(0, Math.round(toolWaitSeconds * 1000));
 	const cancelOnStop = context.getNodeParameter('cancelOnStop', 0, false) === true;
 	const fleet = await connect(context);
 	await mayWait(context, fleet, submits, { cancelOnStop });

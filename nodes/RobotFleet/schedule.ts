@@ -11,7 +11,7 @@ import {
 	type ScheduleOptions,
 	whenFields,
 } from '../shared/schedule-fields';
-import { idempotencyKey } from '../shared/submitting';
+import { failedCalls, idempotencyKey } from '../shared/submitting';
 import { readTarget, targetFields } from '../shared/target-fields';
 import { textOf } from '../shared/text';
 import { asFound, asMany, byName, fromPages, locator, manyFields, simplifyField } from './fields';
@@ -259,8 +259,12 @@ async function create(ask: Ask): Promise<Found[]> {
 	};
 	// An agent that works on several items at once calls its tools with the same numbers for each of them.
 	const call = isToolType(context.getNode().type) ? JSON.stringify(request) : '';
-	const scheduleId = ask.text('scheduleId') || (await idempotencyKey(context, itemIndex, call));
-	return asFound(ask, await client.putSchedule(scheduleId, request), simple);
+	const own = ask.text('scheduleId');
+	const failed = own === '' && call !== '' ? await failedCalls(context, call) : undefined;
+	const scheduleId = own || (failed?.take() ?? (await idempotencyKey(context, itemIndex, call)));
+	const made = client.putSchedule(scheduleId, request);
+	void made.catch(() => failed?.keep(scheduleId));
+	return asFound(ask, await made, simple);
 }
 
 async function update(ask: Ask): Promise<Found[]> {

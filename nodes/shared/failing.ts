@@ -38,7 +38,8 @@ export function failOnResume(context: IWebhookFunctions, { message, description 
 export function failAsResumed(context: IExecuteFunctions): void {
 	const { metadata } = context.getExecuteData();
 	const failure = (metadata as Record<string, Failure | undefined> | undefined)?.[failureKey];
-	if (failure?.executionId !== context.getExecutionId()) return;
+	// A tool that an MCP Server Trigger calls has no execution, and no failure either.
+	if (!failure || failure.executionId !== context.getExecutionId()) return;
 	const { message, description } = failure;
 	throw new NodeOperationError(context.getNode(), message, { description });
 }

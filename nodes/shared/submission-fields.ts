@@ -3,6 +3,7 @@ import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
 import type { Submit } from '../../protocol';
 import { now } from './clock';
 import { readInstant } from './instants';
+import { memoryOf } from './memory';
 import { BadParameter } from './refusals';
 import { textOf } from './text';
 
@@ -130,7 +131,7 @@ const memoryKey = 'robotFleetBegun';
  * is another execution.
  */
 function begunAt(context: IExecuteFunctions): number {
-	const memory = context.getContext('node');
+	const memory = memoryOf(context, 'node');
 	const runIndex = String(context.evaluateExpression('{{ $runIndex }}', 0));
 	const round = `${context.getExecutionId()}:${runIndex}`;
 	const [known, at] = String(memory[memoryKey] ?? '').split(' ');

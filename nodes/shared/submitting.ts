@@ -5,6 +5,7 @@ import { type JobState, limits, Problem, type Submit, type SubmitAnswer } from '
 import type { Fleet } from './connection';
 import { sha256 } from './digest';
 import { isRefused, type Settled } from './items';
+import { memoryOf } from './memory';
 import { nodeError, onErrorOf, refusalOf } from './refusals';
 
 /** Half the limit: JSON may grow on its way (escapes, envelope). */
@@ -101,10 +102,10 @@ export async function idempotencyKey(
 
 /**
  * Keys of calls of a tool for the same that failed. Under Retry On Fail n8n calls a tool again as another run of the node:
- * under a key of its own, a job whose answer got lost would be submitted twice. So it would by a model that tries again.
+ * under a key of its own, what was made although its answer got lost would be made twice. So it is when a model tries again.
  */
-async function failedCalls(context: IExecuteFunctions, call: string) {
-	const memory = context.getContext('node') as Record<string, string[] | undefined>;
+export async function failedCalls(context: IExecuteFunctions, call: string) {
+	const memory = memoryOf(context, 'node') as Record<string, string[] | undefined>;
 	// A retry of the whole execution in n8n begins with the memory of that one.
 	const name = `${failedKey}${await sha256(`${context.getExecutionId()} ${call}`)}`;
 	return {
@@ -115,7 +116,7 @@ async function failedCalls(context: IExecuteFunctions, call: string) {
 
 /** n8n before 2.14 gives its executions no token: this one gets one of ours, which n8n keeps with it. */
 function secretOf(context: IExecuteFunctions): string {
-	const kept = context.getContext('flow');
+	const kept = memoryOf(context, 'flow');
 	kept[secretKey] ??= crypto.randomUUID();
 	return String(kept[secretKey]);
 }

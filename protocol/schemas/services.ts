@@ -70,7 +70,13 @@ export const waitRequest = Type.Object(
 		collector: Type.Optional(collector),
 		deadlineAt: Type.Optional(instant('When the wait ends with timedOut, whatever the jobs do.')),
 		limitMs: Type.Optional(
-			duration('The same, counted from when it is registered; the earlier of the two counts.'),
+			Type.Integer({
+				description:
+					'The same, counted from when it is registered; the earlier of the two counts. Milliseconds.',
+				minimum: 0,
+				// Whoever means "for ever" says years; that long from now there still are dates.
+				maximum: Date.UTC(9_000, 0),
+			}),
 		),
 		resumeUrl: Type.Optional(
 			Type.String({

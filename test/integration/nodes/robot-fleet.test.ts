@@ -489,6 +489,26 @@ describe('schedules', () => {
 		for (const schedule of [backup, report]) await one('schedule', 'delete', { schedule });
 	});
 
+	test('that an agent makes again because the answer got lost are made once', async () => {
+		let lose = true;
+		const { execution, run: tool } = n8n(undefined, async (asked) => {
+			const answer = await send(asked);
+			if (asked.method === 'PUT' && lose) throw new TypeError('cut off');
+			return answer;
+		});
+		execution.node = { ...execution.node, type: 'n8n-nodes-robot-fleet.robotFleetTool' };
+		const make = async () => {
+			execution.runIndex += 1;
+			return await tool('schedule', 'create', { ...daily, name: 'Made once' });
+		};
+		await expect(make()).rejects.toThrow('does not answer');
+		lose = false;
+		const [made] = await make();
+		const found = await run('schedule', 'getAll', { filters: { name: 'Made once' } });
+		expect(found.map(({ scheduleId }) => scheduleId)).toEqual([made!.json.scheduleId]);
+		await one('schedule', 'delete', { schedule: made!.json.scheduleId });
+	});
+
 	test('are created once, however often the step is repeated, and live their whole life', async () => {
 		const { run: step } = n8n();
 		const [created] = await step('schedule', 'create', daily);

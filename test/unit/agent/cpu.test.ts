@@ -69,8 +69,15 @@ test.each<[string, Files, Files]>([
 			'sys/fs/cgroup/cpu/cpu.cfs_quota_us': '200000\n',
 			'sys/fs/cgroup/cpu/cpu.cfs_period_us': '100000\n',
 			'sys/fs/cgroup/cpu/cpuacct.usage': '5000000000\n',
+			// Of a Docker that runs in there.
+			'sys/fs/cgroup/cpu/docker/cpu.cfs_quota_us': '100000\n',
+			'sys/fs/cgroup/cpu/docker/cpu.cfs_period_us': '100000\n',
+			'sys/fs/cgroup/cpu/docker/cpuacct.usage': '5000000000\n',
 		},
-		{ 'sys/fs/cgroup/cpu/cpuacct.usage': '20000000000\n' },
+		{
+			'sys/fs/cgroup/cpu/cpuacct.usage': '20000000000\n',
+			'sys/fs/cgroup/cpu/docker/cpuacct.usage': '15000000000\n',
+		},
 	],
 ])('a robot with a limit tells how much of it is used: cgroups of %s', async (_, before, after) => {
 	expect(await told(before, after)).toBeCloseTo(0.75);

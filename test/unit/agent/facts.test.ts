@@ -18,7 +18,7 @@ test.each([
 	];
 	try {
 		const look = () => Promise.reject<Survey>(new Error());
-		const { info } = new FactsBook(folder(), [], look, () => '', noLog).now;
+		const { info } = new FactsBook(folder(), [], look, async () => '', noLog).now;
 		expect(info).toMatchObject({ cpus: 1, memory_bytes: told });
 	} finally {
 		for (const spy of spies) spy.mockRestore();
@@ -37,7 +37,7 @@ describe('a start', () => {
 		looks += 1;
 		return { tools: { git: `${looks}` } } as unknown as Survey;
 	};
-	const book = () => new FactsBook(folder(), [], look, () => sign, noLog);
+	const book = () => new FactsBook(folder(), [], look, async () => sign, noLog);
 	/** Answers with how often the machine was looked at so far, and what is told then. */
 	const start = async (now = Date.now() + 1_000, everyMs = 60_000) => {
 		const clock = { now: () => now, sleep: async () => false } as unknown as Clock;
@@ -65,7 +65,8 @@ describe('a start', () => {
 		const failing = () => Promise.reject<Survey>(new Error('no'));
 		const clock = { now: Date.now, sleep: async () => false } as unknown as Clock;
 		const { signal } = new AbortController();
-		await new FactsBook(folder(), [], failing, () => sign, noLog).keepFresh(1, clock, signal);
+		const facts = new FactsBook(folder(), [], failing, async () => sign, noLog);
+		await facts.keepFresh(1, clock, signal);
 		expect(await start()).toEqual([1, '1']);
 		await book().refresh();
 		expect(looks).toBe(2);

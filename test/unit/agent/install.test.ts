@@ -393,9 +393,11 @@ test('uninstalling keeps the data folder, and takes it and the user made for it 
 		'systemctl kill --signal=SIGKILL robot-fleet-agent.service',
 	]);
 	expect(commands(keeps).join()).not.toContain('kill');
-	expect(purges.at(-1)).toMatchObject({
+	expect(purges.at(-2)).toMatchObject({
 		orElse: expect.stringContaining('and then: userdel robot-fleet-agent'),
 	});
+	// It may fail, and no other try would come to what stands behind it.
+	expect(purges.at(-1)).toMatchObject({ do: 'purge' });
 	// While the unit is there another try goes on: it is the last file to go.
 	const files = keeps.flatMap((step) => (step.do === 'remove' ? [step.path] : []));
 	expect(files.at(-1)).toBe(orderOf().places.service);
@@ -736,9 +738,23 @@ onLinux('on this machine', () => {
 		expect(existsSync(join(others, 'file'))).toBe(true);
 	});
 
+	asRoot('a purge believes settings that root has put there itself', () => {
+		const here = machineWith(servant);
+		const data = installedFor(12_345, here);
+		chownSync(join(here.home, settings), 0, 0);
+		expect(uninstalling(here, purging)).toMatchObject({ code: 0, err: '' });
+		expect(existsSync(data)).toBe(false);
+	});
+
 	asRoot('of a folder of that user alone nothing is left', () => {
 		const here = machineWith(servant);
 		const data = installedFor(12_345, here);
+		// As Go leaves its modules: closed to whoever they belong to.
+		const closed = join(data, 'closed');
+		mkdirSync(closed);
+		writeFileSync(join(closed, 'file'), '');
+		for (const path of [closed, join(closed, 'file')]) chownSync(path, 12_345, 12_345);
+		chmodSync(closed, 0o555);
 		expect(uninstalling(here, purging)).toMatchObject({ code: 0, err: '' });
 		expect(existsSync(data)).toBe(false);
 	});

@@ -16,6 +16,7 @@ import { Keeper } from '../../../agent/keeper/keeper';
 import { Voice } from '../../../agent/keeper/voice';
 import { type End, type KeeperWord, Lines, type Order } from '../../../agent/keeper/words';
 import { type AttemptSpool, Spool } from '../../../agent/spool';
+import { limits } from '../../../protocol';
 import { temporaryFolder } from './temporary-folder';
 
 const folder = temporaryFolder();
@@ -474,6 +475,30 @@ describe('a terminal', () => {
 		expect(await kept(keep, order)).toMatchObject({ code: 3 });
 		expect(() => keep.resize(key, { columns: 1, rows: 1 })).not.toThrow();
 	});
+});
+
+test('who prints more than is kept is read no faster than that leaves room for others, and loses no byte of its end', async () => {
+	let restedMs = 0;
+	const clock = {
+		...systemClock,
+		sleep: async (ms: number, signal?: AbortSignal) => {
+			// Not a rest, but how long it waits for something.
+			if (signal !== undefined) return systemClock.sleep(ms, signal);
+			restedMs += ms;
+			await new Promise((next) => setImmediate(next));
+			return true;
+		},
+	};
+	const keep = new Keep(new ExitFiles(join(folder(), 'ends')), clock);
+	const bytes = 10_000_000;
+	const flood = await kept(keep, orderOf(`head -c ${bytes} /dev/zero`));
+	expect(flood.output.stdout.length).toBe(bytes);
+	const freely = orderOf('').spool.maxBytes;
+	const heldBackMs = ((bytes - freely) / limits.floodBytesPerS) * 1_000;
+	expect(restedMs).toBeGreaterThan(heldBackMs * 0.9);
+	restedMs = 0;
+	await kept(keep, { ...orderOf(`head -c ${freely} /dev/zero`), epoch: 2 });
+	expect(restedMs).toBe(0);
 });
 
 describe('news', () => {

@@ -29,27 +29,27 @@ test.each([
 	},
 );
 
-test('the sign is another one when a program came, went or was replaced, and none is called for it', () => {
+test('the sign is another one when a program came, went or was replaced, and none is called for it', async () => {
 	const folder = freshFolder();
 	const program = join(folder, 'git');
-	const seen = [signOf({ PATH: folder })];
-	const changed = (env = { PATH: folder }) => {
-		const sign = signOf(env);
+	const seen = [await signOf({ PATH: folder })];
+	const changed = async (env = { PATH: folder }) => {
+		const sign = await signOf(env);
 		const isNew = !seen.includes(sign);
 		seen.push(sign);
 		return isNew;
 	};
-	expect(changed()).toBe(false);
+	expect(await changed()).toBe(false);
 	writeFileSync(program, `#!/bin/sh\n: > "${folder}/called"\n`);
 	chmodSync(program, 0o755);
-	expect(changed()).toBe(true);
-	expect(changed()).toBe(false);
+	expect(await changed()).toBe(true);
+	expect(await changed()).toBe(false);
 	utimesSync(program, 1, 1);
-	expect(changed()).toBe(true);
+	expect(await changed()).toBe(true);
 	writeFileSync(join(folder, 'unknown'), '');
-	expect(changed()).toBe(false);
-	expect(changed({ PATH: `/nowhere:${folder}` })).toBe(true);
+	expect(await changed()).toBe(false);
+	expect(await changed({ PATH: `/nowhere:${folder}` })).toBe(true);
 	rmSync(program);
-	expect(signOf({ PATH: folder })).toBe(seen[0]);
+	expect(await signOf({ PATH: folder })).toBe(seen[0]);
 	expect(existsSync(join(folder, 'called'))).toBe(false);
 });

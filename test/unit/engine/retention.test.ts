@@ -111,7 +111,7 @@ test('of more ended jobs than are kept the oldest go', async () => {
 });
 
 test('robots that were removed and tokens that have ended go as jobs do, those of robots that are there stay', async () => {
-	await open({ jobsMs: 2 * dayMs });
+	await open({ jobsMs: 2 * dayMs, eventsMs: 2 * dayMs });
 	const stays = await h.enrol('r2');
 	await h.engine.createToken({}, admin);
 	await h.engine.removeRobot('r1', admin);
@@ -123,6 +123,24 @@ test('robots that were removed and tokens that have ended go as jobs do, those o
 	expect(await h.engine.tokens()).toHaveLength(1);
 	expect(await h.store.read('isRobot', { id: robot.robotId })).toBe(false);
 	expect(await h.store.read('isRobot', { id: stays })).toBe(true);
+});
+
+test('a robot that was removed is known as long as events tell of it, after a restart too', async () => {
+	await open({ jobsMs: dayMs, eventsMs: 5 * dayMs });
+	const filter = { event: 'job.ended', labels: { site: 'berlin' } } as const;
+	const berlin = await h.robot('berlin', { labels: { site: 'berlin' } });
+	const { epoch } = await h.engine.subscribe('trigger', { filter }, admin);
+	const jobId = await h.submit({ target: { robot: 'berlin' } });
+	await settled();
+	await berlin.end();
+	await settled();
+	await h.engine.removeRobot('berlin', admin);
+	pass(2 * dayMs);
+	expect(await purge()).toMatchObject({ jobs: 1, robots: 0 });
+	await h.restart();
+	expect(await h.engine.events('trigger', epoch, admin, 0)).toMatchObject([{ data: { jobId } }]);
+	pass(4 * dayMs);
+	expect(await purge()).toMatchObject({ robots: 1 });
 });
 
 test('an idempotency key lives as long as its job, and a day at least', async () => {

@@ -551,9 +551,9 @@ describe('a time zone that this Node does not know, but the one before did,', ()
 		const held = { state: 'active', reason, nextRunAt: null, upcoming: [] };
 		expect(await h.engine.schedule('s')).toMatchObject(held);
 		expect((await h.engine.upcoming(2)).map(({ scheduleId }) => scheduleId)).not.toContain('s');
-		await expect(h.engine.backfill('s', { from: 0 }, admin)).rejects.toMatchObject({
-			code: 'bad-timezone',
-		});
+		const refused = { code: 'bad-timezone' };
+		await expect(h.engine.backfill('s', { from: 0 }, admin)).rejects.toMatchObject(refused);
+		await expect(h.engine.runSchedule('s', {}, admin)).rejects.toMatchObject(refused);
 		await h.engine.pauseSchedules(admin);
 		expect(await h.engine.resumeSchedules(admin)).toEqual({ changed: 2 });
 		expect(await h.engine.schedule('s')).toMatchObject(held);

@@ -76,6 +76,16 @@ describe('Dispatch to Robot', () => {
 		});
 	});
 
+	test.each([
+		[32.2, 32_200],
+		[-1, 0],
+	])('as a tool it waits %p s, whatever a model says', async (toolWaitSeconds, limitMs) => {
+		const { service, run } = setup('n8n-nodes-robot-fleet.dispatchToRobotTool');
+		service.onGrace = () => service.expire([...service.waits.keys()][0]!);
+		await run({ ...uname, toolWaitSeconds });
+		expect([...service.waits.values()][0]!.request.limitMs).toBe(limitMs);
+	});
+
 	test('as a tool it answers with what a command printed that failed, and does not fail itself', async () => {
 		const { service, run } = setup('n8n-nodes-robot-fleet.dispatchToRobotTool');
 		const result = { exitCode: 1, stdout: '2 of 3 tests', stderr: 'one failed' };

@@ -1,4 +1,4 @@
-import type { INodeExecutionData } from 'n8n-workflow';
+import type { IExecuteFunctions, INodeExecutionData } from 'n8n-workflow';
 import { DispatchToRobot } from '../../../nodes/DispatchToRobot/DispatchToRobot.node';
 import { SubmitJob } from '../../../nodes/SubmitJob/SubmitJob.node';
 import type { SendRequest } from '../../../client';
@@ -431,6 +431,29 @@ describe('Submit Job', () => {
 		expect(await call()).not.toBe(first);
 		expect(service.jobs.size).toBe(2);
 	});
+
+	test.each([
+		['submitJob', new SubmitJob()],
+		['dispatchToRobot', new DispatchToRobot()],
+	])(
+		'%s as a tool of an MCP Server Trigger, which has no execution: each call is a job',
+		async (name, node) => {
+			const { service, execution } = setup();
+			execution.node = { ...execution.node, type: `n8n-nodes-robot-fleet.${name}Tool` };
+			service.onGrace = () => service.expire([...service.waits.keys()].at(-1)!);
+			const context = Object.assign(execution.asExecute({ ...uname, robot: 'r1' }), {
+				getExecutionId: () => undefined,
+				getContext: () => {
+					throw new Error('`executionData` is not initialized');
+				},
+				evaluateExpression: (text: string) =>
+					text === '{{ $runIndex }}' ? 0 : 'https://n8n.example.com/webhook-waiting/__UNKNOWN__',
+			}) as unknown as IExecuteFunctions;
+			await node.execute.call(context);
+			await node.execute.call(context);
+			expect(service.jobs.size).toBe(2);
+		},
+	);
 
 	test('a step that n8n repeats at another time has the jobs of the first time, and as they are now', async () => {
 		const { service, execution } = setup([{ json: {} }, { json: {} }]);

@@ -138,6 +138,12 @@ test.each([
 	else expect(said).toBe(sentence);
 });
 
+test('a wait may be as long as people say, a thousand years too', () => {
+	const wait = { jobIds: ['0192ffff-0000-7000-8000-000000000001'], limitMs: 365_000 * 86_400_000 };
+	expect(validatorOf(waitRequest).mistake(wait)).toBeUndefined();
+	expect(validatorOf(waitRequest).mistake({ ...wait, limitMs: 1e15 })).toBeInstanceOf(Problem);
+});
+
 test('keys that would change an object’s prototype are refused everywhere', () => {
 	for (const text of [
 		'{"kind":"command","spec":{"command":"x"},"__proto__":{}}',
