@@ -417,11 +417,10 @@ export class Journal {
 	 * A disk that is full or fails makes SQLite take back the whole transaction, whatever statement meets it: what was
 	 * written before in this turn is not there any more.
 	 */
-	#lookWhatIsLeft(reason = new Error('the disk took it back')): void {
-		if (this.#db.isTransaction) return;
-		const lost = this.#waiting;
-		this.#waiting = [];
-		for (const { reject } of lost) reject(reason);
+	#lookWhatIsLeft(why?: Error): void {
+		if (this.#db.isTransaction || this.#waiting.length === 0) return;
+		const reason = why ?? new Error('the disk took it back');
+		for (const { reject } of this.#waiting.splice(0)) reject(reason);
 	}
 
 	#commit(): void {
