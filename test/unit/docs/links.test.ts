@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 const root = join(__dirname, '../../..');
 const pages = [
 	'README.md',
+	'CHANGELOG.md',
 	'examples/README.md',
 	...readdirSync(join(root, 'docs'))
 		.filter((file) => file.endsWith('.md'))

@@ -91,7 +91,7 @@ describe('a release', () => {
 
 	test('is refused while lines wait under Unreleased, and for what is no tag', () => {
 		const changelog = readFileSync(join(root, 'CHANGELOG.md'), 'utf8');
-		const waits = /^## Unreleased\n+- /m.test(changelog);
+		const waits = /^## Unreleased\n+(?!## )\S/m.test(changelog);
 		expect(check('v0.1.0').includes('lines under "## Unreleased"')).toBe(waits);
 		expect(check('main')).toContain('is not a tag');
 	});
