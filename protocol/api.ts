@@ -34,7 +34,7 @@ export const calls = {
 		method: 'GET',
 		path: '/jobs/{id}',
 		scope: 'read',
-		summary: 'One job; with waitMs answers when it is final or the time is over',
+		summary: 'One job; with waitMs, answers when it is final or the time is up',
 	},
 	jobAttempts: {
 		method: 'GET',
@@ -46,51 +46,52 @@ export const calls = {
 		method: 'GET',
 		path: '/jobs/{id}/cells',
 		scope: 'read',
-		summary: 'How a job for several robots stands: counts, batches, and each robot',
+		summary: 'Progress of a job for several robots: counts, batches, and each robot',
 	},
 	jobTimeline: {
 		method: 'GET',
 		path: '/jobs/{id}/timeline',
 		scope: 'read',
-		summary: 'All moves of a job: who, when, why',
+		summary: 'All state changes of a job: who, when, why',
 	},
 	jobWhy: {
 		method: 'GET',
 		path: '/jobs/{id}/why',
 		scope: 'read',
-		summary: 'One true sentence why the job waits; with robots=true what keeps each robot from it',
+		summary:
+			'Why the job waits, in one sentence; with robots=true also what keeps each robot from it',
 	},
 	jobPreview: {
 		method: 'POST',
 		path: '/jobs/preview',
 		scope: 'read',
-		summary: 'What would become of a job: a submit that changes nothing',
+		summary: 'What would happen to a job: a submit that changes nothing',
 	},
 	jobOutput: {
 		method: 'GET',
 		path: '/jobs/{id}/output',
 		scope: 'read',
-		summary: 'Stored output bytes; Accept: text/event-stream follows',
+		summary: 'Stored output bytes; with Accept: text/event-stream, follows them live',
 	},
 	jobCancel: {
 		method: 'POST',
 		path: '/jobs/{id}/cancel',
 		scope: 'cancel',
-		summary: 'Cancel a job; repeatable safely',
+		summary: 'Cancel a job; safe to repeat',
 	},
 	jobInput: {
 		method: 'POST',
 		path: '/jobs/{id}/input',
 		scope: 'submit',
 		summary:
-			'Type into an interactive job; answers when its robot has taken it; repeatable by offset',
+			'Type into an interactive job; answers when its robot has taken the input; safe to repeat by offset',
 	},
 	jobRetry: {
 		method: 'POST',
 		path: '/jobs/{id}/retry',
 		scope: 'cancel',
 		summary:
-			'Submit the same job again, or the one that does so already; of one for several robots also only where it failed',
+			'Submit the same job again, or answer with its retry that is still open; for several robots, also only where it failed',
 	},
 	jobPause: {
 		method: 'POST',
@@ -102,20 +103,20 @@ export const calls = {
 		method: 'POST',
 		path: '/jobs/{id}/resume',
 		scope: 'cancel',
-		summary: 'Let a job go on that goes out in batches and was paused, or stopped by failures',
+		summary: 'Continue a job that goes out in batches, after a pause or when failures stopped it',
 	},
 	jobsRelease: {
 		method: 'POST',
 		path: '/jobs/release',
 		scope: 'operate',
 		summary:
-			'Let jobs go on that wait since the store was restored from a backup; with all of them its schedules',
+			'Let jobs go on that have waited since the store was restored from a backup; with all of them, its schedules too',
 	},
 	jobChange: {
 		method: 'PATCH',
 		path: '/jobs/{id}',
 		scope: 'cancel',
-		summary: 'Change a job that waits: priority, hold or release, target',
+		summary: 'Change a waiting job: priority, hold or release, target',
 	},
 	jobAnswer: {
 		method: 'POST',
@@ -152,7 +153,7 @@ export const calls = {
 		method: 'POST',
 		path: '/dead-letters/dismiss',
 		scope: 'cancel',
-		summary: 'Dead letters that need nothing more leave the list',
+		summary: 'Take dead letters that need nothing more off the list',
 	},
 	jobStatus: {
 		method: 'POST',
@@ -184,13 +185,13 @@ export const calls = {
 		path: '/robots',
 		scope: 'operate',
 		summary:
-			'Register a device, or change it: one that dials the service, or (serverUrl) one that is dialled; it need not be there. Its key, and the address of one that has not proved its key, only with the scope admin',
+			'Register or change a device: one that dials the service, or (serverUrl) one that is dialled; it need not be online. Its key, and the address of one that has not proved its key, only with the scope admin',
 	},
 	robotConnect: {
 		method: 'POST',
 		path: '/robots/{id}/connect',
 		scope: 'operate',
-		summary: 'Dial a registered device now; answers with how that went',
+		summary: 'Dial a registered device now; answers with the outcome',
 	},
 	robotEnrol: {
 		method: 'POST',
@@ -208,8 +209,7 @@ export const calls = {
 		method: 'POST',
 		path: '/robots/link/poll',
 		scope: null,
-		summary:
-			'The bytes of that WebSocket in requests and answers, where no WebSocket comes through',
+		summary: 'The bytes of that WebSocket in requests and answers, where no WebSocket gets through',
 	},
 	robotPause: {
 		method: 'POST',
@@ -227,14 +227,14 @@ export const calls = {
 		method: 'POST',
 		path: '/robots/{id}/allow-move',
 		scope: 'operate',
-		summary: 'Let the robot’s identity go on at the machine that came with it last',
+		summary: 'Let the robot’s identity move to the machine that last came with it',
 	},
 	robotDrain: {
 		method: 'POST',
 		path: '/robots/{id}/drain',
 		scope: 'operate',
 		summary:
-			'Give the robot no new jobs; with waitMs answers when it holds none or the time is over',
+			'Give the robot no new jobs; with waitMs, answers when it holds none or the time is up',
 	},
 	robotMaintenance: {
 		method: 'POST',
@@ -254,7 +254,7 @@ export const calls = {
 		path: '/robots/{id}/probe',
 		scope: 'operate',
 		summary:
-			'Send a robot in quarantine its probe now, or as soon as it is there; when that succeeds it gets jobs again',
+			'Send a robot in quarantine its probe now, or as soon as it is connected; if the probe succeeds, it gets jobs again',
 	},
 	robotsBulk: {
 		method: 'POST',
@@ -273,7 +273,7 @@ export const calls = {
 		method: 'POST',
 		path: '/robots/{id}/refresh',
 		scope: 'operate',
-		summary: 'The robot looks at its machine again; answers with what it found',
+		summary: 'Have the robot look at its machine again; answers with what it found',
 	},
 	robotDisconnect: {
 		method: 'POST',
@@ -287,13 +287,13 @@ export const calls = {
 		path: '/robots/{id}/shutdown',
 		scope: 'operate',
 		summary:
-			'The agent ends when its jobs had their time, or at once; it must be started there again',
+			'Shut the agent down, after giving its jobs their time or at once; it must be started again on its machine',
 	},
 	robotsBroadcast: {
 		method: 'POST',
 		path: '/robots/broadcast',
 		scope: 'operate',
-		summary: 'Tell something to all connected robots, or to those with certain labels',
+		summary: 'Send a message to all connected robots, or to those with certain labels',
 	},
 	robotRemove: {
 		method: 'DELETE',
@@ -344,7 +344,7 @@ export const calls = {
 		method: 'POST',
 		path: '/waits/{id}/close',
 		scope: 'submit',
-		summary: 'The outcome was taken, or nobody waits any more',
+		summary: 'Close a wait: its outcome was taken, or nobody waits any more',
 	},
 	waitDeliver: {
 		method: 'POST',
@@ -388,7 +388,7 @@ export const calls = {
 		method: 'POST',
 		path: '/schedules/preview',
 		scope: 'read',
-		summary: 'The dates of a schedule that is not stored, and what it does when clocks are set',
+		summary: 'The run times of a schedule that is not stored, and what it does when clocks change',
 	},
 	schedulesPause: {
 		method: 'POST',
@@ -400,13 +400,13 @@ export const calls = {
 		method: 'POST',
 		path: '/schedules/resume',
 		scope: 'operate',
-		summary: 'Resume those that were paused all together, or by a restore',
+		summary: 'Resume schedules that were paused all together, or by a restore',
 	},
 	schedulePut: {
 		method: 'PUT',
 		path: '/schedules/{id}',
 		scope: 'submit',
-		summary: 'Create a schedule, or replace one of this key (with operate: of any)',
+		summary: 'Create a schedule, or replace one of this key (with operate: of any key)',
 	},
 	scheduleChange: {
 		method: 'PATCH',
@@ -424,13 +424,13 @@ export const calls = {
 		method: 'POST',
 		path: '/schedules/{id}/pause',
 		scope: 'submit',
-		summary: 'Fire no more until resumed',
+		summary: 'Pause a schedule: it does not run until resumed',
 	},
 	scheduleResume: {
 		method: 'POST',
 		path: '/schedules/{id}/resume',
 		scope: 'submit',
-		summary: 'Fire again from now on',
+		summary: 'Resume a schedule from now on',
 	},
 	scheduleRun: {
 		method: 'POST',
@@ -461,13 +461,13 @@ export const calls = {
 		method: 'PUT',
 		path: '/groups/{id}',
 		scope: 'operate',
-		summary: 'Make or replace a group: its robots, and the group around it',
+		summary: 'Make or replace a group: its robots, and the group that contains it',
 	},
 	groupRemove: {
 		method: 'DELETE',
 		path: '/groups/{id}',
 		scope: 'operate',
-		summary: 'Remove a group that nothing lies in',
+		summary: 'Remove a group that no other group or pool uses',
 	},
 	pools: { method: 'GET', path: '/pools', scope: 'read', summary: 'List pools' },
 	pool: {
@@ -492,19 +492,20 @@ export const calls = {
 		method: 'GET',
 		path: '/locks',
 		scope: 'read',
-		summary: 'Locks, limits of keys and rates: who has them, who waits',
+		summary: 'Locks, limits of keys and rates: who holds them, who waits',
 	},
 	limitPut: {
 		method: 'PUT',
 		path: '/limits/{id}',
 		scope: 'operate',
-		summary: 'Say how much a lock has, or how many jobs of a key run at most; 0 = none',
+		summary: 'Set how many jobs a lock is for, or how many jobs of a key run at most; 0 = none',
 	},
 	limitRemove: {
 		method: 'DELETE',
 		path: '/limits/{id}',
 		scope: 'operate',
-		summary: 'A lock of this name is for one job again; jobs of a key go by their own numbers',
+		summary:
+			'Remove a limit: a lock of this name is for one job again, jobs of a key go by their own numbers',
 	},
 	calendars: { method: 'GET', path: '/calendars', scope: 'read', summary: 'List calendars' },
 	calendar: {
@@ -517,7 +518,8 @@ export const calls = {
 		method: 'PUT',
 		path: '/calendars/{id}',
 		scope: 'operate',
-		summary: 'Say when nothing runs: spans, or the text of an .ics file',
+		summary:
+			'Make or replace a calendar of times when nothing runs: spans, or the text of an .ics file',
 	},
 	calendarRemove: {
 		method: 'DELETE',
@@ -529,7 +531,7 @@ export const calls = {
 		method: 'PUT',
 		path: '/subscriptions/{key}',
 		scope: 'submit',
-		summary: 'Take over a durable consumer',
+		summary: 'Create or take over a durable consumer',
 	},
 	subscriptionRemove: {
 		method: 'DELETE',
@@ -553,7 +555,7 @@ export const calls = {
 		method: 'POST',
 		path: '/files',
 		scope: 'submit',
-		summary: 'Announce a file; answers how much of it is here already',
+		summary: 'Announce a file; answers with how much of it is here already',
 	},
 	fileUpload: {
 		method: 'POST',
@@ -593,13 +595,13 @@ export const calls = {
 		path: '/live',
 		scope: null,
 		summary:
-			'A WebSocket that tells what happens to jobs and robots; it proves a key with the scope read in its first message or the header',
+			'A WebSocket that reports what happens to jobs and robots; needs a key with the scope read, in its first message or the header',
 	},
 	metrics: {
 		method: 'GET',
 		path: '/metrics',
 		scope: 'read',
-		summary: 'The record for dashboards: robots, jobs of today, success rates',
+		summary: 'Numbers for dashboards: robots, today’s jobs, success rates',
 	},
 	metricSeries: {
 		method: 'GET',
@@ -611,7 +613,7 @@ export const calls = {
 		method: 'GET',
 		path: '/metrics/jobs',
 		scope: 'read',
-		summary: 'Jobs submitted within a time, by robot, kind, hour, owner or cause; default: today',
+		summary: 'Jobs submitted within a period, by robot, kind, hour, owner or cause; default: today',
 	},
 	metricsText: {
 		method: 'GET',
@@ -629,13 +631,13 @@ export const calls = {
 		method: 'POST',
 		path: '/service/drain',
 		scope: 'admin',
-		summary: 'Take no new jobs and give none away; what runs goes on',
+		summary: 'Accept no new jobs and hand none out; running jobs continue',
 	},
 	serviceResume: {
 		method: 'POST',
 		path: '/service/resume',
 		scope: 'admin',
-		summary: 'Take work again after a drain',
+		summary: 'Accept work again after a drain',
 	},
 	backupCreate: {
 		method: 'POST',
@@ -647,7 +649,7 @@ export const calls = {
 		method: 'POST',
 		path: '/maintenance/purge',
 		scope: 'admin',
-		summary: 'Forget what is over and older than it is kept, or count it (dryRun)',
+		summary: 'Delete what is over and has been kept long enough, or count it (dryRun)',
 	},
 	me: { method: 'GET', path: '/me', scope: 'read', summary: 'The key in use: name and scopes' },
 	openapi: {
@@ -660,7 +662,7 @@ export const calls = {
 		method: 'POST',
 		path: '//server/{kind}/execute',
 		scope: 'submit',
-		summary: 'Start a job of a kind; answers an execution_id',
+		summary: 'Start a job of a kind; answers with an execution_id',
 	},
 	facadeStatus: {
 		method: 'GET',
@@ -674,7 +676,7 @@ export const calls = {
 		scope: null,
 		summary: 'A page for people who follow the bare link',
 	},
-	healthz: { method: 'GET', path: '//healthz', scope: null, summary: 'The process lives' },
-	readyz: { method: 'GET', path: '//readyz', scope: null, summary: 'The service takes work' },
+	healthz: { method: 'GET', path: '//healthz', scope: null, summary: 'The process is alive' },
+	readyz: { method: 'GET', path: '//readyz', scope: null, summary: 'The service accepts work' },
 } as const satisfies Record<string, Call>;
 export type CallName = keyof typeof calls;

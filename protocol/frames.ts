@@ -13,8 +13,8 @@
  *    40  u64  where the gap begins; only in a frame behind one
  *    40 or 48 data
  *
- * A gap is what the robot does not have any more. The receiver takes such a frame when what it has
- * ends inside of the gap or at its edge: what is missing up to `offset` will never come. Data may then be
+ * A gap is what the robot no longer has. The receiver takes such a frame when what it has
+ * ends inside the gap or at its edge: what is missing up to `offset` will never come. Data may then be
  * empty: the gap is the end of the stream.
  *
  * Files travel in frames of the same kind, both ways:

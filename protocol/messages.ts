@@ -3,24 +3,24 @@
  * output travels in binary frames (frames.ts). The seven messages of the seed keep their names
  * and, like all others here, speak snake_case with ISO-8601 instants.
  *
- * The talk: socket opens → hub `connected` (nonce) → robot `hello` (signature, what it holds) → hub
+ * The opening: socket opens → hub `connected` (nonce) → robot `hello` (signature, what it holds) → hub
  * `robot_registered` (a verdict for every attempt held). Nothing else may be said before that.
  *
- * Every message of a robot about an attempt names job, attempt, epoch and token, and loses if the
+ * Every message of a robot about an attempt names job, attempt, epoch and token, and is ignored if the
  * attempt is over.
  *
  * Output is stored before it is acknowledged, and a robot keeps it until `result_ack` says `complete`: only
- * then its digests were compared with what is stored. What differs is asked for again by an
+ * then has the stored output been compared with its digests. Bytes that differ are asked for again by an
  * `output_ack` that goes back.
  *
- * Input is addressed by byte offset too: the robot takes only what begins where the last piece ended, and says
- * on every new line how far that is (`input_ack`). So a piece that is said again after a cut is typed once. Both sides
- * speak of input only when both have the feature `input`.
+ * Input is addressed by byte offset too: the robot takes only what begins where the last piece ended, and reports
+ * how far that is on every new line (`input_ack`). So a piece that is repeated after a cut is typed once. Input is
+ * exchanged only when both sides have the feature `input`.
  *
- * Files travel by byte offset in binary frames, both ways (feature `files`). What the job brings along the robot pulls,
- * a window at a time: `file_read` → `file_info`, then frames. What it takes home the robot offers: `file_offer` →
+ * Files travel by byte offset in binary frames, both ways (feature `files`). Files that the job brings along are pulled by the robot,
+ * a window at a time: `file_read` → `file_info`, then frames. Files that it collects are offered by the robot: `file_offer` →
  * `file_want {have}` → frames, each acknowledged by another `file_want` → `file_kept`, or `file_refused`. After a cut the
- * robot reads or offers again and goes on from what is there. `transfer` is the robot's number for one file of one attempt.
+ * robot reads or offers again and continues from what is there. `transfer` is the robot's number for one file of one attempt.
  */
 import type { WireCaps } from './caps';
 import type { OutputLengths, Stream } from './output';

@@ -1,12 +1,12 @@
 /**
- * The robots' line where no WebSocket comes through: the same WebSocket, its handshake and close codes
- * included, carried byte by byte in the bodies of `POST` requests and of their answers. Whoever speaks on it
- * notices nothing.
+ * The robots' line where no WebSocket gets through: the same WebSocket, its handshake and close codes
+ * included, carried byte by byte in the bodies of `POST` requests and of their answers. The two ends
+ * notice no difference.
  *
  * A line is two streams of bytes, one in each direction, both addressed by offset from their beginning. A body
  * brings a piece of one stream and says how much of the other one has arrived. The receiver takes what is new
  * in a piece; the sender repeats it until it is acknowledged. So a request that is lost, late or repeated
- * neither loses nor doubles a byte, and the order stays.
+ * neither loses nor doubles a byte, and the order is kept.
  *
  *     0  u8   1 = this form
  *     1  u8   1 = opens the line, 2 = the stream ends behind this piece; 3 = both
@@ -16,9 +16,9 @@
  *    16  u64  bytes taken of the other stream; its end counts as one more
  *    24  the piece
  *
- * The robot makes up a name for its line (32 random bytes, base64url) and says it in each request as
- * `Authorization: Bearer NAME`. One request of a line waits at the service, and its answer brings a piece; one
- * at a time brings pieces of the robot, and its answer only acknowledges. A newer waiting request takes the
+ * The robot makes up a name for its line (32 random bytes, base64url) and sends it in each request as
+ * `Authorization: Bearer NAME`. One request of a line waits at the service, and its answer brings a piece; another
+ * one brings pieces from the robot, one request at a time, and its answer only acknowledges. A newer waiting request takes the
  * place of an older one. The first request opens the line, carries the handshake and waits. `no-such-line`
  * means that the line is over: the robot dials anew.
  */

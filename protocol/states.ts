@@ -53,13 +53,13 @@ export const causes = {
 	signal: 'The command was ended by a signal that nobody asked for.',
 	run_timeout: 'The job ran longer than `timeouts.runMs`.',
 	silence_timeout:
-		'The job printed nothing for `timeouts.silenceMs`, or hung, or its question found no answer.',
+		'The job printed nothing for `timeouts.silenceMs`, or hung, or its question was not answered.',
 	queue_timeout:
 		'No robot took the job within `timeouts.queueMs`, or its robot stayed away, as `offline` says.',
 	start_timeout: 'The robot did not answer the assignment in time.',
 	deadline: 'The job did not end before `timeouts.deadlineAt`.',
 	robot_lost:
-		'The robot was lost and `onLoss` says fail, or it was lost three times, or it stopped the job with its link.',
+		'The robot was lost and `onLoss` says fail, or it was lost three times, or it stopped the job when it lost its link.',
 	refused: 'The robot refused the job.',
 	policy: 'No robot is left that may run this job, or it used more than its `caps` allow.',
 	denied: 'A person or a rule denied the job.',
@@ -67,10 +67,11 @@ export const causes = {
 	cancelled: 'Somebody cancelled the job.',
 	spawn_error: 'The command could not be started on the robot.',
 	invalid: 'The robot could not make sense of the job.',
-	infrastructure: 'The robot failed for a reason of its own.',
+	infrastructure: 'The robot failed through no fault of the job.',
 	clock: 'The clock of the robot or the dispatcher made a limit meaningless.',
 	restored: 'The job came back from a backup.',
-	unknown: 'Nobody can know whether the command ran to its end: its robot was lost, say.',
+	unknown:
+		'Nobody can know whether the command ran to its end, for example because its robot was lost.',
 } as const;
 export type Cause = keyof typeof causes;
 

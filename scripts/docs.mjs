@@ -71,7 +71,7 @@ function api() {
 			`| ${method} | \`${path.startsWith('//') ? path.slice(1) : protocol.paths.api + path}\` | ${scope ?? 'none'} | ${summary} |`,
 	);
 	return `# HTTP API\n\n${made}\nShapes of bodies and answers: \`GET ${protocol.paths.api}/openapi.json\`. Every call needs \`Authorization: Bearer KEY\` with the
-scope named, but for those with none. The scope \`admin\` has all others.
+scope named, except those with none. The scope \`admin\` includes all others.
 
 | Method | Path | Scope | |
 |---|---|---|---|
