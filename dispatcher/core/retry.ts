@@ -154,14 +154,17 @@ export function afterAttempt(
 }
 
 function worthAnotherTry(ending: Ending, policy: Policy): boolean {
-	if (ending.cause === null) return false;
+	// Behind its deadline there is no time for another one.
+	if (ending.cause === null || ending.cause === 'deadline') return false;
 	if (policy.idempotent) return ending.cause !== 'invalid' && ending.cause !== 'policy';
 	if (policy.retry.on.includes(ending.cause)) return true;
 	return ending.cause === 'exit_code' && policy.retry.on.includes(`exit:${ending.exitCode}`);
 }
 
 export function delayMs(retry: Required<Retry>, tries: number, chance: number): number {
-	const base = Math.min(retry.maxDelayMs, retry.initialDelayMs * retry.factor ** (tries - 1));
+	// Many times the factor is more than a number can be, and nothing times that is no number.
+	const times = Math.min(Number.MAX_VALUE, retry.factor ** (tries - 1));
+	const base = Math.min(retry.maxDelayMs, retry.initialDelayMs * times);
 	return Math.round(base * (1 - retry.jitter + 2 * retry.jitter * chance));
 }
 

@@ -321,14 +321,14 @@ export class Assigning {
 
 	/** Of those in this queue who may go to this robot, and do not wait for another one. */
 	#firstFor(entry: RobotEntry, { lane, heads }: Window, now: number): number {
-		const patient = lane.rule.preferWaitMs !== undefined;
 		// Those behind them are no worse off: they go when those before them have waited long enough.
-		const end = patient ? Math.min(heads.length, maxAsked) : heads.length;
-		for (let at = 0; at < end; at += 1) {
+		let asked = 0;
+		for (let at = 0; at < heads.length && asked < maxAsked; at += 1) {
 			const head = heads[at]!;
+			// However long it waits, it does not go here.
 			if (head.bars !== null && barred(head.bars, entry.robotId, now, lane.robots)) continue;
-			if (patient && this.keepsAway(lane, head, entry, now)) continue;
-			return at;
+			if (!this.keepsAway(lane, head, entry, now)) return at;
+			asked += 1;
 		}
 		return -1;
 	}

@@ -11,6 +11,7 @@ import type { Policy } from '../core/retry';
 import type { Gates } from './gates';
 import type { RobotSink } from './index';
 import type { KnownDevice } from './devices';
+import type { Sparing } from './sparing';
 import type { StoredRobot } from '../store/store';
 
 /** The live attempt of a job: holds a slot of its robot until it is settled. */
@@ -89,6 +90,8 @@ export interface Session {
 	readonly takesFiles: boolean;
 	/** By id of the message that was sent: whoever waits for its answer. Absent when nobody does. */
 	waiting?: Map<string, (how: 'answered' | 'gone') => void>;
+	/** Lines about what it said of attempts that are not its own. Absent while it said nothing of them. */
+	strangers?: Sparing;
 }
 
 export interface RobotEntry extends Terms {

@@ -208,6 +208,8 @@ export interface RobotSession {
 	pong(answers: string): void;
 	/** The robot says it takes no new jobs (it stops, or its owner paused it). */
 	takesNoMore(): void;
+	/** Resolves when nothing of what it was told before waits for its turn any more. Never rejects. */
+	takenUp(): Promise<void>;
 	/** The connection is gone. Harmless when called twice. */
 	closed(): void;
 }

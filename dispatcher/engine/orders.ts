@@ -47,35 +47,14 @@ export class Orders {
 		await this.#closures.close(robot, 'draining', request, by);
 		const entry = this.#access.find(robot);
 		const { watchers, clock, fleet } = this.#context;
-		const holding = () => [...entry.held.keys()];
 		const isDraining = () => closedOf(entry.stored.closed)?.as === 'draining';
-		const over = new AbortController();
-		const unwatch = watchers.watch('robot', entry.robotId, () => {
-			if (!isDraining()) over.abort();
-		});
-		const gone = AbortSignal.any([over.signal, ...(signal ? [signal] : [])]);
-		try {
-			while (isDraining() && holding().length > 0) {
-				const before = holding().length;
-				const startedAt = clock.monotonic();
-				// Whichever of its jobs ends first is a reason to look again.
-				await watchers.until(
-					'ended',
-					holding(),
-					async () => entry.held.size,
-					(now) => now < before,
-					{
-						ms: waitMs,
-						sleep: (ms, over) => clock.sleep(ms, over),
-						signal: gone,
-					},
-				);
-				waitMs -= clock.monotonic() - startedAt;
-				if (waitMs <= 0 || gone.aborted || fleet.get(entry.robotId) !== entry) break;
-			}
-		} finally {
-			unwatch();
-		}
+		await watchers.until(
+			'robot',
+			[entry.robotId],
+			async () => entry.held.size,
+			(held) => held === 0 || !isDraining() || fleet.get(entry.robotId) !== entry,
+			{ ms: waitMs, sleep: (ms, over) => clock.sleep(ms, over), signal },
+		);
 		return this.#access.view(entry);
 	}
 

@@ -18,6 +18,7 @@ import type { Assigning, NewQueued } from './assigning';
 import { bytesOf } from './backlog';
 import type { Context } from './context';
 import type { RobotEntry } from './fleet';
+import type { Lane } from './lanes';
 import type { Turn } from './turns';
 
 /** A job that is ready to be stored. */
@@ -32,7 +33,7 @@ export interface Place {
 export class Placing {
 	readonly #context: Context;
 	readonly #assigning: Assigning;
-	/** A robot was free for a new job, and others waited for it. */
+	/** A robot was free for a new job, or may have been, and others stood before it. */
 	#passed = false;
 
 	constructor(context: Context, assigning: Assigning) {
@@ -74,7 +75,10 @@ export class Placing {
 		if (job.state !== 'queued') return undefined;
 		const lane = this.#context.lanes.get(job.lane);
 		const robot = this.#assigning.robotFor(lane, job, turn.now);
-		if (!robot) return undefined;
+		if (!robot) {
+			this.#passed ||= hasBarred(lane);
+			return undefined;
+		}
 		if (this.#assigning.hasWorkBefore(robot, job, turn.now)) {
 			this.#passed = true;
 			return undefined;
@@ -105,7 +109,8 @@ export class Placing {
 		// A job too big to be kept in memory is read again when it is given away.
 		const small = job.spec.length + job.variables.length <= maxAskedLength;
 		this.#context.lanes.push(job, small ? { ...head, asked: fresh(job) } : head);
-		// It did not pass by another that was to have the robot, or that waits for a gate or for one it prefers; now it may.
+		// It did not pass by another that was to have the robot or is barred from it, or that waits for a gate or for one
+		// it prefers; now it may.
 		const { lanes, turns } = this.#context;
 		if (!this.#passed && !lanes.hasSpecial && lanes.get(lane).rule.preferWaitMs === undefined)
 			return;
@@ -162,6 +167,20 @@ function unusableFile({ noFile: file, have }: { noFile: string; have: FileState 
 	const reasons = { open: 'is not whole yet', lost: 'has lost its bytes', ready: 'is busy' };
 	const reason = have === null ? 'is not known here (any more)' : reasons[have];
 	return new Problem('file-unusable', { file, reason });
+}
+
+/** Queues of a lane that a submit looks at. */
+const maxLooked = 64;
+
+/** A free robot may be there all the same: the first in line is barred from it. */
+function hasBarred({ open }: Lane): boolean {
+	let looked = 0;
+	for (const { heads } of open) {
+		if ((heads[0]?.bars ?? null) !== null) return true;
+		// With very many queues the next sweep finds the robot: a submit must not cost more the more wait.
+		if (++looked === maxLooked) return false;
+	}
+	return false;
 }
 
 /** What a new job asks for. */

@@ -46,6 +46,8 @@ interface Entry {
 export class Proof {
 	readonly #context: Context;
 	readonly #entries = new WeakMap<Session, Map<string, Entry>>();
+	/** The last reading of each robot. */
+	readonly #readings = new WeakMap<Session, Promise<unknown>>();
 
 	constructor(context: Context) {
 		this.#context = context;
@@ -114,7 +116,7 @@ export class Proof {
 		const attempt = await store.read('attempt', { jobId, epoch });
 		if (!attempt || !isWhole(attempt)) return;
 		for (const stream of streams) {
-			if (await this.#equal(entry, attempt, stream, told)) continue;
+			if (await this.#equal(session, entry, attempt, stream, told)) continue;
 			if (entry.repeats[stream] < maxRepeats) {
 				await this.#repeat(session, entry, stream);
 				return;
@@ -148,7 +150,13 @@ export class Proof {
 	}
 
 	/** True also when there is nothing to compare, or when we keep less than the robot does. */
-	async #equal(entry: Entry, attempt: StoredAttempt, stream: Stream, told: Told): Promise<boolean> {
+	async #equal(
+		session: Session,
+		entry: Entry,
+		attempt: StoredAttempt,
+		stream: Stream,
+		told: Told,
+	): Promise<boolean> {
 		const sha256 = told.sha256[stream];
 		if (sha256 === undefined) return true;
 		const length = told.output[stream];
@@ -157,9 +165,28 @@ export class Proof {
 		if (holes.length === 0 && passed?.at === length) {
 			return passed.hash.copy().digest('hex') === sha256;
 		}
-		const { jobId, number } = attempt;
+		const kept = between(holes.map(asHole), length);
+		return this.#inTurn(session, () => this.#isStored(attempt, stream, kept, sha256));
+	}
+
+	/** One reading of a robot after the other: each takes the store and us, and a result may be said again and again. */
+	#inTurn<T>(session: Session, read: () => Promise<T>): Promise<T> {
+		const reading = (this.#readings.get(session) ?? Promise.resolve()).then(read);
+		this.#readings.set(
+			session,
+			reading.catch(() => undefined),
+		);
+		return reading;
+	}
+
+	async #isStored(
+		{ jobId, number }: StoredAttempt,
+		stream: Stream,
+		kept: ReturnType<typeof between>,
+		sha256: string,
+	): Promise<boolean> {
 		const hash = createHash('sha256');
-		for (const { from, to } of between(holes.map(asHole), length)) {
+		for (const { from, to } of kept) {
 			for (let at = from; at < to;) {
 				const piece = await this.#context.store.read('output', {
 					jobId,

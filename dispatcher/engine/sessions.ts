@@ -325,6 +325,9 @@ function leave(
 	for (const tell of session.waiting?.values() ?? []) tell('gone');
 }
 
+/** Of one robot, behind facts that changed something: each such change is a write, and a look at every lane. */
+const factsPauseMs = 1_000;
+
 const noVerdicts: Verdict[] = [];
 const noMetrics: Record<string, number> = {};
 
@@ -338,6 +341,7 @@ class OpenSession implements Session, RobotSession {
 	readonly tellsFacts: boolean;
 	readonly takesFiles: boolean;
 	declare waiting?: Session['waiting'];
+	declare strangers?: Session['strangers'];
 	verdicts = noVerdicts;
 	metrics = noMetrics;
 	busy = 0;
@@ -345,6 +349,9 @@ class OpenSession implements Session, RobotSession {
 	seenAt: number;
 	readonly #parts: SessionParts;
 	readonly #robot: RobotEntry;
+	/** Not looked at yet, and who waits for it. */
+	#news: { facts: Facts; asked: Set<string> } | undefined;
+	#learning = false;
 
 	constructor(
 		parts: SessionParts,
@@ -421,41 +428,64 @@ class OpenSession implements Session, RobotSession {
 	}
 
 	facts(facts: Facts, answers?: string): void {
-		if (this.#isCurrent()) void this.#learn(facts, answers);
+		if (!this.#isCurrent()) return;
+		const asked = this.#news?.asked ?? new Set<string>();
+		if (answers !== undefined && this.waiting?.has(answers)) asked.add(answers);
+		// Only the last ones are true by then.
+		this.#news = { facts, asked };
+		if (!this.#learning) void this.#learnAll();
 	}
 
 	pong(answers: string): void {
 		this.waiting?.get(answers)?.('answered');
 	}
 
+	async #learnAll(): Promise<void> {
+		this.#learning = true;
+		while (this.#news) {
+			const { facts, asked } = this.#news;
+			this.#news = undefined;
+			const learnt = await this.#learn(facts);
+			if (learnt !== 'not noted') {
+				for (const id of asked) this.waiting?.get(id)?.('answered');
+			}
+			if (learnt !== 'known') await this.#parts.context.clock.sleep(factsPauseMs);
+			if (!this.#isCurrent()) return;
+		}
+		this.#learning = false;
+	}
+
 	/** New facts are stored like those of `hello`, and waiting jobs may fit now. */
-	async #learn({ capabilities, info }: Facts, answers: string | undefined): Promise<void> {
+	async #learn({ capabilities, info }: Facts): Promise<'known' | 'new' | 'not noted'> {
 		const { turns, fleet, lanes, log } = this.#parts.context;
 		const { robotId, name } = this;
 		const said = { capabilities: JSON.stringify(capabilities), info: JSON.stringify(info) };
 		const { stored } = this.#robot;
-		if (stored.capabilities !== said.capabilities || stored.info !== said.info) {
-			try {
-				await turns.deed('changeRobot', { id: robotId, ...said });
-			} catch (error) {
-				// It says them again with its next hello.
-				log.warn('new facts of a robot could not be noted', { robotId, name, error });
-				return;
-			}
-			// It may have been removed, or have said hello anew with facts of its own.
-			if (!this.#isCurrent() || fleet.get(robotId) !== this.#robot) return;
-			const changed = this.#robot.stored.capabilities !== said.capabilities;
-			const robot = fleet.put({ ...this.#robot.stored, ...said });
-			if (changed) lanes.putRobot(robot);
-			fleet.review(robot);
-			turns.nudge();
+		if (stored.capabilities === said.capabilities && stored.info === said.info) return 'known';
+		try {
+			await turns.deed('changeRobot', { id: robotId, ...said });
+		} catch (error) {
+			// It says them again with its next hello.
+			log.warn('new facts of a robot could not be noted', { robotId, name, error });
+			return 'not noted';
 		}
-		if (answers !== undefined) this.waiting?.get(answers)?.('answered');
+		// It may have been removed, or have said hello anew with facts of its own.
+		if (!this.#isCurrent() || fleet.get(robotId) !== this.#robot) return 'not noted';
+		const changed = this.#robot.stored.capabilities !== said.capabilities;
+		const robot = fleet.put({ ...this.#robot.stored, ...said });
+		if (changed) lanes.putRobot(robot);
+		fleet.review(robot);
+		turns.nudge();
+		return 'new';
 	}
 
 	takesNoMore(): void {
 		this.stopping = true;
 		this.#parts.context.fleet.review(this.#robot);
+	}
+
+	takenUp(): Promise<void> {
+		return this.#parts.context.turns.takenUp();
 	}
 
 	closed(): void {

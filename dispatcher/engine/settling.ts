@@ -108,6 +108,8 @@ export class Settling {
 			this.#context.affinity.succeeded(live.affinity, live.robotId, this.#context.clock.now());
 		}
 		watchers.attemptOver(live.jobId);
+		// It holds one less, whatever becomes of the job.
+		watchers.hint('robot', live.robotId);
 		if ('cause' in next) {
 			watchers.ended(live.jobId);
 			return;

@@ -166,6 +166,14 @@ export class Turns {
 		});
 	}
 
+	/** Resolves when nothing of what was pushed before waits any more: it is planned, or has failed. */
+	takenUp(): Promise<void> {
+		if (this.#inbox.length === 0) return Promise.resolve();
+		return new Promise((resolve) => {
+			this.push({ plan: () => resolve(), fail: () => resolve() });
+		});
+	}
+
 	/** Something changed that may let a waiting job start. */
 	nudge(): void {
 		this.#nudged = true;
@@ -224,9 +232,10 @@ export class Turns {
 			if (turn.deeds.length > 0) this.#hooks.settled(turn.deeds, answers);
 			for (const [i, { settle }] of turn.questions.entries()) settle(read[low.length + i] as never);
 			for (const [i, queue] of low.entries()) {
-				// Jobs that a later turn is giving away were still waiting when the store was asked.
+				// Jobs that a later turn is giving away were still waiting when the store was asked. One that it only looks at
+				// stays in line, and is found by the next read: while any is left out, these are not all.
 				const heads = windows[i]!.filter((head) => !this.#busy.has(head.id));
-				const all = windows[i]!.length < queue.limit;
+				const all = windows[i]!.length < queue.limit && heads.length === windows[i]!.length;
 				this.#hooks.refilled(queue, heads, all ? Infinity : heads.length);
 				this.#nudged = true;
 			}

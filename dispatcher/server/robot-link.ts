@@ -53,6 +53,7 @@ import {
 import { robots, validatorOf, type Validator } from '../../protocol/schemas';
 import type { RobotSession, RobotSink } from '../engine';
 import { fingerprintOfKey } from '../engine/hub-key';
+import { maxLoggedChars, Sparing } from '../engine/sparing';
 import { failPoint } from '../store/fail-points';
 import { problemOf } from './app';
 import type { House } from './door';
@@ -73,14 +74,27 @@ const hubFeatures = [
 	...[...kinds.keys()].map((kind) => `kind:${kind}`),
 ];
 
+/**
+ * What a robot may have said that the engine has not taken up yet, in portions of so many messages or bytes: several
+ * turns full of work. While there is more it is not read, so that it stands in nobody's way, nor in our memory.
+ */
+const portionMessages = 256;
+const portionBytes = 1024 * 1024;
+const maxPortions = 4;
+
 /** A robot that does not read its socket is as good as gone, and must not fill our memory. */
 const maxUnsentBytes = 16 * 1024 * 1024;
 
 /** So often somebody may be refused who has proved nothing: nonsense costs us as much as sense. */
 const maxNonsense = 8;
+/** And so often a minute a robot: some of it may be that of another version. */
+const maxNonsensePerMinute = 1_000;
+const minuteMs = 60_000;
 
 /** The door behind which all links stand. */
 export interface LinkKeeper {
+	/** A robot that has proved its key wants to come, with so many attempts; throws `too-many`. */
+	comes(robotId: string, attempts: number): void;
 	/** The robot has proved its key. */
 	proved(link: RobotLink): void;
 	closed(link: RobotLink): void;
@@ -158,12 +172,16 @@ export class RobotLink implements RobotSink {
 	#newer = false;
 	/** What both can do. */
 	#features: string[] = [];
+	/** Of what it says of itself. */
+	#lines: Sparing | undefined;
 	#state: 'new' | 'proving' | 'registered' | 'closed' = 'new';
 	#session: RobotSession | undefined;
 	/** What the engine says before the robot has heard `robot_registered`. */
 	#early: string[] | undefined = [];
 	#lastId = 0;
 	#nonsense = 0;
+	/** Since when it is counted. */
+	#nonsenseSince = -Infinity;
 	#stampAt = 0;
 	#stamp = '';
 	/** Waits for the answer to a ping. */
@@ -174,6 +192,11 @@ export class RobotLink implements RobotSink {
 	openedAt: number;
 	/** When it was told to go: deaf from then on, and given up soon after. */
 	closingAt: number | undefined;
+	/** Said since the last portion. */
+	#messages = 0;
+	#bytes = 0;
+	/** Portions that the engine has not taken up yet. */
+	#portions = 0;
 
 	constructor(
 		socket: RobotSocket,
@@ -226,6 +249,11 @@ export class RobotLink implements RobotSink {
 		this.close(closeCodes.goodbye, text);
 	}
 
+	/** It is not read for a while: that nothing is heard of it says nothing. */
+	get isUnread(): boolean {
+		return this.#portions >= maxPortions;
+	}
+
 	/** Without goodbye: for sockets whose other end does not answer any more. */
 	terminate(): void {
 		this.#socket.terminate();
@@ -248,9 +276,28 @@ export class RobotLink implements RobotSink {
 		this.#session?.seen();
 	}
 
+	/** Portion by portion, so that a message costs no promise. */
+	#count(bytes: number, session: RobotSession): void {
+		this.#messages += 1;
+		this.#bytes += bytes;
+		if (this.#messages < portionMessages && this.#bytes < portionBytes) return;
+		this.#messages = this.#bytes = 0;
+		this.#portions += 1;
+		// What had arrived by then still comes.
+		if (this.#portions === maxPortions) this.#socket.pause();
+		void session.takenUp().then(() => {
+			this.#portions -= 1;
+			if (this.#portions !== maxPortions - 1) return;
+			this.alive();
+			this.#socket.resume();
+		});
+	}
+
 	receive(data: RawData, isBinary: boolean): void {
 		if (this.closingAt !== undefined) return;
 		this.alive();
+		// Output and files have bounds of their own.
+		if (!isBinary && this.#session) this.#count((data as Buffer).length, this.#session);
 		let id: string | undefined;
 		try {
 			if (isBinary) return this.#takeBytes(data as Buffer);
@@ -273,9 +320,25 @@ export class RobotLink implements RobotSink {
 			this.#route(type as keyof RobotMessages, payload, id, answers);
 		} catch (error) {
 			const problem = this.#refuse(error, id);
-			if (this.#state !== 'new' || ++this.#nonsense < maxNonsense) return;
-			this.close(closeCodeOf(problem), problem.code);
+			if (this.#hasPatience()) return;
+			const { code } = problem;
+			if (this.#session) {
+				const { robotId } = this.#session;
+				this.#house.log.warn('a robot that talks nonsense is hung up on', { robotId, code });
+			}
+			this.close(closeCodeOf(problem), code);
 		}
+	}
+
+	/** Nonsense was said once more. */
+	#hasPatience(): boolean {
+		if (!this.proved) return ++this.#nonsense < maxNonsense;
+		const now = this.#house.clock.monotonic();
+		if (now - this.#nonsenseSince >= minuteMs) {
+			this.#nonsenseSince = now;
+			this.#nonsense = 0;
+		}
+		return ++this.#nonsense < maxNonsensePerMinute;
 	}
 
 	#route(
@@ -322,11 +385,18 @@ export class RobotLink implements RobotSink {
 			case 'control':
 				return this.#control(payload as RobotMessages['control'], session, id, answers);
 			case 'error':
-				this.#house.log.warn('a robot reports a problem', {
-					robotId: session.robotId,
-					problem: payload as Record<string, unknown>,
+				return this.#log('warn', 'a robot reports a problem', session, () => {
+					const said = JSON.stringify(payload);
+					return {
+						problem: said.length > maxLoggedChars ? said.slice(0, maxLoggedChars) : payload,
+					};
 				});
 		}
+	}
+
+	#log(level: 'info' | 'warn', text: string, { robotId }: RobotSession, facts: () => object): void {
+		const line = (this.#lines ??= new Sparing()).line(this.#house.clock.monotonic());
+		if (line) this.#house.log[level](text, { robotId, ...facts(), ...line });
 	}
 
 	#control(
@@ -340,10 +410,8 @@ export class RobotLink implements RobotSink {
 		if (action === 'goodbye' || action === 'pause' || action === 'shutdown')
 			return session.takesNoMore();
 		if (action === 'note') {
-			this.#house.log.info('a robot notes', {
-				robotId: session.robotId,
-				text: text?.slice(0, 1000),
-			});
+			const said = text?.slice(0, maxLoggedChars);
+			this.#log('info', 'a robot notes', session, () => ({ text: said }));
 		}
 	}
 
@@ -389,6 +457,7 @@ export class RobotLink implements RobotSink {
 			const check = this.#house.proves ?? proves;
 			if (!(await check(key, text, hello.signature))) throw new Problem('bad-proof');
 			if (this.#isClosed()) return;
+			this.#keeper.comes(hello.robot_id, hello.attempts.length);
 			if (expected) await engine.dialling.proved(expected.robotId, key);
 			const session = await engine.connect(hello, this, this.#number, this.#address);
 			// The socket may have closed while the engine opened the session.

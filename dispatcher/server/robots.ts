@@ -25,6 +25,13 @@ const sweepMs = 1_000;
 const returnMsEach = 5;
 const minReturnMs = 1_000;
 const maxReturnMs = 30_000;
+/**
+ * So often a minute a robot may come; one that dials as agents do comes half as often when it is cut off each time. What
+ * it holds is compared one by one, so that so many attempts count as one more time.
+ */
+const comingsPerMinute = 240;
+const attemptsPerComing = 250;
+const minuteMs = 60_000;
 /** How long a robot has to answer the close of its socket. */
 const politeMs = 500;
 
@@ -49,6 +56,8 @@ export class RobotsDoor implements LinkKeeper {
 	readonly #links = new Map<RobotLink, string | null>();
 	/** Those that the service has dialled: they never had a seat. */
 	readonly #dialled = new WeakSet<RobotLink>();
+	/** Robots that came in the last minute: since when, and how often. */
+	readonly #comings = new Map<string, { since: number; times: number }>();
 	/** Sockets there ever were. */
 	#opened = 0;
 	readonly #seats = new Seats({
@@ -161,6 +170,18 @@ export class RobotsDoor implements LinkKeeper {
 		return this.#links.size;
 	}
 
+	/** Who has proved a key may not come again and again either: each time costs writes. */
+	comes(robotId: string, attempts: number): void {
+		const now = this.#house.clock.monotonic();
+		const coming = this.#comings.get(robotId) ?? { since: now, times: 0 };
+		this.#comings.set(robotId, coming);
+		if (coming.times >= comingsPerMinute) {
+			const retryMs = Math.max(1, Math.ceil(coming.since + minuteMs - now));
+			throw new Problem('too-many', { what: 'connections of this robot', retryMs });
+		}
+		coming.times += 1 + Math.floor(attempts / attemptsPerComing);
+	}
+
 	#admit(request: IncomingMessage, hostGate: HostGate): void {
 		const path = pathOf(request);
 		if (path !== paths.robotLink) {
@@ -209,11 +230,19 @@ export class RobotsDoor implements LinkKeeper {
 	#sweep(now: number, ping: boolean): void {
 		this.#seats.sweep(now);
 		this.polls.sweep(now);
+		for (const [robotId, { since }] of this.#comings) {
+			if (now - since >= minuteMs) this.#comings.delete(robotId);
+		}
 		for (const [link, address] of this.#links) {
 			// It was told why, and may be one that does not listen.
 			if (link.closingAt !== undefined && now - link.closingAt > politeMs) link.terminate();
 			if (address !== null) {
 				if (now - link.openedAt > limits.authenticateMs) link.terminate();
+				continue;
+			}
+			if (link.isUnread) {
+				// So it hears that we are here; and we, when nobody is there any more.
+				if (ping) link.ping();
 				continue;
 			}
 			const silent = now - link.seenAt;

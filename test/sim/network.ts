@@ -39,6 +39,8 @@ export class End extends EventEmitter {
 	readonly #kernel: Kernel;
 	readonly #wire: Wire;
 	#arrivesAt = 0;
+	/** What has arrived while nobody reads. */
+	#unread: Frame[] | undefined;
 
 	constructor(kernel: Kernel, wire: Wire, owner: Process) {
 		super();
@@ -89,6 +91,16 @@ export class End extends EventEmitter {
 		this.#kernel.after(0, this.owner, () => this.ended(abnormal, ''));
 	}
 
+	pause(): void {
+		this.#unread ??= [];
+	}
+
+	resume(): void {
+		const unread = this.#unread ?? [];
+		this.#unread = undefined;
+		for (const frame of unread) this.receive(frame);
+	}
+
 	opened(): void {
 		if (this.readyState === connecting) this.readyState = open;
 	}
@@ -117,6 +129,10 @@ export class End extends EventEmitter {
 
 	receive(frame: Frame): void {
 		if (this.readyState === closed) return;
+		if (this.#unread) {
+			this.#unread.push(frame);
+			return;
+		}
 		if ('close' in frame) {
 			if (frame.close !== abnormal && this.readyState === open) {
 				this.readyState = closing;

@@ -218,6 +218,7 @@ export class Service implements Listener {
 			house,
 			this.options.heartbeatMs,
 			{
+				comes: () => undefined,
 				proved: () => {
 					state.proved = true;
 				},
@@ -345,6 +346,10 @@ export class Service implements Listener {
 					if (now - link.openedAt > limits.authenticateMs) link.terminate();
 					continue;
 				}
+				if (link.isUnread) {
+					if (ping) link.ping();
+					continue;
+				}
 				const silent = now - link.seenAt;
 				if (silent + sweepMs > limits.missedHeartbeats * heartbeatMs) link.terminate();
 				else if (ping && silent >= heartbeatMs) link.ping();
@@ -425,6 +430,7 @@ function loose(session: RobotSession): RobotSession {
 		facts: (facts, answers) => session.facts(facts, answers),
 		pong: (answers) => session.pong(answers),
 		takesNoMore: () => session.takesNoMore(),
+		takenUp: () => session.takenUp(),
 		closed: () => session.closed(),
 	};
 }

@@ -319,6 +319,7 @@ export function fakeSession(robotId = 'robot-1'): {
 			facts: tell('facts'),
 			pong: tell('pong'),
 			takesNoMore: tell('takesNoMore'),
+			takenUp: async () => undefined,
 			closed: tell('closed'),
 		},
 	};

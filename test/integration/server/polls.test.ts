@@ -122,6 +122,31 @@ test('a robot that is silent for three heartbeats is let go, one that answers pi
 	await fake.wait('closed');
 });
 
+test('a robot that polls and says more than the engine takes up is not read for a while, and loses no word', async () => {
+	const { robot, engine, fake } = setup();
+	await using house = await openHouse(engine);
+	await using link = polled(house.server.url);
+	await link.register(robot);
+	const portions: (() => void)[] = [];
+	const full = new Promise<void>((resolve) => {
+		fake.session.takenUp = () =>
+			new Promise((takeUp) => {
+				if (portions.push(takeUp) === 4) resolve();
+			});
+	});
+	const ref = { job_id: 'job-1', attempt: 1, epoch: 7, token: 't' };
+	const said = 10_000;
+	for (let n = 0; n < said; n += 1) link.say('status_update', { ...ref, progress: n % 100 });
+	await within('four portions that wait', full);
+	await answersAll(house);
+	expect(fake.told.length).toBeLessThan(said / 2);
+	fake.session.takenUp = async () => undefined;
+	for (const takeUp of portions) takeUp();
+	link.say('job_accepted', { ...ref, started_at: 'now' });
+	await fake.wait('accepted');
+	expect(fake.told).toHaveLength(said + 1);
+});
+
 test('stopping says goodbye with 1001, and does not wait for requests that wait', async () => {
 	const { robot, engine } = setup();
 	const clock = new FakeClock();

@@ -84,6 +84,29 @@ test('a second agent with the same identity is told so and closed with 4004', as
 	expect((await within('the close', link.closed)).code).toBe(4004);
 });
 
+test('a robot that comes again and again waits a minute, and what it holds counts', async () => {
+	const { robot, engine } = setup();
+	const clock = new FakeClock();
+	await using house = await openHouse(engine, { clock });
+	const comes = async (count: number): Promise<string> => {
+		await using link = new RawLink(house.server.url);
+		const { payload } = await link.next('connected');
+		const held = { ...ref, state: 'ended', output: { stdout: 0, stderr: 0 } } as const;
+		const attempts = Array.from({ length: count }, () => held);
+		link.say('hello', helloOf(robot, payload.nonce, { attempts }));
+		const { type, payload: said } = await link.next();
+		if (type !== 'error') return type;
+		expect(said.details).toMatchObject({ what: 'connections of this robot' });
+		expect((await within('the close', link.closed)).code).toBe(1013);
+		return said.code;
+	};
+	// 37 of 240 each.
+	for (let times = 0; times < 7; times += 1) expect(await comes(9_000)).toBe('robot_registered');
+	expect(await comes(0)).toBe('too-many');
+	await clock.advance(61_000);
+	for (let times = 0; times < 10; times += 1) expect(await comes(0)).toBe('robot_registered');
+});
+
 describe('versions of the protocol', () => {
 	const { min, max } = protocolRange;
 
@@ -192,6 +215,47 @@ test('whoever talks nonsense and proves nothing is not listened to for long', as
 	expect(fake.told).toEqual([]);
 });
 
+test('a robot may talk nonsense now and then; without end it is hung up on', async () => {
+	const { robot, engine, fake } = setup();
+	const clock = new FakeClock();
+	await using house = await openHouse(engine, { clock });
+	await using link = new RawLink(house.server.url);
+	await link.register(robot);
+	const nonsense = async (times: number) => {
+		for (let i = 0; i < times; i += 1) link.socket.send('nonsense');
+		for (let i = 0; i < times; i += 1) await link.next('error');
+	};
+	const heard = async () => {
+		link.say('heartbeat', {});
+		await link.next('heartbeat');
+	};
+	await nonsense(999);
+	for (let half = 0; half < 2; half += 1) {
+		await clock.advance(30_000);
+		await heard();
+	}
+	await nonsense(999);
+	await heard();
+	link.socket.send('nonsense');
+	expect(await within('the close', link.closed)).toEqual({ code: 1013, reason: 'bad-message' });
+	await fake.wait('closed');
+	expect(house.logged.at(-1)).toMatchObject({
+		text: 'a robot that talks nonsense is hung up on',
+		facts: { robotId: 'robot-1', code: 'bad-message' },
+	});
+});
+
+test('whoever talks nonsense while a signature is checked is not listened to for long either', async () => {
+	const { robot, engine, fake } = setup({ robotKey: () => new Promise(() => undefined) });
+	await using house = await openHouse(engine);
+	await using link = new RawLink(house.server.url);
+	const { payload } = await link.next('connected');
+	link.say('hello', helloOf(robot, payload.nonce));
+	for (let i = 0; i < 8; i += 1) link.socket.send('nonsense');
+	expect((await within('the close', link.closed)).code).toBe(1013);
+	expect(fake.told).toEqual([]);
+});
+
 test('junk is answered and the socket stays', async () => {
 	const { robot, engine, fake } = setup();
 	await using house = await openHouse(engine);
@@ -222,6 +286,40 @@ test('junk is answered and the socket stays', async () => {
 	const id = link.say('heartbeat', { cpu_percent: 3, memory_percent: 4 });
 	expect(await link.next('heartbeat')).toMatchObject({ correlation_id: id });
 	expect(fake.told).toEqual([['heartbeat', { cpu_percent: 3, memory_percent: 4 }]]);
+});
+
+test('what a robot says of itself is logged in short, and much of it as a number', async () => {
+	const { robot, engine } = setup();
+	const clock = new FakeClock();
+	await using house = await openHouse(engine, { clock });
+	await using link = new RawLink(house.server.url);
+	await link.register(robot);
+	const complain = (details: object) =>
+		link.say('error', { code: 'odd', text: 'oh', retry: false, details });
+	const heard = async () => {
+		link.say('heartbeat', {});
+		await link.next('heartbeat');
+	};
+	const logged = () => house.logged.filter(({ text }) => text.startsWith('a robot '));
+	complain({ of: 'x'.repeat(500_000) });
+	for (let i = 1; i < 30; i += 1) complain({ i });
+	link.say('control', { action: 'note', text: 'and more' });
+	await heard();
+	expect(logged()).toHaveLength(20);
+	expect(JSON.stringify(logged()[0]).length).toBeLessThan(1_000);
+	expect(logged()[1]!.facts).toEqual({
+		robotId: 'robot-1',
+		problem: { code: 'odd', text: 'oh', retry: false, details: { i: 1 } },
+	});
+	for (let half = 0; half < 2; half += 1) {
+		await clock.advance(30_000);
+		await heard();
+	}
+	link.say('control', { action: 'note', text: 'x'.repeat(5_000) });
+	await heard();
+	expect(logged()).toHaveLength(21);
+	const { facts } = logged().at(-1)!;
+	expect(facts).toEqual({ robotId: 'robot-1', text: 'x'.repeat(500), leftOut: 11 });
 });
 
 test('a frame over the limit ends the connection', async () => {
@@ -378,6 +476,38 @@ test('a silent robot is let go when three heartbeats are over: no later, and har
 	await clock.advance(43_900);
 	expect(fake.told).toEqual([]);
 	await clock.advance(1_100);
+	await fake.wait('closed');
+});
+
+test('a robot that says more than the engine takes up is not read for a while, is not silent for that, and loses no word', async () => {
+	const { robot, engine, fake } = setup();
+	const clock = new FakeClock();
+	await using house = await openHouse(engine, { clock });
+	await using link = new RawLink(house.server.url);
+	await link.register(robot);
+	const portions: (() => void)[] = [];
+	const full = new Promise<void>((resolve) => {
+		fake.session.takenUp = () =>
+			new Promise((takeUp) => {
+				if (portions.push(takeUp) === 4) resolve();
+			});
+	});
+	const pinged = new Promise((resolve) => link.socket.once('ping', resolve));
+	const said = 5_000;
+	for (let n = 0; n < said; n += 1) link.say('status_update', { ...ref, progress: n % 100 });
+	await within('four portions that wait', full);
+	await clock.advance(60_000);
+	await within('a ping', pinged);
+	// Four portions, and what had arrived by then.
+	expect(fake.told.length).toBeLessThan(said / 2);
+	expect(link.socket.readyState).toBe(link.socket.OPEN);
+	fake.session.takenUp = async () => undefined;
+	for (const takeUp of portions) takeUp();
+	link.say('job_accepted', { ...ref, started_at: 'now' });
+	await fake.wait('accepted');
+	expect(fake.told).toHaveLength(said + 1);
+	expect(fake.told[said - 1]).toMatchObject(['status', { progress: 99 }]);
+	link.socket.close();
 	await fake.wait('closed');
 });
 

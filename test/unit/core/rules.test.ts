@@ -162,6 +162,9 @@ test('back-off doubles up to its limit, and jitter stays inside its share', () =
 	]);
 	expect(delayMs(retryDefaults, 1, 0)).toBe(800);
 	expect(delayMs(retryDefaults, 1, 1)).toBe(1_200);
+	const many = { ...steady, factor: 100 };
+	expect(delayMs(many, 1_000, 0.5)).toBe(60_000);
+	expect(delayMs({ ...many, initialDelayMs: 0 }, 1_000, 0.5)).toBe(0);
 });
 
 test('only listed causes and exit codes are tried again; an idempotent job is for any cause', () => {
@@ -177,6 +180,17 @@ test('only listed causes and exit codes are tried again; an idempotent job is fo
 		to: 'failed',
 		cause: 'unknown',
 	});
+});
+
+test('a job that was stopped at its deadline has ended, however it may be tried again', () => {
+	const late = { state: 'timeout', cause: 'deadline', exitCode: null } as const;
+	const listed = { retry: { ...retryDefaults, on: ['deadline'] } };
+	for (const more of [{ idempotent: true }, listed]) {
+		expect(afterAttempt(late, policy(more), { tries: 1, losses: 0 }, false, 0.5)).toEqual({
+			to: 'timeout',
+			cause: 'deadline',
+		});
+	}
 });
 
 test('an end that nobody can know is a loss, and the policy for losses decides', () => {

@@ -59,6 +59,30 @@ test('a refresh answers with what the robot found, and jobs that wait for it go 
 	expect(await h.state(jobId)).toBe('dispatched');
 });
 
+test('facts that change all the time are noted once a second, the last ones count, and whoever asked hears of it', async () => {
+	const robot = await h.robot('r1', { features });
+	const { session } = robot;
+	const known = async () => (await h.engine.robot('r1')).info;
+	for (let n = 0; n < 100; n += 1) session.facts({ capabilities: [], info: { n } });
+	await settled();
+	expect(await known()).toMatchObject({ n: 0 });
+	const refreshed = h.engine.refreshRobot('r1');
+	await settled();
+	session.facts({ capabilities: ['tool:git'], info: { n: 100 } }, robot.orders[0]!.id);
+	session.facts({ capabilities: ['tool:git'], info: { n: 101 } });
+	await settled();
+	expect(await known()).toMatchObject({ n: 0 });
+	await h.clock.advance(1_000);
+	const now = { capabilities: ['tool:git'], info: { n: 101 } };
+	expect(await refreshed).toMatchObject(now);
+	// What was said before is no news, and is answered at once.
+	await h.clock.advance(1_000);
+	const again = h.engine.refreshRobot('r1');
+	await settled();
+	session.facts(now, robot.orders[1]!.id);
+	expect(await again).toMatchObject(now);
+});
+
 test('what a robot found out outlives the service', async () => {
 	const robot = await h.robot('r1', { features });
 	robot.session.facts({ capabilities: ['tool:git'], info: { cpus: 4 } });
@@ -114,6 +138,18 @@ test('a drain waits for what the robot holds, gives it nothing more, and says wh
 	await settled();
 	await h.clock.advance(1_000);
 	expect(await impatient).toMatchObject({ held: 1, status: 'paused' });
+});
+
+test('a drain is over with the last try on its robot, also when the job of that is tried again', async () => {
+	const robot = await h.robot('r1');
+	const job = await h.submit({ idempotent: true });
+	const held: number[] = [];
+	void h.engine.drainRobot('r1', 60_000, admin).then((drained) => held.push(drained.held));
+	await settled();
+	await robot.accept();
+	await robot.end(exit(1));
+	expect(await h.state(job)).toBe('pending');
+	expect(held).toEqual([0]);
 });
 
 test('a drain waits no longer when somebody says something else of the robot', async () => {

@@ -95,6 +95,43 @@ test('output is complete, and forgotten by its robot, when it was compared with 
 	expect((await stored()).equals(data)).toBe(true);
 });
 
+test('of a robot that says its results again one stream is read back at a time', async () => {
+	await setup();
+	const data = randomBytes(600_000);
+	const jobs = [];
+	for (let n = 0; n < 3; n += 1) {
+		if (n > 0) {
+			jobId = await home.submit();
+			await robot.accept();
+		}
+		await sendAll(data);
+		await end(data);
+		jobs.push(robot.last);
+	}
+	const complete = () => robot.acks.filter((ack) => ack.complete).length;
+	expect(complete()).toBe(3);
+	const read = home.store.read.bind(home.store);
+	let open = 0;
+	let most = 0;
+	jest.spyOn(home.store, 'read').mockImplementation(async (name, args) => {
+		if (name !== 'output') return read(name, args as never);
+		open += 1;
+		most = Math.max(most, open);
+		try {
+			return await read(name, args as never);
+		} finally {
+			open -= 1;
+		}
+	});
+	for (const job of jobs) {
+		const output = { stdout: data.length, stderr: 0 };
+		robot.session.result(resultOf(job, { output, sha256: { stdout: sha256(data) } }));
+	}
+	for (let n = 0; n < 10; n += 1) await settled();
+	expect(complete()).toBe(6);
+	expect(most).toBe(1);
+});
+
 test('a stream that differs from its digest is sent again and then taken', async () => {
 	await setup();
 	const data = randomBytes(300_000);

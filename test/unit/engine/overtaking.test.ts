@@ -31,6 +31,15 @@ test('where there is room for both, both go out', async () => {
 	expect([await h.state(older), await h.state(newest)]).toEqual(['dispatched', 'dispatched']);
 });
 
+test('a job that its robot refused for now does not keep that robot from those who come behind it', async () => {
+	const robot = await h.robot('r1');
+	const refused = await h.submit();
+	await robot.reject('paused');
+	const next = await h.submit();
+	await settled();
+	expect([await h.state(refused), await h.state(next)]).toEqual(['queued', 'dispatched']);
+});
+
 test('a job whose assignment the full disk refused is not passed by one behind it when there is room again', async () => {
 	const robot = await h.robot('r1', { labels: { a: '1', b: '1' } });
 	await h.submit({ target: { labels: { a: '1' } } });

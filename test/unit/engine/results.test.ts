@@ -196,6 +196,29 @@ test('a result of an attempt that another robot was given is refused, told and l
 	expect(logged[0]!.facts).toMatchObject({ robotId: other.robotId, jobId: id });
 });
 
+test('what a robot said is taken up when it is planned; a robot that has said nothing new waits for nobody', async () => {
+	const robot = await h.robot('r1');
+	await h.submit();
+	await settled();
+	await robot.end();
+	let takenUp = 0;
+	const asks = () => void robot.session.takenUp().then(() => (takenUp += 1));
+	const rounds = async () => {
+		for (let i = 0; i < 10; i += 1) await Promise.resolve();
+	};
+	asks();
+	await rounds();
+	expect(takenUp).toBe(1);
+	// More than a turn carries.
+	for (let i = 0; i < 600; i += 1) robot.session.result(resultOf(robot.last));
+	asks();
+	await rounds();
+	expect(takenUp).toBe(1);
+	await settled();
+	expect(takenUp).toBe(2);
+	expect(robot.acks).toHaveLength(601);
+});
+
 test('a result of another robot is refused after the end too', async () => {
 	const robot = await h.robot('r1');
 	const id = await h.submit();
@@ -207,6 +230,22 @@ test('a result of another robot is refused after the end too', async () => {
 	expect(await h.state(id)).toBe('completed');
 	expect(other.refusals).toMatchObject([{ code: 'not-your-attempt' }]);
 	expect((await h.engine.attempts(id))[0]!.lateResult).toBeNull();
+});
+
+test('whoever speaks of attempts of others without end is told so each time, and logged in few lines', async () => {
+	const robot = await h.robot('r1');
+	await h.submit();
+	await settled();
+	await robot.accept();
+	const other = await h.robot('r2');
+	const logged = () => h.warnings.filter(({ text }) => text.includes('not its own'));
+	for (let i = 0; i < 100; i += 1) other.session.accepted({ ...ref(robot.last), started_at: '' });
+	expect(other.refusals).toHaveLength(100);
+	expect(logged()).toHaveLength(20);
+	await h.clock.advance(60_000);
+	await other.accept(robot.last);
+	expect(logged()).toHaveLength(21);
+	expect(logged().at(-1)!.facts).toMatchObject({ robotId: other.robotId, leftOut: 80 });
 });
 
 test('output of an attempt that another robot was given is refused', async () => {

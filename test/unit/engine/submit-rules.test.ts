@@ -181,6 +181,20 @@ describe('retry on another robot', () => {
 		]);
 	});
 
+	test('many that wait for another robot keep theirs from nobody behind them who can wait for a better one', async () => {
+		const a = await h.robot('a', { slots: 64 });
+		const b = await h.robot('b');
+		await b.vanish();
+		for (let i = 0; i < 64; i += 1) await h.submit({ retry, preferWaitMs: 1 });
+		await settled();
+		for (const job of [...a.assigned]) await a.end(exit(1), job);
+		await h.clock.advance(2_000);
+		expect(a.assigned).toHaveLength(64);
+		const behind = await h.submit({ preferWaitMs: 1 });
+		await h.clock.advance(2_000);
+		expect(a.last.job_id).toBe(behind);
+	});
+
 	test('with no other robot the same one is allowed again', async () => {
 		const robot = await h.robot('a');
 		await h.robot('b', { labels: { os: 'mac' } });
