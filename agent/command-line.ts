@@ -20,7 +20,10 @@ const withSettings = (command: Command): Command =>
 	command
 		.option('--server <url>', 'address of the service (SERVER_URL)')
 		.option('--listen <host:port>', 'wait to be dialled by the service, instead of --server')
-		.option('--hub <sha256>', 'the service that may dial it, as robot-fleet doctor says it')
+		.option(
+			'--hub <sha256>',
+			'fingerprint of the service that may dial it, as robot-fleet doctor shows it',
+		)
 		.option('--token <token>', 'enrollment token, needed once (API_KEY)')
 		.option('--name <name>', 'name to ask for; default: the host name')
 		.option('--label <key=value>', 'label of this robot; may be repeated', gather)
@@ -33,7 +36,7 @@ const withSettings = (command: Command): Command =>
 		.option('--ca <file>', 'certificate of the authority that vouches for the service')
 		.option(
 			'--proxy <url>',
-			'the way to the service, or "none" (default: as HTTPS_PROXY and NO_PROXY say)',
+			'proxy on the way to the service, or "none" (default: HTTPS_PROXY and NO_PROXY)',
 		)
 		.option('--insecure', 'allow plain http to another machine')
 		.option(
@@ -41,9 +44,9 @@ const withSettings = (command: Command): Command =>
 			'auto, websocket, or poll: plain requests where no WebSocket comes through (default: auto)',
 		)
 		.option('--stop-grace <seconds>', 'how long running jobs may go on after SIGTERM (default: 10)')
-		.option('--leave-jobs', 'SIGTERM ends the agent at once, running jobs go on without it')
+		.option('--leave-jobs', 'SIGTERM ends the agent at once; running jobs go on without it')
 		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default: 64)')
-		.option('--reserve <MiB>', 'free disk that output leaves alone (default: 16)')
+		.option('--reserve <MiB>', 'free disk space that output leaves alone (default: 16)')
 		.option('--facts-interval <minutes>', 'how often to look at the machine again (default: 60)')
 		.option('--log-level <level>', 'fatal, error, warn, info, debug, trace, silent (LOG_LEVEL)');
 
@@ -55,8 +58,8 @@ ROBOT_FLEET_LISTEN, ROBOT_FLEET_HUB, ROBOT_FLEET_CLIENTS),
 else from the --config file, where a client can have an environment of its own:
   "clients": [{"name": "phone", "env": {"ANDROID_SERIAL": "emulator-5554"}}, "tablet"]
 
-Jobs are kept by a small process of their own and outlive the agent: started again, after a
-crash too, it takes them up. To restart it for an update, use --leave-jobs, or send SIGUSR2 to the
+A small process of its own keeps the jobs, so they outlive the agent: started again, even after
+a crash, it takes them up. To restart it for an update, use --leave-jobs, or send SIGUSR2 to the
 process that "robot-fleet-agent status" names:
   $ kill -USR2 PROCESS`;
 
@@ -73,8 +76,8 @@ Example:
   $ robot-fleet-agent --server https://fleet.example.com:8766 --token rf1.…
   $ robot-fleet-agent --listen 0.0.0.0:9765 --hub 4f0c…
 
-With --listen the service dials: it must be told where, and the fingerprint that the agent prints; the
-agent must be told the fingerprint of the service, once. No token is needed.
+With --listen the service dials: it must be told where, and the fingerprint that the agent prints.
+The agent must be told the fingerprint of the service, once. No token is needed.
 A token carries the fingerprint of the service's certificate where no authority vouches for it; the
 robot trusts that one, and no other, until --fingerprint or a new token says otherwise.
 HTTPS_PROXY and NO_PROXY are honoured, and kept by install.
@@ -85,13 +88,13 @@ ${sources}`,
 		.exitOverride()
 		.action((flags: Flags) => void (asked = { verb: 'run', flags }));
 	withSettings(program.command('install'))
-		.summary('start it with the machine, as a service of this system')
+		.summary('start the agent with the machine, as a service of this system')
 		.description(
-			`Makes the agent a service of systemd, launchd or the Task Scheduler of Windows, with the settings given here. Safe to repeat: that is how settings are changed, too.`,
+			`Makes the agent a service of systemd, launchd or the Windows Task Scheduler, with the settings given here. Safe to repeat: that is also how settings are changed.`,
 		)
-		.option('--user', 'for yourself alone, without administrator rights')
+		.option('--user', 'for yourself only, without administrator rights')
 		.option('--run-as <user>', 'who the agent and its jobs run as (default: a user made for it)')
-		.option('--harden', 'take rights away from jobs, too: no sudo, system folders read-only')
+		.option('--harden', 'take rights away from jobs as well: no sudo, system folders read-only')
 		.option('--dry-run', 'only show what would be done')
 		.addHelpText(
 			'after',
@@ -109,14 +112,14 @@ ${sources}`,
 			'Stops and removes what install made. The data folder (identity, journal, results) stays unless --purge says otherwise.',
 		)
 		.option('--user', 'the one that was installed with --user')
-		.option('--purge', 'remove the data folder and the user made for it, too')
+		.option('--purge', 'also remove the data folder and the user made for it')
 		.option('--yes', 'yes, I mean --purge')
 		.option('--dry-run', 'only show what would be done')
 		.addHelpText('after', '\nExample:\n  $ sudo robot-fleet-agent uninstall --dry-run')
 		.action((flags: UninstallFlags) => void (asked = { verb: 'uninstall', flags }));
 	program
 		.command('facts')
-		.summary('show what this machine is and can do, as the service is told')
+		.summary('show what the service is told about this machine and what it can do')
 		.description(
 			'Looks at this machine and prints what it found as JSON: system, disks, shells, runtimes, browsers and tools with their versions, and the capabilities that follow.',
 		)
@@ -127,7 +130,7 @@ ${sources}`,
 		});
 	program
 		.command('status')
-		.summary('say how the agent on this machine is')
+		.summary('show how the agent on this machine is doing')
 		.description(
 			'Says whether the agent is installed, running and connected, what it runs, and what went wrong last.',
 		)

@@ -454,7 +454,7 @@ export class Session implements Line {
 		const membership = identity.membership!;
 		if (connected.hub_id !== membership.hubId) {
 			const message =
-				'Another service answers there than the one this robot is enrolled with; enroll it there with --token TOKEN.';
+				'The service that answers there is not the one this robot is enrolled with; enroll it there with --token TOKEN.';
 			// It may be a proxy that looks elsewhere for a while, or a service that was started without its data: final only
 			// if there is something to do. The token that this robot has enrolled with is good for nothing there.
 			this.#refusal = new LinkRefused(message, canRejoin('elsewhere'));

@@ -160,20 +160,20 @@ export class Listening {
 		session: Session,
 	): Promise<string | undefined> {
 		const { identity, hub, tls } = this.#parts;
-		if (dialled === undefined) return 'Who has connected does not say who it is.';
+		if (dialled === undefined) return 'The caller does not say who it is.';
 		const { robot_id: robotId, name, hub_key: key, signature } = dialled;
 		const publicKey = Buffer.from(key, 'base64url');
 		const found = fingerprintOf(publicKey);
 		if (found !== hub) {
-			return `Another service (${found}) has connected than the one that is trusted here (${hub}); if it is right, start this agent once with --hub ${found}.`;
+			return `A service (${found}) other than the one trusted here (${hub}) has connected; if it is right, start this agent once with --hub ${found}.`;
 		}
 		const text = dialProof(hubId, robotId, identity.fingerprint, nonce, tls ? 'tls' : 'plain');
 		if (!proves(publicKey, text, signature)) {
-			return 'Who has connected cannot prove to be the service that is trusted here; is the fingerprint that is registered there that of this robot?';
+			return 'The caller cannot prove that it is the service trusted here; is the fingerprint registered there that of this robot?';
 		}
 		const { membership } = identity;
 		if (membership !== undefined && membership.hubId !== hubId) {
-			return 'The service that has connected is another one than this robot belongs to; give it a data folder of its own (--data), or remove this one.';
+			return 'The service that has connected is not the one this robot belongs to; give it a data folder of its own (--data), or remove this one.';
 		}
 		while (this.#service !== undefined) {
 			const before = this.#service;

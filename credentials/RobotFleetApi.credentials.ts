@@ -35,7 +35,7 @@ export class RobotFleetApi implements ICredentialType {
 		},
 		{
 			displayName:
-				'The service starts by itself, on port 8765 of this machine unless ROBOT_FLEET_PORT says another. For n8n in queue mode, or with several main processes, choose Robot Fleet Server.',
+				'The service starts by itself, on port 8765 of this machine unless ROBOT_FLEET_PORT says otherwise. For n8n in queue mode, or with several main processes, choose Robot Fleet Server.',
 			name: 'embeddedNotice',
 			type: 'notice',
 			default: '',

@@ -50,12 +50,12 @@ export const problems = {
 	'not-moved': {
 		status: 409,
 		retry: false,
-		text: 'No other machine has come with the identity of {name}; start its agent there first.',
+		text: 'No other machine has presented the identity of {name}; start its agent there first.',
 	},
 	'wrong-key': {
 		status: 401,
 		retry: false,
-		text: 'Who answers for {name} has the key {found}, not {expected}; compare with what its agent prints, and register that fingerprint if it is right.',
+		text: 'Whoever answers for {name} has the key {found}, not {expected}; compare it with the fingerprint that its agent prints, and register that one if it is right.',
 	},
 	'bad-host': {
 		status: 403,
@@ -89,7 +89,7 @@ export const problems = {
 	'robot-away': {
 		status: 503,
 		retry: true,
-		text: 'The robot {robot} is not connected; what runs there goes on. Repeat the call when it is back.',
+		text: 'The robot {robot} is not connected; its jobs keep running. Repeat the call when it is back.',
 	},
 	'robot-silent': {
 		status: 504,
@@ -99,7 +99,7 @@ export const problems = {
 	'nothing-asked': {
 		status: 409,
 		retry: false,
-		text: 'The job asks nothing (any more): it is {state}; only a job with offline.then "ask" does, when its robot stays away.',
+		text: 'The job is not asking anything: it is {state}. Only a job with offline.then "ask" asks, when its robot stays away.',
 	},
 	'not-quarantined': {
 		status: 409,
@@ -119,17 +119,17 @@ export const problems = {
 	'too-few-robots': {
 		status: 422,
 		retry: false,
-		text: '{matching} of {robots} robots match ({rule}), and target.mode asks for {wanted}; see what they offer with: robot-fleet robots list.',
+		text: '{matching} of {robots} robots match ({rule}), but target.mode asks for {wanted}; see what they offer with: robot-fleet robots list.',
 	},
 	'no-rollout': {
 		status: 409,
 		retry: false,
-		text: 'Job {id} does not go out in batches: there is nothing to pause or to resume. Submit it with rollout (--batch) for that.',
+		text: 'Job {id} does not go out in batches, so there is nothing to pause or resume. For batches, submit it with rollout (--batch).',
 	},
 	'rollout-not-begun': {
 		status: 409,
 		retry: false,
-		text: 'Job {id} has not begun to go out: there is nothing to pause yet. Keep it back with: robot-fleet jobs hold {id}.',
+		text: 'Job {id} has not started to go out, so there is nothing to pause yet. Hold it back with: robot-fleet jobs hold {id}.',
 	},
 	'not-a-parent': {
 		status: 409,
@@ -139,22 +139,22 @@ export const problems = {
 	'nothing-failed': {
 		status: 409,
 		retry: false,
-		text: 'None of the robots of job {id} that are still enrolled failed; leave "only" out to run it on all once more.',
+		text: 'Job {id} failed on none of its robots that are still enrolled; leave "only" out to run it on all of them again.',
 	},
 	'waits-for-batch': {
 		status: 409,
 		retry: false,
-		text: 'The job belongs to batch {batch} of job {parent}, which was not let go yet; see robot-fleet jobs show {parent}.',
+		text: 'The job belongs to batch {batch} of job {parent}, which has not been let go yet; see: robot-fleet jobs show {parent}.',
 	},
 	'too-few-here': {
 		status: 422,
 		retry: true,
-		text: '{here} of the {matching} robots that match ({rule}) are connected, and target.mode asks for {wanted}; leave target.away out to wait for the others.',
+		text: '{here} of the {matching} robots that match ({rule}) are connected, but target.mode asks for {wanted}; leave target.away out to wait for the others.',
 	},
 	'too-many-children': {
 		status: 422,
 		retry: false,
-		text: 'The job would have {children} children of {bytes} bytes each; one job may have {maxChildren}, of {maxBytes} bytes together.',
+		text: 'The job would have {children} children of {bytes} bytes each; one job may have {maxChildren}, and {maxBytes} bytes in all.',
 	},
 	'template-in-shell': {
 		status: 422,
@@ -185,17 +185,17 @@ export const problems = {
 	'header-too-large': {
 		status: 431,
 		retry: false,
-		text: 'Address and headers of the request are larger than {maxBytes} bytes together; send less in them.',
+		text: 'The address and headers of the request are larger than {maxBytes} bytes together; shorten them.',
 	},
 	'request-late': {
 		status: 408,
 		retry: true,
-		text: 'The request had not come whole within {waitMs} ms; send it again, and what is large in pieces.',
+		text: 'The whole request did not arrive within {waitMs} ms; send it again, and anything large in pieces.',
 	},
 	'job-too-large': {
 		status: 413,
 		retry: false,
-		text: 'Spec and variables of the job have {bytes} bytes together; a job may have {maxBytes}. Send what is large as a file and name it in spec.files.',
+		text: 'The spec and variables of the job are {bytes} bytes together; the limit is {maxBytes}. Send anything large as a file and name it in spec.files.',
 	},
 	'bad-bytes': {
 		status: 415,
@@ -205,17 +205,17 @@ export const problems = {
 	'file-too-large': {
 		status: 413,
 		retry: false,
-		text: 'The file has {bytes} bytes; one file may have {maxBytes}.',
+		text: 'The file is {bytes} bytes; the limit for one file is {maxBytes}.',
 	},
 	'file-too-long': {
 		status: 422,
 		retry: false,
-		text: 'The body goes on behind byte {bytes}, where the file ends that was announced; announce it anew with its true length.',
+		text: 'The body goes on past byte {bytes}, where the announced file ends; announce it again with its true length.',
 	},
 	'file-differs': {
 		status: 422,
 		retry: false,
-		text: 'The bytes that came have the SHA-256 {found}, not {wanted}; they were thrown away, send the file again from byte 0.',
+		text: 'The bytes received have the SHA-256 {found}, not {wanted}, and were discarded; send the file again from byte 0.',
 	},
 	'file-unusable': {
 		status: 422,
@@ -232,22 +232,22 @@ export const problems = {
 	'robot-taken': {
 		status: 409,
 		retry: false,
-		text: 'There is a robot called {name} with another key; choose another name, or remove it first: robot-fleet robots remove {name}.',
+		text: 'There is already a robot called {name}, with another key; choose another name, or remove it first: robot-fleet robots remove {name}.',
 	},
 	'key-taken': {
 		status: 409,
 		retry: false,
-		text: 'The device {name} is dialled by this fingerprint already, and one agent is one robot; remove {name} first (robot-fleet robots remove {name}), or compare the fingerprints.',
+		text: 'The device {name} already has this fingerprint, and one agent is one robot; remove {name} first (robot-fleet robots remove {name}), or compare the fingerprints.',
 	},
 	'not-dialled': {
 		status: 409,
 		retry: false,
-		text: 'The robot {robot} is not dialled, its agent dials the service; start it there, or register {robot} with a serverUrl.',
+		text: 'The service does not dial the robot {robot}: its agent dials the service. Start the agent there, or register {robot} with a serverUrl.',
 	},
 	'no-fingerprint': {
 		status: 409,
 		retry: false,
-		text: 'Nobody could know who answers for {robot}; start its agent with --listen, and register the fingerprint that it prints.',
+		text: 'Without a fingerprint nobody can tell who answers for {robot}; start its agent with --listen, and register the fingerprint that it prints.',
 	},
 	'address-refused': {
 		status: 403,
@@ -265,22 +265,22 @@ export const problems = {
 	'file-lost': {
 		status: 410,
 		retry: false,
-		text: 'The bytes of the file {id} are not here any more; send it again.',
+		text: 'The bytes of the file {id} are no longer here; send it again.',
 	},
 	'file-not-ready': {
 		status: 409,
 		retry: false,
-		text: 'Of the file {id} {have} of {bytes} bytes are here; send the rest first.',
+		text: 'Only {have} of the {bytes} bytes of the file {id} are here; send the rest first.',
 	},
 	'file-offset': {
 		status: 409,
 		retry: false,
-		text: 'Of this file {have} bytes are here; send the next ones with from={have}.',
+		text: '{have} bytes of this file are here; send the next ones with from={have}.',
 	},
 	'file-taken-over': {
 		status: 409,
 		retry: false,
-		text: 'Another call goes on with this file; ask for what is here: GET /files/{id}.',
+		text: 'Another call has taken over this file; see how much is here with: GET /files/{id}.',
 	},
 	'file-of-robot': {
 		status: 409,
@@ -290,12 +290,12 @@ export const problems = {
 	'file-in-use': {
 		status: 409,
 		retry: false,
-		text: 'The job {jobId} needs the file {id}; remove it when that has ended, or cancel it.',
+		text: 'The job {jobId} needs the file {id}; remove the file when the job has ended, or cancel the job first.',
 	},
 	'bad-range': {
 		status: 416,
 		retry: false,
-		text: 'The file has {bytes} bytes; the range that was asked for lies outside of them.',
+		text: 'The file is {bytes} bytes; the requested range lies outside it.',
 	},
 	'no-such-wait': { status: 404, retry: false, text: 'No wait has the id {id}.' },
 	'no-such-schedule': { status: 404, retry: false, text: 'No schedule has the id {id}.' },
@@ -317,7 +317,7 @@ export const problems = {
 	'no-such-calendar': {
 		status: 404,
 		retry: false,
-		text: 'No calendar is called {name}; put it first with: robot-fleet calendars put {name} FILE.',
+		text: 'No calendar is called {name}; make it first with: robot-fleet calendars put {name} FILE.',
 	},
 	'no-such-token': { status: 404, retry: false, text: 'No enrollment token has the id {id}.' },
 	'no-such-key': { status: 404, retry: false, text: 'No API key has the id {id}.' },
@@ -339,7 +339,7 @@ export const problems = {
 	'open-children': {
 		status: 409,
 		retry: false,
-		text: 'The job ends with the last of its children, and {open} of them are still open; cancel it, or end those.',
+		text: 'The job ends when the last of its children does, and {open} of them are still open; cancel the job, or end those first.',
 	},
 	'key-conflict': {
 		status: 409,
@@ -359,22 +359,22 @@ export const problems = {
 	'duplicate-job': {
 		status: 409,
 		retry: false,
-		text: 'The same job was submitted a short time ago: it is job {jobId}; leave "dedupe" out to submit it once more.',
+		text: 'The same job was submitted a short time ago, as job {jobId}; leave "dedupe" out to submit it again.',
 	},
 	'already-retried': {
 		status: 409,
 		retry: false,
-		text: 'Job {id} was retried already, or is no dead letter any more.',
+		text: 'Job {id} was already retried, or is no longer a dead letter.',
 	},
 	'already-fired': {
 		status: 409,
 		retry: false,
-		text: 'This planned time of the schedule was dealt with already.',
+		text: 'This planned time of the schedule has already been dealt with.',
 	},
 	'schedule-busy': {
 		status: 409,
 		retry: false,
-		text: 'The schedule {id} still runs ({what}); wait for its end, or run it beside with overlap = allow.',
+		text: 'The schedule {id} is still running ({what}); wait until that has ended, or allow runs side by side with overlap = allow.',
 	},
 	'not-your-schedule': {
 		status: 403,
@@ -384,12 +384,12 @@ export const problems = {
 	'group-used': {
 		status: 409,
 		retry: false,
-		text: '{by} lies in the group {name}; move or remove that first.',
+		text: '{by} is in the group {name}; move or remove it first.',
 	},
 	'too-many-areas': {
 		status: 422,
 		retry: false,
-		text: 'There are {most} {what} already, and no more may be; remove one first.',
+		text: 'There are already {most} {what}, which is the limit; remove one first.',
 	},
 	'lock-too-small': {
 		status: 422,
@@ -404,22 +404,22 @@ export const problems = {
 	'group-ring': {
 		status: 422,
 		retry: false,
-		text: 'The group {parent} is {name} itself or lies in it; choose another parent.',
+		text: 'The group {parent} is {name} itself or is inside it; choose another parent.',
 	},
 	'calendar-used': {
 		status: 409,
 		retry: false,
-		text: 'The schedule {id} keeps to the calendar {name}; take it out of its blackouts first.',
+		text: 'The schedule {id} uses the calendar {name}; take the calendar out of its blackouts first.',
 	},
 	'bulk-grown': {
 		status: 409,
 		retry: false,
-		text: '{matched} jobs match by now, not {expect}; look again with a preview and send its count as "expect".',
+		text: '{matched} jobs match now, not {expect}; ask for a preview again and send its count as "expect".',
 	},
 	'no-such-line': {
 		status: 410,
 		retry: false,
-		text: 'This line of a robot is over, or was opened at another service; the robot dials anew.',
+		text: 'This line of a robot is over, or was opened at another service; the robot dials again.',
 	},
 	'no-such-dead-letter': {
 		status: 404,
@@ -434,7 +434,7 @@ export const problems = {
 	'not-running': {
 		status: 409,
 		retry: false,
-		text: 'The job is {state}; nothing reads what is typed any more.',
+		text: 'The job is {state}; nothing reads what is typed now.',
 	},
 	'not-interactive': {
 		status: 409,
@@ -454,17 +454,17 @@ export const problems = {
 	'input-taken': {
 		status: 409,
 		retry: false,
-		text: 'Somebody else has typed at byte {from} already; the input of this job now ends at byte {have}.',
+		text: 'Somebody else has already typed at byte {from}; the input of this job now ends at byte {have}.',
 	},
 	'input-full': {
 		status: 429,
 		retry: true,
-		text: 'The program does not read, and {waiting} bytes of input wait for it already; send more when it goes on.',
+		text: 'The program is not reading, and {waiting} bytes of input already wait for it; send more when it reads again.',
 	},
 	'input-late': {
 		status: 504,
 		retry: true,
-		text: 'The robot has not acknowledged the input within {waitMs} ms; repeat the call with from = {from}: nothing is typed twice.',
+		text: 'The robot did not acknowledge the input within {waitMs} ms; repeat the call with from = {from}: nothing is typed twice.',
 	},
 	'input-unsupported': {
 		status: 409,
@@ -525,12 +525,12 @@ export const problems = {
 	'store-full': {
 		status: 503,
 		retry: true,
-		text: 'The disk of the service is nearly full; free some space, results are still taken.',
+		text: 'The disk of the service is nearly full; free some space (results are still accepted).',
 	},
 	'files-full': {
 		status: 507,
 		retry: true,
-		text: 'There may be {maxFiles} files of {maxBytes} bytes in all, and this one does not fit any more; remove some: robot-fleet files list.',
+		text: 'The service keeps at most {maxFiles} files and {maxBytes} bytes in all, and this one does not fit; see what to remove with: robot-fleet files list.',
 	},
 	draining: {
 		status: 503,
@@ -540,7 +540,7 @@ export const problems = {
 	'store-failed': {
 		status: 503,
 		retry: true,
-		text: 'The disk failed under the store ({reason}); nothing that was not on disk was promised. Check the disk, then start the service again: it recovers from the file.',
+		text: 'The disk under the store failed ({reason}); nothing was promised that was not on disk. Check the disk, then start the service again: it recovers from the file.',
 	},
 	'store-unreadable': {
 		status: 500,
@@ -560,12 +560,12 @@ export const problems = {
 	'data-not-empty': {
 		status: 409,
 		retry: false,
-		text: 'The data folder {folder} holds a store already; add --force to replace it (the store of before is kept beside it), or choose an empty folder with --data.',
+		text: 'The data folder {folder} already holds a store; add --force to replace it (the old store is kept beside the new one), or choose an empty folder with --data.',
 	},
 	'store-damaged': {
 		status: 500,
 		retry: false,
-		text: 'The write-ahead log {wal} is damaged at byte {offset}: {commits} or more commits behind it cannot be trusted. Put a backup in its place with: robot-fleet restore FILE --force; or go on without whatever was accepted after the damage: truncate -s {offset} {wal}',
+		text: 'The write-ahead log {wal} is damaged at byte {offset}: at least {commits} commits after it cannot be trusted. Put a backup in its place with: robot-fleet restore FILE --force; or go on without whatever was accepted after the damage: truncate -s {offset} {wal}',
 	},
 	'store-newer': {
 		status: 500,
@@ -596,12 +596,12 @@ export const problems = {
 	'node-too-old': {
 		status: 500,
 		retry: false,
-		text: 'Node {found} is too old; use the newest Node 24, or Node 22.22.3 or newer of 22.',
+		text: 'Node {found} is too old; use the newest Node 24, or Node 22.22.3 or newer (22.x only).',
 	},
 	'sqlite-unsafe': {
 		status: 500,
 		retry: false,
-		text: 'This Node carries SQLite {found}, which can lose data; use the newest Node 24, or Node 22.22.3 or newer of 22.',
+		text: 'This Node comes with SQLite {found}, which can lose data; use the newest Node 24, or Node 22.22.3 or newer (22.x only).',
 	},
 	'bad-certificate': {
 		status: 500,
@@ -611,7 +611,7 @@ export const problems = {
 	'needs-tls': {
 		status: 500,
 		retry: false,
-		text: 'With {setting} {host} other machines could use the API without encryption; {instead}, or add --insecure on a network you trust.',
+		text: 'With {setting} {host}, other machines could use the API without encryption; {instead}, or add --insecure on a network you trust.',
 	},
 	'bad-config': { status: 500, retry: false, text: 'Settings are wrong: {mistakes}.' },
 	'wrong-process': {
@@ -627,7 +627,7 @@ export const problems = {
 	internal: {
 		status: 500,
 		retry: true,
-		text: 'The service failed in a way it did not expect; the log has the details under {reference}.',
+		text: 'The service failed unexpectedly; the log has the details under {reference}.',
 	},
 } as const satisfies Record<string, { status: number; retry: boolean; text: string }>;
 

@@ -12,7 +12,7 @@ export const obstacles = {
 	excluded: 'is excluded by the job',
 	group: 'is not in the group',
 	pool: 'is not in the pool',
-	label: 'has not this label, or another value of it',
+	label: 'lacks this label, or has another value of it',
 	tag: 'has no label of this name',
 	capability: 'lacks the capability',
 	simulated: 'only plays work, and the job does not ask for that',
@@ -27,10 +27,10 @@ export const obstacles = {
 	tried: 'has tried this job, which asks for another robot',
 	client_busy: 'has the client busy with another job',
 	busy: 'has no free slot, or fewer than the job takes',
-	kept: 'is kept for a job of several slots that is in line for longer',
-	limit: 'shares a limit with others that is reached: of its pool, of its constellation',
-	closed: 'is free, and the service gives nothing away: it is drained, or its disk is full',
-	left: 'is free, and left to others while the job waits for a robot it would rather have',
+	kept: 'is kept for a job of several slots that has been in line longer',
+	limit: 'shares a limit that is reached: of its pool, or of its constellation',
+	closed: 'is free, but the service gives out no jobs: it is drained, or its disk is full',
+	left: 'is free, but left to others while the job waits for a robot it prefers',
 } as const;
 export type Obstacle = keyof typeof obstacles;
 

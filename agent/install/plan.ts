@@ -132,10 +132,10 @@ export function installPlan(order: InstallOrder): Step[] {
 				{
 					do: 'run',
 					command: [...systemctl, 'restart', unitName],
-					why: 'run it as it is now',
+					why: 'restart it with the changes',
 					ifChanged: true,
 				},
-				{ do: 'run', command: [...systemctl, 'start', unitName], why: 'see that it runs' },
+				{ do: 'run', command: [...systemctl, 'start', unitName], why: 'make sure it runs' },
 			);
 			if (scope === 'user') {
 				steps.push({
@@ -143,7 +143,7 @@ export function installPlan(order: InstallOrder): Step[] {
 					command: ['loginctl', 'enable-linger'],
 					why: 'let it run while you are logged out',
 					orElse:
-						'It will run only while you are logged in; to change that, an administrator calls: loginctl enable-linger YOU.',
+						'It will run only while you are logged in; to change that, an administrator runs: loginctl enable-linger YOU.',
 				});
 			}
 			break;
@@ -225,7 +225,7 @@ const killedWithinMs = 10_000;
 export function uninstallPlan(order: UninstallOrder): Step[] {
 	const { manager, scope, places } = order;
 	const steps: Step[] = [];
-	const ends = (command: readonly string[], why = 'stop it, and start it no more', orElse = '') =>
+	const ends = (command: readonly string[], why = 'stop it and keep it stopped', orElse = '') =>
 		steps.push({ do: 'run', command, why, orElse });
 	const systemctl = scope === 'user' ? ['systemctl', '--user'] : ['systemctl'];
 	switch (manager) {
@@ -251,7 +251,7 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 			break;
 		case 'task-scheduler':
 			ends(['schtasks', '/End', '/TN', taskName]);
-			ends(['schtasks', '/Delete', '/TN', taskName, '/F'], 'start it no more');
+			ends(['schtasks', '/Delete', '/TN', taskName, '/F'], 'keep it from starting');
 	}
 	for (const path of [places.settings, places.secrets]) {
 		if (path !== undefined) steps.push({ do: 'remove', path, folder: true });
@@ -268,7 +268,7 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 				why: 'remove the user that was made for it',
 				// Still in use: what was killed a moment ago may not be gone yet.
 				again: { codes: [8], forMs: killedWithinMs },
-				orElse: `The user ${order.madeUser} could not be removed; see what it still runs, and then: ${userdel.join(' ')}`,
+				orElse: `The user ${order.madeUser} could not be removed; see what it still runs, then run: ${userdel.join(' ')}`,
 			});
 		}
 		// After all: nobody writes there any more, and what others have put there keeps nothing else from going.
@@ -343,7 +343,7 @@ export function sentenceOf(step: Step): string {
 		case 'remove':
 			return `remove ${step.path}`;
 		case 'purge':
-			return `remove ${step.path} with all that is in it: identity, journal, output not delivered yet`;
+			return `remove ${step.path} with everything in it: identity, journal, output not yet delivered`;
 		case 'run':
 			return `${step.why}: ${step.command.map(quoted).join(' ')}`;
 	}

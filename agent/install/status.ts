@@ -35,7 +35,7 @@ export function status({ data, fallback, json, machine, terminal, now }: StatusO
 		const { code, message } = error as NodeJS.ErrnoException;
 		terminal.err(
 			code === 'EACCES'
-				? `${folder} may be read by its owner alone; call it as that user, or with sudo.\n`
+				? `${folder} may be read by its owner only; run this as that user, or with sudo.\n`
 				: `The status in ${folder} cannot be read (${message}).\n`,
 		);
 		return statusExit.unreadable;

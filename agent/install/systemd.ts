@@ -28,8 +28,8 @@ export function systemdUnit(order: InstallOrder, home?: string): string {
 	// With KillMode=process below: a restart, for an update say, is nothing that jobs notice.
 	const command = [...program, '--config', places.settings, '--leave-jobs'].map(word).join(' ');
 	const lines = [
-		'# Made by: robot-fleet-agent install. It is written anew by the next one;',
-		`# changes of your own belong to: systemctl ${scope === 'user' ? '--user ' : ''}edit robot-fleet-agent`,
+		'# Made by: robot-fleet-agent install. The next one overwrites it;',
+		`# put changes of your own into: systemctl ${scope === 'user' ? '--user ' : ''}edit robot-fleet-agent`,
 		'[Unit]',
 		'Description=Robot Fleet agent',
 		...(scope === 'system' ? ['Wants=network-online.target', 'After=network-online.target'] : []),
@@ -46,12 +46,12 @@ export function systemdUnit(order: InstallOrder, home?: string): string {
 		'Restart=always',
 		'RestartSec=5',
 		'# Asked to stop (0) is asked to stay down. Wrong settings (2) and a robot that was removed (3) do not',
-		'# mend by trying again.',
+		'# go away by trying again.',
 		'RestartPreventExitStatus=0 2 3',
-		'# Only the agent is stopped: what jobs still run is its own business, and survives an update.',
+		'# Only the agent is stopped: jobs that still run are its own business, and survive an update.',
 		'KillMode=process',
 		`TimeoutStopSec=${Math.ceil(stopGraceMs / 1_000) + 30}`,
-		'# A job that eats all memory ends; the agent that must tell of it does not end with it.',
+		'# A job that eats all memory ends; the agent, which must report it, does not end with it.',
 		'OOMPolicy=continue',
 		...(harden ? ['# --harden: of the agent and of all its jobs.', ...hardening] : []),
 		...(harden ? [`ReadWritePaths=${listed(data)}`] : []),

@@ -65,7 +65,7 @@ export function install(order: Installing): number {
 		for (const step of plan) if (step.do !== 'run') terminal.out(`${sentenceOf(step)}\n`);
 		for (const remark of remarks) terminal.err(`${remark}\n`);
 		terminal.out(
-			`installed; the agent runs, and starts with ${flags.user ? 'your session' : 'the machine'}. Look at it with: robot-fleet-agent status\n`,
+			`installed; the agent runs, and starts with ${flags.user ? 'your session' : 'the machine'}. Check on it with: robot-fleet-agent status\n`,
 		);
 		return exit.done;
 	});
@@ -106,7 +106,7 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 			if (closed === undefined) continue;
 			const or = flags.runAs === undefined ? ', or add --run-as USER' : '';
 			throw new NotHere(
-				`The user ${account.name} may not read ${closed}, and so not run ${file}; install Node and the agent where all users can (e.g. below /usr)${or}.`,
+				`The user ${account.name} may not read ${closed}, and so cannot run ${file}; install Node and the agent where all users can (e.g. below /usr)${or}.`,
 			);
 		}
 	}
@@ -143,7 +143,7 @@ function managerOf(machine: Machine): Manager {
 			return 'systemd';
 		default:
 			throw new NotHere(
-				`install knows systemd, launchd and the Task Scheduler of Windows, and this is ${machine.platform}; start the agent with whatever starts programs here.`,
+				`install knows systemd, launchd and the Windows Task Scheduler, but this is ${machine.platform}; start the agent with whatever starts programs here.`,
 			);
 	}
 }
@@ -167,7 +167,7 @@ function checkScope(
 		throw new NotHere(
 			machine.platform === 'win32'
 				? `To ${verb} for the whole machine, open the terminal as administrator; to ${verb} for yourself, add --user.`
-				: `To ${verb} for the whole machine, call it with sudo; to ${verb} for yourself, add --user.`,
+				: `To ${verb} for the whole machine, run it with sudo; to ${verb} for yourself, add --user.`,
 		);
 	}
 }
@@ -188,7 +188,7 @@ function accountOf(
 	if (manager === 'launchd') {
 		const name = machine.env.SUDO_USER;
 		if (name !== undefined && name !== 'root') return { name, exists: true };
-		throw new NotHere('Say who the agent and its jobs shall run as: --run-as USER.');
+		throw new NotHere('Say which user the agent and its jobs run as: --run-as USER.');
 	}
 	return { name: defaultAccount, exists: machine.account(defaultAccount) !== undefined };
 }
@@ -240,7 +240,7 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 		if (purge && !flags.yes) {
 			preview(plan, terminal);
 			throw new NotHere(
-				'Nothing was done: --purge cannot be undone, and the robot would have to be enrolled anew. Add --yes if you mean it.',
+				'Nothing was done: --purge cannot be undone, and the robot would have to be enrolled again. Add --yes if you mean it.',
 			);
 		}
 		const agent = purge ? undefined : livingIn(data);
@@ -250,7 +250,7 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 		const left = agent && (conditionIn(data) ?? agent).jobs;
 		if (left && left.length > 0) {
 			terminal.err(
-				`Still running without the agent: ${left.join(', ')}. Their results are kept, and delivered when it is installed again.\n`,
+				`Still running without the agent: ${left.join(', ')}. Their results are kept, and will be delivered when it is installed again.\n`,
 			);
 		}
 		terminal.out(

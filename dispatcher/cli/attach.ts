@@ -41,11 +41,11 @@ export function addAttach(
 		)
 		.argument('<job>', 'id of the job')
 		.option('--tail', 'print only what comes from now on')
-		.option('--no-input', 'only look on')
+		.option('--no-input', 'only watch')
 		.option('--data <folder>', 'data folder of the service, to find its address and key')
 		.addHelpText(
 			'after',
-			'\nWhat stands in a pipe is typed, too, and the end of the pipe closes the input of the job.\n\nExample:\n  $ robot-fleet submit --interactive --attach -- bash\n  $ robot-fleet attach 0190f6c2-…\n  $ echo yes | robot-fleet attach 0190f6c2-…',
+			'\nPiped input is typed, too, and the end of the pipe closes the input of the job.\n\nExample:\n  $ robot-fleet submit --interactive --attach -- bash\n  $ robot-fleet attach 0190f6c2-…\n  $ echo yes | robot-fleet attach 0190f6c2-…',
 		)
 		.action(async (jobId: string, flags: Flags) => {
 			exit(await attach(terminal, addressOf(terminal, flags.data), jobId, flags));

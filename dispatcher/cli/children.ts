@@ -45,7 +45,9 @@ export function sayChildren(terminal: Terminal, children: Child[]): void {
 		terminal.out(prefixed(name, result?.stdout ?? ''));
 		terminal.err(prefixed(name, result?.stderr ?? ''));
 		if (result?.truncated) {
-			terminal.err(`${name}: that was the end; all of it: robot-fleet jobs output ${job.jobId}\n`);
+			terminal.err(
+				`${name}: only the end is shown; all of it: robot-fleet jobs output ${job.jobId}\n`,
+			);
 		}
 		if (state !== 'completed') {
 			terminal.err(`${name}: ${state} (${printable(error?.message ?? cause ?? state)})\n`);

@@ -18,7 +18,7 @@ export function addConstellation(
 		.addHelpText('after', '\nExample:\n  $ robot-fleet config check constellation_config.json');
 	config
 		.command('sample')
-		.summary('print a constellation file to begin with')
+		.summary('print a constellation file to start from')
 		.description(
 			'Prints a constellation file: one device that the service dials, one that dials the service. Settings of the service may stand in it, too.',
 		)
@@ -37,7 +37,7 @@ export function addConstellation(
 				const { code } = error as NodeJS.ErrnoException;
 				throw new UsageMistake(
 					code === 'EEXIST'
-						? `There is a file ${file} already; name another one with --out.`
+						? `There is already a file ${file}; name another one with --out.`
 						: `${file} cannot be written (${code}).`,
 				);
 			}

@@ -32,10 +32,13 @@ export function addDevices(robots: Command, { client, tell, sub }: DeviceKit): v
 		'register a device before its agent comes, or change it: one that dials, or one that is dialled',
 		'register workshop --server-url wss://192.168.1.100:9765 --fingerprint 4f0c…',
 	)
-		.option('--server-url <url>', 'where its agent listens; without, its agent dials the service')
-		.option('--fingerprint <sha256>', 'of its key, as its agent prints it')
+		.option(
+			'--server-url <url>',
+			'where its agent listens; without it, the agent dials the service',
+		)
+		.option('--fingerprint <sha256>', 'that of its key, as its agent prints it')
 		.addOption(new Option('--capability <name>', 'what it can do (repeatable)').argParser(listOf))
-		.option('--metadata <name=value>', 'what is known of it; a label, too (repeatable)', pairOf)
+		.option('--metadata <name=value>', 'what is known about it; a label, too (repeatable)', pairOf)
 		.addOption(new Option('--client-id <name>', 'a client on it (repeatable)').argParser(listOf))
 		.option('--no-auto-connect', 'dial it only when asked: robots connect')
 		.option('--max-retries <count>', 'tries after the first that failed (default 5)', wholeOf)
@@ -60,7 +63,7 @@ export function addDevices(robots: Command, { client, tell, sub }: DeviceKit): v
 	sub(
 		robots,
 		'connect <robot>',
-		'dial a registered device now, whatever was before',
+		'dial a registered device now, whatever happened before',
 		'connect workshop',
 	).action(async (robot: string, flags: Flags) =>
 		tell(flags, await client(flags).connectRobot(robot), connectedText),

@@ -160,14 +160,14 @@ export function callbacksFound(waits: WaitFacts[] | undefined): Found {
 	if (stuck.length > 0) {
 		return {
 			ok: false,
-			text: `n8n is told in vain that jobs have ended: ${join3(stuck.map(told))}`,
+			text: `n8n cannot be told that jobs have ended: ${join3(stuck.map(told))}`,
 			mend: 'set ROBOT_FLEET_N8N_URL of the service (or "URL of This n8n" in the credential) to where n8n answers; deliveries go on by themselves',
 		};
 	}
 	if (dead.length > 0) {
 		return {
 			ok: true,
-			text: `all delivered but ${plural(dead.length, 'wait')} that nobody took: ${join3(dead.map(told))}`,
+			text: `all delivered except ${plural(dead.length, 'wait')} that nobody took: ${join3(dead.map(told))}`,
 			next: `in n8n: Robot Fleet → Job → Retry Delivery, with the wait ID ${dead[0]!.waitId}`,
 		};
 	}
@@ -177,7 +177,7 @@ export function callbacksFound(waits: WaitFacts[] | undefined): Found {
 export function deadLettersFound(groups: DeadLetterGroup[]): Found {
 	const count = groups.reduce((sum, group) => sum + group.count, 0);
 	const [first] = groups;
-	if (!first) return { ok: true, text: 'no failure waits for anybody' };
+	if (!first) return { ok: true, text: 'no failure is waiting for anybody' };
 	return {
 		ok: true,
 		text: `${plural(count, 'job')} failed for good, most of them: ${first.message || first.cause}`,

@@ -29,7 +29,7 @@ export function addDoctor(
 		.command('doctor')
 		.summary('check this machine, the service and its robots')
 		.description(
-			'Checks this machine, the service and its robots, and each step of docs/first-hour.md: ✓ = well, ○ = well, and not used yet or waiting for somebody, ✗ = to be mended. Exits with 1 when there is a ✗.',
+			'Checks this machine, the service and its robots, and each step of docs/first-hour.md: ✓ = fine, ○ = fine, but not used yet or waiting for somebody, ✗ = to be mended. Exits with 1 when there is a ✗.',
 		)
 		.option('--json', 'print JSON')
 		.option('--data <folder>', 'data folder of the service, to find its address and key')
@@ -249,7 +249,7 @@ export function serviceFindings(status: ServiceStatus, since: number, now: numbe
 			ok: now - (retention.lastAt ?? startedAt) < lateMs,
 			text:
 				retention.lastAt === null
-					? 'no look for old records has ended yet'
+					? 'old records have not been looked for yet'
 					: `${retention.purged} old records forgotten, ${retention.backlog} waiting, last look ${when(retention.lastAt)}`,
 			mend: 'robot-fleet purge',
 		},
@@ -292,7 +292,7 @@ function doorFindings(
 			check: 'doors',
 			ok: !inTheOpen || behindTls,
 			text: `the API is at ${api}, robots dial ${dial}${own ? ' (from this machine only)' : ''}${
-				inTheOpen ? `, other machines without TLS${behindTls ? ' but for that' : ''}` : ''
+				inTheOpen ? `, other machines without TLS${behindTls ? ' except for that' : ''}` : ''
 			}`,
 			mend: 'robot-fleet serve --robots-listen 0.0.0.0:8766 (without --insecure; inside n8n: ROBOT_FLEET_ROBOTS_LISTEN=0.0.0.0:8766)',
 		},

@@ -22,20 +22,24 @@ export interface EndFlags {
 export function withEnds(command: Command): Command {
 	return command
 		.option('--timeout <duration>', 'longest run: 30s, 15m, 2h', durationOf)
-		.option('--start-within <duration>', 'end it when it has not begun by then: 10m', durationOf)
-		.option('--silence <duration>', 'end it when it prints nothing for so long: 10m', durationOf)
-		.option('--answer-within <duration>', 'the same while it asks (default 5m)', durationOf)
-		.option('--tries <count>', 'all tries together (default 3)', triesOf)
+		.option('--start-within <duration>', 'end it if it has not begun by then: 10m', durationOf)
+		.option('--silence <duration>', 'end it if it prints nothing for this long: 10m', durationOf)
+		.option(
+			'--answer-within <duration>',
+			'the same while it asks for input (default 5m)',
+			durationOf,
+		)
+		.option('--tries <count>', 'how many tries in all (default 3)', triesOf)
 		.option(
 			'--retry-on <cause>',
 			'what is worth another try, instead of the defaults: exit:75, spawn_error (repeatable)',
 			causeOf,
 		)
 		.option('--retry-delay <duration>', 'how long until the second try (default 1s)', durationOf)
-		.option('--other-robot', 'the next try is on another robot, while there is one that fits')
+		.option('--other-robot', 'the next try is on another robot, as long as one fits')
 		.option('--idempotent', 'it may run more than once: any failure is worth another try')
 		.addOption(
-			new Option('--on-loss <what>', 'what becomes of it when its robot stays away').choices([
+			new Option('--on-loss <what>', 'what happens to it when its robot stays away').choices([
 				'unknown',
 				'retry',
 				'fail',
@@ -43,7 +47,7 @@ export function withEnds(command: Command): Command {
 		)
 		.option('--loss-after <duration>', 'how long a robot may stay away (default 5m)', durationOf)
 		.addOption(
-			new Option('--on-disconnect <what>', 'what its robot does with it without a line').choices([
+			new Option('--on-disconnect <what>', 'what its robot does with it while cut off').choices([
 				'continue',
 				'stop',
 			]),
@@ -93,7 +97,7 @@ const isSaid = (fields: object) => Object.keys(fields).length > 0;
 
 function triesOf(text: string): number {
 	const count = wholeOf(text);
-	if (count === 0) throw new InvalidArgumentError('Write a number above 0; 1 is no second try.');
+	if (count === 0) throw new InvalidArgumentError('Write a number above 0; 1 means no second try.');
 	return count;
 }
 

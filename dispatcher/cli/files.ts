@@ -48,14 +48,14 @@ export function addFiles(program: Command, terminal: Terminal): void {
 			.option('--data <folder>', 'data folder of the service, to find its address and key')
 			.addHelpText('after', `\nExample:\n  $ robot-fleet files ${example}`);
 
-	command('put <path>', 'send a file, from where it was cut off; prints its id', 'put app.json')
+	command('put <path>', 'send a file, resuming where it was cut off; prints its id', 'put app.json')
 		.option('--name <name>', 'what it is called there (default: as here)')
 		.action(async (path: string, flags: Flags & { name?: string }) => {
 			const address = addressOf(terminal, flags.data);
 			const file = await putFile(terminal, address, path, flags.name);
 			terminal.out(flags.json ? json(file) : `${file.fileId}\n`);
 		});
-	command('get <id>', 'fetch a file, from where it was cut off', 'get ID --out report.html')
+	command('get <id>', 'fetch a file, resuming where it was cut off', 'get ID --out report.html')
 		.option('--out <path>', 'where to; - is standard output (default: its own name, here)')
 		.action(async (id: string, flags: Flags & { out?: string }) => {
 			const address = addressOf(terminal, flags.data);
@@ -238,7 +238,7 @@ async function openFile(path: string): Promise<FileHandle> {
 	}
 	if ((await file.stat()).isFile()) return file;
 	await file.close();
-	throw new UsageMistake(`${path} is no file; send a folder as an archive.`);
+	throw new UsageMistake(`${path} is not a file; send a folder as an archive.`);
 }
 
 async function digestOf(path: string): Promise<string> {

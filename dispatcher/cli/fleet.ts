@@ -84,7 +84,7 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 	);
 	withSelection(sub(jobs, 'list', 'list jobs, newest first', 'list --state failed --limit 20'))
 		.option('--limit <count>', 'at most so many', wholeOf, 50)
-		.option('--cursor <cursor>', 'go on where the page before ended')
+		.option('--cursor <cursor>', 'continue where the previous page ended')
 		.action(async (flags: Flags & SelectionFlags & Pick<JobFilter, 'limit' | 'cursor'>) => {
 			const { limit, cursor } = flags;
 			const service = client(flags);
@@ -168,7 +168,7 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 	sub(
 		robots,
 		'allow-move <robot>',
-		'let an identity go on at the machine that came with it last',
+		'let an identity move to the machine that last presented it',
 		'allow-move build-01',
 	).action(async (robot: string, flags: Flags) =>
 		tell(
@@ -431,8 +431,8 @@ function enrolmentHint({ token, dial, uses, expiresAt }: TokenCreated): string {
 }
 
 const cloneStories: Record<Clone['how'], string> = {
-	moved: 'another machine came with its identity',
-	twin: 'a second agent came with its identity while it was connected',
+	moved: 'another machine presented its identity',
+	twin: 'a second agent presented its identity while it was connected',
 };
 
 function cloneText(name: string, { how, address, firstAt, lastAt, times }: Clone): string {

@@ -69,7 +69,7 @@ function sayHole(terminal: Terminal, hole: Hole & { stream: string }): void {
 
 /** What comes now is of another try, or was sent again: both together are nobody's output. */
 function sayRestart(terminal: Terminal, { stream }: { stream: string }): void {
-	terminal.err(`\n${stream} begins anew; what it said above is of a try before, or came wrong\n`);
+	terminal.err(`\n${stream} starts again; what is above is from an earlier try, or was damaged\n`);
 }
 
 /** Says once each time that the job waits for a person before it goes on. */

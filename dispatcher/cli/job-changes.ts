@@ -76,7 +76,7 @@ export function withSelection(command: Command): Command {
 		.option('--kind <kind>', 'only jobs of this kind')
 		.option('--robot <name>', 'only jobs of this robot')
 		.addOption(
-			new Option('--cause <cause>', 'only jobs that ended for this').choices(Object.keys(causes)),
+			new Option('--cause <cause>', 'only jobs with this cause').choices(Object.keys(causes)),
 		)
 		.option('--parent <id>', 'only children of this job')
 		.option('--share <key>', 'only jobs with this share key')
@@ -129,7 +129,7 @@ export function addJobChanges(jobs: Command, kit: CommandKit): void {
 		}
 		const client = kit.client(flags);
 		if (!filtered) {
-			if (flags.dryRun) throw new UsageMistake('--dry-run is for jobs that flags choose.');
+			if (flags.dryRun) throw new UsageMistake('--dry-run is for jobs chosen by flags.');
 			await tellEach(kit.terminal, ids, flags, (id) => one(client, id));
 			return;
 		}
@@ -152,7 +152,7 @@ export function addJobChanges(jobs: Command, kit: CommandKit): void {
 				throw new UsageMistake('--only-failed goes with ids.');
 			if (ids.length > 0 && target) {
 				throw new UsageMistake(
-					'Retrying elsewhere is for jobs that flags choose; give --fingerprint or --state.',
+					'Retrying elsewhere is for jobs chosen by flags; give --fingerprint or --state.',
 				);
 			}
 			return run(
@@ -203,11 +203,11 @@ export function addJobChanges(jobs: Command, kit: CommandKit): void {
 		);
 	bulk(
 		'release [ids...]',
-		'let jobs go on that are held, or that wait since the store was restored from a backup',
+		'release jobs that are held, or that have waited since the store was restored from a backup',
 		'release --state pending --share team-a',
 	)
-		.option('--all', 'all that wait since a restore')
-		.option('--again', 'of these also those that may have run since the backup')
+		.option('--all', 'all that have waited since a restore')
+		.option('--again', 'including those that may have run since the backup')
 		.action(async (ids: string[], flags: Flags & { all?: boolean; again?: boolean }) => {
 			if (flags.all) {
 				if (ids.length > 0) throw new UsageMistake('Name the jobs to release, or say --all.');
@@ -239,8 +239,8 @@ export function addJobChanges(jobs: Command, kit: CommandKit): void {
 			'answer a job that asks because its robot stays away: wait, other (robot) or expire',
 			'answer 0190f6c2-… wait --for 2h',
 		)
-		.option('--for <duration>', 'of wait: it asks again after: 90s, 10m, 2h', durationOf)
-		.option('--until <time>', 'of wait: it asks again at: 18:00 or 2026-05-01T18:00')
+		.option('--for <duration>', 'for wait: it asks again after: 90s, 10m, 2h', durationOf)
+		.option('--until <time>', 'for wait: it asks again at: 18:00 or 2026-05-01T18:00')
 		.action(async (id: string, answer: string, flags: Flags & { for?: number; until?: string }) => {
 			const known = holdAnswers.find((name) => name === answer);
 			if (!known) throw new UsageMistake(`The answer must be one of ${holdAnswers.join(', ')}.`);
@@ -272,7 +272,7 @@ export function addJobChanges(jobs: Command, kit: CommandKit): void {
 		.sub(
 			jobs,
 			'resume <id>',
-			'let a job go on that goes out in batches and was paused, or stopped by failures',
+			'resume a job that goes out in batches and was paused, or stopped by failures',
 			'resume 0190f6c2-…',
 		)
 		.option('--batch <number>', 'only if this batch is the next one', wholeOf)
@@ -362,7 +362,7 @@ export function addDeadLetters(kit: CommandKit): void {
 		});
 	kit
 		.sub(dead, 'show <fingerprint>', 'list the jobs of one failure', 'show 5f2c0a9be1d47c33')
-		.option('--cursor <cursor>', 'go on where the page before ended')
+		.option('--cursor <cursor>', 'continue where the previous page ended')
 		.action(async (fingerprint: string, flags: Flags & Pick<JobFilter, 'cursor'>) => {
 			const { cursor } = flags;
 			const page = await kit

@@ -16,11 +16,11 @@ export function addJobInput(jobs: Command, { terminal, client, sub }: CommandKit
 	sub(
 		jobs,
 		'input <id> [text]',
-		'type into a running interactive job: a line, or - for what comes in a pipe',
+		'type into a running interactive job: a line, or - for piped input',
 		'input 0190f6c2-… yes\n  $ cat secret.txt | robot-fleet jobs input 0190f6c2-… - --eof',
 	)
-		.option('--eof', 'close the input of the job behind it')
-		.option('--no-line', 'type the text without an Enter behind it')
+		.option('--eof', 'close the input of the job after it')
+		.option('--no-line', 'type the text without an Enter after it')
 		.option(
 			'--from <offset>',
 			'where it begins, as told by waitingFor.offset: safe to repeat',
@@ -28,7 +28,7 @@ export function addJobInput(jobs: Command, { terminal, client, sub }: CommandKit
 		)
 		.action(async (id: string, text: string | undefined, flags: Flags) => {
 			if (text === undefined && !flags.eof) {
-				throw new UsageMistake('Say what to type, - for what comes in a pipe, or --eof.');
+				throw new UsageMistake('Say what to type, - for piped input, or --eof.');
 			}
 			const service = client(flags);
 			if (text === '-') {

@@ -50,7 +50,7 @@ export function addLocks({ terminal, client, group, sub }: CommandKit): void {
 	sub(
 		limits,
 		'put <name> <max>',
-		'set a limit; 0 = nobody gets through until it is set anew',
+		'set a limit; 0 = nobody gets through until it is set again',
 		'put licence 3',
 	).action(async (name: string, max: string, flags: Flags) =>
 		tell(
@@ -62,7 +62,7 @@ export function addLocks({ terminal, client, group, sub }: CommandKit): void {
 	sub(
 		limits,
 		'remove <name>',
-		'a lock of this name is for one job again, a key as its jobs say',
+		'remove a limit: a lock is for one job again, a key goes by its jobs',
 		'remove licence',
 	).action(async (name: string, flags: Flags) => {
 		await client(flags).removeLimit(name);

@@ -13,7 +13,7 @@ export function addPlacement({ terminal, client, group, sub }: CommandKit): void
 		terminal.out(flags.json ? json(value) : text(value));
 	const groups = group(
 		'groups',
-		'put robots together by name; groups lie in one another',
+		'put robots together by name; groups can be nested',
 		'robot-fleet groups put hall-2 --parent site-a --robot build-01 --robot build-02',
 	);
 	sub(groups, 'list', 'list groups', 'list').action(async (flags: Flags) =>
@@ -35,7 +35,7 @@ export function addPlacement({ terminal, client, group, sub }: CommandKit): void
 	);
 	sub(groups, 'put <name>', 'make a group, or replace it', 'put site-a --robot build-01')
 		.option('--parent <name>', 'the group around it')
-		.option('--robot <name>', 'a robot of its own (repeatable)', listOf)
+		.option('--robot <name>', 'a robot in this group itself (repeatable)', listOf)
 		.action(async (name: string, flags: Flags & { parent?: string; robot?: string[] }) => {
 			const request: GroupRequest = {
 				...(flags.parent !== undefined && { parent: flags.parent }),
@@ -84,7 +84,7 @@ export function addPlacement({ terminal, client, group, sub }: CommandKit): void
 		.option('--label <name=value>', 'a label its robots carry (repeatable)', pairOf)
 		.option('--tag <name>', 'a label its robots carry, whatever its value (repeatable)', listOf)
 		.option('--group <name>', 'the group its robots are in')
-		.option('--max-jobs <number>', 'so many jobs on all of them together', wholeOf)
+		.option('--max-jobs <number>', 'at most this many jobs on all of them together', wholeOf)
 		.action(async (name: string, flags: Flags & PoolFlags) => {
 			const request: PoolRequest = {
 				...(flags.label && { labels: flags.label }),

@@ -126,27 +126,33 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 			'settings and devices as one JSON object; see: robot-fleet config sample',
 		)
 		.option('--n8n-url <url>', 'the n8n that may be called back')
-		.option('--default-job-timeout <seconds>', 'longest run when a job does not say (default 3600)')
+		.option(
+			'--default-job-timeout <seconds>',
+			'longest run of a job that sets no limit (default 3600)',
+		)
 		.option(
 			'--strategy <name>',
 			'least_loaded (default), round_robin, random or affinity: for jobs that do not say',
 		)
 		.option(
 			'--quarantine-after <jobs>',
-			'so many jobs in a row that fail for reasons of their robot keep others from it, 0 = never (default 3)',
+			'keep jobs from a robot after this many in a row failed because of it, 0 = never (default 3)',
 		)
 		.option('--dispatch-interval <seconds>', 'safety sweep (default 5)')
-		.option('--heartbeat-interval <seconds>', 'how often robots say that they live (default 15)')
+		.option(
+			'--heartbeat-interval <seconds>',
+			'how often robots say that they are alive (default 15)',
+		)
 		.option(
 			'--on-stop <way>',
 			'leave (robots carry on), wait (for what runs), cancel (all); default leave',
 		)
 		.option('--stop-grace <seconds>', 'how long wait and cancel may take (default 30)')
 		.option('--keep-jobs <age>', 'how long ended jobs are kept (default 30d)')
-		.option('--max-jobs <count>', 'so many ended jobs at most (default 1000000)')
+		.option('--max-jobs <count>', 'at most this many ended jobs (default 1000000)')
 		.option('--keep-occurrences <age>', 'how long runs of schedules are kept (default 90d)')
 		.option('--keep-events <age>', 'how long events for consumers are kept (default 30d)')
-		.option('--min-free <size>', 'less free room on the disk: no new jobs (default 1GiB)')
+		.option('--min-free <size>', 'take no new jobs with less free disk space (default 1GiB)')
 		.option('--max-output <MiB>', 'output kept of one job, its beginning and end (default 64)')
 		.option('--keep-output-days <days>', 'how long outputs are kept (default 7)')
 		.option('--keep-output <GiB>', 'outputs kept in all, the latest ones (default 10)')

@@ -88,7 +88,7 @@ export function addRobotControl(
 			tell(flags, result, (told) => resultText(told, done[action]));
 			return;
 		}
-		if (flags.dryRun) throw new UsageMistake('--dry-run is for robots that flags choose.');
+		if (flags.dryRun) throw new UsageMistake('--dry-run is for robots chosen by flags.');
 		for (const name of names) {
 			const robot = await one(service, name);
 			terminal.out(flags.json ? json(robot) : `${standingText(robot)}\n`);

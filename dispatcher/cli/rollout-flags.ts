@@ -20,7 +20,7 @@ export function withRollout(command: Command): Command {
 	const others = ['count', 'perLabel', 'perGroup'];
 	return command
 		.addOption(new Option('--all', 'run on every robot that matches, not on one').conflicts(others))
-		.option('--count <number>', 'run on so many different robots', wholeOf)
+		.option('--count <number>', 'run on this many different robots', wholeOf)
 		.addOption(
 			new Option('--per-label <name>', 'run on one robot for each value of this label').conflicts([
 				'count',
@@ -39,17 +39,21 @@ export function withRollout(command: Command): Command {
 				'of these robots, those that are away: wait for them (default), or skip them',
 			).choices(awayChoices),
 		)
-		.option('--batch <size>', 'go out in batches of so many robots, or a share: 10, 25%', shareOf)
+		.option('--batch <size>', 'go out in batches of this many robots, or a share: 10, 25%', shareOf)
 		.option(
 			'--canary <number>',
-			'so many first and alone; when one of them fails it stops',
+			'this many first and alone; when one of them fails, it stops',
 			wholeOf,
 		)
 		.option('--stagger <duration>', 'within a batch, start one after the other: 10s', durationOf)
-		.option('--max-failures <number>', 'stop when more have failed: 2, 10% (default 0)', shareOf)
+		.option(
+			'--max-failures <number>',
+			'stop when more than this have failed: 2, 10% (default 0)',
+			shareOf,
+		)
 		.option(
 			'--pause-between [duration]',
-			'between batches wait for jobs resume, or for so long: 5m',
+			'between batches, wait for jobs resume, or for this long: 5m',
 			durationOf,
 		);
 }

@@ -69,11 +69,11 @@ export function withDefinition(command: Command): Command {
 		)
 		.option('--step <number>', 'only every n-th hour, day, week or month', wholeOf)
 		.option('--zone <name>', 'time zone, an IANA name (default UTC)')
-		.option('--name <name>', 'how people call it')
+		.option('--name <name>', 'what people call it')
 		.option('--start <time>', 'no run before: a date, or 2h (from now)')
 		.option('--end <time>', 'no run after')
-		.option('--max-runs <count>', 'so many runs, then it has ended', wholeOf)
-		.option('--jitter <duration>', 'each run up to so much later', durationOf)
+		.option('--max-runs <count>', 'it ends after this many runs', wholeOf)
+		.option('--jitter <duration>', 'each run starts up to this much later', durationOf)
 		.addOption(
 			new Option('--gap <choice>', 'a time of day that the clock leaves out').choices([
 				'shift',
@@ -84,22 +84,22 @@ export function withDefinition(command: Command): Command {
 			new Option('--fold <choice>', 'a time of day that comes twice').choices(['first', 'both']),
 		)
 		.addOption(
-			new Option('--missed <policy>', 'times that passed while nobody was there').choices([
+			new Option('--missed <policy>', 'times that passed while the service was off').choices([
 				'none',
 				'last',
 				'all',
 			]),
 		)
 		.option('--catch-up <duration>', 'oldest missed time that is made up (default 1h)', durationOf)
-		.option('--catch-up-max <count>', 'with --missed all: so many at most', wholeOf)
+		.option('--catch-up-max <count>', 'with --missed all: at most this many', wholeOf)
 		.addOption(
 			new Option('--overlap <policy>', 'a run is due and the one before has not ended').choices([
 				...overlaps,
 			]),
 		)
 		.option('--blackout <calendar>', 'never while this calendar says so (repeatable)', listOf)
-		.option('--pause-after <count>', 'pause it when so many runs failed in a row', wholeOf)
-		.option('--paused', 'put it paused')
+		.option('--pause-after <count>', 'pause it when this many runs in a row have failed', wholeOf)
+		.option('--paused', 'paused until it is resumed')
 		.option('--job <file>', 'the job as JSON, instead of a command');
 	return withJob(command);
 }
@@ -155,7 +155,7 @@ function whenOf(flags: ScheduleFlags, now: number): When | undefined {
 		...(monthly === undefined ? [] : [{ frequency: 'monthly' as const, days: monthly }]),
 		...(nth === undefined ? [] : [{ frequency: 'monthly' as const, nth }]),
 	];
-	if (said.length > 1) throw new UsageMistake('Say only one way when it is due.');
+	if (said.length > 1) throw new UsageMistake('Say in only one way when it is due.');
 	const [due] = said;
 	if (!due) {
 		if (at ?? step)
@@ -180,7 +180,7 @@ export function templateOf(words: string[], flags: ScheduleFlags, now: number): 
 		return JSON.parse(textOf(flags.job)) as Submit;
 	} catch (error) {
 		if (error instanceof UsageMistake) throw error;
-		throw new UsageMistake(`${flags.job} is no valid JSON.`);
+		throw new UsageMistake(`${flags.job} is not valid JSON.`);
 	}
 }
 
@@ -206,7 +206,7 @@ function weekdaysOf(text: string): Weekday[] {
 function weekdayOf(name: string): Weekday {
 	const short = name.trim().toLowerCase().slice(0, 3) as Weekday;
 	if (!weekdays.includes(short)) {
-		throw new InvalidArgumentError(`"${name}" is no weekday; write ${weekdays.join(', ')}.`);
+		throw new InvalidArgumentError(`"${name}" is not a weekday; write ${weekdays.join(', ')}.`);
 	}
 	return short;
 }

@@ -79,7 +79,7 @@ export function jobOver(
 		if (flags.shell)
 			throw new UsageMistake('--shell goes with a command; give the line behind --.');
 		const other = known.kind !== 'command' && (['env', 'cwd'] as const).find((name) => flags[name]);
-		if (other) throw new UsageMistake(`--${other} is of commands; this job is a ${known.kind}.`);
+		if (other) throw new UsageMistake(`--${other} is for commands; this job is a ${known.kind}.`);
 	}
 	const { target, variables, watch, caps, priority, offline, rollout } = said;
 	const { strategy, affinityKey, preferWaitMs, strict, shareKey } = said;

@@ -76,7 +76,7 @@ export function occurrenceTable(occurrences: Occurrence[]): string {
 }
 
 const markTexts = {
-	shifted: 'its time of day is not there that day',
+	shifted: 'its time of day does not exist that day',
 	repeated: 'the second time the clock shows it',
 };
 

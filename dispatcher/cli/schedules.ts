@@ -54,7 +54,7 @@ export function addSchedules(
 		sub(
 			schedules,
 			'add <id> [command...]',
-			'add a schedule; the command stands behind --',
+			'add a schedule; the command comes after --',
 			'add nightly --daily 02:30 --zone Europe/Berlin --robot kiosk-1 -- backup.sh',
 		),
 	)
@@ -86,11 +86,11 @@ export function addSchedules(
 		sub(
 			schedules,
 			'update <id> [command...]',
-			'change what is named, and leave the rest',
+			'change the given settings, and leave the rest',
 			'update nightly --daily 03:30 --overlap queue-one',
 		),
 	)
-		.option('--clear <field>', 'the default again, by its name in the API (repeatable)', listOf)
+		.option('--clear <field>', 'back to the default, by its name in the API (repeatable)', listOf)
 		.addHelpText(
 			'after',
 			'  $ robot-fleet schedules update nightly --robot kiosk-2\n  $ robot-fleet schedules update nightly -- backup.sh --full\n  $ robot-fleet schedules update nightly --clear endAt --clear maxRuns',
@@ -202,7 +202,7 @@ export function addSchedules(
 		);
 	sub(schedules, 'occurrences <id>', 'what became of its planned times', 'occurrences nightly')
 		.option('--limit <count>', 'at most so many', wholeOf, 50)
-		.option('--cursor <cursor>', 'go on where the page before ended')
+		.option('--cursor <cursor>', 'continue where the previous page ended')
 		.action(async (id: string, flags: Flags & { limit: number; cursor?: string }) => {
 			const { limit, cursor } = flags;
 			const page = await client(flags).occurrences(id, {

@@ -102,21 +102,24 @@ function withCommand(command: Command): Command {
 		.option('--exclude <name>', 'not on this robot (repeatable)', listOf)
 		.option(
 			'--prefer <what>',
-			'rather on this robot, or where this label is set; with a weight: os=linux:10 (repeatable)',
+			'preferably on this robot, or where this label is set; with a weight: os=linux:10 (repeatable)',
 			listOf,
 		)
 		.option('--prefer-wait <duration>', 'how long to wait for one of those: 30s, 5m', durationOf)
 		.addOption(
 			new Option('--strategy <name>', 'which of the free robots gets it').choices(strategies),
 		)
-		.option('--affinity-key <key>', 'of the strategy affinity: go where jobs of this key went well')
+		.option(
+			'--affinity-key <key>',
+			'for the strategy affinity: go where jobs of this key went well',
+		)
 		.option('--strict', 'refuse it when no enrolled robot has all that it names')
 		.option(
 			'--offline-for <duration>',
 			'how long it waits for --robot while that is away',
 			durationOf,
 		)
-		.option('--offline-until <time>', 'until when it does: 18:00 or 2026-05-01T18:00')
+		.option('--offline-until <time>', 'until when it waits: 18:00 or 2026-05-01T18:00')
 		.addOption(
 			new Option(
 				'--offline-then <what>',
@@ -156,7 +159,7 @@ export function addSubmit(
 			.description('Submits one command as a job. With --wait it behaves like the command itself.')
 			.argument('<command...>', 'the program and its arguments, after --'),
 	)
-		.option('--delay <duration>', 'start it no sooner than after: 10m, 2h', durationOf)
+		.option('--delay <duration>', 'start it no sooner than in: 10m, 2h', durationOf)
 		.option('--deadline <time>', 'end it by then, whatever it is doing: 18:00 or 2026-05-01T18:00')
 		.option('--idempotency-key <key>', 'the same key with the same command is the same job')
 		.option(
@@ -187,7 +190,7 @@ export function addSubmit(
 			).conflicts(['all', 'count', 'perLabel', 'perGroup', 'wait', 'json']),
 		)
 		.addOption(
-			new Option('--preview', 'only say what would become of it').conflicts([
+			new Option('--preview', 'only say what would happen to it').conflicts([
 				'wait',
 				'attach',
 				'download',

@@ -14,12 +14,20 @@ export function withTakes(command: Command): Command {
 	return command
 		.option(
 			'--lock <name>',
-			'have this lock while it runs; of one that has several, so many: licence:2 (repeatable)',
+			'have this lock while it runs, or this many of one that has several: licence:2 (repeatable)',
 			lockOf,
 		)
-		.option('--concurrency <key=max>', 'so many jobs of the key at once: crm=3', concurrencyOf)
-		.option('--rate <key=max/time>', 'so many starts of the key within a time: crm=10/1m', rateOf)
-		.option('--slots <number>', 'take so many slots of its robot', countOf);
+		.option(
+			'--concurrency <key=max>',
+			'at most this many jobs of the key at once: crm=3',
+			concurrencyOf,
+		)
+		.option(
+			'--rate <key=max/time>',
+			'at most this many starts of the key within a time: crm=10/1m',
+			rateOf,
+		)
+		.option('--slots <number>', 'take this many slots of its robot', countOf);
 }
 
 export function takesOfFlags({ lock, concurrency, rate, slots }: TakesFlags): Takes {

@@ -62,7 +62,7 @@ export function addressOf({ env }: Terminal, data: string | undefined): Address 
 		);
 	}
 	if (!/^[\x21-\x7e]*$/.test(key)) {
-		throw new UsageMistake('The API key has characters that no key has; copy it anew.');
+		throw new UsageMistake('The API key has characters that no key has; copy it again.');
 	}
 	const certificate = here?.certificate;
 	return { url, key, ...(certificate !== undefined && { certificate }) };
@@ -156,7 +156,7 @@ export function instantOf(text: string, now: number): number {
 	if (/^[\d.]+(ms|s|m|h|d)$/.test(text)) return now - durationOf(text);
 	const at = Date.parse(text);
 	if (Number.isNaN(at)) {
-		throw new UsageMistake(`"${text}" is no time; write 2h (ago) or 2026-05-01T06:00.`);
+		throw new UsageMistake(`"${text}" is not a time; write 2h (ago) or 2026-05-01T06:00.`);
 	}
 	return at;
 }
@@ -173,7 +173,7 @@ export function momentOf(text: string, now: number): number {
 		if (at.getTime() <= now) at.setDate(at.getDate() + 1);
 		return at.getTime();
 	}
-	throw new UsageMistake(`"${text}" is no time; write 18:00 or 2026-05-01T18:00.`);
+	throw new UsageMistake(`"${text}" is not a time; write 18:00 or 2026-05-01T18:00.`);
 }
 
 export const plural = (count: number, word: string) => `${count} ${word}${count === 1 ? '' : 's'}`;

@@ -107,15 +107,15 @@ export function addUpkeep(program: Command, terminal: Terminal & { upkeep: Upkee
 				flags.json
 					? json({ manifest, dataFolder, replaced })
 					: `${manifestText(manifest)}restored into ${dataFolder}\n${
-							replaced ? `the store of before is ${replaced}\n` : ''
+							replaced ? `the old store is ${replaced}\n` : ''
 						}next: ${start}, let the robots come back, then: robot-fleet jobs release --all\n`,
 			);
 		});
 
 	command(
 		'purge',
-		'forget what is over and older than it is kept',
-		'Forgets ended jobs, runs and events that are older than they are kept. The service does so by itself, bit by bit; this does it now.',
+		'forget what has ended and is past its retention',
+		'Forgets ended jobs, runs and events that are past their retention. The service does so by itself, bit by bit; this does it now.',
 		'purge --dry-run',
 	)
 		.option('--data <folder>', 'data folder of the service, to find its address and key')
@@ -138,12 +138,12 @@ export function addUpkeep(program: Command, terminal: Terminal & { upkeep: Upkee
 
 	command(
 		'drain',
-		'take no new jobs and give none away; what runs goes on',
-		'Takes no new jobs and gives none away, so that the service can be stopped at leisure; what runs goes on, and results are taken.',
+		'take no new jobs and give none out; what runs goes on',
+		'Takes no new jobs and gives none out, so that the service can be stopped at leisure; what runs goes on, and results are taken.',
 		'drain --wait',
 	)
 		.option('--data <folder>', 'data folder of the service, to find its address and key')
-		.option('--wait', 'answer when nothing runs any more')
+		.option('--wait', 'answer only when nothing is running')
 		.option('--undo', 'take work again')
 		.action(async (flags: Flags & { wait?: boolean; undo?: boolean }) => {
 			if (flags.wait && flags.undo) throw new UsageMistake('Say --wait or --undo, not both.');

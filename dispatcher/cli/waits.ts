@@ -15,7 +15,7 @@ const states: readonly Wait['state'][] = ['open', 'due', 'closed', 'dead'];
 export function addWaits({ terminal, client, group, sub }: CommandKit): void {
 	const waits = group(
 		'waits',
-		'see parked n8n executions, and poke those again that n8n did not take up',
+		'see parked n8n executions, and poke again those that n8n did not take up',
 		'robot-fleet waits list --state dead',
 	);
 	const list = async (flags: Flags) => {
@@ -42,7 +42,7 @@ export function addWaits({ terminal, client, group, sub }: CommandKit): void {
 	sub(
 		waits,
 		'deliver <id>',
-		'tell n8n again now that a wait is over; of one that is not over, ask whether it still waits',
+		'tell n8n again now that a wait is over; for one that is not over, ask whether it still waits',
 		'deliver 019f2b1c-7d3e-7a10-9c55-0d4c8a1b2e3f',
 	).action(async (id: string, flags: Flags) => {
 		await client(flags).deliverWait(id);

@@ -24,7 +24,7 @@ interface Flags {
 export function addWatch(program: Command, terminal: Terminal): void {
 	program
 		.command('watch')
-		.summary('look on while the fleet works')
+		.summary('watch the fleet at work')
 		.description('Shows robots and jobs as they are, and goes on as they change. Ctrl+C ends it.')
 		.option('--once', 'show it once and end')
 		.option('--json', 'print each event as a line of JSON instead')

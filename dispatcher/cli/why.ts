@@ -18,8 +18,8 @@ export function addWhy(command: Command, { terminal, client }: CommandKit): void
 	command
 		.option('--robots', 'also what keeps each robot from it')
 		.option('--matching', 'of those that match only')
-		.option('--limit <count>', 'so many robots at most', wholeOf, 50)
-		.option('--cursor <cursor>', 'go on where the page before ended')
+		.option('--limit <count>', 'how many robots at most', wholeOf, 50)
+		.option('--cursor <cursor>', 'continue where the previous page ended')
 		.action(async (id: string, flags: Flags) => {
 			const { limit, cursor } = flags;
 			const page = {

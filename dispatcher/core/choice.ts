@@ -89,10 +89,10 @@ function tell({ strategy, by, matching, compared, winner }: Omit<Choice, 'text'>
 			random: ['by chance'],
 			affinity: [
 				successes === 0
-					? `nowhere had jobs of its key gone well, and ${load} % of its slots were in use`
+					? `jobs of its key had not yet gone well anywhere, and ${load} % of its slots were in use`
 					: `${successes} ${successes === 1 ? 'job' : 'jobs'} of its key had gone well there`,
 			],
 		}[strategy],
 	];
-	return `${winner.name} was chosen by ${strategy} of ${compared} free that were compared (${match}): ${reasons.join(', and ')}.`;
+	return `${winner.name} was chosen by ${strategy} out of ${compared} free that were compared (${match}): ${reasons.join(', and ')}.`;
 }

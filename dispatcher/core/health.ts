@@ -41,7 +41,7 @@ const bounds: Record<Exclude<keyof RobotMetrics, 'keeperMissing'>, Bound> = {
 	agentBusyPercent: {
 		warning: 90,
 		critical: 99,
-		say: (share) => `The agent itself is busy for ${share} % of the time.`,
+		say: (share) => `The agent itself is busy ${share} % of the time.`,
 	},
 };
 
@@ -75,10 +75,10 @@ export function healthOf({ metrics, silentMs, jobs, hanging, record }: Signs): R
 		found(value >= critical ? 'critical' : 'warning', say(value));
 	}
 	if (silentMs > quietMs) {
-		found('critical', `Nothing was heard of it for ${Math.round(silentMs / 1_000)} s.`);
+		found('critical', `Nothing was heard from it for ${Math.round(silentMs / 1_000)} s.`);
 	}
 	if (metrics.keeperMissing) {
-		found('warning', 'Its agent can start no keeper, so jobs end when the agent does.');
+		found('warning', 'Its agent cannot start a keeper, so jobs end when the agent does.');
 	}
 	if (hanging > 0) {
 		const some = jobs === 1 ? 'Its job hangs' : `${hanging} of its ${jobs} jobs hang`;
@@ -89,7 +89,7 @@ export function healthOf({ metrics, silentMs, jobs, hanging, record }: Signs): R
 	if (tries >= enoughTries && successPercent! < fewPercent) {
 		const level = successPercent! < hardlyAnyPercent ? 'critical' : 'warning';
 		const gone = lost > 0 ? `, ${lost} were lost` : '';
-		found(level, `Of its last ${tries} tries ${failed} failed${gone}.`);
+		found(level, `Of its last ${tries} tries, ${failed} failed${gone}.`);
 	}
 	return { level: worst, reasons };
 }

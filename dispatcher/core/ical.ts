@@ -77,7 +77,7 @@ function* linesOf(text: string): Generator<Line> {
 			/^([A-Za-z0-9-]+)((?:;[A-Za-z0-9-]+=(?:"[^"]*"|[^";:,]*)(?:,(?:"[^"]*"|[^";:,]*))*)*):(.*)$/s.exec(
 				whole,
 			);
-		if (!found) throw new Problem('bad-calendar', { line: number, reason: 'it is no NAME:VALUE' });
+		if (!found) throw new Problem('bad-calendar', { line: number, reason: 'it is not NAME:VALUE' });
 		const parameters = Object.fromEntries(
 			[...found[2]!.matchAll(/;([A-Za-z0-9-]+)=("[^"]*"|[^;]*)/g)].map(([, name, value]) => [
 				name!.toUpperCase(),
@@ -136,7 +136,7 @@ function exceptOf(line: Line, start: ReturnType<typeof timeOf>): number {
 
 function timeOf(line: Line): { wall: number; zone: string | null; day: boolean } {
 	const found = /^(\d{4})(\d\d)(\d\d)(?:T(\d\d)(\d\d)(\d\d)(Z)?)?$/.exec(line.value);
-	if (!found) wrong(line, `"${line.value.slice(0, 40)}" is no date or time`);
+	if (!found) wrong(line, `"${line.value.slice(0, 40)}" is not a date or time`);
 	const [year, month, date, hour = 0, minute = 0, second = 0] = found
 		.slice(1, 7)
 		.map((part) => Number(part ?? 0)) as [number, number, number, number?, number?, number?];
@@ -144,7 +144,7 @@ function timeOf(line: Line): { wall: number; zone: string | null; day: boolean }
 	if (new Date(wall).getUTCDate() !== date) wrong(line, 'there is no such day');
 	const isDay = found[4] === undefined;
 	if (line.parameters.VALUE?.toUpperCase() === 'DATE' && !isDay) {
-		wrong(line, `"${line.value}" is a time, and VALUE says it is a date`);
+		wrong(line, `"${line.value}" is a time, but VALUE says it is a date`);
 	}
 	const named = line.parameters.TZID;
 	if (named !== undefined && !isZone(named)) {
@@ -158,7 +158,7 @@ function lengthOf(line: Line | undefined, day: boolean): number {
 	const found = /^\+?P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?$/.exec(
 		line.value,
 	);
-	if (!found) wrong(line, `"${line.value.slice(0, 40)}" is no duration`);
+	if (!found) wrong(line, `"${line.value.slice(0, 40)}" is not a duration`);
 	const [weeks, days, hours, minutes, seconds] = found
 		.slice(1)
 		.map((part) => Number(part ?? 0)) as [number, number, number, number, number];
@@ -183,7 +183,7 @@ function againOf(line: Line, entry: CalendarEntry): void {
 		.split(';')
 		.map((part) => part.split('=', 2) as [string, string]);
 	const parts = new Map(said);
-	if (parts.size < said.length) wrong(line, 'RRULE says one thing twice');
+	if (parts.size < said.length) wrong(line, 'RRULE has the same part twice');
 	const without = (name: string, other: string) => {
 		if (parts.has(name) && parts.has(other)) wrong(line, `${name} does not go with ${other}`);
 	};

@@ -29,7 +29,7 @@ export function meantClient(client: string, announced: readonly string[]): strin
 	const known = [...new Set(announced)];
 	if (known.length === 0) return '; an agent announces one with: --client NAME.';
 	const more = known.length > 5 ? ` and ${known.length - 5} more` : '';
-	return `; there is ${known.slice(0, 5).join(', ')}${more}.`;
+	return `; known ones are ${known.slice(0, 5).join(', ')}${more}.`;
 }
 
 /** Of the first single term that no robot fulfils, if somebody has one that is written nearly the same. */

@@ -20,14 +20,14 @@ export function patienceOf(
 	}
 	const several = target.mode !== undefined && target.mode !== 'one';
 	if (target.robot === undefined && !several) {
-		return { path: 'offline', reason: 'is for jobs of one robot: name it in target.robot' };
+		return { path: 'offline', reason: 'is for jobs for one robot: name it in target.robot' };
 	}
 	if (several && then === 'other') {
-		const reason = 'is not for jobs of several robots, which have theirs already';
+		const reason = 'is not for jobs for several robots, which already have theirs';
 		return { path: 'offline.then', reason: `"other" ${reason}` };
 	}
 	if (until !== undefined && until <= readyAt) {
-		return { path: 'offline.until', reason: 'lies before the job can start' };
+		return { path: 'offline.until', reason: 'is before the job can start' };
 	}
 	return forMs === undefined ? { until: until!, then } : { until: readyAt + forMs, then, forMs };
 }

@@ -156,7 +156,7 @@ export function stoppedText({ batches }: Pick<Plan, 'batches'>, failed: number):
 /** Why a child that is kept back waits. */
 export function whyShut(parentId: string, batch: number, rollout: RolloutRecord): string {
 	const waits = `The job waits for ${batchText(rollout, batch)}`;
-	const on = `let it go on with: robot-fleet jobs resume ${parentId}, or end it with: robot-fleet jobs cancel ${parentId}.`;
+	const on = `resume it with: robot-fleet jobs resume ${parentId}, or end it with: robot-fleet jobs cancel ${parentId}.`;
 	if (rollout.state === 'stopped' || rollout.state === 'paused') {
 		return `${waits}; job ${parentId} is ${rollout.reason}. Look at it, and ${on}`;
 	}
@@ -168,7 +168,7 @@ export function whyShut(parentId: string, batch: number, rollout: RolloutRecord)
 /** What is added to why a parent waits for its children. */
 export function whyRollout(parentId: string, rollout: RolloutRecord): string {
 	if (rollout.state === 'stopped' || rollout.state === 'paused') {
-		return ` It is ${rollout.reason}; let it go on with: robot-fleet jobs resume ${parentId}, or end it with: robot-fleet jobs cancel ${parentId}.`;
+		return ` It is ${rollout.reason}; resume it with: robot-fleet jobs resume ${parentId}, or end it with: robot-fleet jobs cancel ${parentId}.`;
 	}
 	return rollout.state === 'running' && rollout.batch > 0
 		? ` ${batchText(rollout, rollout.batch).replace('batch', 'Batch')} is under way.`

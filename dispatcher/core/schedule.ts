@@ -136,18 +136,18 @@ function checkWhen(when: When): void {
 		wrong(`when.${needed}`, `is needed by ${frequency}`);
 	}
 	if (frequency === 'monthly' && (when.days === undefined) === (when.nth === undefined)) {
-		wrong('when.days', 'is needed by monthly, or nth instead of it');
+		wrong('when.days', 'is needed by monthly, or nth, but not both');
 	}
 	if (when.days?.includes(0)) wrong('when.days', 'must be 1 to 31, or -1 for the last day');
 	if (when.nth?.week === 0) wrong('when.nth.week', 'must be 1 to 5, or -1 for the last');
 	const bad = when.times?.find((text) => timeOf(text) === undefined);
 	if (bad !== undefined) wrong('when.times', `"${bad}" is no time of day; write 02:30 or 02:30:15`);
 	if (frequency === 'hourly' && 24 % (when.every ?? 1) !== 0) {
-		wrong('when.every', 'of hourly must divide 24; use interval for anything else');
+		wrong('when.every', 'must divide 24 for hourly; use interval for anything else');
 	}
 	const most = mostEvery[frequency];
 	if (most !== undefined && (when.every ?? 1) > most) {
-		wrong('when.every', `of ${frequency} must be at most ${most}`);
+		wrong('when.every', `must be at most ${most} for ${frequency}`);
 	}
 	if (when.cron !== undefined) checkCron(when.cron);
 }

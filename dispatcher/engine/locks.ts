@@ -145,7 +145,7 @@ export class Locks {
 		if (!owed) return undefined;
 		const { head, need } = owed;
 		const since = iso(inLineSince(head.rank, head.priority));
-		return `The job waits for ${wordsOf(need)}, which is kept for job ${head.id}: that is in line since ${since}, and needs ${others(needsOf(this.#needsOfOwed(need.key, head.id)), need)}.`;
+		return `The job waits for ${wordsOf(need)}, which is kept for job ${head.id}: that has been in line since ${since}, and needs ${others(needsOf(this.#needsOfOwed(need.key, head.id)), need)}.`;
 	}
 
 	#needsOfOwed(key: string, jobId: string): string {
@@ -167,7 +167,7 @@ export class Locks {
 		const open = `open it with: robot-fleet limits put ${need.name} 1`;
 		if (capacity === 0) return `${words}, which is closed by its limit; ${open}`;
 		if (need.take > capacity) {
-			return `${words}, of which it takes ${need.take} and there ${capacity === 1 ? 'is' : 'are'} ${capacity}; set more with: robot-fleet limits put ${need.name} ${need.take}`;
+			return `${words}, of which it takes ${need.take}, but there ${capacity === 1 ? 'is' : 'are'} only ${capacity}; set more with: robot-fleet limits put ${need.name} ${need.take}`;
 		}
 		const [first, ...more] = gate ? this.#holders(gate) : [];
 		// On its way to a robot in this very moment.

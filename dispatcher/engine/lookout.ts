@@ -186,7 +186,7 @@ export class Lookout {
 		if (job.state === 'running' || job.state === 'dispatched') return { text: this.#whyOn(job) };
 		if (job.state === 'pending' && job.cause === 'restored') {
 			return {
-				text: `The job came back from a backup and waits for a person; let it go on with: robot-fleet jobs release ${job.id}.`,
+				text: `The job came back from a backup and waits for a person; release it with: robot-fleet jobs release ${job.id}.`,
 			};
 		}
 		const policy = policyOf(job.policy);
@@ -201,7 +201,7 @@ export class Lookout {
 		}
 		if (job.hold !== null) {
 			return {
-				text: `The job is held by ${job.hold.replace(/[.!]$/, '')}; let it go on with: robot-fleet jobs release ${job.id}.`,
+				text: `The job is held by ${job.hold.replace(/[.!]$/, '')}; release it with: robot-fleet jobs release ${job.id}.`,
 			};
 		}
 		if (job.shut === 1) return { text: await this.#rollouts.whyShut(job) };
@@ -225,8 +225,8 @@ export class Lookout {
 				: `The job was sent to ${name}, which has not answered yet.`;
 		}
 		const was = `The job was ${running ? 'running on' : 'sent to'} ${name}, which`;
-		if (entry) return `${was} is not connected; we wait for it to come back.`;
-		return `${was} was removed and tells nothing more; its onLoss decides now.`;
+		if (entry) return `${was} is not connected; the service waits for it to come back.`;
+		return `${was} was removed and reports nothing more; the job’s onLoss decides now.`;
 	}
 
 	/** Of a job that is eligible. */
@@ -246,7 +246,7 @@ export class Lookout {
 					? `pool ${pool}`
 					: undefined;
 		if (area !== undefined) {
-			return `The job is for the ${area}, which was removed: put it again, or give the job another target.`;
+			return `The job is for the ${area}, which was removed: make it again, or give the job another target.`;
 		}
 		if (rule.robot !== undefined) {
 			const entry = fleet.get(rule.robot);
@@ -292,13 +292,13 @@ export class Lookout {
 		if (free < slots) {
 			return {
 				obstacle: 'busy',
-				text: `has ${free} of the ${slots} slots free that the job takes`,
+				text: `has ${free} free of the ${slots} slots that the job takes`,
 			};
 		}
 		this.#assigning.passing.look();
 		const kept = this.#assigning.passing.keptRobot(entry, job, now);
 		if (!kept) return undefined;
-		const text = `is kept for job ${kept.id}, which takes several slots and is in line for longer`;
+		const text = `is kept for job ${kept.id}, which takes several slots and has been in line longer`;
 		return { obstacle: 'kept', text };
 	}
 
@@ -343,11 +343,11 @@ export class Lookout {
 			const why = this.#context.diskFull() ? 'has a full disk' : 'is drained';
 			return {
 				obstacle: 'closed',
-				text: `is free, and the service gives nothing away, for it ${why}`,
+				text: `is free, but the service gives out no jobs, because it ${why}`,
 			};
 		}
 		if (this.#assigning.keepsAway(lane, job, entry, now)) {
-			const text = 'is free, and left to others while the job waits for one it would rather have';
+			const text = 'is free, but left to others while the job waits for a robot it prefers';
 			return { obstacle: 'left', text };
 		}
 		return undefined;

@@ -60,7 +60,7 @@ export class Previews {
 		);
 		if (earlier instanceof Problem) refuse(earlier);
 		else if (earlier) {
-			const text = `This request has been made already: a submit is answered with job ${earlier.jobId}.`;
+			const text = `This request has already been made: a submit is answered with job ${earlier.jobId}.`;
 			clashes.push({ code: 'same-request', text, refused: false });
 			const same = { text, state: earlier.state, picked: [] };
 			return { accepted: clashes.length === 1, ...same, robots, clashes, job };

@@ -47,7 +47,7 @@ export class RobotFleet implements INodeType {
 		hints: [
 			{
 				message:
-					'The token is a secret that is told only now. It is stored with this execution: do not keep the data of its executions longer than the token is valid.',
+					'The token is a secret that is shown only now. It is stored with this execution: do not keep execution data longer than the token is valid.',
 				displayCondition:
 					'={{ $parameter["resource"] === "token" && $parameter["operation"] === "create" }}',
 				whenToDisplay: 'afterExecution',
@@ -97,6 +97,6 @@ function withWayOut(refusal: Refusal): Refusal {
 	const scope = /"(\w+)"/.exec(refusal.message)?.[1] ?? 'operate';
 	return {
 		...refusal,
-		description: `Make a key with: robot-fleet key create --name n8n-${scope} --scope read --scope ${scope}. Then choose "Robot Fleet Server" in a credential of its own, with that key.`,
+		description: `Make a key with: robot-fleet key create --name n8n-${scope} --scope read --scope ${scope}. Then make a separate credential for it: choose "Robot Fleet Server" and enter that key.`,
 	};
 }

@@ -36,7 +36,7 @@ export function locator(
 	};
 }
 
-export const jobLocator = locator('job', 'Job', 'The job that is meant', 'searchJobs', {
+export const jobLocator = locator('job', 'Job', 'The job to act on', 'searchJobs', {
 	displayName: 'By ID',
 	placeholder: 'e.g. 019f2b1c-7d3e-7a10-9c55-0d4c8a1b2e3f',
 });

@@ -9,7 +9,7 @@ export const getCells: Operation = {
 	name: 'Get Robot Results',
 	value: 'getCells',
 	action: 'Get the result on each robot of a job',
-	description: 'Get how a job for several robots went, one item for each of them',
+	description: 'Get the results of a job for several robots, one item per robot',
 	fields: [
 		jobLocator,
 		...manyFields,
@@ -19,7 +19,7 @@ export const getCells: Operation = {
 			type: 'boolean',
 			default: true,
 			description:
-				'Whether to add what the job has printed on each robot, its end as text, and what it put out',
+				'Whether to add what the job printed on each robot (the end of it, as text) and its outputs',
 		},
 	],
 	run: async (ask) => {

@@ -34,7 +34,7 @@ export const downloadFile: Operation = {
 	name: 'Download File',
 	value: 'downloadFile',
 	action: 'Download a file of a job',
-	description: 'Get what jobs have taken home, or what was uploaded for them, as binary data',
+	description: 'Get files that jobs have collected, or that were uploaded for them, as binary data',
 	fields: [
 		{
 			displayName: 'Download',
@@ -56,7 +56,7 @@ export const downloadFile: Operation = {
 			type: 'string',
 			default: '={{ $json.fileId }}',
 			required: true,
-			description: 'As Upload File returned it, or the field "files" of a job tells it',
+			description: 'As Upload File returned it, or as listed in the field "files" of a job',
 			displayOptions: { show: { download: ['file'] } },
 		},
 		shownFor({ ...jobLocator, default: jobOfItem }, { download: ['job'] }),
@@ -89,7 +89,8 @@ export const uploadFile: Operation = {
 			type: 'string',
 			default: '',
 			placeholder: 'e.g. app.json',
-			description: 'For people, and for the download; that of the binary data when empty',
+			description:
+				'Shown to people and used for the download; the name of the binary data when empty',
 		},
 	],
 	run: upload,
@@ -150,7 +151,7 @@ export async function storeBytes(
 }
 
 function cutOff({ context, itemIndex }: Ask, error?: unknown): Error {
-	return new NodeOperationError(context.getNode(), 'The file was cut off on its way', {
+	return new NodeOperationError(context.getNode(), 'The file was cut off in transit', {
 		description: `Run the step again; "Retry On Fail" in its settings does so by itself${
 			error instanceof Error ? ` (${error.message})` : ''
 		}`,

@@ -32,7 +32,7 @@ export const getOutput: Operation = {
 				{
 					name: 'File',
 					value: 'file',
-					description: 'All of it, as binary data that goes to the store of n8n piece by piece',
+					description: 'All of it, as binary data that is stored in n8n piece by piece',
 				},
 				{ name: 'Text', value: 'text', description: 'The end of it, in the field "text"' },
 			],
@@ -44,7 +44,7 @@ export const getOutput: Operation = {
 			type: 'number',
 			typeOptions: { minValue: 1 },
 			default: 256,
-			description: 'How much of its end to get',
+			description: 'How much of the end of the output to get',
 			displayOptions: { show: { outputAs: ['text'] } },
 		},
 		shownFor(outputField, { outputAs: ['file'] }),

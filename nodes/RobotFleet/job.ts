@@ -123,7 +123,7 @@ export const jobs: Resource = {
 			name: 'Answer',
 			value: 'answer',
 			action: 'Answer a job that asks',
-			description: 'Say what becomes of a job that asks because its robot stays away',
+			description: 'Decide what happens to a job that asks because its robot stays away',
 			fields: [
 				jobLocator,
 				{
@@ -139,7 +139,7 @@ export const jobs: Resource = {
 						{
 							name: 'Keep Waiting',
 							value: 'wait',
-							description: 'The job waits for its robot',
+							description: 'The job keeps waiting for its robot',
 						},
 						{
 							name: 'Use Another Robot',
@@ -157,7 +157,7 @@ export const jobs: Resource = {
 						typeOptions: { minValue: 0 },
 						default: 0,
 						description:
-							'How long to wait before the job asks again; 0 to wait without an end. A job that asks nothing any more refuses a second answer.',
+							'How long to wait before the job asks again; 0 to wait without limit. A job that is no longer asking refuses a second answer.',
 					},
 					{ answer: ['wait'] },
 				),
@@ -228,7 +228,7 @@ export const jobs: Resource = {
 			value: 'resume',
 			action: 'Resume a job that goes out in batches',
 			description:
-				'Let a job go on that goes out in batches and was paused, or stopped because too many robots failed',
+				'Continue a job that goes out in batches and was paused, or stopped because too many robots failed',
 			fields: [
 				jobLocator,
 				{
@@ -238,7 +238,7 @@ export const jobs: Resource = {
 					typeOptions: { minValue: 0, numberPrecision: 0 },
 					default: 0,
 					description:
-						'Resume only if this batch is the next one, which makes the step safe to repeat; 0 for whichever it is',
+						'Resume only if this batch is the next one, which makes the step safe to repeat; 0 for whichever is next',
 				},
 				simplifyField,
 			],
@@ -249,7 +249,7 @@ export const jobs: Resource = {
 			value: 'retry',
 			action: 'Retry a job',
 			description:
-				'Submit the same job again under a new ID; a step that is repeated gets that one while it has not ended',
+				'Submit the same job again under a new ID; repeating the step returns that new job while it has not ended',
 			fields: [
 				jobLocator,
 				{
@@ -258,7 +258,7 @@ export const jobs: Resource = {
 					type: 'boolean',
 					default: false,
 					description:
-						'Whether a job for several robots is repeated only on those on which it did not complete',
+						'Whether to repeat a job for several robots only on those where it did not complete',
 				},
 			],
 			run: async (ask) => {
@@ -271,7 +271,7 @@ export const jobs: Resource = {
 			value: 'retryDelivery',
 			action: 'Retry the delivery of a wait',
 			description:
-				'Tell n8n once more that the jobs of a parked execution have ended, where it could not be reached before',
+				'Tell n8n again that the jobs of a parked execution have ended, if it could not be reached before',
 			fields: [
 				locator(
 					'waitId',
@@ -287,7 +287,7 @@ export const jobs: Resource = {
 			name: 'Send Input',
 			value: 'sendInput',
 			action: 'Send input to a job',
-			description: 'Type into a job that runs and was submitted as interactive',
+			description: 'Type into a running job that was submitted as interactive',
 			fields: [
 				jobLocator,
 				{
@@ -296,14 +296,14 @@ export const jobs: Resource = {
 					type: 'string',
 					default: '',
 					placeholder: 'e.g. yes',
-					description: 'What is typed',
+					description: 'The text to type',
 				},
 				{
 					displayName: 'Press Enter',
 					name: 'pressEnter',
 					type: 'boolean',
 					default: true,
-					description: 'Whether an Enter follows the text',
+					description: 'Whether to press Enter after the text',
 				},
 				{
 					displayName: 'Only as an Answer',
@@ -318,7 +318,7 @@ export const jobs: Resource = {
 					name: 'closeInput',
 					type: 'boolean',
 					default: false,
-					description: 'Whether the program gets the end of its input behind the text',
+					description: 'Whether to close the input of the program after the text',
 				},
 			],
 			run: sendInput,
@@ -327,7 +327,7 @@ export const jobs: Resource = {
 			name: 'Update',
 			value: 'update',
 			action: 'Update a job',
-			description: 'Change a job that waits: its priority, its robot, or hold it back',
+			description: 'Change a job that waits: its priority, its robot, or whether it is held back',
 			fields: [
 				jobLocator,
 				{
@@ -342,7 +342,7 @@ export const jobs: Resource = {
 							name: 'hold',
 							type: 'boolean',
 							default: true,
-							description: 'Whether it waits until it is released; off releases it',
+							description: 'Whether to hold the job until it is released; off releases it',
 						},
 						{
 							displayName: 'Hold Reason',
@@ -390,7 +390,7 @@ async function answer(ask: Ask): Promise<Found[]> {
 	const seconds = said === 'wait' ? Number(ask.value('askAgainSeconds', 0)) : 0;
 	if (!(seconds >= 0)) {
 		throw new BadParameter(
-			'The time to ask again after is not a number of seconds',
+			'"Ask Again After" is not a number of seconds',
 			'Set "Ask Again After" to 0 or more',
 		);
 	}
@@ -403,7 +403,7 @@ async function resume(ask: Ask): Promise<Found[]> {
 	const batch = Number(ask.value('beforeBatch', 0));
 	if (!Number.isInteger(batch) || batch < 0) {
 		throw new BadParameter(
-			'The batch is not a number of a batch',
+			'The batch is not a batch number',
 			'Set "Only Before Batch" to a whole number, or 0',
 		);
 	}
@@ -473,7 +473,7 @@ async function promptOf({ context, itemIndex, client }: Ask, jobId: string): Pro
 		return waitingFor.offset;
 	}
 	throw new BadParameter(
-		'The program of this job asks for nothing now',
+		'The program of this job is not asking for anything now',
 		'Wait until it does, or switch "Only as an Answer" off',
 	);
 }
@@ -494,7 +494,7 @@ async function update(ask: Ask): Promise<Found[]> {
 		...(robot ? { target: { robot } } : {}),
 	};
 	if (Object.keys(change).length === 0) {
-		throw new BadParameter('Nothing is to be changed', 'Add a field in "Update Fields"');
+		throw new BadParameter('There is nothing to change', 'Add a field in "Update Fields"');
 	}
 	return asFound(ask, await ask.client.change(chosenJob(ask), change), simple);
 }

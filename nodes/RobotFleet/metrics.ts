@@ -50,7 +50,7 @@ export const metrics: Resource = {
 					default: '',
 					placeholder: 'e.g. Europe/Berlin',
 					description:
-						'Where today begins at midnight, an IANA name. The time zone of the workflow when empty.',
+						'The time zone whose midnight starts the day, an IANA name. The time zone of the workflow when empty.',
 				},
 			],
 			run: async (ask) =>
@@ -61,7 +61,7 @@ export const metrics: Resource = {
 			value: 'getBreakdown',
 			action: 'Get a breakdown of jobs',
 			description:
-				'Get how jobs have ended by what they have in common; today unless a time is set',
+				'Get how jobs have ended, grouped by what they have in common; today unless a time is set',
 			fields: [
 				{
 					displayName: 'By',
@@ -74,7 +74,7 @@ export const metrics: Resource = {
 						{
 							name: 'Owner',
 							value: 'owner',
-							description: 'The API key or schedule that submitted',
+							description: 'The API key or schedule that submitted them',
 						},
 						{ name: 'Robot', value: 'robot' },
 					],

@@ -131,7 +131,7 @@ export function operationOf(
 		?.operations.find(({ value }) => value === operation);
 	if (known) return known;
 	throw new BadParameter(
-		`"${resource}: ${operation}" is nothing that this node does`,
+		`"${resource}: ${operation}" is not an operation of this node`,
 		'Choose a resource and an operation from the lists',
 	);
 }

@@ -8,7 +8,7 @@ import { namesOf, textOf } from '../shared/text';
 import { asFound, asMany, locator, manyFields, simplifyField } from './fields';
 import { type Ask, deleted, type Found, found, type Resource } from './operation';
 
-const robot = locator('robot', 'Robot', 'The robot that is meant', 'searchRobots', {
+const robot = locator('robot', 'Robot', 'The robot to act on', 'searchRobots', {
 	displayName: 'By Name or ID',
 	placeholder: 'e.g. warehouse-3',
 });
@@ -110,7 +110,7 @@ export const robots: Resource = {
 			name: 'Drain',
 			value: 'drain',
 			action: 'Drain a robot',
-			description: 'Give a robot no new jobs and wait until those that it has are over',
+			description: 'Give a robot no new jobs and wait until those it has have ended',
 			fields: [
 				robot,
 				{
@@ -120,7 +120,7 @@ export const robots: Resource = {
 					typeOptions: { minValue: 0, maxValue: 3600 },
 					default: 60,
 					description:
-						'How long to wait for its jobs; it stays drained all the same. "held" says how many are left.',
+						'How long to wait for its jobs; the robot stays drained either way. The field "held" says how many are left.',
 				},
 				simplifyField,
 			],
@@ -163,7 +163,7 @@ export const robots: Resource = {
 					type: 'number',
 					typeOptions: { minValue: 0 },
 					default: 0,
-					description: 'When it ends by itself; 0 = when somebody resumes the robot',
+					description: 'When it ends by itself; 0 to wait until somebody resumes the robot',
 				},
 				simplifyField,
 			],

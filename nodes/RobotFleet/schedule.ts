@@ -17,7 +17,7 @@ import { textOf } from '../shared/text';
 import { asFound, asMany, byName, fromPages, locator, manyFields, simplifyField } from './fields';
 import { type Ask, deleted, type Found, found, type Resource, shownFor } from './operation';
 
-const schedule = locator('schedule', 'Schedule', 'The schedule that is meant', 'searchSchedules', {
+const schedule = locator('schedule', 'Schedule', 'The schedule to act on', 'searchSchedules', {
 	displayName: 'By ID',
 	placeholder: 'e.g. nightly-backup',
 });
@@ -92,7 +92,8 @@ export const schedules: Resource = {
 							name: 'paused',
 							type: 'boolean',
 							default: true,
-							description: 'Whether it waits to be resumed before it runs',
+							description:
+								'Whether the schedule is created paused and runs only once it is resumed',
 						},
 					]),
 				},
@@ -103,7 +104,7 @@ export const schedules: Resource = {
 					default: '',
 					placeholder: 'e.g. nightly-backup',
 					description:
-						'Letters, digits and . _ : @ - only. When empty each step of each execution has an ID of its own, and repeating that step creates nothing twice.',
+						'Letters, digits and . _ : @ - only. When empty, each step of each execution has its own ID, and repeating that step creates nothing twice.',
 				},
 				simplifyField,
 			],
@@ -113,7 +114,7 @@ export const schedules: Resource = {
 			name: 'Delete',
 			value: 'delete',
 			action: 'Delete a schedule',
-			description: 'Delete a schedule and what it has on record; jobs that it has submitted run on',
+			description: 'Delete a schedule and its records; jobs that it has submitted keep running',
 			fields: [schedule],
 			run: async (ask) => {
 				const scheduleId = chosen(ask);
@@ -155,7 +156,7 @@ export const schedules: Resource = {
 							type: 'options',
 							options: [
 								{ name: 'Active', value: 'active' },
-								{ name: 'Ended', value: 'ended', description: 'Nothing more will come of it' },
+								{ name: 'Ended', value: 'ended', description: 'It will not run again' },
 								{ name: 'Paused', value: 'paused' },
 							],
 							default: 'active',
@@ -170,7 +171,7 @@ export const schedules: Resource = {
 			name: 'Get Many Runs',
 			value: 'getRuns',
 			action: 'Get many runs of a schedule',
-			description: 'Get what became of its planned times, newest first',
+			description: 'Get what happened at its planned times, newest first',
 			fields: [schedule, ...manyFields],
 			run: async (ask) => {
 				const scheduleId = chosen(ask);
@@ -181,7 +182,7 @@ export const schedules: Resource = {
 			name: 'Pause',
 			value: 'pause',
 			action: 'Pause a schedule',
-			description: 'Let a schedule run no more until it is resumed',
+			description: 'Keep a schedule from running until it is resumed',
 			fields: [schedule, simplifyField],
 			run: async (ask) => asFound(ask, await ask.client.pauseSchedule(chosen(ask)), simple),
 		},
@@ -198,7 +199,7 @@ export const schedules: Resource = {
 			value: 'run',
 			action: 'Run a schedule now',
 			description:
-				'Run the job of a schedule right away, whatever is planned, and once more when the step is repeated',
+				'Run the job of a schedule right away, whatever is planned, and again each time the step is repeated',
 			fields: [schedule, overlap],
 			run: async (ask) => {
 				const wanted = ask.value<Overlap | ''>('runOverlap', '');
@@ -210,7 +211,7 @@ export const schedules: Resource = {
 			name: 'Update',
 			value: 'update',
 			action: 'Update a schedule',
-			description: 'Change what is named of a schedule, and leave the rest',
+			description: 'Change the given settings of a schedule and leave the rest',
 			fields: [
 				schedule,
 				...changing('changeWhen', 'Change Times', 'it runs at other times', whenFields),
@@ -276,7 +277,7 @@ async function update(ask: Ask): Promise<Found[]> {
 		...(ask.value('changeJob', false) ? { job: jobOf(ask) } : {}),
 	};
 	if (Object.keys(change).length === 0) {
-		throw new BadParameter('Nothing is to be changed', 'Add a field in "Update Fields"');
+		throw new BadParameter('There is nothing to change', 'Add a field in "Update Fields"');
 	}
 	return asFound(ask, await ask.client.changeSchedule(chosen(ask), change), simple);
 }

@@ -17,7 +17,7 @@ export const tokens: Resource = {
 			name: 'Create',
 			value: 'create',
 			action: 'Create an enrollment token',
-			description: 'Make a token with which new machines become robots; it is told only once',
+			description: 'Make a token with which new machines become robots; it is shown only once',
 			fields: [
 				{
 					displayName: 'Uses',
@@ -63,9 +63,9 @@ export const tokens: Resource = {
 			value: 'delete',
 			action: 'Delete an enrollment token',
 			description:
-				'Make a token useless at once; robots that have enrolled with it already stay as they are',
+				'Make a token useless at once; robots that have already enrolled with it stay as they are',
 			fields: [
-				locator('token', 'Token', 'The token that is meant', 'searchTokens', {
+				locator('token', 'Token', 'The token to act on', 'searchTokens', {
 					displayName: 'By ID',
 					placeholder: 'e.g. 5d0c1e7a9b3f',
 				}),
@@ -88,7 +88,7 @@ export const tokens: Resource = {
 					name: 'onlyUsable',
 					type: 'boolean',
 					default: true,
-					description: 'Whether to leave out tokens that are used up, over or deleted',
+					description: 'Whether to leave out tokens that are used up, expired or deleted',
 				},
 			],
 			run: async (ask) => {

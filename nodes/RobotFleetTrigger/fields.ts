@@ -18,7 +18,7 @@ const events: Array<INodePropertyOptions & { value: EventKind }> = [
 	{
 		name: 'Job Asks What to Do',
 		value: 'job.asks',
-		description: 'The robot of a job stays away, and the job is to ask then',
+		description: 'The robot of a job stays away, and the job is set to ask then',
 	},
 	{ name: 'Job Ended', value: 'job.ended', description: 'A job has completed, failed, …' },
 	{
@@ -29,7 +29,7 @@ const events: Array<INodePropertyOptions & { value: EventKind }> = [
 	{
 		name: 'Late Result',
 		value: 'job.late-result',
-		description: 'A robot tells how something ended that was given up already',
+		description: 'A robot reports how an attempt ended that had already been given up',
 	},
 	{
 		name: 'Robot Back',
@@ -39,7 +39,7 @@ const events: Array<INodePropertyOptions & { value: EventKind }> = [
 	{
 		name: 'Robot Closed',
 		value: 'robot.closed',
-		description: 'A robot gets no jobs any more: paused, drained, in maintenance or quarantine',
+		description: 'A robot no longer gets jobs: paused, drained, in maintenance or quarantine',
 	},
 	{
 		name: 'Robot Connected',
@@ -59,7 +59,8 @@ const events: Array<INodePropertyOptions & { value: EventKind }> = [
 	{
 		name: 'Schedule Missed',
 		value: 'schedule.missed',
-		description: 'Times of a schedule passed while the service was off, and are not made up',
+		description:
+			'Times of a schedule passed while the service was off, and will not be made up for',
 	},
 	{
 		name: 'Schedule Paused',
@@ -108,7 +109,7 @@ export const fields: INodeProperties[] = [
 		type: 'multiOptions',
 		options: endings,
 		default: [],
-		description: 'Only jobs that ended like this. However they ended, when empty.',
+		description: 'Only jobs that ended like this. All jobs when empty.',
 		displayOptions: { show: { events: ['job.ended'] } },
 	},
 	{
@@ -118,7 +119,7 @@ export const fields: INodeProperties[] = [
 		typeOptions: { loadOptionsMethod: 'getRobots' },
 		default: [],
 		description:
-			'Only what is about these robots. All of them, when empty. Choose from the list, or specify IDs using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
+			'Only events about these robots. All robots when empty. Choose from the list, or specify IDs using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
 	},
 	{
 		displayName: 'Filters',
@@ -133,7 +134,7 @@ export const fields: INodeProperties[] = [
 				type: 'multiOptions',
 				options: optionsOf(causes),
 				default: [],
-				description: 'Of the event Job Ended only jobs that ended for one of these reasons',
+				description: 'For the event Job Ended: only jobs that ended for one of these reasons',
 			},
 			{
 				displayName: 'Dead Letters Only',
@@ -149,7 +150,7 @@ export const fields: INodeProperties[] = [
 				type: 'string',
 				default: '',
 				placeholder: 'e.g. command, probe',
-				description: 'Of the event Job Ended only jobs of these kinds, separated by commas',
+				description: 'For the event Job Ended: only jobs of these kinds, separated by commas',
 			},
 			{
 				displayName: 'Labels of the Robot',
@@ -157,7 +158,7 @@ export const fields: INodeProperties[] = [
 				type: 'string',
 				default: '',
 				placeholder: 'e.g. site=berlin, os=linux',
-				description: 'Only what is about robots that have all of these labels',
+				description: 'Only events about robots that have all of these labels',
 			},
 			{
 				displayName: 'Parts of Jobs',
@@ -165,7 +166,7 @@ export const fields: INodeProperties[] = [
 				type: 'boolean',
 				default: true,
 				description:
-					'Whether the event Job Ended starts the workflow also for each robot of a job that runs on several. Without this only the end of the whole job counts.',
+					'Whether the event Job Ended also starts the workflow for each robot of a job that runs on several. Without this, only the end of the whole job counts.',
 			},
 			{
 				displayName: 'Schedule Names or IDs',
@@ -174,7 +175,7 @@ export const fields: INodeProperties[] = [
 				typeOptions: { loadOptionsMethod: 'getSchedules' },
 				default: [],
 				description:
-					'Only what is about these schedules and their jobs. Choose from the list, or specify IDs using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
+					'Only events about these schedules and their jobs. Choose from the list, or specify IDs using an <a href="https://docs.n8n.io/code/expressions/">expression</a>.',
 			},
 			{
 				displayName: 'Share Key',
@@ -182,7 +183,7 @@ export const fields: INodeProperties[] = [
 				type: 'string',
 				default: '',
 				placeholder: 'e.g. team-a',
-				description: 'Of the event Job Ended only jobs that were submitted with this share key',
+				description: 'For the event Job Ended: only jobs that were submitted with this share key',
 			},
 		],
 	},
@@ -201,11 +202,11 @@ export const fields: INodeProperties[] = [
 				value: 'recent',
 				description: 'The workflow runs for those that are not too old',
 			},
-			{ name: 'Skip', value: 'skip', description: 'Go on with what happens from then on' },
+			{ name: 'Skip', value: 'skip', description: 'Go on with events from then on' },
 		],
 		default: 'all',
 		description:
-			'What to do with events that happened while n8n was off. After a break of the connection all of them are delivered.',
+			'What to do with events that happened while n8n was off. After a break in the connection, all of them are delivered.',
 	},
 	{
 		displayName: 'Not Older Than (Hours)',
@@ -328,7 +329,7 @@ function idleFilter(said: {
 }
 
 function refuseIdle(context: ITriggerFunctions, name: string): void {
-	const text = `"${name}" narrows only the event Job Ended, which is not chosen`;
+	const text = `"${name}" only filters the event Job Ended, which is not chosen`;
 	if (isRestart(context.getActivationMode())) {
 		// Nobody is there to mend it, and what is published goes on as it did.
 		context.logger.warn(`${context.getNode().name}: ${text}`);

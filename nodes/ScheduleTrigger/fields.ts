@@ -30,7 +30,7 @@ const firstFields: INodeProperties[] = [
 		required: true,
 		placeholder: 'e.g. 0 6 * * 1-5',
 		description:
-			'Minute, hour, day of month, month, day of week; with six fields the first one is the second',
+			'Minute, hour, day of month, month, day of week; with six fields, the first is for seconds',
 	},
 	{
 		displayName: 'Time Zone',
@@ -91,7 +91,7 @@ const missedHere: INodeProperties = {
 	],
 	default: 'last',
 	description:
-		'What happens to times that passed while n8n or the service was off. What is up to a minute late is in time.',
+		'What happens to times that passed while n8n or the service was off. Up to a minute late still counts as on time.',
 };
 
 const nameField: INodeProperties = {
@@ -126,7 +126,7 @@ const laterFields: INodeProperties[] = [
 			{
 				name: 'Existing Schedule',
 				value: 'existing',
-				description: 'Follow a schedule that is there, with or without a job of its own',
+				description: 'Follow a schedule that already exists, with or without a job of its own',
 			},
 			{
 				name: 'Of This Node',
@@ -143,7 +143,7 @@ const laterFields: INodeProperties[] = [
 		default: { mode: 'list', value: '' },
 		required: true,
 		description:
-			'Each of its runs starts the workflow, also those by hand and backfills. The schedule stays as it is.',
+			'Each of its runs starts the workflow, including manual runs and backfills. The schedule stays as it is.',
 		modes: [
 			{
 				displayName: 'From List',
@@ -198,7 +198,7 @@ const laterFields: INodeProperties[] = [
 export const fields: INodeProperties[] = [
 	{
 		displayName:
-			'The schedule counts once the workflow is published. To try it out now, execute the workflow: it starts once, right away.',
+			'The schedule takes effect once the workflow is published. To try it out now, execute the workflow: it starts once, right away.',
 		name: 'notice',
 		type: 'notice',
 		default: '',

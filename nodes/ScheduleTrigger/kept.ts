@@ -64,7 +64,7 @@ export async function store(
 	if (!restarted && followed.state === 'ended' && neverCame(followed)) {
 		if (before === 'no-such-schedule') await client.removeSchedule(ownId);
 		throw new BadParameter(
-			'The schedule never runs: no planned time is to come',
+			'The schedule never runs: it has no planned time ahead',
 			'Set a time in the future, or a later "End"',
 		);
 	}

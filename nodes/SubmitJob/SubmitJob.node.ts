@@ -39,7 +39,7 @@ import { reasonsOf, withReason } from '../shared/why';
 const cancelOnStop: INodeProperties = {
 	...cancelOnStopField,
 	description:
-		'Whether stopping the n8n execution in a later step cancels its jobs. While a step waits parked, that step says so itself: Wait for Execution has the same option.',
+		'Whether stopping the n8n execution in a later step cancels its jobs. While a step is parked, its own option decides: Wait for Execution has the same one.',
 };
 
 /** One job for each item; answers as soon as the jobs are stored. */

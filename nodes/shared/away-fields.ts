@@ -12,7 +12,7 @@ export const awayFields: INodeProperties[] = [
 		type: 'collection',
 		placeholder: 'Add rule',
 		default: {},
-		description: 'How long the job waits for its robot, and what then',
+		description: 'How long the job waits for its robot, and what happens then',
 		options: [
 			{
 				displayName: 'If the Robot Is Lost',
@@ -54,14 +54,14 @@ export const awayFields: INodeProperties[] = [
 				typeOptions: { minValue: 0 },
 				default: 3600,
 				description:
-					'How long a job for one robot waits for it before it has begun; 0 to wait for nobody. Without it, it waits as long as Queue Time Limit says.',
+					'How long a job for one robot waits for that robot before it starts; 0 for not at all. When not set, it waits as long as Queue Time Limit says.',
 			},
 			{
 				displayName: 'Start Within: Until',
 				name: 'until',
 				type: 'dateTime',
 				default: '',
-				description: 'The same as a date and time; it counts instead of the seconds',
+				description: 'The same as a date and time, used instead of the seconds',
 			},
 			{
 				displayName: 'Then',

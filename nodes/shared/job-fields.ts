@@ -19,17 +19,17 @@ export const commandFields: INodeProperties[] = [
 			{
 				name: 'Other Kind of Job',
 				value: 'kind',
-				description: 'A job of another kind than a command, as the service knows them',
+				description: 'A job of any other kind that the service knows',
 			},
 			{
 				name: 'Program',
 				value: 'program',
-				description: 'One program with its arguments, run as they stand: no shell, no quoting',
+				description: 'One program with its arguments, run exactly as given: no shell, no quoting',
 			},
 			{
 				name: 'Shell Text',
 				value: 'shell',
-				description: 'Text for the shell of the robot, with pipes and all',
+				description: 'Text for the shell of the robot, pipes included',
 			},
 		],
 		default: 'program',
@@ -52,7 +52,7 @@ export const commandFields: INodeProperties[] = [
 		default: [],
 		placeholder: 'e.g. -a',
 		description:
-			'One argument per line, spaces and quotes included as they stand. An expression that gives a list adds as many arguments as are in it.',
+			'One argument per line, with spaces and quotes kept as they are. An expression that gives a list adds one argument for each entry.',
 		displayOptions: { show: { commandType: ['program'] } },
 	},
 	{
@@ -64,7 +64,7 @@ export const commandFields: INodeProperties[] = [
 		required: true,
 		placeholder: 'e.g. df -h | tail -n +2',
 		description:
-			'Run by /bin/sh (cmd.exe on Windows). Values of items do not belong in here: add them as variables and write "$ROBOT_FLEET_VAR_NAME".',
+			'Run by /bin/sh (cmd.exe on Windows). Values of items do not belong here: add them as variables and write "$ROBOT_FLEET_VAR_NAME".',
 		displayOptions: { show: { commandType: ['shell'] } },
 	},
 	...kindFields,
@@ -134,7 +134,7 @@ export const jobFields: INodeProperties[] = [
 				default: [],
 				placeholder: 'e.g. report/**/*.html',
 				description:
-					'What the job leaves in its workspace and you want to keep, however it ends: listed in the field "files" of the job, each with its file ID. Download File of the node Robot Fleet gets all of them. With it the job runs in a folder of its own.',
+					'Files that the job leaves in its workspace and you want to keep, however it ends. The field "files" of the job lists them with their IDs, and Download File of the node Robot Fleet gets all of them. With this option the job runs in a folder of its own.',
 			},
 			{
 				displayName: 'Environment Variables',
@@ -227,7 +227,7 @@ export const jobFields: INodeProperties[] = [
 				typeOptions: { minValue: 1, numberPrecision: 0 },
 				default: 3,
 				description:
-					'How often the job is started at most, the first time included. Only starts that failed for a reason of the robot are repeated, not a command that ends with an exit code.',
+					'How often the job is started at most, including the first time. Only starts that failed because of the robot are repeated, not a command that ended with an exit code.',
 			},
 			{
 				displayName: 'Queue Time Limit (Seconds)',

@@ -11,7 +11,7 @@ export const limitFields: INodeProperties[] = [
 		type: 'collection',
 		placeholder: 'Add limit',
 		default: {},
-		description: 'What the job takes besides a robot, and waits for until it is free',
+		description: 'What the job needs besides a robot, and waits for until it is free',
 		options: [
 			{
 				displayName: 'Concurrency Limit',
@@ -52,7 +52,7 @@ export const limitFields: INodeProperties[] = [
 				placeholder: 'Add Lock',
 				default: {},
 				description:
-					'What no other job has while this one runs. A lock needs no making: jobs that name the same one take turns.',
+					'What no other job may have while this one runs. A lock does not have to be created: jobs that name the same one take turns.',
 				options: [
 					{
 						displayName: 'Lock',
@@ -72,7 +72,8 @@ export const limitFields: INodeProperties[] = [
 								type: 'number',
 								typeOptions: { minValue: 1, numberPrecision: 0 },
 								default: 1,
-								description: 'How much of it, where an operator has said that there is more than 1',
+								description:
+									'How much of it to take, where an operator has said that there is more than 1',
 							},
 						],
 					},

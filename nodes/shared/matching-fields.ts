@@ -10,7 +10,8 @@ export const matchingField: INodeProperties = {
 	type: 'collection',
 	placeholder: 'Add Condition or Preference',
 	default: {},
-	description: 'Which robots may run the job, which rather, and how one is chosen among them',
+	description:
+		'Which robots may run the job, which are preferred, and how one is chosen among them',
 	options: [
 		{
 			displayName: 'Affinity Key',
@@ -19,7 +20,7 @@ export const matchingField: INodeProperties = {
 			default: '',
 			placeholder: 'e.g. nightly',
 			description:
-				'For the strategy Affinity: what jobs have in common that shall run where such jobs went well. The same command when empty.',
+				'For the strategy Affinity: what jobs have in common that should run where such jobs went well. The same command when empty.',
 		},
 		{
 			displayName: 'Environment',
@@ -63,7 +64,7 @@ export const matchingField: INodeProperties = {
 			typeOptions: { multipleValues: true },
 			placeholder: 'Add Preference',
 			default: {},
-			description: 'Robots that the job would rather have; it takes others as well',
+			description: 'Robots that the job prefers; it takes others as well',
 			options: [
 				{
 					displayName: 'Preference',
@@ -83,7 +84,7 @@ export const matchingField: INodeProperties = {
 							type: 'number',
 							typeOptions: { minValue: -100, maxValue: 100, numberPrecision: 0 },
 							default: 1,
-							description: 'What it is worth; weights add up. Below 0 for rather not.',
+							description: 'How much it counts; weights add up. Below 0 for robots to avoid.',
 						},
 					],
 				},
@@ -95,7 +96,7 @@ export const matchingField: INodeProperties = {
 			type: 'number',
 			typeOptions: { minValue: 0 },
 			default: 0,
-			description: 'How long to wait for a robot that is preferred while only others are free',
+			description: 'How long to wait for a preferred robot while only others are free',
 		},
 		{
 			displayName: 'Strategy',

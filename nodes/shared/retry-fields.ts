@@ -13,7 +13,7 @@ export const retryFields: INodeProperties[] = [
 		placeholder: 'Add rule',
 		default: {},
 		description:
-			'When the job is tried again. How often at most is the option "Max Attempts". Unless said otherwise it is tried again when the robot refused it or could not start it, and after exit code 75.',
+			'When the job is tried again. The option "Max Attempts" limits how often. By default it is tried again when the robot refused it or could not start it, and after exit code 75.',
 		options: [
 			{
 				displayName: 'Causes',
@@ -22,7 +22,7 @@ export const retryFields: INodeProperties[] = [
 				options: optionsOf(causes),
 				default: ['refused', 'spawn_error', 'infrastructure'],
 				description:
-					'Why an attempt ended that is worth another one. Of a robot that is lost "If the Robot Is Lost" decides.',
+					'Which causes of an ended attempt are worth another one. For a lost robot, "If the Robot Is Lost" decides.',
 			},
 			{
 				displayName: 'Delay Factor',
@@ -61,7 +61,8 @@ export const retryFields: INodeProperties[] = [
 				name: 'otherRobot',
 				type: 'boolean',
 				default: true,
-				description: 'Whether the next attempt is for another robot, while one that fits is there',
+				description:
+					'Whether the next attempt goes to another robot, as long as one that fits is there',
 			},
 			{
 				displayName: 'Safe to Repeat',
@@ -69,7 +70,7 @@ export const retryFields: INodeProperties[] = [
 				type: 'boolean',
 				default: true,
 				description:
-					'Whether the work may run more than once. Then it is tried again whatever went wrong; only of a robot that is lost "If the Robot Is Lost" decides.',
+					'Whether the work may run more than once. Then it is tried again whatever went wrong; for a lost robot, "If the Robot Is Lost" decides.',
 			},
 		],
 	},

@@ -163,7 +163,7 @@ function excludedBy(robot: Robot, target: Target, { group, pool }: Places): stri
 		capabilities.find((capability) => !robot.capabilities.includes(capability));
 	if (missing !== undefined) return `lacks ${missing}`;
 	if (onlyPlays(robot) && all[simulatedLabel] !== 'true' && !tags.includes(simulatedLabel)) {
-		return 'only plays work';
+		return 'is simulated';
 	}
 	if (exclude.some((one) => one === robot.name || one === robot.robotId)) return 'is excluded';
 	if (group && !group.includes(robot.name)) return `is not in the group ${target.group}`;

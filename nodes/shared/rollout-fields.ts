@@ -10,7 +10,7 @@ export const rolloutFields: INodeProperties[] = [
 		type: 'collection',
 		placeholder: 'Add setting',
 		default: {},
-		description: 'In batches instead of all at once, and no further when too many robots fail',
+		description: 'Go out in batches instead of all at once, and stop when too many robots fail',
 		displayOptions: {
 			show: {
 				runOn: ['any', 'matching'],
@@ -56,8 +56,7 @@ export const rolloutFields: INodeProperties[] = [
 				name: 'skipAway',
 				type: 'boolean',
 				default: false,
-				description:
-					'Whether robots that are not connected get no job, instead of being waited for',
+				description: 'Whether to skip robots that are not connected instead of waiting for them',
 			},
 			{
 				displayName: 'Stagger (Seconds)',
@@ -65,7 +64,7 @@ export const rolloutFields: INodeProperties[] = [
 				type: 'number',
 				typeOptions: { minValue: 0 },
 				default: 0,
-				description: 'Within a batch each robot starts so long after the one before',
+				description: 'How long after the one before it each robot of a batch starts',
 			},
 		],
 	},

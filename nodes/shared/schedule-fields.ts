@@ -49,7 +49,7 @@ export const whenFields: INodeProperties[] = [
 		required: true,
 		placeholder: 'e.g. 0 6 * * 1-5',
 		description:
-			'Minute, hour, day of month, month, day of week; with six fields the first one is the second',
+			'Minute, hour, day of month, month, day of week; with six fields, the first is for seconds',
 		displayOptions: shown('cron'),
 	},
 	{
@@ -118,7 +118,7 @@ export const whenFields: INodeProperties[] = [
 		default: '1',
 		placeholder: 'e.g. 1, 15, last',
 		description:
-			'Separated by commas. A month that is too short for one of them has it on its last day.',
+			'Separated by commas. A month that is too short for one of them uses its last day instead.',
 		displayOptions: { show: { frequency: ['monthly'], monthlyOn: ['days'] } },
 	},
 	{
@@ -180,7 +180,7 @@ export const optionFields: INodeProperties[] = [
 		name: 'endAt',
 		type: 'dateTime',
 		default: '',
-		description: 'No run after',
+		description: 'No run is planned after this time',
 	},
 	{
 		displayName: 'Jitter (Seconds)',
@@ -188,7 +188,7 @@ export const optionFields: INodeProperties[] = [
 		type: 'number',
 		typeOptions: { minValue: 0 },
 		default: 0,
-		description: 'Each run up to so much later than planned',
+		description: 'Each run starts up to this much later than planned',
 	},
 	{
 		displayName: 'Latest Catch-Up (Seconds)',
@@ -196,7 +196,7 @@ export const optionFields: INodeProperties[] = [
 		type: 'number',
 		typeOptions: { minValue: 0 },
 		default: 3600,
-		description: 'Oldest missed time that is still made up for',
+		description: 'How long ago a missed time may be and still be made up for',
 	},
 	{
 		displayName: 'Max Catch-Up Runs',
@@ -204,7 +204,7 @@ export const optionFields: INodeProperties[] = [
 		type: 'number',
 		typeOptions: { minValue: 1, maxValue: 1000, numberPrecision: 0 },
 		default: 100,
-		description: 'With Missed Times: Run All, so many at most, the newest',
+		description: 'With Missed Times set to Run All: at most this many, the newest',
 	},
 	{
 		displayName: 'Max Runs',
@@ -212,7 +212,7 @@ export const optionFields: INodeProperties[] = [
 		type: 'number',
 		typeOptions: { minValue: 1, numberPrecision: 0 },
 		default: 1,
-		description: 'After so many runs it has ended',
+		description: 'The schedule ends after this many runs',
 	},
 	{
 		displayName: 'Missed Times',
@@ -246,7 +246,7 @@ export const optionFields: INodeProperties[] = [
 		type: 'number',
 		typeOptions: { minValue: 1, numberPrecision: 0 },
 		default: 3,
-		description: 'So many runs failed one after the other: the schedule is paused',
+		description: 'The schedule is paused when this many runs in a row have failed',
 	},
 	{
 		displayName: 'Repeated Times',
@@ -257,7 +257,7 @@ export const optionFields: INodeProperties[] = [
 			{ name: 'Run the First Time', value: 'first' },
 		],
 		default: 'first',
-		description: 'A time of day that comes twice when the clock is set back',
+		description: 'What happens at a time of day that comes twice when the clock is set back',
 	},
 	{
 		displayName: 'Skipped Times',
@@ -268,14 +268,14 @@ export const optionFields: INodeProperties[] = [
 			{ name: 'Skip', value: 'skip' },
 		],
 		default: 'shift',
-		description: 'A time of day that is not there when the clock is set forward',
+		description: 'What happens at a time of day that is left out when the clock is set forward',
 	},
 	{
 		displayName: 'Start',
 		name: 'startAt',
 		type: 'dateTime',
 		default: '',
-		description: 'No run before',
+		description: 'No run is planned before this time',
 	},
 	{
 		displayName: 'Time Zone',
@@ -336,7 +336,7 @@ const readers: Record<Frequency, (reader: Reader) => Omit<When, 'frequency'>> = 
 		const amount = Number(reader.value('intervalAmount', 1));
 		const everyMs = amount * (unitMs[reader.value('intervalUnit', 'hours')] ?? Number.NaN);
 		if (everyMs > 0) return { everyMs: Math.round(everyMs) };
-		throw new BadParameter('The interval is no time', 'Set "Every" to a number above 0');
+		throw new BadParameter('The interval is not a time', 'Set "Every" to a number above 0');
 	},
 	hourly: (reader) => ({ minute: Number(reader.value('minute', 0)), ...everyOf(reader) }),
 	daily: (reader) => ({ ...timesOf(reader), ...everyOf(reader) }),

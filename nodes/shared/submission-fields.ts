@@ -38,7 +38,7 @@ export const submissionFields: INodeProperties[] = [
 				default: '',
 				placeholder: 'e.g. deploy-2026-05-01',
 				description:
-					'The same key with the same request is the same job, also from another workflow. When empty each step of each execution has a key of its own.',
+					'The same key with the same request gives the same job, even from another workflow. When empty, each step of each execution has its own key.',
 			},
 			{
 				displayName: 'Refuse If No Robot Matches',
@@ -55,7 +55,7 @@ export const submissionFields: INodeProperties[] = [
 				typeOptions: { minValue: 0 },
 				default: 300,
 				description:
-					'Refuse the job when one with the same command, target and variables was submitted so short a time ago; 0 to allow it',
+					'Refuse the job when one with the same command, target and variables was submitted within this time; 0 to allow it',
 			},
 			{
 				displayName: 'Start After (Seconds)',

@@ -81,7 +81,7 @@ export const targetFields: INodeProperties[] = [
 		name: 'howMany',
 		type: 'options',
 		options: [
-			{ name: 'A Number', value: 'number', description: 'So many different robots get the job' },
+			{ name: 'A Number', value: 'number', description: 'This many different robots get the job' },
 			{
 				name: 'All',
 				value: 'all',
@@ -98,7 +98,7 @@ export const targetFields: INodeProperties[] = [
 				value: 'perLabel',
 				description: 'The best robot for each value of a label, such as one for each site',
 			},
-			{ name: 'These Robots', value: 'these', description: 'Exactly those that are chosen' },
+			{ name: 'These Robots', value: 'these', description: 'Exactly the robots that are chosen' },
 		],
 		default: 'one',
 		description:
@@ -132,7 +132,7 @@ export const targetFields: INodeProperties[] = [
 		default: '',
 		required: true,
 		placeholder: 'e.g. site',
-		description: 'The name of the label; robots without it have no part',
+		description: 'The name of the label; robots without it are left out',
 		displayOptions: { show: { runOn: ['any', 'matching'], howMany: ['perLabel'] } },
 	},
 	{

@@ -49,7 +49,7 @@ export const waitForFields: INodeProperties[] = [
 		type: 'number',
 		typeOptions: { minValue: 1, maxValue: limits.maxSubmitBatch },
 		default: 2,
-		description: 'So many jobs, or all if there are fewer',
+		description: 'How many jobs, or all if there are fewer',
 		displayOptions: { show: { waitFor: ['count'] } },
 	},
 ];

@@ -303,7 +303,8 @@ async function overInMemory(
 	}
 	for (const { job } of heard.outcomes.values()) {
 		if (job.timedOut) {
-			const known = job.state === null ? 'Nothing is known of the job now' : 'The job is not over';
+			const known =
+				job.state === null ? 'Nothing is known about the job now' : 'The job is not over';
 			job.hint = `${known}. Ask for job ${String(job.id)} again later; do not submit it again.`;
 		}
 	}

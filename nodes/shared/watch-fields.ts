@@ -19,7 +19,7 @@ export const watchFields: INodeProperties[] = [
 		],
 		default: '',
 		description:
-			'What sort of command it is: for how long it is normally silent and runs. Longer is reported in the health of the job.',
+			'What sort of command it is: how long it normally runs and stays silent. Anything longer is reported in the health of the job.',
 	},
 	{
 		displayName: 'Report Hanging After (Seconds)',
@@ -37,7 +37,7 @@ export const watchFields: INodeProperties[] = [
 		typeOptions: { minValue: 0 },
 		default: 0,
 		description:
-			'How long the job normally runs; longer is reported, and ends nothing. 0 for what its class says.',
+			'How long the job normally runs; a longer run is reported, but not ended. 0 for what its class says.',
 	},
 	{
 		displayName: 'Report Silence After (Seconds)',
@@ -46,7 +46,7 @@ export const watchFields: INodeProperties[] = [
 		typeOptions: { minValue: 0 },
 		default: 0,
 		description:
-			'How long the job is normally silent; longer is reported, and ends nothing. 0 for what its class says.',
+			'How long the job is normally silent; a longer silence is reported, but ends nothing. 0 for what its class says.',
 	},
 	{
 		displayName: 'CPU Time Cap (Seconds)',

@@ -59,7 +59,7 @@ export async function reasonsOf(
 	}
 	for (const text of unmatched) {
 		context.addExecutionHints({
-			message: `The job waits until a robot comes that may run it. ${text}`,
+			message: `The job waits until there is a robot that may run it. ${text}`,
 			type: 'warning',
 			location: 'outputPane',
 		});

@@ -169,7 +169,7 @@ tampered(
 				await bad.stop();
 				const said = service.logged().slice(logged);
 				expect(said).toMatch(
-					/^The disk failed under the store \(.*\); .* it recovers from the file\.$/m,
+					/^The disk under the store failed \(.*\); .* it recovers from the file\.$/m,
 				);
 				service.start();
 				await service.ready();

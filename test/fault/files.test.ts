@@ -149,7 +149,7 @@ test('the command line brings files along and takes them home', async () => {
 			const none = await house.cli('files', 'put', path, '--data', service.data);
 			expect([none.code, none.err]).toEqual([
 				2,
-				expect.stringMatching(/ENOENT|is no file; send a folder as an archive/),
+				expect.stringMatching(/ENOENT|is not a file; send a folder as an archive/),
 			]);
 		}
 		// A name may come from a robot: nothing of ours is written over.

@@ -178,7 +178,7 @@ onHosts(
 		);
 		const { out } = await site.cli('robots', 'show', 'r1');
 		expect(out).toMatch(
-			new RegExp(`another machine came with its identity .*from ${elsewhere!.address}\\)`),
+			new RegExp(`another machine presented its identity .*from ${elsewhere!.address}\\)`),
 		);
 		expect((await client.robot('r1')).connected).toBe(true);
 		await copy.kill();

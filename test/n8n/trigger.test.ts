@@ -90,7 +90,7 @@ describe('Robot Fleet Trigger in a real n8n', () => {
 	test('a filter that narrows none of the events that are chosen is refused when the workflow is published', async () => {
 		const parameters = { events: ['robot.lost'], filters: { causes: ['signal'] } };
 		await expect(started(parameters)).rejects.toThrow(
-			'"Causes" narrows only the event Job Ended, which is not chosen',
+			'"Causes" only filters the event Job Ended, which is not chosen',
 		);
 	}, 60_000);
 

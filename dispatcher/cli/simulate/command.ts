@@ -40,24 +40,24 @@ export function addSimulate(program: Command, world: ProgramWorld): void {
 		.command('simulate')
 		.summary('join robots that only play work, for demos and soak tests')
 		.description(
-			'Joins simulated robots to a running service: real keys, real connections, the real protocol; of a job they do nothing, for a while. They carry the label simulated=true and are given only jobs that ask for it (or for one of them by name). Ctrl+C ends them and removes them again.',
+			'Joins simulated robots to a running service: real keys, real connections, the real protocol; for a job they do nothing, for a while. They carry the label simulated=true and are given only jobs that ask for it (or for one of them by name). Ctrl+C ends them and removes them again.',
 		)
 		.option('--robots <count>', 'how many', wholeOf, 10)
 		.option('--seed <number>', 'the same seed plays the same robots (default: drawn)', wholeOf)
-		.option('--latency <range>', 'what a word takes, each way: 20ms..200ms', durationsOf)
+		.option('--latency <range>', 'how long a message takes, each way: 20ms..200ms', durationsOf)
 		.addOption(
 			new Option('--duration <range>', 'how long a job takes: 1s..30s')
 				.argParser(durationsOf)
 				.default(durationsOf('1s..10s'), '1s..10s'),
 		)
 		.addOption(
-			new Option('--failures <share>', 'so many jobs fail: 5%')
+			new Option('--failures <share>', 'share of jobs that fail: 5%')
 				.argParser(shareOf)
 				.default(0, 'none'),
 		)
 		.option('--disconnects <rate>', 'how often a robot loses its line: 1/10m', meanGapOf)
 		.addOption(
-			new Option('--away <range>', 'for how long then')
+			new Option('--away <range>', 'for how long each time')
 				.argParser(durationsOf)
 				.default(durationsOf('1s..30s'), '1s..30s'),
 		)

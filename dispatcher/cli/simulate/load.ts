@@ -70,7 +70,7 @@ export function addLoad(simulate: Command, world: ProgramWorld): void {
 			'Sends jobs until it is told to stop: random commands to random robots at random moments, or the rows of a file. Without --label or --robot only simulated robots get any.',
 		)
 		.addOption(
-			new Option('--rate <rate>', 'so many on average, at random moments: 5/s, 100/1m')
+			new Option('--rate <rate>', 'how many on average, at random moments: 5/s, 100/1m')
 				.argParser(meanGapOf)
 				.conflicts(['every', 'from']),
 		)
@@ -85,9 +85,13 @@ export function addLoad(simulate: Command, world: ProgramWorld): void {
 				'rows of a .csv or .jsonl file: robot, command, wait (before the next row)',
 			).conflicts(['command', 'commands', 'any']),
 		)
-		.option('--loop [times]', 'begin the file again at its end, for ever or so often', timesOf)
+		.option(
+			'--loop [times]',
+			'begin the file again at its end, for ever or this many times',
+			timesOf,
+		)
 		.option('--for <duration>', 'end by itself after: 10m, 24h', durationOf)
-		.option('--count <number>', 'end by itself after so many jobs', wholeOf)
+		.option('--count <number>', 'end by itself after this many jobs', wholeOf)
 		.option('--command <text>', 'a line of shell text to choose from (repeatable)', listOf)
 		.option('--commands <file>', 'lines of shell text to choose from')
 		.option('--label <name=value>', 'to robots that carry it (repeatable)', pairOf)

@@ -224,7 +224,7 @@ export class SimulatedRobot {
 		}
 		if (hub_id !== hubId) {
 			return onRefused(
-				new UsageMistake('Another service answers there than the one that was joined.'),
+				new UsageMistake('The service that answers there is not the one that was joined.'),
 			);
 		}
 		// It would be given real jobs, and do nothing of them.
@@ -388,4 +388,4 @@ export class SimulatedRobot {
 }
 
 const tooOld =
-	'This service would give real jobs to simulated robots, which do nothing of them. Update it, or say that this is meant: --take-any.';
+	'This service would give real jobs to simulated robots, which would not run them. Update it, or say that this is meant: --take-any.';

@@ -176,7 +176,7 @@ describe('joining', () => {
 		// As an installed agent has it, in its environment.
 		const back = new AgentProcess(['--server', hub.url, '--data', data], { API_KEY: token });
 		agents.push(back);
-		await back.untilPrinted(/^Another service answers there/m);
+		await back.untilPrinted(/^The service that answers there is not/m);
 		await back.untilPrinted(/"waitMs":30000/);
 		expect(hub.enrolments).toBe(0);
 		expect(identity()).toBe(before);

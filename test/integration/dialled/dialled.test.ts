@@ -268,7 +268,7 @@ describe('somebody else', () => {
 		await restart(fileOf([deviceOf({ url: wrong.url, fingerprint }, { max_retries: 0 })]));
 		const { reason } = (await failed()).device!.dial!;
 		expect(reason).toBe(
-			`Who answers for r1 has the key ${wrong.fingerprint}, not ${fingerprint}; compare with what its agent prints, and register that fingerprint if it is right.`,
+			`Whoever answers for r1 has the key ${wrong.fingerprint}, not ${fingerprint}; compare it with the fingerprint that its agent prints, and register that one if it is right.`,
 		);
 		expect(wrong.agent.stderr).not.toMatch(/connected|connection/);
 	});
@@ -281,7 +281,7 @@ describe('somebody else', () => {
 		await client.submit({ kind: 'command', spec: { command: 'secret' }, target: { robot: 'r1' } });
 		const { reason } = (await failed()).device!.dial!;
 		expect(reason).toBe(
-			`Who answers for r1 has the key ${fake.fingerprint}, not ${'cd'.repeat(32)}; compare with what its agent prints, and register that fingerprint if it is right.`,
+			`Whoever answers for r1 has the key ${fake.fingerprint}, not ${'cd'.repeat(32)}; compare it with the fingerprint that its agent prints, and register that one if it is right.`,
 		);
 		expect(fake.heard.map(({ type }) => type)).toEqual(['connected', 'error']);
 	});
@@ -303,7 +303,7 @@ describe('somebody else', () => {
 			/^the agent there did not let this service in/,
 		);
 		await robot.agent.untilPrinted(
-			/^Another service \([0-9a-f]{64}\) has connected than the one that is trusted here/m,
+			/^A service \([0-9a-f]{64}\) other than the one trusted here \(/m,
 		);
 		expect(robot.agent.stdout).not.toMatch(/connected as/);
 	});

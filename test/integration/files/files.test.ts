@@ -186,7 +186,7 @@ test('what the service does not take is told in the result, and holds nothing up
 		expect.objectContaining({
 			path: 'large',
 			bytes: 2_000_000,
-			error: 'The file has 2000000 bytes; one file may have 1000000.',
+			error: 'The file is 2000000 bytes; the limit for one file is 1000000.',
 		}),
 		expect.objectContaining({ path: 'small', fileId: expect.any(String) }),
 	]);

@@ -330,7 +330,7 @@ describe('mistakes and trouble', () => {
 	])('%s without the event that it narrows is refused, and not ignored', async (name, filters) => {
 		const lost = { events: ['robot.lost', 'job.prompt'], filters };
 		await expect(new Node(lost).activate()).rejects.toMatchObject({
-			message: `"${name}" narrows only the event Job Ended, which is not chosen`,
+			message: `"${name}" only filters the event Job Ended, which is not chosen`,
 			description: `Choose it in "Events", or remove "${name}" from "Filters"`,
 		});
 		await new Node({ events: ['robot.lost', 'job.ended'], filters }).activate();

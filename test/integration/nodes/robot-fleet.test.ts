@@ -205,7 +205,7 @@ describe('jobs', () => {
 		});
 		await update({ hold: false, robot: 'anna' });
 		expect(await house.client.job(jobId)).toMatchObject({ hold: null, target: { robot: 'anna' } });
-		await expect(update({})).rejects.toThrow('Nothing is to be changed');
+		await expect(update({})).rejects.toThrow('There is nothing to change');
 		expect(await one('job', 'cancel', { job: jobId })).toMatchObject({ state: 'cancelled' });
 		expect(await one('job', 'retry', { job: jobId })).toMatchObject({
 			jobId: expect.any(String),
@@ -263,7 +263,7 @@ describe('jobs', () => {
 		const robots = (await client.cells(String(again!.jobId))).items.length;
 		expect(robots).toBe(2);
 		await expect(told('resume', { job: jobId, beforeBatch: -1 })).rejects.toThrow(
-			'The batch is not a number of a batch',
+			'The batch is not a batch number',
 		);
 	});
 
@@ -271,7 +271,7 @@ describe('jobs', () => {
 		const jobId = await submit('true');
 		await ended(jobId);
 		await expect(run('job', 'answer', { job: jobId, answer: 'other' })).rejects.toThrow(
-			'The job asks nothing (any more)',
+			'The job is not asking anything',
 		);
 		const said: unknown[] = [];
 		const { run: heard } = n8n(undefined, async (request) => {
@@ -293,7 +293,7 @@ describe('jobs', () => {
 			{ answer: 'expire' },
 		]);
 		await expect(answer({ answer: 'wait', askAgainSeconds: 'soon' })).rejects.toThrow(
-			'The time to ask again after is not a number of seconds',
+			'"Ask Again After" is not a number of seconds',
 		);
 	});
 
@@ -337,7 +337,7 @@ describe('jobs', () => {
 			String((await one('job', 'getOutput', { job: jobId })).text).includes('[yes]'),
 		);
 		await expect(run('job', 'sendInput', answer)).rejects.toThrow(
-			'The program of this job asks for nothing now',
+			'The program of this job is not asking for anything now',
 		);
 		const free = { ...answer, onlyAnswer: false, pressEnter: false, closeInput: true };
 		expect(await one('job', 'sendInput', free)).toMatchObject({ have: 7, open: false });
@@ -548,7 +548,7 @@ describe('schedules', () => {
 			job: { spec: { command: 'uptime' } },
 		});
 		await expect(run('schedule', 'update', { schedule })).rejects.toThrow(
-			'Nothing is to be changed',
+			'There is nothing to change',
 		);
 		const rollout = { batch: '25%', canary: 1 };
 		await one('schedule', 'update', {
@@ -594,7 +594,7 @@ describe('schedules', () => {
 		await expect(created({ frequency: 'once', onceAt: '' })).rejects.toThrow('No time is given');
 		await expect(created({ frequency: 'once', onceAt: 'soon' })).rejects.toThrow('is not a date');
 		await expect(created({ frequency: 'interval', intervalAmount: 0 })).rejects.toThrow(
-			'The interval is no time',
+			'The interval is not a time',
 		);
 		await expect(created({ frequency: 'monthly', monthDays: 'first' })).rejects.toThrow(
 			'"first" is not a day of a month',
@@ -701,7 +701,7 @@ describe('what goes wrong', () => {
 		['robot', 'get', { robot: '' }, 'No robot is given'],
 		['job', 'cancel', { job: ' ' }, 'No job is given'],
 		['job', 'getAll', { limit: 0 }, 'The limit is not a number above 0'],
-		['robot', 'fly', {}, '"robot: fly" is nothing that this node does'],
+		['robot', 'fly', {}, '"robot: fly" is not an operation of this node'],
 	])('%s %s with %j is said before anything is asked', async (resource, operation, more, text) => {
 		const { run: refused } = n8n([{ json: {} }], () => {
 			throw new Error('something was asked');

@@ -171,7 +171,7 @@ test('what cannot be met is refused in one sentence', async () => {
 			({ message }: Error) => message,
 		);
 	expect(await refused({ mode: 'all', labels: { site: 'rome' } })).toBe(
-		'0 of 1 robots match (label site=rome), and target.mode asks for all; see what they offer with: robot-fleet robots list.',
+		'0 of 1 robots match (label site=rome), but target.mode asks for all; see what they offer with: robot-fleet robots list.',
 	);
 	expect(await refused({ mode: 'some' })).toBe('target.mode: must be "one", "all" or an object.');
 	expect(await refused({ mode: { count: 0 } })).toBe('target.mode.count: must be at least 1.');

@@ -394,7 +394,7 @@ test('uninstalling keeps the data folder, and takes it and the user made for it 
 	]);
 	expect(commands(keeps).join()).not.toContain('kill');
 	expect(purges.at(-2)).toMatchObject({
-		orElse: expect.stringContaining('and then: userdel robot-fleet-agent'),
+		orElse: expect.stringContaining('then run: userdel robot-fleet-agent'),
 	});
 	// It may fail, and no other try would come to what stands behind it.
 	expect(purges.at(-1)).toMatchObject({ do: 'purge' });
@@ -625,7 +625,7 @@ onLinux('on this machine', () => {
 		const agent = { pid: process.pid, birth: null, jobs: ['job-1', 'job-2'] };
 		writeFileSync(join(data, 'status.json'), JSON.stringify(agent));
 		expect(uninstalling(here).err).toBe(
-			'Still running without the agent: job-1, job-2. Their results are kept, and delivered when it is installed again.\n',
+			'Still running without the agent: job-1, job-2. Their results are kept, and will be delivered when it is installed again.\n',
 		);
 	});
 
@@ -636,7 +636,7 @@ onLinux('on this machine', () => {
 		writeFileSync(join(data, 'identity.json'), '{}');
 		const asked = uninstalling(here, { purge: true });
 		expect(asked.code).toBe(2);
-		expect(asked.out).toContain(`remove ${data} with all that is in it`);
+		expect(asked.out).toContain(`remove ${data} with everything in it`);
 		expect(asked.err).toContain('--yes');
 		expect(existsSync(join(here.home, unit))).toBe(true);
 		expect(uninstalling(here, { purge: true, yes: true }).code).toBe(0);

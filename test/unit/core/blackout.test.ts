@@ -75,7 +75,7 @@ test('what is not understood in full is refused with its line', () => {
 	expect(mistake(ics('DTSTART;TZID=Mars:20260101T000000'))).toContain('"Mars"');
 	expect(mistake(ics('SUMMARY:no start'))).toContain('no DTSTART');
 	expect(mistake(ics('DTSTART:20260230T000000Z'))).toContain('no such day');
-	expect(mistake('hello')).toContain('line 1: it is no NAME:VALUE');
+	expect(mistake('hello')).toContain('line 1: it is not NAME:VALUE');
 	expect(mistake('BEGIN:VCALENDAR\nEND:VCALENDAR')).toContain('no event');
 	expect(mistake('BEGIN:VCALENDAR\nBEGIN:VEVENT\n')).toContain('has no end');
 });

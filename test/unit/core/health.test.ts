@@ -63,7 +63,7 @@ test.each<[string, Partial<Signs>, string, string[]]>([
 		'a line that is quiet for longer',
 		{ silentMs: 34_000 },
 		'critical',
-		['Nothing was heard of it for 34 s.'],
+		['Nothing was heard from it for 34 s.'],
 	],
 	[
 		'one job that hangs',
@@ -79,12 +79,12 @@ test.each<[string, Partial<Signs>, string, string[]]>([
 	],
 	['few tries, all of them failed', { record: record(0, 9) }, 'normal', []],
 	['four of five', { record: record(40, 10) }, 'normal', []],
-	['less', { record: record(39, 11) }, 'warning', ['Of its last 50 tries 11 failed.']],
+	['less', { record: record(39, 11) }, 'warning', ['Of its last 50 tries, 11 failed.']],
 	[
 		'hardly any',
 		{ record: record(4, 5, 1) },
 		'critical',
-		['Of its last 10 tries 5 failed, 1 were lost.'],
+		['Of its last 10 tries, 5 failed, 1 were lost.'],
 	],
 ])('%s', (_what, more, level, reasons) => {
 	expect(healthOf(signs(more))).toEqual({ level, reasons });

@@ -98,10 +98,10 @@ test('a job that waits says for which client, and who has it', async () => {
 		'No robot announces client bb; did you mean b?',
 	);
 	expect((await h.engine.why(await submit('phone'))).text).toBe(
-		'No robot announces client phone; there is a, b.',
+		'No robot announces client phone; known ones are a, b.',
 	);
 	expect((await h.engine.why(await submit('phone', { robot: 'r1' }))).text).toBe(
-		'Robot r1 announces no client phone; there is a, b.',
+		'Robot r1 announces no client phone; known ones are a, b.',
 	);
 	await robot.vanish();
 	expect((await h.engine.why(pinned)).text).toBe(

@@ -238,7 +238,7 @@ describe('a registered device', () => {
 		const b = { name: 'b', serverUrl: 'wss://192.168.1.101:8765', fingerprint };
 		await expect(h.engine.registerRobot(b, admin)).rejects.toMatchObject({
 			code: 'key-taken',
-			message: expect.stringMatching(/^The device a is dialled by this fingerprint already/),
+			message: expect.stringMatching(/^The device a already has this fingerprint/),
 		});
 		expect(await names()).toEqual(['a']);
 		// One that dials the service by itself is not fought for.

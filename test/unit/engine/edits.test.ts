@@ -58,7 +58,7 @@ test('a held job waits until it is released, and why says who holds it', async (
 		hold: 'ana: the licence server is down.',
 	});
 	expect(await why(id)).toBe(
-		`The job is held by ana: the licence server is down; let it go on with: robot-fleet jobs release ${id}.`,
+		`The job is held by ana: the licence server is down; release it with: robot-fleet jobs release ${id}.`,
 	);
 	const robot = await h.robot('r1');
 	await h.clock.advance(30_000);

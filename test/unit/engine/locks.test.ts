@@ -118,7 +118,7 @@ test('a job takes as much of a lock as it says, and more than there is is refuse
 	// One that was set lower later says so.
 	await put('licence', 1);
 	expect(await why(jobs[1]!)).toBe(
-		'The job waits for lock licence, of which it takes 2 and there is 1; set more with: robot-fleet limits put licence 2.',
+		'The job waits for lock licence, of which it takes 2, but there is only 1; set more with: robot-fleet limits put licence 2.',
 	);
 });
 
@@ -278,7 +278,7 @@ test('who needs two locks is passed for a minute, and then no more: it starts wh
 	await end([robot], a);
 	expect(await states([both, nextA])).toEqual(['queued', 'queued']);
 	expect(await why(nextA)).toContain(
-		`lock a, which is kept for job ${both}: that is in line since`,
+		`lock a, which is kept for job ${both}: that has been in line since`,
 	);
 	// Who stands before it goes before it.
 	const urgent = await submit({ ...lock('a'), priority: 'critical' });

@@ -238,8 +238,8 @@ test('line, agent, keeper, jobs and tries of a robot count for its health, each 
 		level: 'warning',
 		reasons: [
 			'A round trip between agent and service takes 1200 ms.',
-			'The agent itself is busy for 95 % of the time.',
-			'Its agent can start no keeper, so jobs end when the agent does.',
+			'The agent itself is busy 95 % of the time.',
+			'Its agent cannot start a keeper, so jobs end when the agent does.',
 			'1 of its 2 jobs hang: neither output nor work for a while.',
 		],
 	});

@@ -113,11 +113,11 @@ describe('who gets a child', () => {
 		await robots('a', 'b');
 		expect(await refusal({ target: { mode: 'all', labels: { site: 'berlin' } } })).toEqual({
 			code: 'too-few-robots',
-			text: '0 of 2 robots match (label site=berlin), and target.mode asks for all; see what they offer with: robot-fleet robots list.',
+			text: '0 of 2 robots match (label site=berlin), but target.mode asks for all; see what they offer with: robot-fleet robots list.',
 		});
 		expect(await refusal({ target: { mode: { count: 3 } } })).toMatchObject({
 			code: 'too-few-robots',
-			text: expect.stringMatching(/^2 of 2 robots match \(any robot\), and .* asks for 3;/),
+			text: expect.stringMatching(/^2 of 2 robots match \(any robot\), but .* asks for 3;/),
 		});
 		expect((await h.engine.jobs({ limit: 10 })).items).toEqual([]);
 	});

@@ -330,10 +330,10 @@ describe('a threshold', () => {
 		expect(await job(id)).toMatchObject({ ...stopped, children: { completed: 2, failed: 2 } });
 		const last = await childOf(id, all[7]!);
 		expect((await h.engine.why(last)).text).toBe(
-			`The job waits for batch 2 of 2; job ${id} is stopped after 2 of 8 failed. Look at it, and let it go on with: robot-fleet jobs resume ${id}, or end it with: robot-fleet jobs cancel ${id}.`,
+			`The job waits for batch 2 of 2; job ${id} is stopped after 2 of 8 failed. Look at it, and resume it with: robot-fleet jobs resume ${id}, or end it with: robot-fleet jobs cancel ${id}.`,
 		);
 		expect((await h.engine.why(id)).text).toMatch(
-			/ It is stopped after 2 of 8 failed; let it go on/,
+			/ It is stopped after 2 of 8 failed; resume it with/,
 		);
 	});
 
@@ -623,7 +623,7 @@ describe('which robots', () => {
 		});
 		expect(await refusal({ target: { mode: { count: 3 }, away: 'skip' } })).toEqual({
 			code: 'too-few-here',
-			text: '2 of the 3 robots that match (any robot) are connected, and target.mode asks for 3; leave target.away out to wait for the others.',
+			text: '2 of the 3 robots that match (any robot) are connected, but target.mode asks for 3; leave target.away out to wait for the others.',
 		});
 	});
 
@@ -642,7 +642,7 @@ describe('which robots', () => {
 		expect((await job(id)).children).toMatchObject({ total: 2 });
 		expect(await refusal({ target: { mode: { perLabel: 'disk' } } })).toEqual({
 			code: 'too-few-robots',
-			text: '0 of 4 robots match (any robot), and target.mode asks for one for each value of the label disk; see what they offer with: robot-fleet robots list.',
+			text: '0 of 4 robots match (any robot), but target.mode asks for one for each value of the label disk; see what they offer with: robot-fleet robots list.',
 		});
 	});
 

@@ -29,7 +29,7 @@ test('a job takes as many slots of one robot as it says; what is left others tak
 	expect((await h.engine.why(second)).text).toBe('1 of 1 robots match: 1 is busy.');
 	await robot.end({}, robot.assigned[2]);
 	expect((await h.engine.why(second)).text).toBe(
-		'1 of 1 robots match: 1 has 1 of the 2 slots free that the job takes.',
+		'1 of 1 robots match: 1 has 1 free of the 2 slots that the job takes.',
 	);
 	await robot.end({}, robot.assigned[0]);
 	expect(await h.state(second)).toBe('dispatched');
@@ -94,7 +94,7 @@ test('light jobs pass a heavy one for a minute; then one robot is kept for it un
 	expect((await states(newcomers)).sort()).toEqual(['dispatched', 'queued']);
 	const stuck = newcomers[(await states(newcomers)).indexOf('queued')]!;
 	expect((await h.engine.why(stuck)).text).toContain(
-		`is kept for job ${heavy}, which takes several slots and is in line for longer`,
+		`is kept for job ${heavy}, which takes several slots and has been in line longer`,
 	);
 	const holding = async (robot: typeof r1) => {
 		const { currentJobs } = await h.engine.robot(robot.robotId);

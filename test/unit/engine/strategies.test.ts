@@ -164,7 +164,7 @@ test('a job waits for a robot it prefers as long as it says, and no longer', asy
 	const second = await submit(job);
 	expect(await h.state(first)).toBe('queued');
 	expect((await h.engine.why(first)).text).toBe(
-		'2 of 2 robots match: 1 is busy, 1 is free, and left to others while the job waits for one it would rather have.',
+		'2 of 2 robots match: 1 is busy, 1 is free, but left to others while the job waits for a robot it prefers.',
 	);
 	await best.end();
 	expect(best.last.job_id).toBe(first);

@@ -68,7 +68,7 @@ test('while the service is drained, that is what keeps a free robot from a job',
 	await h.engine.drain(admin);
 	await h.engine.resumeRobot('r1', admin);
 	const { text, robots } = await h.engine.why(id, { limit: 1 });
-	expect(text).toContain('1 is free, and the service gives nothing away, for it is drained');
+	expect(text).toContain('1 is free, but the service gives out no jobs, because it is drained');
 	expect(robots!.items).toMatchObject([{ obstacle: 'closed' }]);
 });
 
@@ -79,7 +79,7 @@ test('an attempt knows how its robot was chosen, after a restart and a second tr
 	const plain = await submit({});
 	expect(small.last.job_id).toBe(plain);
 	expect((await h.engine.why(plain)).choice).toEqual({
-		text: 'small was chosen by least_loaded of 1 free that were compared (2 robots match): 0 % of its slots were in use, its processor at 0 %.',
+		text: 'small was chosen by least_loaded out of 1 free that were compared (2 robots match): 0 % of its slots were in use, its processor at 0 %.',
 		strategy: 'least_loaded',
 		by: 'job',
 		matching: 2,
@@ -245,11 +245,11 @@ test('of a job on a robot that is away or was removed it says so, and what then'
 	await robot.vanish();
 	const why = async (id: string) => (await h.engine.why(id)).text;
 	expect(await why(sent)).toBe(
-		'The job was sent to r1, which is not connected; we wait for it to come back.',
+		'The job was sent to r1, which is not connected; the service waits for it to come back.',
 	);
 	await h.engine.removeRobot('r1', admin);
 	expect(await why(runs)).toBe(
-		'The job was running on r1, which was removed and tells nothing more; its onLoss decides now.',
+		'The job was running on r1, which was removed and reports nothing more; the job’s onLoss decides now.',
 	);
 	expect(await why(sent)).toMatch(/^The job was sent to r1, which was removed/);
 });
@@ -265,7 +265,7 @@ test('a group or pool that was removed is named, and a job that waits for it goe
 	await h.engine.removeGroup('hall', admin);
 	await h.engine.removePool('prod', admin);
 	const why = await Promise.all(ids.map(async (id) => (await h.engine.why(id)).text));
-	const what = 'which was removed: put it again, or give the job another target.';
+	const what = 'which was removed: make it again, or give the job another target.';
 	expect(why).toEqual([
 		`The job is for the group hall, ${what}`,
 		`The job is for the pool prod, ${what}`,

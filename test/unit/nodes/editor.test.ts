@@ -56,7 +56,7 @@ describe('lists in the editor', () => {
 			).map(({ name }) => name);
 		expect(await names('')).toEqual([
 			'1 of 2 match, 1 free',
-			'sim-1: only plays work',
+			'sim-1: is simulated',
 			'sim-2: online',
 		]);
 		expect(await names('simulated=true')).toEqual([

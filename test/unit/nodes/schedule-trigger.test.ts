@@ -391,7 +391,7 @@ describe('its newest version', () => {
 		['no schedule', { source: 'existing', schedule: '' }, 'No schedule is chosen'],
 		['no time', { frequency: 'once', onceAt: '' }, 'No time is given'],
 		['no date', { frequency: 'once', onceAt: 'soon' }, '"At" is not a date'],
-		['no interval', { frequency: 'interval', intervalAmount: 0 }, 'The interval is no time'],
+		['no interval', { frequency: 'interval', intervalAmount: 0 }, 'The interval is not a time'],
 		['no time of day', { frequency: 'daily', times: ' ' }, 'No time of day is given'],
 		['no weekday', { frequency: 'weekly', times: '06:00' }, 'No weekday is chosen'],
 		['no day', { frequency: 'monthly', monthDays: 'first' }, '"first" is not a day of a month'],

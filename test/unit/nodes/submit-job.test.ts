@@ -366,7 +366,7 @@ describe('Submit Job', () => {
 			]);
 			expect(service.calls(/why/, 'GET')).toHaveLength(1);
 			expect(execution.hints).toEqual([
-				'The job waits until a robot comes that may run it. None of the 3 robots matches label os=beos.',
+				'The job waits until there is a robot that may run it. None of the 3 robots matches label os=beos.',
 			]);
 		});
 

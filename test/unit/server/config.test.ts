@@ -102,7 +102,7 @@ test('a data folder that is a file is refused with the command that mends it', (
 });
 
 test('a Node that is too old is told at once which one carries a safe SQLite, too', () => {
-	const needed = 'use the newest Node 24, or Node 22.22.3 or newer of 22.';
+	const needed = 'use the newest Node 24, or Node 22.22.3 or newer (22.x only).';
 	for (const code of ['node-too-old', 'sqlite-unsafe'] as const) {
 		expect(new Problem(code, { found: '1.2.3' }).message).toContain(needed);
 	}

@@ -106,7 +106,7 @@ test('config sample prints a file that config check takes, and overwrites nothin
 	writeFileSync(file, 'mine');
 	const again = await run('config', 'sample', '--out', file);
 	expect(again.code).toBe(2);
-	expect(again.err).toMatch(/There is a file .* already/);
+	expect(again.err).toMatch(/There is already a file /);
 	expect(readFileSync(file, 'utf8')).toBe('mine');
 	const nowhere = join(folder, 'no', 'such');
 	expect((await run('config', 'sample', '--out', nowhere)).code).toBe(2);

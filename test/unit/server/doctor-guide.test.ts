@@ -83,7 +83,7 @@ test('an n8n that cannot be reached is wrong; what nobody took can be delivered 
 	expect(callbacksFound([wait({})]).ok).toBe(true);
 	expect(callbacksFound([wait({ tries: 9, lastError: 'nothing listens there' })])).toMatchObject({
 		ok: false,
-		text: 'n8n is told in vain that jobs have ended: w1 of execution 7 (nothing listens there)',
+		text: 'n8n cannot be told that jobs have ended: w1 of execution 7 (nothing listens there)',
 		mend: expect.stringContaining('ROBOT_FLEET_N8N_URL'),
 	});
 	expect(callbacksFound([wait({ state: 'dead', lastError: 'gone' })])).toMatchObject({
@@ -93,7 +93,7 @@ test('an n8n that cannot be reached is wrong; what nobody took can be delivered 
 });
 
 test('failures wait for somebody, the most frequent one first', () => {
-	expect(deadLettersFound([])).toEqual({ ok: true, text: 'no failure waits for anybody' });
+	expect(deadLettersFound([])).toEqual({ ok: true, text: 'no failure is waiting for anybody' });
 	const group = { fingerprint: 'f1', count: 3, message: 'exit code 3', cause: 'exit_code' };
 	expect(deadLettersFound([group as DeadLetterGroup])).toMatchObject({
 		ok: true,

@@ -330,7 +330,7 @@ test('a key that was read from a file may have its line end; one with other char
 		return [await runProgram(['jobs', 'list'], one), said.err];
 	};
 	expect(await asks('rfk_1_a\n')).toEqual([1, expect.stringContaining('[service-away]')]);
-	expect(await asks('rfk_1_“a”')).toEqual([2, expect.stringContaining('copy it anew')]);
+	expect(await asks('rfk_1_“a”')).toEqual([2, expect.stringContaining('copy it again')]);
 });
 
 test('a job says how long it waits for a robot that is away, and what then', () => {
@@ -350,7 +350,7 @@ test('a time of day is the next one, and a date is itself', () => {
 	expect(momentOf('12:00', noon)).toBe(new Date(2026, 4, 2, 12).getTime());
 	expect(momentOf('2026-05-01T18:00:00Z', noon)).toBe(Date.UTC(2026, 4, 1, 18));
 	for (const bad of ['25:00', '2h', 'soon', ''])
-		expect(() => momentOf(bad, noon)).toThrow('no time');
+		expect(() => momentOf(bad, noon)).toThrow('not a time');
 });
 
 test('durations need a unit, pairs need a name, and neither guesses', () => {

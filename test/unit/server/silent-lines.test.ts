@@ -97,5 +97,5 @@ test('output that begins anew is told beside it', async () => {
 	} as Terminal;
 	await follow(terminal, address, 'j1');
 	expect(said.out).toBe('half\nhalf\nwhole\n');
-	expect(said.err).toMatch(/^\nstdout begins anew; /);
+	expect(said.err).toMatch(/^\nstdout starts again; /);
 });
