@@ -1,6 +1,7 @@
 /**
  * May this robot take this job, now? Answers with the refusal, or with nothing. `permanent` means
- * that asking again cannot help: the robot does not know the kind, or the job makes no sense.
+ * that asking again cannot help: the robot does not know the kind, cannot do what the job asks, or
+ * the job makes no sense.
  */
 import { Check } from 'typebox/schema';
 import { kinds, wishesOf } from '../kinds';
@@ -19,7 +20,7 @@ export interface House {
 	freeSlots: number;
 	/** Files can be placed and collected here. */
 	files: boolean;
-	/** Why it can have no client now. */
+	/** Why it cannot have a client now. */
 	noClient?: string | undefined;
 }
 

@@ -70,12 +70,12 @@ export class AttemptFiles {
 		this.#in.take(frame);
 	}
 
-	/** Resolves with the reason when they cannot be had. */
+	/** Resolves with the reason when they cannot be fetched. */
 	fetch(signal: AbortSignal): Promise<string | undefined> {
 		return this.#in.fetch(signal);
 	}
 
-	/** What there is to take home, with its digests; as far as it came when it is given up. */
+	/** What there is to take home, with digests; when given up, whatever was found by then. */
 	collect(givenUp: AbortSignal): Promise<Found[]> {
 		return collect(this.folder, this.#parts.wishes.collect ?? [], givenUp);
 	}

@@ -1,6 +1,6 @@
 /**
  * What one attempt prints: into its spool, on to the service, and past those who watch it. Either it is handed over
- * here, or a keeper writes the spool and says how far it is.
+ * here, or a keeper writes the spool and reports how far it has got.
  */
 import { limits, type OutputLengths } from '../protocol';
 import { type Stream, streams } from '../protocol/frames';
@@ -16,9 +16,9 @@ export interface OutputParts {
 	clock: Pick<Clock, 'monotonic'>;
 	/** Sees each byte, in order. */
 	saw(stream: Stream, chunk: Uint8Array): void;
-	/** So many bytes more are in the spool. */
+	/** The spool has grown by this many bytes. */
 	grew(bytes: number): void;
-	/** It goes on without that. */
+	/** Something failed; the attempt goes on without it. */
 	failed(error: unknown, text: string): void;
 }
 
@@ -44,12 +44,12 @@ export class AttemptOutput {
 		return this.#spool.lengths;
 	}
 
-	/** Monotonic; when there was more the last time. */
+	/** Monotonic; when output last arrived. */
 	get lastAt(): number {
 		return this.#lastAt;
 	}
 
-	/** Await it before more is read: that is the back-pressure. */
+	/** Await it before reading more: that is the back-pressure. */
 	async append(stream: Stream, chunk: Uint8Array): Promise<void> {
 		this.#lastAt = this.#parts.clock.monotonic();
 		this.#parts.saw(stream, chunk);
@@ -58,12 +58,12 @@ export class AttemptOutput {
 		this.#parts.grew(chunk.length);
 	}
 
-	/** An earlier life of this agent had it kept, and nobody says how far it came. */
+	/** An earlier life of this agent had it kept, and nobody reports how far it got. */
 	wasKept(): void {
 		this.#isKept = true;
 	}
 
-	/** The keeper has written so much: it is looked at for markers and questions, and sent on. */
+	/** The keeper has written this much: it is searched for markers and questions, and sent on. */
 	isKept(state: Partial<SpoolState>): void {
 		const before = total(this.#spool.lengths);
 		this.#isKept = true;
@@ -76,7 +76,7 @@ export class AttemptOutput {
 		this.#parts.grew(more);
 	}
 
-	/** Resolves when all there is by now was seen. */
+	/** Resolves when everything there is so far has been seen. */
 	async look(): Promise<void> {
 		try {
 			await this.#onlooker.look();
@@ -85,19 +85,19 @@ export class AttemptOutput {
 		}
 	}
 
-	/** No more comes; what there is was seen. */
+	/** Nothing more comes; resolves when everything there is has been seen. */
 	async close(): Promise<void> {
 		try {
 			await this.#spool.sync();
 			await this.#spool.close();
 		} catch (error) {
-			// It ran, whatever the disk says of its output: the end must be told, and never as a refusal.
+			// It ran, whatever the disk says of its output: the end must be told, never as a refusal.
 			this.#parts.failed(error, 'spool cannot be closed');
 		}
 		if (this.#isKept) await this.look();
 	}
 
-	/** What there is to deliver. `kept`: what the keeper knows of it. */
+	/** What there is to deliver. `kept`: what the keeper knows about it. */
 	async sum(kept: Outcome['kept']): Promise<Printed> {
 		if (this.#isKept) {
 			if (kept === undefined) this.#recollect();
@@ -133,7 +133,7 @@ export class AttemptOutput {
 		}
 	}
 
-	/** Of streams that somebody else wrote, and that are not among `known`. */
+	/** The tails of streams that somebody else wrote: those in `known`, the others read from the spool. */
 	async #recallTails(known: Partial<Record<Stream, Buffer>> = {}): Promise<void> {
 		try {
 			for (const stream of streams) {
@@ -158,7 +158,7 @@ export class AttemptOutput {
 		}
 	}
 
-	/** Of what there is to deliver; without one the service takes a stream as it comes. */
+	/** Digests of what there is to deliver; without one, the service takes a stream as it comes. */
 	async #digests(): Promise<NonNullable<Printed['sha256']>> {
 		const sha256: Printed['sha256'] = {};
 		for (const stream of streams) {

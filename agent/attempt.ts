@@ -4,12 +4,12 @@
  *   starting ── journalled ──> running ── exit journalled ──> ended ── result and output taken ──> (forgotten)
  *       └── revoked: journalled never to start ──> (dropped)
  *
- * With files it is running from when they are fetched until they are sent, and each of these is journalled too:
+ * With files it is running from the moment they are fetched until they are sent, and each stage is journalled too:
  *
  *   fetching ── all placed ──> placed (the program is called) ── its end ──> sending (first looked through) ──> ended
  *
- * Nothing is told before it is on disk, and everything is told again on every new line until it is
- * taken. Knows which limits a job has; knows no slots and no other attempt.
+ * Nothing is reported before it is on disk, and everything is reported again on every new line
+ * until it is taken. Knows the limits of its job, but no slots and no other attempt.
  */
 import {
 	type AttemptHealth,
@@ -45,7 +45,7 @@ import type { Watched, Watching } from './watcher/watching';
 import type { Window } from './window';
 import type { Workspaces } from './workspaces';
 
-/** When the disk refuses the exit record: it is kept in memory and tried again. */
+/** How long to wait when the disk refuses the exit record, which is kept in memory and tried again. */
 const journalRetryMs = 5_000;
 
 export interface AttemptTools {
@@ -99,7 +99,7 @@ export class Attempt {
 	#resultTicks = 0;
 	#executor: Executor | undefined;
 
-	/** With `exit` for one of an earlier life of this agent: null when it had not ended by then. */
+	/** `exit` is given for an attempt from an earlier life of this agent: null when it had not ended by then. */
 	constructor(
 		assignment: JobAssignment,
 		trace: Trace,
@@ -156,7 +156,7 @@ export class Attempt {
 	}
 
 	/**
-	 * Journals, tells, runs, journals the end, tells. Resolves when the end is on disk; `false` when
+	 * Journals, reports, runs, journals the end, reports. Resolves when the end is on disk; `false` when
 	 * it was revoked in time. Rejects only when the journal could not be written: then it never started.
 	 */
 	async run(executor: Executor): Promise<boolean> {
@@ -177,8 +177,8 @@ export class Attempt {
 	}
 
 	/**
-	 * For an attempt of an earlier life of this agent: it has its exit record, or somebody kept it while we
-	 * were away, or nobody knows. Never rejects.
+	 * For an attempt from an earlier life of this agent: it has an exit record, or somebody kept it while
+	 * we were away, or nobody knows. Never rejects.
 	 */
 	async resume(executor: Executor | undefined): Promise<void> {
 		this.#executor = executor;
@@ -194,7 +194,7 @@ export class Attempt {
 			return this.#deliver(exit, found);
 		}
 		if (this.#filesBefore?.stage === 'fetching' && executor !== undefined) {
-			// Journalled before the program was called: it was not.
+			// This stage is journalled before the program is called, so it was not.
 			await executor.prepare?.();
 			return this.#begin(executor);
 		}
@@ -205,7 +205,7 @@ export class Attempt {
 	stop(stop: Stop): void {
 		if (this.#phase === 'ended') return;
 		this.#stop.abort(stop);
-		// Of what has run to its end only the sending is left, and that goes on in another life of this agent.
+		// Once it has run to its end only the sending is left, and a later life of this agent goes on with that.
 		if (endsSending.has(stop.why)) this.#unwanted.abort(stop);
 	}
 
@@ -214,13 +214,13 @@ export class Attempt {
 		this.#hurry.abort();
 	}
 
-	/** True when it will surely not start; false when it already has. */
+	/** True when it is certain not to start; false when it already has. */
 	revoke(): boolean {
 		if (this.#phase === 'starting') this.#revoked = true;
 		return this.#revoked;
 	}
 
-	/** A line is live and the service said what it wants of this attempt. True = it is to be forgotten. */
+	/** A line is live, and the service has said what it wants done with this attempt. True = it is to be forgotten. */
 	attach(line: Line, verdict: Pick<Verdict, 'act' | 'output'>): boolean {
 		this.#resultTaken = false;
 		if (verdict.act === 'hold') return false;
@@ -281,12 +281,12 @@ export class Attempt {
 		this.#outflow.acknowledged(stream, have);
 	}
 
-	/** With every heartbeat: what was not answered for a whole one is said again. */
+	/** Called at every heartbeat: what went unanswered for a whole one is said again. */
 	tick(): void {
 		this.#outflow.tick();
 		this.files?.tick();
 		if (this.#exit === null || this.#line === undefined) return;
-		// Taken, and output is on its way: the service says when it has all of it.
+		// Taken, with output still on its way: the service will say when it has all of it.
 		if (this.#resultTaken && !this.#outflow.settled) this.#resultTicks = 0;
 		else if (++this.#resultTicks > 1) this.tellResult();
 	}
@@ -301,7 +301,7 @@ export class Attempt {
 		await this.files?.remove();
 	}
 
-	/** It may have started, so whatever fails here, it ends in a result and never as if it had not. */
+	/** It may have started, so whatever fails here, it ends with a result and never as if it had not started. */
 	async #toItsEnd(executor: Executor | undefined, work: () => Promise<void>): Promise<void> {
 		try {
 			await work();
@@ -360,7 +360,7 @@ export class Attempt {
 			return await outcome;
 		} catch (error) {
 			this.#log.error({ err: error, ...this.#names() }, 'executor failed');
-			// It may have started, so this is no `infrastructure`: that would be run again.
+			// It may have started, so the cause is not `infrastructure`: that would be run again.
 			return lostSight(
 				`The agent lost sight of the job (${(error as Error).message}).`,
 				await this.#cleanUp(executor),
@@ -371,7 +371,7 @@ export class Attempt {
 		}
 	}
 
-	/** Ends what the attempt may have left; true when nothing of it lives any more. */
+	/** Ends what the attempt may have left running; true when nothing of it is alive any more. */
 	async #cleanUp(executor: Executor | undefined): Promise<boolean> {
 		const { grace_ms } = this.assignment.timeouts;
 		const context = {
@@ -405,7 +405,7 @@ export class Attempt {
 			report: (step) => this.interaction.report(step),
 			started: (pid, birth) => {
 				this.#watched?.started(pid);
-				// In this life, too, somebody may have to look for what is left of it.
+				// In this life too we may have to look for what is left of it.
 				this.#trace = { ...this.#trace, pid, birth };
 				this.#journal.noteProcess(job_id, epoch, pid, birth);
 			},
@@ -422,7 +422,7 @@ export class Attempt {
 		);
 	}
 
-	/** Stopped as a cancel stops it; what goes on taking gets no more time. */
+	/** Stopped the way a cancel stops it; a job that goes on taking more gets no more time. */
 	#exceeds({ text, far }: Excess): void {
 		this.#log.warn({ ...this.#names(), text }, 'job uses more than it may');
 		this.stop({ why: 'cap', graceMs: this.assignment.timeouts.grace_ms, text });
@@ -459,7 +459,7 @@ export class Attempt {
 				while (await this.#clock.sleep(left, done)) {
 					const { asks, typedAt } = this.interaction;
 					const since = Math.max(begunAt, this.#output.lastAt, typedAt);
-					// While a person is asked the silence is theirs.
+					// While a person is asked, the silence is theirs.
 					left = asks ? silence_ms : since + silence_ms - this.#clock.monotonic();
 					if (left <= 0) return this.stop({ why: 'silence_timeout', graceMs: grace_ms });
 				}
@@ -475,7 +475,7 @@ export class Attempt {
 		const { aborted, reason } = this.#unwanted.signal;
 		const wanted = !aborted || (reason as Stop).why === 'agent-stop';
 		if (!began || !wanted || this.files?.takesHome !== true) return this.#ended(exit);
-		// Looking through them may take long: how the program ended is on disk before that.
+		// Looking through the files may take long, so how the program ended goes to disk first.
 		await this.#written(() =>
 			this.#journal.noteFiles(job_id, epoch, { stage: 'sending', exit, found: null }),
 		);
@@ -489,13 +489,13 @@ export class Attempt {
 		return exitRecordOf(outcome, stop, this.interaction.end(), printed, tookMs);
 	}
 
-	/** What it takes home goes before its result, unless nobody wants it any more. */
+	/** What it takes home is sent before its result, unless nobody wants it any more. */
 	async #deliver(exit: ExitRecord, known: Found[] | null): Promise<void> {
 		let files: WireCollectedFile[];
 		try {
 			files = await this.#sent(exit, known);
 		} catch (error) {
-			// How the program ended is known, whatever the disk says of its files.
+			// How the program ended is known, whatever the disk says about its files.
 			this.#log.error({ err: error, ...this.#names() }, 'files cannot be sent');
 			files = [{ path: '**', bytes: 0, sha256: null, error: reasonFor((error as Error).message) }];
 		}
@@ -506,7 +506,7 @@ export class Attempt {
 		await this.#ended({ ...exit, result: { ...exit.result, files } });
 	}
 
-	/** The journal knows what is left; another life of this agent looks again, or sends it. */
+	/** The journal knows what is left to do: a later life of this agent looks for the files again, or sends them. */
 	get #isLeft(): boolean {
 		const { aborted, reason } = this.#unwanted.signal;
 		return aborted && (reason as Stop).why === 'agent-stop';
@@ -542,7 +542,7 @@ export class Attempt {
 				return await write();
 			} catch (error) {
 				this.#log.error({ err: error, ...this.#names() }, 'exit record cannot be journalled');
-				// What it frees is taken by others soon.
+				// Tried again at once: others will soon take the room that this frees.
 				if (!this.#ballast.release()) await this.#clock.sleep(journalRetryMs);
 			}
 		}
@@ -561,7 +561,10 @@ export class Attempt {
 		});
 	}
 
-	/** Its files are in their places, and on record as such: the program may be called. Else how it ended. */
+	/**
+	 * Undefined = on to the program: its files are in place and on record as such, or it was stopped, which the
+	 * executor sees first. Else how it ended.
+	 */
 	async #place(): Promise<Outcome | undefined> {
 		if (this.files === undefined) return undefined;
 		const { job_id, epoch } = this.assignment;
@@ -596,7 +599,7 @@ export class Attempt {
 	}
 }
 
-/** Why files are not sent to their end. Time that a program may take is none of theirs. */
+/** Stops that cut the sending of files short. Limits on the time of the program do not count here. */
 const endsSending: ReadonlySet<Stop['why']> = new Set([
 	'cancelled',
 	'over',

@@ -1,6 +1,6 @@
 /**
- * Room on the disk that is kept for one purpose: when the disk is full, the exit record of a job must
- * still find a place. A file of so many bytes, given up when it is needed, taken again at the next start.
+ * Room on the disk that is held for one purpose: when the disk is full, the exit record of a job must still
+ * find a place. A file of a given size, deleted when the room is needed, made again at the next start.
  */
 import { rmSync, statSync, writeFileSync } from 'node:fs';
 
@@ -24,7 +24,7 @@ export class Ballast {
 			rmSync(this.#path);
 			return true;
 		} catch {
-			// Then there is no more room than before, and the caller tries again later.
+			// There is no more room than before, and the caller tries again later.
 			return false;
 		}
 	}

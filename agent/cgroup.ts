@@ -4,8 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /**
- * The folders of its group and of those around it, the innermost first; a container sees its own group at the root, whatever
- * path it is told. `root` is where the system's own files lie.
+ * The folders of its group and of those around it, innermost first; a container sees its own group at the root,
+ * whatever path it is told. `root` is where the system's own files are.
  */
 export async function cgroupFolders(root: string, controller: 'cpu' | 'memory'): Promise<string[]> {
 	let lines: string;
@@ -19,6 +19,7 @@ export async function cgroupFolders(root: string, controller: 'cpu' | 'memory'):
 	const mount = join(root, 'sys/fs/cgroup', v1 === undefined ? '' : controller);
 	const folders = [mount];
 	for (const name of path.split('/').filter(Boolean)) folders.unshift(join(folders[0]!, name));
-	// Part of a path that is not ours may be there all the same: a Docker in a container has groups called as those outside.
+	// Part of a path that is not ours may exist all the same: Docker in a container names its groups
+	// like those outside.
 	return existsSync(folders[0]!) ? folders : [mount];
 }

@@ -1,6 +1,6 @@
 /**
  * The clients of this robot: profiles, sessions, emulators, each with a name and an environment of its own.
- * Each does one job at a time. Who is free is seen from the attempts, never counted beside them.
+ * Each does one job at a time. Which ones are free is derived from the attempts, never counted separately.
  */
 
 /** As its owner set it up. */
@@ -10,12 +10,12 @@ export interface ClientProfile {
 	readonly env: Readonly<Record<string, string>>;
 }
 
-/** As the service's word for one: see `clientName` of the protocol. */
+/** What the service accepts as one: see `clientName` of the protocol. */
 const nameOfClient = /^[A-Za-z0-9][A-Za-z0-9 ._:/@=+-]{0,127}$/;
 const nameOfVariable = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 const maxClients = 256;
 
-/** What somebody said: names with commas between them, a list of names, or of `{name, env}`. */
+/** What somebody configured: names separated by commas, a list of names, or a list of `{name, env}`. */
 export function readClients(
 	value: unknown,
 	source: string,
@@ -36,7 +36,7 @@ export function readClients(
 	return [...clients.values()];
 }
 
-/** Or what is wrong with it. */
+/** The profile, or what is wrong with it. */
 function profileOf(said: unknown): ClientProfile | string {
 	const shown = JSON.stringify(said)?.slice(0, 80);
 	const {

@@ -14,13 +14,13 @@ export interface Clock {
 	chance(): number;
 }
 
-/** Why a wait is not needed any more. An abort without a reason makes an error with a stack, which costs more than all the rest. */
+/** Why a wait is no longer needed. An abort without a reason creates an error with a stack, which costs more than all the rest. */
 export const enough = 'enough';
 
 /** A longer setTimeout would fire at once. */
 const longestTimerMs = 2 ** 31 - 1;
 
-/** Later than this a timer is only where this program did not run. */
+/** A timer is later than this only if this program was not running. */
 const stoodStillMs = 50;
 
 export const systemClock: Clock = {
@@ -36,7 +36,7 @@ export const systemClock: Clock = {
 			const left = endsAt - performance.now();
 			if (left <= 0) {
 				if (caughtUp || left > -stoodStillMs) return true;
-				// Timers come before sockets: what came meanwhile is read before anybody calls it silence.
+				// Timers run before sockets: what arrived meanwhile must be read before anybody calls it silence.
 				await new Promise((read) => setImmediate(read));
 				caughtUp = true;
 				continue;

@@ -1,4 +1,4 @@
-/** What can be said on the command line, and its help. Says nothing about what it means. */
+/** What can be said on the command line, and its help; what it means is decided elsewhere. */
 import { Command, CommanderError, Option } from 'commander';
 import type { Flags } from './config';
 import { agentVersion, forAgentFlag } from './facts';

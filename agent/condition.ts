@@ -1,7 +1,7 @@
 /**
- * How this agent is, as a small file in its data folder: for `robot-fleet-agent status`, which must answer
- * without a socket, a key or the service. Written when something changes and with every heartbeat; what
- * cannot be written is left out, for a full disk must not end an agent.
+ * How this agent is doing, as a small file in its data folder: for `robot-fleet-agent status`, which must
+ * answer without a socket, a key or the service. Written when something changes and with every heartbeat;
+ * what cannot be written is left out, for a full disk must not end an agent.
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,9 +18,9 @@ export interface Condition {
 	version: string;
 	server: string;
 	connected: boolean;
-	/** How, as of the last time; absent before the first. */
+	/** How it last connected; absent before the first time. */
 	transport?: Transport;
-	/** Since when it is, or is not. */
+	/** Since when it has been connected, or not. */
 	since: number;
 	robotId: string | null;
 	name: string | null;
@@ -79,7 +79,7 @@ export class ConditionFile {
 		this.#change({ connected: false, since, lastError: { at, text: reason } });
 	}
 
-	/** Jobs came or went, or a heartbeat is over. */
+	/** Jobs came or went, or a heartbeat has passed. */
 	touch(): void {
 		if (this.#writing) return;
 		this.#writing = true;

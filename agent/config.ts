@@ -20,7 +20,7 @@ export const wantedTransports = ['auto', 'websocket', 'poll'] as const;
 export type WantedTransport = (typeof wantedTransports)[number];
 
 export interface AgentConfig {
-	/** http or https, without a trailing slash; empty where it listens. */
+	/** http or https, without a trailing slash; empty when it listens. */
 	readonly server: string;
 	/** Where it waits to be dialled; absent = it dials. */
 	readonly listen: Listen | undefined;
@@ -40,7 +40,7 @@ export interface AgentConfig {
 	readonly fingerprint: string | undefined;
 	/** PEM of the authority that vouches for the service. */
 	readonly ca: string | undefined;
-	/** Through which the service is reached: as it is set, or else as HTTPS_PROXY and NO_PROXY say. */
+	/** The proxy to reach the service through: as configured, else as HTTPS_PROXY and NO_PROXY say. */
 	readonly proxy: string | undefined;
 	readonly transport: WantedTransport;
 	/** Longest time between two heartbeats; the service may ask for more of them. */
@@ -94,7 +94,7 @@ export type Configured =
 	| {
 			ok: true;
 			config: AgentConfig;
-			/** Every setting that somebody said, as a --config file would say it. */
+			/** Every setting that somebody gave, as a --config file would hold it. */
 			said: Readonly<Record<string, unknown>>;
 	  }
 	| { ok: false; mistakes: readonly string[] };
@@ -157,7 +157,7 @@ type SettingName = keyof typeof settings;
 export const secretEnvNames: readonly string[] = [settings.token.env];
 
 const nameOfLabel = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/;
-/** Those found by the agent itself are called `browser:chromium`. */
+/** Those that the agent finds itself look like `browser:chromium`. */
 const nameOfCapability = /^[A-Za-z0-9][A-Za-z0-9._:/@=-]{0,62}$/;
 const maxNameLength = 100;
 
@@ -172,7 +172,7 @@ export function readConfig(
 	const dials = (flags.server ?? env[settings.server.env] ?? '') !== '';
 	const file = readConfigFile(path, { name: called, dials }, readFile, mistakes);
 
-	/** The strongest source that says anything, with the name its author knows it by. */
+	/** What was given, by its name in a config file; `pick` takes the strongest source, as its author calls it. */
 	const said: Record<string, unknown> = {};
 	const pick = (name: SettingName, flag: unknown): { value: unknown; source: string } => {
 		const setting: Setting = settings[name];
@@ -221,7 +221,7 @@ export function readConfig(
 	const server = readServer(pick('server', flags.server), listen, insecure, mistakes);
 	const fingerprint = readFingerprint(pick('fingerprint', flags.fingerprint), mistakes);
 	const proxy = readProxy(pick('proxy', flags.proxy), server, env, mistakes);
-	// Where it is installed as a service nobody has that environment.
+	// Installed as a service, the agent does not have that environment.
 	if (proxy !== undefined) said[settings.proxy.file] = proxy;
 	const ca = readCa(pick('ca', flags.ca), readFile, mistakes);
 	const transport = readTransport(pick('transport', flags.transport), mistakes);
@@ -344,7 +344,7 @@ function inFile({ file: name, seed = name }: Setting, file: Record<string, unkno
 	return [file[said], `"${said}" in the config file`] as const;
 }
 
-/** False = it was said, and wrong. */
+/** False = it was given, but wrong. */
 function readListen(
 	{ value, source }: Picked,
 	insecure: boolean,

@@ -1,11 +1,12 @@
 /**
- * The constellation file of the service, read by an agent: the device of its name says what it can do, which
- * clients it has and, if the service dials it, where it listens. Settings of the agent may stand beside, and win.
+ * The constellation file of the service, as read by an agent: the device of its own name says what it can do,
+ * which clients it has and, if the service dials it, where it listens. The agent's own settings may be in the
+ * file too, and win.
  */
 import { hostname } from 'node:os';
 import { constellationFields, readConstellation, tellMistake } from '../protocol';
 
-/** What the file says of this machine; a file without devices is left as it is. */
+/** What the file says about this machine; a file without devices is left as it is. */
 export function settingsOf(
 	file: Readonly<Record<string, unknown>>,
 	{ name, dials }: { name: string | undefined; dials: boolean },
@@ -44,7 +45,7 @@ export function settingsOf(
 	};
 }
 
-/** Others may call this machine by a name or address that it does not know itself. */
+/** Others may know this machine by a name or address that it does not know itself. */
 function listenAt({ hostname: host, port, protocol }: URL): string {
 	const own = host === 'localhost' || host === '[::1]' || host.startsWith('127.');
 	const number = port !== '' ? port : /^(wss|https):$/.test(protocol) ? '443' : '80';

@@ -32,7 +32,7 @@ export class CpuMeter {
 		this.#last = this.#look();
 	}
 
-	/** 0 … 1, and a little more where a limit lets somebody catch up. */
+	/** 0 … 1, or a little more where a limit allows catching up. */
 	async share(): Promise<number> {
 		const before = this.#last;
 		this.#last = this.#look();
@@ -42,7 +42,7 @@ export class CpuMeter {
 			const couldMs = (now.at - then.at) * limit;
 			return earlier === undefined || couldMs <= 0 ? [] : [(usedMs - earlier.usedMs) / couldMs];
 		});
-		// Of groups within each other the one that is full holds up the rest.
+		// Of nested groups, the fullest one holds up the rest.
 		if (shares.length > 0) return Math.max(...shares);
 		const total = now.machine.total - then.machine.total;
 		return total > 0 ? 1 - (now.machine.idle - then.machine.idle) / total : 0;

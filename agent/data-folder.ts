@@ -1,6 +1,6 @@
 /**
  * The data folder of one robot: identity, journal, spool, ballast. Opened together, because the journal's
- * lock decides who may touch the others. What is wrong with it is one sentence for the owner.
+ * lock decides who may touch the others. Whatever is wrong with it becomes one sentence for the owner.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ export type Opened =
 	  }
 	| { ok: false; sentence: string };
 
-/** For one exit record with both tails, its page and its log. */
+/** Room for one exit record with both tails, its page and its log. */
 const ballastBytes = 1024 * 1024;
 
 export function openFolder(folder: string, clock: Clock, limits: SpoolLimits): Opened {

@@ -12,8 +12,8 @@ import { PollingSocket } from './polling-socket';
 import { type Trust, TrustingAgent } from './trust';
 
 /**
- * How much the end of a try says against WebSockets: somebody answered as no WebSocket does, or never
- * (1); the connection broke off, which restarts do too (½); or nobody was there to say anything (0).
+ * How strongly the end of a try speaks against WebSockets: somebody answered, but not as a WebSocket does, or never
+ * answered (1); the connection broke off, which restarts cause too (½); or nobody was there to say anything (0).
  */
 export type Barrier = 0 | 0.5 | 1;
 
@@ -56,7 +56,7 @@ function dialWebSocket({ server, trust }: Dial): Dialled {
 				else reached();
 			});
 			request.once('response', ({ statusCode, headers }) => {
-				// The service itself has too much to do, or stops: the handshake did come through.
+				// The service itself is too busy, or stopping: the handshake did get through.
 				const busy = statusCode === 503 && /json/.test(headers['content-type'] ?? '');
 				if (statusCode === 429 || busy) barrier = 0;
 			});
@@ -72,7 +72,7 @@ function dialWebSocket({ server, trust }: Dial): Dialled {
 }
 
 function dialByPolls(to: Dial): Dialled {
-	// The address of the requests may have a path before it; the handshake in them has not, and needs no TLS.
+	// The requests may go to an address with a path; the handshake inside them has none, and needs no TLS.
 	const socket = new WebSocket(`ws://${new URL(to.server).host}${paths.robotLink}`, {
 		...options,
 		createConnection: (() => new PollingSocket(to)) as unknown as typeof createConnection,
@@ -80,18 +80,18 @@ function dialByPolls(to: Dial): Dialled {
 	return { socket, barrier: () => 0 };
 }
 
-/** So much against WebSockets, in a row, and polling is tried. */
+/** With this much against WebSockets, in a row, polling is tried. */
 const enough = 2;
-/** So many polling lines in a row that came to nothing, and what was known of WebSockets is forgotten. */
+/** After this many polling lines in a row that came to nothing, what was known about WebSockets is forgotten. */
 const maxFailedPolls = 5;
-/** Where polling works, a WebSocket is tried again at the first connect after so long. */
+/** Where polling works, a WebSocket is tried again at the first connect after this long. */
 const tryAgainMs = 600_000;
 
 /** Which way the next line goes. */
 export class Transports {
 	readonly #wanted: WantedTransport;
 	readonly #clock: Clock;
-	/** What speaks against WebSockets, of the tries since one came to be or nobody was there. */
+	/** What speaks against WebSockets, from the tries since one last worked or nobody was there. */
 	#against = 0;
 	/** Polling has worked, and no WebSocket since. */
 	#polls = false;

@@ -1,24 +1,24 @@
 /**
- * A secret that was typed must not come back in the output that is kept. Terminals are told not to echo
- * by the programs that ask for secrets; this is for those that echo all the same. Every echoed byte becomes
- * `*`, so offsets stay what they are. Knows one secret at a time, for a short while, in memory only.
+ * A secret that was typed must not come back in the output that is kept. Programs that ask for secrets tell
+ * the terminal not to echo; this is for those that echo all the same. Every echoed byte becomes `*`, so
+ * offsets stay what they are. Knows one secret at a time, for a short while, in memory only.
  */
 import type { Stream } from '../protocol/frames';
 
 /** Shorter pieces in the middle of other output may be anything. */
 const leastBytes = 4;
-/** Behind so much output nothing is an echo any more. */
+/** After this much output nothing is an echo any more. */
 const maxOutputBytes = 64 * 1024;
 const star = 0x2a;
 
 export class EchoGuard {
 	#secret = Buffer.alloc(0);
-	/** Of the secret, echoed already at the end of what came last, by stream. */
+	/** How much of the secret was already echoed at the end of the last chunk, by stream. */
 	#echoed: Record<Stream, number> = { stdout: 0, stderr: 0 };
 	#left = 0;
 	#open = false;
 
-	/** More of a secret; the line end is none of it. */
+	/** More of a secret; the line end is not part of it. */
 	typed(bytes: Uint8Array): void {
 		const end = bytes.findIndex((byte) => byte === 10 || byte === 13);
 		const part = end < 0 ? bytes : bytes.subarray(0, end);

@@ -79,7 +79,7 @@ async function ask(call: EnrolCall): Promise<EnrolAnswer> {
 	try {
 		response = await post(call, JSON.stringify(body));
 	} catch (error) {
-		// Nobody has heard the token. Somebody stands by who can say what is right.
+		// Nobody has seen the token, and a person is at hand who can say what is right.
 		if (error instanceof NotTrusted) throw new EnrolRefused(error.message, { cause: error });
 		throw new Error(`no answer from ${server}`, { cause: error });
 	}
@@ -97,7 +97,7 @@ async function ask(call: EnrolCall): Promise<EnrolAnswer> {
 
 interface Response {
 	status: number;
-	/** Parsed; undefined when it is no JSON. */
+	/** Parsed; undefined when it is not JSON. */
 	answer: unknown;
 }
 
@@ -132,7 +132,7 @@ function parsed(text: string): unknown {
 	try {
 		return JSON.parse(text);
 	} catch {
-		return undefined; // a page of some proxy
+		return undefined; // some proxy's page
 	}
 }
 

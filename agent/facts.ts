@@ -1,7 +1,7 @@
 /**
- * What the machine is and what it can do (told with hello, and again when it changes), and how it feels
- * (told with every heartbeat). What costs nothing is read here; the rest is found by a child process
- * (survey.ts) and remembered in the data folder, so that a restarted agent knows it at once.
+ * What the machine is and what it can do (told with hello, and again when it changes), and how it is
+ * doing (told with every heartbeat). What costs nothing is read here; the rest is found by a child
+ * process (survey.ts) and remembered in the data folder, so that a restarted agent knows it at once.
  */
 import { execFile } from 'node:child_process';
 import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
@@ -35,7 +35,7 @@ function machineInfo(): Record<string, unknown> {
 		os_name: type(),
 		os_release: release(),
 		arch: arch(),
-		// A container has what it may use, not what the machine has.
+		// In a container: what it may use, not what the machine has.
 		cpus: availableParallelism(),
 		cpu_model: cpus()[0]?.model.trim() ?? null,
 		memory_bytes: memoryLimit(),
@@ -56,10 +56,10 @@ export type Look = () => Promise<Survey>;
 const lookMs = 60_000;
 const maxSurveyBytes = 256 * 1024;
 
-/** How the agent asks its own program for a look: it ends with the agent, however that ends. */
+/** How the agent asks its own program for a look: the look ends with the agent, however that ends. */
 export const forAgentFlag = '--for-agent';
 
-/** By a process of its own, which takes what it needed along when it ends. */
+/** By a process of its own, which gives back what it needed when it ends. */
 export function lookByChild(
 	program: readonly [node: string, script: string],
 	env: Readonly<Record<string, string | undefined>>,
@@ -89,16 +89,16 @@ export function lookByChild(
 		});
 }
 
-/** For so long what was found may be believed at a start: not all that changes shows in the sign. */
+/** How long findings may be believed at a start: not every change shows in the sign. */
 const freshMs = 24 * 3_600_000;
 
 interface Seen {
 	survey: Partial<Survey>;
-	/** Of the machine, just before. */
+	/** Of the machine, taken just before. */
 	sign?: string;
 }
 
-/** What is known of this machine. */
+/** What is known about this machine. */
 export class FactsBook {
 	readonly #path: string;
 	readonly #configured: readonly string[];
@@ -107,10 +107,10 @@ export class FactsBook {
 	readonly #log: Log;
 	#seen: Seen;
 	#looking: Promise<void> | undefined;
-	/** Called when something is known that was not. */
+	/** Called when something new is known. */
 	onChange: () => void = () => undefined;
 
-	/** `sign`: the same for as long as a look should find the same. */
+	/** `sign`: stays the same for as long as a look should find the same. */
 	constructor(
 		folder: string,
 		configured: readonly string[],
@@ -133,14 +133,14 @@ export class FactsBook {
 		};
 	}
 
-	/** Looks again; who asks while somebody looks gets the same answer. Never rejects. */
+	/** Looks again; whoever asks while a look is under way gets the same answer. Never rejects. */
 	async refresh(): Promise<void> {
 		await (this.#looking ??= this.#lookAgain().finally(() => (this.#looking = undefined)));
 	}
 
 	/**
-	 * At once, unless the agent of before has just seen the same machine, and again whenever the time is over; 0 = at once
-	 * only, and always.
+	 * At once, unless the agent before us has just seen the same machine, and again each time the interval is over; 0 =
+	 * at once in any case, and only then.
 	 */
 	async keepFresh(everyMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
 		if (everyMs === 0 || !(await this.#isFresh(clock.now()))) await this.refresh();
@@ -151,7 +151,7 @@ export class FactsBook {
 		if (this.#seen.sign === undefined) return false;
 		try {
 			const agoMs = now - statSync(this.#path).mtimeMs;
-			// A clock that was set back says nothing of how long ago that was.
+			// A clock that was set back cannot say how long ago that was.
 			return agoMs >= 0 && agoMs < freshMs && this.#seen.sign === (await this.#sign());
 		} catch {
 			return false;
@@ -161,7 +161,7 @@ export class FactsBook {
 	async #lookAgain(): Promise<void> {
 		let seen: Seen;
 		try {
-			// Before the look: what changes meanwhile is looked for again at the next start.
+			// Before the look: what changes meanwhile is then found at the next start.
 			const sign = await this.#sign();
 			seen = { survey: await this.#look(), sign };
 		} catch (error) {
@@ -224,7 +224,7 @@ export interface Vitals {
 	keeper_missing?: boolean;
 }
 
-/** A shorter time tells nothing: who has just been started was busy all along. */
+/** A shorter time says nothing: an agent that has just started was busy all along. */
 const busyOverMs = 5_000;
 
 export class VitalSigns {

@@ -1,7 +1,7 @@
 /**
  * Fetches what a job brings along, one file after the other, before its program is called. Pulled a window at a
  * time, so that nothing else on the line waits behind it and little of it is in memory; what was fetched before
- * a cut or a kill lies on the disk and is not fetched again. Placed is only what has the digest that was told.
+ * a cut or a kill is on disk and is not fetched again. Only a file with the digest that was announced is placed.
  */
 import { createHash, type Hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
@@ -36,7 +36,7 @@ interface Coming {
 	have: number;
 	/** Where the next frame must begin. */
 	expected: number;
-	/** So far was asked. */
+	/** Up to here was asked for. */
 	asked: number;
 	expectedAtTick: number;
 	refusals: number;
@@ -62,7 +62,7 @@ export class FilesIn {
 		this.#line = undefined;
 	}
 
-	/** With every heartbeat: what was not answered for a whole one is asked again. */
+	/** Called at every heartbeat: what went unanswered for a whole one is asked again. */
 	tick(): void {
 		const coming = this.#coming;
 		if (coming === undefined) return;
@@ -88,7 +88,7 @@ export class FilesIn {
 		const coming = this.#coming;
 		if (coming?.info === undefined || frame.transfer !== coming.number) return;
 		if (frame.offset !== coming.expected || frame.data.length === 0) return;
-		// Nobody asked for more, and what nobody asked for waits in memory for the disk.
+		// Nobody asked for more, and what nobody asked for would wait in memory for the disk.
 		if (frame.offset + frame.data.length > coming.asked) return;
 		coming.expected += frame.data.length;
 		coming.writing = coming.writing
@@ -96,7 +96,7 @@ export class FilesIn {
 			.catch((error: unknown) => coming.arrival.resolve({ failure: this.#sayWhy(coming, error) }));
 	}
 
-	/** Resolves with nothing when all is placed, with the reason when it cannot be, and when the signal says so. */
+	/** Resolves with nothing when all is placed or the signal ends it, with the reason when it cannot be placed. */
 	async fetch(signal: AbortSignal): Promise<string | undefined> {
 		const { files, workspace } = this.#parts;
 		try {
@@ -195,7 +195,7 @@ export class FilesIn {
 		}
 	}
 
-	/** It is known what the file is. */
+	/** The service has said what the file is. */
 	async #begin(coming: Coming): Promise<void> {
 		const { workspace } = this.#parts;
 		const { bytes } = coming.info!;
@@ -229,7 +229,7 @@ export class FilesIn {
 		line.send('file_read', { ...this.#named(coming), from: 0, length: 0 });
 	}
 
-	/** Two questions are under way: while one is answered the other is on its way. */
+	/** Keeps two requests under way: while one is answered, the other is on its way. */
 	#askMore(coming: Coming): void {
 		const { bytes } = coming.info!;
 		while (coming.asked < bytes && coming.asked - coming.have <= limits.fileWindowBytes / 2) {

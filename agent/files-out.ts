@@ -1,7 +1,8 @@
 /**
  * Sends what a job takes home, after its end and before its result. Each file is offered with its digest; the
- * service says how much of it is there, and it goes on from that byte, over cuts and kills of either side. A file that the
- * service does not take is told in the result with the reason; the result itself waits for none of them longer than for the line.
+ * service says how much it already has, and sending goes on from that byte, across cuts and kills on either side. A
+ * file that the service does not take is listed in the result with the reason; the result itself waits for none of them
+ * longer than for the line.
  */
 import type { FileHandle } from 'node:fs/promises';
 import {
@@ -17,11 +18,11 @@ import type { Clock } from './clock';
 import { described, type Found, openInside, reasonFor } from './drivers/collect';
 import type { Line } from './link';
 
-/** At once: with many small files one travels while the other is committed. */
+/** Files sent at once: with many small ones, one travels while the other is committed. */
 const abreast = 2;
 /** How often what was refused "for now" is offered again, a heartbeat apart. */
 const maxRefusals = 3;
-/** What a service says that will surely have passed soon; a full disk may stay so. */
+/** Refusals that will surely have passed soon; a full disk may stay full. */
 const passing = new Set(['internal', 'not-ready', 'store-busy', 'too-many']);
 const reportMs = 1_000;
 
@@ -44,7 +45,7 @@ interface Going {
 	sent: number;
 	hadAtTick: number;
 	refusals: number;
-	/** It was found to be another one than was offered. */
+	/** It was found to differ from what was offered. */
 	changed: boolean;
 	pumping: boolean;
 	readonly givenUp: AbortSignal;
@@ -73,7 +74,7 @@ export class FilesOut {
 		for (const going of this.#going.values()) going.wanted = false;
 	}
 
-	/** With every heartbeat: what did not move for a whole one is offered again. */
+	/** Called at every heartbeat: what did not move for a whole one is offered again. */
 	tick(): void {
 		for (const going of this.#going.values()) {
 			if (going.have === going.hadAtTick) this.#offer(going);
@@ -84,7 +85,7 @@ export class FilesOut {
 	want({ transfer, have, again }: FileWant): void {
 		const going = this.#going.get(transfer);
 		if (going === undefined || have > going.found.bytes) return;
-		// What moves may stumble as often again.
+		// A file that makes progress may stumble as often again.
 		if (have > going.have) going.refusals = 0;
 		going.have = have;
 		if (again === true || going.sent < have) going.sent = have;
@@ -107,7 +108,7 @@ export class FilesOut {
 		going.arrival.resolve({ error: text });
 	}
 
-	/** One answer for each, in order. With the signal the rest is given up. */
+	/** One answer for each, in order. On the signal, the rest is given up. */
 	async send(all: readonly Found[], signal: AbortSignal): Promise<WireCollectedFile[]> {
 		this.#total = all.reduce((sum, { bytes }) => sum + bytes, 0);
 		const answers = all.map(({ mode: _, ...told }): WireCollectedFile => told);
@@ -209,7 +210,7 @@ export class FilesOut {
 		return here && sent < found.bytes && sent - have < limits.fileWindowBytes;
 	}
 
-	/** Somebody still writes it: once it is looked at again. */
+	/** Somebody is still writing it: it is looked at again, once. */
 	async #lookAgain(going: Going): Promise<void> {
 		const { folder } = this.#parts;
 		const { path } = going.found;

@@ -87,7 +87,7 @@ const shapes: Record<keyof HubMessages, Record<string, Is>> = {
 		),
 	},
 	heartbeat: {},
-	// The rest of it is checked by `wrongIn`: a job that is wrong can be refused by name.
+	// `wrongIn` checks the rest of it, so that a job that is wrong can be refused by name.
 	job_assignment: { ...attempt, attempt: isCount, token: isText },
 	cancel_job: {
 		...attempt,

@@ -31,13 +31,13 @@ interface IdentityFile {
 	name?: string;
 	/** Fingerprint of the service's certificate; absent = it is checked in the usual way. */
 	pin?: string;
-	/** The last token that was of use here; not its secret. */
+	/** Id of the last token that was of use here; not its secret. */
 	tokenId?: string;
 	/** Fingerprint of the service that this robot lets dial it. */
 	hub?: string;
 }
 
-/** What the operator's last word on the service was. */
+/** The operator's last word on the service. */
 export type Vouched = Pick<IdentityFile, 'pin' | 'tokenId'>;
 
 /** What the service told us when it took us in. */
@@ -142,14 +142,14 @@ export class Identity {
 		this.#write();
 	}
 
-	/** The service proved to be the one it was said to be: from now on it has to. */
+	/** The service proved to be the one it was said to be: from now on it must. */
 	trusts(vouched: Vouched): void {
 		if (vouched.pin === this.#vouched.pin && vouched.tokenId === this.#vouched.tokenId) return;
 		this.#vouched = vouched;
 		this.#write();
 	}
 
-	/** A service that refused the old key will not take it again; a copy stays, should that have been an error. */
+	/** A service that refused the old key will not take it again; a copy stays, in case that was a mistake. */
 	startAfresh(): void {
 		copyFileSync(this.#path, `${this.#path}.refused`);
 		this.#key = newKey();

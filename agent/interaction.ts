@@ -25,7 +25,7 @@ import { Markers } from './markers';
 import { LastLine, questionIn } from './prompts';
 
 const statusMs = 1_000;
-/** Before it nothing counts as silence. */
+/** Anything shorter does not count as silence. */
 const leastQuietMs = 300;
 
 export interface InteractionParts {
@@ -34,7 +34,7 @@ export interface InteractionParts {
 	clock: Clock;
 	/** Nobody answers. */
 	stop(stop: Stop): void;
-	/** Resolves when what was printed by now has been seen. */
+	/** Resolves when what was printed so far has been seen. */
 	caughtUp(): Promise<void>;
 }
 
@@ -69,7 +69,7 @@ export class Interaction {
 		});
 	}
 
-	/** The program waits for a person: its silence is ours. */
+	/** The program waits for a person: its silence is theirs. */
 	get asks(): boolean {
 		return this.#prompt !== undefined;
 	}
@@ -97,7 +97,7 @@ export class Interaction {
 
 	take(message: InputMessage): void {
 		const data = Buffer.from(message.data_b64, 'base64');
-		// More than a service lets be under way: it says it again.
+		// More than a service ever has under way: it will say it again.
 		if (this.#typingBytes + data.length > 2 * limits.inputWindowBytes) return;
 		this.#typingBytes += data.length;
 		this.#typing = this.#typing
@@ -117,7 +117,7 @@ export class Interaction {
 		this.#port?.resize({ columns: cols, rows });
 	}
 
-	/** Throttled: of many steps in a second only the last is told. */
+	/** Throttled: of many steps in a second only the last is reported. */
 	report(step: Pick<StatusUpdate, 'progress' | 'message'>): void {
 		this.#status = { ...this.#status, ...step };
 		this.#statusUntold = true;
@@ -153,7 +153,7 @@ export class Interaction {
 		if (offset === this.#have && this.#state === 'open') {
 			// Whoever knows the program may be quicker than the silence that makes a line a question.
 			const secret = (this.#prompt ?? questionIn(this.#lastLine.text))?.hidden ?? false;
-			// A word that is still being typed is no answer yet. Before it is written: the program may be quick.
+			// A word that is still being typed is no answer yet. Done before writing: the program may be quick.
 			if (eof || data.includes(10) || data.includes(13)) {
 				this.#ask(undefined);
 				this.#lastLine.restart();
@@ -174,7 +174,7 @@ export class Interaction {
 		this.#say('input_ack', this.#named({ have: this.#have, state: this.#state, terminal }));
 	}
 
-	/** Looks once the program has been silent for long enough, and not again before it prints. */
+	/** Looks when the program has been silent for long enough, and not again until it prints. */
 	async #watchSilence(): Promise<void> {
 		this.#watching = true;
 		try {
@@ -239,7 +239,7 @@ export class Interaction {
 		});
 	}
 
-	/** Only to a service that knows of input. */
+	/** Only to a service that knows about input. */
 	#say<T extends 'input_ack' | 'prompt'>(type: T, payload: Parameters<Line['send']>[1]): void {
 		if (this.#line?.features.includes('input')) this.#line.send(type, payload as never);
 	}

@@ -7,16 +7,16 @@
  *       └─────── never ──────────────────────────────────────────> never
  *
  * `running` is synced before the program is called, so a restart knows: what is not `running` here
- * did surely not start; what is `running` without an exit record nobody can know. `never` and `over`
- * are tombstones: an assignment that comes late or twice meets them and starts nothing.
+ * certainly did not start; what became of what is `running` without an exit record, nobody can know.
+ * `never` and `over` are tombstones: an assignment that comes late or twice meets them and starts nothing.
  *
- * Disks forget: every record carries a digest, and at the start file and log are looked at. What is
- * not as it was written is put aside and told, never acted on; and since a robot that has lost records
- * can no longer prove that it did not start something, its journal gets a new id.
+ * Disks forget: every record carries a digest, and at the start the file and its log are checked. What
+ * is not as it was written is put aside and reported, never acted on; and since a robot that has lost
+ * records can no longer prove that it did not start something, its journal gets a new id.
  *
  * Writes of one turn of the event loop share one commit, and commits that come while the disk syncs share
- * the next sync. SQLite writes the log and we sync it, on a thread of Node's: a disk takes its time, and
- * nothing else shall wait for it. Knows no protocol and no process.
+ * the next sync. SQLite writes the log and we sync it, on one of Node's threads: a disk takes its time,
+ * and nothing else should wait for it. Knows no protocol and no process.
  */
 import { hash, randomUUID } from 'node:crypto';
 import {
@@ -37,22 +37,22 @@ import type { Clock } from './clock';
 
 export type Fate = 'running' | 'ended' | 'over' | 'never';
 
-/** How an attempt ended, as it is told to the service. */
+/** How an attempt ended, as reported to the service. */
 export type ExitRecord = Pick<
 	JobResultMessage,
 	'state' | 'cause' | 'result' | 'output' | 'sha256'
 > & { holes?: Partial<Record<Stream, Hole[]>> };
 
 /**
- * How far the files of an attempt are. `fetching` = the program was surely not called yet; `sending` = it has
- * ended like this, and what it leaves is on its way. Those are told by number: their places in the list; null = it was
- * not yet looked through.
+ * How far the files of an attempt are. `fetching` = the program has certainly not been called yet; `sending` = it
+ * has ended like this, and what it leaves is on its way. Files are numbered by their place in `found`; null = not
+ * looked through yet.
  */
 export type FilesRecord =
 	| { stage: 'fetching' | 'placed' }
 	| { stage: 'sending'; exit: ExitRecord; found: (WireCollectedFile & { mode: number })[] | null };
 
-/** How to find what an attempt started, after the agent was gone. */
+/** How to find what an attempt started, once the agent is gone. */
 export interface Trace {
 	/** Unguessable text in the environment of every process of the attempt. */
 	mark: string;
@@ -126,8 +126,8 @@ export class Journal {
 	/** What was found to be damaged when it was opened, as sentences for the owner. */
 	readonly damage: readonly string[];
 	/**
-	 * The disk failed to sync: what was written since the last time it did may be gone, and no later sync
-	 * would tell. Nothing is promised from then on; what was, is found again by the next start.
+	 * The disk failed to sync: what was written since the last sync that worked may be gone, and no later sync
+	 * would tell. Nothing is promised from then on; what was promised before, the next start finds again.
 	 */
 	onBroken: ((error: Error) => void) | undefined;
 	readonly #db: DatabaseSync;
@@ -139,13 +139,13 @@ export class Journal {
 		StatementSync
 	>;
 	#waiting: Waiting[] = [];
-	/** Their writes are committed, and not yet synced. */
+	/** Their writes are committed, but not yet synced. */
 	#unsynced: Waiting[] = [];
 	#syncing = false;
 	#broken: Error | undefined;
 	#commitPlanned = false;
 	#lazyPlanned = false;
-	/** Processes of attempts that run and are not written down yet. */
+	/** Processes of running attempts that are not written down yet. */
 	readonly #notes = new Map<
 		string,
 		[pid: number, birth: string | null, jobId: string, epoch: number]
@@ -198,7 +198,7 @@ export class Journal {
 	static open(path: string, clock: Clock): Journal {
 		let db: DatabaseSync | undefined;
 		try {
-			// Before SQLite sees it: that would drop what lies behind the damage.
+			// Read before SQLite opens it, which would drop whatever lies behind the damage.
 			const log = existsSync(`${path}-wal`) ? readFileSync(`${path}-wal`) : Buffer.alloc(0);
 			makePrivate(path);
 			db = new DatabaseSync(path);
@@ -219,7 +219,8 @@ export class Journal {
 			if (version < 2) db.exec(`begin immediate; ${withDigests}; commit`);
 			if (version < 3) db.exec(`begin immediate; ${withFiles}; commit`);
 			const damage = mend(db, path, log);
-			// Of use only here, where all of it is read anyway; every job would write to it three times.
+			// The index would be of use only here, where everything is read anyway; every job would write to
+			// it three times.
 			db.exec('drop index if exists attempts_fate');
 			db.prepare(
 				`delete from attempts where fate in ('over', 'never') and rowid not in
@@ -313,8 +314,8 @@ export class Journal {
 	}
 
 	/**
-	 * Written down within a second, unless it has ended by then; a crash before it costs only a slower search
-	 * for left-overs.
+	 * Written down within a second, unless it has ended by then; a crash before that costs only a slower
+	 * search for left-overs.
 	 */
 	noteProcess(jobId: string, epoch: number, pid: number, birth: string | null): void {
 		if (this.#closed) return;
@@ -329,7 +330,7 @@ export class Journal {
 		this.#commitSoon();
 	}
 
-	/** Commits what is waiting and gives the folder free. */
+	/** Commits what is waiting and releases the folder. */
 	close(): void {
 		if (this.#closed) return;
 		this.#writeNotes();
@@ -345,12 +346,12 @@ export class Journal {
 		} catch (error) {
 			for (const { reject } of those) reject(error as Error);
 		}
-		// A sync under way has the handle until it is done.
+		// A sync under way needs the handle until it is done.
 		if (!this.#syncing) closeSync(this.#log);
 		this.#db.close();
 	}
 
-	/** What is damaged counts for nothing; nor is there proof in an old word when newer ones were lost. */
+	/** A damaged record counts for nothing; nor does an old one prove anything when newer ones were lost. */
 	#filesIn({ job_id, epoch, files, files_digest }: Row): FilesRecord | null {
 		if (files == null || differs(files_digest, job_id, epoch, files)) return null;
 		const record = JSON.parse(String(files)) as FilesRecord;
@@ -362,7 +363,7 @@ export class Journal {
 		try {
 			statement();
 		} catch (error) {
-			// It has taken back only itself; the others of this turn go on, unless the disk took all of them back.
+			// Only this statement was taken back; the others of this turn stand, unless the disk took them all back.
 			this.#lookWhatIsLeft(error as Error);
 			throw error;
 		}
@@ -414,8 +415,8 @@ export class Journal {
 	}
 
 	/**
-	 * A disk that is full or fails makes SQLite take back the whole transaction, whatever statement meets it: what was
-	 * written before in this turn is not there any more.
+	 * A disk that is full or fails makes SQLite roll back the whole transaction, whichever statement runs into it:
+	 * what was written earlier in this turn is gone.
 	 */
 	#lookWhatIsLeft(why?: Error): void {
 		if (this.#db.isTransaction || this.#waiting.length === 0) return;
@@ -465,8 +466,8 @@ export class Journal {
 }
 
 /**
- * What jobs are, and print, is nobody else's, however open a folder somebody made for us. Before SQLite has the file: to
- * close it a second time would give its lock away. The log gets the rights of the file.
+ * What jobs are, and print, is nobody else's business, however open a folder somebody made for us. Done before SQLite
+ * has the file: closing it a second time would give up its lock. The log gets the permissions of the file.
  */
 function makePrivate(path: string): void {
 	closeSync(openSync(path, 'a', 0o600));
@@ -474,12 +475,12 @@ function makePrivate(path: string): void {
 		try {
 			chmodSync(file, 0o600);
 		} catch {
-			// There is no log yet, or the file system knows no rights.
+			// There is no log yet, or the file system has no permissions.
 		}
 	}
 }
 
-/** Takes out what is not as it was written, with a copy beside; says what that was. */
+/** Takes out what is not as it was written, after making a copy; says what that was. */
 function mend(db: DatabaseSync, path: string, log: Buffer): string[] {
 	const [row] = db.prepare('pragma integrity_check(1)').all();
 	const check = String(row?.integrity_check).replaceAll(/\s+/g, ' ');
@@ -505,8 +506,8 @@ function mend(db: DatabaseSync, path: string, log: Buffer): string[] {
 		}
 	}
 	if (found.length === 0) return found;
-	// Copied by SQLite, not by us: were the file opened and closed here a second time, the lock that this process has
-	// on it would be gone, and another agent could take the folder.
+	// Copied by SQLite, not by us: opening and closing the file here a second time would drop the lock that this
+	// process has on it, and another agent could take the folder.
 	for (const file of [`${path}.damaged`, `${path}-wal.damaged`]) {
 		rmSync(file, { force: true });
 		writeFileSync(file, '', { mode: 0o600 });

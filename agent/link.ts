@@ -46,7 +46,7 @@ import type { Identity } from './identity';
 import type { Log } from './log';
 import { NotTrusted, type Trust } from './trust';
 
-/** Larger ones are allowed, but win nothing, and each is in memory three times. */
+/** Larger ones are allowed, but gain nothing, and each is in memory three times. */
 const maxFrameBytes = 64 * 1024;
 const slowRetryMs = 30_000;
 const closeWaitMs = 1_000;
@@ -77,7 +77,7 @@ export interface Crew {
 	tick(): void;
 }
 
-/** What is known of this machine; read at every connect. */
+/** What is known about this machine; read at every connect. */
 export interface FactsSource {
 	readonly now: Facts;
 	/** Looks again. */
@@ -87,7 +87,7 @@ export interface FactsSource {
 export interface LinkParts {
 	server: string;
 	identity: Identity;
-	/** Of no use where no TLS is spoken. */
+	/** Not used without TLS. */
 	trust?: Trust;
 	/** What hello says besides identity and proof. */
 	self: Pick<
@@ -113,25 +113,25 @@ export interface LinkParts {
 	onLive(name: string, robotId: string, transport: Transport): void;
 	/** There is no line, for this reason; said again with every try that fails. */
 	onLost?(reason: string): void;
-	/** What keeps the robot away is for its owner to mend. Said at each try. */
+	/** What keeps the robot away is for its owner to fix. Said at each try. */
 	onRefused?(sentence: string): void;
 	/**
-	 * Whether somebody stands by with a token if the identity does not fit. `elsewhere`: it is in use, or
+	 * Whether a token is at hand in case the identity does not fit. `elsewhere`: it is in use, or
 	 * belongs, somewhere else, so that only a token made since then means this machine.
 	 */
 	canRejoin(why: 'refused' | 'elsewhere'): boolean;
 	/** Opens the socket; over the real network unless another one is handed in. */
 	dial?(url: string): WebSocket;
-	/** Where the service has dialled: says what is wrong with it before anything is said to it. */
+	/** When the service has dialled: says what is wrong with it, before it is told anything. */
 	vouch?(connected: Connected, session: Session): Promise<string | undefined>;
-	/** What the owner reads by close code, where it is not what a robot that dials is told. */
+	/** What the owner reads, by close code, where it differs from what a robot that dials is told. */
 	refusals?: Readonly<Record<number, string>>;
 }
 
 /** The service does not take this robot as it is. The message is one sentence for the owner. */
 export class LinkRefused extends Error {
 	override readonly name = 'LinkRefused';
-	/** True when waiting cannot help: the identity itself is not accepted, or a token stands by. */
+	/** True when waiting cannot help: the identity itself is not accepted, or a token is at hand. */
 	readonly final: boolean;
 
 	constructor(message: string, final = false) {
@@ -231,12 +231,12 @@ export class Link {
 		}
 	}
 
-	/** More is known of this machine than was told. */
+	/** More is known about this machine than the service was told. */
 	tellFacts(): void {
 		this.#session?.tellFacts();
 	}
 
-	/** Says goodbye to the socket; `run` resolves. */
+	/** Says goodbye on the socket; `run` resolves. */
 	async close(): Promise<void> {
 		this.#ending.abort();
 		const session = this.#session;
@@ -267,13 +267,13 @@ export class Session implements Line {
 	#reason: string | undefined;
 	#refusal: LinkRefused | undefined;
 	#returnWithinMs: number | undefined;
-	/** What the service knows of this machine. */
+	/** What the service knows about this machine. */
 	#told = '';
 	#takesFacts = false;
-	/** The service speaks more than we know. */
+	/** The service speaks a newer protocol than we know. */
 	#newer = false;
 	#heard = false;
-	/** When the heartbeats were sent that have no answer yet, and how long the last answer took. */
+	/** When the heartbeats that have no answer yet were sent, and how long the last answer took. */
 	readonly #beatsAt: number[] = [];
 	#roundTripMs: number | undefined;
 
@@ -455,8 +455,8 @@ export class Session implements Line {
 		if (connected.hub_id !== membership.hubId) {
 			const message =
 				'The service that answers there is not the one this robot is enrolled with; enroll it there with --token TOKEN.';
-			// It may be a proxy that looks elsewhere for a while, or a service that was started without its data: final only
-			// if there is something to do. The token that this robot has enrolled with is good for nothing there.
+			// It may be a proxy that points elsewhere for a while, or a service that was started without its data:
+			// final only if there is something to do. The token that this robot enrolled with is of no use there.
 			this.#refusal = new LinkRefused(message, canRejoin('elsewhere'));
 			return this.cut(message);
 		}
@@ -493,12 +493,12 @@ export class Session implements Line {
 		this.features = registered.features ?? [];
 		crew.attach(this, registered);
 		onLive(registered.name, registered.robot_id, this.#transport);
-		// It may have been found since hello.
+		// More may have been found since hello.
 		this.tellFacts();
 		void this.#keepAlive();
 	}
 
-	/** Beats, and cuts a silent line when three heartbeats are over, not at the beat after them. */
+	/** Beats, and cuts a silent line as soon as three heartbeats are over, not at the beat after them. */
 	async #keepAlive(): Promise<void> {
 		const { clock, crew } = this.#parts;
 		const patienceMs = limits.missedHeartbeats * this.#heartbeatMs;
@@ -533,7 +533,7 @@ export class Session implements Line {
 		this.send('heartbeat', { ...crew.status, ...health, ...trip });
 	}
 
-	/** Each heartbeat has one answer, in their order. */
+	/** Each heartbeat gets one answer, in order. */
 	#answered(): void {
 		const sentAt = this.#beatsAt.shift();
 		if (sentAt === undefined) return;

@@ -1,6 +1,6 @@
 /**
- * The agent of a robot that is dialled: it listens, its service connects. From a proved `connected` on all is as
- * on a line that the agent has dialled (link.ts). Before that nobody is told anything:
+ * The agent of a robot that is dialled: it listens, its service connects. Once `connected` is proved, all is as
+ * on a line that the agent has dialled (link.ts). Before that, nobody is told anything:
  *
  *   TLS with a certificate of the robot's own key (off loopback) ── upgrade, answered with a nonce ──
  *   `connected`, signed over it with the one key that is trusted here ── `hello`
@@ -17,11 +17,11 @@ import { closeCodes, type Connected, dialProof, limits, nonceHeader, paths } fro
 import { type LinkParts, LinkRefused, Session } from './link';
 import { fingerprintOf } from './own-certificate';
 
-/** Who has not proved to be the service yet; more are turned away. */
+/** Connections that have not yet proved to be the service; more are turned away. */
 const maxStrangers = 16;
-/** Of any kind, before there is an upgrade too; more are closed at once. */
+/** Of any kind, even before an upgrade; more are closed at once. */
 const maxConnections = 64;
-/** Whoever is late is looked for so often. */
+/** How often to look for whoever is late. */
 const lookMs = 1_000;
 const closeWaitMs = 1_000;
 
@@ -57,7 +57,7 @@ export class Listening {
 		});
 	}
 
-	/** Answers where it listens. */
+	/** Resolves with where it listens. */
 	async open(): Promise<string> {
 		const { identity, host, port, tls } = this.#parts;
 		const server = tls
@@ -90,12 +90,12 @@ export class Listening {
 		await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
 	}
 
-	/** More is known of this machine than was told. */
+	/** More is known about this machine than the service was told. */
 	tellFacts(): void {
 		this.#service?.tellFacts();
 	}
 
-	/** Listens no more, and says goodbye. */
+	/** Stops listening, and says goodbye. */
 	async close(): Promise<void> {
 		const server = this.#server;
 		const sessions = [...this.#strangers, ...(this.#service ? [this.#service] : [])];
@@ -153,7 +153,7 @@ export class Listening {
 		});
 	}
 
-	/** What is wrong with whoever says to be the service; undefined = it is the one that is trusted here. */
+	/** What is wrong with whoever claims to be the service; undefined = it is the one that is trusted here. */
 	async #judge(
 		{ hub_id: hubId, dialled }: Connected,
 		nonce: string,
@@ -180,7 +180,7 @@ export class Listening {
 			before.cut('the service has connected anew');
 			await before.closed.catch(() => undefined);
 		}
-		// It went meanwhile: nothing would ever take it off its place again.
+		// It has gone meanwhile: nothing would ever remove it from its place again.
 		if (!this.#strangers.has(session)) return 'The connection is gone.';
 		this.#strangers.delete(session);
 		this.#service = session;

@@ -1,7 +1,7 @@
 /**
  * The name of this machine, by which the service notices that a data folder was copied to another one.
  * Only a hash of what the system calls itself leaves the machine. Where there is no such name (many
- * containers), there is nothing to notice.
+ * containers), nothing can be noticed.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

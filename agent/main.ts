@@ -11,7 +11,7 @@ import { setFlagsFromString } from 'node:v8';
 
 const oldestNode = [22, 16] as const;
 
-/** Of the log, while it can be written nowhere. */
+/** How much log waits while it can be written nowhere. */
 const waitingLogBytes = 64 * 1024;
 
 class Quit extends Error {
@@ -39,12 +39,12 @@ const terminal = {
 };
 
 async function main(): Promise<number> {
-	// What a flooding job prints passes in short-lived buffers, whose memory is given back when the young
-	// generation is collected: kept small, it is collected often, and a collection is short. First of all,
-	// since what grows while the modules are loaded stays large.
+	// What a flooding job prints passes through short-lived buffers, whose memory is given back when the
+	// young generation is collected: kept small, it is collected often, and each collection is short. Done
+	// first, since what grows while the modules are loaded stays large.
 	setFlagsFromString('--semi-space-growth-factor=1');
-	// What a start calls often is not worth an optimizing compiler: that is megabytes of code, which an agent that waits never
-	// needs again. What goes on being called still comes to it.
+	// What only a start calls often is not worth an optimizing compiler: that is megabytes of code, which a waiting
+	// agent never needs again. What goes on being called still gets there.
 	setFlagsFromString('--invocation-count-for-maglev=4000');
 	setFlagsFromString('--invocation-count-for-turbofan=30000');
 	setFlagsFromString('--invocation-count-for-osr=5000');
@@ -128,10 +128,10 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		import('./clock'),
 		import('./data-folder'),
 	]);
-	// A disk that has no room for what we say shall not end us: some of it waits, the rest is left out.
+	// A disk that has no room for what we say must not end us: some of it waits, the rest is left out.
 	const said = pino.destination({ dest: 2, sync: true, maxLength: waitingLogBytes });
 	for (const stream of [said, process.stderr]) stream.on('error', () => undefined);
-	// With so much waiting it tries no more, and would be silent for ever: an empty line makes it try.
+	// With that much waiting it stops trying, and would be silent for ever: an empty write makes it try again.
 	said.on('drop', () => said.write(''));
 	const log = pino({ level: config.logLevel, base: { pid: process.pid } }, said);
 
@@ -186,7 +186,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 
 	const keeper = new Keeper({
 		folder: `${config.data}/keeper`,
-		// A named pipe of Windows has other owners and rights: jobs are children of the agent there.
+		// Named pipes on Windows have other owners and rights, so there jobs are children of the agent.
 		program: process.platform === 'win32' ? undefined : `${__dirname}/keeper.js`,
 		spool: {
 			folder: `${config.data}/spool`,
@@ -288,7 +288,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 			try {
 				if (!listen) identity.trusts(vouched);
 			} catch (error) {
-				// The disk is full, perhaps. What was said stands in the settings still, and counts at the next start, too.
+				// The disk is full, perhaps. What was said is still in the settings, and counts at the next start, too.
 				log.warn({ reason: (error as Error).message }, 'whom to trust cannot be written down');
 			}
 			condition.connected(name, robotId, transport);
@@ -309,8 +309,8 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		InstanceType<typeof Link> | InstanceType<typeof import('./listen').Listening> | undefined;
 	let everLive = false;
 	let rejoined = false;
-	// A robot removed while it was here stays removed, whatever token is still lying around. Looked up each time: one that it
-	// has joined with since the start is new no more.
+	// A robot removed while it was here stays removed, whatever token is still lying around. Looked up each time: a
+	// token that it has joined with since the start is no longer new.
 	const canRejoin = (why: 'refused' | 'elsewhere'): boolean => {
 		const { isNew } = latestWord(config, identity.vouched);
 		return (why === 'refused' ? config.token !== undefined : isNew) && !everLive && !rejoined;
@@ -318,7 +318,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 
 	let leaves = false;
 	const stop = (why: string, leaveJobs = false): void => {
-		// What was left to go on is stopped by nobody who is impatient with us.
+		// What was left to go on must not be stopped because somebody is impatient with us.
 		if (leaves) return;
 		if (stopping.signal.aborted) {
 			log.warn({ why }, 'asked again, stopping at once');
@@ -343,7 +343,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 	process.on('SIGTERM', () => stop('SIGTERM', config.leaveJobs));
 	if (process.platform !== 'win32') {
 		process.on('SIGUSR2', () => stop('SIGUSR2', true));
-		// Unheard, it opens Node's debugger, to every user of this machine.
+		// Unhandled, it opens Node's debugger to every user of this machine.
 		process.on('SIGUSR1', () => log.info({}, 'SIGUSR1 means nothing here'));
 	}
 	// Whoever read our one line may be gone; that must not end the agent.
@@ -373,14 +373,15 @@ async function run(flags: import('./config').Flags): Promise<number> {
 			} catch (error) {
 				const { code } = error as NodeJS.ErrnoException;
 				throw new Quit(
-					// After a boot its address may come later (DHCP, a VPN): whoever looks after it starts it again.
+					// After a boot the address may come later (DHCP, a VPN): whatever looks after the agent
+					// starts it again.
 					code === 'EACCES' ? 2 : 1,
 					`Cannot listen on ${listen.host}:${listen.port} (${(error as Error).message}); choose another address with --listen.`,
 				);
 			}
 			process.stdout.write(deviceLines(config, identity.fingerprint, Number(new URL(url).port)));
 			process.stdout.write(`listening on ${url}\n`);
-			// Asked to stop before there was anything to close.
+			// It may have been asked to stop before there was anything to close.
 			if (!stopping.signal.aborted) await listening.run();
 		} else if (identity.membership === undefined) await join(config.token!);
 		while (!listen && !stopping.signal.aborted) {
@@ -401,7 +402,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 		} else if (error instanceof EnrolRefused || error instanceof LinkRefused) {
 			process.stderr.write(`${error.message}\n`);
 			condition.disconnected(error.message);
-			// Nobody will ever take the results, but nothing shall run without an owner either.
+			// Nobody will ever take the results, but nothing may run without an owner either.
 			await runner.drain(0);
 			await keeper.close();
 			journal.close();

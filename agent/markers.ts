@@ -5,7 +5,7 @@
  *   ::fleet:output {"version":"1.4.2"}   merged into result.outputs; the last value of a name counts
  *
  * The lines stay where they are: output is stored byte by byte as it was printed. A line that begins like
- * one and is wrong does no harm; it is told in the result.
+ * one but is wrong does no harm; the result mentions it.
  */
 import { limits } from '../protocol';
 import type { Stream } from '../protocol/frames';
@@ -23,7 +23,7 @@ export class Markers {
 	readonly #listener: MarkerListener;
 	readonly #lines: Record<Stream, OpenLine> = { stdout: new OpenLine(), stderr: new OpenLine() };
 	readonly #outputs: Record<string, unknown> = {};
-	/** Of each of them as JSON, with a comma; and of all: what is known is not written out again with every line. */
+	/** The size of each as JSON, with a comma, and of all: what is known is not serialized again with every line. */
 	readonly #sizes = new Map<string, number>();
 	#size = 1;
 	readonly #logs: string[] = [];
@@ -35,7 +35,7 @@ export class Markers {
 
 	push(stream: Stream, chunk: Uint8Array): void {
 		const line = this.#lines[stream];
-		// A flood is searched once as a whole: only its first and its last line can be halves of a marker.
+		// A flood is searched once as a whole: only its first and its last line can be parts of a marker.
 		const none = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).indexOf(head) < 0;
 		for (let at = 0; at < chunk.length;) {
 			const end = chunk.indexOf(10, at);
@@ -102,7 +102,7 @@ export class Markers {
 		this.#size = size;
 		for (const [key, bytes] of sizes) this.#sizes.set(key, bytes);
 		for (const [key, held] of Object.entries(value)) {
-			// Whatever it is called, it is a name and nothing else.
+			// Whatever it is called, even `__proto__`, it is a name and nothing else.
 			Object.defineProperty(this.#outputs, key, {
 				value: held,
 				enumerable: true,

@@ -9,7 +9,7 @@ export function memoryLimit(): number {
 	return Math.min(os.totalmem(), process.constrainedMemory() || Infinity);
 }
 
-/** 0 … 1; `root` is where the system's own files lie. */
+/** 0 … 1; `root` is where the system's own files are. */
 export async function memoryShare(root = '/'): Promise<number> {
 	const limit = memoryLimit();
 	if (limit >= os.totalmem()) return 1 - os.freemem() / limit;
@@ -17,19 +17,19 @@ export async function memoryShare(root = '/'): Promise<number> {
 }
 
 /**
- * Files that were read and lie in memory still: they count as used against a limit, and the kernel drops them as soon as
- * somebody needs the room. Without them a container that has copied a large file would be full for ever.
+ * Files that were read and are still cached: they count as used against a limit, but the kernel drops them as soon as
+ * somebody needs the room. If they counted, a container that has copied a large file would look full for ever.
  */
 export async function droppableBytes(root: string): Promise<number> {
 	for (const folder of await cgroupFolders(root, 'memory')) {
 		try {
 			const stat = await readFile(join(folder, 'memory.stat'), 'utf8');
-			// Version 1 says the sum of all below it under a name of its own.
+			// Version 1 has a name of its own for the sum of all groups below.
 			const [, bytes] =
 				/^total_inactive_file (\d+)$/m.exec(stat) ?? /^inactive_file (\d+)$/m.exec(stat) ?? [];
 			if (bytes !== undefined) return Number(bytes);
 		} catch {
-			// Not every path that a container knows is there.
+			// Not every path that a container knows exists.
 		}
 	}
 	return 0;

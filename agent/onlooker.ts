@@ -14,7 +14,7 @@ export class Onlooker {
 	readonly #saw: (stream: Stream, chunk: Uint8Array) => void;
 	readonly #seen: OutputLengths = { stdout: 0, stderr: 0 };
 	#isLooking = false;
-	/** Who waits until so much was seen. */
+	/** Who waits, and until how much has been seen. */
 	#waiting: { lengths: OutputLengths; seen: PromiseWithResolvers<void> }[] = [];
 
 	constructor(
@@ -26,8 +26,8 @@ export class Onlooker {
 	}
 
 	/**
-	 * There is more. Resolves when all there is by then was seen, whatever a flood brings behind it; rejects when it cannot
-	 * be read.
+	 * There is more. Resolves when all there is now has been seen, whatever a flood brings after it; rejects when
+	 * it cannot be read.
 	 */
 	look(): Promise<void> {
 		const seen = Promise.withResolvers<void>();
@@ -48,7 +48,7 @@ export class Onlooker {
 					const { offset, data } = await this.#spool.read(stream, from, length);
 					const seen = offset + data.length;
 					this.#seen[stream] = seen;
-					// Nothing of it: it fell into a hole, or the disk does not give it yet.
+					// Empty when it fell into a hole, or the disk does not give it yet.
 					if (data.length > 0) this.#saw(stream, data);
 					behind ||= seen > from;
 				}

@@ -41,7 +41,7 @@ export function lostSight(message: string, processGone: boolean): Outcome {
 	};
 }
 
-/** What is journalled and told of an attempt that has ended. */
+/** What is journalled and reported about an attempt that has ended. */
 export function exitRecordOf(
 	outcome: Outcome,
 	/** Why it was stopped, if it was. */

@@ -2,8 +2,8 @@
  * Carries the output of one attempt from its spool to the service: at most every 50 ms while it
  * trickles, at once when there is much, never more than the window of the robot allows ahead of what is
  * acknowledged. An acknowledgement that does not move asks for a repeat from there. Forgets nothing
- * over a reconnect: the service says how much it has and sending goes on from that byte. What is not in the
- * spool any more is said as a gap.
+ * over a reconnect: the service says how much it has and sending goes on from that byte. What is no longer
+ * in the spool is reported as a gap.
  */
 import { type InlineOutput, limits, type OutputLengths } from '../protocol';
 import { type Stream, streams } from '../protocol/frames';
@@ -15,7 +15,7 @@ import type { Sender, Window } from './window';
 
 const flushMs = 50;
 const flushBytes = 64 * 1024;
-/** Of a job that prints more than is kept, while it runs: enough for people who watch. */
+/** For a job that prints more than is kept, while it runs: enough for people who watch. */
 const maxBytesPerMs = (4 * 1024 * 1024) / 1000;
 
 export type Remainder = Partial<Record<Stream, InlineOutput>>;
@@ -25,7 +25,7 @@ interface Flow {
 	have: number;
 	/** Handed to the current line. */
 	sent: number;
-	/** The last gap that was said; its bytes are not under way. */
+	/** The last gap that was reported; its bytes are not under way. */
 	gap: { from: number; to: number };
 	/** A repeat was already started from `have`; the answers to what is still under way are not new. */
 	repeated: boolean;
@@ -48,11 +48,11 @@ export class Outflow implements Sender {
 	#ended = false;
 	#gathered = 0;
 	#flushPlanned = false;
-	/** Monotonic; before it a job that prints too much sends nothing. */
+	/** Monotonic; until then a job that prints too much sends nothing. */
 	#pacedUntil = 0;
 	#pumping = false;
 	#pumpAgain = false;
-	/** Bytes that are being read to be sent: nobody else may be given the room they need. */
+	/** Bytes being read in order to be sent: the room they need may not go to anybody else. */
 	#reading = 0;
 
 	constructor(
@@ -92,7 +92,7 @@ export class Outflow implements Sender {
 		this.pump();
 	}
 
-	/** The spool got so many bytes more. */
+	/** The spool has grown by this many bytes. */
 	grew(bytes: number): void {
 		this.#gathered += bytes;
 		if (this.#line === undefined) return;
@@ -123,7 +123,7 @@ export class Outflow implements Sender {
 		for (const stream of streams) {
 			const flow = this.#flows[stream];
 			if (this.#restInline) {
-				// Nothing was under way behind that result, so this is exact.
+				// Nothing was under way after that result, so this is exact.
 				flow.have = have[stream];
 				flow.sent = have[stream];
 				flow.repeated = false;
@@ -287,7 +287,7 @@ export class Outflow implements Sender {
 
 	#underWay(stream: Stream): number {
 		const { sent, have, gap } = this.#flows[stream];
-		// After a rewind it lies before us again.
+		// After a rewind the gap lies ahead of us again.
 		const skipped = Math.max(0, Math.min(gap.to, sent) - Math.max(gap.from, have));
 		return Math.max(0, sent - have - skipped);
 	}

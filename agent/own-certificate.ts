@@ -1,7 +1,7 @@
 /**
- * The certificate that a listening agent shows. It is made of the robot's own key, so that whoever dials can
- * tell by the fingerprint of that key that it is this robot, before a word is said. Nobody else vouches for
- * it, nothing in it is kept or expires: the same key gives the same certificate.
+ * The certificate that a listening agent shows. It is made from the robot's own key, so that whoever dials
+ * can tell by the fingerprint of that key that it is this robot, before a word is said. Nobody else vouches
+ * for it, and nothing in it is stored or expires: the same key gives the same certificate.
  *
  * X.509 (RFC 5280) with Ed25519 (RFC 8410), written down field by field: a library that makes every sort of
  * certificate would be a good part of the whole agent. Key and signature are Node's.
@@ -63,7 +63,7 @@ const ed25519 = sequence(tagged(0x06, Buffer.from([0x2b, 0x65, 0x70])));
 /** 2.5.4.3 */
 const commonName = tagged(0x06, Buffer.from([0x55, 0x04, 0x03]));
 
-/** Positive and never zero at its head. */
+/** Positive, and never with a leading zero. */
 function serialOf(publicKey: Uint8Array): Buffer {
 	const bytes = createHash('sha256').update(publicKey).digest().subarray(0, 8);
 	bytes[0] = (bytes[0]! & 0x7f) | 0x40;

@@ -20,7 +20,7 @@ import type { Clock } from './clock';
 import type { Log } from './log';
 import { NotTrusted, type Trust, TrustingAgent } from './trust';
 
-/** How much longer than asked for an answer may be on its way. */
+/** How much longer an answer may take than was asked for. */
 const slackMs = 10_000;
 /** How long a piece of ours may be on its way: the line may be slow. */
 const sendMs = 45_000;
@@ -31,11 +31,14 @@ const quickMs = 1_000;
 const slowMs = 5_000;
 /** Quick ones in a row after one that failed, before a larger one is tried. */
 const quickOnes = 16;
-/** Fails for so long = cut. */
+/** Failing for this long = cut. */
 const patienceMs = 10_000;
 /** Before a repetition; the first comes at once, within `pollReturnMs`. */
 const pausesMs = [0, 200, 500, 1_000, 2_000] as const;
-/** Somebody on the way ends a waiting request earlier than asked: from then on it asks for less, but not less than this. */
+/**
+ * Once somebody on the way has ended a waiting request earlier than asked, shorter waits are asked for, but none
+ * shorter than this.
+ */
 const leastWaitMs = 1_000;
 const maxAnswerBytes = pollHeadBytes + limits.pollPieceBytes;
 
@@ -52,16 +55,16 @@ export interface PollingParts {
 export class PollingSocket extends CarriedStream {
 	readonly #parts: PollingParts;
 	readonly #agent: http.Agent;
-	/** Nobody can guess it: who knows it could speak on this line. */
+	/** Nobody can guess it: whoever knows it could speak on this line. */
 	readonly #name = randomBytes(32).toString('base64url');
 	readonly #cut = new AbortController();
 	#stage: 'new' | 'opening' | 'open' = 'new';
 	#speaking = false;
-	/** For how long a waiting request may wait. */
+	/** How long a waiting request may wait. */
 	#waitMs: number = limits.pollWaitMs;
 	/** How much of what is to be said goes into one request. */
 	#pieceBytes = firstPieceBytes;
-	/** Quick pieces that are wanted before the next larger one. */
+	/** Quick pieces still needed before a larger one is tried. */
 	#quickLeft = 0;
 
 	constructor(parts: PollingParts) {
@@ -88,7 +91,7 @@ export class PollingSocket extends CarriedStream {
 	async #live(): Promise<void> {
 		this.#stage = 'opening';
 		try {
-			// Not repeated: whoever dials has pauses of his own.
+			// Not repeated: whoever dials has pauses of its own.
 			await this.#exchange({ opens: true, waitMs: limits.authenticateMs, ...this.#next() });
 			this.#stage = 'open';
 			void this.#speak();
@@ -101,7 +104,7 @@ export class PollingSocket extends CarriedStream {
 		}
 	}
 
-	/** Brings all there is to say; one at a time. */
+	/** Sends all there is to say, one request at a time. */
 	async #speak(): Promise<void> {
 		if (this.#speaking) return;
 		this.#speaking = true;
@@ -137,7 +140,7 @@ export class PollingSocket extends CarriedStream {
 		}
 	}
 
-	/** Than this one, which perhaps was too large. */
+	/** Makes pieces smaller than this one, which was perhaps too large. */
 	#smaller(bytes: number): void {
 		if (bytes <= leastPieceBytes) return;
 		this.#quickLeft = quickOnes;
@@ -152,7 +155,7 @@ export class PollingSocket extends CarriedStream {
 			await this.#exchange({ opens: false, waitMs: this.#waitMs, ...this.silence });
 		} catch (error) {
 			const waitedMs = clock.monotonic() - from;
-			// One that broke off at once says nothing of how long it might have waited.
+			// One that broke off at once says nothing about how long it might have waited.
 			if (waitedMs >= leastWaitMs && waitedMs < this.#waitMs) {
 				this.#waitMs = Math.max(leastWaitMs, Math.floor(0.7 * waitedMs));
 			}
@@ -175,7 +178,7 @@ export class PollingSocket extends CarriedStream {
 			} catch (error) {
 				if (this.destroyed || error instanceof LineOver || error instanceof NotTrusted) throw error;
 				const now = clock.monotonic();
-				// A request that waited for long before it broke was no failure until then.
+				// A request that waited for long before it broke was not failing until then.
 				failedAt ??= from + slackMs < now ? now : from;
 				if (now - failedAt > patienceMs) throw error;
 				log.debug({ reason: (error as Error).message, failures }, 'a poll is repeated');

@@ -1,7 +1,7 @@
 /**
- * Does a program ask for something? It says so by an unfinished line and silence. This looks at the last
- * line only, knows no clock and promises nothing: what looks secret is called hidden, whatever else
- * it may be, and a line that could be a shell's own prompt is none.
+ * Is a program asking for something? It shows that by an unfinished line and silence. This looks at the
+ * last line only, knows no clock and promises nothing: what looks secret is called hidden, whatever else
+ * it may be, and a line that could be a shell's own prompt is no question.
  */
 import type { Stream } from '../protocol/frames';
 
@@ -10,14 +10,14 @@ export interface Question {
 	/** The unfinished line, without colours. */
 	text: string;
 	hidden: boolean;
-	/** Silence behind the line that makes it a question. */
+	/** How long a silence after the line makes it a question. */
 	quietMs: number;
 }
 
 /** Longer lines are progress, not prompts; only their end is looked at. */
 const maxLineBytes = 1_024;
 const maxTextLength = 200;
-/** Passwords and yes or no are worded so that hardly anything else looks like them. */
+/** Questions for a password, or for yes or no, are worded so that hardly anything else looks like them. */
 const surelyMs = 300;
 const perhapsMs = 1_000;
 
@@ -31,7 +31,7 @@ const shell = /(?:^|[\s\w~\])/])[$#%>]$|^(?:>>>|\.\.\.|In \[\d+\]:)$/;
 /** 12:30: or file.c:10: is a place, not a question. */
 const place = /\d:$/;
 
-/** What a line that is not finished asks, if it does. */
+/** What an unfinished line asks, if anything. */
 export function questionIn(line: string): Question | undefined {
 	const text = line.trim();
 	if (text === '' || !/\p{L}/u.test(text)) return undefined;
@@ -79,7 +79,7 @@ export class LastLine {
 const escapes = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/g;
 const controls = /[\u0000-\u001f\u007f]/;
 
-/** As it stands on a screen: what a carriage return or a backspace took back is gone, colours too. */
+/** As it looks on a screen: what a carriage return or a backspace took back is gone, and so are colours. */
 function seen(line: string): string {
 	let text = '';
 	for (const character of line.replace(escapes, '').replace(/\r+$/, '')) {

@@ -1,6 +1,6 @@
 /**
  * The way out of a network that lets nobody out but through its proxy: a tunnel to the service (CONNECT),
- * in which TLS is spoken as without it. The proxy sees where to, and nothing more.
+ * in which TLS is spoken as it would be without one. The proxy sees where it leads, and nothing more.
  */
 import http from 'node:http';
 import https from 'node:https';
@@ -9,7 +9,7 @@ import { limits } from '../protocol';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** What HTTPS_PROXY and NO_PROXY say of this address, as everywhere; small letters count, too. */
+/** What HTTPS_PROXY and NO_PROXY say about this address, read the usual way; their lower-case names count, too. */
 export function proxyFor(server: URL, env: Env): string | undefined {
 	if (server.protocol !== 'https:') return undefined;
 	const said = (name: string) => env[name.toLowerCase()] || env[name] || undefined;

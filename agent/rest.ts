@@ -1,6 +1,6 @@
 /**
  * Gives memory back when nothing has run for a while. V8 collects when somebody allocates, and an idle agent
- * does not: what connecting and the last job have left would stay for days on a machine that needs it.
+ * does not: what connecting and the last job have left behind would stay for days, on a machine that needs the memory.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -39,7 +39,7 @@ export class Rest {
 	}
 }
 
-/** Drops compiled code too, that nobody has called for long. Stops this thread for some tens of milliseconds. */
+/** Also drops compiled code that nobody has called for long. Blocks this thread for some tens of milliseconds. */
 function collectAll(): void {
 	setFlagsFromString('--expose-gc');
 	const collect = runInNewContext('gc') as (options: object) => void;

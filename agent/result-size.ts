@@ -1,7 +1,7 @@
 /**
- * Makes a result fit into one message. A line is cut by a longer one, and since a result is sent until it is taken, it
- * would be for ever. What can be had elsewhere goes first: output that flows in frames, then all but the last of the
- * tails, then words about files; what the job hands out goes last. The result says what is not in it.
+ * Makes a result fit into one message. A longer one cuts the line, and since a result is sent until it is taken, it
+ * would do so for ever. What can be had elsewhere goes first: output that flows in frames, then all but the last of
+ * the tails, then words about files; what the job hands out goes last. The result says what is missing.
  */
 import type { JobResultMessage, WireResult } from '../protocol';
 
@@ -55,9 +55,9 @@ const steps: readonly Shorten[] = [
 		})),
 ];
 
-/** As it is, if it is no longer than so many bytes on the line. */
+/** As it is, if it takes no more than `maxBytes` on the line; else shortened, step by step. */
 export function fitted(message: JobResultMessage, maxBytes: number): JobResultMessage {
-	// One of an older agent may be long.
+	// An error from an older agent may be long.
 	let told = changed(message, ({ error }) => ({
 		error: error && { ...error, message: firstOf(error.message, maxErrorLength) },
 	}));

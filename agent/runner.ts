@@ -1,7 +1,7 @@
 /**
  * All attempts of this robot: takes or refuses assignments, keeps the slots, passes on what the
  * service wants of an attempt, and answers for each of them after a reconnect. What an attempt does
- * is attempt.ts; how words travel is link.ts.
+ * is in attempt.ts; how words travel is in link.ts.
  */
 import { randomBytes } from 'node:crypto';
 import {
@@ -26,9 +26,9 @@ import type { Crew, Line } from './link';
 export interface RunnerParts extends AttemptTools {
 	slots: number;
 	executors: ReadonlyMap<string, Executor>;
-	/** This running of the machine, if it can be told from others. */
+	/** This boot of the machine, if it can be told from others. */
 	boot?: string | null;
-	/** Something came, went or became otherwise. */
+	/** Something came, went or changed. */
 	onChange?(): void;
 	/** The service asked this robot to stop. */
 	onShutdown(atOnce: boolean): void;
@@ -40,7 +40,7 @@ export class Runner implements Crew {
 	#line: Line | undefined;
 	#paused = false;
 	#stopping = false;
-	/** Ends the wait that a lost link begins. */
+	/** Ends the wait that begins when the link is lost. */
 	#linkBack = new AbortController();
 
 	constructor(parts: RunnerParts) {
@@ -178,7 +178,7 @@ export class Runner implements Crew {
 		}
 	}
 
-	/** Resolves when the service has taken everything, as far as a line is there to take it. */
+	/** Resolves when the service has taken everything, when there is no line for that, or when the time is over. */
 	async delivered(timeoutMs: number): Promise<void> {
 		const { clock } = this.#parts;
 		for (let left = timeoutMs; left > 0 && this.#line !== undefined; left -= 20) {
@@ -276,7 +276,7 @@ export class Runner implements Crew {
 		void this.#parts.journal.never(ref.job_id, ref.epoch).then(
 			() => this.#reject(ref, refusal),
 			(error: unknown) => {
-				// Without the promise on disk it would be no proof; the service will ask again.
+				// Without the promise on disk a refusal would prove nothing; the service will ask again.
 				this.#parts.log.error({ err: error, job: ref.job_id }, 'journal cannot be written');
 			},
 		);

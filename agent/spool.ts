@@ -9,8 +9,8 @@
  * room, nothing is written until there is some. Offsets stay true: whatever is not here is a hole. The
  * pipe is never blocked for lack of room. Knows nothing of frames or acknowledgements.
  *
- * One writer a stream: the agent, or the keeper that holds the program. Who reads what another one writes
- * follows what that one says of it.
+ * One writer per stream: the agent, or the keeper that holds the program. Whoever reads what another one
+ * writes goes by what the writer reports.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
@@ -33,7 +33,7 @@ export interface SpoolLimits {
 	maxBytes: number;
 	/** Free disk that is left to the rest of the machine, and to our own journal. */
 	reserveBytes: number;
-	/** Free disk there is. */
+	/** How much of the disk is free. */
 	freeBytes?: () => Promise<number>;
 }
 
@@ -48,7 +48,7 @@ export interface StreamState {
 	length: number;
 	/** Files: first byte and length of each. */
 	pieces: [start: number, length: number][];
-	/** Holes that are not of the limit. */
+	/** Holes that the limit did not make. */
 	lost: Hole[];
 }
 
@@ -62,7 +62,7 @@ export interface SpoolPiece {
 }
 
 const readBytes = 256 * 1024;
-/** Between two looks at the disk, of one stream: far less than the ballast, which other jobs' exit records need. */
+/** Bytes of one stream between two looks at the disk: far less than the ballast, which other jobs' exit records need. */
 const lookBytes = 128 * 1024;
 
 export class Spool {
@@ -82,8 +82,8 @@ export class Spool {
 	}
 
 	/**
-	 * What is already there is kept and goes on where it ended; nobody looks for anything of a new one. An
-	 * attempt may have less kept than others.
+	 * What is already there is kept and continued where it ended; for a `new` one, nothing is looked for.
+	 * An attempt may have a lower limit than others.
 	 */
 	open(
 		jobId: string,
@@ -116,11 +116,11 @@ class StreamSpool {
 	pieces: Piece[] = [];
 	/** Of what was produced, kept or not. */
 	length = 0;
-	/** Holes that are not of the limit. */
+	/** Holes that the limit did not make. */
 	lost: Hole[] = [];
 	/** The last piece, while it grows. */
 	file: FileHandle | undefined;
-	/** No look at the disk before the stream is so long: there was no room at the last one. */
+	/** The disk is not looked at again before the stream is this long: there was no room the last time. */
 	retryAt = 0;
 	/** Written since the last look at the disk. */
 	unlooked = 0;
@@ -147,7 +147,7 @@ export class AttemptSpool {
 		this.#folder = folder;
 		this.#name = name;
 		this.#limits = limits;
-		// So small that little more than the limit lies on disk, so large that files are few.
+		// Small enough that little more than the limit is on disk, large enough that files are few.
 		this.#pieceBytes = Math.max(1, Math.floor(limits.maxBytes / 16));
 		if (record !== 'new') this.#recall(record);
 	}
@@ -168,7 +168,7 @@ export class AttemptSpool {
 		return { length, pieces: pieces.map((piece) => [piece.start, piece.length]), lost };
 	}
 
-	/** Somebody else writes, and says how far that is. Do not append any more. */
+	/** Somebody else writes, and reports how far it has got. Do not append any more. */
 	follow(state: Partial<SpoolState>): void {
 		for (const stream of streams) {
 			const said = state[stream];
@@ -181,7 +181,7 @@ export class AttemptSpool {
 		}
 	}
 
-	/** Who wrote it is gone, and may not have said everything: looks at what lies there. */
+	/** The writer is gone, and may not have reported everything: looks at what is there. */
 	recollect(): void {
 		this.#recall({
 			output: this.lengths,
@@ -190,7 +190,7 @@ export class AttemptSpool {
 		});
 	}
 
-	/** What is not here of a stream, in order. */
+	/** What is missing from a stream, in order. */
 	holes(stream: Stream): Hole[] {
 		const middle = surplus(this.lengths, this.#limits.maxBytes)[stream];
 		const { lost } = this.#streams[stream];
@@ -241,7 +241,7 @@ export class AttemptSpool {
 		return { offset: at, data, ...(gap && { gap }) };
 	}
 
-	/** SHA-256 of what lies between the holes. Of a stream that has anything. */
+	/** SHA-256 of what lies between the holes; undefined when nothing does. */
 	async digest(stream: Stream): Promise<string | undefined> {
 		const spool = this.#streams[stream];
 		const kept = between(this.holes(stream), spool.length);
@@ -327,7 +327,7 @@ export class AttemptSpool {
 		spool.length = to;
 	}
 
-	/** Deletes what has come to lie wholly in the middle. */
+	/** Deletes pieces that by now lie wholly in the middle. */
 	async #trim(): Promise<void> {
 		const middle = surplus(this.lengths, this.#limits.maxBytes);
 		for (const stream of streams) {
@@ -346,7 +346,7 @@ export class AttemptSpool {
 		}
 	}
 
-	/** One that the disk keeps lies there until the next start, when nobody holds it. */
+	/** A file that cannot be deleted stays until the next start, when nobody holds it. */
 	async #delete(stream: Stream, start: number): Promise<void> {
 		await rm(this.#pathOf(stream, start), { force: true }).catch(() => undefined);
 	}
@@ -362,7 +362,7 @@ export class AttemptSpool {
 			const { bytesRead } = await file.read(buffer, 0, wanted, from - piece.start);
 			return buffer.subarray(0, bytesRead);
 		} catch (error) {
-			// It went while we were on our way: whoever asks again is told of the hole.
+			// It was deleted while we were on our way: whoever asks again is told of the hole.
 			if ((error as NodeJS.ErrnoException).code === 'ENOENT') return Buffer.alloc(0);
 			throw error;
 		}
@@ -390,7 +390,7 @@ export class AttemptSpool {
 		for (const stream of streams) {
 			const spool = this.#streams[stream];
 			for (const hole of record?.holes?.[stream] ?? []) spool.lost = withHole(spool.lost, hole);
-			// Where there is no piece and nobody knows why, it was there once.
+			// Where a piece is missing and nobody knows why, there was one once.
 			const there = spool.pieces.map(({ start, length }) => ({ from: start, to: start + length }));
 			for (const { from, to } of between(asHoles(there), spool.length)) {
 				for (const part of between(this.holes(stream), to)) {
@@ -413,7 +413,7 @@ function asHoles(ranges: { from: number; to: number }[]): Hole[] {
 	return ranges.map((range) => ({ ...range, reason: 'limit' }));
 }
 
-/** Where after `offset` bytes begin, and the gap that lies before them. */
+/** Where bytes begin, at `offset` or later, and the gap before them. */
 function behind(holes: readonly Hole[], offset: number): { at: number; gap?: SpoolPiece['gap'] } {
 	let at = offset;
 	let gap: SpoolPiece['gap'];

@@ -31,7 +31,7 @@ interface Wanted {
 	name: string;
 	/** Tried in this order. */
 	programs: readonly string[];
-	/** What makes it say its version. Default --version. */
+	/** How it is asked for its version. Default --version. */
 	args?: readonly string[];
 	/** On Windows it opens a window, whatever it is asked. */
 	opens?: true;
@@ -93,7 +93,7 @@ const versionMs = 5_000;
 /** A machine with two processors has other things to do. */
 const atATime = 4;
 
-/** `unwanted`: nobody waits for it any more; what it has called is ended. */
+/** `unwanted`: nobody waits for it any more; what it has started is ended. */
 export async function survey(
 	env: Readonly<Record<string, string | undefined>>,
 	si: Pick<typeof import('systeminformation'), 'osInfo' | 'cpu' | 'fsSize'>,
@@ -119,9 +119,9 @@ export async function survey(
 }
 
 /**
- * Another one as soon as a survey may find something else: a program came, went or was replaced, or the machine was started
- * anew. Calls nothing, and keeps nobody waiting: a folder of the PATH may lie on a slow disk, or on one that is away. A
- * disk, or a version behind a shim, may change without it.
+ * Changes as soon as a survey may find something else: a program came, went or was replaced, or the machine was
+ * restarted. Starts nothing, and keeps nobody waiting: a folder of the PATH may be on a slow disk, or on one that is
+ * away. A disk, or a version behind a shim, may change unnoticed.
  */
 export async function signOf(env: Readonly<Record<string, string | undefined>>): Promise<string> {
 	const names = Object.values(wanted).flatMap((list) => list.flatMap(({ programs }) => programs));
@@ -214,7 +214,7 @@ async function locate(
 	return undefined;
 }
 
-/** These ask a person to install the real ones, in a window, when they are called. */
+/** When called, these open a window that asks a person to install the real ones. */
 function isMacStub(path: string): boolean {
 	if (process.platform !== 'darwin') return false;
 	if (path === '/usr/bin/java') {
@@ -225,7 +225,7 @@ function isMacStub(path: string): boolean {
 	return ofXcode && !existsSync('/Library/Developer/CommandLineTools');
 }
 
-/** What a browser has beside it: a folder that is called by its version, two of them after an update. */
+/** A browser has a folder beside it that is named after its version; after an update there are two. */
 function versionBeside(path: string): string {
 	let beside: string[];
 	try {
@@ -247,7 +247,7 @@ async function versionOf(
 	env: Readonly<Record<string, string | undefined>>,
 	unwanted: AbortSignal,
 ): Promise<string> {
-	// Without a shell Windows starts no .cmd, and with one the path would be text for it.
+	// Without a shell Windows starts no .cmd, and with one the path would be shell text.
 	if (/\.(cmd|bat)$/i.test(path)) return '';
 	return await new Promise((resolve) => {
 		const child = execFile(

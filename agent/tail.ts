@@ -2,7 +2,7 @@
 
 export class Tail {
 	readonly #maxBytes: number;
-	/** The last bytes at its end of use; twice what is remembered, so that they move only now and then. */
+	/** The last bytes end at `#used`; room for twice what is remembered, so that they move only now and then. */
 	#buffer = Buffer.alloc(0);
 	#used = 0;
 	/** Of the whole stream. */
@@ -12,7 +12,7 @@ export class Tail {
 		this.#maxBytes = maxBytes;
 	}
 
-	/** Copies what can matter of the chunk: nothing is made for it, however fast they come. */
+	/** Copies what can matter of the chunk: nothing is allocated for it, however fast chunks come. */
 	push(chunk: Uint8Array): void {
 		this.total += chunk.length;
 		const last = chunk.subarray(Math.max(0, chunk.length - this.#maxBytes));
@@ -59,13 +59,13 @@ function lastText(bytes: Buffer, maxBytes: number): string {
 	let from = Math.max(0, bytes.length - maxBytes);
 	if (bytes.length >= maxBytes) from = nextCharacter(bytes, from);
 	const text = bytes.toString('utf8', from);
-	// A broken byte becomes three: cut again, this time in text that is surely whole.
+	// A broken byte becomes three: cut again, this time in text that is certainly whole.
 	const again = Buffer.from(text, 'utf8');
 	if (again.length <= maxBytes) return text;
 	return again.toString('utf8', nextCharacter(again, again.length - maxBytes));
 }
 
-/** Skips the at most three bytes that continue a character begun earlier. */
+/** Skips up to three bytes that continue a character begun earlier. */
 function nextCharacter(bytes: Buffer, at: number): number {
 	let from = at;
 	while (from < at + 3 && from < bytes.length && (bytes[from]! & 0xc0) === 0x80) from++;

@@ -18,31 +18,31 @@ export interface Trust {
 	readonly pin: string | undefined;
 	/** PEM of the authority that vouches for the service; absent = those this machine knows. */
 	readonly ca: string | undefined;
-	/** Through which the service is reached; absent = directly. */
+	/** The proxy to reach the service through; absent = directly. */
 	readonly proxy?: string | undefined;
 }
 
-/** What is there may be somebody else. The message is one sentence for the owner. */
+/** Whoever answers may be somebody else. The message is one sentence for the owner. */
 export class NotTrusted extends Error {
 	override readonly name = 'NotTrusted';
 }
 
-/** What a token says without its secret. Nothing when it is none of ours: the service will say so. */
+/** What a token says without its secret. Nothing when it is not one of ours: the service will say so. */
 export function readToken(token: string): { id?: string; pin?: string } {
 	const [, id, last] = /^rf1\.([0-9a-f]+)\.[\w-]+\.(.*)$/.exec(token) ?? [];
 	const pin = fingerprintIn(last ?? '');
 	return { ...(id !== undefined && { id }), ...(pin !== undefined && { pin }) };
 }
 
-/** As people copy it: with colons or without, in small letters or capitals. */
+/** As people copy it: with colons or without, in lower or upper case. */
 export function fingerprintIn(text: string): string | undefined {
 	const digits = text.replaceAll(':', '').toLowerCase();
 	return /^[0-9a-f]{64}$/.test(digits) ? digits : undefined;
 }
 
 /**
- * The operator's latest word on the service: the flag, else a token that was of no use here yet, else
- * what was remembered. `isNew`: there is such a token.
+ * The operator's latest word on the service: the flag, else a token that has not been used here yet,
+ * else what was remembered. `isNew`: there is such a token.
  */
 export function latestWord(
 	{ fingerprint, token = '' }: { fingerprint?: string; token?: string },
@@ -57,7 +57,7 @@ export function latestWord(
 	};
 }
 
-/** Connections that are checked before anything is written; for one request each, unless they are kept. */
+/** Connections that are checked before anything is written; for one request each, unless they are kept alive. */
 export class TrustingAgent extends Agent {
 	readonly #trust: Trust;
 

@@ -1,7 +1,7 @@
 /**
- * How much output this robot may have under way, unacknowledged, all its attempts together. The service
- * says the size and may change it; 0 = it throws away what comes, so nothing is sent until it says more, and
- * then all of that again. Attempts that want more share it in equal parts.
+ * How much output this robot may have under way, unacknowledged, for all its attempts together. The service
+ * sets the size and may change it; 0 = it throws away what comes, so nothing is sent until it allows more,
+ * and then all of that is sent again. Attempts that want more share it in equal parts.
  */
 
 /** One who sends. */

@@ -61,7 +61,7 @@ export class Workspace {
 		this.#reserveBytes = reserveBytes;
 	}
 
-	/** Harmless when it is there. */
+	/** Harmless when it exists. */
 	async make(): Promise<void> {
 		await mkdir(this.folder, { recursive: true, mode: 0o700 });
 		await mkdir(this.#incoming, { recursive: true, mode: 0o700 });
@@ -73,15 +73,15 @@ export class Workspace {
 		return Math.max(0, bavail * bsize - this.#reserveBytes);
 	}
 
-	/** What is here of the file with this number, to be read and gone on with. */
+	/** What is here of the file with this number, to be read and continued. */
 	async incoming(number: number): Promise<FileHandle> {
 		const path = join(this.#incoming, String(number));
-		// Killed on its way to its place it has the permissions that it is to have there.
+		// If we were killed while placing it, it already has the permissions that it is to have in its place.
 		await chmod(path, 0o600).catch(() => undefined);
 		return open(path, 'a+', 0o600);
 	}
 
-	/** Moves the file with this number to its place, its bytes on disk before its name is there. */
+	/** Moves the file with this number to its place; its bytes are on disk before its name is there. */
 	async place(number: number, path: string, mode: number): Promise<void> {
 		const mistake = pathMistake(path);
 		if (mistake !== undefined) throw new Error(`${JSON.stringify(path)} ${mistake}`);

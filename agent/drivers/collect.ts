@@ -1,7 +1,7 @@
 /**
- * Looks through the folder of a job that has ended for what it takes home. A link is never followed: not
- * one that lies there, and not one that takes the place of a folder or file while we look. What is found and cannot
- * be taken is told with its reason; nothing here ends the job otherwise than it has ended.
+ * Looks through the folder of a job that has ended for what it takes home. A link is never followed: neither one
+ * that was there before, nor one that takes the place of a folder or file while we look. What is found but cannot
+ * be taken is reported with its reason; nothing here changes how the job has ended.
  */
 import { createHash } from 'node:crypto';
 import { constants, type Dirent } from 'node:fs';
@@ -10,22 +10,22 @@ import { basename, dirname, join } from 'node:path';
 import { isPlainPath, patternEnters, patternFinds, pathMistake } from '../../kinds/files';
 import { limits, type WireCollectedFile } from '../../protocol';
 
-/** Of one look: more are not worth the time. */
+/** Looked at in one go: more are not worth the time. */
 const maxEntries = 200_000;
 const maxDepth = 64;
-/** Compared with all patterns before others have their turn: that takes a millisecond, and much more of long names. */
+/** Compared with all patterns before others get their turn: that takes a millisecond, or much more with long names. */
 const entriesAtOnce = 64;
 const readBytes = 256 * 1024;
-/** What the digest is taken of; what the service takes it says itself. */
+/** The longest file that is digested; how much it accepts, the service says itself. */
 const maxDigestedBytes = 16 * limits.maxFileBytes;
-/** Of a reason; a result with one that is longer would be refused as a whole. */
+/** Of a reason; a result with a longer one would be refused as a whole. */
 const maxReasonLength = 500;
 const givenUp = 'The job was over before it was sent.';
 const noText = 'has a name that is not UTF-8';
 
 export type Found = WireCollectedFile & { mode: number };
 
-/** In the order of their paths; those that cannot be had have an `error`. With the signal the rest is not looked at. */
+/** In the order of their paths; those that cannot be taken have an `error`. On the signal, the rest is not looked at. */
 export async function collect(
 	folder: string,
 	patterns: readonly string[],
@@ -74,7 +74,7 @@ export async function collect(
 	if (signal.aborted) return [...found, failed('**', givenUp)];
 	for (const pattern of patterns) {
 		if (met.has(pattern)) continue;
-		// The message has a bound: a list of files and a word for each pattern.
+		// Keeps the message bounded: a list of files, and one word for each pattern.
 		found.push(failed(pattern, isPlainPath(pattern) ? 'is not there' : 'finds nothing'));
 	}
 	if (unseen) {
@@ -84,7 +84,7 @@ export async function collect(
 	return found;
 }
 
-/** No more of them than there are looks: a program may have left millions. */
+/** No more of them than will be looked at: a program may have left millions. */
 async function entriesOf(folder: string, most: number): Promise<Dirent[]> {
 	const found: Dirent[] = [];
 	for await (const entry of await opendir(folder, { bufferSize: 1_024 })) {
@@ -96,7 +96,7 @@ async function entriesOf(folder: string, most: number): Promise<Dirent[]> {
 
 /** Opened so that nothing but a plain file inside the folder is read, whatever was put in its place. */
 export async function openInside(folder: string, path: string): Promise<FileHandle> {
-	// A pipe without a writer would keep us waiting; Windows knows neither of these.
+	// A pipe without a writer would keep us waiting; Windows has neither flag.
 	const { O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = constants;
 	const file = await open(join(folder, path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 	try {
@@ -141,7 +141,7 @@ export async function described(folder: string, path: string, signal: AbortSigna
 		const hash = createHash('sha256');
 		const piece = Buffer.allocUnsafe(Math.min(readBytes, Math.max(1, size)));
 		let at = 0;
-		// As long as it was when we came: what still grows is not waited for.
+		// Only as much as there was when we came: what still grows is not waited for.
 		while (at < size) {
 			if (signal.aborted) return failed(path, givenUp);
 			const { bytesRead } = await file.read(piece, 0, Math.min(piece.length, size - at), at);
@@ -171,14 +171,14 @@ export function reasonFor(error: string): string {
 function sayable(path: string): string {
 	let told = path.replace(/[\u0000-\u001f\u007f]/g, '?');
 	if (Buffer.byteLength(told) <= limits.maxPathBytes) return told;
-	// Half a character becomes a sign of its own.
+	// Half a character becomes U+FFFD, which may be longer.
 	told = Buffer.from(told)
 		.subarray(0, limits.maxPathBytes - 6)
 		.toString();
 	return `${told}…`;
 }
 
-/** Bytes that are no text became a sign that stands for them, and nothing is called so. */
+/** Bytes that are not UTF-8 were turned into U+FFFD, and no file has that name. */
 function isLostName(error: unknown, path: string): boolean {
 	return path.includes('\ufffd') && codeOf(error) === 'ENOENT';
 }

@@ -4,7 +4,7 @@
  * file; a keeper process can take its place without anybody above noticing.
  *
  * "Gone" is only ever said after looking. On Linux /proc answers, and a zombie counts as gone; where
- * there is no /proc of ours the group alone is asked, and what left its group cannot be seen.
+ * there is no /proc of ours only the group is asked, and what left its group cannot be seen.
  */
 import { type ChildProcess, execFile, spawn, type StdioOptions } from 'node:child_process';
 import { once } from 'node:events';
@@ -35,7 +35,7 @@ export interface RunningProgram {
 	stderr?: Readable;
 	/** The program itself ended; its own children and its pipes may live on. */
 	exit: Promise<ExitStatus>;
-	/** Of one in a terminal. */
+	/** Only for one in a terminal. */
 	resize?(size: { columns: number; rows: number }): void;
 }
 
@@ -47,8 +47,8 @@ export class SpawnFailure extends Error {
 const onWindows = process.platform === 'win32';
 
 /**
- * Whether this /proc tells of the processes that we know by number. In a bare chroot it is empty, and it may be that of
- * another namespace, where our numbers are strangers.
+ * Whether this /proc shows the processes that we know by number. In a bare chroot it is empty, and it may belong to
+ * another namespace, where our numbers mean strangers.
  */
 export function isOwnProc(proc: string): boolean {
 	try {
@@ -115,7 +115,7 @@ export async function startProgram(program: Program): Promise<RunningProgram> {
 
 async function whyNot(program: Program, error: NodeJS.ErrnoException): Promise<string> {
 	const name = 'shell' in program.run ? 'the shell' : `"${program.run.command}"`;
-	// A missing folder looks like a missing program to spawn.
+	// To spawn, a missing folder looks like a missing program.
 	const folder = await stat(program.cwd).then(
 		(found) => (found.isDirectory() ? 'folder' : 'file'),
 		(reason: NodeJS.ErrnoException) => reason.code ?? 'missing',
@@ -136,7 +136,7 @@ async function whyNot(program: Program, error: NodeJS.ErrnoException): Promise<s
 	}
 }
 
-/** What is known of the processes of one attempt. */
+/** What is known about the processes of one attempt. */
 export interface Pack {
 	/** Unguessable text in the environment of every one of them. */
 	mark: string;
@@ -144,7 +144,7 @@ export interface Pack {
 	group: number | null;
 }
 
-/** Time as the caller has it. True when it is over. */
+/** Sleeps on the clock of the caller. True when the time is over. */
 export type Sleep = (ms: number, signal?: AbortSignal) => Promise<boolean>;
 
 /** Sends a signal to the whole group at once, and then to what left it but still carries the mark. */
@@ -165,7 +165,7 @@ export async function signalPack(
 	}
 }
 
-/** Looks, and says whether anything of the pack may still live. */
+/** Looks, and says whether anything of the pack may still be alive. */
 export async function mayLive(pack: Pack, sleep: Sleep): Promise<boolean> {
 	// Where nobody can look, it may.
 	if (seesProcesses) return (await livingOf(pack, sleep))?.length !== 0;
@@ -177,7 +177,7 @@ export function groupExists(group: number): boolean {
 	return sendSignal(onWindows ? group : -group, 0);
 }
 
-/** Somebody has this number; a zombie, too. */
+/** Some process has this number, even if it is a zombie. */
 export function isThere(pid: number): boolean {
 	return sendSignal(pid, 0);
 }
@@ -199,7 +199,7 @@ export function birthOf(pid: number): string | null {
 }
 
 let boot: string | null | undefined;
-/** Tells this running of the machine from all others; null where it cannot be told. */
+/** Tells this boot of the machine from all others; null where it cannot be told. */
 export function currentBoot(): string | null {
 	return seesProcesses ? (boot ??= readBoot()) : null;
 }
@@ -228,8 +228,8 @@ async function livingOf(pack: Pack, sleep: Sleep): Promise<Living[] | undefined>
 }
 
 /**
- * All processes of this machine, counted after the call. A count costs tens of microseconds a process
- * and lets nothing else run, so everybody who asks within a moment shares one.
+ * All processes of this machine, counted after the call. A count costs tens of microseconds per
+ * process and lets nothing else run, so everybody who asks within a moment shares one.
  */
 let nextCensus: Promise<Living[] | undefined> | undefined;
 const gatherMs = 50;
@@ -260,7 +260,7 @@ function count(): Living[] | undefined {
 	return found;
 }
 
-/** Longer than any; the kernel hands it out in one piece. */
+/** Longer than any such file; the kernel hands it out in one piece. */
 const statBytes = Buffer.alloc(4_096);
 
 function readStat(pid: number): { state: string; group: number; startTicks: string } | undefined {
@@ -272,7 +272,7 @@ function readStat(pid: number): { state: string; group: number; startTicks: stri
 		} finally {
 			closeSync(file);
 		}
-		// The name stands in brackets and may hold anything, brackets too.
+		// The name is in brackets and may contain anything, brackets too.
 		const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
 		return { state: fields[0]!, group: Number(fields[2]), startTicks: fields[19]! };
 	} catch {

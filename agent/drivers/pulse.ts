@@ -1,6 +1,6 @@
 /**
  * What the processes of an attempt use, read from /proc in one walk for all attempts: the group it was started
- * in, whatever carries its mark, and all that descend from those. Elsewhere nobody can tell (undefined).
+ * in, whatever carries its mark, and all descendants of those. Without /proc nobody can tell (undefined).
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { isOwnProc } from './process';
@@ -15,9 +15,9 @@ export interface Tree {
 export interface Pulse {
 	processes: number;
 	memoryBytes: number;
-	/** Processor time each has used, with that of its children that have ended. Milliseconds. */
+	/** Processor time of each, including that of its children that have ended. Milliseconds. */
 	cpuMs: ReadonlyMap<number, number>;
-	/** Those whose parent is none of them. */
+	/** Those whose parent is not among them. */
 	roots: ReadonlySet<number>;
 }
 
@@ -33,9 +33,9 @@ interface Stat {
 	memoryBytes: number;
 }
 
-/** In the order of `trees`. A look that could not see all is no look (undefined): who is not seen is not gone. */
+/** In the order of `trees`. A look that could not see everything is no look (undefined): not seen does not mean gone. */
 export function pulsesOf(trees: readonly Tree[], proc = kernel): Pulse[] | undefined {
-	// In one that is empty, or a stranger's, everything would seem to be at rest.
+	// In a /proc that is empty, or a stranger's, everything would seem to be at rest.
 	if (process.platform !== 'linux' || !isOwnProc(proc)) return undefined;
 	const all = everyStat(proc);
 	if (all === undefined) return undefined;
@@ -59,8 +59,8 @@ export function pulsesOf(trees: readonly Tree[], proc = kernel): Pulse[] | undef
 }
 
 /**
- * Memory of these processes, of what they share a share each. Costs the kernel a walk over all of it, so it
- * is for when it matters.
+ * Memory of these processes, counting for each its part of what is shared. Costs the kernel a walk over all
+ * of it, so it is only for when it matters.
  */
 export function sharedMemoryOf({ cpuMs }: Pulse): number {
 	let bytes = 0;
@@ -117,7 +117,7 @@ function statOf(proc: string, entry: string): Stat | undefined {
 	};
 }
 
-/** The name stands in brackets and may hold anything, brackets too. */
+/** The name is in brackets and may contain anything, brackets too. */
 const fieldsOf = (stat: string) => stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 
 let pageBytesHere: number | undefined;
@@ -129,13 +129,13 @@ function pageBytes(): number {
 }
 
 /**
- * The size of a page on this kernel (4, 16 or 64 KiB), which nothing tells outright: what a process has in
- * memory, in pages by one file and in kB by another.
+ * The size of a page on this kernel (4, 16 or 64 KiB), which nothing states outright: one file gives the
+ * memory of a process in pages, another in kB.
  */
 export function pageBytesOf(stat: string, status: string): number {
 	const pages = Number(fieldsOf(stat)[21]);
 	const bytes = Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) * 1024;
-	// The two were not read in one moment.
+	// The two were not read at the same moment.
 	const found = 2 ** Math.round(Math.log2(bytes / pages));
 	return Number.isFinite(found) && found >= 4_096 ? found : 4_096;
 }

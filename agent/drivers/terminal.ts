@@ -1,6 +1,6 @@
 /**
- * Programs in a real terminal. What makes one is native code that an installation may do without, so it is
- * loaded only when it is asked for. What a terminal shows is stdout; it has no stderr.
+ * Programs in a real terminal. Making one takes native code that an installation may do without, so it is
+ * loaded only when asked for. What a terminal shows is stdout; it has no stderr.
  */
 import { constants } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -24,9 +24,12 @@ export interface Size {
 
 type StartInTerminal = (program: Program, size: Size, sleep: Sleep) => Promise<RunningProgram>;
 
-/** Of a program that waits for its reader. Its terminal is closed 200 ms after its end, whatever nobody has read by then. */
+/**
+ * How often to look at a program that waits for its reader. Its terminal is closed 200 ms after its end, even if not
+ * all was read.
+ */
 const lookMs = 40;
-/** Until a terminal that is full is tried again. */
+/** Pause before a full terminal is tried again. */
 const fullMs = 10;
 
 /** Undefined where there can be no terminals. */
@@ -48,7 +51,7 @@ async function startInTerminal(
 	sleep: Sleep,
 ): Promise<RunningProgram> {
 	const [file, args] = 'shell' in run ? shellFor(run.shell) : [run.command, [...run.args]];
-	// The terminal is there before the program is: a missing one would look like one that failed.
+	// The terminal is there before the program: a missing program would look like one that failed.
 	checkFolder(cwd);
 	checkProgram(file, cwd, env);
 	let pty: IPty;
@@ -82,7 +85,8 @@ async function startInTerminal(
 		looks = true;
 		while (waits) {
 			await sleep(lookMs);
-			// The last of it, a terminal full at most, is kept here: there it would be gone.
+			// The program has ended: the last of its output, a terminal full at most, is kept here; there
+			// it would be lost.
 			if (waits && !isThere(pty.pid)) resume();
 		}
 		looks = false;
@@ -96,7 +100,7 @@ async function startInTerminal(
 		openTerminals.delete(ours);
 		stdout.push(null);
 		const name = signal ? signalName(signal) : undefined;
-		// A real-time signal has no name, and the code beside it is 0: said as shells say it.
+		// A real-time signal has no name, and the code beside it is 0: reported the way shells do.
 		const code = signal ? 128 + signal : exitCode;
 		ended.resolve(name ? { code: null, signal: name } : { code, signal: null });
 	});
@@ -108,7 +112,7 @@ async function startInTerminal(
 			type(chunk).then(() => done(), done);
 		},
 		final(done) {
-			// Behind half a line the first one only hands that over.
+			// After half a line, the first one only hands that over.
 			type(Buffer.from(inLine ? endOfInput + endOfInput : endOfInput)).then(() => done(), done);
 		},
 	});
@@ -128,8 +132,8 @@ async function startInTerminal(
 }
 
 /**
- * A program that closes its terminal a moment before it ends, as `cat` does, was the last one to have it: the terminal would
- * be gone, and the program hung up on, whatever it was to end with. So somebody else has it, too.
+ * A program that closes its terminal a moment before it ends, as `cat` does, would be the last to have it open: the
+ * terminal would be gone, and the program hung up on, whatever it was about to end with. So we have it open, too.
  */
 function hold(pty: IPty & { ptsName?: string }): () => void {
 	const { O_RDWR, O_NOCTTY } = files;
@@ -142,8 +146,8 @@ function hold(pty: IPty & { ptsName?: string }): () => void {
 }
 
 /**
- * Types at the speed of the program. The library's own way stops this process, and all that it holds, until the program has
- * read everything: for ever, if that waits for us to read what it prints.
+ * Types at the speed of the program. The library's own way blocks this process, and all that it holds, until the
+ * program has read everything: for ever, if the program waits for us to read what it prints.
  */
 function typist(
 	pty: IPty & { fd?: number; _socket?: { destroyed: boolean } },
@@ -151,10 +155,10 @@ function typist(
 	sleep: Sleep,
 ): (bytes: Buffer) => Promise<void> {
 	return async (bytes) => {
-		// Windows has pipes there, and they are written as pipes are.
+		// Windows uses pipes here, which are written like any pipe.
 		if (process.platform === 'win32') return pty.write(bytes as unknown as string);
 		for (let at = 0; at < bytes.length;) {
-			// Once that is closed the handle may be another file's.
+			// Once the terminal is closed, the handle may be another file's.
 			if (isOver() || pty._socket?.destroyed !== false) throw new Error('the terminal is closed');
 			try {
 				at += writeSync(pty.fd!, bytes, at);

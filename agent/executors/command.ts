@@ -1,9 +1,9 @@
 /**
  * Runs a `command`: one program without a shell, or one line of shell text. A keeper holds it, reads what
- * it prints and knows how it ended; so it goes on when this agent ends, and another one finds it again. An
- * exit code other than 0 is a failure like any other, 75 too (the service knows which ones
- * are worth a retry). What the program leaves running in the background is left alone, and said
- * (`processGone` false), unless the job is stopped: then the whole pack goes.
+ * it prints and knows how it ended, so it goes on when this agent ends, and the next one finds it again.
+ * An exit code other than 0 is a failure like any other, even 75 (the service knows which ones are worth a
+ * retry). What the program leaves running in the background is left alone and reported (`processGone`
+ * false), unless the job is stopped: then the whole pack goes.
  */
 import { homedir } from 'node:os';
 import { isAbsolute, resolve } from 'node:path';
@@ -81,7 +81,7 @@ export function commandExecutor(host: CommandHost): Executor<CommandSpec> {
 				if (error instanceof SpawnFailure) {
 					return failed('spawn_error', error.message, { gone: true });
 				}
-				// It writes down what it is about to call: of what it had not come to, it is known.
+				// A keeper writes down what it is about to call, so it is known when it had not got that far.
 				if (!(error instanceof KeeperGone) || !keeper.neverStarted(context)) throw error;
 				return failed('infrastructure', neverCalled, { gone: true });
 			}
@@ -132,7 +132,8 @@ async function follow(
 	try {
 		const ending = new AbortController();
 		const stopping = aborted(context.signal, ending.signal);
-		// In this order: what ended while no agent was there has ended so, and its number may be a stranger's by now.
+		// In this order: what ended while no agent was there keeps its own end, and its number may be a
+		// stranger's by now.
 		const first = await Promise.race([ward.exited, stopping]).finally(() => ending.abort(enough));
 		if (first !== 'aborted') return await outcomeOf(await ward.ended, pack, context);
 
@@ -204,7 +205,7 @@ function baseEnvironment(host: CommandHost): Readonly<Record<string, string>> {
 	for (const [name, value] of Object.entries(host.env)) {
 		if (value !== undefined && !host.secretEnvNames.includes(name)) env[name] = value;
 	}
-	// That of the agent's own surroundings, if it runs as a job itself, is not meant.
+	// If the agent runs as a job itself, the client of that job is not meant.
 	delete env.ROBOT_FLEET_CLIENT;
 	return env;
 }
@@ -234,12 +235,12 @@ function programOf(
 	};
 }
 
-/** One that is not absolute is not taken from wherever the keeper happens to be: that is its own folder. */
+/** A relative folder must not be resolved against the keeper's working directory, which is its own folder. */
 function folderOf({ cwd = '' }: CommandSpec, { workspace }: RunContext): string {
 	return isAbsolute(cwd) ? cwd : resolve(workspace ?? home(), cwd);
 }
 
-/** The root where there is none: a user without an entry, as in many containers, and without HOME. */
+/** The root when there is none: for a user without an entry, as in many containers, and without HOME. */
 function home(): string {
 	try {
 		return resolve('/', homedir());
@@ -248,7 +249,7 @@ function home(): string {
 	}
 }
 
-/** Polite, then not. True when nothing of the pack lives any more. */
+/** Politely, then not. True when nothing of the pack is alive any more. */
 async function endPack(
 	pack: Pack,
 	graceMs: number,
@@ -274,7 +275,7 @@ async function waitGone(
 ): Promise<boolean> {
 	const ending = new AbortController();
 	let late = ms <= 0;
-	// The time runs while we look, too: on a machine with many processes that is most of it.
+	// The clock runs while we look, too: on a machine with many processes looking takes most of the time.
 	void sleep(ms, ending.signal).then((over) => (late ||= over));
 	try {
 		for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, 250)) {

@@ -1,14 +1,14 @@
 /**
  * What the agent asks of every kind of work, and all that such work may touch. An executor does it,
- * obeys the signal and reports; that the work fails is data, not an exception. It knows no socket,
- * no journal and no clock of its own.
+ * obeys the signal and reports; a failure of the work is data, not an exception. It knows no
+ * socket, no journal and no clock of its own.
  */
 import type { Cause } from '../../protocol/states';
 import type { Stream } from '../../protocol/frames';
 import type { Variables } from '../../protocol/job';
 import type { SpoolState } from '../spool';
 
-/** Why an attempt shall stop. Travels as the reason of `RunContext.signal`. */
+/** Why an attempt must stop. Travels as the reason of `RunContext.signal`. */
 export interface Stop {
 	why:
 		| 'cancelled'
@@ -16,7 +16,7 @@ export interface Stop {
 		| 'silence_timeout'
 		/** The program asked, and nobody answered. */
 		| 'input_timeout'
-		/** It neither prints nor computes, and the job wants no such thing. */
+		/** It neither prints nor computes, and the job wants to be stopped then. */
 		| 'hanging'
 		/** It uses more than it may. */
 		| 'cap'
@@ -33,20 +33,20 @@ export interface Stop {
 	text?: string;
 }
 
-/** Where what people type goes in, by byte offset behind whatever the spec itself says. */
+/** Where what people type goes in, by byte offset counted after whatever input the spec itself has. */
 export interface InputPort {
 	/** Taken already, in an earlier life of the agent. */
 	readonly have: number;
 	/** A real terminal; else a plain pipe. */
 	readonly terminal: boolean;
 	/**
-	 * Resolves with what has been taken in all; less than was given = the program reads no more. A secret
+	 * Resolves with the total taken so far; less than was given = the program reads no more. A secret
 	 * that the program prints back is not kept.
 	 */
 	write(offset: number, data: Uint8Array, secret: boolean): Promise<number>;
-	/** Nothing comes behind this offset. */
+	/** Nothing comes after this offset. */
 	end(offset: number): Promise<void>;
-	/** Without a terminal it means nothing. */
+	/** Without a terminal it does nothing. */
 	resize(size: { columns: number; rows: number }): void;
 }
 
@@ -64,15 +64,15 @@ export interface RunContext {
 	/** The profile, session or emulator of the robot that it is for. */
 	readonly client?:
 		{ readonly name: string; readonly env: Readonly<Record<string, string>> } | undefined;
-	/** Output kept of this one; absent = as much as of any. */
+	/** Output kept of this attempt; absent = as much as of any other. */
 	readonly maxOutputBytes?: number | undefined;
 	/** Aborted with a `Stop` as reason. */
 	readonly signal: AbortSignal;
 	/** Aborted when there is no time left for politeness. */
 	readonly hurry: AbortSignal;
-	/** Keeps the bytes; await it before reading more, that is the back-pressure. */
+	/** Keeps the bytes; await it before reading more: that is the back-pressure. */
 	output(stream: Stream, chunk: Uint8Array): Promise<void>;
-	/** Somebody else writes the output into the spool, and it is so far. Never mixed with `output`. */
+	/** Somebody else writes the output into the spool, and has got this far. Never mixed with `output`. */
 	outputKept(state: Partial<SpoolState>): void;
 	/** A live hint for people; never awaited, may be dropped. */
 	report(step: { progress?: number; message?: string }): void;
@@ -95,7 +95,7 @@ export interface Outcome {
 	error: { type: string; message: string } | null;
 	/** True only after looking. */
 	processGone: boolean;
-	/** What is known of work that somebody else kept, perhaps while this agent was not there. */
+	/** What is known about work that somebody else kept, perhaps while this agent was not there. */
 	kept?: {
 		ranMs: number;
 		sha256: Partial<Record<Stream, string>>;
@@ -121,15 +121,15 @@ export interface Rejoined {
 
 export interface Executor<Spec = unknown> {
 	readonly kind: string;
-	/** Makes ready what every job needs; before that nothing has been promised. Never rejects. */
+	/** Prepares what every job needs, before anything has been promised. Never rejects. */
 	prepare?(): Promise<void>;
 	/** Never rejects for what the work itself does. */
 	run(spec: Spec, context: RunContext): Promise<Outcome>;
-	/** Takes up what an earlier agent began, if somebody kept it or knows how it ended, or that it did not begin. */
+	/** Takes up what an earlier agent began, if somebody kept it, knows how it ended, or knows that it never began. */
 	rejoin?(spec: Spec, context: RunContext, trace: Trace): Promise<Rejoined | undefined>;
 	/** The end is on disk: whoever kept it may forget it. Harmless for what nobody kept. */
 	settled?(attempt: { jobId: string; epoch: number }): void;
-	/** The service has all of it: nothing needs to be known of it any more. */
+	/** The service has all of it: nothing needs to be known about it any more. */
 	forgotten?(attempt: { jobId: string; epoch: number }): void;
 	/** Ends whatever an earlier agent left behind; says whether that is verified. */
 	cleanUp(

@@ -1,21 +1,21 @@
 /**
- * A program is started by somebody else, who may be silent about it: the wait for that word, and what it means when it
- * does not come. Knows no keeper and no process.
+ * A program is started by somebody else, who may stay silent about it: waits for the answer, and says what it means
+ * when none comes. Knows no keeper and no process.
  */
 import { enough } from '../clock';
 import type { RunContext } from './executor';
 
-/** How long somebody is waited for who does not say whether he started the program of a job that shall stop. */
+/** How long to wait for somebody who does not say whether the program of a job that must stop was started. */
 const answerMs = 10_000;
 
 export interface Starter<Started> {
-	/** True = it was not called, and nobody will. */
+	/** True = it was not called, and never will be. */
 	preclude(): boolean;
-	/** It came after all, and nobody wants it any more. */
+	/** It started after all, and nobody wants it any more. */
 	unwanted(started: Started): Promise<void>;
 }
 
-/** The start; or, when the job shall stop and no word comes, that it `never` starts, or that this is `unknown`. */
+/** The start; or, when the job must stop and no answer comes, that it `never` starts, or that this is `unknown`. */
 export async function started<Started extends object>(
 	starting: Promise<Started>,
 	{ signal, sleep }: Pick<RunContext, 'signal' | 'sleep'>,

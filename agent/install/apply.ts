@@ -1,4 +1,4 @@
-/** Does the steps of a plan, in order. Stops at the first that fails, with one sentence: the next try goes on. */
+/** Carries out the steps of a plan, in order. Stops at the first that fails, with one sentence; the next try goes on. */
 import type { Machine, Owner } from './machine';
 import { sentenceOf, type Step } from './plan';
 
@@ -9,7 +9,7 @@ export class StepFailed extends Error {
 }
 
 export interface Applied {
-	/** Files that are not what they were. */
+	/** Some file is not what it was. */
 	changed: boolean;
 	/** What could not be done, and need not be. */
 	remarks: string[];

@@ -5,11 +5,11 @@ import { escapeXml } from './xml';
 
 export const launchdLabel = 'dev.robot-fleet.agent';
 
-/** By then launchd kills an agent that was told to end. */
+/** After this long, launchd kills an agent that was told to end. */
 export const exitTimeOutS = ({ stopGraceMs }: InstallOrder): number =>
 	Math.ceil(stopGraceMs / 1_000) + 30;
 
-/** The same in a file that was written before. */
+/** The same, read from a file written earlier. */
 export function exitTimeOutIn(file = ''): number | undefined {
 	const [, seconds] = /<key>ExitTimeOut<\/key>\s*<integer>(\d+)</.exec(file) ?? [];
 	return seconds === undefined ? undefined : Number(seconds);
@@ -21,15 +21,15 @@ export function launchdFile(order: InstallOrder): string {
 		['Label', text(launchdLabel)],
 		['ProgramArguments', array([...program, '--config', places.settings])],
 		['WorkingDirectory', text(data)],
-		// launchd gives it four folders of the system; what people install lies elsewhere, and jobs shall find it.
+		// launchd gives it four system folders; what people install is elsewhere, and jobs should find it.
 		[
 			'EnvironmentVariables',
 			`<dict><key>PATH</key>${text('/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin')}</dict>`,
 		],
 		['RunAtLoad', '<true/>'],
-		// Who was asked to stop (exit code 0) stays down; whatever else ended it, it comes back.
+		// Asked to stop (exit code 0), it stays down; whatever else ended it, it comes back.
 		['KeepAlive', '<dict><key>SuccessfulExit</key><false/></dict>'],
-		// Otherwise launchd ends, with the agent, whatever jobs are running.
+		// Otherwise launchd would end running jobs along with the agent.
 		['AbandonProcessGroup', '<true/>'],
 		['ExitTimeOut', `<integer>${exitTimeOutS(order)}</integer>`],
 		['StandardErrorPath', text(posix.join(data, 'agent.log'))],

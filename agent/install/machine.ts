@@ -1,4 +1,4 @@
-/** What an installation touches of this machine, and finds out about it before. */
+/** What an installation touches on this machine, and what it finds out about it beforehand. */
 import { execFileSync } from 'node:child_process';
 import {
 	chmodSync,
@@ -89,7 +89,7 @@ export class Machine {
 		Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 	}
 
-	/** Of a user of this machine; undefined when there is none of this name. */
+	/** Of a user of this machine; undefined when there is none by this name. */
 	account(name: string): Owner | undefined {
 		if (this.platform === 'win32') return undefined;
 		const entry = this.#entry(name);
@@ -130,14 +130,14 @@ export class Machine {
 		return existsSync(path);
 	}
 
-	/** True when it was not there, or was another one. */
+	/** True when it was not there. */
 	folder(path: string, mode: number, owner?: Owner): boolean {
 		const parent = dirname(path);
-		// Whose it is gets there, whatever the umask.
+		// Its owner must be able to get there, whatever the umask.
 		if (!existsSync(parent)) this.folder(parent, 0o755);
 		const isNew = mkdirSync(path, { recursive: true, mode }) !== undefined;
 		if (this.platform === 'win32' || (!isNew && owner === undefined)) return isNew;
-		// In a folder of somebody else a link may lie, to have us give away what is not meant.
+		// In somebody else's folder there may be a link, planted to make us give away something else.
 		const links = statSync(parent).uid === this.uid ? 0 : constants.O_NOFOLLOW;
 		const folder = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | links);
 		try {
@@ -163,14 +163,14 @@ export class Machine {
 		return !same;
 	}
 
-	/** A file; with `folder` what it stands in, too, when nothing else does. */
+	/** A file; with `folder`, the folder it is in too, when nothing else is. */
 	remove(path: string, folder = false): void {
 		rmSync(path, { force: true });
 		if (!folder) return;
 		try {
 			rmdirSync(dirname(path));
 		} catch {
-			// Others are in it, or it is gone already.
+			// Something else is in it, or it is gone already.
 		}
 	}
 
@@ -181,22 +181,22 @@ export class Machine {
 	}
 
 	/**
-	 * With the rights of somebody alone: whatever he puts in its way, a link to the folder of somebody else say, and
-	 * whenever, nothing goes that he could not have removed himself.
+	 * With the rights of `as` alone: whatever that user puts in the way, and whenever, say a link to somebody else's
+	 * folder, nothing is removed that they could not have removed themselves.
 	 */
 	purge(path: string, as: Rights | undefined): void {
 		if (as === undefined || as.uid === this.uid) {
 			rmSync(path, { recursive: true, force: true });
 			return;
 		}
-		// Some folders were closed by their owner himself, as Go does with its modules.
+		// Some folders are closed even to their owner, as Go leaves those of its modules.
 		const twice = 'rm -rf -- "$1" || { chmod -R -- u+rwX "$1"; rm -rf -- "$1"; }';
 		try {
 			const env = this.env as NodeJS.ProcessEnv;
 			const { uid, gid } = as;
 			execFileSync('sh', ['-c', twice, 'sh', path], { uid, gid, env, cwd: '/', stdio: 'ignore' });
 		} catch {
-			// What it stands in is not his, as a rule: then all is gone but the folder itself.
+			// The folder above is not theirs, as a rule: then all is gone but the folder itself.
 		}
 		try {
 			rmdirSync(path);
@@ -208,7 +208,7 @@ export class Machine {
 		}
 	}
 
-	/** Whether this is a folder that an agent made, and not something that a slip of the pen would destroy. */
+	/** Whether an agent made this folder: a typo must not destroy anything else. */
 	isDataFolder(path: string): boolean {
 		if (!existsSync(path) || parse(path).root === path || path === this.home) return false;
 		if (!lstatSync(path).isDirectory()) return false;
@@ -216,8 +216,8 @@ export class Machine {
 	}
 
 	/**
-	 * The same file by a path that outlives an update: Node knows itself by a folder of its version where Homebrew or snap
-	 * has put it, and that folder goes with the next version.
+	 * The same file by a path that outlives an update: where Homebrew or snap has put Node, it knows itself by a folder
+	 * named after its version, which goes away with the next one.
 	 */
 	lasting(path: string): string {
 		const link = path
@@ -231,8 +231,8 @@ export class Machine {
 	}
 
 	/**
-	 * The first folder or file on the way that somebody may not enter or read: Node of a version manager often lies in a
-	 * home. Undefined for a user that is still to be made.
+	 * The first folder or file on the way that `somebody` (undefined = a user still to be made) may not enter or read:
+	 * the Node of a version manager is often in a home.
 	 */
 	closedTo(somebody: Owner | undefined, path: string): string | undefined {
 		if (this.platform === 'win32' || somebody?.uid === 0) return undefined;

@@ -1,6 +1,6 @@
 /**
  * What an installation does, as a list of steps: made without touching anything, shown by `--dry-run`,
- * done by apply.ts. The same order gives the same steps, and steps that were done do no harm again.
+ * carried out by apply.ts. The same order gives the same steps, and repeating them does no harm.
  */
 import { posix, win32 } from 'node:path';
 import { exitTimeOutS, launchdFile, launchdLabel } from './launchd';
@@ -12,13 +12,13 @@ export type Manager = 'systemd' | 'launchd' | 'task-scheduler';
 /** `system` = starts with the machine, needs an administrator; `user` = belongs to one person. */
 export type Scope = 'system' | 'user';
 
-/** Where everything stands. */
+/** Where everything is. */
 export interface Places {
 	/** What the service manager reads. */
 	service: string;
 	/** Settings; read by the agent. */
 	settings: string;
-	/** The enrollment token, for systemd only: elsewhere it stands in the settings. */
+	/** The enrollment token, for systemd only: elsewhere it is in the settings. */
 	secrets: string | undefined;
 	/** Identity, journal and output, unless somebody chose another folder. */
 	data: string;
@@ -26,7 +26,7 @@ export interface Places {
 
 export interface Account {
 	name: string;
-	/** False = it is made. */
+	/** False = it will be made. */
 	exists: boolean;
 }
 
@@ -43,7 +43,7 @@ export interface InstallOrder {
 	token: string | undefined;
 	data: string;
 	stopGraceMs: number;
-	/** For launchd: by when the one of before has ended; absent = there is none. */
+	/** For launchd: how soon the one installed before will have ended; absent = there is none. */
 	beforeEndsWithinS?: number | undefined;
 	/** Take rights away from jobs, too. */
 	harden: boolean;
@@ -57,7 +57,7 @@ export type Step =
 	| { do: 'make-user'; name: string; home: string }
 	| { do: 'folder'; path: string; mode: number; owner?: string }
 	| { do: 'write'; path: string; text: string; mode: number; owner?: string; encoding?: 'utf16le' }
-	/** A file; `folder` = and the folder it stands in, when nothing else does. */
+	/** A file; `folder` = and the folder it is in, when nothing else is. */
 	| { do: 'remove'; path: string; folder?: boolean }
 	/** A data folder with all that is in it, with the rights of `as`. */
 	| { do: 'purge'; path: string; as?: Rights | undefined }
@@ -69,7 +69,7 @@ export type Step =
 			orElse?: string;
 			/** Only when a file was changed by an earlier step. */
 			ifChanged?: boolean;
-			/** While it answers with one of these it is called again, for so long: what ends takes its time. */
+			/** While it answers with one of these it is called again, for up to this long: ending takes its time. */
 			again?: { codes: readonly number[]; forMs: number };
 	  };
 
@@ -81,7 +81,7 @@ export function installPlan(order: InstallOrder): Step[] {
 	const owner = whoOwns(order);
 	const folderOf = manager === 'task-scheduler' ? win32.dirname : posix.dirname;
 	const steps: Step[] = [];
-	// Where jobs begin that name no folder: what they leave there shall not meet the files of the agent.
+	// Where jobs that name no folder begin: what they leave there must not mix with the agent's files.
 	const home = posix.join(data, 'home');
 	if (account !== undefined && !account.exists) {
 		steps.push({ do: 'make-user', name: account.name, home });
@@ -119,7 +119,7 @@ export function installPlan(order: InstallOrder): Step[] {
 				{
 					do: 'write',
 					path: places.service,
-					// The user may be of an earlier installation, with another home.
+					// The user may be from an earlier installation, with another home.
 					text: systemdUnit(order, isOwn ? home : undefined),
 					mode: 0o644,
 				},
@@ -196,7 +196,7 @@ export function installPlan(order: InstallOrder): Step[] {
 	return steps;
 }
 
-/** Windows knows no modes: administrators, the system and the task itself may read what stands there. */
+/** Windows has no modes: administrators, the system and the task itself may read what is there. */
 function closed(path: string): Step {
 	const rights = ['*S-1-5-18:(OI)(CI)F', '*S-1-5-32-544:(OI)(CI)F', '*S-1-5-19:(OI)(CI)M'];
 	return {
@@ -236,7 +236,8 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 				ends([...systemctl, ...end], 'end the jobs that run');
 			}
 			ends([...systemctl, 'disable', '--now', unitName]);
-			// Their folder goes, and a user who runs something cannot be removed. Of an agent that was stopped before, too.
+			// Their folder goes, and a user who still runs something cannot be removed. Jobs of an agent that was
+			// stopped earlier count, too.
 			if (order.purge) {
 				const kill = ['kill', '--signal=SIGKILL', unitName];
 				ends([...systemctl, ...kill], 'end the jobs that still run');
@@ -256,7 +257,7 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 	for (const path of [places.settings, places.secrets]) {
 		if (path !== undefined) steps.push({ do: 'remove', path, folder: true });
 	}
-	// Last: while it is there, another try goes on with the rest.
+	// Last: while it is there, another try can go on with the rest.
 	steps.push({ do: 'remove', path: places.service });
 	if (manager === 'systemd') ends([...systemctl, 'daemon-reload'], 'let systemd forget the unit');
 	if (order.purge) {
@@ -271,13 +272,14 @@ export function uninstallPlan(order: UninstallOrder): Step[] {
 				orElse: `The user ${order.madeUser} could not be removed; see what it still runs, then run: ${userdel.join(' ')}`,
 			});
 		}
-		// After all: nobody writes there any more, and what others have put there keeps nothing else from going.
+		// After everything else: nobody writes there any more, and if others have put something there, nothing
+		// else is held up.
 		steps.push({ do: 'purge', path: order.data, as: order.owner });
 	}
 	return steps;
 }
 
-/** The user that is made when nobody names one. Its own, so that jobs have no rights but theirs. */
+/** The user that is made when nobody names one. One of its own, so that jobs have nobody else's rights. */
 export const defaultAccount = 'robot-fleet-agent';
 
 const name = 'robot-fleet-agent';
@@ -331,7 +333,7 @@ export function placesOf(
 	}
 }
 
-/** One line for people; what is secret is not in it. */
+/** One line for people, without secrets. */
 export function sentenceOf(step: Step): string {
 	switch (step.do) {
 		case 'make-user':

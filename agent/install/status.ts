@@ -1,4 +1,4 @@
-/** `robot-fleet-agent status`: reads what the agent writes about itself, and says it. */
+/** `robot-fleet-agent status`: reads what the agent writes about itself, and prints it. */
 import { type Condition, isAlive, readCondition } from '../condition';
 import type { Machine } from './machine';
 import { findInstalled, type Terminal } from './verbs';

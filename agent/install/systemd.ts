@@ -4,10 +4,9 @@ import type { InstallOrder } from './plan';
 export const unitName = 'robot-fleet-agent.service';
 
 /**
- * Jobs are children of the agent and inherit whatever is taken away here. So by default nothing is but what
- * comes with a user of its own: a job that may not call sudo or write outside of /home is a surprise at three
- * in the morning. `--harden` takes more, but no PrivateTmp: it would be removed at every restart, under the jobs
- * that go on.
+ * Jobs are children of the agent and inherit whatever is taken away here. So by default nothing is, except what a user
+ * of its own entails: a job that may not call sudo or write outside of /home is a surprise at three in the morning.
+ * `--harden` takes more, but no PrivateTmp: it would be removed at every restart, from under the jobs that go on.
  */
 const hardening = [
 	'NoNewPrivileges=yes',
@@ -22,10 +21,10 @@ const hardening = [
 	'RestrictRealtime=yes',
 ];
 
-/** `home`: where jobs begin, when it is not what the system says of the user. */
+/** `home`: where jobs begin, when it is not the home that the system gives the user. */
 export function systemdUnit(order: InstallOrder, home?: string): string {
 	const { scope, account, places, program, data, stopGraceMs, harden } = order;
-	// With KillMode=process below: a restart, for an update say, is nothing that jobs notice.
+	// Together with KillMode=process below: jobs do not notice a restart, for an update say.
 	const command = [...program, '--config', places.settings, '--leave-jobs'].map(word).join(' ');
 	const lines = [
 		'# Made by: robot-fleet-agent install. The next one overwrites it;',
@@ -77,7 +76,7 @@ function setting(text: string): string {
 	return `"${path(text.replaceAll('\\', '\\\\').replaceAll('"', '\\"'))}"`;
 }
 
-/** A path in a list of them: quoted, and nothing in it is escaped. */
+/** A path in a list of them: quoted, with nothing in it escaped. */
 function listed(text: string): string {
 	const quote = text.includes('"') ? "'" : '"';
 	return /[\s"']/.test(text) ? `${quote}${path(text)}${quote}` : path(text);

@@ -43,7 +43,7 @@ export interface UninstallFlags {
 export interface Installing {
 	flags: InstallFlags;
 	config: AgentConfig;
-	/** What was said in flags, environment and file, as a file says it. */
+	/** What was said in flags, environment and file, as a file would hold it. */
 	said: Readonly<Record<string, unknown>>;
 	/** Node and this program, absolute and without links. */
 	program: readonly [node: string, script: string];
@@ -92,7 +92,7 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 		);
 	}
 	const account = scope === 'system' ? accountOf(flags, machine, manager) : undefined;
-	// There npm puts on Windows what is installed with -g, and only its owner, administrators and the system may read it.
+	// Where npm puts what is installed with -g on Windows; only its owner, administrators and the system may read it.
 	const profile = `${machine.env.USERPROFILE}\\`.toLowerCase();
 	const own = program.find((file) => file.toLowerCase().startsWith(profile));
 	if (manager === 'task-scheduler' && scope === 'system' && own !== undefined) {
@@ -116,7 +116,7 @@ function orderOf({ flags, config, said, program, machine }: Installing): Install
 		places,
 		program: [machine.lasting(program[0]), machine.lasting(program[1])],
 		account,
-		// The service runs elsewhere.
+		// The service runs in another folder.
 		settings: typeof ca === 'string' ? { ...settings, ca: resolve(ca) } : settings,
 		token,
 		data,
@@ -216,7 +216,7 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 				`${data} does not look like the data folder of an agent, so it is not removed; leave out --purge, and look at it yourself.`,
 			);
 		}
-		// Jobs may write into settings that are their own: the folder that these name may be anybody's.
+		// Jobs may write into settings that their own user owns: the folder named there may be anybody's.
 		const writer = machine.ownerOf(places.settings);
 		const isOfJobs = writer !== undefined && writer.uid !== 0;
 		const owner = purge ? machine.ownerOf(data) : undefined;
@@ -262,7 +262,7 @@ export function uninstall({ flags, machine, terminal }: Uninstalling): number {
 	});
 }
 
-/** What an agent that runs there says of itself. */
+/** What an agent that runs there says about itself. */
 function livingIn(data: string): Condition | undefined {
 	const agent = conditionIn(data);
 	return agent !== undefined && isAlive(agent) ? agent : undefined;
@@ -276,7 +276,7 @@ function conditionIn(data: string): Condition | undefined {
 	}
 }
 
-/** Where an installation on this machine stands, the machine's own first. */
+/** Where an installation on this machine is; one for the whole machine comes first. */
 export function findInstalled(
 	machine: Machine,
 ): { scope: Scope; places: Places; data: string | undefined } | undefined {
@@ -307,7 +307,7 @@ function dataOf(machine: Machine, places: Places): string | undefined {
 	}
 }
 
-/** Where it stands among the settings it goes on into the new ones: the robot may not have come to use it yet. */
+/** A token that is kept in the settings is carried over into the new ones: the robot may not have used it yet. */
 function tokenIn(machine: Machine, places: Places): string | undefined {
 	if (places.secrets !== undefined) return undefined;
 	try {
@@ -332,7 +332,7 @@ function preview(plan: readonly Step[], { out }: Terminal): number {
 	return exit.done;
 }
 
-/** What cannot be is one sentence on stderr and an exit code. */
+/** What cannot be done becomes one sentence on stderr and an exit code. */
 function told(terminal: Terminal, deed: () => number): number {
 	try {
 		return deed();

@@ -26,11 +26,11 @@ export function taskFile(order: InstallOrder): string {
 		'\t<Triggers>',
 		`\t\t<${trigger}>`,
 		'\t\t\t<Enabled>true</Enabled>',
-		// Without it, it is for whoever logs on, and only an administrator may make such a one.
+		// Without it, the trigger is for whoever logs on, and only an administrator may make such a one.
 		...whose,
 		`\t\t</${trigger}>`,
-		// Looked at every five minutes for ever, and not only after the next start: whatever ended it, it comes back (what
-		// RestartOnFailure means is a task that could not be started). One that runs stays alone.
+		// Checked every five minutes for ever, and not only after the next start: whatever ended it, it comes back
+		// (RestartOnFailure is for a task that could not be started). One that runs stays the only one.
 		'\t\t<TimeTrigger>',
 		'\t\t\t<Repetition><Interval>PT5M</Interval><StopAtDurationEnd>false</StopAtDurationEnd></Repetition>',
 		'\t\t\t<StartBoundary>2024-01-01T00:00:00</StartBoundary>',
@@ -69,7 +69,7 @@ export function taskFile(order: InstallOrder): string {
 	].join('\r\n');
 }
 
-/** A path of Windows holds no quote; a backslash before the closing one would escape it. */
+/** A Windows path contains no quote; a backslash before the closing one would escape it. */
 function word(text: string): string {
 	return /\s/.test(text) ? `"${text.replace(/\\+$/, '$&$&')}"` : text;
 }

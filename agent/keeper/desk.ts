@@ -1,6 +1,6 @@
 /**
- * Does what an agent says, and tells it what happens, one agent at a time. News of output are hints:
- * they are gathered, and wait while the agent does not listen, so that a flood costs no memory.
+ * Does what an agent says, and tells it what happens, one agent at a time. News of output is only a
+ * hint: it is gathered, and waits while the agent does not listen, so that a flood costs no memory.
  */
 import { streams, type Stream } from '../../protocol/frames';
 import type { Clock } from '../clock';
@@ -9,10 +9,10 @@ import type { SpoolState } from '../spool';
 import type { Keep, KeepListener } from './keep';
 import { type AgentWord, type End, keeperVersion, type KeeperWord, keyOf } from './words';
 
-/** Between two news of the same flood. */
+/** Between two pieces of news of the same flood. */
 const newsMs = 20;
 
-/** Says a word; false = it is taken, but no more shall come until `drained`. */
+/** Says a word; false = it is taken, but no more may come until `drained`. */
 export type Say = (word: KeeperWord) => boolean;
 
 export class Desk implements KeepListener {
@@ -49,7 +49,7 @@ export class Desk implements KeepListener {
 		this.#plan();
 	}
 
-	/** Never throws: a word that cannot be followed takes none of those behind it along. */
+	/** Never throws: a word that cannot be followed must not take down those after it. */
 	hear(word: AgentWord): void {
 		try {
 			this.#hear(word);
@@ -113,14 +113,15 @@ export class Desk implements KeepListener {
 		try {
 			this.#tell({ say: 'started', key, ...(await this.#keep.start(order)) });
 		} catch (error) {
-			// Whatever it is, somebody waits for the answer. Only of one that was surely not called may that be said.
+			// Whatever went wrong, somebody waits for the answer. Only a program that was certainly not called may be
+			// reported as such.
 			const { message } = error as Error;
 			const why = error instanceof SpawnFailure ? 'spawn' : 'again';
 			this.#tell({ say: 'not-started', key, why, message });
 		}
 	}
 
-	/** Somebody waits for the answer: as of a program that is not known, and takes nothing any more. */
+	/** Somebody waits for the answer: the same as for an unknown program, which takes nothing any more. */
 	#cannotType(word: AgentWord & { say: 'input' | 'end-input' }, error: unknown): void {
 		this.#cannot(word, error);
 		this.#tell({ say: 'have', key: word.key, id: word.id, have: 0 });

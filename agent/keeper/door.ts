@@ -1,7 +1,7 @@
 /**
- * A keeper's socket. Only who knows the secret of the data folder is heard, and only one at a time:
- * an agent that comes while another one seems to be there waits until that line has ended, so that
- * nothing the old one said is done behind the back of the new one.
+ * A keeper's socket. Only whoever knows the secret of the data folder is heard, and only one at a
+ * time: an agent that comes while another one seems to be there waits until that line has ended, so
+ * that nothing the old one said is done behind the new one's back.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { chmodSync, rmSync } from 'node:fs';
@@ -32,9 +32,9 @@ export class Door {
 	readonly #parts: DoorParts;
 	readonly #sockets = new Set<Socket>();
 	#server: Server | undefined;
-	/** Who is heard, until its line has ended. */
+	/** The one that is heard, until its line has ended. */
 	#guest: { socket: Socket; left: Promise<void> } | undefined;
-	/** Agents that were heard so far. */
+	/** Agents heard so far. */
 	visits = 0;
 
 	constructor(parts: DoorParts) {

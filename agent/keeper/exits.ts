@@ -1,8 +1,8 @@
 /**
  * One small file for each attempt that a keeper started, made before the program is called: a
  * second start finds it and is refused, whichever keeper is asked. How the attempt ended is written into
- * it before anybody is told, so it outlives the keeper. Room for that is taken when the file is made: a
- * disk that runs full later does not take it away.
+ * it before anybody is told, so it outlives the keeper. Room for that is reserved when the file is made:
+ * a disk that fills up later cannot take it away.
  */
 import { hash } from 'node:crypto';
 import {
@@ -29,7 +29,7 @@ export class StartedBefore extends Error {
 
 export class ExitFiles {
 	readonly #folder: string;
-	/** Of those that were begun here and have not ended. */
+	/** Handles of those that were begun here and have not ended. */
 	readonly #open = new Map<string, number>();
 
 	constructor(folder: string) {
@@ -49,12 +49,12 @@ export class ExitFiles {
 		try {
 			writeSync(file, empty);
 		} catch {
-			// No room for its end: then that is in memory only, until it is taken.
+			// No room for its end, which then stays in memory only until it is taken.
 		}
 		this.#open.set(key, file);
 	}
 
-	/** From now on no keeper starts it. False when one has, or may have: that is not known any more. */
+	/** From now on no keeper will start it. False when one has, or may have: nobody can tell any more. */
 	preclude(key: string): boolean {
 		try {
 			closeSync(openSync(this.#pathOf(key), 'wx', 0o600));
@@ -64,7 +64,7 @@ export class ExitFiles {
 		}
 	}
 
-	/** As long as the machine runs: whether the program may have been called. */
+	/** Whether the program may have been called; good for as long as the machine runs. */
 	has(key: string): boolean {
 		try {
 			return statSync(this.#pathOf(key), { throwIfNoEntry: false }) !== undefined;
@@ -74,20 +74,20 @@ export class ExitFiles {
 		}
 	}
 
-	/** Of one that was begun here. False when the disk refuses it: then only the keeper knows. */
+	/** For one that was begun here. False when the disk refuses it: then only the keeper knows. */
 	end(key: string, end: End): boolean {
 		const file = this.#open.get(key);
 		if (file === undefined) return false;
 		const { tails, ...short } = end;
 		try {
-			// Output that the disk had no room for is what the last bytes are told for: there may be none for those either.
+			// The last bytes are there for output that the disk had no room for: it may have none for them either.
 			return write(file, end) || (tails !== undefined && write(file, short));
 		} finally {
 			this.#close(key);
 		}
 	}
 
-	/** Resolves when a power cut does not take it any more, as far as the disk can be trusted. */
+	/** Resolves when a power cut can no longer take it, as far as the disk can be trusted. */
 	async sync(key: string): Promise<void> {
 		try {
 			await using file = await open(this.#pathOf(key), 'r+');
@@ -97,7 +97,7 @@ export class ExitFiles {
 		}
 	}
 
-	/** How it ended, if that was written down and is as it was written. */
+	/** How it ended, if that was written down and is intact. */
 	read(key: string): End | undefined {
 		try {
 			const [line = ''] = readFileSync(this.#pathOf(key), 'utf8').split('\n', 1);

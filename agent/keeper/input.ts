@@ -15,7 +15,7 @@ export class Input {
 		stream?.on('error', () => undefined);
 	}
 
-	/** So many bytes were taken. */
+	/** How many bytes were taken. */
 	get have(): number {
 		return this.#have;
 	}
@@ -28,8 +28,8 @@ export class Input {
 	}
 
 	/**
-	 * Resolves with what has been taken in all, when the pipe has it. Less than was given: it does not begin
-	 * where the last piece ended, or the program reads no more.
+	 * Resolves, once the pipe has it, with the total taken so far. Less than was given: the piece does not
+	 * begin where the last one ended, or the program reads no more.
 	 */
 	async take(offset: number, data: Uint8Array): Promise<number> {
 		const stream = this.#stream;
@@ -46,7 +46,7 @@ export class Input {
 		return this.#have;
 	}
 
-	/** Nothing comes behind this offset. */
+	/** Nothing comes after this offset. */
 	end(offset: number): number {
 		if (!this.#ended && offset === this.#have) {
 			this.#ended = true;

@@ -1,8 +1,8 @@
 /**
  * Holds the programs of attempts: starts each once, reads its pipes into the spool, writes down how it
- * ended, and keeps all of that until somebody took it. The same in the keeper's process as inside an
- * agent that could have no keeper. Signals nobody: whoever wants an end finds the processes by their group
- * and mark. Knows no socket and no agent.
+ * ended, and keeps all of that until somebody has taken it. The same in the keeper's process as inside an
+ * agent that could have no keeper. Signals nobody: whoever wants a program ended finds its processes by
+ * their group and mark. Knows no socket and no agent.
  */
 import { limits } from '../../protocol';
 import { type Stream, streams } from '../../protocol/frames';
@@ -25,12 +25,12 @@ import { type End, type Held, keyOf, type Order, type Started, type TerminalSize
 
 export interface KeepListener {
 	output(key: string, stream: Stream): void;
-	/** Not called when its output ends with it: then only `ended` is. */
+	/** Not called when its output ends at the same time: then only `ended` is. */
 	exited(key: string, status: ExitStatus): void;
 	ended(key: string, end: End): void;
 }
 
-/** So short that nobody notices, so long that a timer keeps it. */
+/** Short enough that nobody notices, long enough for a timer to keep. */
 const paceMs = 10;
 
 interface Ward {
@@ -99,14 +99,14 @@ export class Keep {
 		}
 	}
 
-	/** Resolves when everything that is about to start is held, or has failed to. */
+	/** Resolves when everything that is about to start is held, or has failed to start. */
 	async settled(): Promise<void> {
 		await Promise.allSettled(this.#starting);
 	}
 
 	/**
-	 * To call a program stops this thread until the program is there, a millisecond and more: one after the
-	 * other, and in between it sees what has ended meanwhile.
+	 * Calling a program blocks this thread until the program is there, a millisecond or more: so one after
+	 * the other, and in between the thread sees what has ended meanwhile.
 	 */
 	#turn(): Promise<void> {
 		const turn = this.#lastTurn;
@@ -140,7 +140,7 @@ export class Keep {
 				? await terminal(order.program, order.terminal!, (ms) => this.#clock.sleep(ms))
 				: await startProgram(order.program);
 		} catch (error) {
-			// Of anything else nobody can say that the program was not called.
+			// After any other error nobody can say that the program was not called.
 			if (error instanceof SpawnFailure) this.#exits.remove(key);
 			throw error;
 		}
@@ -198,7 +198,7 @@ export class Keep {
 		if (ward?.exited === undefined) ward?.program.resize?.(size);
 	}
 
-	/** It does not end although it was killed: reads no further and lets that be its end. */
+	/** It was killed and still does not end: reads no further and lets that be its end. */
 	giveUp(key: string): void {
 		const ward = this.#wards.get(key);
 		if (ward === undefined || ward.exited !== undefined) return;
@@ -212,7 +212,7 @@ export class Keep {
 		this.#wards.delete(key);
 	}
 
-	/** Nobody is there to take what has ended: it may have to wait, so no power cut shall take it. */
+	/** Nobody is there to take what has ended: it may have to wait, so it must survive a power cut. */
 	async harden(): Promise<void> {
 		for (const [key, ward] of this.#wards) {
 			if (ward.end === undefined || ward.hard) continue;

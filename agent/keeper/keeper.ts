@@ -1,7 +1,7 @@
 /**
- * The agent's side: has programs kept, and finds those again that an earlier agent had kept. A keeper is
- * started with the first job and asked to leave when there has been none for a while. When it is
- * killed, what it wrote down of those that had ended is still read; of the others nobody can know.
+ * The agent's side: has programs kept, and finds again those that an earlier agent had kept. A keeper is
+ * started with the first job and asked to leave when there has been none for a while. If it is killed,
+ * what it wrote down about those that had ended is still read; about the others nobody can know.
  */
 import { join } from 'node:path';
 import type { Clock } from '../clock';
@@ -25,7 +25,7 @@ export class KeeperGone extends Error {
 	override readonly name = 'KeeperGone';
 }
 
-/** Jobs that follow each other shall not each wait for a new keeper. */
+/** Jobs that follow each other should not each wait for a new keeper. */
 const idleMs = 60_000;
 /** A machine that could start none is not asked again with every job. */
 const relaunchMs = 60_000;
@@ -46,7 +46,7 @@ export class Ward {
 	readonly pid: number;
 	readonly birth: string | null;
 	readonly ageMs: number;
-	/** Bytes of later input that were taken when it was found. */
+	/** Bytes of later input that had been taken when it was found. */
 	readonly typed: number;
 	readonly terminal: boolean;
 	/** Rejects with `KeeperGone`. */
@@ -84,14 +84,14 @@ export class Ward {
 		follow(this.#output);
 	}
 
-	/** Types in what begins at `offset`, if that is where it is; resolves with where it is then. */
+	/** Types in what begins at `offset`, if that is where the input has got to; resolves with where it is afterwards. */
 	input(offset: number, data: Uint8Array, secret: boolean): Promise<number> {
 		const { key } = this;
 		const text = Buffer.from(data.buffer, data.byteOffset, data.length).toString('base64');
 		return this.#ask(this.wire, (id) => ({ say: 'input', key, id, offset, data: text, secret }));
 	}
 
-	/** Nothing comes behind `offset`. */
+	/** Nothing comes after `offset`. */
 	endInput(offset: number): Promise<number> {
 		const { key } = this;
 		return this.#ask(this.wire, (id) => ({ say: 'end-input', key, id, offset }));
@@ -159,7 +159,7 @@ export class Keeper implements Ears {
 	#launchFailed = false;
 	#idleSince: number | undefined;
 	#watching = false;
-	/** Of an agent before us: a silent keeper that comes to them only now has to find that it must not. */
+	/** Starts from an agent before us: a silent keeper that only gets to them now has to find that it must not. */
 	readonly #late = new Set<string>();
 	/** Somebody listens there and does not answer: what it may still do is unknown. */
 	#mute = false;
@@ -212,9 +212,9 @@ export class Keeper implements Ears {
 	}
 
 	/**
-	 * True when no program was ever called for it, if it was promised since the machine was started. Ask
-	 * after `find`: what an agent before us said has been done by then, unless a keeper is silent; that one may do it
-	 * yet, and then finds that it must not.
+	 * True when no program was ever called for it, provided it was promised since the machine was started. Ask after
+	 * `find`: what an agent before us said has been done by then, unless a keeper is silent; that one may still get
+	 * to it, and then finds that it must not.
 	 */
 	neverStarted(attempt: { jobId: string; epoch: number }): boolean {
 		const key = keyOf(attempt);
@@ -224,16 +224,16 @@ export class Keeper implements Ears {
 	}
 
 	/**
-	 * Of one whose start a keeper was asked for and has not answered. True = it was not called, and no keeper
-	 * will: it finds what it makes before that.
+	 * For one whose start a keeper was asked for and has not answered. True = it was not called, and no
+	 * keeper will call it: it finds the file that it would have to make first.
 	 */
 	preclude(attempt: { jobId: string; epoch: number }): boolean {
 		return this.#exits.preclude(keyOf(attempt));
 	}
 
 	/**
-	 * Its end is on the agent's disk. What was written down of it stays until it is forgotten: should the end of that
-	 * journal be damaged, it still says that the program was called, and what became of it.
+	 * Its end is on the agent's disk. What was written down about it stays until it is forgotten: should the end of
+	 * the journal be damaged, it still says that the program was called, and what became of it.
 	 */
 	settled(attempt: { jobId: string; epoch: number }): void {
 		this.#onceReached(() => this.#take(keyOf(attempt)));
@@ -245,18 +245,18 @@ export class Keeper implements Ears {
 		const remove = () => {
 			if (!this.#late.has(key)) this.#exits.remove(key);
 		};
-		// A keeper that has not answered yet may only now come to its start: it has to find that.
+		// A keeper that has not answered yet may only now get to its start: it has to find the file.
 		const starting = this.#starting.get(key)?.started.promise;
 		if (starting) starting.then(remove, remove);
 		else this.#onceReached(remove);
 	}
 
-	/** Lets go of everything that is not of these attempts. Call once, at the start. */
+	/** Lets go of everything that does not belong to these attempts. Call once, at the start. */
 	sweep(attempts: readonly { jobId: string; epoch: number }[]): void {
 		this.#onceReached(() => this.#sweep(new Set(attempts.map(keyOf))));
 	}
 
-	/** What is left undone the next agent does. */
+	/** What is left undone, the next agent does. */
 	#onceReached(work: () => void): void {
 		this.#reach()
 			.then(work)
@@ -276,7 +276,7 @@ export class Keeper implements Ears {
 			};
 			ward.ended.then(take, take);
 		}
-		// A keeper that is silent may only now come to a start that an agent before us asked for.
+		// A keeper that is silent may only now get to a start that an agent before us asked for.
 		if (this.#mute) return;
 		for (const key of this.#exits.keys) {
 			if (!known.has(key) && !this.#wards.has(key)) this.#exits.remove(key);
@@ -288,7 +288,7 @@ export class Keeper implements Ears {
 		return [...this.#wards.values()].every(({ wire }) => wire.apart);
 	}
 
-	/** There should be one, and there can be none. */
+	/** There should be a keeper of its own, and there can be none. */
 	get isMissing(): boolean {
 		return this.#wire === undefined && (this.#mute || this.#launchFailed);
 	}
@@ -302,7 +302,7 @@ export class Keeper implements Ears {
 		await wire?.close();
 	}
 
-	/** Never throws: a word that cannot be followed takes none of those behind it along. */
+	/** Never throws: a word that cannot be followed must not take down those after it. */
 	hear(word: KeeperWord, wire: Wire): void {
 		try {
 			this.#hear(word, wire);
@@ -396,7 +396,7 @@ export class Keeper implements Ears {
 		}
 	}
 
-	/** Looks, once, whether an earlier agent left a keeper. Rejects when it cannot see: the next one looks again. */
+	/** Looks, once, whether an earlier agent left a keeper. Rejects when it cannot see: the next call looks again. */
 	#reach(): Promise<void> {
 		return (this.#reached ??= this.#inTurn(() => this.#connect()).catch((error: unknown) => {
 			this.#reached = undefined;

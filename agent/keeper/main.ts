@@ -2,7 +2,7 @@
 import { systemClock } from '../clock';
 import { keepPrograms } from './process';
 
-// A disk that has no room for a complaint is no reason for the next one, and so on for ever.
+// A disk that has no room for a complaint must not cause the next one, and so on for ever.
 process.stderr.on('error', () => undefined);
 
 const complain = (text: string): void => void process.stderr.write(`${text}\n`);

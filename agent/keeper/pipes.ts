@@ -1,13 +1,13 @@
-/** Reads both pipes of a program, at the speed of who takes the bytes. */
+/** Reads both pipes of a program, at the speed of whoever takes the bytes. */
 import type { Readable } from 'node:stream';
 import { type Stream, streams } from '../../protocol/frames';
 import type { Sleep } from '../drivers/process';
 
-/** A background child may hold the pipe for ever: this long a silence after the exit ends reading. */
+/** A background child may hold the pipe for ever: after the exit, a silence this long ends the reading. */
 const quietPipeMs = 500;
 /** …and this long in all. */
 const maxDrainMs = 5_000;
-/** Of the event loop, in which the end of the pipes is normally seen. */
+/** Of the event loop: within these the end of the pipes is normally seen. */
 const usualTurns = 3;
 
 export class Pipes {
@@ -57,14 +57,14 @@ export class Pipes {
 		await this.#atEnd;
 	}
 
-	/** What was read is kept; who still writes gets SIGPIPE. */
+	/** What was read is kept; whoever still writes gets SIGPIPE. */
 	close(): void {
 		for (const pipe of this.#pipes) pipe.destroy();
 	}
 
 	/**
-	 * Resolves when nothing more comes, and what came has been taken. It asks for the bytes, so that nobody can
-	 * make them flow: Node does, with the pipes of a program that has ended.
+	 * Resolves when nothing more comes, and what came has been taken. It pulls the bytes, so that nobody can
+	 * make them flow, as Node does with the pipes of a program that has ended.
 	 */
 	async #drain(pipe: Readable, take: (chunk: Buffer) => Promise<void>): Promise<void> {
 		let taken = Promise.resolve();

@@ -1,7 +1,7 @@
 /**
  * The keeper's process: parent of every program that the agent runs, so that they and what they print
- * outlive it. Started by the agent with a small heap, in a folder of its own; ends when nobody needs it. Polite
- * signals are not for it: whoever stops a whole group of processes still wants to know how they ended.
+ * outlive it. Started by the agent with a small heap, in a folder of its own; ends when nobody needs it. It
+ * ignores polite signals: whoever stops a whole group of processes still wants to know how they ended.
  */
 import { readFileSync, statSync } from 'node:fs';
 import type { Clock } from '../clock';
@@ -16,10 +16,10 @@ const lookMs = 10_000;
 
 /** Resolves when it is not needed any more. */
 export async function keepPrograms(clock: Clock, complain: (text: string) => void): Promise<void> {
-	// Unheard, the last one opens Node's debugger, to every user of this machine.
+	// Unhandled, the last one opens Node's debugger to every user of this machine.
 	const signals = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const;
 	for (const name of signals) process.on(name, () => undefined);
-	// Who relies on this process shall not suffer for an error that nobody foresaw.
+	// Whoever relies on this process must not suffer from an error that nobody foresaw.
 	process.on('uncaughtException', (error) => complain(error.stack ?? error.message));
 	const keep = new Keep(new ExitFiles(places.exits), clock);
 	const leaving = new AbortController();
@@ -45,7 +45,7 @@ export async function keepPrograms(clock: Clock, complain: (text: string) => voi
 	}
 }
 
-/** Nobody needs the keeper: not at two looks, and nobody came in between, as agents do that are killed again and again. */
+/** Nobody needs the keeper: not at two looks, and nobody came in between, as agents do when killed over and over. */
 export class Idleness {
 	#looks = 0;
 	#visits = 0;

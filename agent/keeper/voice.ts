@@ -14,7 +14,7 @@ export class Voice {
 	#waiting = '';
 	#planned = false;
 
-	/** `write`: false = it is taken, but no more shall come until the line has drained. */
+	/** `write`: false = it is taken, but no more may come until the line has drained. */
 	constructor(write: (text: string) => boolean, clock: Clock) {
 		this.#write = write;
 		this.#clock = clock;
@@ -33,7 +33,7 @@ export class Voice {
 		return true;
 	}
 
-	/** What waits waits no longer. */
+	/** Sends what waits. */
 	flush(): boolean {
 		const text = this.#waiting;
 		this.#waiting = '';

@@ -32,12 +32,12 @@ export interface Ears {
 /** Longer than a keeper waits for an agent that seems to be still there. */
 const welcomeMs = 10_000;
 const launchMs = 10_000;
-/** An address of a socket has room for 104 bytes at least, its end included. */
+/** The address of a socket has room for at least 104 bytes, its terminator included. */
 const maxAddressBytes = 103;
 /** What a keeper needs; programs get an environment of their own with each start. */
 const environment = 'PATH HOME USER LANG TMPDIR TEMP TMP SystemRoot NODE_PATH'.split(' ');
 
-/** Who hung up on us may have been leaving, and nobody listens there any more a moment later. */
+/** Whoever hung up on us may have been leaving, and a moment later nobody listens there any more. */
 const dials = 3;
 const redialMs = 50;
 
@@ -114,7 +114,7 @@ async function knock(folder: string, clock: Clock, ears: Ears): Promise<Found | 
 	}
 }
 
-/** Starts a keeper; rejects with the reason when there is none that listens. */
+/** Starts a keeper; rejects with the reason when it does not come to listen. */
 export async function launch(folder: string, program: string, clock: Clock): Promise<void> {
 	makeSecret(folder);
 	const log = openSync(join(folder, places.log), 'w', 0o600);

@@ -1,6 +1,6 @@
 /**
- * What an agent and a keeper say to each other: one JSON object a line. An agent may meet a keeper of
- * an older release, and the other way round, with jobs under way: fields are added, never changed.
+ * What an agent and a keeper say to each other: one JSON object per line. An agent may meet a keeper
+ * of an older release, and the other way round, with jobs under way: fields are added, never changed.
  */
 import type { SpoolState } from '../spool';
 import type { Stream } from '../../protocol/frames';
@@ -18,7 +18,7 @@ export interface Order {
 	jobId: string;
 	epoch: number;
 	program: Program;
-	/** Written to its input first; closed behind it unless the program is interactive. */
+	/** Written to its input first, which is then closed unless the program is interactive. */
 	stdin?: string;
 	/** More input may come. */
 	interactive?: boolean;
@@ -27,11 +27,11 @@ export interface Order {
 	spool: { folder: string; maxBytes: number; reserveBytes: number };
 }
 
-/** How an attempt ended. Kept until the agent took it. */
+/** How an attempt ended. Kept until the agent has taken it. */
 export interface End extends ExitStatus {
 	ranMs: number;
 	output: SpoolState;
-	/** Of what is kept of each stream that has anything. */
+	/** Digests of what is kept of each stream, if anything is. */
 	sha256: Partial<Record<Stream, string>>;
 	/** The last bytes of a stream that the disk had no room for, as base64. */
 	tails?: Partial<Record<Stream, string>>;
@@ -41,7 +41,7 @@ export interface Started {
 	pid: number;
 	birth: string | null;
 	terminal?: boolean;
-	/** Why it is not as it was asked for. */
+	/** Why it is not what was asked for. */
 	note?: string;
 }
 
@@ -65,7 +65,7 @@ export type AgentWord =
 	| { say: 'input'; key: string; id: number; offset: number; data: string; secret: boolean }
 	| { say: 'end-input'; key: string; id: number; offset: number }
 	| { say: 'resize'; key: string; size: TerminalSize }
-	/** Its end cannot be had: what it left is not read any more, and that is the end of it. */
+	/** It cannot be ended: nothing more of it is read, and that counts as its end. */
 	| { say: 'give-up'; key: string }
 	/** The end is on the agent's disk. */
 	| { say: 'take'; key: string }
@@ -102,7 +102,7 @@ export function parse(line: string): object | undefined {
 	}
 }
 
-/** Cuts what comes in pieces into lines. False = a line is longer than it may be. */
+/** Splits what comes in pieces into lines. False = a line is longer than it may be. */
 export class Lines {
 	readonly #hear: (line: string) => void;
 	maxLength: number;

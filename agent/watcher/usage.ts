@@ -1,6 +1,6 @@
 /**
- * What an attempt has used by now, and whether that is more than it may. Pure: pulses come in. Never says more
- * than was used: what nobody saw does not count.
+ * What an attempt has used so far, and whether that is more than it may. Pure: pulses come in. Never
+ * overstates: what nobody saw does not count.
  */
 import type { WireCaps } from '../../protocol';
 import type { Pulse } from '../drivers/pulse';
@@ -11,9 +11,9 @@ export interface Used {
 	processes: number;
 }
 
-/** Adds up processor time over looks, so that it is not lost with the processes that used it. */
+/** Adds up processor time across looks, so that it is not lost with the processes that used it. */
 export class Usage {
-	/** Of those that ended with nobody in the tree to inherit it. */
+	/** Time of those that ended with nobody in the tree to inherit it. */
 	#goneMs = 0;
 	#before: Pulse | undefined;
 
@@ -39,7 +39,7 @@ export interface Excess {
 	far: boolean;
 }
 
-/** The first cap that it is over. `memory` looks closer, where much is shared, when it seems to be too much. */
+/** The first cap that is exceeded. When memory seems to be too much, `memory` looks closer: much of it may be shared. */
 export function excessOf(
 	caps: WireCaps,
 	used: Used,

@@ -16,14 +16,14 @@ import { isShellPrompt, LastLine, questionIn } from '../prompts';
 
 /** Printed within this time: healthy. */
 const recentMs = 10_000;
-/** Neither printed nor computed for so long: hanging. */
+/** Neither printed nor computed for this long: hanging. */
 export const idleGraceMs = 30_000;
 /** Less than this is a timer that ticks, not work. */
 const busyPercent = 1;
-/** Of the last lines so many are the same error. */
+/** An error loop: of the last `lastLines`, `sameLines` are the same error. */
 const lastLines = 40;
 const sameLines = 20;
-/** A flood is sampled: all of it would cost what the job costs. */
+/** A flood is sampled: reading all of it would cost what the job costs. */
 const sampleBytes = 4_096;
 const maxLineLength = 400;
 
@@ -94,7 +94,7 @@ export class Watch {
 		const restMs = now - this.#busyAt;
 		if (this.#inErrorLoop() && quietMs < idleGraceMs) return 'error_loop';
 		if (this.#outputAt !== undefined && quietMs < recentMs) {
-			// What asked a question and rests has said all it will.
+			// A program that has asked a question and is at rest has said all it will.
 			return restMs > 0 && this.#asks() ? 'waiting_for_input' : 'healthy';
 		}
 		if (this.#asks() && restMs > 0) return 'waiting_for_input';
@@ -119,7 +119,7 @@ export class Watch {
 		return quietMs > noOutputMs ? 'no_output' : undefined;
 	}
 
-	/** Of one processor, since the last look; null at the first, and where nobody can tell. */
+	/** Of one processor, since the last look or the start; null where nobody can tell. */
 	#cpuPercent(pulse: Pulse | undefined, now: number): number | null {
 		if (pulse === undefined) return null;
 		const before = this.#cpuMs ?? new Map<number, number>();

@@ -1,7 +1,6 @@
 /**
  * Watches over all running attempts: one look at the machine for all of them, every few seconds, and none
- * when nothing runs. Tells what has changed, and nothing else. Those that may not use all they want are looked
- * at every second.
+ * when nothing runs. Reports what has changed, and nothing else. Attempts that have caps are looked at every second.
  */
 import {
 	type AttemptHealth,
@@ -113,7 +112,7 @@ export class Watching {
 		this.#capping = false;
 	}
 
-	/** Those with caps to them, now. */
+	/** Holds those with caps to them, now. */
 	hold(): void {
 		const entries = [...this.#entries].filter(({ cap }) => cap);
 		if (entries.length === 0) return;
@@ -129,7 +128,7 @@ export class Watching {
 		}
 	}
 
-	/** At all, now. */
+	/** Looks at all of them, now. */
 	look(): void {
 		const entries = [...this.#entries];
 		const pulses = this.#pulses(entries.map(({ tree }) => tree));
@@ -143,7 +142,7 @@ export class Watching {
 	}
 }
 
-/** What the job says of itself counts more than what is normal for its like. */
+/** What the job says about itself counts more than what is normal for its like. */
 function limitsOf(
 	{ noOutputMs, totalMs }: Partial<ClassLimits>,
 	{ no_output_ms = noOutputMs, total_ms = totalMs }: WireWatch,
