@@ -1,13 +1,13 @@
 /**
  * n8n's side of waits whose service cannot reach n8n: one long poll for each such service fetches
  * the pokes that are due, posts them to n8n's own address on its machine, and reports what n8n
- * answered. A poke that comes twice does nothing the second time, and one that comes before n8n is ready
- * would lose its execution (server/readiness.ts), so that is asked first.
+ * answered. A poke that arrives twice does nothing the second time, but one that arrives before n8n is ready
+ * would lose its execution, so readiness is asked for first (server/readiness.ts).
  *
  *   node registers a wait ── begin(service) ──> poll ⇄ service, poke ──> n8n, until no wait is open
  *
- * A file says which services to ask, so that parked executions come back after a restart of n8n with
- * nobody asking. It holds a secret of our own, never an API key: all it is good for is to fetch pokes.
+ * A file names the services to ask, so that parked executions resume after n8n restarts without anyone
+ * having to ask. It holds a secret of our own, never an API key: a secret good only for fetching pokes.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -33,7 +33,7 @@ export interface CollectorOptions {
 export interface Collector {
 	/** Goes with every wait whose pokes we fetch. */
 	readonly secret: string;
-	/** Asks this service until it has no wait of ours; call it when one is registered. */
+	/** Polls this service until it has no wait of ours left; call it when one is registered. */
 	begin(service: string): void;
 	/** Ends all polls; what is under way may arrive. Harmless when called twice. */
 	close(): void;
@@ -47,16 +47,16 @@ interface Kept {
 
 const waitMs = 25_000;
 const patienceMs = 65_000;
-/** n8n answers a poke only when it has taken the execution up again. */
+/** n8n answers a poke only once it has resumed the execution. */
 const pokeMs = 60_000;
 const readinessMs = 10_000;
 const firstDelayMs = 1_000;
 const longestDelayMs = 60_000;
-/** Pokes on their way to n8n at once; more are fetched when there are fewer. */
+/** Pokes on their way to n8n at once; no more are fetched until there are fewer. */
 const maxPokes = 128;
 const maxAnswerBytes = 1024 * 1024;
 
-/** Goes on with what the file names; throws `cannot-collect` when nothing can be kept there. */
+/** Carries on with the services the file names; throws `cannot-collect` when it cannot be read or written. */
 export function startCollector(options: CollectorOptions): Collector {
 	return new FileCollector(options);
 }
@@ -64,7 +64,7 @@ export function startCollector(options: CollectorOptions): Collector {
 class FileCollector implements Collector {
 	readonly secret: string;
 	readonly #options: CollectorOptions;
-	/** By service: how often it was asked for. */
+	/** By service: how often `begin` asked for it. */
 	readonly #asked = new Map<string, number>();
 	readonly #polling = new Set<string>();
 	readonly #over = new AbortController();
@@ -77,12 +77,12 @@ class FileCollector implements Collector {
 		this.#readiness = new Readiness(systemClock, (url) =>
 			send(this.#n8n, url.pathname, undefined, readinessMs, this.#over.signal),
 		);
-		// We start with n8n: seen before it opens its port, one that says too early that it is ready is not believed.
+		// We start along with n8n: once seen before it opens its port, it is not believed if it claims to be ready too early.
 		const anyResume = new URL(`/${options.endpoint}/0/0`, this.#n8n.url);
 		void this.#readiness.wanted(anyResume).catch(() => undefined);
 		const kept = readKept(options.file);
 		this.secret = kept?.secret ?? randomBytes(32).toString('base64url');
-		// All of them before the first is asked: a death half-way forgets none.
+		// Note all of them before asking the first, so that dying half-way forgets none.
 		const services = kept?.services ?? [];
 		this.#keep(services);
 		for (const service of services) this.#asked.set(service, 1);
@@ -158,7 +158,7 @@ class FileCollector implements Collector {
 		const waitId = String(poke.waitId);
 		let answer: CollectedPoke;
 		if (path === undefined) {
-			// The service may be taken over: with its help nobody calls anything else on this machine.
+			// Even a service that was taken over must not be able to make us call anything else on this machine.
 			answer = { waitId, status: 0, body: { reason: 'no resume URL of n8n' } };
 		} else {
 			const body = { waitId, nonce: String(poke.nonce) };
@@ -212,7 +212,7 @@ function readKept(file: string): Kept | undefined {
 	} catch (error) {
 		const { code, message } = error as NodeJS.ErrnoException;
 		if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-		// A new secret would be the end of all that is parked: only where there is none.
+		// A new secret would strand everything that is parked, so make one only where there is none.
 		const reason = `${file} cannot be read: ${message}`;
 		throw new Problem('cannot-collect', { reason }, error);
 	}
@@ -222,7 +222,7 @@ function readKept(file: string): Kept | undefined {
 			return undefined;
 		return { secret, services: services.map(String) };
 	} catch {
-		// No use: waits of another secret end by their own time.
+		// Unusable: waits registered under the lost secret end by their own deadlines.
 		return undefined;
 	}
 }
@@ -233,7 +233,7 @@ interface Target {
 	options: { agent?: HttpAgent | HttpsAgent; rejectUnauthorized?: boolean };
 }
 
-/** On this machine no proxy and no certificate comes in between; elsewhere n8n's own settings hold for both. */
+/** On this machine neither a proxy nor a certificate check comes in between; elsewhere n8n's own settings apply. */
 function targetOf(text: string): Target {
 	const url = new URL(text);
 	if (!isLoopback(url.hostname)) return { url, options: {} };
@@ -251,7 +251,7 @@ function isLoopback(hostname: string): boolean {
 	return /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/i.test(hostname);
 }
 
-/** With a body a POST, else a GET; `path` in place of the URL's own, if there is one. */
+/** A POST if there is a body, else a GET; `path`, if given, replaces the URL's own. */
 function send(
 	{ url, options }: Target,
 	path: string,

@@ -1,6 +1,6 @@
 /**
- * All settings of the service: flag > environment > --config file > default. Read once, checked
- * whole (all mistakes are told at once, each with the name the person used), then frozen. A room
+ * All settings of the service: flag > environment > --config file > default. Read once, checked as a
+ * whole (all mistakes are reported at once, each under the name the person used), then frozen. A room
  * gets only its slice.
  */
 import { readFileSync } from 'node:fs';
@@ -21,8 +21,8 @@ import {
 
 /**
  * - `leave`  robots carry on, the queue stays
- * - `wait`   first for what robots are running, then leave
- * - `cancel` all that has not ended
+ * - `wait`   until robots finish what they are running, then leave
+ * - `cancel` everything that has not ended
  */
 export type OnStop = (typeof stopWays)[number];
 const stopWays = ['leave', 'wait', 'cancel'] as const;
@@ -40,7 +40,7 @@ export interface Config {
 		readonly heartbeatMs: number;
 		/** `/metrics` needs no key. */
 		readonly metricsOpen: boolean;
-		/** How often one may ask. */
+		/** How often a caller may ask. */
 		readonly rates: {
 			readonly perKey: number;
 			readonly perAddress: number;
@@ -51,12 +51,12 @@ export interface Config {
 		readonly defaultJobTimeoutMs: number;
 		/** Which of the free robots gets a job that does not say. */
 		readonly strategy: Strategy;
-		/** Jobs in a row that fail for reasons of their robot's own before it gets no more; 0 = it always does. */
+		/** Jobs in a row that may fail through their robot's own fault before it gets no more; 0 = no limit. */
 		readonly quarantineAfter: number;
 		readonly sweepMs: number;
-		/** Less free room than this on the disk: no new jobs. */
+		/** With less free disk space than this, no new jobs. */
 		readonly minFreeBytes: number;
-		/** How long what is over is kept. */
+		/** How long finished things are kept. */
 		readonly retention: {
 			readonly jobsMs: number;
 			readonly maxJobs: number;
@@ -76,7 +76,7 @@ export interface Config {
 	};
 	/** The devices of a constellation file; absent = the settings name none. */
 	readonly constellation: Constellation | undefined;
-	/** Before a robot that is dialled is tried again for the first time. */
+	/** Before the first retry of a robot that is dialled. */
 	readonly reconnectDelayMs: number;
 	/** Right, but perhaps not what was meant. */
 	readonly warnings: readonly string[];
@@ -100,11 +100,11 @@ export interface Sources {
 }
 
 interface Setting<T> {
-	/** First the name we print. */
+	/** The first is the name we print. */
 	env: readonly string[];
 	flag: string;
 	default: T;
-	/** Gives the value, or throws a sentence's end: `must be …`. */
+	/** Returns the value, or throws the end of a sentence: `must be …`. */
 	read(value: string): T;
 }
 
@@ -276,7 +276,7 @@ export function checkConfig({
 			publicUrl: values.publicUrl,
 			heartbeatMs: values.heartbeatInterval * 1000,
 			metricsOpen: values.metricsOpen,
-			// n8n and the command line are on this machine: they are counted when somebody says so.
+			// n8n and the command line run on this machine: they are counted only if somebody sets the limit.
 			rates: {
 				perKey: values.rateLimit ?? limits.ratePerKey,
 				perAddress: values.rateLimit === 0 ? 0 : limits.ratePerAddress,
@@ -313,8 +313,8 @@ export function checkConfig({
 }
 
 /**
- * A file that names devices is a constellation file, in which settings of the service may stand, too; each
- * of its fields may be said by a variable instead. Its heartbeat is that of the service.
+ * A file that names devices is a constellation file. It may also hold settings of the service, and each of
+ * its fields may be given by a variable instead. Its heartbeat is that of the service.
  */
 function takeConstellation(
 	whole: Record<string, unknown>,

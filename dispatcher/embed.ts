@@ -1,13 +1,13 @@
 /**
  * The service inside n8n. This bundle is loaded by n8n's main process and is the entry of its own
  * threads too: on the main thread it only exports `startHost`; in a worker it becomes the service
- * or its store, as it was asked to.
+ * or its store, whichever was asked for.
  *
  *   n8n main ── startHost ──> service thread (engine, doors) ──> store thread (SQLite)
  *
  * A thread gets no signals and dies with the process, so the main side does three things: it posts
- * `close` when it is told to stop, waits a last moment when the process exits without a word, and
- * starts a thread that crashed again, later each time.
+ * `close` when told to stop, waits a last moment when the process exits without a word, and restarts
+ * a thread that crashed, after a longer pause each time.
  *
  * Where n8n's own port is the robots' door, too (the hook), `front` carries what comes in there to the service thread.
  */
@@ -28,7 +28,7 @@ export interface HostOptions {
 	publicUrl?: string;
 	/** Where n8n itself listens: callbacks go there. */
 	callbackUrl: string;
-	/** Proxies in front of n8n that are believed. */
+	/** How many proxies in front of n8n are trusted. */
 	proxyHops?: number;
 	log(level: 'debug' | 'info' | 'warn' | 'error', text: string, facts?: object): void;
 }
@@ -38,7 +38,7 @@ export interface Host {
 	/** Contents of n8n.key. */
 	readonly key: string;
 	readonly version: string;
-	/** Takes what robots say on n8n's own port. */
+	/** Takes what robots send to n8n's own port. */
 	readonly front: Pick<Front, 'request' | 'upgrade'>;
 	/** Waits at most 10 s. Harmless when called twice. */
 	close(): Promise<void>;
@@ -61,7 +61,7 @@ const closeMs = 10_000;
 const exitMs = 2_000;
 const firstBackOffMs = 1_000;
 const lastBackOffMs = 60_000;
-/** A thread that lived so long did not crash because of its start. */
+/** A thread that lived this long did not crash because of its start. */
 const healthyMs = 60_000;
 
 if (!isMainThread) {
@@ -92,7 +92,7 @@ class ThreadHost implements Host {
 	readonly #over = new AbortController();
 	readonly #atExit = () => this.#lastMoment();
 	#worker: Worker | undefined;
-	/** Of this life of the thread, once somebody wanted it. */
+	/** Belongs to this life of the thread; set once somebody wants it. */
 	#relay: PromiseWithResolvers<Relay> | undefined;
 	#stopped = new SharedArrayBuffer(4);
 	#closing: Promise<void> | undefined;
@@ -247,7 +247,7 @@ async function runService({ options, stopped }: ServiceData): Promise<void> {
 		Atomics.notify(flag, 0);
 		process.exit(code);
 	};
-	// Asked to stop while it starts: stops as soon as it has started.
+	// If asked to stop while starting, it stops as soon as it has started.
 	let started: () => void = () => undefined;
 	const start = new Promise<void>((resolve) => {
 		started = resolve;
@@ -266,7 +266,7 @@ async function runService({ options, stopped }: ServiceData): Promise<void> {
 	});
 	try {
 		const config = readConfig({
-			// Not as flags: a mistake is told by the name that whoever started n8n knows.
+			// Not as flags: mistakes are reported under the names known to whoever started n8n.
 			env: {
 				...process.env,
 				ROBOT_FLEET_HOST: options.host,

@@ -2,14 +2,14 @@
 import pino from 'pino';
 import type { Log } from './engine/context';
 
-/** Of the log, while it can be written nowhere. */
+/** Log kept while it cannot be written. */
 const waitingBytes = 64 * 1024;
 
 export function pinoLog(level: string): Log {
 	const out = pino.destination({ dest: 2, sync: true, maxLength: waitingBytes });
-	// A full disk below the log, or a reader that left, costs lines and no jobs.
+	// A full disk under the log, or a reader that left, costs log lines, not jobs.
 	out.on('error', () => undefined);
-	// With so much waiting it tries no more, and would be silent for ever: an empty line makes it try.
+	// With this much waiting pino stops trying and would stay silent for ever: an empty line makes it try again.
 	out.on('drop', () => out.write(''));
 	const log = pino(
 		{

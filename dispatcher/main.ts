@@ -1,6 +1,6 @@
 /**
  * `robot-fleet`: the service (`serve`) and the command line in one program, bundled to one file that
- * is also the entry of its store thread. With config and cli the only place that reads argv and
+ * is also the entry of its store thread. Apart from config and cli, the only place that reads argv and
  * environment, writes to the terminal and exits.
  *
  * What needs a recent Node is loaded late, so that an old one gets a sentence, not a stack.
@@ -27,7 +27,7 @@ if (nodeIsTooOld(process.versions.node)) {
 /** A service goes on when nobody reads what it prints any more. */
 let serving = false;
 
-/** Whoever reads us has seen enough (`| head`): we end as other programs do that are cut off, without a stack. */
+/** Our reader has seen enough (`| head`): end as other programs do when cut off, without a stack. */
 function endWithReader(error: NodeJS.ErrnoException): void {
 	if (serving) return;
 	if (error.code !== 'EPIPE') throw error;
@@ -50,7 +50,7 @@ async function main(): Promise<void> {
 		err: (text) => void process.stderr.write(text),
 		now: () => systemClock.now(),
 		isTerminal: process.stderr.isTTY,
-		// Only who types opens it: standard input would keep the process alive.
+		// Opened only when somebody is to type: standard input would keep the process alive.
 		get keyboard() {
 			return keyboardOf(process.stdin, process.stdout);
 		},
@@ -73,7 +73,7 @@ async function main(): Promise<void> {
 
 let interruption: AbortController | undefined;
 
-/** Aborted by the first Ctrl+C or polite kill; a second one means now. Only who asks for it is not ended by the first. */
+/** Aborted by the first Ctrl+C or polite kill; a second one means now. Only a command that asks for it survives the first. */
 function interrupted(): AbortSignal {
 	if (interruption) return interruption.signal;
 	const over = (interruption = new AbortController());
@@ -86,7 +86,7 @@ function interrupted(): AbortSignal {
 	return over.signal;
 }
 
-/** Only the bundle can be its own thread; sources do such work in this one. */
+/** Only the bundle can be its own thread; run from sources, such work is done in this one. */
 const threadEntry = __filename.endsWith('.ts') ? {} : { threadEntry: __filename };
 
 async function upkeepOf(): Promise<Upkeep> {
@@ -156,7 +156,7 @@ async function serve(flags: ServeFlags): Promise<number> {
 	process.on('SIGHUP', () => service.reload());
 	process.stdout.write(`ready ${service.url}\n`);
 	const code = await over.promise;
-	// Whatever hangs, a stop has an end: all that was acknowledged is on disk, and robots carry on.
+	// Whatever hangs, stopping ends: everything acknowledged is on disk, and robots carry on.
 	const graceMs = config.stop.jobs === 'leave' ? 0 : config.stop.graceMs;
 	const late = sleepAwake(graceMs + stopDeadlineMs, true, { ref: false });
 	if (await Promise.race([service.close(), late])) {

@@ -52,11 +52,11 @@ export interface Service {
 	version: string;
 	/** Contents of n8n.key; empty when an operator removed the file. */
 	n8nKey: string;
-	/** Reads the operator's certificate anew; done by itself a few seconds after its files changed. */
+	/** Rereads the operator's certificate; happens by itself a few seconds after its files change. */
 	reload(): void;
 	/** The robots' door for a listener of the process that hosts us. */
 	relay(): Promise<Relay>;
-	/** No new work; then as the settings say with what runs; then all is on disk. Harmless when called twice. */
+	/** Takes no new work, treats what runs as the settings say, and puts all on disk. Harmless when called twice. */
 	close(): Promise<void>;
 }
 
@@ -116,7 +116,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 			disk: new DataDisk(folder, storeIn(folder), reserveIn(folder)),
 			shelf: new FileShelf(join(folder, 'files')),
 			fileLimits: config.files,
-			// What is broken may not close; whoever starts us again must not wait for it.
+			// What is broken may never close; whoever restarts us must not wait for it.
 			fatal: (error) =>
 				void Promise.race([closeAll(), systemClock.sleep(fatalMs)]).then(() =>
 					options.onFatal(error),
@@ -163,7 +163,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 		});
 		undo.push(() => server.close());
 		const { url, robotsUrl = null } = server;
-		// Whoever may read the folder trusts what is said here, whatever name the certificate is for.
+		// Whoever may read the folder trusts what this file says, whatever name the certificate is for.
 		const sayWhere = () =>
 			writePrivate(
 				join(folder, 'service.json'),
@@ -195,7 +195,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 
 const system: Caller = { keyId: 'system', name: 'service', scopes: ['admin'] };
 
-/** New work is refused from here on; what was taken is on disk and answered when this resolves. */
+/** New work is refused from here on; what was accepted is on disk and answered when this resolves. */
 async function windDown(
 	engine: Engine,
 	{ stop }: Config,
@@ -215,7 +215,7 @@ async function windDown(
 	await Promise.race([engine.flush(), sleepAwake(flushMs, undefined, { ref: false })]);
 }
 
-/** What was taken before is committed in far less; a disk that hangs must not hold the stop up. */
+/** What was accepted before is committed in far less; a disk that hangs must not hold up the stop. */
 const flushMs = 2_000;
 
 const storeIn = (folder: string) => join(folder, 'robot-fleet.db');
@@ -262,7 +262,7 @@ export function prepareFolder(folder: string): void {
 /** NFS, SMB, CIFS, SMB2, Ceph, AFS. */
 const networkDrives = new Set([0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x00c36400, 0x5346414f]);
 
-/** The owner may be on its way out (a restart of n8n): worth a minute, then say who it is. */
+/** The owner may be on its way out (a restart of n8n): give it a minute, then say who it is. */
 async function openWhenFree(
 	{ config, log, threadEntry }: ServiceOptions,
 	onStep: (step: OpenStep) => void,

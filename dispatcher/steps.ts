@@ -1,6 +1,6 @@
 /**
- * The steps of a start, by name: each is timed and logged, and a failure says at which one it was, in
- * its sentence, in a log line and in the exit code.
+ * The steps of a start, by name: each is timed and logged, and a failure names its step in its
+ * sentence, in a log line and by the exit code.
  */
 import { Problem } from '../protocol';
 import type { Clock } from './engine/clock';
@@ -22,7 +22,7 @@ export type StartStep = keyof typeof startSteps;
 /** A failure at start, with the name of its step. */
 export class StartFailure extends Error {
 	readonly step: StartStep;
-	/** Absent when it is none that we know a sentence for. */
+	/** Absent when we have no sentence for it. */
 	readonly problem: Problem | undefined;
 
 	constructor(step: StartStep, cause: unknown) {
@@ -50,7 +50,7 @@ export class Steps {
 		failPoint('start:data folder');
 	}
 
-	/** The step before is over, this one begins. */
+	/** The previous step is over, this one begins. */
 	begin(step: StartStep): void {
 		failPoint(`start:${step}`);
 		if (step === this.#current) return;

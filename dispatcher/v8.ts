@@ -3,7 +3,7 @@ import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 const wantedBytes = 4 * 1024 * 1024;
-/** More than a young generation of less than that holds, so that it grows when it is collected. */
+/** More than a smaller young generation holds, so that it grows when collected. */
 const objects = 60_000;
 
 /** Hot code is compiled after a quarter of the usual calls: the first ten thousand jobs cost a tenth less. */
@@ -13,9 +13,9 @@ export function compileSooner(): void {
 }
 
 /**
- * Four megabytes for the young generation of this thread and of those to come, for good. It starts with
+ * Fixes the young generation of this thread, and of those to come, at four megabytes. It starts with
  * one, which costs a twelfth of the service's time in collecting; left alone it grows to sixteen, and
- * what a burst of output or of robots leaves there (48 MB) stays the process's for ever.
+ * the process never gives back what a burst of output or of robots leaves there (48 MB).
  */
 export function settleYoungGeneration(): void {
 	setFlagsFromString('--min-semi-space-size=4');

@@ -1,6 +1,6 @@
 /**
- * `robot-fleet attach JOB`: the terminal of a running job, here. Its output from the first byte, what is
- * typed goes in, and its exit code becomes ours. Leaving does not harm the job.
+ * `robot-fleet attach JOB`: the terminal of a running job, here. Shows its output from the first byte,
+ * types in what is typed, and exits with its exit code. Leaving does not harm the job.
  *
  *   real terminal on the robot   every key goes there at once, Ctrl+C too; Ctrl+] leaves
  *   plain pipes                  whole lines go there; a secret is not shown; Ctrl+D closes, Ctrl+C leaves
@@ -14,9 +14,9 @@ import { addressOf, printable, type Terminal, UsageMistake } from './terminal';
 import { type Address, httpSend } from './transport';
 import { Typist } from './typist';
 
-/** Ctrl+]: what telnet and many consoles take, and no program needs. */
+/** Ctrl+], as in telnet and many consoles: no program needs it. */
 const leaveKey = 0x1d;
-/** For what was typed just before one left. */
+/** For sending what was typed just before leaving. */
 const lastWordsMs = 2_000;
 const interruptKey = 0x03;
 const enterKeys = [0x0d, 0x0a];
@@ -52,7 +52,7 @@ export function addAttach(
 		});
 }
 
-/** Answers with the exit code of the job, or 0 for who left before. */
+/** Answers with the exit code of the job, or 0 if the person left before it ended. */
 export async function attach(
 	terminal: Terminal,
 	address: Address,
@@ -91,7 +91,7 @@ function takesInput({ state, spec }: Job): boolean {
 	return !isFinal(state) && (spec as { interactive?: unknown }).interactive === true;
 }
 
-/** The keyboard of one who is attached. */
+/** The keyboard of the person who is attached. */
 class Console {
 	readonly #terminal: Terminal;
 	readonly #keyboard: Keyboard;
@@ -99,7 +99,7 @@ class Console {
 	readonly #leave: () => void;
 	/** The program has a terminal: keys are its own business. */
 	#remote = false;
-	/** What is typed while it must not be shown. */
+	/** What is typed while nothing must be shown. */
 	#hidden: number[] | undefined;
 
 	constructor(terminal: Terminal, client: FleetClient, jobId: string, leave: () => void) {
@@ -128,12 +128,12 @@ class Console {
 		this.#keyboard.close();
 	}
 
-	/** All that was typed before one left. */
+	/** Resolves when all that was typed before leaving is sent. */
 	sent(): Promise<void> {
 		return this.#typist.sent();
 	}
 
-	/** Whoever leaves does not wait for a robot that is away. */
+	/** Leaving does not wait for a robot that is away. */
 	stop(): void {
 		this.#typist.stop();
 	}
@@ -170,7 +170,7 @@ class Console {
 		if (at >= 0) this.#leave();
 	}
 
-	/** A line that is not shown, with as much editing as one does blindly. */
+	/** A line that is not shown, with as much editing as people do blind. */
 	#hide(byte: number): void {
 		const line = this.#hidden;
 		if (line === undefined) return this.#typist.type(Uint8Array.of(byte));

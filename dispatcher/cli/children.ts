@@ -37,7 +37,7 @@ export function childCount(children: Children): string {
 	return [children.total, states.join(', ') + unknown].filter((part) => part !== '').join(': ');
 }
 
-/** What each of them printed, every line behind the name of its robot; what went wrong on stderr. */
+/** What each of them printed, every line prefixed with its robot's name; what went wrong goes to stderr. */
 export function sayChildren(terminal: Terminal, children: Child[]): void {
 	for (const { robot, job } of children) {
 		const name = printable(robot);

@@ -1,4 +1,4 @@
-/** The settings file: a sample of it, and what is wrong with one. */
+/** The settings file: prints a sample, or says what is wrong with one. */
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';

@@ -1,6 +1,6 @@
 /**
- * The first hour with Robot Fleet in n8n, step by step, and what doctor looks at for each of them. docs/first-hour.md tells
- * the same steps to people; a test compares the two.
+ * The first hour with Robot Fleet in n8n, step by step, and what doctor checks for each step. docs/first-hour.md describes
+ * the same steps for people; a test compares the two.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -35,11 +35,11 @@ export const guide = {
 } as const satisfies Record<string, readonly string[]>;
 
 const minuteMs = 60_000;
-/** A job that is in line for so long is worth a look. */
+/** A job that has been in line this long is worth a look. */
 const longMs = 10 * minuteMs;
-/** A schedule that is so late does not run. */
+/** A schedule this late is not running. */
 const lateMs = 5 * minuteMs;
-/** The first few tries of a poke find n8n still busy; this many find it away. */
+/** The first few tries of a poke may find n8n busy; after this many it must be away. */
 const manyTries = 6;
 /** Scopes that the credential in n8n needs. */
 const n8nScopes = ['submit', 'read', 'cancel'];
@@ -117,7 +117,7 @@ export function robotsFound(robots: Robot[]): Found {
 	};
 }
 
-/** `1.4.2` → `1.4`: such versions speak the same. */
+/** `1.4.2` → `1.4`: versions that share this understand each other. */
 const minorOf = (version: string) => version.split('.').slice(0, 2).join('.');
 
 export function versionsFound(robots: Robot[], service: string): Found {
@@ -150,7 +150,7 @@ export function jobsFound(last: Job | undefined, now: number): Found {
 
 export type WaitFacts = Pick<Wait, 'waitId' | 'state' | 'executionId' | 'tries' | 'lastError'>;
 
-/** `waits` = those that are due or dead; undefined = this service tells no list. */
+/** `waits` = those that are due or dead; undefined = this service does not list them. */
 export function callbacksFound(waits: WaitFacts[] | undefined): Found {
 	if (!waits) return { ok: true, text: 'this service does not list them' };
 	const dead = waits.filter(({ state }) => state === 'dead');
@@ -264,7 +264,7 @@ export function queueFound({ byState, oldestQueuedMs, lanes }: QueueStats, sampl
 	return { ok: true, text: waiting };
 }
 
-/** A service of before this list answers 404. */
+/** A service older than this list answers 404. */
 async function waitsOf(send: Send): Promise<WaitFacts[] | undefined> {
 	const found: WaitFacts[] = [];
 	for (const state of ['due', 'dead']) {

@@ -1,4 +1,4 @@
-/** `robot-fleet doctor`: looks at everything a first day trips over; each ✗ carries the command that mends it. */
+/** `robot-fleet doctor`: checks everything that trips people up on day one; each ✗ carries the command that mends it. */
 import { existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** The flags that say how long a job may wait, run and say nothing, what is worth another try, and what becomes of it with its robot. */
+/** The flags for a job's time limits and silence, what is worth another try, and what happens on loss, disconnect or hang. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { causes, type OnLoss, type Submit } from '../../protocol';
 import { durationOf, wholeOf } from './terminal';

@@ -22,7 +22,7 @@ import {
 } from './terminal';
 import { type Address, download, httpSend, silentMs } from './transport';
 
-/** Of one call: what a cut can cost, and what is in memory. */
+/** Sent in one call: what a cut can cost, and what is held in memory. */
 const pieceBytes = 8 * 1024 * 1024;
 const tries = 5;
 const pauseMs = 1_000;
@@ -115,7 +115,7 @@ export function addFiles(program: Command, terminal: Terminal): void {
 
 export const contentPath = (id: string) => `${paths.api}/files/${encodeURIComponent(id)}/content`;
 
-/** Sends a file that is not there yet; one that is, is found by its digest. */
+/** Sends a file that is not there yet; one that is there is recognized by its digest. */
 export async function putFile(
 	terminal: Terminal,
 	address: Address,
@@ -157,7 +157,7 @@ export async function putFile(
 	}
 }
 
-/** Into `path`, by way of `path.part`, which a later call goes on with. Only what has the right digest gets its name. */
+/** Into `path`, by way of `path.part`, which a later call resumes. Only what has the right digest gets its name. */
 export async function getFile(
 	terminal: Terminal,
 	address: Address,
@@ -195,7 +195,7 @@ export async function getFile(
 		const { size } = await stat(part);
 		const found = await digestOf(part);
 		if (size === file.bytes && found === file.sha256) break;
-		// Cut off without a word: go on. What is whole and wrong begins anew, once.
+		// Cut off without a word: go on. A file that is whole but wrong is started over, once.
 		if (size >= file.bytes) {
 			await truncate(part, 0);
 			wrong += 1;

@@ -1,4 +1,4 @@
-/** What doctor has to say of one thing that it looked at. */
+/** What doctor has to say about one thing that it checked. */
 export interface Finding {
 	check: string;
 	ok: boolean;
@@ -6,7 +6,7 @@ export interface Finding {
 	text: string;
 	/** What mends it. */
 	mend?: string;
-	/** All is well, and this has not been used yet, or waits for somebody: the command that goes on from here. */
+	/** All is well, but this has not been used yet, or waits for somebody: the command to go on with. */
 	next?: string;
 }
 

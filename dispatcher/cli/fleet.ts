@@ -272,7 +272,7 @@ export function addFleet(program: Command, terminal: Terminal, exit: (code: numb
 					...(label && { labels: label }),
 				});
 				tell(flags, made, () => `${made.token}\n`);
-				// Beside it, for people: a script takes the token alone from stdout.
+				// For people, and apart from the token: a script takes that alone from stdout.
 				if (!flags.json) terminal.err(enrolmentHint(made));
 			},
 		);
@@ -419,7 +419,7 @@ function healthText({ at, state, cpuPercent, quietMs, overdue }: JobHealth): str
 	return `${state.replaceAll('_', ' ')} (silent for ${Math.round(quietMs / 1000)} s${cpu}${late}; seen ${when(at)})`;
 }
 
-/** More children than fit on a screen have a list of their own. */
+/** For more children than fit on a screen there is a list of its own. */
 const maxShown = 50;
 
 async function familyOf(service: FleetClient, jobId: string): Promise<string> {
@@ -457,9 +457,9 @@ function robotTable(robots: Robot[]): string {
 	);
 }
 
-/** Of why it is closed, in a table. */
+/** How many characters of why a robot is closed a table shows. */
 const maxClosed = 80;
-/** What a robot is called that people or the service keep jobs from; `closedText` says more. */
+/** States of a robot that people or the service keep jobs from; `closedText` says more. */
 const shut: readonly Robot['status'][] = ['paused', 'maintenance', 'quarantined'];
 
 function statusOf(robot: Robot): string {

@@ -1,4 +1,4 @@
-/** A job as one sees it from here: its output as it comes, its end, and the exit code that means. */
+/** A job as seen from here: its output as it comes, how it ends, and what exit code that means. */
 import type { FleetClient } from '../../client';
 import { type Hole, holeText, isFinal, type Job, Problem, type WaitingFor } from '../../protocol';
 import { printable, type Terminal } from './terminal';
@@ -10,7 +10,7 @@ const comeBackTries = 60;
 export interface FollowOptions {
 	/** Only this one. */
 	stream?: string;
-	/** Begin behind this event. */
+	/** Begin after this event. */
 	lastId?: string;
 	signal?: AbortSignal;
 	/** Each event as a line of JSON instead of the bytes. */
@@ -67,7 +67,7 @@ function sayHole(terminal: Terminal, hole: Hole & { stream: string }): void {
 	terminal.err(`\n${hole.stream}, from byte ${hole.from}: ${holeText(hole)}\n`);
 }
 
-/** What comes now is of another try, or was sent again: both together are nobody's output. */
+/** What comes now is from another try, or is sent again: the two together are nobody's output. */
 function sayRestart(terminal: Terminal, { stream }: { stream: string }): void {
 	terminal.err(`\n${stream} starts again; what is above is from an earlier try, or was damaged\n`);
 }
@@ -111,7 +111,7 @@ export function sayEnd(terminal: Terminal, job: Job): void {
 export function exitCodeOf(job: Job): number {
 	if (job.state === 'completed') return job.result?.exitCode ?? 0;
 	const code = job.result?.exitCode;
-	// Of a longer number, as Windows has them, a shell sees the last eight bits: they must not look like success.
+	// A shell sees only the last eight bits of a longer number, as Windows has them: they must not look like success.
 	if (code !== null && code !== undefined && code !== 0) return (code & 0xff) === 0 ? 1 : code;
 	const signals: Record<string, number> = {
 		SIGHUP: 1,

@@ -1,8 +1,8 @@
 /**
  * The file that `robot-fleet hook install` puts into n8n's user folder for EXTERNAL_HOOK_FILES.
  *
- * n8n does not start when a file named there is missing or throws. So it stays where no update or
- * removal of the package reaches it, is understood by every Node, decides nothing, and catches all.
+ * n8n does not start when a file named there is missing or throws. So it lies where no update or removal
+ * of the package reaches it, runs on every Node, decides nothing, and catches everything.
  */
 
 /** Its first line. Other files are not ours to change. */

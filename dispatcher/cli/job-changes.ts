@@ -1,6 +1,6 @@
 /**
- * The commands that change jobs: some by id, or all that a filter finds. By filter they look first and
- * then do it to what they saw; --dry-run stops after the look.
+ * The commands that change jobs: some by id, or all that a filter finds. With a filter they look first,
+ * then change what they saw; --dry-run stops after the look.
  */
 import { type Command, Option } from 'commander';
 import type { FleetClient, JobFilter, Page } from '../../client';
@@ -37,7 +37,7 @@ import {
 	wholeOf,
 } from './terminal';
 
-/** Of kinds of failure there are few; it is a list for people. */
+/** There are few kinds of failure; this is a list for people. */
 const maxGroups = 10_000;
 
 interface Flags extends SelectionFlags {
@@ -61,7 +61,7 @@ export interface SelectionFlags extends Omit<
 	createdBefore?: string;
 }
 
-/** What the commands of one file are made with. */
+/** What each file makes its commands with. */
 export interface CommandKit {
 	terminal: Terminal;
 	client(flags: { data?: string }): FleetClient;
@@ -318,7 +318,7 @@ function releaseText({ released, kept, keptInAll }: ReleaseAnswer): string {
 	return `${lines}${more}${released} released, ${keptInAll} kept\n`;
 }
 
-/** The service gives pages in no order of theirs: which failure is most frequent is known with the last one. */
+/** The service's pages are not ordered by frequency: the most frequent failure is known only with the last page. */
 export async function allDeadLetters(
 	client: Pick<FleetClient, 'deadLetters'>,
 ): Promise<Page<DeadLetterGroup>> {
@@ -429,7 +429,7 @@ function chosenOf(fingerprint: string | undefined, { all, job }: DeadFlags): Dea
 	};
 }
 
-/** Looks, and does it to no more than what was seen; goes on until all of it is done. */
+/** Looks, then changes no more than was seen, and goes on until all of it is done. */
 async function lookThenDo(
 	dryRun: boolean | undefined,
 	ask: (part: { dryRun?: boolean; expect?: number; cursor?: string }) => Promise<BulkResult>,

@@ -1,4 +1,4 @@
-/** What a person types, byte by byte, as the commands that type into jobs see it. */
+/** What a person types, byte by byte, for the commands that type into jobs. */
 import type { ReadStream } from 'node:tty';
 
 export interface Keyboard {
@@ -6,7 +6,7 @@ export interface Keyboard {
 	readonly isTerminal: boolean;
 	/** Of the window; undefined when there is none. */
 	readonly size: { cols: number; rows: number } | undefined;
-	/** Raw: every key at once, none is echoed, and Ctrl+C is a key like others. */
+	/** Raw: every key comes at once, none is echoed, and Ctrl+C is a key like any other. */
 	raw(on: boolean): void;
 	/** Hears what is typed until `close`. */
 	open(on: { typed(bytes: Uint8Array): void; ended(): void; resized(): void }): void;

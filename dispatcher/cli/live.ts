@@ -1,4 +1,4 @@
-/** The live socket from here: messages of some channels, for as long as the connection lasts. */
+/** The client side of the live socket: messages of some channels, for as long as the connection lasts. */
 import { WebSocket } from 'ws';
 import { limits, liveLimits, type LiveMessage, paths, Problem } from '../../protocol';
 import { type Address, trustOf } from './transport';
@@ -9,7 +9,7 @@ export async function* liveMessages(
 	channels: readonly string[],
 	since: (channel: string) => number | undefined,
 	signal?: AbortSignal,
-	/** The service pings: who hears nothing for so long has no line any more. */
+	/** The service pings: hearing nothing for this long means that the line is gone. */
 	silentMs = 3 * liveLimits.pingMs,
 ): AsyncGenerator<LiveMessage> {
 	const socket = new WebSocket(url.replace(/^http/, 'ws') + paths.live, {

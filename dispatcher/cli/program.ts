@@ -68,7 +68,7 @@ export async function runProgram(args: string[], world: ProgramWorld): Promise<n
 		await programOf(world, exit).parseAsync(args, { from: 'user' });
 		return code;
 	} catch (error) {
-		// Of a word that a command has read by itself: commander has said nothing yet.
+		// From a word that a command parsed itself: commander has said nothing yet.
 		if (error instanceof InvalidArgumentError) {
 			world.err(`${error.message}\n`);
 			return 2;
@@ -93,7 +93,7 @@ export function programOf(world: ProgramWorld, exit: (code: number) => void): Co
 		.description('Run work on a fleet of robots.')
 		.version(world.version)
 		.showSuggestionAfterError()
-		// What stands behind a command is its own, also where its parent has options.
+		// What follows a command belongs to it, even where its parent has options.
 		.enablePositionalOptions()
 		.exitOverride()
 		.configureOutput({ writeOut: (text) => world.out(text), writeErr: (text) => world.err(text) })

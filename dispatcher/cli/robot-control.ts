@@ -1,6 +1,6 @@
 /**
- * The commands that close robots and open them again: pause, drain, maintenance, quarantine, resume, probe. Some by name,
- * or all that labels, groups or pools find; then they look first and do it to what they saw.
+ * The commands that close robots and open them again: pause, drain, maintenance, quarantine, resume, probe. By name, or
+ * all that labels, groups or pools find; in that case they look first, then act on what they saw.
  */
 import { type Command, Option } from 'commander';
 import type { FleetClient } from '../../client';
@@ -40,7 +40,7 @@ interface Flags {
 	timeout?: number;
 }
 
-/** One answer of the service waits no longer. */
+/** The service holds one answer no longer than this. */
 const drainWaitMs = 30_000;
 
 const done: Record<RobotAction, string> = {
@@ -127,7 +127,7 @@ export function addRobotControl(
 			run('drain', names, flags, async (service, robot) => {
 				const until = terminal.now() + flags.timeout!;
 				let drained = await service.drainRobot(robot, 0, undefined, closeOf(flags, terminal.now()));
-				// To ask again is to drain again: not what has opened by itself, or was closed otherwise meanwhile.
+				// Asking again drains again, so not if it has opened by itself meanwhile, or was closed in another way.
 				const goesOn = () => drained.held > 0 && drained.closed?.as === 'draining';
 				while (goesOn() && terminal.now() < until) {
 					const waitMs = Math.min(drainWaitMs, until - terminal.now());

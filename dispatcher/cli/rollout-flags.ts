@@ -58,7 +58,7 @@ export function withRollout(command: Command): Command {
 		);
 }
 
-/** What is said of how many, and of those that are away. */
+/** What the flags say about how many robots, and about those that are away. */
 export function fanOutOf(flags: RolloutFlags): Pick<Target, 'mode' | 'away'> {
 	const { all, count, perLabel, perGroup, away } = flags;
 	return {
@@ -75,7 +75,7 @@ export function isForSeveral(flags: RolloutFlags): boolean {
 	return fanOutOf(flags).mode !== undefined;
 }
 
-/** `known`: of a job that goes out in batches already; flags change what they name. */
+/** `known`: the rollout of a job that already goes out in batches; flags change what they name. */
 export function rolloutOf(flags: RolloutFlags, known?: Rollout): Rollout | undefined {
 	const { batch, canary, stagger, maxFailures, pauseBetween } = flags;
 	const said = {

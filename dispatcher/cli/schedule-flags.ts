@@ -104,7 +104,7 @@ export function withDefinition(command: Command): Command {
 	return withJob(command);
 }
 
-/** What was said; of a change only that. */
+/** What the flags say; for a change, only that. */
 export function requestOf(
 	flags: ScheduleFlags,
 	now: number,

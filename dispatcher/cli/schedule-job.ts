@@ -1,11 +1,11 @@
-/** The job of a schedule that is there: flags and words change what they name, and leave the rest. */
+/** The job of an existing schedule: flags and words change what they name, and leave the rest. */
 import type { OnLoss, Submit } from '../../protocol';
 import { endsOf } from './ends';
 import { jobOf, type SubmitFlags } from './submit';
 import { takesOfFlags } from './takes';
 import { UsageMistake } from './terminal';
 
-/** What is said of a job with a command: every flag of `withJob`. */
+/** What a command can say about a job: every flag of `withJob`. */
 export const jobFlags = [
 	'shell',
 	'robot',
@@ -108,13 +108,13 @@ export function jobOver(
 	};
 }
 
-/** A bare word says what becomes of the job. */
+/** A bare word stands for `then`: what becomes of the job. */
 const lossOf = (known: Submit | null): OnLoss | undefined =>
 	typeof known?.onLoss === 'string' ? { then: known.onLoss } : known?.onLoss;
 
 type Fields = Record<string, unknown>;
 
-/** The command is one thing: a new one keeps none of the old one's words, but its surroundings. */
+/** The command is one thing: a new one keeps none of the old one's words, but keeps its environment and folder. */
 function specOver(known: Submit | null, words: string[], said: Fields): Fields {
 	const before: Fields = known && known.kind === 'command' ? { ...(known.spec as Fields) } : {};
 	const { env, cwd, ...command } = said;

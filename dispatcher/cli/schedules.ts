@@ -193,7 +193,7 @@ export function addSchedules(
 					);
 					return;
 				}
-				// Those that were seen, and none that came due since.
+				// Only those that were shown, none that came due since.
 				const to = window.to ?? (seen.plannedAt.at(-1) ?? window.from) + 1;
 				const expect = seen.plannedAt.length;
 				const done = await service.backfill(id, { ...window, to, expect });

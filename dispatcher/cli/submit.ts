@@ -83,7 +83,7 @@ export interface SubmitFlags extends RolloutFlags, TakesFlags, EndFlags {
 	data?: string;
 }
 
-/** What is said of a job with a command, whoever submits it. */
+/** What a command can say about a job, whoever submits it. */
 export function withJob(command: Command): Command {
 	return withEnds(withTakes(withRollout(withCommand(command))));
 }
@@ -234,7 +234,7 @@ export function addSubmit(
 			}
 			if (folder !== undefined) {
 				if (!several) await takeHome(terminal, address, job, folder);
-				// They are called the same on each robot.
+				// Files have the same names on every robot.
 				for (const { job: child, robot } of children) {
 					await takeHome(terminal, address, child, folder, robot);
 				}
@@ -314,7 +314,7 @@ function offlineOf(
 	};
 }
 
-/** `LOCAL` or `LOCAL:PATH`; sends what is not there yet. Whoever may run it here may run it there. */
+/** `LOCAL` or `LOCAL:PATH`; sends what is not there yet. What is executable here is executable there. */
 async function broughtAlong(
 	terminal: Terminal,
 	address: Address,
@@ -338,7 +338,7 @@ async function takeHome(
 	address: Address,
 	job: Job,
 	folder: string,
-	/** Of several robots: in a folder of its name. */
+	/** With several robots: into a folder of this name. */
 	robot?: string,
 ): Promise<void> {
 	const client = new FleetClient(httpSend(address));
@@ -348,7 +348,7 @@ async function takeHome(
 			terminal.err(`${printable(name)}: ${printable(error ?? 'is not there')}\n`);
 			continue;
 		}
-		// Both names come from elsewhere: they are held against the folder here once more.
+		// Both names come from elsewhere, so check here once more that they stay inside the folder.
 		const to = resolve(folder, name);
 		if (!to.startsWith(resolve(folder) + sep)) throw new UsageMistake(`${name} leads out.`);
 		mkdirSync(dirname(to), { recursive: true });
@@ -357,7 +357,7 @@ async function takeHome(
 	}
 }
 
-/** `build-01`, `os=linux`, either with `:10` behind it. */
+/** `build-01` or `os=linux`, either followed by `:10`. */
 function preferOf(text: string): Prefer {
 	const [, what, weight] = /^(.+?)(?::(-?\d+))?$/.exec(text) ?? [];
 	const [name, value] = (what ?? text).split(/=(.*)/s);
@@ -406,7 +406,7 @@ function sizeOf(text: string): number {
 	return Math.round(Number(number) * units[unit!.toUpperCase()]!);
 }
 
-/** Each by its name, put together; a name that nobody knows is a mistake. */
+/** Reads each by its name and merges them; an unknown name is a mistake. */
 function read<T extends object>(
 	flag: string,
 	said: Record<string, string>,

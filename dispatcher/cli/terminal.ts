@@ -7,7 +7,7 @@ import { FleetClient } from '../../client';
 import type { Keyboard } from './keyboard';
 import { type Address, httpSend } from './transport';
 
-/** The world of the command line. Commands touch nothing else. */
+/** The world as commands see it. They touch nothing else. */
 export interface Terminal {
 	version: string;
 	env: Record<string, string | undefined>;
@@ -77,7 +77,7 @@ interface ServiceFile {
 	certificate?: string;
 }
 
-/** What the service that runs from this folder says of itself. */
+/** What the service that runs from this folder says about itself. */
 function serviceIn(folder: string): ServiceFile | undefined {
 	try {
 		return JSON.parse(readFileSync(join(folder, 'service.json'), 'utf8')) as ServiceFile;
@@ -95,7 +95,7 @@ export function keyIn(folder: string): string | undefined {
 	return existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined;
 }
 
-/** One table: columns as wide as their widest cell; control characters of others' text are not printed. */
+/** One table: columns as wide as their widest cell; control characters in other people's text are not printed. */
 export function table(head: string[], rows: (string | number | null | undefined)[][]): string {
 	const cells = [head, ...rows].map((row) =>
 		row.map((cell) => printable(String(cell ?? '') || '-')),
@@ -112,7 +112,7 @@ export function table(head: string[], rows: (string | number | null | undefined)
 		.join('');
 }
 
-/** Name and value, one a line. */
+/** Name and value, one per line. */
 export function card(facts: Record<string, unknown>): string {
 	const width = Math.max(...Object.keys(facts).map((name) => name.length));
 	return Object.entries(facts)
@@ -142,7 +142,7 @@ export function printable(text: string): string {
 	);
 }
 
-/** `500ms`, `30s`, `15m`, `2h`, `1d`. A unit is demanded: a bare 15 is read differently by everyone. */
+/** `500ms`, `30s`, `15m`, `2h`, `1d`. The unit is required: everyone reads a bare 15 differently. */
 export function durationOf(text: string): number {
 	const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text);
 	if (!match)
@@ -178,7 +178,7 @@ export function momentOf(text: string, now: number): number {
 
 export const plural = (count: number, word: string) => `${count} ${word}${count === 1 ? '' : 's'}`;
 
-/** Collects `k=v` options; a repeated name is a mistake, not a silent last one. */
+/** Collects `k=v` options; a repeated name is a mistake, and does not silently win. */
 export function pairOf(text: string, before: Record<string, string> = {}): Record<string, string> {
 	const at = text.indexOf('=');
 	if (at < 1) throw new InvalidArgumentError('Write it as NAME=VALUE.');

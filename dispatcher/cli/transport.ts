@@ -5,7 +5,7 @@ import https from 'node:https';
 import type { Send } from '../../client';
 import { Problem } from '../../protocol';
 
-/** The service is not silent for so long on a line where it has something to say now and then. */
+/** The service is never silent for this long on a line where it has something to say now and then. */
 export const silentMs = 60_000;
 /** What the service may need beyond the time it was asked to wait. */
 const marginMs = 30_000;
@@ -14,7 +14,7 @@ export interface Address {
 	/** `http://host:port`, without a path. */
 	url: string;
 	key: string;
-	/** PEM of the one certificate that is trusted there, under whatever name; absent = as usual. */
+	/** PEM of the one certificate trusted there, under whatever name; absent = the usual rules. */
 	certificate?: string;
 }
 
@@ -46,7 +46,7 @@ export async function* download(
 	address: Address,
 	method: string,
 	path: string,
-	/** `from`: begins there, where the service knows ranges. `timeoutMs`: a longer silence is the end of the line. */
+	/** `from`: begins there, where the service supports ranges. `timeoutMs`: a longer silence ends the line. */
 	{ from = 0, timeoutMs }: { from?: number; timeoutMs?: number } = {},
 ): AsyncGenerator<Uint8Array> {
 	const response = await open(address, path, { method, accept: '*/*', from, timeoutMs });
@@ -67,7 +67,7 @@ export async function* download(
 	}
 }
 
-/** What the service says before a body. */
+/** The headers that the service sends before a body. */
 export async function headersOf(address: Address, path: string): Promise<http.IncomingHttpHeaders> {
 	const response = await open(address, path, { method: 'GET', accept: '*/*', timeoutMs: marginMs });
 	response.resume();
@@ -142,7 +142,7 @@ interface OpenOptions {
 	method: string;
 	accept: string;
 	text?: string;
-	/** A body that is no JSON. */
+	/** A body that is not JSON. */
 	bytes?: Uint8Array;
 	/** First byte wanted. */
 	from?: number;
@@ -188,7 +188,7 @@ function open(
 	});
 }
 
-/** The certificate itself is what is trusted: who issued it, and to what name, says nothing more. */
+/** The certificate itself is trusted: who issued it, and for what name, adds nothing. */
 export function trustOf(certificate: string): https.RequestOptions {
 	const { fingerprint256 } = new X509Certificate(certificate);
 	return {
@@ -207,7 +207,7 @@ interface Place {
 
 let lastPlace: (Place & { url: string }) | undefined;
 
-/** Most callers know one service: its URL is taken apart once. */
+/** Most callers use one service, so its URL is parsed once. */
 function placeOf(url: string): Place {
 	if (lastPlace?.url === url) return lastPlace;
 	const { protocol, hostname, port } = new URL(url);

@@ -1,7 +1,7 @@
 /**
- * Sends what is typed into a job, in order and each byte once, whatever happens on the way: every piece names
- * its offset, so that it is repeated safely until the robot has it. Keys that are typed meanwhile go
- * together with the next piece.
+ * Sends what is typed to a job, in order and each byte once, whatever happens on the way: every piece names
+ * its offset, so that it can safely be repeated until the robot has it. Keys typed meanwhile go together
+ * with the next piece.
  */
 import { randomUUID } from 'node:crypto';
 import type { FleetClient } from '../../client';
@@ -15,12 +15,12 @@ export class Typist {
 	readonly #sleep: (ms: number) => Promise<void>;
 	readonly #failed: (error: Error) => void;
 	readonly #stopping = new AbortController();
-	/** Another one who types at the same place is not taken for a repetition of ours. */
+	/** So that somebody else typing at the same offset is not taken for a repetition of ours. */
 	readonly #writer = `cli-${randomUUID()}`;
 	#waiting: Uint8Array[] = [];
 	#eof = false;
 	#size: { cols: number; rows: number } | undefined;
-	/** Where the first of what waits goes. */
+	/** The offset of the first waiting byte. */
 	#at: number | undefined;
 	#beginning: Promise<unknown> = Promise.resolve();
 	#work: Promise<void> | undefined;
@@ -74,7 +74,7 @@ export class Typist {
 		if (size) this.#go();
 	}
 
-	/** Resolves when the robot has all that was typed, or will not have it any more. */
+	/** Resolves when the robot has all that was typed, or never will. */
 	async sent(): Promise<void> {
 		await this.#beginning;
 		while (this.#work) await this.#work;
@@ -87,7 +87,7 @@ export class Typist {
 		this.#stopping.abort();
 	}
 
-	/** What was typed before it began waits for that. */
+	/** What was typed before the beginning waits for it. */
 	#go(): void {
 		if (this.#at === undefined) return;
 		this.#work ??= this.#send()
@@ -136,7 +136,7 @@ export class Typist {
 		return Buffer.concat(parts);
 	}
 
-	/** Again and again, while that is of any use. Undefined = nothing can be typed any more. */
+	/** Keeps trying while there is any use in it. Undefined = nothing can be typed any more. */
 	async #say(input: () => Parameters<FleetClient['input']>[1]): Promise<InputAnswer | undefined> {
 		while (!this.#over) {
 			try {

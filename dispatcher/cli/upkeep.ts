@@ -173,7 +173,7 @@ async function fetchBackup(
 		try {
 			return await save(fromService(addressOf(terminal, data)), draft);
 		} catch (error) {
-			// A service that was killed leaves its address behind; the lock on the store says if it lives.
+			// A killed service leaves its address behind; the lock on the store tells whether it is alive.
 			if (!local || !(error instanceof Problem) || error.code !== 'service-away') throw error;
 		}
 	}

@@ -1,4 +1,4 @@
-/** `robot-fleet watch`: the fleet as it works, drawn anew as it changes; or each event as a line of JSON. */
+/** `robot-fleet watch`: the fleet at work, redrawn as it changes; or each event as a line of JSON. */
 import type { Command } from 'commander';
 import { LiveView } from '../../client';
 import { defaultOrg, isFinal, type LiveRobot, Problem } from '../../protocol';
@@ -10,7 +10,7 @@ const drawMs = 500;
 const comeBackMs = 1_000;
 const shownRobots = 20;
 const shownJobs = 20;
-/** Cursor home; to the end of the screen nothing of before is left. */
+/** Cursor home; what is left of the old picture is erased to the end of the screen. */
 const home = '\u001b[H';
 const clear = '\u001b[2J';
 const restOfScreen = '\u001b[J';
@@ -43,14 +43,14 @@ export async function watch(
 	const channels = [`robots:${defaultOrg}`, `jobs:${defaultOrg}`];
 	let drawnAt = 0;
 	let known = new Set<string>();
-	/** Something has changed since, and a draw of it is on its way. */
+	/** Something has changed since the last draw, and another one is planned. */
 	let owed = false;
 	const draw = () => {
 		owed = false;
 		drawnAt = terminal.now();
 		terminal.out(once ? screen(view, drawnAt) : home + screen(view, drawnAt) + restOfScreen);
 	};
-	/** Thousands of events a second are one picture, and the last of them is in one too. */
+	/** Thousands of events a second make one picture, and the last of them is drawn, too. */
 	const drawSoon = () => {
 		const left = drawnAt + drawMs - terminal.now();
 		if (left <= 0) return draw();
@@ -74,7 +74,7 @@ export async function watch(
 			}
 		} catch (error) {
 			owed = false;
-			// A service that restarts comes back; one that was never there, or refuses, is told.
+			// A service that restarts comes back; one that was never there, or refuses, is reported.
 			const away = error instanceof Problem && error.code === 'service-away';
 			if (!away || once || (!came && known.size === 0)) throw error;
 			if (!json) draw();

@@ -17,7 +17,7 @@ export function bar(children: Children): string {
 	let [text, upTo] = ['', 0];
 	for (const [mark, count] of marks) {
 		upTo += count(children);
-		// What there is at all is seen, however few of how many it is.
+		// Whatever exists at all is visible, however small its share.
 		const wanted = Math.round((upTo / children.total) * barWidth) - text.length;
 		text += mark.repeat(Math.max(count(children) > 0 && text.length < barWidth ? 1 : 0, wanted));
 	}

@@ -1,11 +1,11 @@
-/** Where a request comes from, as its socket says; IPv4 is written as such. */
+/** Where a request comes from, according to its socket; IPv4 is written as IPv4. */
 import type { IncomingMessage, Server } from 'node:http';
 import type { Socket } from 'node:net';
 
 /** Says whose request it is, on a listener that is for our own process alone. */
 export const fromHeader = 'x-robot-fleet-from';
 
-/** Connections over which our own process brings the requests of others, and says whose they are. */
+/** Connections over which our own process passes on other people's requests and says whose they are. */
 const relayed = new WeakSet<Socket>();
 
 export function addressOf(request: IncomingMessage): string {

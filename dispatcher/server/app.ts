@@ -41,9 +41,9 @@ export interface AppOptions {
 	tls?: SecureContextOptions;
 }
 
-/** How long a request may take to come whole. */
+/** How long a request may take to arrive in full. */
 const requestMs = 60_000;
-/** How often it is looked whether the key of an answer that goes on for long is still good. */
+/** How often the key of a long-running answer is checked again. */
 const keyLookMs = 15_000;
 const noBody = validatorOf(Type.Object({}, { additionalProperties: false }));
 const idOf = validatorOf(idSchema('id'), 'id');
@@ -63,7 +63,7 @@ export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyI
 			refuse(house, error, request, reply as FastifyReply),
 		clientErrorHandler: refuseGarbage,
 	};
-	// Who does not get to the end of a handshake is not waited for either.
+	// Nor do we wait for anybody who does not finish the handshake.
 	const https = tls && { ...tls, handshakeTimeout: limits.authenticateMs };
 	const app: FastifyInstance = https
 		? (fastify({ ...options, https } as FastifyServerOptions) as FastifyInstance)
@@ -74,7 +74,7 @@ export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyI
 	);
 	app.addHook('onRoute', (route) => {
 		for (const method of [route.method].flat()) {
-			// The head of an answer is asked for as the answer is.
+			// HEAD counts as listed where GET is.
 			if (!listed.has(`${method === 'HEAD' ? 'GET' : method} ${route.url}`)) {
 				throw new Error(`${method} ${route.url} is not in the call table (protocol/api.ts)`);
 			}
@@ -83,7 +83,7 @@ export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyI
 	app.addHook('onRequest', (request, reply, done) => {
 		reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
 		hostGate(request.headers.host, request.headers.origin, request.raw.socket);
-		// Before a body that nobody wants is read.
+		// Before reading a body that nobody wants.
 		if (request.is404) void nothingThere(house, request, reply);
 		else done();
 	});
@@ -98,7 +98,7 @@ export function createApp({ house, doors, hostGate, tls }: AppOptions): FastifyI
 			done(new Problem('bad-json', { reason: reasonOf(error) }));
 		}
 	});
-	// Bytes come as a stream, and only where they are wanted; whoever wants none is not to be kept waiting by them.
+	// Bytes come as a stream, and only where they are wanted; elsewhere nobody should have to wait for them.
 	app.addContentTypeParser('*', (request, payload, done) =>
 		(request.routeOptions.config as { stream?: boolean }).stream === true
 			? done(null, payload)
@@ -133,14 +133,14 @@ function addDoor(app: FastifyInstance, house: House, name: CallName, door: Door)
 	app.route({
 		method,
 		url: routeOf(path),
-		// What looks whether we live often asks for heads.
+		// Health checks often ask with HEAD.
 		exposeHeadRoute: method === 'GET' && path.startsWith('//') && calls[name].scope === null,
 		config: { stream: door.stream ?? false },
 		bodyLimit: door.bytes ?? door.maxBodyBytes,
 		onRequest: (request, _reply, done) => {
 			if (scope !== null) {
 				const caller = callerOf(house, request);
-				// What it may not do was asked, too.
+				// A call that the key may not make counts, too.
 				house.rates?.key(caller.keyId, caller.name, addressOf(request.raw));
 				demand(caller, scope);
 				request.caller = caller;
@@ -222,7 +222,7 @@ function signalOf(
 ): AbortSignal {
 	const controller = new AbortController();
 	if (reply.raw.closed) {
-		// Who asked has left before there was anything to wait for: no event says so any more.
+		// The caller left before there was anything to wait for: no event will say so any more.
 		controller.abort(gone);
 		return controller.signal;
 	}
@@ -235,7 +235,7 @@ function signalOf(
 	return controller.signal;
 }
 
-/** A key that is revoked is heard of; one that expires says nothing. */
+/** We hear of a key that is revoked, but not of one that expires. */
 async function turnOutInTime(
 	{ clock }: House,
 	answer: AbortController,
@@ -275,7 +275,7 @@ function refuse(house: House, error: unknown, request: FastifyRequest, reply: Fa
 	return send(reply, refusalOf(house, error, where, addressOf(request.raw)));
 }
 
-/** Who was refused for want of a proof is counted; too often, and that is the refusal. */
+/** Counts refusals for want of a proof; when there are too many, that becomes the refusal. */
 export function refusalOf(
 	house: House,
 	error: unknown,
@@ -325,7 +325,7 @@ export function problemOf(house: House, error: unknown, where: Record<string, un
 	return new Problem('internal', { reference });
 }
 
-/** What is no whole HTTP request gets one short answer; the socket is closed. */
+/** Anything that is not a whole HTTP request gets one short answer, and its socket is closed. */
 function refuseGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
 	if (!socket.writable) return void socket.destroy();
 	const problem = garbageOf(error.code);

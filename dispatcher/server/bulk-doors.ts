@@ -1,4 +1,4 @@
-/** The doors to what operators do to jobs: change one that waits, many at once, dead letters. */
+/** The doors to what operators do to jobs: change a waiting one, change many at once, deal with dead letters. */
 import type { JobSelection } from '../../protocol';
 import { Problem } from '../../protocol';
 import {
@@ -56,7 +56,7 @@ export const bulkDoors = {
 	}),
 } as const satisfies Record<string, Door>;
 
-/** A selection with its robot found. */
+/** A selection with its robot looked up. */
 export async function queryOf(
 	{ robot, parent, ...rest }: JobSelection,
 	engine: Engine,

@@ -1,6 +1,6 @@
 /**
- * Small POSTs to n8n. Whoever may submit may name a resume URL, so this must not become a tool to reach
- * what only this machine can reach: it keeps the rule of outbound.ts, and follows no redirects.
+ * Small POSTs to n8n. Whoever may submit may name a resume URL, so this must not become a way to reach
+ * what only this machine can reach: it keeps to the rule of outbound.ts and follows no redirects.
  */
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
@@ -13,7 +13,7 @@ import { bare, isPlainlyInside, resolveOnce } from './outbound';
 import { type Answer, Readiness } from './readiness';
 import { ask } from './small-requests';
 
-/** The node answers a poke only after n8n has taken the execution up again. */
+/** The node answers a poke only once n8n has resumed the execution. */
 const timeoutMs = 60_000;
 const readinessMs = 10_000;
 const maxAnswerBytes = 64 * 1024;
@@ -25,13 +25,13 @@ export class CallbackDoor implements Callbacks {
 
 	readonly #readiness: Readiness;
 
-	/** `origins`: where callbacks may go although it is a private address. */
+	/** `origins`: where callbacks may go even to a private address. */
 	constructor(origins: readonly string[], clock: Clock = systemClock) {
 		this.#origins = new Set(origins);
 		this.#readiness = new Readiness(clock, (url) => this.#send(url, undefined, readinessMs));
 	}
 
-	/** What is plainly not allowed, said at once instead of after a week of tries. */
+	/** Says at once what is plainly not allowed, instead of after a week of tries. */
 	check(url: string): Problem | undefined {
 		if (!URL.canParse(url)) {
 			return new Problem('bad-field', {
@@ -53,7 +53,7 @@ export class CallbackDoor implements Callbacks {
 		return await this.#send(target, JSON.stringify(body), timeoutMs);
 	}
 
-	/** With a text a POST, else a GET. */
+	/** A POST if there is a text, else a GET. */
 	async #send(target: URL, text: string | undefined, silenceMs: number): Promise<Answer> {
 		const host = bare(target.hostname);
 		const { address, family, inside } = await resolveOnce(target);
@@ -68,7 +68,7 @@ export class CallbackDoor implements Callbacks {
 				host: address,
 				family,
 				port: target.port || (secure ? 443 : 80),
-				// n8n with a certificate for its name outside, asked over loopback: nobody stands in between.
+				// n8n may show a certificate for its public name, but over loopback nobody stands in between.
 				...(secure && isLoopback(address) ? { rejectUnauthorized: false } : {}),
 				path: target.pathname + target.search,
 				headers: { host: target.host },

@@ -2,8 +2,8 @@
  * The certificate of the doors that other machines may use: the operator's, read again when its files
  * change, or one that the service makes for itself, once, and keeps in its data folder.
  *
- * Robots are told the fingerprint of a certificate that nobody but itself vouches for; one of an
- * authority they check as everybody does, so that it may be renewed without a word to them.
+ * Robots are told the fingerprint of a self-signed certificate; one from an authority they check as
+ * everybody does, so that it can be renewed without telling them.
  */
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -16,7 +16,7 @@ import type { Clock } from '../engine/clock';
 import type { Log } from '../engine/context';
 
 export interface CertificateFiles {
-	/** PEM, with the authorities in between behind it. */
+	/** PEM, followed by any intermediate authorities. */
 	cert: string;
 	/** PEM, without a passphrase. */
 	key: string;
@@ -29,11 +29,11 @@ export interface CertificateParts {
 	folder: string;
 	clock: Clock;
 	log: Log;
-	/** After another one has taken its place. */
+	/** Called after another certificate has taken its place. */
 	onChange?: () => void;
 }
 
-/** How often the operator's files are looked at. */
+/** How often the operator's files are checked. */
 const lookMs = 5_000;
 const dayMs = 86_400_000;
 const selfMadeDays = 3_650;
@@ -86,7 +86,7 @@ export class Certificate {
 		return /(?:^|, )DNS:([A-Za-z0-9.-]+)/.exec(names)?.[1];
 	}
 
-	/** Whether whoever called us by this name was shown that it is us. */
+	/** Whether the certificate proves who we are to a caller that used this name. */
 	covers(name: string): boolean {
 		return this.#pair.x509.checkHost(name) !== undefined;
 	}
@@ -107,7 +107,7 @@ export class Certificate {
 		server.once('close', () => this.#servers.delete(server));
 	}
 
-	/** Reads the files anew. What cannot be used changes nothing: the one of before stays. */
+	/** Rereads the files. If they cannot be used, the certificate stays as it was. */
 	reload(): void {
 		const { log, onChange } = this.#parts;
 		const before = this.#pair.x509;
@@ -180,7 +180,7 @@ function readPair({ cert: certFile, key: keyFile }: CertificateFiles): Pair {
 		throw bad(certFile, `the key in ${keyFile} belongs to another certificate`);
 	}
 	try {
-		// What stands behind the certificate counts, too, and so does whether TLS takes the key.
+		// What follows the certificate must be good, too, and TLS must take the key.
 		createSecureContext({ cert, key });
 	} catch (error) {
 		throw bad(certFile, `TLS does not take it: ${(error as Error).message}`, error);
@@ -206,7 +206,7 @@ function bad(file: string, reason: string, cause?: unknown): Problem {
 	return new Problem('bad-certificate', { file, reason }, cause);
 }
 
-/** Key and certificate are one file, so that there are never two that do not fit. */
+/** Key and certificate share one file, so that they always match. */
 async function makeOwn(file: string, now: number): Promise<void> {
 	// Loaded when it is needed, once in the life of a data folder.
 	const { generate } = await import('selfsigned');
@@ -245,7 +245,7 @@ function vouchesForItself(x509: X509Certificate): boolean {
 	return x509.issuer === x509.subject && x509.verify(x509.publicKey);
 }
 
-/** Differs whenever one of the files was written or put in the place of another. */
+/** Differs whenever one of the files was written or replaced. */
 function stampOf({ cert, key }: CertificateFiles): string {
 	return [cert, key]
 		.map((file) => {

@@ -1,15 +1,15 @@
 /**
- * The service dials the robots that listen. From the open socket on they are robots like any other
+ * The service dials the robots that listen. Once the socket is open they are robots like any other
  * (robot-link.ts): the same messages, the same proof of the robot's key. Before that:
  *
  *   address resolved once ── TLS, whose certificate is the robot's key ── upgrade, answered with the robot's
  *   nonce ── `connected`, in which the service proves itself over that nonce ── `hello`
  *
- * Nobody is dialled whose key is not known, and nothing is said to anybody who shows another one. On
+ * No robot is dialled whose key is not known, and nothing is said to one that shows another key. On
  * loopback, or with `--insecure`, ws:// goes without TLS; the proofs of both keys are the same.
  *
- * One loop a robot: try, wait twice as long, give up after so many tries; a connection that was lived
- * through starts the count anew.
+ * One loop per robot: try, wait twice as long each time, give up after so many tries; once the robot has
+ * been connected, the count starts over.
  */
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { connect as connectTls, TLSSocket } from 'node:tls';
@@ -35,7 +35,7 @@ import { RobotSocket } from './robot-link';
 import type { RobotsDoor } from './robots';
 
 export interface DiallerSettings {
-	/** Before the first new try. */
+	/** Before the first retry. */
 	reconnectDelayMs: number;
 	/** Plain ws:// to other machines is allowed. */
 	insecure: boolean;
@@ -62,7 +62,7 @@ export class Dialler {
 		for (const { robotId } of dialling.plans()) this.#anew(robotId);
 	}
 
-	/** No more tries; who is connected is told goodbye by the door. Harmless when called twice. */
+	/** Ends all tries; the door says goodbye to robots that are connected. Harmless when called twice. */
 	close(): void {
 		this.#closed = true;
 		for (const loop of this.#loops.values()) loop.abort('leave');
@@ -138,7 +138,7 @@ class Call {
 		this.#signal = signal;
 	}
 
-	/** Resolves when there is no connection (any more), with why. */
+	/** Resolves, with the reason, when there is no connection (any more). */
 	async over(live: () => void): Promise<string> {
 		let wire: Socket;
 		try {
@@ -149,7 +149,7 @@ class Call {
 		return new Promise((resolve) => this.#speak(wire, live, resolve));
 	}
 
-	/** A connection to who has the robot's key, or, without TLS, to the right address. */
+	/** A connection to whoever has the robot's key or, without TLS, to the right address. */
 	async #reach(): Promise<Socket> {
 		const { url: text, fingerprint, name, inside: allowed } = this.#plan;
 		const url = new URL(text);
@@ -206,8 +206,8 @@ class Call {
 
 	#speak(wire: Socket, live: () => void, over: (reason: string) => void): void {
 		const url = new URL(this.#plan.url);
-		// TLS, where there is any, is spoken by the wire already; and an agent answers at its own path, whatever
-		// path the address of another program may have had.
+		// TLS, if any, is already spoken by the wire; and an agent answers at its own path, whatever path the
+		// address written for another program may have.
 		const socket = new RobotSocket(`ws://${url.hostname}:${portOf(url)}${paths.robotLink}`, {
 			createConnection: () => wire,
 			perMessageDeflate: false,

@@ -35,11 +35,11 @@ export interface House {
 	doors(): Doors;
 	/** The fingerprint by which robots know our certificate; absent when they need none. */
 	pin(): string | undefined;
-	/** Controllers of answers that wait, with the key they wait for: its end, or the server's, aborts them. */
+	/** Controllers of waiting answers, with the key each was asked under: its end, or the server's, aborts them. */
 	readonly waiting: Map<AbortController, string | undefined>;
 	/** Counts what is answered. */
 	readonly traffic?: Traffic;
-	/** Absent = one may ask as often as one likes. */
+	/** Absent = callers may ask as often as they like. */
 	readonly rates?: Rates;
 	/** Calls that the operator has opened: they need no key. */
 	readonly opened?: ReadonlySet<CallName>;
@@ -64,7 +64,7 @@ export interface Ask<Query, Body> {
 
 export interface Door<Q extends TSchema = TSchema, B extends TSchema = TSchema> {
 	query?: Q;
-	/** Absent = the call takes no body (an empty object is let pass). */
+	/** Absent = the call takes no body (an empty object is accepted). */
 	body?: B;
 	/** Of a JSON body; default `limits.maxBodyBytes`. What strangers send is kept before anybody knows who they are. */
 	maxBodyBytes?: number;

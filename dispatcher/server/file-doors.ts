@@ -1,6 +1,6 @@
 /**
- * The doors to files. Bytes go through as they come, both ways, one piece at a time; a reader or writer that
- * is slow is waited for, one that is gone ends its call, and the next one goes on.
+ * The doors to files. Bytes pass through as they come, both ways, one piece at a time; a slow reader or
+ * writer is waited for, while one that is gone ends its call, and the next call carries on from there.
  */
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
@@ -67,7 +67,7 @@ async function taking(
 			cut: () => void request.raw.destroy(),
 		});
 	} catch (error) {
-		// What is not read of the body must not be taken for the next request.
+		// The unread part of the body must not be taken for the next request.
 		reply.header('connection', 'close');
 		throw error;
 	}
@@ -115,12 +115,12 @@ async function sendFile({ id, request, reply, signal }: Ask<unknown, unknown>, {
 		}
 		out.end();
 	} catch {
-		// The headers are gone: a cut connection is the only honest way left to say "not all of it".
+		// The headers have been sent: cutting the connection is the only honest way left to say "not all of it".
 		out.destroy();
 	}
 }
 
-/** Saved, never shown; and the name is data, whatever stands in it. */
+/** The file is saved, never shown; and its name is data, whatever it contains. */
 function dispositionOf(name: string): string {
 	const plain = name.replace(/[^\x20-\x7e]|["\\%]/g, '_');
 	const full = encodeURIComponent(name.replace(/\p{Surrogate}/gu, '_')).replace(/['()*]/g, percent);

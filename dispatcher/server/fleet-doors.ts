@@ -164,7 +164,7 @@ export const fleetDoors = {
 	keyRevoke: door({
 		async run({ id, caller }, { engine, waiting }) {
 			await engine.revokeKey(id, caller);
-			// What it has asked for before is over too, however long it would have been answered.
+			// Ends what it asked for earlier, too, however long that would have gone on.
 			const over = new Problem('bad-key');
 			for (const [answer, keyId] of waiting) if (keyId === id) answer.abort(over);
 		},
@@ -191,7 +191,7 @@ export const fleetDoors = {
 	}),
 	waitClose: door({ run: ({ id }, { engine }) => engine.closeWait(id) }),
 	waitDeliver: door({ run: ({ id }, { engine }) => engine.deliverWait(id) }),
-	// These two need no key: who knows the secret of a wait may fetch its pokes, and nothing else.
+	// These two need no key: whoever knows the secret of a wait may fetch its pokes, and nothing else.
 	collect: door({
 		body: collectRequest,
 		maxBodyBytes: limits.maxStrangerBodyBytes,
@@ -228,7 +228,7 @@ export const fleetDoors = {
 	}),
 } as const satisfies Record<string, Door>;
 
-/** What is plainly not allowed, said at once instead of when it is dialled. */
+/** Says at once what is plainly not allowed, instead of when it is dialled. */
 function checkAddress(serverUrl: string, { scopes }: Caller): void {
 	const mistake = deviceUrlMistake(serverUrl);
 	if (mistake !== undefined) throw new Problem('bad-field', { path: 'serverUrl', reason: mistake });

@@ -1,10 +1,10 @@
 /**
- * The robots' door on a listener that belongs to somebody else: n8n's own port, where the hook is
- * installed. It runs in n8n's main thread and knows nothing: bytes go to the service thread and back,
- * and there they meet the gates, seats and limits of the robots' own door.
+ * The robots' door on somebody else's listener: n8n's own port, where the hook is installed. It runs in
+ * n8n's main thread and knows nothing: bytes go to the service thread and back, and there they meet the
+ * gates, seats and limits of the robots' own door.
  *
- * Between the threads lies a connection over loopback. The service thread takes none but those that
- * show the secret of this start, and believes what they say of whose request it is.
+ * The threads are joined by connections over loopback. The service thread takes only those that show the
+ * secret of this start, and believes them about whose request it is.
  */
 import { Agent, type IncomingMessage, request as ask, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
@@ -27,16 +27,16 @@ export interface FrontOptions {
 	proxyHops?: number;
 }
 
-/** Of this connection alone, ours to say, or nobody's business behind this door. */
+/** Headers that concern this connection alone, that are ours to set, or that are nobody's business behind this door. */
 const notPassedOn =
 	/^(host|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|expect|cookie|forwarded|x-forwarded-.*|x-robot-fleet-.*)$/i;
-/** A WebSocket needs these two said again. */
+/** A WebSocket needs these two repeated. */
 const ofUpgrades = /^(connection|upgrade)$/i;
 const noHurryMs = 10_000;
 
 export class Front {
 	readonly #options: FrontOptions;
-	/** One connection a request: what a robot's line is, the service sees. */
+	/** One connection per request, so that the service sees what becomes of a robot's line. */
 	readonly #agent = new Agent({ keepAlive: false });
 
 	constructor(options: FrontOptions) {
@@ -72,7 +72,7 @@ export class Front {
 			answer.on('error', () => response.destroy());
 			answer.pipe(response);
 		});
-		// A robot that is gone: the service hears it as it would of its own.
+		// The robot is gone: the service notices, as it would at its own door.
 		response.on('close', () => inner.destroy());
 		request.on('error', () => inner.destroy());
 		request.pipe(inner);
@@ -120,7 +120,7 @@ export class Front {
 		return ['Host', relay.secret, fromHeader, this.#addressOf(request), ...kept.flat()];
 	}
 
-	/** As n8n itself counts: so many proxies may be believed, and each has put down who called it. */
+	/** As n8n itself counts: this many proxies are trusted, and each has noted who called it. */
 	#addressOf(request: IncomingMessage): string {
 		const hops = this.#options.proxyHops ?? 0;
 		const said = hops > 0 ? [request.headers['x-forwarded-for'] ?? []].flat().join(',') : '';

@@ -1,6 +1,6 @@
 /**
- * Keeps other people's web pages out: a page that a browser was tricked into pointing at us (DNS
- * rebinding) carries a foreign name in Host, and a page of another site carries a foreign Origin.
+ * Keeps other people's web pages out: a page whose name was made to point at us (DNS rebinding) carries
+ * a foreign name in Host, and a page of another site carries a foreign Origin.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';

@@ -1,7 +1,7 @@
 /**
- * The doors of the service: HTTP and the robots' sockets, on one listener, and on wish a second
- * listener with nothing but what robots need. On loopback they speak plain HTTP, elsewhere TLS. It
- * knows headers, sockets, certificates and keys; it knows no rule of a job and no SQL.
+ * The doors of the service: HTTP and the robots' sockets on one listener and, if wanted, a second
+ * listener with only what robots need. On loopback they speak plain HTTP, elsewhere TLS. They know
+ * headers, sockets, certificates and keys, but no rules of jobs and no SQL.
  */
 import { randomBytes } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
@@ -53,14 +53,14 @@ export interface ServerOptions {
 	tls: { files?: CertificateFiles; folder: string };
 	/** The API is for this process alone; other machines may use the robots' door. */
 	private?: boolean;
-	/** Another certificate has taken the place of the one of before. */
+	/** Called when another certificate has taken the place of the old one. */
 	onCertificate?: () => void;
 	/** What others call us; its host is accepted in the Host header. */
 	publicUrl?: string;
 	heartbeatMs?: number;
-	/** How robots are dialled that listen; absent = none are. */
+	/** How robots that listen are dialled; absent = none are. */
 	dialling?: DiallerSettings;
-	/** How often one may ask; absent = as often as one likes. */
+	/** How often callers may ask; absent = as often as they like. */
 	rates?: RateSettings;
 	/** `/metrics` needs no key. */
 	metricsOpen?: boolean;
@@ -77,9 +77,9 @@ export interface Server {
 	readonly robotsUrl: string | undefined;
 	/** PEM of what the API shows; absent when it speaks plain HTTP. */
 	readonly certificate: string | undefined;
-	/** Reads the operator's certificate anew. */
+	/** Rereads the operator's certificate. */
 	reload(): void;
-	/** The robots' door once more, for a listener of our own process that others reach; opened when first asked for. */
+	/** A second robots' door, for a listener of our own process that others reach; opened when first asked for. */
 	relay(): Promise<Relay>;
 	/** Ends what waits, says goodbye to robots, closes all sockets. Harmless when called twice. */
 	close(): Promise<void>;
@@ -91,8 +91,8 @@ const relayedCalls = [...robotsCalls, 'healthz'] as const satisfies CallName[];
 const politeMs = 1_000;
 /**
  * Connections the kernel keeps for us until we take them (and at most net.core.somaxconn). Those beyond
- * it are dropped silently, and knock again after 1, 3, 7, 15 s: a fleet that comes back at once would
- * need longer for that than for all the rest.
+ * it are dropped silently, and retry after 1, 3, 7, 15 s: a fleet that comes back all at once would
+ * spend more time on that than on everything else.
  */
 const backlog = 4_096;
 /** How long robots get to answer the goodbye. */
@@ -142,7 +142,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 	const dialler = options.dialling && new Dialler(house, door, options.dialling);
 	const live = new LiveDoor(house);
 	const apps: FastifyInstance[] = [];
-	/** Whatever has become of them: requests, sockets of robots, or nothing yet. */
+	/** Whatever they have become: requests, robots' sockets, or nothing yet. */
 	const connections = new Set<Socket>();
 	const gone = function (this: Socket): void {
 		connections.delete(this);
@@ -156,7 +156,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 		app.server.on('connection', (socket) => connections.add(socket.on('close', gone)));
 		if (at.relayed) bringsOthers(app.server);
 		if (tls) certificate!.serve(app.server as unknown as TlsServer);
-		// Who looks on comes by the door of the API.
+		// Viewers come in by the door of the API.
 		door.attach(app.server, gate, at === api ? live : undefined);
 		return listen(app, at);
 	};
@@ -233,7 +233,7 @@ function allDoors(version: string, robotPoll: Door): Record<CallName, Door> {
 			run: ({ reply }) => reply.type('application/json; charset=utf-8').send(document),
 		}),
 	};
-	// Made once: it never changes while the service runs, and whoever asks for it shows no key.
+	// Made once: it never changes while the service runs, and asking for it takes no key.
 	const document = Buffer.from(JSON.stringify(openapiOf(doors, version)));
 	return doors;
 }
@@ -241,10 +241,10 @@ function allDoors(version: string, robotPoll: Door): Record<CallName, Door> {
 interface Listen {
 	host: string;
 	port: number;
-	/** To be named when the address is taken. */
+	/** The setting to name when the address is taken. */
 	variable: string;
 	tls: boolean;
-	/** Who connects is our own process; its requests are of others. */
+	/** Our own process connects here, with other people's requests. */
 	relayed?: boolean;
 }
 
@@ -264,14 +264,14 @@ function robotsListenOf(options: ServerOptions): Listen {
 	};
 }
 
-/** What never leaves this machine needs none; else only who said so goes without. */
+/** What never leaves this machine needs none; elsewhere only an operator who said so goes without. */
 function needsTls(host: string, { insecure, tls }: ServerOptions): boolean {
 	return !isLoopback(host) && (tls.files !== undefined || !insecure);
 }
 
 /**
- * Keys must not cross a network in the clear. Nor does our own certificate help here: who calls an API
- * has no token to know it by, and would have to stop checking.
+ * Keys must not cross a network in the clear. Our own certificate does not help here: a caller of the API
+ * has no token to know it by, and would have to switch checking off.
  */
 function refuseInTheOpen(options: ServerOptions): void {
 	const { host, insecure, tls, private: forThisProcess } = options;

@@ -54,7 +54,7 @@ const waitOf = (waitMs: number | undefined) =>
 
 export const jobDoors = {
 	submit: door({
-		// Either shape; which one was meant is seen by the field `jobs`, so that mistakes are told in its terms.
+		// Either shape; the field `jobs` shows which was meant, so that mistakes are reported in its terms.
 		body: Type.Unknown(),
 		bodyShown: {
 			oneOf: [submit, { ...submitMany, properties: { jobs: { type: 'array', items: submit } } }],

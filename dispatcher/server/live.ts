@@ -26,7 +26,7 @@ import { addressOf } from './address';
 import { decline, type UpgradeDoor } from './robots';
 
 const asks = validatorOf(liveAsk);
-/** How often it is looked whether a viewer has read enough. */
+/** How often we check whether a viewer has read enough. */
 const drainMs = 20;
 
 export class LiveDoor implements UpgradeDoor {
@@ -111,7 +111,7 @@ export class LiveDoor implements UpgradeDoor {
 	}
 }
 
-/** The key may look on; throws what keeps it from that. With an address it is a call of the key. */
+/** Throws if the key may not look on. With an address, this counts as a call of the key. */
 function admit({ engine, rates }: House, key: string, address?: string): Caller {
 	const caller = engine.verifyKey(key);
 	if (address !== undefined) rates?.key(caller.keyId, caller.name, address);
@@ -119,7 +119,7 @@ function admit({ engine, rates }: House, key: string, address?: string): Caller 
 	return caller;
 }
 
-/** What a viewer asks of its door, and tells it. */
+/** What a viewer asks and tells its door. */
 interface Doorkeeper {
 	/** It has shown this key by a message; throws when there is no seat for it. */
 	enters(caller: Caller): void;
@@ -203,7 +203,7 @@ class LiveViewer implements Viewer {
 		return !this.#isOver;
 	}
 
-	/** Says why, and cuts the line when that is not heard soon: it waits behind all that is unread. */
+	/** Says why, and cuts the line if that is not heard soon: it waits behind everything unread. */
 	close(code: number, reason: string): void {
 		if (this.#isOver) return;
 		this.#leave();
@@ -232,7 +232,7 @@ class LiveViewer implements Viewer {
 		} catch {
 			return this.#turnOut();
 		}
-		// Who reads is there, however long our ping waits behind what is unread.
+		// A viewer that reads is there, however long our ping waits behind what is unread.
 		const unsent = this.#socket.bufferedAmount;
 		if (unsent < this.#unsent) this.#heardAt = now;
 		this.#unsent = unsent;
@@ -259,13 +259,13 @@ class LiveViewer implements Viewer {
 		const ask = askOf(data, isBinary);
 		const channel = !(ask instanceof Problem) && 'channel' in ask ? ask.channel : undefined;
 		try {
-			// What makes no sense was asked, too.
+			// Nonsense counts as a call, too.
 			const caller = this.#caller;
 			if (caller) this.#house.rates?.key(caller.keyId, caller.name, this.#address);
 			if (ask instanceof Problem) throw ask;
 		} catch (error) {
 			this.#refuse(error, channel);
-			// Nonsense of those who have a key is counted.
+			// With a key, nonsense is merely counted.
 			if (!this.isKnown) this.close(liveCloseCodes.badKey, 'show a key first');
 			return;
 		}
@@ -302,7 +302,7 @@ class LiveViewer implements Viewer {
 		}
 		const seat: { leave?: () => void } = {};
 		this.#channels.set(channel, seat);
-		// What was given up while its snapshot was on the way is told nothing more.
+		// A subscription given up while its snapshot was on the way is told nothing more.
 		const isHere = () => this.#channels.get(channel) === seat;
 		const viewer: Viewer = {
 			take: (messages) => isHere() && this.take(messages),

@@ -1,7 +1,7 @@
 /**
- * The rule of the one way out of the service: a name is resolved once, and the address that was checked is the
- * one that is dialled (no rebinding in between); addresses inside private networks only for origins that an
- * operator named, lest whoever may name an address reaches what only this machine can reach.
+ * The rule for the one way out of the service: a name is resolved once, and the address that was checked is
+ * the one dialled (no rebinding in between). Addresses inside private networks are only for origins that an
+ * operator named, lest whoever may name an address reach what only this machine can reach.
  */
 import { lookup } from 'node:dns/promises';
 import { BlockList, isIP } from 'node:net';

@@ -1,7 +1,7 @@
 /**
- * Stored output on its way out: as raw bytes, or as events that follow a job until nothing more
- * will come. Both read the store in bounded pieces and wait for a slow reader, so one reader costs
- * one piece of memory, whatever the job printed.
+ * Stored output on its way out: as raw bytes, or as events that follow a job until nothing more will
+ * come. Both read the store in bounded pieces and wait for slow readers, so a reader costs one piece of
+ * memory, however much the job printed.
  *
  *   event: output   data: {"stream":"stdout","offset":0,"text":"…"}   (data_b64 when it is not UTF-8)
  *   event: hole     data: {"stream":"stdout","from":9,"to":99,"reason":"limit"}  these bytes are not there
@@ -30,7 +30,7 @@ const pieceBytes = 256 * 1024;
 const keepAliveMs = 15_000;
 
 /**
- * Everything stored by now, from `from` on. What is not there is said by a line in its place
+ * Everything stored so far, from `from` on. What is missing is marked by a line in its place
  * (`holes=omit` leaves it out) and in X-Output-Holes, in true offsets of the stream.
  */
 export async function sendOutput({ id, query, reply, signal }: OutputAsk, { engine }: House) {
@@ -53,7 +53,7 @@ export async function sendOutput({ id, query, reply, signal }: OutputAsk, { engi
 	let at = first.from;
 	try {
 		while (at < first.have) {
-			// Of a new attempt, or being sent again: stored bytes never become fewer otherwise.
+			// A new attempt, or the stream is being sent again: otherwise stored bytes never become fewer.
 			if (piece.attempt !== first.attempt || piece.have < first.have) {
 				throw new Error('what was asked for is not here any more');
 			}
@@ -68,7 +68,7 @@ export async function sendOutput({ id, query, reply, signal }: OutputAsk, { engi
 		}
 		out.end();
 	} catch {
-		// The headers are gone: a cut connection is the only honest way left to say "not all of it".
+		// The headers have been sent: cutting the connection is the only honest way left to say "not all of it".
 		out.destroy();
 	}
 }
@@ -164,12 +164,12 @@ async function sayPrompts(
 		const asks = await engine.asks(id, told, over);
 		if (asks === told || over.aborted) continue;
 		told = asks;
-		// A reader that went away is noticed where its output is written.
+		// If the reader has gone, writing its output will notice.
 		await say(asks).catch(() => undefined);
 	}
 }
 
-/** `Last-Event-ID` is what a browser sends when it comes back: it goes on where it was. */
+/** A browser that comes back sends `Last-Event-ID`, and carries on where it was. */
 function startOf(query: { from?: number; stream?: Stream }, lastId: unknown) {
 	const match = /^stdout=(\d{1,15}),stderr=(\d{1,15})$/.exec(String(lastId ?? ''));
 	if (match) return { stdout: Number(match[1]), stderr: Number(match[2]) };

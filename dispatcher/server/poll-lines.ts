@@ -1,11 +1,11 @@
 /**
- * Lines of robots that no WebSocket reaches: requests and answers that carry the bytes of one
- * (protocol/poll.ts). What they carry is served as any other connection: its handshake goes through the
- * same gate and line of seats, its WebSocket has the same link. Here is only what makes requests into
- * a connection, and ends one whose robot is gone.
+ * Lines of robots where no WebSocket gets through: requests and answers that carry the bytes of one
+ * (protocol/poll.ts). What they carry is served like any other connection: its handshake passes the same
+ * gate and line of seats, its WebSocket has the same link. This file only turns requests into a
+ * connection, and ends one whose robot is gone.
  *
- * Nobody is known by his line before he has proved his key on it: what a stranger can have is a handshake. He brings
- * it whole with the request that opens, so no line waits anywhere but in the line of seats.
+ * A line says nothing about who is on it until a key is proved there: all that a stranger can have is a handshake. The
+ * request that opens a line brings it whole, so no line waits anywhere but in the line of seats.
  */
 import { createServer, type Server } from 'node:http';
 import type { Socket } from 'node:net';
@@ -29,22 +29,22 @@ const maxOpeningBytes = pollHeadBytes + 8 * 1024;
 /** The connection that the requests of one line stand for. */
 export class PolledSocket extends CarriedStream {
 	readonly remoteAddress: string | undefined;
-	/** A handshake was said on it: from then on others see to its end. */
+	/** A handshake came over it: from then on others see to its end. */
 	asked = false;
 	/** The last look found it lost. */
 	doubted = false;
 	readonly #clock: Clock;
-	/** The request that waits is answered. */
+	/** Answers the request that waits. */
 	#answer: (() => void) | undefined;
-	/** The request that brings something, and waits until it can be taken, is answered. */
+	/** Answers the request whose data waits until there is room for it. */
 	#giveWay: (() => void) | undefined;
-	/** Over which it came, or the one before it. */
+	/** The connection that brought the latest waiting request. */
 	#wire: Socket | undefined;
-	/** When that closed, and nothing was heard since. */
+	/** When that closed, if nothing has been heard since. */
 	#brokenAt: number | undefined;
 	/** Our last word was in an answer. */
 	#toldEnd = false;
-	/** When it was seen that we have said our last word. */
+	/** When a sweep first saw that we have said our last word. */
 	#endedAt: number | undefined;
 
 	constructor(clock: Clock, remoteAddress: string | undefined) {
@@ -54,8 +54,8 @@ export class PolledSocket extends CarriedStream {
 	}
 
 	/**
-	 * What is answered, now or when there is something to say; undefined when the line is over. `once` = the wire is closed
-	 * behind this answer, whether the robot lives or not.
+	 * The answer, now or when there is something to say; undefined when the line is over. `once` = the wire is closed after
+	 * this answer, whether the robot lives or not.
 	 */
 	async exchange(body: PollBody, wire: Socket, once = false): Promise<Buffer | undefined> {
 		this.#brokenAt = undefined;
@@ -80,7 +80,7 @@ export class PolledSocket extends CarriedStream {
 		const piece = waits ? this.piece(limits.pollPieceBytes) : this.silence;
 		const answer = this.#answerOf(piece);
 		this.#toldEnd ||= piece.ends;
-		// Both have said their last word: nobody comes to say that ours has arrived.
+		// Both sides have said their last word: nobody will come to confirm that ours has arrived.
 		if (this.#toldEnd && this.over) this.arrived(this.total);
 		return answer;
 	}
@@ -119,7 +119,7 @@ export class PolledSocket extends CarriedStream {
 		return goesOn && !this.destroyed;
 	}
 
-	/** Where a robot is killed its connections are closed, whether it waits on them just now or not. */
+	/** When a robot is killed, its connections close, whether or not it is waiting on them. */
 	#watch(wire: Socket): void {
 		if (this.#wire === wire) return;
 		this.#wire?.off('close', this.#broke);
@@ -135,7 +135,7 @@ export class PolledSocket extends CarriedStream {
 	};
 
 	async #news(waitMs: number): Promise<void> {
-		// It asks anew, so it does not wait for the older answer any more.
+		// It asks again, so it no longer waits for the older answer.
 		this.#answer?.();
 		if (this.hasNews || this.destroyed) return;
 		const over = new AbortController();
@@ -147,7 +147,7 @@ export class PolledSocket extends CarriedStream {
 }
 
 export class PollLines {
-	/** Hears the handshakes that are said on lines. It never listens. */
+	/** Hears the handshakes that come over lines. It never listens on a port. */
 	readonly handshakes: Server = createServer();
 	/** Of `POST /robots/link/poll`. */
 	readonly door: Door;
@@ -173,7 +173,7 @@ export class PollLines {
 				const line =
 					this.#lines.get(name) ?? (said.opens ? this.#open(name, said, request) : undefined);
 				if (!line || line.destroyed) throw new Problem('no-such-line');
-				// Its time is the robot's, and says nothing about us.
+				// The wait is the robot's choice, and says nothing about us.
 				request.waited = said.waitMs > 0;
 				const once = request.headers.connection?.toLowerCase() === 'close';
 				const answer = await line.exchange(said, request.raw.socket, once);
@@ -184,8 +184,8 @@ export class PollLines {
 	}
 
 	/**
-	 * Ends lines whose robots are gone; call it now and then. When we ourselves did not run for a while they may have
-	 * come, and were not heard yet: only who is not there at the next look either is gone.
+	 * Ends lines whose robots are gone; call it now and then. If we ourselves did not run for a while, they may have
+	 * come without being heard yet: only those still missing at the next look are gone.
 	 */
 	sweep(now: number): void {
 		for (const line of this.#lines.values()) {
@@ -218,7 +218,7 @@ export class PollLines {
 		line.on('error', () => undefined);
 		line.once('close', () => this.#lines.delete(name));
 		this.handshakes.emit('connection', line as unknown as Socket);
-		// By then what it brought has been read: it stands in the line of seats, or is nothing that has a place there.
+		// By then what it brought has been read: it is in the line of seats, or has no business there.
 		setImmediate(() => {
 			if (!line.asked) line.destroy();
 		});

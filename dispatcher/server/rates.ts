@@ -1,8 +1,7 @@
 /**
- * How often one may ask: each key, and each address that fails to prove who it is. A good key is never held back by what
- * others do at its address. A bucket holds a minute's calls and fills
- * evenly; a call takes one, however many jobs it submits. What is full again is forgotten, so that memory follows those
- * who are busy.
+ * How often callers may ask: each key, and each address that fails to prove who it is. A good key is never held back by
+ * what others do at its address. A bucket holds a minute's calls and fills evenly; a call takes one, however many jobs
+ * it submits. Buckets that are full again are forgotten, so that memory follows those who are busy.
  */
 import { limits, Problem } from '../../protocol';
 import type { Clock } from '../engine/clock';
@@ -13,7 +12,7 @@ export interface RateSettings {
 	perKey: number;
 	/** How often a minute one address may fail to prove who it is; 0 = no limit. */
 	perAddress: number;
-	/** Whoever calls from this machine is not counted. */
+	/** Calls from this machine are not counted. */
 	spareLoopback: boolean;
 }
 
@@ -37,7 +36,7 @@ export class Rates {
 		this.settings = settings;
 	}
 
-	/** Those whose calls are counted now. */
+	/** How many keys and addresses are being counted. */
 	get size(): number {
 		return this.#keys.size + this.#addresses.size;
 	}
@@ -48,7 +47,7 @@ export class Rates {
 			this.#take(this.#keys, keyId, this.settings.perKey, `The key "${name}"`);
 	}
 
-	/** Somebody there was refused for want of a proof; throws `rate-limited`. */
+	/** Somebody at this address was refused for want of a proof; throws `rate-limited`. */
 	stranger(address: string): void {
 		if (this.#spares(address)) return;
 		this.#take(this.#addresses, address, this.settings.perAddress, `Who has no key at ${address}`);
@@ -76,7 +75,7 @@ export class Rates {
 		bucket.left -= 1;
 	}
 
-	/** Those not seen for a minute are full; of a flood of addresses the first half goes, too. */
+	/** Buckets unused for a minute are full; in a flood of addresses the first half goes, too. */
 	#forget(buckets: Map<string, Bucket>, now: number): void {
 		for (const [of, { at }] of buckets) if (now - at >= minuteMs) buckets.delete(of);
 		for (const of of buckets.keys()) {

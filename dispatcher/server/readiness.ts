@@ -1,7 +1,7 @@
 /**
- * Whether an n8n may be told anything. After a crash n8n opens its port, and takes parked executions up again,
- * before it has gone through what its last life left unfinished; that then writes an older state over whatever
- * went on meanwhile, and the execution is lost. So nobody is called before n8n says that it is ready.
+ * Whether an n8n may be told anything. After a crash n8n opens its port, and resumes parked executions, before it
+ * has gone through what its last life left unfinished; going through that then overwrites whatever went on meanwhile
+ * with an older state, and the execution is lost. So nothing is sent before n8n says that it is ready.
  *
  * An older n8n says so too early, and a proxy may not let us ask: there a while must pass after it was away.
  */
@@ -32,7 +32,7 @@ const maxSeen = 1_000;
 export class Readiness {
 	readonly #clock: Clock;
 	readonly #get: (url: URL) => Promise<Answer>;
-	/** By the address of the readiness: one n8n, or one that stands for several. */
+	/** By readiness URL: one n8n, or one that stands for several. */
 	readonly #seen = new Map<string, Seen>();
 
 	constructor(clock: Clock, get: (url: URL) => Promise<Answer>) {
@@ -66,7 +66,7 @@ export class Readiness {
 		}
 		const { status } = answer;
 		if (status >= 500) {
-			// Its own word, so its word that it is ready will be good, too. Anybody else's says that it is away.
+			// n8n itself says so, so its word that it is ready will be good, too. From anybody else it means that n8n is away.
 			const own = (answer.body as { status?: unknown } | undefined)?.status === 'error';
 			Object.assign(seen, { wasAway: !own, upSince: undefined });
 			throw new Error(own ? 'n8n is starting up' : `n8n is away (HTTP ${status})`);

@@ -67,7 +67,7 @@ const validators = Object.fromEntries(
 	]),
 ) as unknown as { [T in keyof RobotMessages]: Validator<RobotMessages[T]> };
 
-/** A robot names the kinds it does; we know these, and so much of the wire. */
+/** A robot names the kinds it can do; we name those we know, and the features of the wire. */
 const hubFeatures = [
 	...wireFeatures,
 	simulatedFeature,
@@ -75,8 +75,8 @@ const hubFeatures = [
 ];
 
 /**
- * What a robot may have said that the engine has not taken up yet, in portions of so many messages or bytes: several
- * turns full of work. While there is more it is not read, so that it stands in nobody's way, nor in our memory.
+ * What a robot may have said that the engine has not taken up yet, in portions of this many messages or bytes: enough
+ * work for several turns. Beyond that we stop reading from it, so that it neither holds up others nor fills our memory.
  */
 const portionMessages = 256;
 const portionBytes = 1024 * 1024;
@@ -85,22 +85,22 @@ const maxPortions = 4;
 /** A robot that does not read its socket is as good as gone, and must not fill our memory. */
 const maxUnsentBytes = 16 * 1024 * 1024;
 
-/** So often somebody may be refused who has proved nothing: nonsense costs us as much as sense. */
+/** How often somebody who has proved nothing may be refused: nonsense costs us as much as sense. */
 const maxNonsense = 8;
-/** And so often a minute a robot: some of it may be that of another version. */
+/** And how often per minute a robot may be: some of its nonsense may be another version's sense. */
 const maxNonsensePerMinute = 1_000;
 const minuteMs = 60_000;
 
-/** The door behind which all links stand. */
+/** The door that keeps all links. */
 export interface LinkKeeper {
-	/** A robot that has proved its key wants to come, with so many attempts; throws `too-many`. */
+	/** A robot that has proved its key wants to come, with this many attempts; throws `too-many`. */
 	comes(robotId: string, attempts: number): void;
 	/** The robot has proved its key. */
 	proved(link: RobotLink): void;
 	closed(link: RobotLink): void;
 }
 
-/** The robot that the service has dialled: this one, or nobody. */
+/** The robot that the service has dialled: only this one will do. */
 export interface Expected {
 	readonly robotId: string;
 	readonly name: string;
@@ -159,7 +159,7 @@ export class RobotLink implements RobotSink {
 	/** What lies below the socket, so that several messages can leave as one packet. */
 	readonly #wire: Duplex;
 	#corked = false;
-	/** Of the sockets in the order in which they opened. */
+	/** Its place in the order in which sockets were opened. */
 	readonly #number: number;
 	readonly #house: House;
 	readonly #keeper: LinkKeeper;
@@ -168,15 +168,15 @@ export class RobotLink implements RobotSink {
 	/** Good for one proof. */
 	#nonce = randomBytes(32).toString('base64url');
 	readonly #idPrefix = randomBytes(6).toString('base64url');
-	/** The agent speaks more than we know. */
+	/** The agent speaks a newer version than we do. */
 	#newer = false;
 	/** What both can do. */
 	#features: string[] = [];
-	/** Of what it says of itself. */
+	/** For logging what it says about itself. */
 	#lines: Sparing | undefined;
 	#state: 'new' | 'proving' | 'registered' | 'closed' = 'new';
 	#session: RobotSession | undefined;
-	/** What the engine says before the robot has heard `robot_registered`. */
+	/** Holds what the engine says until the robot has heard `robot_registered`. */
 	#early: string[] | undefined = [];
 	#lastId = 0;
 	#nonsense = 0;
@@ -184,13 +184,13 @@ export class RobotLink implements RobotSink {
 	#nonsenseSince = -Infinity;
 	#stampAt = 0;
 	#stamp = '';
-	/** Waits for the answer to a ping. */
+	/** Called when a ping is answered. */
 	#answered: (() => void) | undefined;
 	readonly #address: string;
 	/** Monotonic; read by the sweep. */
 	seenAt: number;
 	openedAt: number;
-	/** When it was told to go: deaf from then on, and given up soon after. */
+	/** When it was told to go: from then on we are deaf to it, and give it up soon after. */
 	closingAt: number | undefined;
 	/** Said since the last portion. */
 	#messages = 0;
@@ -236,7 +236,7 @@ export class RobotLink implements RobotSink {
 		this.#socket.close(code, reason.slice(0, 120));
 	}
 
-	/** The robot carries on, and comes back at a moment of its own choice within this time. */
+	/** The robot carries on, and comes back at a time of its own choosing within this span. */
 	goodbye(text: string, withinMs: number): void {
 		if (this.#state === 'registered') {
 			const spread = this.#features.includes('goodbye-within');
@@ -249,12 +249,12 @@ export class RobotLink implements RobotSink {
 		this.close(closeCodes.goodbye, text);
 	}
 
-	/** It is not read for a while: that nothing is heard of it says nothing. */
+	/** We are not reading from it for now, so its silence means nothing. */
 	get isUnread(): boolean {
 		return this.#portions >= maxPortions;
 	}
 
-	/** Without goodbye: for sockets whose other end does not answer any more. */
+	/** Without a goodbye: for sockets whose other end no longer answers. */
 	terminate(): void {
 		this.#socket.terminate();
 	}
@@ -276,14 +276,14 @@ export class RobotLink implements RobotSink {
 		this.#session?.seen();
 	}
 
-	/** Portion by portion, so that a message costs no promise. */
+	/** Counts by portions, so that a single message costs no promise. */
 	#count(bytes: number, session: RobotSession): void {
 		this.#messages += 1;
 		this.#bytes += bytes;
 		if (this.#messages < portionMessages && this.#bytes < portionBytes) return;
 		this.#messages = this.#bytes = 0;
 		this.#portions += 1;
-		// What had arrived by then still comes.
+		// What has already arrived still comes through.
 		if (this.#portions === maxPortions) this.#socket.pause();
 		void session.takenUp().then(() => {
 			this.#portions -= 1;
@@ -330,7 +330,7 @@ export class RobotLink implements RobotSink {
 		}
 	}
 
-	/** Nonsense was said once more. */
+	/** Counts one more piece of nonsense; false = that was too many. */
 	#hasPatience(): boolean {
 		if (!this.proved) return ++this.#nonsense < maxNonsense;
 		const now = this.#house.clock.monotonic();
@@ -504,7 +504,7 @@ export class RobotLink implements RobotSink {
 		for (const text of early) this.#send(text);
 	}
 
-	// The engine's voice. Never blocks and never throws: a dead socket is told by its close.
+	// The engine's voice. Never blocks and never throws: a dead socket shows by closing.
 
 	assign(assignment: JobAssignment): void {
 		failPoint('link:assigning');
@@ -646,7 +646,7 @@ export class RobotLink implements RobotSink {
 	}
 }
 
-/** The key that a robot which was dialled has to prove: that of the fingerprint that was registered. */
+/** The key that a dialled robot has to prove: the one whose fingerprint was registered. */
 function keyOf({ robotId, name, fingerprint }: Expected, hello: Hello): string {
 	const key = hello.public_key ?? '';
 	const found = fingerprintOfKey(key);
@@ -711,7 +711,7 @@ function closeCodeOf(problem: Problem): number {
 		case 'robot-elsewhere':
 			return closeCodes.tooMany;
 		default:
-			// Ours to mend, not the robot's: it should come back.
+			// Our fault, not the robot's: it should come back.
 			return 1013;
 	}
 }

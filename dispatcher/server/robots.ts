@@ -1,10 +1,10 @@
 /**
- * The robots' door: WebSockets on /api/v1/robots/link, those that are carried by requests (poll-lines.ts)
- * among them, and one sweep over all of them.
+ * The robots' door: WebSockets on /api/v1/robots/link, including those carried by requests
+ * (poll-lines.ts), and one sweep over all of them.
  *
- * Who has not proved a key holds a seat for 10 s at most, and there are few such seats; who finds none
- * waits in line (seats.ts). One interval serves all sockets: it pings the quiet ones and ends those
- * whose machine is gone without a word (half-open).
+ * Whoever has not proved a key holds a seat for 10 s at most, and there are few such seats; whoever finds
+ * none waits in line (seats.ts). One interval serves all sockets: it pings the quiet ones and ends those
+ * whose machine has vanished without a word (half-open).
  */
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -19,15 +19,15 @@ import { PollLines } from './poll-lines';
 import { type Expected, type LinkKeeper, RobotLink, RobotSocket } from './robot-link';
 import { type Guest, Seats } from './seats';
 
-/** Looked at so often, and at least ten times a heartbeat. */
+/** How often all links are swept; at least ten times a heartbeat. */
 const sweepMs = 1_000;
-/** How long the return of a fleet is spread: so much a robot, within these bounds. */
+/** Over how long a fleet's return is spread: this much per robot, within these bounds. */
 const returnMsEach = 5;
 const minReturnMs = 1_000;
 const maxReturnMs = 30_000;
 /**
- * So often a minute a robot may come; one that dials as agents do comes half as often when it is cut off each time. What
- * it holds is compared one by one, so that so many attempts count as one more time.
+ * How often a robot may come per minute; an agent that is cut off each time comes half as often. The attempts it holds are
+ * compared one by one, so this many of them count as one more time.
  */
 const comingsPerMinute = 240;
 const attemptsPerComing = 250;
@@ -52,25 +52,25 @@ export class RobotsDoor implements LinkKeeper {
 		clientTracking: false,
 		WebSocket: RobotSocket,
 	});
-	/** All links, and of those not yet proved the address. */
+	/** All links, each with its address until it has proved its key. */
 	readonly #links = new Map<RobotLink, string | null>();
 	/** Those that the service has dialled: they never had a seat. */
 	readonly #dialled = new WeakSet<RobotLink>();
 	/** Robots that came in the last minute: since when, and how often. */
 	readonly #comings = new Map<string, { since: number; times: number }>();
-	/** Sockets there ever were. */
+	/** Sockets opened so far. */
 	#opened = 0;
 	readonly #seats = new Seats({
 		seats: 256,
 		seatsPerAddress: 8,
 		isTrusted: isLoopback,
 		inLine: 16_384,
-		// An agent gives up after `authenticateMs`; it hears of us before.
+		// An agent gives up after `authenticateMs`; it hears from us before that.
 		lineMs: 0.8 * limits.authenticateMs,
 		perTurn: 32,
 	});
 	readonly #over = new AbortController();
-	/** Where robots come in that no WebSocket reaches. */
+	/** Where robots come in when no WebSocket gets through. */
 	readonly polls: PollLines;
 
 	constructor(house: House, heartbeatMs: number = limits.heartbeatMs) {
@@ -130,11 +130,11 @@ export class RobotsDoor implements LinkKeeper {
 			);
 			this.#links.set(link, address);
 		});
-		// What was no valid handshake has been answered already.
+		// An invalid handshake has already been answered.
 		if (!link) this.#seats.leave(address);
 	}
 
-	/** A socket that the service has dialled: from here on a robot's like any other. */
+	/** Takes a socket that the service has dialled: from here on it is like any other robot's. */
 	take(webSocket: RobotSocket, wire: Duplex, address: string, expected: Expected): void {
 		const number = ++this.#opened;
 		const link = new RobotLink(
@@ -170,7 +170,7 @@ export class RobotsDoor implements LinkKeeper {
 		return this.#links.size;
 	}
 
-	/** Who has proved a key may not come again and again either: each time costs writes. */
+	/** Nor may a robot that has proved its key come again and again: each time costs writes. */
 	comes(robotId: string, attempts: number): void {
 		const now = this.#house.clock.monotonic();
 		const coming = this.#comings.get(robotId) ?? { since: now, times: 0 };
@@ -191,7 +191,7 @@ export class RobotsDoor implements LinkKeeper {
 		if (this.#over.signal.aborted) throw new Problem('not-ready', { state: 'stopping' });
 	}
 
-	/** The link gives its stranger's seat back. Harmless when called twice. */
+	/** The link gives up its stranger's seat. Harmless when called twice. */
 	proved(link: RobotLink): void {
 		const address = this.#links.get(link);
 		if (address === null || address === undefined) return;
@@ -215,7 +215,7 @@ export class RobotsDoor implements LinkKeeper {
 			await clock.sleep(this.#sweepMs, signal);
 			if (signal.aborted) return;
 			now = clock.monotonic();
-			// We did not run: what robots said meanwhile is still to be read.
+			// We did not run for a while: what robots said meanwhile is still unread.
 			if (now - before > this.#sweepMs + lateMs) this.#startAnew(now);
 			const ping = now >= pingAt;
 			if (ping) pingAt = now + this.#heartbeatMs;
@@ -234,14 +234,14 @@ export class RobotsDoor implements LinkKeeper {
 			if (now - since >= minuteMs) this.#comings.delete(robotId);
 		}
 		for (const [link, address] of this.#links) {
-			// It was told why, and may be one that does not listen.
+			// It was told why, and may not be listening.
 			if (link.closingAt !== undefined && now - link.closingAt > politeMs) link.terminate();
 			if (address !== null) {
 				if (now - link.openedAt > limits.authenticateMs) link.terminate();
 				continue;
 			}
 			if (link.isUnread) {
-				// So it hears that we are here; and we, when nobody is there any more.
+				// So that it hears we are here, and we notice when nobody is there any more.
 				if (ping) link.ping();
 				continue;
 			}

@@ -1,12 +1,12 @@
 /**
- * Seats for those who have not proved a key yet, and a line before them.
+ * Seats for those who have not proved a key yet, and a line for those who wait for one.
  *
  * Proving costs us memory and a signature check, so only so many strangers prove at a time, and none for
- * long. Who finds no seat waits in line, unanswered and nearly free, instead of being sent away: a whole
- * fleet that comes back at once, perhaps all from behind one router, is then let in as fast as we
- * can take it, and not as its robots' growing pauses happen to fall. Addresses take turns, and one
- * address alone never gets the last seats; so a flood from one place holds up nobody elsewhere. Whoever has
- * one address of IPv6 has the 2^64 around it, which count as one.
+ * long. Whoever finds no seat waits in line, unanswered and nearly free, instead of being sent away: a
+ * whole fleet that comes back at once, perhaps all from behind one router, is then let in as fast as we
+ * can take it, and not as its robots' growing pauses happen to fall. Addresses take turns, and no single
+ * address ever gets the last seats, so a flood from one place holds up nobody elsewhere. Whoever has one
+ * IPv6 address has the 2^64 around it, so they count as one.
  */
 import { isIP } from 'node:net';
 
@@ -14,12 +14,12 @@ export interface SeatLimits {
 	seats: number;
 	/** Seats an address may always have; more only while half of all are free. */
 	seatsPerAddress: number;
-	/** Whom the second limit does not concern: proxies and tunnels bring many from one address. */
+	/** Exempt from the second limit: proxies and tunnels bring many from one address. */
 	isTrusted(address: string): boolean;
 	inLine: number;
-	/** Longer than this nobody stands in line. */
+	/** Nobody waits in line longer than this. */
 	lineMs: number;
-	/** Let in at most so many in one turn of the event loop, so that those inside are not kept waiting. */
+	/** Let in at most this many in one turn of the event loop, so that those inside are not kept waiting. */
 	perTurn: number;
 }
 
@@ -75,7 +75,7 @@ export class Seats {
 		if (here!.length === 0) this.#line.delete(place);
 	}
 
-	/** Turns away who has waited too long; call it now and then. At the end of time that is everybody. */
+	/** Turns away those who have waited too long; call it now and then. With `Infinity`, that is everybody. */
 	sweep(now: number): void {
 		for (const here of [...this.#line.values()]) {
 			for (const guest of here.filter(({ since }) => now - since > this.#limits.lineMs)) {
@@ -138,7 +138,7 @@ export class Seats {
 	}
 }
 
-/** The first half of an address of IPv6. */
+/** The first half of an IPv6 address. */
 function networkOf(address: string): string {
 	const [head = '', tail] = address.split('%', 1)[0]!.split('::');
 	const groups = (text = '') => text.split(':').filter(Boolean);

@@ -70,7 +70,7 @@ async function sendBackup({ reply, signal, caller }: Ask<unknown, unknown>, hous
 				out.end();
 				await once(out, 'finish', { signal: gone });
 			} catch (error) {
-				// Without its end the archive has no manifest: nobody can take it for a backup.
+				// Cut short, the archive has no manifest: nobody can take it for a backup.
 				out.destroy();
 				house.log.warn('a backup was not sent whole', { error: (error as Error).message });
 				return;

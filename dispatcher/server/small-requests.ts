@@ -1,4 +1,4 @@
-/** Small requests to n8n, or to a service: JSON there and back, no redirects, an end to waiting and to listening. */
+/** Small requests to n8n, or to a service: JSON both ways, no redirects, and limits on waiting and on listening. */
 import { type RequestOptions, request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import type { Answer } from './readiness';
@@ -7,15 +7,15 @@ export interface SmallRequest {
 	secure: boolean;
 	/** Where to, and by which agent. */
 	options: RequestOptions;
-	/** With a text a POST, else a GET. */
+	/** A POST if there is a text, else a GET. */
 	text: string | undefined;
 	/** How long the other side may be silent. */
 	silenceMs: number;
-	/** A longer answer is cut, and so is no JSON. */
+	/** A longer answer is cut, so that it is no longer JSON. */
 	maxAnswerBytes: number;
 }
 
-/** The body is undefined when it was no JSON: a page of a proxy, or of an n8n that starts. */
+/** The body is undefined when it is not JSON: a page of a proxy, or of an n8n that is starting. */
 export function ask(asked: SmallRequest): Promise<Answer> {
 	const { secure, options, text, silenceMs, maxAnswerBytes } = asked;
 	const content =

@@ -1,4 +1,4 @@
-/** What goes through the doors, and how the process is that carries them; for scrapers. */
+/** What goes through the doors, and how the process behind them is doing; for scrapers. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { CallName } from '../../protocol';
 import { counter, type Family, gauge, type Sample } from '../core/exposition';
@@ -32,7 +32,7 @@ export class Traffic {
 	}
 
 	families(): Family[] {
-		// From the first scrape on: who does not scrape does not pay for it.
+		// From the first scrape on: whoever does not scrape does not pay for it.
 		if (!this.#delay) {
 			this.#delay = monitorEventLoopDelay({ resolution: lookMs });
 			this.#delay.enable();

@@ -1,6 +1,6 @@
 /**
- * What a restore takes the place of lies beside it. The store is swapped last, by one rename: until then both of its names lead
- * to the same file, which tells a restore that was killed from one that is whole.
+ * What a restore replaces is put aside, next to it. The store is swapped last, by one rename: until then both of its names
+ * lead to the same file, which tells a restore that was killed from a complete one.
  */
 import { existsSync, linkSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -15,8 +15,8 @@ function namesFor(store: string) {
 }
 
 /**
- * A second name for the store that is to be replaced; answers it. What an earlier restore had put aside goes first: from here
- * on, output that lies aside is this store's.
+ * Gives the store that is to be replaced a second name, and returns it. What an earlier restore put aside goes first: from
+ * here on, output that lies aside is this store's.
  */
 export function setStoreAside(store: string): string {
 	const { storeAside, outputAside } = namesFor(store);
@@ -27,7 +27,7 @@ export function setStoreAside(store: string): string {
 	return storeAside;
 }
 
-/** What the store of before had printed goes aside with it, and what the restored one knows of comes in its place. */
+/** The output of the replaced store goes aside with it, and the output that the restored one knows takes its place. */
 export function swapOutput(store: string, restored: string): void {
 	const { output, outputAside } = namesFor(store);
 	if (existsSync(output)) {
@@ -38,8 +38,8 @@ export function swapOutput(store: string, restored: string): void {
 }
 
 /**
- * After a restore that was killed before its last step the store is the one of before, and so its output has to be: it would
- * cut and drop the segments that it does not know. For whoever holds the store's lock; harmless when there is nothing to undo.
+ * After a restore that was killed before its last step, the store is still the old one, so its output must be, too: the store
+ * cuts and drops segments it does not know. Call only under the store's lock; harmless when there is nothing to undo.
  */
 export function undoHalfRestore(store: string): void {
 	const { output, storeAside, outputAside } = namesFor(store);

@@ -1,7 +1,7 @@
 /**
- * Whole copies of a store file: taken beside a living one, looked into, and made ready to be lived
- * in again. SQLite's online copy goes page by page through the owner's connection, so that commits
- * go on between two steps.
+ * Whole copies of a store file: taken from a live one, inspected, and made ready for use again.
+ * SQLite's online copy goes page by page through the owner's connection, so that commits go on
+ * between two steps.
  */
 import { closeSync, fsyncSync, openSync, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -13,11 +13,11 @@ import { migrations } from './migrations';
 /** Pages a step: about a millisecond, during which a commit waits. */
 const pagesPerStep = 100;
 /**
- * Node gives a copy up, with the words "not an error", when its first or its last step finds a commit under way. Under load that
- * is one of twenty; it is begun anew.
+ * Node gives up a copy, with the words "not an error", when its first or last step finds a commit under way. Under load that
+ * happens to one in twenty; it is started over.
  */
 const maxRepeats = 20;
-/** A copy must not be what fills the disk, nor take the room of results. */
+/** A copy must neither fill the disk nor take the room kept for results. */
 const spareBytes = limits.reserveBytes + 16 * 1024 * 1024;
 
 /** Refuses with `no-room` when the folder cannot take `bytes` more. */
@@ -38,8 +38,8 @@ export function sizeOf(db: DatabaseSync): number {
 }
 
 /**
- * A new file is for this user alone from its first byte on: SQLite gives its log and its journal the mode of the file. One that is
- * there is not even opened: with closing it again, the locks that this process has on it would be gone.
+ * Makes a new file private to this user from its first byte: SQLite gives its log and journal the mode of the file. One that
+ * exists is not even opened: closing it again would drop the locks that this process has on it.
  */
 export function claimFile(path: string): void {
 	try {
@@ -113,7 +113,7 @@ export function inspectCopy(file: string): BackupContents {
 	}
 }
 
-/** Segments of output that a copy speaks of, each as far as it counts. */
+/** Segments of output that a copy refers to, each up to where it counts. */
 export function segmentsOf(file: string): { id: number; size: number }[] {
 	const db = new DatabaseSync(file);
 	try {
@@ -125,7 +125,7 @@ export function segmentsOf(file: string): { id: number; size: number }[] {
 	}
 }
 
-/** What a restored store must remember of where it comes from. `term` is above every term of before. */
+/** What a restored store must remember about where it comes from. `term` is above every earlier term. */
 export interface Restoration {
 	at: number;
 	backupAt: number;
@@ -133,8 +133,8 @@ export interface Restoration {
 }
 
 /**
- * Marks a copy as restored, before it is put in place: the first start then holds its jobs back, and
- * hands out epochs that nobody has seen. Enrollment tokens end: whether they were used since is lost.
+ * Marks a copy as restored before it is put in place: the first start then holds its jobs back, and
+ * hands out epochs that nobody has seen. Enrollment tokens end: whether they were used since is unknown.
  */
 export function stampRestored(file: string, { at, backupAt, term }: Restoration): void {
 	const db = new DatabaseSync(file);
@@ -152,7 +152,7 @@ export function stampRestored(file: string, { at, backupAt, term }: Restoration)
 }
 
 /**
- * Holds a store file that nobody runs, as its owner would: `use` has it alone. Refused with
+ * Holds a store file that no service is using, as its owner would: `use` has it alone. Refused with
  * `data-taken` when a service runs on it, and with whatever `look` throws before it is opened.
  */
 export async function withStopped<T>(

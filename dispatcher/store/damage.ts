@@ -4,18 +4,18 @@ import { DatabaseSync } from 'node:sqlite';
 import { Problem } from '../../protocol';
 import { type WalDamage, walDamage } from '../../protocol/wal';
 
-/** Of a log at a time; more than two of its largest frames. */
+/** How much of a log is read at a time; more than two of its largest frames. */
 const pieceBytes = 1024 * 1024;
 
 /**
- * SQLite would cut a damaged log short without a word, and jobs that were acknowledged would be gone.
- * Looked at before the file is opened, because to close it again would overwrite the proof.
+ * SQLite would silently cut a damaged log short, and acknowledged jobs would be gone. Checked before
+ * the file is opened, because closing it again would overwrite the evidence.
  */
 export function refuseDamage(file: string): void {
 	const wal = `${file}-wal`;
 	const damage = existsSync(wal) ? damageIn(wal) : undefined;
 	if (!damage) return;
-	// What a living owner is writing may look like anything. This throws when there is one.
+	// What a live owner is writing may look like anything. This throws when there is one.
 	const probe = new DatabaseSync(file, { readOnly: true });
 	try {
 		probe.exec('PRAGMA user_version');
@@ -39,7 +39,7 @@ function damageIn(wal: string): WalDamage | undefined {
 				const bytes = Buffer.alloc(Math.min(pieceBytes, size - start));
 				for (let at = 0; at < bytes.length;) {
 					const got = readSync(file, bytes, at, bytes.length - at, start + at);
-					// Cut by an owner who lives: no reason to give up waiting for it. What is gone is as good as zeros.
+					// Cut by a live owner: no reason to stop waiting for it. What is gone may as well be zeros.
 					if (got === 0) break;
 					at += got;
 				}

@@ -1,6 +1,6 @@
 /**
- * The deeds in SQLite. Each is dumb and guarded: it expects a state and an epoch in its WHERE, and
- * answers whether a row was there. All of a commit run in one transaction (sqlite.ts).
+ * The deeds in SQLite. Each is dumb and guarded: its WHERE expects a state and an epoch, and it answers
+ * whether there was such a row. All deeds of a commit run in one transaction (sqlite.ts).
  */
 import type { SQLInputValue } from 'node:sqlite';
 import type { OutputLengths } from '../../protocol';
@@ -247,7 +247,7 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 			),
 
 		settleBackOffs: ({ at }) => {
-			// Jobs that wait for a time may be a million: they are looked through only when something was written later than now.
+			// A million jobs may be waiting for a time: they are looked through only if something was written later than now.
 			const last = sql.get(
 				`SELECT max(coalesce((SELECT max(at) FROM samples), 0), coalesce((SELECT max(last_seen_at) FROM robots), 0),
 				 coalesce((SELECT created_at FROM jobs ORDER BY id DESC LIMIT 1), 0),
@@ -390,7 +390,7 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 				hash,
 			);
 			if (!token) return null;
-			// The same token with the same key is the same robot: the answer got lost, nothing is used up.
+			// The same token with the same key is the same robot: it never got the answer, and uses nothing up.
 			const known = sql.get(
 				'SELECT id FROM robots WHERE public_key = ? AND token_id = ? AND removed_at IS NULL',
 				robot.publicKey,
@@ -414,7 +414,7 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 			if (!used) return null;
 			const lockedLabels = token['labels'] as string;
 			if (awaited === undefined) sql.put('robots', { ...robot, lockedLabels } as unknown as Row);
-			// What else became of it since it was read stays as it is.
+			// Whatever else has changed since it was read stays as it is.
 			else {
 				sql.run(
 					'UPDATE robots SET public_key = ?, token_id = ?, locked_labels = ? WHERE id = ?',
@@ -539,7 +539,7 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 			sql.run('INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)', key, value),
 	};
 
-	/** Puts a submit on record; false when the same one still is. */
+	/** Puts a submit on record; false when the same one is still there. */
 	function fresh(
 		jobId: string,
 		{ scope, hash, at, until }: Required<InsertJob>['dedupe'],
@@ -555,7 +555,7 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 		);
 	}
 
-	/** Marks the job that is repeated; false when `only` forbids it. A job that was forgotten meanwhile stops nobody. */
+	/** Marks the job that is repeated; false when `only` forbids it. A job forgotten meanwhile is an obstacle only then. */
 	function repeated(job: InsertJob['job'], retryOf: string, only: InsertJob['only']): boolean {
 		const guard = { dead: 'AND dead IS NOT NULL', unretried: 'AND retried_as IS NULL' };
 		const marked = sql.run(
@@ -630,7 +630,7 @@ export function deedsOn(sql: Statements, outputs: Outputs, ends: Ends): DeedsOfS
 	}
 }
 
-/** In the words of an index: else all jobs there are would be looked at. */
+/** In the words of an index: otherwise SQLite would look at every job there is. */
 const waitsBetweenTries = `${isDue} AND state = 'pending' AND due_at <= ready_at AND attempt > 0`;
 
 /** Its batch, if it has one, was let go. */
@@ -652,10 +652,10 @@ interface AttemptOutput extends OutputLengths {
 const attemptColumns = `number, epoch, token, robot_id, client, assigned_at, accepted_at, settled_at, outcome, outcome_cause,
 	stdout_have, stderr_have, stdout_length, stderr_length, result, late_result`;
 
-/** What an attempt looked like, at most. */
+/** Kept for one attempt, at most. */
 const maxHealthEntries = 20;
 
-/** What a job's row forgets of the attempt before. */
+/** What a job's row forgets about the previous attempt. */
 const freshAttempt = `, progress = 0, message = NULL, accepted_at = NULL, settled_at = NULL, outcome = NULL,
 	outcome_cause = NULL, stdout_have = 0, stderr_have = 0, stdout_length = NULL, stderr_length = NULL, result = NULL,
 	late_result = NULL`;
@@ -663,7 +663,7 @@ const freshAttempt = `, progress = 0, message = NULL, accepted_at = NULL, settle
 const selectAsked = `SELECT kind, spec, variables, policy, tries, losses, created_at AS createdAt, started_at AS startedAt, parent_id AS parentId
 	FROM jobs JOIN requests ON job_id = id WHERE id = ?`;
 
-/** The fields that are there, as columns to be set. */
+/** The fields that are present, as columns to set. */
 function named(change: object): { columns: string; values: SQLInputValue[] } {
 	const given = Object.entries(change).filter(([, value]) => value !== undefined);
 	return {

@@ -1,6 +1,6 @@
 /**
- * The event that a job has ended, written in the commit that ends it. A row for each would double what the end of a
- * quick job costs, so there is one only while somebody follows them.
+ * The event that a job has ended, written in the commit that ends it. A row for every job would double what the end of
+ * a quick one costs, so they are written only while somebody follows them.
  */
 import type { Statements } from './statements';
 
@@ -13,12 +13,12 @@ export class Ends {
 		this.#sql = sql;
 	}
 
-	/** Who follows may have changed, or what changed was rolled back. */
+	/** The followers may have changed, or a change of them was rolled back. */
 	doubt(): void {
 		this.#followed = undefined;
 	}
 
-	/** The row of the job says by now how it ended. */
+	/** Call once the job's row says how it ended. */
 	note(jobId: string): void {
 		this.#followed ??= this.#sql.get(anyFollower) !== undefined;
 		if (this.#followed) this.#sql.run(insertEnd, jobId);

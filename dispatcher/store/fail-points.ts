@@ -1,13 +1,13 @@
 /**
- * Named places between two durable steps, at which a test may end the whole process: what is promised
- * must hold wherever the power goes. They are not in what is released (gulpfile.js): there this file
- * does nothing.
+ * Named places between two durable steps, at which a test may end the whole process: promises must
+ * hold wherever the power fails. They are not in what is released (gulpfile.js): there this file does
+ * nothing.
  *
  *   ROBOT_FLEET_FAIL_AT=turn:committed      at the first pass
  *   ROBOT_FLEET_FAIL_AT=turn:committed:3    at the third
  *
- * Beside those below every deed of the store has two: `deed:NAME`, done and not committed, and
- * `did:NAME`, committed and told to nobody.
+ * Besides those below, every deed of the store has two: `deed:NAME`, done but not committed, and
+ * `did:NAME`, committed but told to nobody yet.
  */
 export const failPoints = {
 	'start:data folder': 'the data folder is there, nothing is open',
@@ -52,12 +52,12 @@ const [, armed, pass] = compiledIn
 	: [];
 let passesLeft = Number(pass ?? 1);
 
-/** Ends the process, as a loss of power would, when a test has armed this place. */
+/** Ends the process as a power failure would, if a test has armed this place. */
 export function failPoint(name: FailPoint): void {
 	if (!compiledIn || name !== armed) return;
 	passesLeft -= 1;
 	if (passesLeft === 0) process.kill(process.pid, 'SIGKILL');
 }
 
-/** Whether anybody looks: what a name costs to make up is spent only then. */
+/** Whether any is armed: only then is it worth making up a name. */
 export const failPointsArmed = compiledIn && armed !== undefined;

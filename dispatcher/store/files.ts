@@ -1,6 +1,6 @@
 /**
- * The rows of files. What a file is stands here, its bytes lie on the shelf (shelf.ts). A row comes
- * before its bytes, and goes before them: bytes without a row belong to nobody.
+ * The rows of files. What a file is stands here; its bytes lie on the shelf (shelf.ts). A row is written
+ * before its bytes and removed before them: bytes without a row belong to nobody.
  */
 import type { Deeds, Reads, StoredFile } from './store';
 import type { Statements } from './statements';
@@ -11,7 +11,7 @@ const select = `SELECT ${columns} FROM files`;
 /** A job that has not ended. */
 const user = `SELECT j.id FROM job_files l JOIN jobs j ON j.id = l.job_id WHERE l.file_id = ?1 AND j.ended_at IS NULL`;
 
-/** One of these needs the file. */
+/** Such a job needs the file. */
 const needed = `EXISTS (SELECT 1 FROM job_files l JOIN jobs j ON j.id = l.job_id WHERE l.file_id = files.id AND j.ended_at IS NULL)`;
 
 /** A schedule that still submits jobs names it; ids are unguessable, so what looks like one is one. */

@@ -5,7 +5,7 @@ import type { Deeds, NewAttempt, Reads, StoredLimit, StoredStart } from './store
 type DeedsHere = 'putLimit' | 'removeLimit' | 'sweepStarts';
 type ReadsHere = 'limits' | 'starts' | 'behind';
 
-/** In the commit that gives the job away, so that no restart allows it twice. */
+/** Written in the commit that assigns the job, so that no restart allows it twice. */
 export function noteStart(sql: Statements, { start, epoch, at }: NewAttempt): void {
 	if (start === undefined) return;
 	sql.run(
@@ -17,7 +17,7 @@ export function noteStart(sql: Statements, { start, epoch, at }: NewAttempt): vo
 	);
 }
 
-/** It was proved that nothing started. */
+/** For an attempt that is proved not to have started. */
 export function forgetStart(sql: Statements, epoch: number): void {
 	sql.run('DELETE FROM starts WHERE epoch = ?', epoch);
 }
@@ -59,7 +59,7 @@ export function gateReadsOn(sql: Statements): {
 				after,
 			),
 
-		// One look a sort; the index holds those that need something, and nobody else.
+		// One query for each sort of need; the index holds only jobs that need something.
 		behind: ({ needs, limit, max }) => {
 			let count = 0;
 			const first: Reads['behind']['out']['first'] = [];

@@ -1,23 +1,23 @@
 /**
- * Output that crosses between the store's thread and the other leaves a buffer behind in each. Those lie outside
- * V8's heap, and V8 looks at them only once there are tens of megabytes: a burst of output would grow
- * the process by all that is kept of it, and what it has grown to stays the process's.
+ * Output that crosses between the store's thread and the other leaves a buffer behind in each. These lie
+ * outside V8's heap, and V8 looks at them only once there are tens of megabytes: a burst of output would
+ * grow the process by all that is kept of it, and the process never gives that back.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { Deed } from './store';
 
-/** A collection takes about a millisecond: nothing beside the synced writes of so much. */
+/** A collection takes about a millisecond: nothing compared with the synced writes of this much. */
 const collectAfterBytes = 4 * 1024 * 1024;
 
 type Collect = (options: { type: 'minor' }) => void;
 
-/** Of one thread. */
+/** One for each thread. */
 export class Leftovers {
 	#bytes = 0;
 	#collect: Collect | undefined;
 
-	/** So many bytes were read or written here, and their buffers are needed no longer, or not for long. */
+	/** Counts bytes read or written here whose buffers are no longer needed, or not for long. */
 	add(bytes: number): void {
 		this.#bytes += bytes;
 		if (this.#bytes < collectAfterBytes) return;

@@ -48,7 +48,7 @@ const sumOrMean = (metric: SeriesName) =>
 export function metricReadsOn(sql: Statements): {
 	[N in ReadsHere]: (args: Reads[N]['in']) => Reads[N]['out'];
 } {
-	/** Groups of at most `scan` rows, and where to go on when there were so many. */
+	/** Groups of at most `scan` rows, and where to go on when there were that many. */
 	function grouped<T extends { count: number; last?: string }>(
 		text: string,
 		scan: number,
@@ -69,7 +69,7 @@ export function metricReadsOn(sql: Statements): {
 		series: ({ metric, from, to, stepMs }) =>
 			sql
 				.all<{ step: number; value: number }>(
-					// A number that is bound is a REAL: with it / would not be whole.
+					// A bound number is a REAL: with it the division would not be whole.
 					`SELECT at - at % CAST(?1 AS INTEGER) AS step, ${sumOrMean(metric)} AS value FROM samples
 					 WHERE at >= ?2 AND at < ?3 AND ${snake(metric)} IS NOT NULL GROUP BY 1 ORDER BY 1`,
 					stepMs,
@@ -96,7 +96,7 @@ export function metricReadsOn(sql: Statements): {
 				[after, before],
 			),
 
-		// CROSS JOIN: schedule by schedule, each at the times that are asked for; else all that ever ran is looked at.
+		// CROSS JOIN: schedule by schedule, each only at the times asked for; otherwise SQLite looks at all that ever ran.
 		plannedCounts: ({ from, to }) =>
 			sql.all(
 				`SELECT o.state AS state, (o.state = 'skipped' AND o.reason LIKE 'blackout%') AS blackout, o.outcome AS outcome,

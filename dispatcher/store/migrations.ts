@@ -20,7 +20,7 @@ const list = (values: readonly string[]) => values.map((value) => `'${value}'`).
 const illegal = Object.entries(moves)
 	.map(([from, to]) => `(OLD.state='${from}' AND NEW.state NOT IN (${list([from, ...to])}))`)
 	.join(' OR ');
-/** Compared one by one: a list of more than two is a table that SQLite builds anew for every row it checks. */
+/** Compared one by one: for a list of more than two, SQLite builds a table anew for every row it checks. */
 const among = (column: string, values: readonly string[]) =>
 	values.length === 0 ? '0' : `(${values.map((value) => `${column} = '${value}'`).join(' OR ')})`;
 const legal = Object.entries(moves)
@@ -56,7 +56,7 @@ const addShare = (
 		 failed = failed + excluded.failed, running = running + excluded.running, waiting = waiting + excluded.waiting,
 		 skipped = skipped + excluded.skipped, missed = missed + excluded.missed, planned = planned + excluded.planned;
 	END`;
-/** The same, of a schedule that is told from others of its id by a number: clocks are set back. */
+/** The same, for a schedule that a number tells from others of its id, because clocks can be set back. */
 const addOwnShare = (row: 'NEW' | 'OLD', sign: '' | '-') =>
 	addShare(
 		row,
@@ -641,8 +641,8 @@ export const migrations: readonly string[] = [
 	CREATE INDEX job_files_job ON job_files (job_id);
 	`,
 
-	// What a schedule has on record, without a look at all of it. Triggers: whoever writes an occurrence, the totals
-	// are those of the rows.
+	// What a schedule has on record, without looking at all of it. By triggers, so that the totals match the rows
+	// whoever writes an occurrence.
 	`
 	CREATE TABLE occurrence_totals (
 		schedule_id TEXT PRIMARY KEY,
@@ -689,7 +689,7 @@ export const migrations: readonly string[] = [
 	);
 	`,
 
-	// How robots are put together and chosen: groups, pools, whose turn it was last, and where jobs of one key went well.
+	// How robots are grouped and chosen: groups, pools, whose turn it was last, and where jobs of one key went well.
 	`
 	ALTER TABLE jobs ADD COLUMN affinity TEXT;
 	CREATE TABLE turns (robot_id TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
@@ -725,7 +725,7 @@ export const migrations: readonly string[] = [
 	ALTER TABLE robots DROP COLUMN paused;
 	`,
 
-	// Jobs for several robots that go out in batches. What of a later batch was not let go cannot be in line, here too.
+	// Jobs for several robots that go out in batches. Here, too, a job whose batch was not let go cannot be in line.
 	`
 	ALTER TABLE jobs ADD COLUMN batch INTEGER;
 	ALTER TABLE jobs ADD COLUMN shut INTEGER CHECK (shut IS NULL OR shut = 0 OR state = 'pending' OR ended_at IS NOT NULL);
@@ -745,7 +745,7 @@ export const migrations: readonly string[] = [
 	) WITHOUT ROWID;
 	`,
 
-	// Which occurrences are those of a schedule, whatever the clock said when; and minutes in which nothing was measured.
+	// Which occurrences belong to a schedule, whatever the clock said at the time; and minutes in which nothing was measured.
 	`
 	DROP TRIGGER occurrences_totals_in;
 	DROP TRIGGER occurrences_totals_was;
@@ -799,8 +799,8 @@ export const migrations: readonly string[] = [
 	CREATE INDEX waits_state ON waits (state, id);
 	`,
 
-	// Consumers that nobody asks for are forgotten; and what was told of the coming and going of robots. Those that are
-	// known already are told of when that changes: one that was seen lately is taken for here, the others for lost.
+	// Consumers that nobody asks for are forgotten; and what was told about robots coming and going. Robots already known
+	// are told of when that changes: one that was seen lately is assumed to be here, the others to be lost.
 	`
 	ALTER TABLE subscriptions ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
 	UPDATE subscriptions SET used_at = unixepoch() * 1000;

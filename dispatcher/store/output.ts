@@ -1,11 +1,11 @@
 /**
- * Where the bytes of jobs lie. Small pieces are rows beside everything else: they cost their commit
- * nothing but the insert. Large ones go to segments (segments.ts), with a row that says where. What a
- * job printed beyond its limit is cut out of the middle as it comes in; every part that is not there is a
- * hole on record, with its reason, so that offsets stay true and nobody is handed wrong bytes.
+ * Where the output of jobs lies. Small pieces are rows beside everything else: they cost their commit
+ * only the insert. Large ones go to segments (segments.ts), with a row that says where. What a job
+ * prints beyond its limit is cut out of the middle as it comes in; every missing part is a hole on
+ * record, with its reason, so that offsets stay true and nobody is handed wrong bytes.
  *
  * Works inside the transaction of a commit; `flush`, `committed` and `rolledBack` are called around its
- * end. Knows nothing of robots, attempts' states or digests.
+ * end. Knows nothing about robots, states of attempts or digests.
  */
 import {
 	type Hole,
@@ -26,7 +26,7 @@ import type { Deeds, Reads } from './store';
  * equal near 64 KiB), and beyond it the log would carry every byte twice.
  */
 const maxRowBytes = 32 * 1024;
-/** A segment is worth moving out of when no more than this share of it is still wanted. */
+/** A segment is worth emptying when no more than this share of it is still wanted. */
 const sparse = 1 / 4;
 
 /** One stream of one attempt. */
@@ -58,12 +58,12 @@ export class Outputs {
 	/** Wanted bytes by segment. */
 	readonly #live = new Map<number, { size: number; live: number }>();
 	#rowBytes: number;
-	/** What the transaction under way changes of them. */
+	/** How the transaction under way changes these. */
 	readonly #liveBy = new Map<number, number>();
 	#rowBytesBy = 0;
 	#ends = new Map<number, number>();
 	#emptied: number[] = [];
-	/** How far the last purge came. */
+	/** How far the last purge got. */
 	#purgedTo = '';
 
 	constructor(
@@ -90,7 +90,7 @@ export class Outputs {
 		return bytes;
 	}
 
-	/** Takes the piece if it goes on where the stream ends. Answers where the stream ends now. */
+	/** Takes the piece if it begins where the stream ends, or its gap does. Answers where the stream ends now. */
 	append(name: StreamName, piece: OutputPiece, have: OutputLengths): number {
 		const { stream } = name;
 		const { offset, data, gap } = piece;
@@ -125,7 +125,7 @@ export class Outputs {
 			at += part.length;
 			if (at >= stop) break;
 		}
-		// A buffer of its own: a view would take all it is a part of along to the other thread.
+		// A buffer of its own: a view would take all of its buffer along to the other thread.
 		if (at > from) return { hole: null, data: new Uint8Array(Buffer.concat(parts)), found: false };
 		if (at >= stop) return { hole: null, data: new Uint8Array(), found: false };
 		return {
@@ -145,7 +145,7 @@ export class Outputs {
 		);
 	}
 
-	/** Puts a hole on record, and lets go of what lies in it. */
+	/** Puts a hole on record and drops what lies in it. */
 	hole(name: StreamName, hole: Hole): void {
 		const { jobId, number } = name;
 		const stream = streams.indexOf(name.stream);
@@ -182,9 +182,9 @@ export class Outputs {
 	}
 
 	/**
-	 * Removes the output of jobs that ended before `endedBefore`, and while more than `maxBytes` are kept
-	 * that of the oldest ended ones. Looks at no more than `maxJobs`, and ends behind the job with which `mostBytes`
-	 * have gone; the next call goes on from there.
+	 * Removes the output of jobs that ended before `endedBefore` and, while more than `maxBytes` are kept,
+	 * of the oldest ended ones. Looks at no more than `maxJobs`, and stops after the job with which `mostBytes`
+	 * are gone; the next call goes on from there.
 	 */
 	purge({
 		endedBefore,
@@ -217,7 +217,7 @@ export class Outputs {
 		return { jobs: purged, bytes: before - this.#bytesNow, more: true };
 	}
 
-	/** Moves what is wanted out of the segment that is wanted least, at most so many bytes. */
+	/** Moves what is still wanted out of the segment with the least of it, until `maxBytes` have moved. */
 	compact(maxBytes: number): Deeds['compactOutput']['out'] {
 		const answer = { moved: 0, damaged: 0 };
 		const segments = this.#segments;
@@ -262,7 +262,7 @@ export class Outputs {
 		return answer;
 	}
 
-	/** Before the commit: what it will refer to is on disk when this returns. */
+	/** Call before the commit: what it will refer to is on disk when this returns. */
 	flush(): void {
 		if (this.#liveBy.size === 0) return;
 		const ends = new Map(this.#segments!.flush().map(({ id, size }) => [id, size]));
@@ -368,7 +368,7 @@ export class Outputs {
 		}
 	}
 
-	/** Lets go of the pieces that lie wholly between two offsets. */
+	/** Drops the pieces that lie wholly between two offsets. */
 	#drop({ jobId, number, stream }: StreamName, from: number, to: number): void {
 		const of = streams.indexOf(stream);
 		const rows = this.#sql.all<{ bytes: number }>(
@@ -442,7 +442,7 @@ export class Outputs {
 		}
 	}
 
-	/** Where after `from` bytes begin that can be read. */
+	/** Where the next readable bytes after `from` begin. */
 	#nextIntact(name: StreamName, from: number, to: number): number {
 		for (const { start, data } of this.#pieces(name, from, to))
 			if (data && start > from) return start;

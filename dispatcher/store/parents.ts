@@ -1,6 +1,6 @@
 /**
- * The deeds about parents in SQLite. A child that ends and the end of its parent are one transaction,
- * so that a parent is never stuck and never ends twice, whenever the service is killed.
+ * The deeds about parents in SQLite. The end of a child and that of its parent are one transaction, so
+ * that a parent never gets stuck and never ends twice, whenever the service is killed.
  */
 import { isFinal, jobStates, limits } from '../../protocol';
 import {
@@ -125,7 +125,7 @@ const open = jobStates
 	.map((state) => `'${state}'`)
 	.join(',');
 
-/** The index is named: by its other words the planner could take one that holds all live jobs. */
+/** The index is named, lest the planner go by the other conditions and pick one that holds all live jobs. */
 const family = 'jobs INDEXED BY jobs_family WHERE parent_id = ?';
 
 /** How the children of the row stand, as JSON; `unknown` apart from the other failures. */

@@ -7,13 +7,13 @@ import type { Deeds, NewAttempt, Reads, StoredGroup, StoredPool } from './store'
 type DeedsHere = 'putGroup' | 'removeGroup' | 'putPool' | 'removePool' | 'sweepAffinities';
 type ReadsHere = 'groups' | 'pools' | 'turns' | 'affinities';
 
-/** In the commit that gives the job away, so that a turn that was taken is never taken again. */
+/** Written in the commit that assigns the job, so that no turn is taken twice. */
 export function noteTurn(sql: Statements, { turn, robotId, epoch }: NewAttempt): void {
 	if (turn === undefined) return;
 	sql.run('INSERT OR REPLACE INTO turns (robot_id, epoch) VALUES (?, ?)', robotId, epoch);
 }
 
-/** Of the job that ended well just now. Where the last success is too old, it counts as the first. */
+/** For a job that has just ended well. If the robot's last success is too old, this counts as its first. */
 export function noteSuccess(sql: Statements, jobId: string, key: string, at: number): void {
 	sql.run(
 		`INSERT INTO affinities (key, robot_id, successes, at) SELECT ?1, robot_id, 1, ?2 FROM jobs WHERE id = ?3

@@ -1,6 +1,6 @@
 /**
- * What is old enough to be forgotten: which it is, and forgetting it. Looks are bounded by their limit
- * and walk an index from its oldest end, so that each is about a millisecond; deeds are guarded again,
+ * Finding what is old enough to be forgotten, and forgetting it. Looks are bounded by their limit and
+ * walk an index from its oldest end, so that each takes about a millisecond; deeds are guarded again,
  * so that nothing is forgotten because it was old a moment ago.
  */
 import { finalStates } from '../../protocol';
@@ -11,7 +11,7 @@ import type { Deeds, Purgeable, Reads } from './store';
 
 /** Parked executions still want to see these. */
 const namedByWaits = `SELECT DISTINCT value AS id FROM waits, json_each(waits.job_ids) WHERE waits.state IN ('open','due')`;
-/** Who lost the answer to its enrolment says the same token once more. */
+/** A robot that missed the answer to its enrolment shows the same token again. */
 const namedByRobots = `SELECT token_id AS id FROM robots WHERE removed_at IS NULL AND token_id IS NOT NULL`;
 const namedBy: Partial<Record<Purgeable, string>> = { jobs: namedByWaits, tokens: namedByRobots };
 /** The parent it belongs to has not ended. */
@@ -19,11 +19,11 @@ const parentLives = `EXISTS (SELECT 1 FROM jobs p WHERE p.id = jobs.parent_id AN
 const mayGo = `ended_at < ? AND NOT ${parentLives}`;
 const noMoreGood = 'min(expires_at, coalesce(revoked_at, expires_at)) < ?';
 
-/** Not what still waits or runs; and a schedule of so many runs must be able to count them. */
+/** Not what still waits or runs; and a schedule limited to so many runs must be able to count them. */
 const maySlip = `state <> 'waiting' AND (job_id IS NULL OR outcome IS NOT NULL) AND NOT (state IN ('ran','made_up')
  AND EXISTS (SELECT 1 FROM schedules s WHERE s.id = schedule_id AND json_extract(s.definition, '$.maxRuns') IS NOT NULL))`;
 
-/** Everything that goes with a job; output that is still there is let go of by its own keeper, who misses the job. */
+/** Everything that goes with a job. Output that is still there is dropped by its own purge, which finds the job gone. */
 const tablesOfJob = ['requests', 'attempts', 'health', 'job_files', 'output_holes'] as const;
 
 /** Without `ends` it only looks. */
@@ -155,7 +155,7 @@ export function purgeOn(sql: Statements, ends?: Ends) {
 		old: ({ what, before, limit, cursor }: Reads['old']['in']): Reads['old']['out'] => {
 			const rows = looks[what](before, limit, cursor);
 			const old = rows.filter((row) => row.old === 1).map(({ key }) => key);
-			// Events lie in the order of time: behind a young one there are no old ones, unless the clock was ahead.
+			// Events lie in order of time: no old one follows a young one, unless the clock was ahead.
 			const young = what === 'events' && old.length === 0 && rows.at(-1)?.old === 0;
 			const isAll = rows.length < limit || young;
 			return { old, cursor: isAll ? null : rows.at(-1)!.key };

@@ -1,4 +1,4 @@
-/** The questions in SQLite. Rows become what store.ts names in one SELECT per table, below. */
+/** The questions in SQLite. One SELECT per table, below, turns rows into what store.ts names. */
 import type { SQLInputValue } from 'node:sqlite';
 import { fileReadsOn } from './files';
 import { gateReadsOn } from './gates';
@@ -223,7 +223,7 @@ export function readsOn(sql: Statements, outputs: Outputs): ReadsOfStore {
 				`SELECT 1 FROM subscriptions WHERE json_extract(filter, '$.scheduleId') = ? LIMIT 1`,
 				scheduleId,
 			) !== undefined,
-		// Subject by subject: an index has each in order, and sorting what is behind could be a million rows.
+		// Subject by subject: an index has each in order, while sorting all that follows could mean a million rows.
 		events: ({ subjects, after, limit }) =>
 			subjects
 				.flatMap((subject) =>

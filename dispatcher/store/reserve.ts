@@ -27,7 +27,7 @@ export class Reserve {
 		try {
 			const file = openSync(draft, 'w', 0o600);
 			try {
-				// Zeros would be nothing at all on a disk that compresses.
+				// Zeros would take up no room on a disk that compresses.
 				const piece = randomFillSync(Buffer.alloc(Math.min(pieceBytes, this.bytes)));
 				for (let at = 0; at < this.bytes; at += piece.length)
 					writeSync(file, piece, 0, piece.length);

@@ -1,7 +1,7 @@
 /**
- * The deeds about rollouts in SQLite: which children were let go. What is to be done is decided by
- * core/rollout from counts taken here, in the transaction of whatever changed them, so that a service that
- * dies at any moment leaves a rollout either before a step or behind it.
+ * The deeds about rollouts in SQLite: which children were let go. core/rollout decides what to do from
+ * counts taken here, in the transaction of whatever changed them, so that a service that dies at any
+ * moment leaves a rollout either before a step or after it.
  */
 import {
 	batchText,
@@ -40,7 +40,7 @@ export function skippedOf(sql: Statements, parentId: string): string[] {
 	return row ? (JSON.parse(row['skipped'] as string) as string[]) : [];
 }
 
-/** The next step, if one is to be taken. */
+/** Takes the next step, if there is one to take. */
 export function advance(sql: Statements, parentId: string, at: number): RolloutMove | null {
 	const known = find(sql, parentId);
 	if (!known) return null;
@@ -48,7 +48,7 @@ export function advance(sql: Statements, parentId: string, at: number): RolloutM
 	const step = nextStep(known.plan, known.progress, standing);
 	if (step) return take(sql, known, standing, step, at, 'dispatcher');
 	if (known.progress.state === 'running') return null;
-	// One that was with its robot has come back, and is proved not to have started.
+	// A child that was with its robot has come back, proved not to have started.
 	const moved = shut(sql, known, at, `the rollout is ${known.progress.state}`);
 	return moved.length === 0 ? null : { parentId, message: known.message, moved };
 }
@@ -90,7 +90,7 @@ interface Known {
 	parentId: string;
 	plan: Plan;
 	progress: Progress;
-	/** What it last said. */
+	/** Its latest message, for people. */
 	message: string;
 }
 
@@ -201,7 +201,7 @@ function childrenWhere(sql: Statements, parentId: string, which: string, batch: 
 	);
 }
 
-/** Lets those of a batch go that are kept back: one after the other, from `goesAt` on. */
+/** Lets go the children of a batch that are kept back: one after the other, from `goesAt` on. */
 function open(
 	sql: Statements,
 	{ parentId, plan }: Known,
@@ -250,7 +250,7 @@ function open(
 	});
 }
 
-/** Keeps those back that were let go and have never run. */
+/** Keeps back those that were let go and have never run. */
 function shut(sql: Statements, { parentId, plan, progress }: Known, at: number, why: string) {
 	const fresh = "shut = 0 AND state IN ('pending','queued') AND tries = 0 AND losses = 0";
 	const dueAt = shutUntil(plan);

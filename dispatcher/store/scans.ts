@@ -131,10 +131,10 @@ export function scansOn(sql: Statements): ScansOfStore {
 	};
 }
 
-/** Of the columns in keys; all others are texts. To SQLite every text is behind every number. */
+/** Key columns that hold numbers; all others hold text. SQLite sorts every text after every number. */
 const numbers: ReadonlySet<string> = new Set(['due_at', 'rank']);
 
-/** Where the stretch before ended. It has been with a caller, who may have asked for other jobs then. */
+/** Where the previous stretch ended. It comes from a caller, who may have asked for other jobs then. */
 function placeOf(after: string, key: string[]): SQLInputValue[] {
 	const place = JSON.parse(after) as unknown;
 	const isOfKey = (value: unknown, i: number) =>
@@ -143,7 +143,7 @@ function placeOf(after: string, key: string[]): SQLInputValue[] {
 	throw new Problem('bad-field', { path: 'cursor', reason: 'is of another call' });
 }
 
-/** Where to look: the index that leaves out most, and the order it gives. */
+/** Where to look: the index that rules out most, and the order it gives. */
 function pathOf(
 	{ fingerprint, dead, parentId, state }: JobQuery,
 	order: Scan['order'],
@@ -175,7 +175,7 @@ function pathOf(
 	return { from: 'jobs', where: [], values: [], key: ['id'] };
 }
 
-/** Whether a row is meant. */
+/** Whether a row matches the query. */
 function conditionOf(query: JobQuery): { text: string; values: SQLInputValue[] } {
 	const tests: [string, SQLInputValue | undefined][] = [
 		['state = ?', query.state],

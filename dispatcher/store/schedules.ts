@@ -102,7 +102,7 @@ export function schedulesOn(
 					at,
 					id,
 				);
-				// Those of a schedule that is made anew under its name begin at nothing.
+				// The totals of a new schedule under the same name start from nothing.
 				sql.run('DELETE FROM occurrence_totals WHERE schedule_id = ?', id);
 				return sql.run('DELETE FROM schedules WHERE id = ?', id);
 			},
@@ -260,7 +260,7 @@ const noTotals: OccurrenceTotals = {
 	planned: 0,
 };
 
-/** What counts as what, as conditions on the columns of an occurrence. */
+/** What each total counts, as conditions on the columns of an occurrence. */
 const totals: Record<keyof OccurrenceTotals, string> = {
 	runs: isRun,
 	succeeded: `outcome IS 'completed'`,

@@ -1,12 +1,11 @@
 /**
  * Large pieces of output, in append-only files that all jobs share. A record says whose it is and has a
- * checksum over all of it; where it lies is told by the index (output.ts), and only the index makes it
- * count:
+ * checksum over all of it; the index (output.ts) says where it lies, and only the index makes it count:
  *
  *   append (memory) → flush (write, sync) → commit of the index
  *
- * So a crash leaves at worst bytes that nobody refers to, and they are cut at the next start. A record
- * that does not read back as it was written is never handed out.
+ * So at worst a crash leaves bytes that nothing refers to, which are cut at the next start. A record that
+ * does not read back as it was written is never handed out.
  *
  *    0  4 B  "RFS1"
  *    4  u32  CRC-32 of the rest
@@ -54,7 +53,7 @@ export interface Place {
 	crc: number;
 }
 
-/** A segment as the index knows it: so far it counts. */
+/** A segment as the index knows it: how far it counts. */
 export interface SegmentEnd {
 	id: number;
 	size: number;
@@ -69,7 +68,7 @@ export const segmentName = (id: number) => `${String(id).padStart(10, '0')}.seg`
 export class Segments {
 	readonly #folder: string;
 	readonly #maxBytes: number;
-	/** Open files, the longest unused first. */
+	/** Open files, least recently used first. */
 	readonly #files = new Map<number, number>();
 	/** What the commit under way appends, by segment. */
 	readonly #pending = new Map<number, { position: number; parts: Uint8Array[]; end: number }>();
@@ -86,7 +85,7 @@ export class Segments {
 		const sizes = new Map(known.map(({ id, size }) => [id, size]));
 		for (const file of readdirSync(folder)) {
 			const id = /^(\d{10})\.seg$/.exec(file)?.[1];
-			// None of ours: a folder of the disk itself, or what somebody put there.
+			// Not ours: a folder of the disk itself, or something that somebody put there.
 			if (id === undefined) continue;
 			const size = sizes.get(Number(id));
 			if (size === undefined) rmSync(join(folder, file));
@@ -135,14 +134,14 @@ export class Segments {
 		return [...this.#pending].map(([id, { end }]) => ({ id, size: end }));
 	}
 
-	/** The commit is done, or nothing of it counts. */
+	/** The commit is done, or none of it counts. */
 	settle(committed: boolean): void {
 		this.#pending.clear();
 		if (committed) this.#settled = { ...this.#active };
 		else this.#active = { ...this.#settled };
 	}
 
-	/** The data as it was appended, or nothing when what lies there is not that. */
+	/** The data as it was appended, or nothing when something else lies there. */
 	read(name: RecordName, length: number, { segment, position, size, crc }: Place) {
 		const bytes = Buffer.allocUnsafe(size);
 		let file: number;
@@ -164,7 +163,7 @@ export class Segments {
 		return headerOf(name, data).equals(bytes.subarray(0, size - length)) ? data : undefined;
 	}
 
-	/** Call when the index has forgotten it for good. The commit is done: a disk that does not let go of it undoes nothing. */
+	/** Call when the index has forgotten it for good. The commit is done: failing to delete the file undoes nothing. */
 	remove(id: number): void {
 		const file = this.#files.get(id);
 		this.#files.delete(id);
@@ -172,7 +171,7 @@ export class Segments {
 			if (file !== undefined) closeSync(file);
 			rmSync(join(this.#folder, segmentName(id)), { force: true });
 		} catch {
-			// Nothing refers to it, and the next start takes it away.
+			// Nothing refers to it, and the next start removes it.
 		}
 	}
 
@@ -230,7 +229,7 @@ function headerOf({ jobId, number, stream, start }: RecordName, data: Uint8Array
 	return header;
 }
 
-/** What is left of the parts after so many bytes. */
+/** What is left of the parts after their first `bytes` bytes. */
 function without(parts: readonly Uint8Array[], bytes: number): Uint8Array[] {
 	const left: Uint8Array[] = [];
 	for (const part of parts) {

@@ -1,16 +1,16 @@
 /**
- * The bytes of files, in a folder of their own: `files/<id>`, for this user alone. Nothing here is called
- * as somebody outside called it. Bytes are written at the end only, so what a killed service had taken is
- * still there and counted; whole is what the digest says, and on disk before anybody is told.
+ * The bytes of files, in a folder of their own: `files/<id>`, for this user alone. No name here comes from
+ * outside. Bytes are only ever appended, so what a killed service had taken is still there and counted; a
+ * file is whole when its digest says so, and on disk before anybody is told.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { type FileHandle, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Of what is handed out at a time. */
+/** Handed out at a time. */
 const pieceBytes = 256 * 1024;
-/** Digests of files under way that are kept, so that going on with one does not read it anew. */
+/** Digests kept of files under way, so that going on with one does not mean reading it again. */
 const keptDigests = 64;
 
 interface Known {
@@ -47,7 +47,7 @@ export class FileShelf {
 		}
 	}
 
-	/** To go on with a file. One writer at a time; who writes sees to that. */
+	/** Opens a file to append to it. One writer at a time; the caller sees to that. */
 	async write(id: string): Promise<ShelfWriter> {
 		const file = await open(this.#path(id), 'a+', 0o600);
 		try {
@@ -62,7 +62,7 @@ export class FileShelf {
 		}
 	}
 
-	/** Throws when it is not there. What is removed meanwhile is read to its end. */
+	/** Throws when it is not there. A file that is removed meanwhile is still read to its end. */
 	async *read(id: string, from: number, to: number): AsyncGenerator<Uint8Array> {
 		const file = await open(this.#path(id), 'r');
 		try {

@@ -1,6 +1,6 @@
 /**
  * The store on `node:sqlite`, synchronous: one connection, one writer, nothing awaited between begin
- * and commit. It runs in a thread of its own (thread.ts), because a sync to disk stops whoever waits.
+ * and commit. It runs in a thread of its own (thread.ts), because a sync to disk blocks its thread.
  *
  * `locking_mode=EXCLUSIVE` is the ownership of the data folder: an OS lock that dies with the
  * process, taken before the port, so a second service is refused and a killed one leaves nothing.
@@ -45,7 +45,7 @@ export interface StoreFiles {
 }
 
 export interface SqliteOptions extends StoreFiles {
-	/** The open file, when whoever opens the store wants to keep a hand on it. */
+	/** The open file, for a caller that wants to keep hold of it. */
 	db?: DatabaseSync;
 	/** Called when a commit found the disk full. */
 	onPressed?(): void;
@@ -57,7 +57,7 @@ export interface SqliteOptions extends StoreFiles {
 
 const fullCode = 13;
 const failedCode = 10;
-/** Copies of before a migration that are kept. */
+/** Copies from before a migration that are kept. */
 const keptCopies = 2;
 
 export class SqliteStore {
@@ -165,7 +165,7 @@ export class SqliteStore {
 		if (this.#db.isOpen) this.#db.close();
 	}
 
-	/** `next` is called when the lock is ours, and when what fails is the file and not the lock. */
+	/** Calls `next` when the lock is ours, and when it is the file that fails, not the lock. */
 	#lock(file: string, next: () => void): void {
 		try {
 			// The connection has not looked at the file yet.
@@ -187,7 +187,7 @@ export class SqliteStore {
 		return version;
 	}
 
-	/** Killed at any moment it goes on at the next start: a step is one transaction with its number. */
+	/** If killed at any moment, it goes on at the next start: a step is one transaction with its number. */
 	#migrate(file: string, found: number, steps: readonly string[]): void {
 		if (found === steps.length) return;
 		if (found > 0 && file !== ':memory:') this.#copyBefore(file, found, steps.length);
@@ -195,7 +195,7 @@ export class SqliteStore {
 			if (i < found) continue;
 			this.#db.exec(`BEGIN IMMEDIATE; ${step}; PRAGMA user_version = ${i + 1}; COMMIT`);
 		}
-		// A log never becomes shorter by itself, and this one may be as long as all there is.
+		// A log never shrinks by itself, and this one may be as large as the whole store.
 		this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
 	}
 
@@ -235,7 +235,7 @@ export class SqliteStore {
 	}
 }
 
-/** A full disk, or a failing one, is told by one number, whichever file found it: SQLite's own. */
+/** One number, SQLite's own, for a full or a failing disk, whichever file ran into it. */
 function badDisk(error: unknown): Error | undefined {
 	const { code, message } = error as NodeJS.ErrnoException;
 	const errcode =

@@ -1,7 +1,7 @@
 /**
  * Prepared statements, each kept under its own text: the SQL stands where it is used, and is compiled
- * once. `LIMIT +?` everywhere: behind a bare parameter SQLite looks at its value, and compiles the
- * statement anew whenever another one is bound.
+ * once. `LIMIT +?` everywhere: SQLite looks at the value of a bare parameter, and recompiles the
+ * statement whenever another one is bound.
  */
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 
@@ -49,7 +49,7 @@ export class Statements {
 	}
 }
 
-/** A waiting job of which nothing has changed since it was read; takes `asRead`. */
+/** A waiting job that has not changed since it was read; takes the values of `asRead`. */
 export const asItWas = 'AND attempt = ? AND lane = ? AND rank = ? AND hold IS ? AND due_at IS ?';
 
 export function asRead({ attempt, lane, rank, hold, dueAt }: AsRead): SQLInputValue[] {

@@ -1,8 +1,8 @@
 /**
- * What the memory promises. Writing is done in deeds: plain, dumb and guarded. A deed names the
- * state and epoch it expects, and answers whether the world was still so; it never decides anything.
- * All deeds of one `commit` are one transaction, synced before the answer; a deed that finds its
- * guard broken changes nothing and does not disturb the others.
+ * What the store promises. Writing is done in deeds: plain, dumb and guarded. A deed names the state
+ * and epoch it expects, and answers whether they still held; it never decides anything. All deeds of
+ * one `commit` are one transaction, synced before the answer; a deed whose guard fails changes
+ * nothing and does not disturb the others.
  *
  * Instants are epoch milliseconds. JSON columns travel as text, so that the store never parses them.
  */
@@ -58,7 +58,7 @@ export interface StoredJob {
 	family: string | null;
 	/** Of a parent that goes out in batches, or that left robots out: a `FanOutState`. */
 	fanOut: string | null;
-	/** Of a child that goes out in batches: in which, from 1; and 1 = it was not let go yet. */
+	/** Of a child that goes out in batches: its batch, from 1; and `shut`, where 1 = not let go yet. */
 	batch: number | null;
 	shut: number | null;
 	/** Fingerprint of the error while the job is a dead letter. */
@@ -71,7 +71,7 @@ export interface StoredJob {
 	retriedAs: string | null;
 	/** Who keeps a pending job back, and why. */
 	hold: string | null;
-	/** What its strategy goes by; null unless that is affinity. */
+	/** The key its strategy goes by; null unless that is affinity. */
 	affinity: string | null;
 	spec: string;
 	variables: string;
@@ -83,17 +83,17 @@ export interface StoredJob {
 	result: string | null;
 	error: string | null;
 	outputDone: number;
-	/** Output of the last attempt stored by now, in bytes. */
+	/** Output of the last attempt stored so far, in bytes. */
 	stdoutHave: number;
 	stderrHave: number;
 	/** Its holes: JSON, a list of [stream, from, to, reason]. */
 	outputHoles: string;
 }
 
-/** A job without what it is to do, which may be long. */
+/** A job without its instructions, which may be long. */
 export type StoredOutcome = Omit<StoredJob, 'spec' | 'variables'>;
 
-/** What of a waiting job must still be so when something is done to it. */
+/** What must still hold of a waiting job when something is done to it. */
 export type AsRead = Pick<StoredJob, 'attempt' | 'lane' | 'rank' | 'hold' | 'dueAt'>;
 
 export type NewJob = Pick<
@@ -122,7 +122,7 @@ export type NewJob = Pick<
 	children: 0 | null;
 	affinity?: string | null;
 	batch?: number;
-	/** Only of a pending one: it waits for its batch. */
+	/** Only for a pending job: it waits for its batch. */
 	shut?: 1;
 };
 
@@ -141,7 +141,7 @@ export interface FanOutState {
 	reason: string | null;
 }
 
-/** A step of a rollout, and what memory must know of it. */
+/** A step of a rollout, and what memory must know about it. */
 export interface RolloutMove {
 	parentId: string;
 	/** How it stands, for people. */
@@ -197,10 +197,10 @@ export interface StoredAttempt {
 	lateResult: string | null;
 	stdoutHave: number;
 	stderrHave: number;
-	/** Whole length as the robot said it; null until it did. */
+	/** Whole length as the robot reported it; null until it did. */
 	stdoutLength: number | null;
 	stderrLength: number | null;
-	/** 0 while the output of a job that has ended is not known to be all of it. */
+	/** 0 while the output of a job that has ended is not known to be complete. */
 	outputDone: number;
 }
 
@@ -235,7 +235,7 @@ export interface StoredRobot {
 	quarantine: string | null;
 	/** `Strike[]` of core/quarantine since its last success; null = none. */
 	strikes: string | null;
-	/** What was told of its coming and going: a `Presence` of engine/presence; null = it never came. */
+	/** What was told about its coming and going: a `Presence` of engine/presence; null = it never came. */
 	presence: string | null;
 	createdAt: number;
 	lastSeenAt: number | null;
@@ -288,7 +288,7 @@ export interface StoredWait {
 	jobIds: string;
 	until: string;
 	counts: WaitCounts;
-	/** 1 = so, as are the next two. */
+	/** 1 = yes; the same for the next two. */
 	eachRobot: number;
 	cancelRest: number;
 	cancelOnStop: number;
@@ -302,7 +302,7 @@ export interface StoredWait {
 	state: 'open' | 'due' | 'closed' | 'dead';
 	timedOut: number;
 	tries: number;
-	/** When it is due: the next poke. When it is open: when n8n is asked whether the execution still waits. */
+	/** While due: when it is next poked. While open: when n8n is asked whether the execution still waits. */
 	nextTryAt: number | null;
 	lastError: string | null;
 	createdBy: string;
@@ -320,11 +320,11 @@ export interface StoredSchedule {
 	state: ScheduleState;
 	/** Who paused it, or why it ended. */
 	reason: string | null;
-	/** From where every n-th day, week or month is counted. */
+	/** Where counting every n-th day, week or month begins. */
 	anchorAt: number;
-	/** Failures before it do not count any more. */
+	/** Failures before this no longer count. */
 	resumedAt: number;
-	/** No two schedules of one id have the same one; occurrences of another are not its own. */
+	/** No two schedules of one id share it; occurrences of another generation are not its own. */
 	generation: number;
 	/** The next planned time; null when none will come. */
 	nextRunAt: number | null;
@@ -357,22 +357,21 @@ export interface NewOccurrence extends Pick<
 	StoredOccurrence,
 	'scheduleId' | 'origin' | 'plannedAt' | 'at' | 'state' | 'reason' | 'jobId'
 > {
-	/** It waits: this is what becomes of it. */
+	/** It was waiting: this is what becomes of it. */
 	waited?: boolean;
 	/**
-	 * May take the place of an earlier one that came to nothing (`refused`, `skipped`), or of any whose job has
-	 * ended.
+	 * May replace an earlier one that came to nothing (`refused`, `skipped`), or any whose job has ended.
 	 */
 	over?: 'nothing' | 'ended';
-	/** The next planned time of its schedule; absent = that stays as it is. */
+	/** The next planned time of its schedule; absent = unchanged. */
 	nextRunAt?: number | null;
-	/** With it the schedule has ended, and why. */
+	/** Why the schedule ends with it. */
 	ended?: string;
 	/** Told to the schedule's consumers, or to those of `subject`. */
 	event?: { type: string; data: string; subject?: string };
 }
 
-/** Of a schedule, those that are on record. */
+/** The occurrences of a schedule that are on record. */
 export interface OccurrenceTotals extends OccurrenceCounts {
 	/** Planned ones that ran or wait. */
 	planned: number;
@@ -478,19 +477,19 @@ export type Purgeable = (typeof purgeables)[number];
 export interface Deeds {
 	/**
 	 * Inserts a job, with its first attempt when a robot is free for it. With an idempotency key that
-	 * was seen before nothing is inserted; the earlier job is named. A retry takes the job it repeats
-	 * out of the dead letters in the same breath.
+	 * was seen before, nothing is inserted and the earlier job is named. A retry takes the job it
+	 * repeats out of the dead letters in the same step.
 	 */
 	insertJob: {
 		in: {
 			job: NewJob;
 			attempt?: NewAttempt;
 			idempotency?: { scope: string; key: string; hash: string };
-			/** Refused when the same is on record until later than `at`. */
+			/** Refused when the same is on record beyond `at`. */
 			dedupe?: { scope: string; hash: string; at: number; until: number };
-			/** Refused when the job it repeats is no dead letter any more, or was repeated before. */
+			/** Refused when the job it repeats is no longer a dead letter, or was already repeated. */
 			only?: 'dead' | 'unretried';
-			/** Refused when this time of its schedule was dealt with before. */
+			/** Refused when this time of its schedule was already dealt with. */
 			occurrence?: NewOccurrence;
 			/** Files that it needs until it has ended: refused when one of them is not ready. */
 			files?: readonly string[];
@@ -504,8 +503,8 @@ export interface Deeds {
 			| null;
 	};
 	/**
-	 * queued → dispatched; the attempt before it moves to its own row. Answers what was asked for when
-	 * the caller does not know it yet (`tell`), or null when the job moved on.
+	 * queued → dispatched; the previous attempt moves to a row of its own. Answers what the job asks for
+	 * if the caller does not know it yet (`tell`), or null when the job has moved on.
 	 */
 	assign: {
 		in: { jobId: string; attempt: NewAttempt; tell: boolean };
@@ -517,8 +516,8 @@ export interface Deeds {
 		out: boolean;
 	};
 	/**
-	 * Ends the live attempt of this epoch and moves the job on in the same breath. `startedAt` makes
-	 * the move through running visible when the robot's acceptance and its result arrive together.
+	 * Ends the live attempt of this epoch and moves the job on in the same step. `startedAt` keeps the
+	 * move through running visible when the robot's acceptance and its result arrive together.
 	 */
 	settle: {
 		in: {
@@ -535,7 +534,7 @@ export interface Deeds {
 			cause: Cause | null;
 			result: string | null;
 			outputLength?: { stdout: number; stderr: number };
-			/** What was told of the output was compared with what this commit stores. */
+			/** What the robot said about its output was compared with what this commit stores. */
 			outputProved?: boolean;
 			reason: string;
 			next:
@@ -550,7 +549,7 @@ export interface Deeds {
 				  };
 			/** It went well: remembered for jobs of this key. */
 			affinity?: string;
-			/** It was proved that it never started, and counts for no rate. */
+			/** It is proved never to have started, and counts for no rate. */
 			unstarted?: boolean;
 			/** Whether the attempt counts as a try, as a loss. */
 			countTry: boolean;
@@ -560,8 +559,8 @@ export interface Deeds {
 		out: boolean;
 	};
 	/**
-	 * Keeps a result that came after its attempt was over, and its event beside it. `again` = it was
-	 * recorded before; `unknown` = no attempt of that name that was this robot's is over.
+	 * Keeps a result that came after its attempt was over, along with its event. `again` = it was
+	 * recorded before; `unknown` = this robot had no such attempt that is over.
 	 */
 	lateResult: {
 		in: {
@@ -581,7 +580,7 @@ export interface Deeds {
 		in: {
 			jobId: string;
 			from: JobState[];
-			/** False also when it is not as it was read. */
+			/** False, too, when it is not as it was read. */
 			was?: AsRead;
 			to: JobState;
 			cause: Cause | null;
@@ -611,11 +610,11 @@ export interface Deeds {
 		};
 		out: boolean;
 	};
-	/** The wall clock was set: what waits between two tries waits as long as before. Instants that people named stay. */
+	/** The wall clock was set: jobs between two tries wait as long as before. Instants that people named stay. */
 	shiftBackOffs: { in: { by: number }; out: boolean };
 	/**
-	 * At a start at `at`: the clock may have been set back, and nobody lived to notice. A retry whose last try ended later
-	 * than that waits from now on as long as it was to wait from there.
+	 * At a start at `at`: the clock may have been set back while nothing ran to notice. A retry whose last try ended later
+	 * than `at` waits as long from `at` as it was to wait from there.
 	 */
 	settleBackOffs: { in: { at: number }; out: boolean };
 	/** Changes a job that waits. False when it is not as it was when the change was decided. */
@@ -634,24 +633,24 @@ export interface Deeds {
 		};
 		out: boolean;
 	};
-	/** A job that waits is looked at again then; nothing else changes. False when it is not as it was read. */
+	/** A waiting job is looked at again at `dueAt`; nothing else changes. False when it is not as it was read. */
 	lookAgain: {
 		in: { jobId: string; was: AsRead & Pick<StoredJob, 'state'>; dueAt: number | null };
 		out: boolean;
 	};
-	/** Dead letters that need nothing more. Answers which of them were dead letters still. */
+	/** Dead letters that need nothing more. Answers which of them still were dead letters. */
 	dismissDead: { in: { jobIds: string[]; by: string; at: number }; out: string[] };
 	/** Forgets what was submitted long ago. Answers how many that were. */
 	sweepDuplicates: { in: { at: number; limit: number }; out: number };
 	/**
-	 * A parent without children starts: they come to be in the same breath, each with its first attempt
-	 * when its robot is free. Out of pending it passes through queued. False when it has moved on.
+	 * A parent without children starts: its children are made in the same step, each with its first attempt
+	 * if its robot is free. From pending it passes through queued. False when it has moved on.
 	 */
 	startParent: {
 		in: {
 			parentId: string;
 			from: 'pending' | 'queued';
-			/** False also when it is not as it was read. */
+			/** False, too, when it is not as it was read. */
 			was?: AsRead;
 			at: number;
 			common: Omit<NewJob, keyof NewChild | 'parentId' | 'children'>;
@@ -671,14 +670,14 @@ export interface Deeds {
 		in: { parentId: string; at: number; endings: ParentEndings };
 		out: FinalState | RolloutMove | null;
 	};
-	/** Starts nothing more of a rollout. Null when that is so already, or there is none. */
+	/** Starts nothing more of a rollout. Null when that is so already, or there is no rollout. */
 	pauseRollout: { in: { parentId: string; at: number; by: string }; out: RolloutMove | null };
-	/** Lets a rollout go on; with `batch` only if that is the next one. Null when there is nothing to be let go. */
+	/** Lets a rollout go on; with `batch`, only if that is the next one. Null when there is nothing to let go. */
 	resumeRollout: {
 		in: { parentId: string; at: number; by: string; batch?: number };
 		out: RolloutMove | null;
 	};
-	/** Puts the wish on record for a job with a live attempt of this epoch; a parent has epoch 0. */
+	/** Records the request for a job with a live attempt of this epoch; a parent has epoch 0. */
 	requestCancel: {
 		in: { jobId: string; epoch: number; at: number };
 		out: boolean;
@@ -694,7 +693,7 @@ export interface Deeds {
 		};
 		out: boolean;
 	};
-	/** Adds to what was seen of the running attempt of this epoch; the oldest of 20 goes. */
+	/** Adds to what was seen of the running attempt of this epoch; only the last 20 are kept. */
 	health: { in: { jobId: string; epoch: number; entry: string }; out: boolean };
 	progress: {
 		in: { jobId: string; epoch: number; progress: number | null; message: string | null };
@@ -702,7 +701,7 @@ export interface Deeds {
 	};
 	/**
 	 * Takes the bytes only when `offset` is what the store has, or when a gap bridges the two. Answers what
-	 * it has (-1 = no such attempt), whether it took these, and of an attempt that has ended whether that is all.
+	 * it has (-1 = no such attempt), whether it took these and, of an attempt that has ended, whether that is all.
 	 */
 	appendOutput: {
 		in: {
@@ -728,22 +727,22 @@ export interface Deeds {
 		out: boolean;
 	};
 	/**
-	 * Removes the output of jobs that ended before `endedBefore`, and while more than `maxBytes` are kept
-	 * in all, that of the oldest ones. Ends behind the job with which `mostBytes` have gone. `more` = there are jobs it
-	 * has not looked at yet.
+	 * Removes the output of jobs that ended before `endedBefore` and, while more than `maxBytes` are kept in
+	 * all, of the oldest ended ones. Stops after the job with which `mostBytes` are gone. `more` = there are
+	 * jobs it has not looked at yet.
 	 */
 	purgeOutput: {
 		in: { endedBefore: number; maxBytes: number; maxJobs: number; mostBytes?: number };
 		out: { jobs: number; bytes: number; more: boolean };
 	};
-	/** Frees disk that is held by a few wanted bytes among many that are not; moves at most `maxBytes`. */
+	/** Frees disk held by a few wanted bytes among many unwanted ones; stops once `maxBytes` have moved. */
 	compactOutput: { in: { maxBytes: number }; out: { moved: number; damaged: number } };
 	/**
 	 * Counts a use of the token and puts the robot, or neither; its labels are those of the token. Null =
-	 * the token is not good. Who comes again with the same token and key is answered without a further
+	 * the token is not good. Whoever comes again with the same token and key is answered without another
 	 * use: with its robot, and no labels. `robot` may be one that was registered and waits for its key
-	 * (`awaited`: the fingerprint of the one that comes); null, too, when it has got one meanwhile, or is
-	 * no device any more, or one of another key.
+	 * (`awaited`: the fingerprint of the one that comes); null, too, when it has got a key meanwhile, is
+	 * no longer a device, or expects another key.
 	 */
 	enrolRobot: {
 		in: {
@@ -754,7 +753,7 @@ export interface Deeds {
 		};
 		out: { robotId: string; lockedLabels: string | null } | null;
 	};
-	/** Changes only what is named: a hello and an operator may speak of one robot at the same moment. With its event. */
+	/** Changes only what is named: a hello and an operator may change one robot at the same moment. With its event. */
 	changeRobot: {
 		in: { id: string; event?: Omit<StoredEvent, 'cursor'> } & Partial<
 			Pick<
@@ -787,12 +786,12 @@ export interface Deeds {
 		in: { device: StoredDevice; robot?: StoredRobot; forgetsKey?: boolean };
 		out: boolean;
 	};
-	/** Its robot goes on as any other. */
+	/** Its robot carries on like any other. */
 	dropDevice: { in: { robotId: string }; out: boolean };
 	robotsSeen: { in: { ids: string[]; at: number }; out: boolean };
 	putKey: { in: StoredKey; out: boolean };
 	revokeKey: { in: { id: string; at: number }; out: boolean };
-	/** When they were last used. Says nothing else of them: somebody may be revoking one. */
+	/** When they were last used. Touches nothing else of them: somebody may be revoking one. */
 	keysUsed: { in: { keys: { id: string; at: number }[] }; out: boolean };
 	putToken: { in: StoredToken; out: boolean };
 	revokeToken: { in: { id: string; at: number }; out: boolean };
@@ -808,7 +807,7 @@ export interface Deeds {
 		out: boolean;
 	};
 	putSchedule: { in: StoredSchedule; out: boolean };
-	/** What waits of it is skipped. */
+	/** Its waiting occurrences are skipped. */
 	removeSchedule: { in: { id: string; at: number }; out: boolean };
 	/**
 	 * Deals with a planned time that submits no job (unique on schedule, origin, planned time), its event, and
@@ -830,8 +829,8 @@ export interface Deeds {
 	putCalendar: { in: StoredCalendar; out: boolean };
 	removeCalendar: { in: { name: string }; out: boolean };
 	/**
-	 * Creates a subscription behind all that has happened, or before it (`fromStart`); or takes it over with a new
-	 * epoch. One that is taken over lets go of what happened before `skipBefore`.
+	 * Creates a subscription after all that has happened, or before it (`fromStart`); or takes it over with a new
+	 * epoch. One that is taken over skips what happened before `skipBefore`.
 	 */
 	takeSubscription: {
 		in: {
@@ -846,13 +845,13 @@ export interface Deeds {
 	};
 	ackSubscription: { in: { key: string; epoch: number; cursor: number; at: number }; out: boolean };
 	dropSubscription: { in: { key: string }; out: boolean };
-	/** Forgets what is older than `before`, is not in use, and is named by `keys`. Answers which were. */
+	/** Forgets those of `keys` that are older than `before` and not in use. Answers which were forgotten. */
 	purge: { in: { what: Purgeable; keys: string[]; before: number }; out: string[] };
 	/**
-	 * A file is about to come. The same one that is here, or on its way from the same sender, is answered
-	 * instead: for what was sent that is name, length and digest, for what was collected also attempt and path.
-	 * A new one must fit: `full` = all together would be more than `maxFiles` or have more than `maxBytes`;
-	 * `many` = its attempt has `maxOfAttempt` already; `no-room` = the disk has no `room` for it.
+	 * A file is about to come. If the same one is here, or on its way from the same sender, that one is answered
+	 * instead: the same means name, length and digest for what was sent, and attempt and path, too, for what was
+	 * collected. A new one must fit: `full` = all together would exceed `maxFiles` or `maxBytes`; `many` = its
+	 * attempt already has `maxOfAttempt`; `no-room` = the disk has no `room` for it.
 	 */
 	insertFile: {
 		in: {
@@ -869,7 +868,7 @@ export interface Deeds {
 	readyFile: { in: { id: string; sha256: string; at: number }; out: boolean };
 	/** ready → lost: its bytes are not there any more. */
 	loseFile: { in: { id: string }; out: boolean };
-	/** Only one that no open job needs; when that is said, only if it was used before, or is still open. */
+	/** Only if no open job needs it; with `usedBefore`, unused since then and in no schedule; with `onlyOpen`, still open. */
 	removeFile: {
 		in: { id: string; usedBefore?: number; onlyOpen?: boolean };
 		out: 'removed' | 'kept' | { heldBy: string };
@@ -882,12 +881,12 @@ export interface Deeds {
 	removeLimit: { in: { name: string }; out: boolean };
 	/** Forgets starts that count no more. Answers how many. */
 	sweepStarts: { in: { before: number; limit: number }; out: number };
-	/** Forgets successes that are older, and the oldest when there are more than `keep`. Answers how many. */
+	/** Forgets successes before `before`, and the oldest when there are more than `keep`. Answers how many. */
 	sweepAffinities: { in: { before: number; keep: number; limit: number }; out: number };
 	setMeta: { in: { key: string; value: string }; out: boolean };
 	/**
-	 * One minute of the series; sums are added to what is known of that minute, levels take its place unless
-	 * they are null. Forgets older ones.
+	 * One minute of the series; sums are added to what is known of that minute, levels replace it unless they
+	 * are null. Forgets older minutes.
 	 */
 	putSample: {
 		in: { at: number; values: Record<SeriesName, number | null>; forgetBefore: number };
@@ -905,7 +904,7 @@ export interface Earlier {
 	state: JobState;
 }
 
-/** What a robot must be told of a job, and the engine must know to judge its attempt. */
+/** What a robot must be told about a job, and what the engine must know to judge its attempt. */
 export type Asked = Pick<
 	StoredJob,
 	| 'kind'
@@ -922,7 +921,7 @@ export type Asked = Pick<
 /** Spec and variables up to this many characters travel with a head. */
 export const maxAskedLength = 2_048;
 
-/** What is known of a job that waits, so that those are counted without the store. */
+/** What is known of a waiting job, so that waiting jobs can be counted without the store. */
 export interface Waiting {
 	id: string;
 	state: 'pending' | 'queued';
@@ -947,7 +946,7 @@ export interface Head extends Pick<Waiting, 'id' | 'priority' | 'rank' | 'owner'
 	affinity: string | null;
 	/** Of the last attempt, so that the next one is numbered without another read. */
 	attempt: number;
-	/** Small jobs bring along what they ask for, which saves a read when they are given away. */
+	/** Small jobs bring along what they ask for, which saves a read when they are assigned. */
 	asked?: Asked;
 }
 
@@ -978,18 +977,18 @@ export interface JobQuery {
 	createdBefore?: number;
 }
 
-/** One stretch of jobs looked at. However many there are, it costs no more than `scan` of them. */
+/** Looks at one stretch of jobs. However many there are, it costs no more than `scan` of them. */
 export interface Scan {
 	query: JobQuery;
 	/** Newest first; or in the order of whatever index finds them fastest. */
 	order: 'newest' | 'any';
-	/** Where the stretch before ended. */
+	/** Where the previous stretch ended. */
 	after: string | null;
-	/** Only ids from here on, and only ids before. */
+	/** Only ids from `idFrom` on, and only ids before `idBefore`. */
 	idFrom?: string;
 	idBefore?: string;
 	scan: number;
-	/** End the stretch at so many found. */
+	/** Ends the stretch once this many are found. */
 	want?: number;
 }
 
@@ -1005,13 +1004,13 @@ export interface Reads {
 	jobsById: { in: { ids: string[] }; out: StoredJob[] };
 	outcomes: { in: { ids: string[] }; out: StoredOutcome[] };
 	jobs: { in: ListFilter; out: StoredJob[] };
-	/** Children in the order in which they go out, behind the id `after`. */
+	/** Children in the order in which they go out, after the id `after`. */
 	cells: { in: { parentId: string; after: string; limit: number }; out: StoredCell[] };
 	/** By batch: a `Counted` of core/parents. */
 	batches: { in: { parentId: string }; out: { batch: number; family: string }[] };
-	/** Children that have not ended. */
-	/** How many wait for somebody who lets them go on after a restore. */
+	/** How many are held after a restore, until somebody lets them go on. */
 	restoredJobs: { in: null; out: number };
+	/** Children that have not ended. */
 	openChildren: { in: { parentId: string }; out: string[] };
 	/** Running parents that somebody has cancelled. */
 	cancelledParents: { in: null; out: string[] };
@@ -1019,7 +1018,7 @@ export interface Reads {
 	keyed: { in: { scope: string; key: string; hash: string }; out: Earlier | null };
 	/** Ids of jobs that a query finds in one stretch; `next` is missing at the end. */
 	scan: { in: Scan; out: { ids: string[]; next?: string } };
-	/** Groups of dead letters behind a fingerprint, with their newest jobs. */
+	/** Groups of dead letters after the fingerprint `after`, with their newest jobs. */
 	deadGroups: {
 		in: { after: string; limit: number; samples: number };
 		out: { fingerprint: string; jobIds: string[] }[];
@@ -1039,7 +1038,7 @@ export interface Reads {
 	attempts: { in: { jobId: string }; out: StoredAttempt[] };
 	/** How the robots of its attempts were chosen, where they were. */
 	choices: { in: { jobId: string }; out: { attempt: number; choice: string }[] };
-	/** The job that keeps its like away. */
+	/** The job that keeps duplicates of itself out. */
 	duplicate: { in: { scope: string; hash: string; at: number }; out: string | undefined };
 	timeline: { in: { jobId: string }; out: StoredMove[] };
 	output: {
@@ -1073,9 +1072,9 @@ export interface Reads {
 	groups: { in: null; out: StoredGroup[] };
 	pools: { in: null; out: StoredPool[] };
 	limits: { in: null; out: StoredLimit[] };
-	/** Those that count for longer. */
+	/** Those that still count after `after`. */
 	starts: { in: { after: number }; out: StoredStart[] };
-	/** Queued jobs with one of these needs: how many, at most `max` counted of each, and the first of them. */
+	/** Queued jobs with one of these needs: how many, counting at most `max` of each, and the first of them. */
 	behind: {
 		in: { needs: string[]; limit: number; max: number };
 		out: { count: number; first: Pick<StoredJob, 'id' | 'rank' | 'priority' | 'needs'>[] };
@@ -1087,10 +1086,10 @@ export interface Reads {
 	tokens: { in: null; out: StoredToken[] };
 	wait: { in: { id: string }; out: StoredWait | undefined };
 	liveWaits: { in: null; out: StoredWait[] };
-	/** Newest first; `before` = the last one of the page before. */
+	/** Newest first; `before` = the last one of the previous page. */
 	waits: { in: { state?: StoredWait['state']; limit: number; before?: string }; out: StoredWait[] };
 	schedules: { in: null; out: StoredSchedule[] };
-	/** Newest planned times first; `before` = the last one of the page before. */
+	/** Newest planned times first; `before` = the last one of the previous page. */
 	occurrences: {
 		in: {
 			scheduleId: string;
@@ -1116,9 +1115,9 @@ export interface Reads {
 	};
 	/** Planned times from `from` to `to` that were dealt with as planned, whatever became of them. */
 	dealtBetween: { in: { scheduleId: string; from: number; to: number }; out: number[] };
-	/** Costs one look, however many there are. A schedule of the same name before it does not count. */
+	/** Costs one look, however many there are. An earlier schedule of the same name does not count. */
 	occurrenceTotals: { in: { scheduleId: string }; out: OccurrenceTotals };
-	/** The same, counted one by one: the proof of the totals. */
+	/** The same, counted one by one, to check the totals. */
 	countedOccurrences: { in: { scheduleId: string }; out: OccurrenceTotals };
 	calendars: { in: null; out: StoredCalendar[] };
 	subscription: { in: { key: string }; out: StoredSubscription | undefined };
@@ -1126,9 +1125,9 @@ export interface Reads {
 	subscriptionsOf: { in: { createdBy: string }; out: number };
 	/** Whether there is a subscription to its occurrences. */
 	isFollowed: { in: { scheduleId: string }; out: boolean };
-	/** Of all these subjects together, in the order in which they happened. */
+	/** All these subjects together, in the order in which things happened. */
 	events: { in: { subjects: string[]; after: number; limit: number }; out: StoredEvent[] };
-	/** Looks at the next `limit` of a kind behind `cursor`: those that are old enough to be forgotten. */
+	/** Looks at the next `limit` of a kind after `cursor`: those old enough to be forgotten. */
 	old: {
 		in: { what: Purgeable; before: number; limit: number; cursor: string | null };
 		/** `cursor` null = that was the end. */
@@ -1142,7 +1141,7 @@ export interface Reads {
 	file: { in: { id: string }; out: StoredFile | undefined };
 	/** Newest first; those collected from one job, or all. */
 	files: { in: { jobId?: string; before?: string; limit: number }; out: StoredFile[] };
-	/** Files that no open job needs, not used since; open ones have a time of their own. */
+	/** Files that no open job or schedule needs, unused since `usedBefore`; open ones have a limit of their own. */
 	oldFiles: { in: { usedBefore: number; openBefore: number; limit: number }; out: string[] };
 	/** Open ones of attempts that are over: nobody sends the rest. */
 	leftFiles: { in: { limit: number }; out: string[] };
@@ -1186,12 +1185,12 @@ export type ReadName = keyof Reads;
 export interface Store {
 	/** This opening of the store; grows by one each time. Epochs begin with it, so none repeats. */
 	readonly term: number;
-	/** The version of the shape, and the older one that was found, if it was one. */
+	/** The version of the schema, and the older one that was found, if any. */
 	readonly schema: number;
 	readonly migratedFrom: number | null;
 	/** A commit found the disk full; the room kept back for results is given up. */
 	onPressed(listener: () => void): void;
-	/** One transaction, one answer a deed. Rejects only when nothing at all was written. */
+	/** One transaction, one answer per deed. Rejects only when nothing at all was written. */
 	commit(deeds: Deed[]): Promise<DeedAnswer[]>;
 	read<N extends ReadName>(name: N, args: Reads[N]['in']): Promise<Reads[N]['out']>;
 	/**

@@ -46,7 +46,7 @@ export interface StoreFailure {
 	errcode?: number;
 }
 
-/** True when this thread was the store's and is now busy being it. */
+/** True when this thread was started as the store's, and is now busy being it. */
 export function runStoreThreadIfAsked(): boolean {
 	const data = workerData as ThreadData | null;
 	if (isMainThread || !data || !parentPort) return false;
@@ -117,7 +117,7 @@ function serve(options: StoreFiles, port: Port): void {
 	say({ ready: { term, schema, migratedFrom } });
 }
 
-/** Output that was read goes over as it is, without a copy: it was made for this answer. */
+/** Output that was read is transferred, not copied: the buffer was made for this answer. */
 function buffersOf(data: Uint8Array | undefined): ArrayBuffer[] {
 	return data?.buffer instanceof ArrayBuffer ? [data.buffer] : [];
 }

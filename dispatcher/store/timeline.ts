@@ -1,6 +1,6 @@
 /**
- * The moves of a job as text in its row: JSON lists joined by commas. It is appended to with every
- * move of every job, so the moves that nearly all jobs make are one letter long.
+ * The moves of a job as text in its row: JSON lists joined by commas. Every move of every job appends to
+ * it, so the moves that nearly all jobs make are one letter long.
  *
  *   ["q"]                                  submitted, queued at once ("p": pending); when and by whom is the job's
  *   [1763700000000,"a",1]                  one of `usual`, of attempt 1

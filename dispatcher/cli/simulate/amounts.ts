@@ -2,7 +2,7 @@
 import { InvalidArgumentError } from 'commander';
 import { durationOf } from '../terminal';
 
-/** Both ends may be drawn. */
+/** Both ends included. */
 export interface Range {
 	least: number;
 	most: number;
@@ -42,7 +42,7 @@ export function shareOf(text: string): number {
 	return percent / 100;
 }
 
-/** `5/s`, `1/10m`: so many in a time, as the mean milliseconds from one to the next. */
+/** `5/s`, `1/10m`: this many in that time, as the mean milliseconds from one to the next. */
 export function meanGapOf(text: string): number {
 	const [, number, time] = /^(\d+(?:\.\d+)?)\/(.+)$/.exec(text) ?? [];
 	if (number === undefined || Number(number) === 0) {
@@ -53,7 +53,7 @@ export function meanGapOf(text: string): number {
 	return span / Number(number);
 }
 
-/** `site=berlin,oslo`: each robot gets one of the values; one that stands twice is drawn twice as often. */
+/** `site=berlin,oslo`: each robot gets one of the values; one listed twice is drawn twice as often. */
 export function valuesOf(
 	text: string,
 	before: Record<string, string[]> = {},

@@ -1,4 +1,4 @@
-/** The line that says how it goes: drawn anew in its place for a person, written now and then for a file. */
+/** The progress line: redrawn in place for a person, written now and then to a file. */
 import type { Terminal } from '../terminal';
 import type { Stage } from './stage';
 
@@ -7,7 +7,7 @@ const writeMs = 30_000;
 const back = '\r';
 const restOfLine = '\u001b[K';
 
-/** Until it is over; `line` is asked with the milliseconds since it was asked last. */
+/** Runs until it is over; `line` is given the milliseconds since it was last asked. */
 export async function showProgress(
 	{ err, isTerminal = false }: Pick<Terminal, 'err' | 'isTerminal'>,
 	stage: Pick<Stage, 'monotonic' | 'sleep'>,
@@ -25,7 +25,7 @@ export async function showProgress(
 	if (isTerminal) err(`${back}${restOfLine}`);
 }
 
-/** Counts how fast something grows, each time it is asked. */
+/** Says how fast something has grown since it was last asked. */
 export class Speed {
 	#before = 0;
 
@@ -43,7 +43,7 @@ export function timeText(ms: number): string {
 	return seconds < 7_200 ? `${round(seconds / 60)} min` : `${round(seconds / 3_600)} h`;
 }
 
-/** Three digits that mean something. */
+/** Three significant digits. */
 function round(value: number): string {
 	return value >= 100 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));
 }

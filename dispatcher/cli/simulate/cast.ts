@@ -12,7 +12,7 @@ export interface Casting {
 	/** Values to choose from, by label. */
 	labels: Record<string, string[]>;
 	capabilities: string[];
-	/** They take jobs that mean real robots, too. */
+	/** They also take jobs meant for real robots. */
 	takeAny: boolean;
 }
 
@@ -25,14 +25,14 @@ export interface Role {
 	slots: number;
 }
 
-/** What the fleet looks like when nothing is said. */
+/** What the fleet looks like unless told otherwise. */
 export const usualLabels: Record<string, string[]> = {
 	site: ['berlin', 'lyon', 'oslo', 'porto'],
 	os: ['linux', 'linux', 'linux', 'windows', 'macos'],
 	size: ['small', 'medium', 'large'],
 };
 
-/** Carried by each of them, and locked by their token. */
+/** Labels that each of them carries, locked by their token. */
 export function marks({ takeAny }: Pick<Casting, 'takeAny'>): Record<string, string> {
 	return { [simulatedLabel]: 'true', ...(takeAny && { [simulatedTakesLabel]: 'any' }) };
 }

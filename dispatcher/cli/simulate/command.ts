@@ -1,6 +1,6 @@
 /**
- * `robot-fleet simulate`: robots that only play work, for demos and soak tests. They come in by the robots' own door; the
- * label `simulated=true` keeps jobs from them that do not mean such robots.
+ * `robot-fleet simulate`: robots that only pretend to work, for demos and soak tests. They come in by the robots' own
+ * door; the label `simulated=true` keeps jobs away from them that do not ask for such robots.
  */
 import { type Command, Option } from 'commander';
 import { FleetClient } from '../../../client';

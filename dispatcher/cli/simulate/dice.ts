@@ -38,7 +38,7 @@ export class Dice {
 		return list[Math.floor(this.next() * list.length)]!;
 	}
 
-	/** How long until the next of events that come at any moment alike, `mean` apart on average. */
+	/** How long until the next of events that are equally likely at any moment, `mean` apart on average. */
 	gap(mean: number): number {
 		return -Math.log(1 - this.next()) * mean;
 	}

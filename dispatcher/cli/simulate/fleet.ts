@@ -1,6 +1,6 @@
 /**
- * The simulated robots of one run: joined a few at a time with one token, removed again when the run is over. What a killed
- * run leaves behind carries the label `simulated` and is removed by `simulate clear`.
+ * The simulated robots of one run: they join a few at a time with one token, and are removed when the run is over. What a
+ * killed run leaves behind carries the label `simulated`, and `simulate clear` removes it.
  */
 import type { FleetClient } from '../../../client';
 import { Problem, type Robot, simulatedLabel } from '../../../protocol';
@@ -36,7 +36,7 @@ export class SimulatedFleet {
 	readonly robots: readonly SimulatedRobot[];
 	readonly #parts: FleetParts;
 	readonly #timetable: Timetable;
-	/** Aborted with what makes it pointless to go on. */
+	/** Aborted, with the reason, when there is no point in going on. */
 	readonly #refused = new AbortController();
 	#changed = () => {};
 
@@ -68,7 +68,7 @@ export class SimulatedFleet {
 		return this.#refused.signal;
 	}
 
-	/** Enrols and dials all of them; resolves when each was registered once, or when it shall end before. */
+	/** Enrols and connects all of them; resolves when each has been registered once, or when `over` ends it early. */
 	async join(over: AbortSignal): Promise<void> {
 		const { client, casting } = this.#parts;
 		const token = await client.createToken({
@@ -93,8 +93,8 @@ export class SimulatedFleet {
 	}
 
 	/**
-	 * Ends what they do, waits a little until the service has taken it, and removes them unless they shall stay. Answers
-	 * how many could not be removed.
+	 * Ends what they do, waits a little for the service to take it, and removes them unless they are to stay. Answers how
+	 * many could not be removed.
 	 */
 	async leave(keep: boolean): Promise<number> {
 		const { client, stage } = this.#parts;
@@ -123,7 +123,7 @@ export class SimulatedFleet {
 		const seen = new Set<SimulatedRobot>();
 		const here = new Promise<void>((resolve) => {
 			this.#changed = () => {
-				// One that was live before the others are is counted, though its line may be cut by then.
+				// A robot that was live before the others counts, even if its line has been cut by then.
 				for (const robot of this.robots) if (is(robot)) seen.add(robot);
 				if (seen.size === this.robots.length) resolve();
 			};
@@ -134,7 +134,7 @@ export class SimulatedFleet {
 	}
 }
 
-/** Those that carry the mark; without `connected` only those that are away. */
+/** Robots that carry the mark; unless `connected`, only those that are away. */
 export function leftBehind(robots: readonly Robot[], connected: boolean): Robot[] {
 	return robots.filter(
 		({ labels, connected: isHere }) => labels[simulatedLabel] === 'true' && (connected || !isHere),
@@ -155,7 +155,7 @@ export async function removeRobots(client: FleetClient, ids: readonly string[]):
 	return left;
 }
 
-/** When one fails no other is begun; what was begun is over when this throws. */
+/** Once one fails, no other is begun; those begun are over when this throws. */
 async function inParallel<T>(items: readonly T[], deed: (item: T) => Promise<void>): Promise<void> {
 	const left = items.values();
 	const failures: unknown[] = [];

@@ -1,7 +1,7 @@
 /**
- * `robot-fleet simulate load`: work for a fleet, by chance or from a file. Random commands of a list go to random robots at random
- * moments, or the rows of a file one after the other. Every job has a key of its own, so that a call that was cut is
- * repeated safely.
+ * `robot-fleet simulate load`: work for a fleet, at random or from a file. Sends random commands from a list to random robots
+ * at random moments, or the rows of a file one after the other. Every job has a key of its own, so that a call that was cut
+ * can be repeated safely.
  */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -49,16 +49,16 @@ interface Flags {
 	data?: string;
 }
 
-/** Harmless wherever they run: real robots may be meant, too. */
+/** Harmless wherever they run: the targets may be real robots, too. */
 const usualCommands = ['echo hello', 'hostname', 'uname -a', 'date', 'uptime', 'sleep 1'];
 const usualGapMs = 1_000;
 
 /** Jobs of one call; calls under way at once. */
 const maxTogether = limits.maxSubmitBatch;
 const maxUnderWay = 4;
-/** Who falls behind by more does not catch up: the rate is what the service takes. */
+/** A sender further behind than this does not catch up: the rate is then what the service takes. */
 const maxBehindMs = 1_000;
-/** So often it is looked who is there. */
+/** How often we look which robots are there. */
 const lookMs = 10_000;
 const retryMs = 1_000;
 
@@ -226,11 +226,11 @@ async function send(
 	await sender.idle();
 }
 
-/** Puts jobs together that are due at the same moment, and carries them, whatever it takes. */
+/** Puts together jobs that are due at the same moment, and delivers them, whatever it takes. */
 class Sender {
 	sent = 0;
 	refused = 0;
-	/** How many by which problem. */
+	/** How many, by problem. */
 	readonly refusals = new Map<string, number>();
 	readonly #client: FleetClient;
 	readonly #stage: Stage;
@@ -316,7 +316,7 @@ class Targets {
 	readonly #names: readonly string[];
 	readonly #labels: Record<string, string>;
 	readonly #any: boolean;
-	/** By name; the connected ones, or all when none is. */
+	/** Sorted by name: the connected ones, or all if none is connected. */
 	#robots: readonly Robot[] = [];
 	#lookedAt = 0;
 
@@ -359,7 +359,7 @@ class Targets {
 		const labels = Object.keys(this.#labels).length === 0 ? {} : { labels: this.#labels };
 		if (this.#any) return labels;
 		if (robot === undefined) return { robot: this.#dice.pick(this.#robots).robotId, ...labels };
-		// A row means whom it names, whoever that is; a number that is nobody's name counts those there are.
+		// A row means the robot it names, whichever that is; a number that is no robot's name counts through those we have.
 		const isNumber =
 			/^[1-9]\d{0,4}$/.test(robot) && !this.#robots.some(({ name }) => name === robot);
 		if (!isNumber) return { robot };

@@ -1,6 +1,6 @@
 /**
- * What becomes of the jobs that were sent, as the live socket tells it. A job may end before the answer to its submit is
- * here, and the socket may be cut: what it did not tell is asked for.
+ * What becomes of the jobs that were sent, according to the live socket. A job may end before the answer to its submit
+ * arrives, and the socket may be cut: what it did not tell is asked for.
  */
 import type { FleetClient } from '../../../client';
 import {
@@ -18,7 +18,7 @@ import type { Stage } from './stage';
 
 /** States of jobs that are not known to be ours; most are somebody else's. */
 const maxStrangers = 20_000;
-/** Of all that were sent, so many times are kept for the percentiles; the latest ones. */
+/** How many times are kept for the percentiles: the latest ones. */
 const maxTimes = 200_000;
 const comeBackMs = 1_000;
 const asksTogether = 8;
@@ -66,7 +66,7 @@ export class Outcomes {
 		if (state !== undefined) this.#stands(jobId, state);
 	}
 
-	/** Listens until it is over; comes back when the socket was cut. `ready` when it hears the first time. */
+	/** Listens until it is over, and comes back when the socket is cut. Calls `ready` once it hears for the first time. */
 	async listen(address: Address, over: AbortSignal, ready: () => void): Promise<void> {
 		const since = () => this.#seq;
 		for (;;) {
@@ -94,7 +94,7 @@ export class Outcomes {
 		}
 	}
 
-	/** Asks for each that is open: the socket has not told, or not yet. */
+	/** Asks about each open job: the socket has not told its end, or not yet. */
 	async ask(over?: AbortSignal): Promise<void> {
 		const ids = this.#open.keys();
 		const one = async () => {
@@ -120,7 +120,7 @@ export class Outcomes {
 		for (const item of items) this.#take(item);
 		if (more) return;
 		this.#seq = seq;
-		// What ended while nobody listened is not in it.
+		// The snapshot lacks what ended while nobody listened.
 		await this.ask(over);
 	}
 

@@ -1,6 +1,6 @@
 /**
- * One simulated robot on its line: a key of its own, a real enrolment, a real socket, the real protocol. Words take their
- * time in both directions, the line is cut now and then, and the robot comes back by itself, as an agent does.
+ * One simulated robot on its line: a key of its own, a real enrolment, a real socket, the real protocol. Messages take time
+ * in both directions, the line is cut now and then, and the robot comes back by itself, as an agent does.
  *
  *   enrolled ── dial ──> greeted ── hello, robot_registered ──> live ── cut, lost ──┐
  *                 ^────────────────────── a while later ────────────────────────────┘
@@ -35,11 +35,11 @@ import type { Tally } from './tally';
 import type { Planned, Timetable } from './timetable';
 import { type Play, Work } from './work';
 
-/** How lines are. */
+/** How lines behave. */
 export interface Wire {
-	/** What a word takes, each way; absent = no time of its own. */
+	/** How long a message takes, each way; absent = no added time. */
 	latency?: Range;
-	/** Mean time from one cut to the next, of one robot; absent = none is cut. */
+	/** Mean time from one cut to the next, for one robot; absent = no cuts. */
 	cutEveryMs?: number;
 	/** How long a robot stays away after a cut. */
 	away: Range;
@@ -57,13 +57,13 @@ export interface RobotParts {
 	tally: Tally;
 	/** Wall time. */
 	now(): number;
-	/** It is registered, each time. */
+	/** Called each time it is registered. */
 	onLive(): void;
-	/** It cannot go on, and neither can others like it. */
+	/** Called when it cannot go on, and neither can others like it. */
 	onRefused(problem: Error): void;
 }
 
-/** An agent waits as long after a refusal that may heal. */
+/** An agent waits this long after a refusal that may pass. */
 const slowRetryMs = 30_000;
 
 export class SimulatedRobot {
@@ -82,10 +82,10 @@ export class SimulatedRobot {
 	#heartbeatMs: number = limits.heartbeatMs;
 	#heardAt = 0;
 	#failures = 0;
-	/** The service is about to stop, and wants its robots spread over so many milliseconds when it is back. */
+	/** The service is stopping, and wants the return of its robots spread over this many milliseconds. */
 	#returnWithinMs: number | undefined;
 	#awayMs: number | undefined;
-	/** Words arrive in the order in which they were said. */
+	/** Messages arrive in the order in which they were sent. */
 	#lastIn = 0;
 	#lastOut = 0;
 	#beat: Planned | undefined;
@@ -96,7 +96,7 @@ export class SimulatedRobot {
 	constructor(parts: RobotParts) {
 		const { role, seed, play, timetable, tally, now } = parts;
 		this.#parts = parts;
-		// Of lines and of jobs it is drawn apart: how a job goes does not depend on cuts.
+		// Lines and jobs are drawn separately: how a job goes does not depend on cuts.
 		this.#dice = new Dice(seed, 1_000_000 + role.number);
 		this.work = new Work({
 			name: role.name,
@@ -127,7 +127,7 @@ export class SimulatedRobot {
 		return this.#isLive;
 	}
 
-	/** Nothing is held that the service has not taken, or nobody is there to say it any more. */
+	/** It holds nothing that the service has not taken, or can no longer tell anybody. */
 	get isDone(): boolean {
 		return this.#gone || this.#membership === undefined || this.work.isEmpty;
 	}
@@ -288,7 +288,7 @@ export class SimulatedRobot {
 		this.#say('control', { action: 'goodbye', text: 'the simulation ends' });
 	}
 
-	/** Beats, and cuts a line on which nothing was heard for three heartbeats. */
+	/** Sends a heartbeat, and cuts a line on which nothing was heard for three of them. */
 	#keepAlive(): void {
 		const { timetable, role } = this.#parts;
 		const silentMs = timetable.now() - this.#heardAt;
@@ -307,7 +307,7 @@ export class SimulatedRobot {
 		this.#beat = timetable.in(this.#heartbeatMs, () => this.#keepAlive());
 	}
 
-	/** Without goodbye, as when a network goes. */
+	/** Without a goodbye, as when a network fails. */
 	#cutLine(): void {
 		const { tally, wire } = this.#parts;
 		tally.cuts += 1;
@@ -371,7 +371,7 @@ export class SimulatedRobot {
 		});
 	}
 
-	/** A word on its way. */
+	/** A message on its way. */
 	#later(way: 'in' | 'out', arrive: () => void): void {
 		const { wire, timetable } = this.#parts;
 		if (!wire.latency) return arrive();

@@ -1,6 +1,6 @@
 /**
- * What is to be sent, from a file: CSV as spreadsheets write it (comma, semicolon or tab), or one JSON object a line. Columns are
- * known by their names: robot, command, wait; all others are left alone. Everything that is wrong is told at once.
+ * What to send, from a file: CSV as spreadsheets write it (comma, semicolon or tab), or one JSON object per line. Columns
+ * go by their names: robot, command, wait; all others are ignored. All mistakes are reported at once.
  */
 import { durationOf } from '../terminal';
 
@@ -38,7 +38,7 @@ export function rowsOf(file: string, text: string): { rows: Row[]; mistakes: str
 	return { rows, mistakes };
 }
 
-/** Spreadsheets hold plain numbers: seconds. */
+/** A plain number, as spreadsheets hold it, is seconds. */
 function waitOf(text: string): number | undefined {
 	if (text === '') return 0;
 	if (/^\d+([.,]\d+)?$/.test(text)) return Math.round(Number(text.replace(',', '.')) * 1_000);
@@ -109,7 +109,7 @@ interface Written {
 	cells: string[];
 }
 
-/** RFC 4180: a cell in quotes may hold everything, a quote in it stands twice. Empty lines are none. */
+/** RFC 4180: a cell in quotes may hold anything, with quotes in it doubled. Empty lines do not count. */
 function recordsOf(text: string): Written[] {
 	const separator = separatorOf(text);
 	const records: Written[] = [];
@@ -144,7 +144,7 @@ function recordsOf(text: string): Written[] {
 	return records;
 }
 
-/** Whichever of them stands in the first line most often. */
+/** Whichever of them occurs most often in the first line. */
 function separatorOf(text: string): string {
 	const [head = ''] = text.split('\n', 1);
 	const often = (one: string) => head.split(one).length;

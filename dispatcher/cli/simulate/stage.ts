@@ -1,4 +1,4 @@
-/** What a simulation needs of the world beside a terminal: time that can be cut short, and a word when it shall end. */
+/** What a simulation needs besides a terminal: waits that can be cut short, and word when it is to end. */
 export interface Stage {
 	/** Milliseconds that never jump. */
 	monotonic(): number;
@@ -6,7 +6,7 @@ export interface Stage {
 	sleep(ms: number, signal?: AbortSignal): Promise<void>;
 	/** 0 ≤ x < 1; only for a seed where none is given. */
 	chance(): number;
-	/** The person wants it to end. Once it was asked for, the first Ctrl+C is this; a second one ends the process. */
+	/** The person wants it to end. Once this has been read, the first Ctrl+C aborts it; a second one ends the process. */
 	readonly interrupted: AbortSignal;
 }
 
@@ -22,7 +22,7 @@ export function stageOf({ stage }: { stage?: Stage }): Stage {
 	return stage;
 }
 
-/** Aborts when the person says so, or by itself after so long. */
+/** Aborts when the person says so, or by itself after `afterMs`. */
 export function endOf(stage: Stage, afterMs: number | undefined): AbortController {
 	const over = new AbortController();
 	const { interrupted } = stage;

@@ -4,7 +4,7 @@ import type { Stage } from './stage';
 /** Something planned; `drop` takes it off the table. */
 export interface Planned {
 	at: number;
-	/** Among those due at the same moment. */
+	/** Its order among those due at the same moment. */
 	order: number;
 	call: (() => void) | undefined;
 }
@@ -39,7 +39,7 @@ export class Timetable {
 	}
 
 	drop(planned: Planned | undefined): void {
-		// It stays where it lies until its time; nothing happens then.
+		// It stays in the heap until its time comes; then nothing happens.
 		if (planned) planned.call = undefined;
 	}
 

@@ -1,7 +1,7 @@
 /**
- * What one simulated robot holds, and what it says of it. It keeps the rules of the protocol as an agent does: it says again
- * what was not taken, forgets only what was, never starts what it promised not to. Its journal is the memory of this
- * process, which outlives every line. What it does of a job is nothing, for a time that is drawn.
+ * What one simulated robot holds, and what it says about it. It keeps the rules of the protocol as an agent does: it repeats
+ * what was not taken, forgets only what was, and never starts what it promised not to. Its journal is the memory of this
+ * process, which outlives every line. All it does for a job is wait, for a time that is drawn.
  */
 import { createHash } from 'node:crypto';
 import { probeKind } from '../../../kinds/probe';
@@ -29,7 +29,7 @@ export interface Play {
 	failures: number;
 }
 
-/** Says it now, or not at all: what is lost is said again on the next line. */
+/** Says it now or not at all: what is lost is repeated on the next line. */
 export type Say = <T extends keyof RobotMessages>(type: T, payload: RobotMessages[T]) => void;
 
 export interface WorkParts {
@@ -51,11 +51,11 @@ interface Entry {
 	/** Its end, while it runs. */
 	end: Planned | undefined;
 	ended: Ended | undefined;
-	/** The service does not know it: it is kept, and not spoken of. */
+	/** The service has not said what it wants of it: it is kept, and not mentioned. */
 	kept: boolean;
 	/** Bytes of its output that the service has. */
 	have: OutputLengths;
-	/** Heartbeats since its result was said. */
+	/** Heartbeats since its result was last sent. */
 	ticks: number;
 }
 
@@ -63,7 +63,7 @@ type How = 'completed' | 'failed' | 'run_timeout';
 type Stopped = CancelJob['reason'] | 'link-lost';
 type Ended = Pick<JobResultMessage, 'state' | 'cause' | 'result' | 'output' | 'sha256'>;
 
-/** What is over here, of the last so many attempts: a word that comes late starts nothing. */
+/** Attempts whose fate is remembered, the latest ones: a message that comes late starts nothing. */
 const remembered = 256;
 const nothing: OutputLengths = { stdout: 0, stderr: 0 };
 
@@ -93,7 +93,7 @@ export class Work {
 			.map(({ assignment }) => assignment.job_id);
 	}
 
-	/** Nothing is held that the service has not taken. */
+	/** It holds nothing that the service has not taken. */
 	get isEmpty(): boolean {
 		return this.#entries.size === 0;
 	}
@@ -103,7 +103,7 @@ export class Work {
 		const wanted = new Map(verdicts.map((verdict) => [keyOf(verdict), verdict]));
 		for (const [key, entry] of this.#entries) {
 			const verdict = wanted.get(key);
-			// No word about it is no permission to throw anything away.
+			// Silence is no permission to throw anything away.
 			entry.kept = verdict === undefined || verdict.act === 'hold';
 			if (entry.kept) continue;
 			entry.have = verdict!.output;
@@ -114,14 +114,14 @@ export class Work {
 		}
 	}
 
-	/** No line for longer than the service trusts: what shall not run alone ends. */
+	/** There has been no line for longer than the service trusts: what must not run alone ends. */
 	alone(): void {
 		for (const entry of this.#entries.values()) {
 			if (entry.assignment.on_disconnect === 'stop') this.#stop(entry, 'link-lost');
 		}
 	}
 
-	/** With every heartbeat: what was not answered for a whole one is said again. */
+	/** With every heartbeat: repeats what has gone unanswered for a whole one. */
 	tick(): void {
 		for (const entry of this.#entries.values()) {
 			if (entry.ended && (entry.ticks += 1) > 1) this.#tell(entry);
@@ -142,8 +142,8 @@ export class Work {
 			this.#remember(key, 'never');
 			return this.#reject(assignment, refusal);
 		}
-		// Both are drawn for every job, so that its place in the row alone says how it goes. A probe has no place there: it
-		// asks whether the robot can work, and that it always can.
+		// Both are drawn for every job, so that its place in the sequence alone decides how it goes. A probe has no place
+		// there: it asks whether the robot can work, which it always can.
 		const probed = assignment.kind === probeKind;
 		const ms = probed ? 0 : dice.within(play.durations);
 		const fails = !probed && dice.happens(play.failures);
@@ -207,7 +207,7 @@ export class Work {
 		return this.running.length < slots ? undefined : refuse('no-slot', 'Every slot is in use.');
 	}
 
-	/** Not held here: promised never to start, and said. */
+	/** It is not held here: promises never to start it, and says so. */
 	#disown(named: AttemptRef): void {
 		const key = keyOf(named);
 		if (this.#fates.get(key) === 'over') return;
@@ -252,7 +252,7 @@ export class Work {
 		this.#tell(entry);
 	}
 
-	/** Where the attempt stands. */
+	/** Says where the attempt stands. */
 	#tell(entry: Entry): void {
 		const { say } = this.#parts;
 		const { assignment, ended, startedAt, have, kept } = entry;
@@ -307,7 +307,7 @@ const ends: Record<How | Stopped, Pick<JobResultMessage, 'state' | 'cause'>> = {
 	'link-lost': { state: 'failed', cause: 'robot_lost' },
 };
 
-/** What of the stream the service has not got. */
+/** The part of the stream that the service does not have. */
 function rest(stream: 'stdout' | 'stderr', text: string, have: number) {
 	const bytes = Buffer.from(text);
 	if (have >= bytes.length) return {};
