@@ -1,22 +1,22 @@
 /**
- * On which robots jobs of one key went well, and how often. A success counts until the last one there is too
- * old. Of very many, those are forgotten whose key had none for longest, then those of robots that had none for longest.
+ * On which robots jobs of one key went well, and how often. Successes count until the latest of them is too old. Past
+ * the limit, the keys that went longest without one are forgotten first, then, of the last key, the robots that did.
  */
 import { limits } from '../../protocol';
 
 export interface Success {
 	key: string;
 	robotId: string;
-	/** So many, the last one then. */
+	/** How many; the last one at `at`. */
 	successes: number;
 	at: number;
 }
 
-/** By robot, who succeeded last at the end. */
+/** By robot, the most recent success last. */
 type Known = Map<string, { successes: number; at: number }>;
 
 export class Affinity {
-	/** Used last at the end. */
+	/** The most recently used last. */
 	readonly #keys = new Map<string, Known>();
 	readonly #most: number;
 	/** Robots of all keys together. */

@@ -1,6 +1,6 @@
 /**
- * Robots put together: in groups, which lie in one another and whose members an admin names, and in pools, whose members
- * are all robots with the terms. Who is in a group is in every group around it. Pure.
+ * Robots put together: in groups, which nest and whose members an admin names, and in pools, whose members are all
+ * robots that meet their terms. A robot in a group is also in every group around it. Pure.
  */
 
 export interface GroupOfRobots {
@@ -17,13 +17,13 @@ export interface PoolTerms {
 	/** Names of labels, whatever their value. */
 	readonly tags: readonly string[];
 	readonly group: string | null;
-	/** So many jobs run on all its robots together at most; null = no limit. */
+	/** At most this many jobs run on all its robots together; null = no limit. */
 	readonly maxJobs: number | null;
 }
 
 type Groups = ReadonlyMap<string, GroupOfRobots>;
 
-/** The group and all around it. Ends where a parent is missing, and should they ever lie in a ring. */
+/** The group and all those around it. Stops at a missing parent and at a ring, should there ever be one. */
 export function around(name: string, groups: Groups): string[] {
 	const found = new Set<string>();
 	for (let group = groups.get(name); group && !found.has(group.name);) {
@@ -33,7 +33,7 @@ export function around(name: string, groups: Groups): string[] {
 	return [...found];
 }
 
-/** By robot: names of the groups it is in, in order. Who is in none is missing. */
+/** By robot: the sorted names of the groups it is in. A robot in none is missing. */
 export function groupsByRobot(groups: Groups): Map<string, readonly string[]> {
 	const found = new Map<string, Set<string>>();
 	for (const { name, robots } of groups.values()) {

@@ -1,7 +1,7 @@
 /**
- * Robots that a job keeps away from: those that refused it, for now or for good, or lost it, and those on which a
- * try failed while the job asks for another robot each time. The last kind of bar holds only as long
- * as there is another robot to ask.
+ * Robots that a job keeps away from: those that refused it, for now or for good, or lost it, and, when the job asks for
+ * another robot each time, those on which a try failed. The last kind of bar holds only as long as there is another
+ * robot to ask.
  */
 import { limits } from '../../protocol';
 
@@ -28,7 +28,7 @@ export function barred(
 	return bar === null || (bar > now && bar - now <= limits.refusalMs);
 }
 
-/** After a try on this robot failed. When all that fit were tried, only the last of them is left out. */
+/** After a try on this robot failed. Once all that fit were tried, only this last one stays barred. */
 export function afterTry(text: string | null, robotId: string, fitting: Iterable<string>): string {
 	const bars = barsOf(text);
 	const robots = [...fitting];

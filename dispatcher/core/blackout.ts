@@ -21,11 +21,11 @@ export interface Again {
 	unit: 'day' | 'week' | 'month' | 'year';
 	/** Every n-th of them. */
 	every: number;
-	/** The last beginning there can be. */
+	/** No beginning is later than this. */
 	until?: number;
-	/** Of week. */
+	/** With weeks only. */
 	weekdays?: Weekday[];
-	/** Of month and year, instead of the day of the month. */
+	/** With months and years, instead of the day of the month. */
 	nth?: NthWeekday;
 }
 
@@ -37,7 +37,7 @@ export function blackoutAt(
 	zone: string,
 	at: number,
 ): CalendarEntry | undefined {
-	// Of thousands of entries most are in one zone.
+	// Of thousands of entries, most share one zone.
 	let shown: { zone: string; wall: number } | undefined;
 	return entries.find((entry) => {
 		const name = entry.zone ?? zone;
@@ -102,7 +102,7 @@ export function beginnings(
 	return found.slice(0, count);
 }
 
-/** Days behind the first that the rule names, in order, from `from` to `to`; costs what it yields, not what lies between. */
+/** Days after the first that the rule names, in order, `from` to `to`; costs what it yields, not what lies between. */
 function* daysOf(
 	{ unit, every, nth, weekdays: named }: Again,
 	firstDay: number,
@@ -144,7 +144,7 @@ function* daysOf(
 	}
 }
 
-/** The date of a month's second Tuesday, last Friday and so on; beyond its length when it has none. */
+/** The date of a month's second Tuesday, last Friday and so on; past the end of the month if there is none. */
 function nthDate({ week, weekday }: NthWeekday, begin: number, length: number): number {
 	// 1970-01-01 was a Thursday.
 	const first = 1 + ((((weekdays.indexOf(weekday) - 4 - begin) % 7) + 7) % 7);

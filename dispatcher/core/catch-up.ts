@@ -1,11 +1,11 @@
 /**
- * Which of the planned times that are due are run, and which were missed. What is up to a minute late is
- * in time, and is run. Of what is later, `last` runs the newest when nothing newer is in time, `all` the newest
- * so many, `none` nothing; nothing older than it may be is run.
+ * Which of the planned times that are due are run, and which were missed. What is up to a minute late is in time, and
+ * is run. Of what is later, `last` runs the newest if nothing newer is in time, `all` the newest up to a limit, and
+ * `none` nothing; what is older than allowed is never run.
  */
 import type { Definition } from './schedule';
 
-/** So late is still in time. */
+/** This late is still in time. */
 export const graceMs = 60_000;
 
 export interface Due {
@@ -36,8 +36,8 @@ export function dealWith<D extends Due>(
 }
 
 /**
- * The same for the same run, however often it is asked: 0 ≤ jitter ≤ `jitterMs`, and never so much that it
- * came after the next planned time: runs keep their order.
+ * Always the same for the same run: 0 ≤ jitter ≤ `jitterMs`, and never so much that the run would come after the next
+ * planned time, so that runs keep their order.
  */
 export function jitterOf(
 	scheduleId: string,
@@ -47,7 +47,7 @@ export function jitterOf(
 ): number {
 	const most = Math.min(jitterMs, (nextAt ?? Infinity) - plannedAt - 1);
 	if (most <= 0) return 0;
-	// FNV-1a, and a last stir: neighbours in time must not be neighbours in jitter.
+	// FNV-1a with a final mix: neighbours in time must not be neighbours in jitter.
 	let hash = 0x811c9dc5;
 	for (const character of `${scheduleId} ${plannedAt}`) {
 		hash = Math.imul(hash ^ character.codePointAt(0)!, 0x01000193);

@@ -3,8 +3,7 @@
  *
  *   [strategy, by, matching, compared, [load, cpu, preference, successes], ["robot", load, …]…]
  *
- * First the one that was chosen, whose name the attempt knows, then the best of the others. Numbers at the end that
- * are 0 are left out. Pure.
+ * First the chosen one, whose name the attempt knows, then the best of the others. Trailing zeros are left out. Pure.
  */
 import { type Choice, type ChoiceCandidate, type Strategy, strategies } from '../../protocol';
 
@@ -16,7 +15,7 @@ export interface Figures {
 	successes: number;
 }
 
-/** Of those that were not chosen so many are kept. */
+/** How many of those that were not chosen are kept. */
 export const maxOthers = 4;
 
 type Numbers = [load: number, cpu: number, preference?: number, successes?: number];
@@ -34,7 +33,7 @@ export function figuresText({ load, cpu, preference, successes }: Figures): stri
 	return preference === 0 ? `${load},${cpu}` : `${load},${cpu},${preference}`;
 }
 
-/** `winner` and `others` are made with `figuresText`, the latter with the id of the robot before it. */
+/** `winner` and `others` come from `figuresText`; in the latter each robot's id stands before its figures. */
 export function choiceText(
 	strategy: Strategy,
 	by: Choice['by'],

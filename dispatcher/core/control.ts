@@ -5,7 +5,7 @@ export function closedOf(stored: string | null): Closed | null {
 	return stored === null ? null : (JSON.parse(stored) as Closed);
 }
 
-/** What somebody wants: absent = as it is. */
+/** What somebody wants; `closedBy` says what is left as it is. */
 export interface CloseWish {
 	as: Closing;
 	reason?: string;
@@ -13,8 +13,8 @@ export interface CloseWish {
 }
 
 /**
- * The robot closed as it is wished; undefined when it is so already. To say the same again without more keeps reason
- * and end, so that a call may be repeated; another word takes the place of all that was said before.
+ * The robot closed as wished; undefined when it is so already. Saying the same again and nothing more keeps reason and
+ * end, so that a call may be repeated; anything else replaces all that was said before.
  */
 export function closedBy(
 	before: Closed | null,

@@ -22,7 +22,7 @@ export function isWanted(
 	known: KnownRobot,
 ): boolean {
 	const isTime = type === 'schedule.due';
-	// A schedule may have the name of a kind of event: by their subject alone the two are not told apart.
+	// A schedule may be named like a kind of event: the subject alone does not tell the two apart.
 	if (isTime || scheduleId !== undefined) return isTime && scheduleId !== undefined;
 	if (ended && type === 'job.ended' && !endedSo(ended, data as JobEnded)) return false;
 	if (schedules && 'scheduleId' in data && !schedules.includes(data.scheduleId ?? '')) return false;
@@ -35,7 +35,7 @@ export function isWanted(
 		'robot' in data ? data.robot : undefined,
 	];
 	if (robots && !robots.some((each) => names.includes(each))) return false;
-	// One that nobody knows any more by what was written down of it, if that was written down.
+	// A robot that nobody knows any more is judged by the labels written down in the event, if they were.
 	const theirs: Labels = robot?.labels ?? ('labels' in data ? data.labels : {});
 	return Object.entries(labels ?? {}).every(([name, value]) => theirs[name] === value);
 }

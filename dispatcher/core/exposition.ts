@@ -16,7 +16,7 @@ export type Family = { name: string; help: string } & (
 	| { type: 'histogram'; series: readonly { labels?: Labels; of: Histogram }[] }
 );
 
-/** Of the answer that carries the text. */
+/** Content type of the answer with the text. */
 export const expositionType = 'text/plain; version=0.0.4; charset=utf-8';
 
 export const gauge = (name: string, help: string, value: number): Family => ({

@@ -1,13 +1,12 @@
 /**
- * Which robots get a child when one job is meant for several. The choice is made once, when the job
- * starts, and frozen in the children: who comes later gets none. Who is away is waited for, or left out,
- * as the job says.
+ * Which robots get a child when one job is meant for several. The choice is made once, when the job starts, and frozen
+ * in the children: a robot that comes later gets none. One that is away is waited for or left out, as the job says.
  */
 import type { Away, Target, TargetMode } from '../../protocol';
 
 export type FanOut = Exclude<TargetMode, 'one'>;
 
-/** On how many robots the job shall run; `undefined` = on one, it is a job like any other. */
+/** On how many robots the job is to run; `undefined` = on one, like any other job. */
 export function fanOutOf({ mode }: Target): FanOut | undefined {
 	return mode === 'one' ? undefined : mode;
 }
@@ -25,21 +24,21 @@ export interface Candidate {
 	preference?: number;
 	/** Not connected. */
 	away?: boolean;
-	/** Where one robot of each part is wanted: those it is in. */
+	/** The parts it is in, where one robot of each part is wanted. */
 	parts?: readonly string[];
 }
 
 export interface Chosen {
 	/** In the order in which they go out. */
 	robots: string[];
-	/** Would have been chosen, and were left out because they are away. */
+	/** Would have been chosen, but were left out because they are away. */
 	skipped: string[];
 }
 
 /**
- * All of them, the best so many, the best of each part, or those that are named: free ones first, then those that will
- * be, then those that are away; among equals those it prefers, then the least loaded, then in the order given.
- * `undefined` when there are too few.
+ * All of them, the best few, the best of each part, or those that are named: free ones first, then those that will be,
+ * then those that are away or closed; among equals those the job prefers, then the least loaded, then in the order
+ * given. `undefined` when there are too few.
  */
 export function chooseRobots(
 	mode: FanOut,
@@ -67,7 +66,7 @@ export function meantBy(mode: FanOut): (robotId: string, parts: readonly string[
 	return (robotId, parts) => named?.has(robotId) ?? parts.length > 0;
 }
 
-/** How many robots that are: of so many that match, in so many parts. */
+/** How many robots the mode comes to, if so many match, in so many parts. */
 export function widthOf(mode: FanOut, matching: number, parts: number): number {
 	if (mode === 'all') return matching;
 	if ('count' in mode) return mode.count;
@@ -96,7 +95,7 @@ function pick(mode: FanOut, ranked: readonly Candidate[]): string[] | undefined 
 	const taken = new Set<string>();
 	const parts = [...new Set(ranked.flatMap((candidate) => candidate.parts ?? []))].sort();
 	for (const part of parts) {
-		// Who is in two parts stands for one of them.
+		// A robot in two parts stands for only one of them.
 		const best = ranked.find(
 			(candidate) => candidate.parts?.includes(part) && !taken.has(candidate.robotId),
 		);

@@ -66,7 +66,7 @@ export function gistOf(message: string): string {
 		.slice(0, maxGist);
 }
 
-/** Names in a path stay, but for those with digits and those that a temporary folder holds. */
+/** Names in a path stay, except those with digits and those inside a temporary folder. */
 function pathGist(path: string): string {
 	const [separator = '/'] = /[\\/]/.exec(path) ?? [];
 	let temporary = false;

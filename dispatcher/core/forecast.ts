@@ -1,6 +1,6 @@
 /**
- * Where planned runs will not fit. Of runs that may only go to the robots of one set, no more can run at a
- * time than those robots have slots; runs for a part of the set count with it.
+ * Where planned runs will not fit. Runs that may only go to a certain set of robots can use no more slots at a time
+ * than those robots have; runs for a part of the set count with it.
  */
 
 /** One planned run. */
@@ -10,7 +10,7 @@ export interface ForecastRun {
 	scheduleId: string;
 	/** Robots that match, by id. */
 	robots: readonly string[];
-	/** So many at once. */
+	/** Taken at once. */
 	slots: number;
 	/** In words. */
 	target: string;
@@ -25,7 +25,7 @@ export interface ForecastClash {
 	scheduleIds: string[];
 }
 
-/** Set by set, so that whoever asks can do something else in between. */
+/** Set by set, so that the caller can do something else in between. */
 export function* clashesBySet(
 	runs: readonly ForecastRun[],
 	slotsOf: (robotId: string) => number,

@@ -18,7 +18,7 @@ interface Bound {
 }
 
 /**
- * From these values on. A processor at its end is what a robot is for, so that alone never is critical; a
+ * Reached from these values on. A processor at its limit is what a robot is for, so that alone is never critical; a
  * full memory or disk makes jobs fail.
  */
 const bounds: Record<Exclude<keyof RobotMetrics, 'keeperMissing'>, Bound> = {

@@ -1,6 +1,6 @@
 /**
- * How often what was measured fell into which bucket. Observing is two additions and a short search; nothing
- * is allocated, so that it may stand on the hot path.
+ * How many of the values measured fell into each bucket. Observing is two additions and a short search and allocates
+ * nothing, so it may be on the hot path.
  */
 export class Histogram {
 	/** Upper bounds of the buckets, rising; what lies above the last is counted in `count` alone. */
@@ -14,7 +14,7 @@ export class Histogram {
 		this.#counts = new Float64Array(bounds.length);
 	}
 
-	/** What a clock that was set back makes negative counts as nothing at all. */
+	/** A value that a set-back clock makes negative counts as 0. */
 	observe(value: number): void {
 		const seen = value > 0 ? value : 0;
 		this.#count += 1;

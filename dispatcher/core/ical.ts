@@ -6,9 +6,9 @@ import { limits, Problem, type Weekday } from '../../protocol';
 import { type Again, beginnings, type CalendarEntry } from './blackout';
 import { isZone, zoneOf } from './zone';
 
-/** Events, and dates that are left out of them. Each planned time is held against every one of them. */
+/** Events, and dates that are left out of them. Each planned time is checked against all of them. */
 const maxEntries = limits.maxCalendarEntries;
-/** So far COUNT is counted out. */
+/** COUNT is counted out up to this. */
 const maxCount = 1_000;
 const farMs = 100 * 366 * 86_400_000;
 const dayMs = 86_400_000;
@@ -70,7 +70,7 @@ function* linesOf(text: string): Generator<Line> {
 	for (let i = 0; i < raw.length; i += 1) {
 		const number = i + 1;
 		let whole = raw[i]!;
-		// A long line goes on behind a blank.
+		// A long line continues after a blank.
 		while (/^[ \t]/.test(raw[i + 1] ?? '')) whole += raw[(i += 1)]!.slice(1);
 		if (whole.trim() === '') continue;
 		const found =

@@ -1,4 +1,4 @@
-/** What nobody has that a job asks for, where another word was perhaps meant. */
+/** What a job asks for and nobody has, where perhaps another word was meant. */
 import { describeRule, misfit, type Rule, type Terms } from './matching';
 import { nearest } from './nearest';
 
@@ -22,7 +22,7 @@ export function whyNobody(
 	return `None of the ${robots.length} robots matches ${describeRule(rule, nameOf)} (${nameOf(first.robotId)} ${lacks}).`;
 }
 
-/** How a sentence about a client that nobody has goes on. */
+/** The rest of a sentence about a client that nobody has. */
 export function meantClient(client: string, announced: readonly string[]): string {
 	const near = nearest(client, announced);
 	if (near !== undefined) return `; did you mean ${near}?`;
@@ -32,7 +32,7 @@ export function meantClient(client: string, announced: readonly string[]): strin
 	return `; known ones are ${known.slice(0, 5).join(', ')}${more}.`;
 }
 
-/** Of the first single term that no robot fulfils, if somebody has one that is written nearly the same. */
+/** About the first single term that no robot meets, if some robot has one that is spelled almost the same. */
 export function misspelt(rule: Rule, robots: readonly Terms[]): string | undefined {
 	const names = robots.flatMap(({ labels }) => Object.keys(labels));
 	for (const name of [...Object.keys(rule.labels), ...(rule.tags ?? [])]) {

@@ -13,7 +13,7 @@ export interface Rule {
 	robot?: string;
 	labels: Record<string, string>;
 	capabilities: string[];
-	/** Which client of the robot; whether it is free is no rule, but looked at when the job is given away. */
+	/** Which client of the robot; whether it is free is not part of the rule, but checked when the job is given away. */
 	client?: string;
 	group?: string;
 	pool?: string;
@@ -25,11 +25,11 @@ export interface Rule {
 	/** Absent = the service's own. */
 	strategy?: Strategy;
 	preferWaitMs?: number;
-	/** So many of its slots at once; absent = one. */
+	/** How many of its slots it takes at once; absent = one. */
 	slots?: number;
 }
 
-/** What a rule has beside its oldest parts, in the order of its text. */
+/** What a rule has besides its oldest parts, in the order in which its text has them. */
 type More = Pick<Rule, (typeof more)[number]>;
 const more = [
 	'group',
@@ -55,7 +55,7 @@ export interface Terms {
 	labels: Record<string, string>;
 	capabilities: readonly string[];
 	clients: readonly string[];
-	/** Absent = none, like the next. */
+	/** Absent = none, as with `pools`. */
 	groups?: readonly string[];
 	pools?: readonly string[];
 	/** Absent = as many as anybody wants. */
@@ -70,7 +70,7 @@ export interface Placement {
 	slots?: number;
 }
 
-/** `idOf` finds the robots that are named besides the one it is for. */
+/** `idOf` finds the robots that are named besides the one that the job is for. */
 export function ruleOf(
 	target: Target,
 	robotId: string | undefined,
@@ -89,14 +89,14 @@ export function ruleOf(
 		...(target.pool === undefined ? {} : { pool: target.pool }),
 		...(tags.length === 0 ? {} : { tags: unique(tags) }),
 		...(exclude.length === 0 ? {} : { exclude: unique(exclude.map(idOf)) }),
-		// Of one robot there is nothing to prefer.
+		// A job for one robot has nothing to prefer.
 		...(prefer.length === 0 || robotId !== undefined
 			? {}
 			: { prefer: prefer.map((one) => preferenceFor(one, idOf)).sort(byText) }),
 	};
 }
 
-/** The label that says to which environment a robot belongs. */
+/** The label that says which environment a robot belongs to. */
 export const environmentLabel = 'environment';
 
 function preferenceFor(
@@ -110,7 +110,7 @@ function preferenceFor(
 	};
 }
 
-/** The lane of those that want to be placed so besides. */
+/** The lane of those that also want to be placed like this. */
 export function laneWith(
 	lane: string,
 	{ caps, strategy, preferWaitMs, slots = 1 }: Placement,
@@ -162,7 +162,7 @@ export function laneRule(key: string): Rule {
 	};
 }
 
-/** Which of its terms keeps this robot from running it; `undefined` when it may. */
+/** Which term of the rule keeps this robot from running the job; `undefined` when it may. */
 export function misfit(rule: Rule, robot: Terms): Reason | undefined {
 	if (rule.robot !== undefined && rule.robot !== robot.robotId) {
 		return { obstacle: 'robot', text: 'is another robot' };

@@ -1,6 +1,6 @@
 /** The known word that somebody may have meant. */
 
-/** None, when all are too far away to be a slip of the hand. */
+/** None when all are too different to be a typing mistake. */
 export function nearest(wanted: string, known: Iterable<string>): string | undefined {
 	let best: string | undefined;
 	let bestSteps = Math.max(1, Math.floor(wanted.length / 3)) + 1;

@@ -1,7 +1,7 @@
 /**
  * What jobs share besides robots. A *need* is what one job takes of one gate: of a lock, of the places that a key
- * has, of the starts that a rate allows. Jobs that need the same wait in one queue, so its needs are part of
- * the name of a queue, as one canonical text. Slots are not among them: they are a term of the lane. Pure.
+ * has, of the starts that a rate allows. Jobs that need the same wait in one queue, so their needs, as one canonical
+ * text, are part of its name. Slots are not among them: they are a term of the lane. Pure.
  */
 import type { GateKind, Priority, Takes } from '../../protocol';
 import { limits } from '../../protocol';
@@ -13,13 +13,13 @@ export interface Need {
 	readonly of: GateKind;
 	readonly name: string;
 	readonly take: number;
-	/** What the job itself says of a key: so many at once, so many in `perMs`. */
+	/** What the job itself says of a key: this many at once, or this many in `perMs`. */
 	readonly max: number;
 	readonly perMs: number;
 }
 export type Needs = readonly Need[];
 
-/** Most jobs. */
+/** What most jobs need. */
 export const nothing = '';
 const none: Needs = [];
 
@@ -64,13 +64,13 @@ export function needsOf(text: string): Needs {
 /** The start that a job takes of a rate, if it takes one. */
 export const rateOf = (text: string) => needsOf(text).find(({ of }) => of === 'rate');
 
-/** How much there is of it all in all; `limit` is an operator's word. */
+/** How much of it there is in all; `limit` is what an operator has set. */
 export function capacityOf({ of, max }: Need, limit: number | undefined): number {
 	if (of === 'lock') return limit ?? 1;
 	return of === 'concurrency' && limit !== undefined ? Math.min(max, limit) : max;
 }
 
-/** What a job says it takes, without what is as usual. */
+/** What a job says it takes, without the defaults. */
 export function takesOf({ locks, concurrency, rate, slots }: Takes): Takes {
 	return {
 		...(locks === undefined || locks.length === 0 ? {} : { locks }),
@@ -81,8 +81,8 @@ export function takesOf({ locks, concurrency, rate, slots }: Takes): Takes {
 }
 
 /**
- * Whether a job that waits is owed what it waits for: it has been in line for so long that nobody behind it may take
- * that any more. Until then whoever can use it passes.
+ * Whether a waiting job is owed what it waits for: it has been in line so long that nobody behind it may take that any
+ * more. Until then, whoever can use it passes.
  */
 export function isOwed(
 	{ rank, priority }: { rank: number; priority: Priority },
@@ -92,7 +92,7 @@ export function isOwed(
 	return now - inLineSince(rank, priority) >= patienceMs;
 }
 
-/** Whether a job may take from a gate for which an owed one waits: it stands before that one, or leaves enough of its `room`. */
+/** Whether a job may take from a gate that another is owed: it stands before that one, or leaves it enough `room`. */
 export function passes(
 	job: Ranked & { take: number },
 	owed: Ranked & { take: number; room: number },

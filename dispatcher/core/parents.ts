@@ -14,7 +14,7 @@ import {
 } from '../../protocol';
 import { resultText } from './result';
 
-/** Numbers by state as a store counts them; a loss that nobody can judge is told apart as `unknown`. */
+/** Numbers by state as a store counts them; losses that nobody can judge are counted apart as `unknown`. */
 export type Counted = Partial<Record<JobState | 'unknown', number>>;
 
 export function childrenOf(counted: Counted): Children {
@@ -31,13 +31,13 @@ export function openOf(children: Children): number {
 	return finalStates.reduce((open, state) => open - children[state], children.total);
 }
 
-/** Share of the children that have ended, 0…100; 100 is said only of all. */
+/** Percentage of the children that have ended, 0…100; 100 only when all have. */
 export function progressOf(children: Children): number {
 	if (children.total === 0) return 0;
 	return Math.floor((100 * (children.total - openOf(children))) / children.total);
 }
 
-/** `2 running, 1 failed`: those that there are, in the order of a life. */
+/** `2 running, 1 failed`: only the states that occur, in the order of a job's life. */
 export function tellChildren(children: Children, states: readonly JobState[] = jobStates): string {
 	const counted: Counted = { ...children, failed: children.failed - children.unknown };
 	return states
@@ -55,7 +55,7 @@ export interface ParentEnding {
 	error: JobError | null;
 }
 
-/** What happens in which case; the first that holds counts. */
+/** The ending for each case; the first that applies counts. */
 export interface ParentEndings {
 	allCompleted: ParentEnding;
 	/** Not all of them completed, and somebody had cancelled the parent. */
@@ -109,8 +109,8 @@ export interface ResultCell {
 }
 
 /**
- * The result of a parent as text. There is room for so many cells; the numbers count all children. `skipped` = robots
- * that got no child because they were away.
+ * The result of a parent as text. Only so many cells fit in; the numbers count all children. `skipped` = robots that
+ * got no child because they were away.
  */
 export function parentResultText(
 	children: Children,

@@ -1,7 +1,7 @@
 /** How long a job that is for one robot waits while that robot is away. Pure. */
 import { type JobOffline, limits, type Offline, type Target } from '../../protocol';
 
-/** As it is kept with the job; `forMs` only so that another try of it has as long. */
+/** As kept with the job; `forMs` only so that another try of it gets just as long. */
 export interface Patience extends JobOffline {
 	forMs?: number;
 }
@@ -32,7 +32,7 @@ export function patienceOf(
 	return forMs === undefined ? { until: until!, then } : { until: readyAt + forMs, then, forMs };
 }
 
-/** For another try of the job by hand: as long once more; an instant that has passed would only end it again. */
+/** For another try of the job by hand: just as long again; an instant that has passed would only end it again. */
 export function renewed({ until, forMs, then }: Patience, now: number): Patience | undefined {
 	if (forMs !== undefined) return { until: now + forMs, then, forMs };
 	return until > now ? { until, then } : undefined;

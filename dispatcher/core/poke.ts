@@ -1,7 +1,7 @@
 /**
- * What an answer to a poke means. Between the service and n8n may stand proxies with pages of their own, and n8n
- * answers 200 to anything while it starts; so only the body of our node, and n8n's own words about an
- * execution, are believed. All else means: not now, try again.
+ * What an answer to a poke means. There may be proxies with pages of their own between the service and n8n, and n8n
+ * answers 200 to anything while it starts; so only the body of our node, and n8n's own words about an execution, are
+ * believed. Anything else means: not now, try again.
  */
 
 /**

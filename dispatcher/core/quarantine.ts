@@ -1,13 +1,13 @@
 /**
  * When a robot is to blame for what became of its jobs, and how much of it is enough. Pure.
  *
- * A *strike* is a job whose attempt ended for a reason of the robot's own. So many different jobs in a row, without one
- * in between that shows that the robot can work, put it into quarantine. One bad job must not take a fleet away:
+ * A *strike* is a job whose attempt ended for a reason of the robot's own. Enough different jobs in a row, with none in
+ * between that shows that the robot can work, put it into quarantine. One bad job must not take down a fleet:
  *
  * - a job counts once on a robot, however often it is tried there; children of one parent are one job;
  * - a job that strikes on several robots counts on none of them: the job is what they have in common;
- * - what the robot holds when it goes away is one strike, not one a slot;
- * - at most half of the robots, one at least, are put into quarantine by the service.
+ * - what the robot holds when it goes away is one strike, not one per slot;
+ * - the service puts no more than half of the robots into quarantine (or one, if that is more).
  */
 import { type Cause, limits } from '../../protocol';
 
@@ -16,7 +16,7 @@ export interface Strike {
 	work: string;
 	at: number;
 	cause: Cause;
-	/** One sentence of what was told of it. */
+	/** What was told of it, in one sentence. */
 	text: string;
 	/** It struck on another robot, too. */
 	elsewhere?: true;
@@ -42,26 +42,26 @@ export function blameOf(cause: Cause | null, message: string): Blame {
 		case 'unknown':
 			return { cause, text: message };
 		case 'spawn_error':
-			// A program that is not there, or a folder, is the job's own mistake.
+			// A missing program or folder is the job's own mistake.
 			return spent.test(message) ? { cause, text: message } : undefined;
 		default:
 			return undefined;
 	}
 }
 
-/** So many are kept beside those that are enough, in case some come to count no more; older ones say nothing. */
+/** How many are kept beyond `enough`, in case some stop counting; older ones say nothing. */
 const spare = 20;
 
 export function strikesOf(stored: string | null): readonly Strike[] {
 	return stored === null ? [] : (JSON.parse(stored) as Strike[]);
 }
 
-/** With one more; the same work takes the place of what it did before. So many are `enough`. */
+/** With one more strike, which replaces an earlier one of the same work. `enough` = how many it takes. */
 export function withStrike(strikes: readonly Strike[], strike: Strike, enough = 0): Strike[] {
 	return [...strikes.filter(({ work }) => work !== strike.work), strike].slice(-(enough + spare));
 }
 
-/** What others have in common is not this robot's fault. */
+/** What happens on other robots too is not this robot's fault. */
 export function excused(strikes: readonly Strike[], work: string): Strike[] | undefined {
 	const known = strikes.find((strike) => strike.work === work);
 	if (!known || known.elsewhere) return undefined;
@@ -72,7 +72,7 @@ export function countOf(strikes: readonly Strike[]): number {
 	return strikes.filter(({ elsewhere }) => !elsewhere).length;
 }
 
-/** Whether one more robot may be put away by the service, of so many in all. */
+/** Whether the service may put away one more robot, out of this many in all. */
 export function mayPutAway(robots: number, putAway: number): boolean {
 	return putAway < Math.max(1, Math.floor(robots / 2));
 }

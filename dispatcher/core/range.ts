@@ -2,7 +2,7 @@
 
 export interface ByteRange {
 	from: number;
-	/** Behind the last one. */
+	/** One past the last byte. */
 	to: number;
 }
 

@@ -1,7 +1,7 @@
 /**
  * The order of a queue: priority with ageing, as one stored number on a plain index.
- * A level is worth ten minutes of waiting, so low work cannot starve; critical is always first,
- * among itself by time.
+ * A level is worth ten minutes of waiting, so low work cannot starve; critical work always comes first,
+ * and in order of time among itself.
  */
 import { type Priority, priorities, priorityLevel } from '../../protocol';
 
@@ -14,7 +14,7 @@ export function rank(readyAt: number, priority: Priority): number {
 	return priority === 'critical' ? readyAt - criticalMs : readyAt - level * levelMs;
 }
 
-/** Since when a job is in line: what its rank says without its priority. */
+/** Since when a job has been in line: its rank with the priority taken out. */
 export function inLineSince(stored: number, priority: Priority): number {
 	return stored - rank(0, priority);
 }
@@ -40,7 +40,7 @@ export function before(a: Ranked, b: Ranked): boolean {
 }
 
 /**
- * Fair share: of jobs that are as urgent as each other (less than one level apart), those whose share
+ * Fair share: among jobs that are equally urgent (less than one level apart), those whose share
  * key was served least go first. Jobs without a key keep their plain place in the order.
  */
 export class Shares {
@@ -68,7 +68,7 @@ export class Shares {
 		known.count += 1;
 	}
 
-	/** Whether `a` goes before `b`, being the heads of their queues. */
+	/** Whether `a` goes before `b`, each being the head of its queue. */
 	before(a: Ranked & { shareKey: string }, b: Ranked & { shareKey: string }): boolean {
 		const keyed = a.shareKey !== '' && b.shareKey !== '' && a.shareKey !== b.shareKey;
 		if (!keyed || Math.abs(a.rank - b.rank) >= levelMs) return before(a, b);

@@ -1,6 +1,6 @@
 /**
- * How the last tries of a robot came out, newest last, a letter each. A try counts when it came to an end of its
- * own: who refused a job, never started it or was asked to end it has shown nothing.
+ * How the last tries of a robot came out, newest last, one letter each. A try counts when it came to an end of its own:
+ * one that was refused, never started or asked to end has shown nothing.
  */
 import type { Cause, RobotRecord } from '../../protocol';
 
@@ -45,8 +45,9 @@ export interface Ended {
 }
 
 /**
- * By robot, newest last. Each list has the newest `limit` jobs of one final state, newest first. Where one of them was cut off the
- * others say nothing either: a share of completed jobs from another time than that of failed ones would be a lie.
+ * By robot, newest last. Each list has the newest `limit` jobs of one final state, newest first. Past the point where
+ * one of them was cut off, the others are ignored too: a share of completed jobs from another time than that of the
+ * failed ones would be a lie.
  */
 export function recentByRobot(lists: readonly Ended[][], limit: number): Map<string, string> {
 	const from = lists

@@ -1,10 +1,10 @@
 /**
  * When a schedule is due. A rule speaks of the clock on the wall and knows no zone; `Recurrence` lays it
- * over the stretches of a zone, and there is the one place that knows what happens when clocks are set:
+ * over the stretches of a zone, and is the one place that knows what happens when clocks are set:
  *
  * - A rule that runs in every hour of the day runs whenever the clock shows its minute: it has no time of
  *   day that could be missing, and an hour that comes twice is two hours.
- * - Any other rule names times of day. One in a gap is shifted to the first instant behind it, or skipped;
+ * - Any other rule names times of day. One in a gap is shifted to the first instant after it, or skipped;
  *   one in a fold runs the first time, or both.
  *
  * No instant is due twice. `once` and `interval` are instants, and no clock on a wall concerns them.
@@ -38,14 +38,14 @@ interface Rule {
 }
 
 const dayMs = 86_400_000;
-/** Rules that come so seldom have ended. */
+/** A rule that is due more seldom has ended. */
 const maxDays = 366 * 60;
-/** Nobody is shown what is planned for later than that. */
+/** Nothing that is planned for later than this is shown. */
 export const horizonMs = maxDays * dayMs;
 const maxStretches = 400;
 
 export class Recurrence {
-	/** False = this Node does not, though the one that stored it did: nothing comes due. */
+	/** False = this Node does not know the zone, though the one that stored it did: nothing comes due. */
 	readonly knowsZone: boolean;
 	readonly #timing: Timing;
 	readonly #zone: Zone;
@@ -139,7 +139,7 @@ export class Recurrence {
 		return undefined;
 	}
 
-	/** Up to which wall time the clock has shown what it shows in this stretch. */
+	/** Up to this wall time the clock has already shown what it shows in this stretch. */
 	#shownBefore({ from }: Stretch): number {
 		return from + this.#zone.offsetAt(from - 1);
 	}
@@ -233,7 +233,7 @@ function cronRule(cron: string): Rule {
 	try {
 		expression = parsedCron(cron);
 	} catch {
-		// Refused when it is put; one that an earlier version took comes due no more, and keeps no service from starting.
+		// Refused when it is put; one that an earlier version took never comes due again, and keeps no service from starting.
 		return { everyHour: false, next: () => undefined };
 	}
 	return {
@@ -243,7 +243,7 @@ function cronRule(cron: string): Rule {
 				expression.reset(new Date(wall));
 				return expression.next().getTime();
 			} catch {
-				// It gives up after so many steps: never due.
+				// It gives up after a number of steps: never due.
 				return undefined;
 			}
 		},

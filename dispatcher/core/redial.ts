@@ -2,7 +2,7 @@
 import { limits } from '../../protocol';
 
 /**
- * Twice as long with each try that failed, a minute at most. Half of it is chance: devices that went away
+ * Doubles with each failed try, up to a minute. Half of it is random, so that devices that went away
  * together are not dialled together.
  */
 export function redialMs(failures: number, firstMs: number, chance: number): number {

@@ -1,4 +1,4 @@
-/** Results as text: what is as usual is left out, since most jobs end the same way. */
+/** Results as text: the usual values are left out, since most jobs end the same way. */
 import type { JobResult } from '../../protocol';
 
 const usual: JobResult = {

@@ -1,6 +1,6 @@
 /**
  * What becomes of a job when one of its attempts is over: its end, or another try later.
- * One layer decides, from the cause; nothing else in the house retries a job.
+ * One layer decides, from the cause; nothing else in the service retries a job.
  */
 import type {
 	Caps,
@@ -21,7 +21,7 @@ import type { Patience } from './patience';
 /** Everything a job says about how it wants to be treated, defaults filled in. */
 export interface Policy extends Takes {
 	timeouts: Timeouts & { startMs: number; runMs: number };
-	/** Since when the time in the queue counts, where not since it was made; null = not yet, its batch was not let go. */
+	/** From when its time in the queue counts, if not from when it was made; null = not yet, its batch was not let go. */
 	queueSince?: number | null;
 	retry: Required<Retry>;
 	onLoss: Required<OnLoss>;
@@ -49,7 +49,7 @@ export const retryDefaults: Required<Retry> = {
 
 export const lossDefaults: Required<OnLoss> = { waitMs: limits.lossWaitMs, then: 'unknown' };
 
-/** A policy as text: what is as usual is left out, since most jobs carry the same one. */
+/** A policy as text: defaults are left out, since most jobs carry the same one. */
 export function policyText(policy: Policy): string {
 	const {
 		timeouts,
@@ -115,15 +115,15 @@ export interface Ending {
 export type Next =
 	{ to: FinalState; cause: Cause | null } | { to: 'pending'; delayMs: number; reason: string };
 
-/** Attempts of the job, the one that just ended included. */
+/** Attempts of the job, including the one that just ended. */
 export interface Counts {
-	/** That came to an end which is known. */
+	/** Those whose end is known. */
 	tries: number;
-	/** Of which nobody can know how far they came. */
+	/** Those of which nobody can know how far they got. */
 	losses: number;
 }
 
-/** Whether nobody can know how far the attempt came: it counts as a loss, whoever says so. */
+/** Whether nobody can know how far the attempt got: it counts as a loss, whoever says so. */
 export function isLoss(ending: Ending): boolean {
 	return ending.state === 'failed' && ending.cause === 'unknown';
 }
@@ -141,7 +141,7 @@ export function afterAttempt(
 	if (ending.state === 'completed' || ending.state === 'cancelled' || cancelRequested) return end;
 	const { tries, losses } = counts;
 	const lost = isLoss(ending);
-	// A loss is tried again as often as losses may be; to go by the rules for failures costs tries too.
+	// A loss is tried again as often as losses may be; under the rules for failures, losses count as tries too.
 	const again =
 		worthAnotherTry(ending, policy) && tries + (lost ? losses : 0) < policy.retry.maxAttempts;
 	if (lost) return afterLoss(policy, losses, false, again);
@@ -154,7 +154,7 @@ export function afterAttempt(
 }
 
 function worthAnotherTry(ending: Ending, policy: Policy): boolean {
-	// Behind its deadline there is no time for another one.
+	// After its deadline there is no time for another one.
 	if (ending.cause === null || ending.cause === 'deadline') return false;
 	if (policy.idempotent) return ending.cause !== 'invalid' && ending.cause !== 'policy';
 	if (policy.retry.on.includes(ending.cause)) return true;
@@ -162,15 +162,15 @@ function worthAnotherTry(ending: Ending, policy: Policy): boolean {
 }
 
 export function delayMs(retry: Required<Retry>, tries: number, chance: number): number {
-	// Many times the factor is more than a number can be, and nothing times that is no number.
+	// A high power of the factor can overflow to Infinity, and 0 times that is not a number.
 	const times = Math.min(Number.MAX_VALUE, retry.factor ** (tries - 1));
 	const base = Math.min(retry.maxDelayMs, retry.initialDelayMs * times);
 	return Math.round(base * (1 - retry.jitter + 2 * retry.jitter * chance));
 }
 
 /**
- * Nobody can know how far the attempt came: say what the job's own policy says, never guess. `again`
- * = the job says by other words that it may run twice.
+ * Nobody can know how far the attempt got: do what the job's own policy says, never guess. `again`
+ * = the job says in other words that it may run twice.
  */
 export function afterLoss(
 	policy: Policy,

@@ -1,6 +1,6 @@
 /**
  * Going out in batches: how many robots each has, when the next one may go, and when no more may. Decided by
- * counts alone, so that whoever asks twice gets the same step once, and nothing the second time.
+ * counts alone, so that asking twice gives the same step once, and nothing the second time.
  */
 import type { Rollout, RolloutRecord, RolloutState, Timeouts } from '../../protocol';
 import { type Patience, patienceEndsAt } from './patience';
@@ -15,7 +15,7 @@ export interface Plan {
 	/** More failures than this stop it. */
 	maxFailures: number;
 	staggerMs: number;
-	/** Between two batches: false, a person (true), or so long. */
+	/** Between two batches: none (false), until a person says so (true), or this long. */
 	pause: boolean | number;
 	/** How long a child may wait for its robot, from when its batch goes. */
 	queueMs?: number;
@@ -57,7 +57,7 @@ export interface Progress {
 	state: Exclude<RolloutState, 'over'>;
 	/** The last batch that was let go; 0 = none. */
 	batch: number;
-	/** Failures that there were when a person last let it go on: they count no more. */
+	/** Failures up to when a person last let it go on: they no longer count. */
 	forgiven: number;
 }
 
@@ -67,14 +67,14 @@ export interface Standing {
 	failed: number;
 	/** Let go, and not ended. */
 	open: number;
-	/** The first batch of those that are kept back; null when none is. */
+	/** The first batch with children that are kept back; null when there are none. */
 	next: number | null;
 }
 
 export type Step =
-	/** Lets those go of this batch that are kept back. `waitMs` from now. */
+	/** Lets go those of this batch that are kept back, `waitMs` from now. */
 	| { do: 'open'; batch: number; waitMs: number }
-	/** Keeps back what was let go and has not started, if there is anything to be kept back. */
+	/** Keeps back what was let go and has not started, if there is any of it. */
 	| { do: 'stop' }
 	/** The batch is done, and a person says when the next one goes. */
 	| { do: 'pause' };

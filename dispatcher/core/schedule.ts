@@ -69,7 +69,7 @@ export function defined(request: ScheduleRequest): Definition {
 	if (startAt !== undefined && endAt !== undefined && endAt < startAt) {
 		wrong('endAt', 'must not be before startAt');
 	}
-	// Each run is a job of its own, at its own time: these would make them one, or one late.
+	// Each run is a job of its own, at its own time: these would make all runs one job, or make one late.
 	for (const name of ['idempotencyKey', 'notBefore'] as const) {
 		if (job?.[name] !== undefined)
 			wrong(`job.${name}`, 'has no meaning in a schedule; leave it out');
@@ -113,7 +113,7 @@ const fieldsOf: Record<When['frequency'], readonly (keyof When)[]> = {
 	cron: ['cron'],
 };
 
-/** A year of days or weeks, five years of months: what comes more seldom has a date, and is once. */
+/** A year of days or weeks, five years of months: anything rarer has a date, and is `once`. */
 const mostEvery: Partial<Record<When['frequency'], number>> = {
 	daily: 366,
 	weekly: 53,
@@ -166,7 +166,7 @@ export function checkCron(cron: string): void {
 			reason: `it has ${cron.trim() === '' ? 0 : fields.length} fields; give 5 (minute hour day month weekday) or 6 (seconds first)`,
 		});
 	}
-	// Held up one by one, so that the sentence can name the field.
+	// Tried one by one, so that the sentence can name the field.
 	const names = fields.length === 5 ? fieldNames.slice(1) : fieldNames;
 	for (const [i, field] of fields.entries()) {
 		const probe = fields.map((_, j) => (j === i ? field : '*')).join(' ');

@@ -1,4 +1,4 @@
-/** Whether a job means robots that only play work. */
+/** Whether a job means robots that only pretend to work. */
 import { simulatedLabel, simulatedTakesLabel } from '../../protocol';
 
 interface Asked {
@@ -7,7 +7,7 @@ interface Asked {
 	tags?: readonly string[];
 }
 
-/** The robot is a simulated one, and the job does not ask for such: neither by the label nor by its name. */
+/** The robot is simulated, and the job does not ask for such a robot, neither by label nor by name. */
 export function wantsReal(rule: Asked, labels: Record<string, string>): boolean {
 	if (labels[simulatedLabel] !== 'true' || labels[simulatedTakesLabel] === 'any') return false;
 	if (rule.robot !== undefined || rule.labels[simulatedLabel] === 'true') return false;

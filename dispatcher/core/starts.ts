@@ -5,10 +5,10 @@
 export class Starts {
 	/** In order. */
 	readonly #starts: { epoch: number; at: number }[] = [];
-	/** The longest stretch that somebody counts. */
+	/** The longest stretch that anybody counts. */
 	#keepMs = 0;
 
-	/** Somebody counts so far back. Answers how far back is counted by now. */
+	/** Somebody counts this far back. Answers how far back anybody does by now. */
 	keepFor(perMs: number): number {
 		this.#keepMs = Math.max(this.#keepMs, perMs);
 		return this.#keepMs;
@@ -26,16 +26,16 @@ export class Starts {
 		if (place >= 0) this.#starts.splice(place, 1);
 	}
 
-	/** So many started within the last `perMs`: one counts until that long after it. */
+	/** How many started within the last `perMs`: a start counts until that long after it. */
 	within(perMs: number, now: number): number {
 		return this.#starts.length - this.#firstAfter(now - perMs);
 	}
 
-	/** When fewer than `max` will have started, with `planned` more that start now. */
+	/** When fewer than `max` will have started, counting `planned` more that start now. */
 	opensAt({ max, perMs }: { max: number; perMs: number }, now: number, planned = 0): number {
 		const first = this.#firstAfter(now - perMs);
 		const count = this.#starts.length - first;
-		// So many must leave the window before one may come.
+		// This many must leave the window before another one may start.
 		const over = count + planned - max + 1;
 		if (over <= 0) return now;
 		return (over <= count ? this.#starts[first + over - 1]!.at : now) + perMs;

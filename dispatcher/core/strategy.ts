@@ -10,27 +10,27 @@ export interface View<R> {
 	free(robot: R): boolean;
 	/** Share of its slots that is in use. */
 	load(robot: R): number;
-	/** How busy its processor is, in steps: who is a little busier is not worse. */
+	/** How busy its processor is, in steps: slightly busier is not worse. */
 	busy(robot: R): number;
 	/** What it is worth to the job; 0 = as good as any. */
 	preference(robot: R): number;
-	/** A number that grows with every turn of the fleet: that of its last turn. 0 = it had none. */
+	/** The number of its last turn, which rises with every turn of the fleet; 0 = it has had none. */
 	turn(robot: R): number;
-	/** So many jobs of this job's key went well there. */
+	/** How many jobs of this job's key went well there. */
 	successes(robot: R): number;
 }
 
 /** What is remembered of a choice: how many were compared, and some of them. */
 export interface Tally<R> {
 	compared: number;
-	/** Of the least loaded: the one before it that it was better than. Else the first so many, the chosen one maybe among them. */
+	/** For least loaded: the one that the chosen one displaced. Else the first few, perhaps including the chosen one. */
 	others: R[];
 }
 
 const maxTold = 64;
 
 /**
- * `robots` is in line: who was unused for longest comes first, and wins among equals. `choosy` = the job
+ * `robots` are in line: the one unused for longest comes first, and wins ties. `choosy` = the job
  * prefers some of them.
  */
 export function choose<R>(
@@ -52,7 +52,7 @@ export function choose<R>(
 		if (behind > 0) continue;
 		if (behind < 0) equals = 1;
 		else {
-			// Each of n equals is taken with the chance of 1/n, without counting them before.
+			// Each of n equals is taken with probability 1/n, without counting them first.
 			equals += 1;
 			if (strategy !== 'random' || chance() * equals >= 1) continue;
 		}
@@ -61,7 +61,7 @@ export function choose<R>(
 	return best;
 }
 
-/** Below zero: `a` is better for the job. Chance decides among those that random prefers alike. */
+/** Below zero: `a` is better for the job. For `random`, equally preferred robots are equal, and chance decides. */
 export function compare<R>(strategy: Strategy, view: View<R>, choosy: boolean, a: R, b: R): number {
 	const worth = choosy ? view.preference(b) - view.preference(a) : 0;
 	if (worth !== 0 || strategy === 'random') return worth;
@@ -70,7 +70,7 @@ export function compare<R>(strategy: Strategy, view: View<R>, choosy: boolean, a
 	return went || view.load(a) - view.load(b) || view.busy(a) - view.busy(b);
 }
 
-/** Idle robots that are asked how busy they are: among more of them it matters little which one it is. */
+/** How many idle robots are asked how busy they are: among more, it hardly matters which one it is. */
 const maxIdle = 8;
 
 /** What most jobs want: looks at no more of a robot than it must, and stops at the first that nobody can beat. */
@@ -99,7 +99,7 @@ function leastLoaded<R>(robots: Iterable<R>, view: View<R>, tally: Tally<R>): R 
 /** Processors that differ by less count as equally busy. */
 const busyStep = 10;
 
-/** By the last heartbeat, 0…10; who does not tell counts as idle. */
+/** By the last heartbeat, 0…10; a robot that does not tell counts as idle. */
 export function busyOf(cpuPercent: number | undefined): number {
 	if (cpuPercent === undefined) return 0;
 	return Math.floor(Math.min(100, Math.max(0, cpuPercent)) / busyStep);

@@ -1,5 +1,5 @@
 /**
- * When a wait for several jobs is decided: so many of them have ended, or completed, or so many
+ * When a wait for several jobs is decided: enough of them have ended, or completed, or too many
  * cannot complete any more.
  */
 import type { WaitCounts } from '../../protocol';
@@ -33,7 +33,7 @@ export function verdictOf({ until, counts }: WaitCondition, tallies: Iterable<Ta
 		unsure ||= tally.unsure ?? false;
 	}
 	const have = counts === 'completed' ? completed : ended;
-	// Of all jobs nobody knows how many they are while one is unsure; so many are so many.
+	// While one job is unsure, nobody knows how many "all" are; a number is just that number.
 	if (unsure) return until !== 'all' && have >= wanted(until) ? 'met' : 'open';
 	const need = until === 'all' ? total : Math.min(wanted(until), total);
 	if (have >= need) return 'met';

@@ -112,7 +112,7 @@ function holdOf(held: string | null, wish: Change['hold']): string | null {
 	return wish.why === undefined ? (held ?? wish.by) : `${wish.by}: ${wish.why}`;
 }
 
-/** A job that came back from a backup waits for a person by another rule than a hold; one of a later batch for that. */
+/** Not only a hold keeps a job back: one from a backup waits for a person too, one of a later batch for that batch. */
 function waitsForPerson(job: WaitingJob, hold: string | null): boolean {
 	return hold !== null || job.cause === 'restored' || job.shut === 1;
 }

@@ -8,7 +8,7 @@
  * fold: wall times that come twice).
  */
 
-/** A stretch of instants with one offset: `from` ≤ instant < `to`. A year ends a stretch too, with no change. */
+/** A stretch of instants with one offset: `from` ≤ instant < `to`. The end of a year ends one too, with no change. */
 export interface Stretch {
 	from: number;
 	to: number;
@@ -16,10 +16,10 @@ export interface Stretch {
 }
 
 const dayMs = 86_400_000;
-/** No zone sets its clock twice within so long. */
+/** No zone sets its clock twice within this time. */
 const stepMs = 2 * dayMs;
 
-/** Callers write names as they like, in any case: spellings are forgotten, zones are few. */
+/** Callers spell names as they like, in upper or lower case: spellings may be forgotten, zones are few. */
 const maxSpellings = 2_000;
 const spellings = new Map<string, Zone>();
 const zones = new Map<string, Zone>();

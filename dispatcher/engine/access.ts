@@ -159,7 +159,7 @@ export class Access {
 				log.info('registered robot enrolled', { robotId: robot.id, name: robot.name, tokenId: id });
 				return { robotId: robot.id, name: robot.name, hubId };
 			}
-			// Another one was faster, or the token is not good: it is judged like any other.
+			// Somebody else was faster, or the token is no good: it is judged like any other.
 		}
 		const name = this.#freeName(wanted ?? 'robot');
 		const robot = { ...blankRobot(ids.next(), name, clock.now()), publicKey, tokenId: id };
@@ -186,7 +186,7 @@ export class Access {
 	async robotKey(robotId: string): Promise<string> {
 		const entry = this.#context.fleet.get(robotId);
 		if (entry) return entry.stored.publicKey;
-		// Anybody may ask that: it must cost no more than a look.
+		// Anybody may ask this: it must cost no more than a look.
 		const wasThere = await this.#context.store.read('isRobot', { id: robotId });
 		throw new Problem(wasThere ? 'robot-revoked' : 'bad-proof');
 	}
@@ -227,7 +227,7 @@ export class Access {
 		return found;
 	}
 
-	/** After a wait: who was removed meanwhile must not come back by being put. */
+	/** After a wait: a robot that was removed meanwhile must not come back by being put. */
 	#stillThere(entry: RobotEntry): void {
 		if (this.#context.fleet.get(entry.robotId) === entry) return;
 		throw new Problem('no-such-robot', { id: entry.stored.name });
@@ -238,7 +238,7 @@ export class Access {
 		return robotView(entry, clock.monotonic(), clock.now());
 	}
 
-	/** No robot is called so, and none but the caller's will be until it says that it is done. */
+	/** No robot has this name, and only the caller's may get it until the returned function is called. */
 	promise(name: string): () => void {
 		if (this.#freeName(name) !== name) throw new Problem('robot-taken', { name });
 		this.#promised.add(name);

@@ -1,4 +1,4 @@
-/** Groups and pools: who makes them, and what they are at the moment. Which robots are in them the fleet knows. */
+/** Groups and pools: who makes them, and what they are at the moment. The fleet knows which robots are in them. */
 import {
 	type Group,
 	type GroupRequest,
@@ -19,7 +19,7 @@ export class Areas {
 	readonly #access: Access;
 	readonly #groups = new Map<string, { stored: StoredGroup } & GroupOfRobots>();
 	readonly #pools = new Map<string, { stored: StoredPool } & PoolTerms>();
-	/** One after the other: of two that put groups into each other the second one finds the first. */
+	/** One after the other: of two that put groups into each other, the second sees what the first did. */
 	#last: Promise<unknown> = Promise.resolve();
 
 	constructor(context: Context, access: Access) {
@@ -27,7 +27,7 @@ export class Areas {
 		this.#access = access;
 	}
 
-	/** Behind the robots, which are put into them. */
+	/** After the robots, which are put into them. */
 	async load(): Promise<void> {
 		const { store } = this.#context;
 		for (const stored of await store.read('groups', null)) this.#rememberGroup(stored);
@@ -44,7 +44,7 @@ export class Areas {
 		return this.#groupView(name, this.#inside('groups', name));
 	}
 
-	/** By group or pool, or of one: the robots in it. */
+	/** By group or pool (or for one only): the robots in it. */
 	#inside(sort: 'groups' | 'pools', only?: string): Map<string, RobotEntry[]> {
 		const found = new Map<string, RobotEntry[]>();
 		for (const entry of this.#context.fleet.all()) {

@@ -23,17 +23,17 @@ import { Picking } from './picking';
 import type { Turn } from './turns';
 
 const nothingSpecial = { bars: null, affinity: null };
-/** Waiting jobs of one queue that are asked whether they leave a robot to others. */
+/** How many waiting jobs of one queue are asked whether they leave a robot to others. */
 const maxAsked = 64;
 /** More than there are steps of busyness. */
 const busySteps = 16;
-/** Of robots that are asked for what is more urgent for them; each time that is something better. */
+/** How many robots are asked for something more urgent of their own; each hop finds something better. */
 const maxHops = 16;
 
-/** What of a waiting job says whether it leaves a robot to others. */
+/** The part of a waiting job that says whether it leaves a robot to others. */
 type Waits = Pick<Head, 'rank' | 'priority' | 'bars' | 'affinity'>;
 
-/** What of a new job says whether it can start at once. */
+/** The part of a new job that says whether it can start at once. */
 export type NewQueued = Pick<NewJob, 'id' | 'rank' | 'needs' | 'affinity'>;
 
 export type AssignedJob = Asked & Queue & Omit<Head, 'attempt' | 'asked'>;
@@ -49,9 +49,9 @@ export class Assigning {
 		this.passing = new Passing(context);
 	}
 
-	/** A free robot for a new job, unless older work waits in its lane already, or it waits itself. */
+	/** A free robot for a new job, unless older work waits in its lane already, or the job itself has to wait. */
 	robotFor(lane: Lane, job: NewQueued, now: number): RobotEntry | undefined {
-		// A gate that opens by itself may be open by now: those in line go before.
+		// A gate that opens by itself may have opened by now: those in line go first.
 		if (job.needs !== nothing) this.#openGates();
 		if (lane.open.size > 0) return undefined;
 		if (job.needs !== nothing && !this.#lets(job, now)) return undefined;
@@ -85,7 +85,7 @@ export class Assigning {
 			: undefined;
 	}
 
-	/** Something waits that goes before: a robot that becomes free in this turn is not for whoever comes just then. */
+	/** Whether something waiting goes first: a robot that becomes free in this turn is not for whoever just comes. */
 	hasWorkBefore(entry: RobotEntry, job: Omit<Place, 'window' | 'at'>, now: number): boolean {
 		const { lanes } = this.#context;
 		if (!lanes.mayServe(entry.robotId)) return false;
@@ -176,8 +176,8 @@ export class Assigning {
 	}
 
 	/**
-	 * Free robots take the best heads of the lanes they fit, the least loaded robot first. A job that minds which
-	 * robot it gets goes to the one its strategy says.
+	 * Free robots take the best heads of the lanes they fit, the least loaded robot first. A job that cares which
+	 * robot it gets goes to the one its strategy chooses.
 	 */
 	fill(turn: Turn): void {
 		const { fleet, lanes } = this.#context;
@@ -189,10 +189,10 @@ export class Assigning {
 		for (const entry of [...fleet.free]) {
 			if (lanes.waiting.size === 0) break;
 			if (!lanes.mayServe(entry.robotId)) continue;
-			// Who was served before it may have closed a gate behind itself, or left it a job.
+			// A robot served before it may have closed a gate, or left it a job.
 			if (fleet.available(entry) <= 0) continue;
 			entry.place = placeOf(entry);
-			// Nobody can be better than an idle one: as long as there are some the others are not compared.
+			// None is better than an idle one: as long as there are some, the others are not compared.
 			if (entry.place === 0) {
 				if (!this.#serve(turn, entry) || fleet.available(entry) <= 0) continue;
 				entry.place = placeOf(entry);
@@ -204,14 +204,14 @@ export class Assigning {
 		this.#picking.served();
 	}
 
-	/** Those that open by themselves; and when to look for the next of them. */
+	/** Opens those that open by themselves, and notes when to look for the next of them. */
 	#openGates(): void {
 		const { gates, clock } = this.#context;
 		const inMs = gates.tick();
 		if (inMs !== undefined) this.#context.fillAt(clock.now() + inMs);
 	}
 
-	/** The least loaded of those in line takes one job, then the one that is by then. */
+	/** The least loaded in line takes one job, then whichever is least loaded by then. */
 	#fillInTurn(turn: Turn, line: readonly RobotEntry[]): void {
 		const { fleet, lanes } = this.#context;
 		// Those that got one and may get more, again in order.
@@ -225,7 +225,7 @@ export class Assigning {
 			if (entry === fresh) next += 1;
 			else nextAgain += 1;
 			if (fleet.available(entry) <= 0) continue;
-			// Who got a job that another one left to it comes later.
+			// One that got a job which another left to it comes later.
 			const is = placeOf(entry);
 			if (is <= entry.place && !this.#serve(turn, entry)) continue;
 			if (fleet.available(entry) <= 0) continue;
@@ -235,8 +235,8 @@ export class Assigning {
 	}
 
 	/**
-	 * Gives away the best job this robot could have: to it, or to the robot that the job's strategy says. What is more
-	 * urgent for that one goes before. False when there is none for it.
+	 * Gives away the best job this robot could have: to it, or to the robot that the job's strategy chooses, unless that
+	 * one has something more urgent, which then goes first. False when there is no job for it.
 	 */
 	#serve(turn: Turn, entry: RobotEntry): boolean {
 		let robot = entry;
@@ -263,7 +263,7 @@ export class Assigning {
 		return true;
 	}
 
-	/** Looks at many robots in one go, in which nobody comes and nobody goes. */
+	/** Looks at many robots in one go, during which none comes or goes. */
 	atOnce<T>(look: () => T): T {
 		this.#picking.serving();
 		try {
@@ -273,7 +273,7 @@ export class Assigning {
 		}
 	}
 
-	/** Where the job lies that the robot would get next. Who waits for a client that is taken stops nobody. */
+	/** Where the job is that the robot would get next. One that waits for a client that is taken stops nobody. */
 	bestFor(entry: RobotEntry, now: number): Place | undefined {
 		const { lanes, fleet } = this.#context;
 		const free = fleet.freeClients(entry);
@@ -286,7 +286,7 @@ export class Assigning {
 			// When all are taken nobody can say which one is free next.
 			if (client !== undefined && free.length > 0 && !free.includes(client)) continue;
 			const { slots: wanted = 1 } = lane.rule;
-			// Of one that is full nobody can say either how many are free next.
+			// Nor, on a robot that is full, how many slots are free next.
 			if (wanted > 1 && slots > 0) {
 				const head = this.passing.keeps(lane, entry, now);
 				if (head && (!kept || before(head, kept))) kept = head;
@@ -306,11 +306,11 @@ export class Assigning {
 				if (id === kept?.id) owed = place;
 			}
 		}
-		// The robot is kept: nobody behind that one gets a slot of it, however few it takes.
+		// The robot is kept: nobody behind that job gets a slot of it, however few they take.
 		return best && kept && !before(best, kept) ? (owed?.id === kept.id ? owed : undefined) : best;
 	}
 
-	/** Whether a gate has no room for the jobs of a queue, which is out of its lane then. */
+	/** Whether a gate has no room for the jobs of a queue; if so, the queue is shut. */
 	#shuts(window: Window): boolean {
 		const { lanes, gates } = this.#context;
 		const lacking = gates.lacking(needsOf(window.needs));
@@ -319,7 +319,7 @@ export class Assigning {
 		return lacking !== undefined;
 	}
 
-	/** Of those in this queue who may go to this robot, and do not wait for another one. */
+	/** Index of the first in this queue that may go to this robot and does not wait for another one. */
 	#firstFor(entry: RobotEntry, { lane, heads }: Window, now: number): number {
 		// Those behind them are no worse off: they go when those before them have waited long enough.
 		let asked = 0;
@@ -380,13 +380,13 @@ interface Place {
 const withoutFiles =
 	'The agent on this robot can neither place files nor collect them; update it: npm install -g robot-fleet-agent@latest.';
 
-/** The idle one comes first, then by load, and of equals the less busy one: a whole processor is less than any slot. */
+/** Idle robots come first, then by load, then by how busy they are: a whole processor weighs less than any slot. */
 function placeOf(entry: RobotEntry): number {
 	const load = Math.ceil(loadOf(entry) * 1e6);
 	return load * busySteps + (entry.session?.busy ?? 0);
 }
 
-/** Behind all that are as light; most come at the end. */
+/** After all that are no heavier; most go to the end. */
 function insert(line: RobotEntry[], entry: RobotEntry, from: number): void {
 	let at = line.length;
 	while (at > from && line[at - 1]!.place > entry.place) at -= 1;
@@ -398,7 +398,7 @@ type GivenAttempt = Pick<NewAttempt, 'number' | 'epoch' | 'token' | 'robotId' | 
 	client?: string | null;
 };
 
-/** What is known of an attempt that was given to its robot just now. */
+/** What is known of an attempt that was just given to its robot. */
 export function liveOf(
 	job: Omit<AssignedJob, 'spec' | 'variables'>,
 	attempt: GivenAttempt,

@@ -1,6 +1,6 @@
 /**
- * What becomes of attempts: accepted, refused, ended, lost, late. Every word of a robot names its
- * attempt; one that is over changes nothing any more, and a repeated word gets the same reply.
+ * What becomes of attempts: accepted, refused, ended, lost, late. Every message from a robot names its
+ * attempt; one about an attempt that is over changes nothing any more, and a repeated one gets the same reply.
  */
 import type {
 	AttemptHealth,
@@ -102,9 +102,9 @@ export class Attempts {
 	/** A refusal, or the answer to a revoke: proof that the attempt never started. */
 	rejected(robotId: string, session: Session, message: JobRejected): void {
 		const live = this.#live(robotId, session, message);
-		// Who has said that it began, or how it ended, can take neither back.
+		// A robot that said the attempt began, or how it ended, can take neither back.
 		if (!live || live.state !== 'dispatched' || live.acceptance) return;
-		// Who has lost its memory has no proof to give.
+		// A robot that has lost its memory has no proof to give.
 		if (live.lostBecause !== undefined) return;
 		this.#refused(live, message);
 	}
@@ -150,7 +150,7 @@ export class Attempts {
 				...(bars === undefined ? {} : { bars }),
 			};
 		};
-		// Not that it leaves: its journal takes nothing more.
+		// Not that it leaves, but that its journal takes nothing more.
 		const mute = message.reason === 'stopping';
 		const text = message.message || message.reason;
 		const judge: Judge = () => (mute ? { cause: 'refused', text } : undefined);
@@ -257,14 +257,14 @@ export class Attempts {
 			commandClass: said.command_class ?? null,
 			overdue: said.overdue ?? null,
 		};
-		// A hint for people, like progress: what a full disk does not take is not said again.
+		// A hint for people, like progress: one that a full disk does not take is not repeated.
 		const entry = JSON.stringify(health);
 		void this.#context.turns.deed('health', { jobId, epoch, entry }).catch(() => undefined);
 	}
 
 	/**
 	 * The robot stayed away too long, or has lost its memory (`forgot`): the job's own policy decides.
-	 * A robot that comes back with the attempt before this is planned takes the reason away.
+	 * A robot that comes back with the attempt before this is planned removes the reason.
 	 */
 	async lost(live: Live, reason: string, forgot = false): Promise<void> {
 		live.lostBecause = reason;
@@ -297,11 +297,11 @@ export class Attempts {
 		};
 		const judge: Judge = () => ({ cause: 'robot_lost', text: reason });
 		const settled = await this.#settling.settled(live, decide, judge);
-		// Here, but mute about it: it must not begin any more what is over.
+		// The robot is here, but mute about the attempt: it must not start what is over.
 		if (settled && stop) this.stop(live, 'over');
 	}
 
-	/** Tells the robot, if it is here, to stop what it does of the attempt. */
+	/** Tells the robot, if it is here, to stop working on the attempt. */
 	stop(live: Live, reason: CancelJob['reason']): void {
 		const session = this.#context.fleet.get(live.robotId)?.session;
 		if (!session) return;
@@ -309,7 +309,7 @@ export class Attempts {
 		session.sink.cancel({ ...refOf(live), reason, grace_ms: limits.graceMs });
 	}
 
-	/** It is proved that it never started: its robot came back with the same journal and does not know it, say. */
+	/** It is proved that it never started: say, its robot came back with the same journal and does not know it. */
 	neverStarted(live: Live, why = 'the robot came back and does not know it'): void {
 		this.#settling.settle(live, (turn) => ({
 			outcome: 'not-started',
@@ -445,7 +445,7 @@ export class Attempts {
 							log.warn('late result kept', late);
 							watchers.hint('events', lateEvent);
 						}
-						// The result may have been here before without its output being closed: look at that.
+						// The result may have been here before without its output being closed: look into that.
 						const { stdout, stderr } = message.output;
 						const seen = proved === 'proved' && stdout + stderr > 0 ? 'open' : proved;
 						this.#acknowledge(session, message, seen, have);
@@ -465,7 +465,7 @@ export class Attempts {
 	): void {
 		for (const stream of streams) {
 			if (message.output[stream] === 0) continue;
-			// What is not what its digest says is not stored: it has to come again.
+			// What does not match its digest is not stored: it has to come again.
 			const piece = proved === 'differs' ? undefined : message.inline?.[stream];
 			turn.add(
 				'appendOutput',
@@ -485,7 +485,7 @@ export class Attempts {
 		}
 	}
 
-	/** The result is stored; whether all of its output is too, shows now or when it was compared. */
+	/** The result is stored; whether all of its output is too shows now, or when it has been compared. */
 	#acknowledge(
 		session: Session,
 		message: JobResultMessage,

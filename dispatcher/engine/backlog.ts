@@ -4,7 +4,7 @@
  *
  * After a start the store is counted in the background, a stretch of ids a turn. Until the count has
  * come past a job's id, what happens to that job is not counted here: the count will find the job as it
- * is by then. A turn's reads come behind its commit and ahead of the next one, so nothing is missed and
+ * is by then. A turn's reads come after its commit and before the next one, so nothing is missed and
  * nothing counted twice. Until the count is through, limits are those of the part that was counted.
  */
 import { limits, type Priority, Problem } from '../../protocol';
@@ -34,7 +34,7 @@ export class Backlog {
 	readonly #context: Context;
 	readonly #shares = new Map<string, Share>();
 	readonly #lanes = new Map<string, number>();
-	/** Queued jobs by the second since which they are in line. */
+	/** Queued jobs by the second since which they have been in line. */
 	readonly #since = new Map<number, number>();
 	readonly #waits: WaitCounts = {
 		pending: 0,
@@ -54,7 +54,7 @@ export class Backlog {
 	start(): void {
 		this.#ask((turn) =>
 			turn.ask('oldestWaiting', null, (oldest) => {
-				// Of what is older nothing waits by now; what goes back to waiting is counted as it does.
+				// Nothing older than that waits by now; what goes back to waiting is counted when it does.
 				if (oldest === null) this.#done();
 				else this.#count(oldest);
 			}),
@@ -111,7 +111,7 @@ export class Backlog {
 		return { pending: this.#waits.pending, queued: { ...this.#waits.queued } };
 	}
 
-	/** The second since which the first queued job is in line. */
+	/** The second since which the first queued job has been in line. */
 	get oldestQueuedAt(): number | null {
 		let oldest = Infinity;
 		for (const at of this.#since.keys()) if (at < oldest) oldest = at;

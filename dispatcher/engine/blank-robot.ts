@@ -1,4 +1,4 @@
-/** A robot of which nothing is known yet but its name; its agent says more when it comes. */
+/** A robot of which nothing but the name is known yet; its agent says more when it comes. */
 import type { StoredRobot } from '../store/store';
 
 export function blankRobot(id: string, name: string, createdAt: number): StoredRobot {

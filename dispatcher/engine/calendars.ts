@@ -89,7 +89,7 @@ export class Calendars {
 	forbids(names: readonly string[], zone: string, at: number): string | null {
 		for (const name of names) {
 			const calendar = this.#calendars.get(name);
-			// Removed while a schedule came to name it: what it forbade nobody knows.
+			// Removed just as a schedule came to name it: nobody knows what it forbade.
 			if (!calendar) return `${name}: there is no such calendar any more`;
 			if (calendar.unknownZone) return `${name}: ${unknownZoneText(calendar.unknownZone)}`;
 			const entry = blackoutAt(calendar.entries, zone, at);

@@ -31,7 +31,7 @@ import type { Turn } from './turns';
 import { childrenView, jobView } from './views';
 import type { WaitingJobs, WaitingMove } from './waiting';
 
-/** Of a job that moves on while it is being cancelled. Who looks more often looks at one that nobody moves. */
+/** How often to look at a job that moves on while it is being cancelled; beyond that, nobody is moving it. */
 const maxLooks = 20;
 /** Between two tries to cancel the children of a parent: the disk may be full. */
 const againMs = 1_000;
@@ -43,7 +43,7 @@ export class Changes {
 	readonly #parents: Parents;
 	readonly #waiting: WaitingJobs;
 	readonly #rollouts: Rollouts;
-	/** Children may be left whose parent was cancelled: by the service of before, or by this one on a full disk. */
+	/** Children of cancelled parents may be left over, from before the service started or because its disk was full. */
 	#behind = true;
 	#catchingUp: Promise<void> | undefined;
 
@@ -81,7 +81,7 @@ export class Changes {
 		await this.#cancel(jobId, { by: `wait:${waitId}`, how });
 	}
 
-	/** Cancels the children that are left of parents that were; what the disk does not take now is tried again. Never rejects. */
+	/** Cancels the children left of cancelled parents; what the disk does not take now is tried again. Never rejects. */
 	catchUp(): Promise<void> {
 		return (this.#catchingUp ??= this.#catchUp().finally(() => (this.#catchingUp = undefined)));
 	}
@@ -118,7 +118,7 @@ export class Changes {
 		throw new Error(`job ${jobId} is neither waiting nor with a robot, and has not ended`);
 	}
 
-	/** Puts it on record, or ends what waits; when the job has moved on meanwhile, the caller looks again. */
+	/** Puts the cancel on record, or ends a job that waits; if the job has moved on meanwhile, the caller looks again. */
 	#wishCancelled(job: StoredJob, runningParent: boolean, who: Canceller): Promise<unknown> {
 		return this.#onTurn<boolean>(job.id, (turn, done) => {
 			const live = this.#context.fleet.live(job.id);
@@ -142,7 +142,7 @@ export class Changes {
 		});
 	}
 
-	/** Each like any other job: the last of them to end, now or when its robot has answered, ends the parent. */
+	/** Each is cancelled like any other job: the last to end, now or when its robot has answered, ends the parent. */
 	async #cancelChildren(parentId: string, who: Canceller): Promise<void> {
 		const { clock, store } = this.#context;
 		try {
@@ -157,8 +157,8 @@ export class Changes {
 	}
 
 	/**
-	 * `only`: a parent again for those of its robots on which it did not complete. Repeatable safely: while it
-	 * is being retried, that is the answer.
+	 * `only`: a parent once more, for those of its robots on which it did not complete. Safe to repeat: while a retry is
+	 * under way, that retry is the answer.
 	 */
 	async retry(
 		jobId: string,
@@ -193,7 +193,7 @@ export class Changes {
 	again(job: StoredJob, by: Caller, home = this.#newHome(job)): Prepared {
 		const now = this.#context.clock.now();
 		const { queueSince: _, ...policy } = policyOf(job.policy);
-		// The limits are the same, from now on; a deadline that has passed would only end it again.
+		// The limits are the same, counted from now; a deadline that has passed would only end it again.
 		const { deadlineAt, ...timeouts } = policy.timeouts;
 		const offline = policy.offline && renewed(policy.offline, now);
 		return {
@@ -233,7 +233,7 @@ export class Changes {
 		};
 	}
 
-	/** Its robot was removed, and another one has the name by which it asked for that. */
+	/** Its robot was removed, and another one now has the name by which the job asked for it. */
 	#newHome({ lane, target }: StoredJob): Home | undefined {
 		const { robot } = laneRule(lane);
 		if (robot === undefined || this.#context.fleet.get(robot)) return undefined;
@@ -310,7 +310,7 @@ function cancelledBy({ by, how }: Canceller, at: number): WaitingMove {
 	};
 }
 
-/** Held or waiting, its limits go on; nothing else wakes a job that is held. */
+/** Held or waiting, its limits keep running; nothing else wakes a job that is held. */
 function byHand(job: StoredJob, to: JobState, by: Caller): WaitingMove {
 	const { queueEndsAt, deadlineAt } = waitEndsAt(policyOf(job.policy), job);
 	const endsAt = Math.min(queueEndsAt, deadlineAt);

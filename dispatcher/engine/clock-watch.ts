@@ -1,7 +1,7 @@
 /**
- * Notices that the wall clock was set, by the clock that is not. Back-offs are instants on the wall: those that were written
- * before are moved in the first turn behind the step, ahead of all that this turn writes; what is written
- * later goes by the new clock already.
+ * Notices, by the clock that nobody can set, that the wall clock was set. Back-offs are instants on the wall: those
+ * that were written before are moved in the first turn after the step, ahead of all that this turn writes; what is
+ * written later goes by the new clock already.
  */
 import { limits } from '../../protocol';
 import type { Clock } from './clock';
@@ -9,7 +9,7 @@ import type { Turn } from './turns';
 
 export class ClockWatch {
 	readonly #clock: Clock;
-	/** Wall less monotonic time. */
+	/** Wall time minus monotonic time. */
 	#offset: number;
 	/** Steps that turns have noticed since the last look. */
 	#noticed = 0;
@@ -30,7 +30,7 @@ export class ClockWatch {
 		turn.add('shiftBackOffs', { by }, () => undefined);
 	}
 
-	/** Milliseconds the clock was set by since the last look, and how much of that no turn has moved. Slow drift is none. */
+	/** Milliseconds the clock was set by since the last look, and how much of that no turn moved. Slow drift is none. */
 	look(now: number): { by: number; unmoved: number } {
 		const unmoved = this.#step(now);
 		const by = this.#noticed + unmoved;

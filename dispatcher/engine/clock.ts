@@ -12,7 +12,7 @@ export interface Clock {
 	sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
-/** Why a wait is not needed any more. An abort without a reason makes an error with a stack, which costs more than all the rest. */
+/** Why a wait ends early. An abort without a reason makes an error with a stack, which costs more than all the rest. */
 export const enough = 'enough';
 
 /** 0…1. */

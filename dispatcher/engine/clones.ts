@@ -12,7 +12,7 @@ import type { Context } from './context';
 import type { RobotEntry } from './fleet';
 
 export interface StoredClone extends Clone {
-	/** Of the newcomer, when it said it. */
+	/** The newcomer's, if it named one. */
 	machine?: string;
 }
 

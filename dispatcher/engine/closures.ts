@@ -1,6 +1,6 @@
 /**
- * Robots that people close: pause, drain, maintenance, with a reason and an end at which they open by themselves, also
- * when the service was not there at that time. What a closed robot runs goes on.
+ * Robots that people close: pause, drain, maintenance, with a reason and an end at which they open by themselves, even
+ * if the service was not there at that time. What a closed robot runs goes on.
  */
 import {
 	type CloseRequest,
@@ -33,7 +33,7 @@ const closings: Partial<Record<RobotAction, Closing>> = {
 export class Closures {
 	readonly #context: Context;
 	readonly #access: Access;
-	/** On the wall; no robot opens by itself before it. */
+	/** Wall time; no robot opens by itself before it. */
 	#nextAt = 0;
 
 	constructor(context: Context, access: Access) {
@@ -47,14 +47,14 @@ export class Closures {
 		return this.#access.view(entry);
 	}
 
-	/** Whatever closed it, and its quarantine, are over. */
+	/** Ends whatever closed it, and its quarantine. */
 	async open(robot: string, by: Caller): Promise<Robot> {
 		const entry = this.#access.find(robot);
 		await this.#open(entry, by);
 		return this.#access.view(entry);
 	}
 
-	/** Until a person lifts it, or has it probed; the service that put one there does not lift it any more. */
+	/** Until a person lifts it, or has it probed; the service no longer lifts one that it had put there itself. */
 	async quarantine(robot: string, { reason }: QuarantineRequest, by: Caller): Promise<Robot> {
 		const entry = this.#access.find(robot);
 		await this.#quarantine(entry, reason, by);
@@ -88,7 +88,7 @@ export class Closures {
 						else if (action === 'quarantine') await this.#quarantine(entry, reason!, by);
 						else await this.#open(entry, by);
 					} catch (error) {
-						// Who was removed meanwhile is no reason to say that nothing was done.
+						// A robot that was removed meanwhile is no reason to say that nothing was done.
 						if (this.#context.fleet.get(entry.robotId) === entry) throw error;
 						gone.add(entry);
 					}
@@ -105,7 +105,7 @@ export class Closures {
 		};
 	}
 
-	/** Those whose time is over open. Answers when the next one is. */
+	/** Opens those whose time is over. Answers when the next one is due. */
 	look(now: number): number | null {
 		if (now < this.#nextAt) return Number.isFinite(this.#nextAt) ? this.#nextAt : null;
 		this.#nextAt = Infinity;
@@ -159,7 +159,7 @@ export class Closures {
 		this.#context.turns.nudge();
 	}
 
-	/** At the end of its time what people closed opens; a person ends its quarantine too. */
+	/** What people closed opens when its time is over; a person who opens it ends its quarantine too. */
 	#openIn(turn: Turn, entry: RobotEntry, reason: string, by: string, done: () => void): void {
 		const { robotId, stored } = entry;
 		const closed = closedOf(stored.closed);
@@ -234,7 +234,7 @@ export class Closures {
 			...(group === undefined ? {} : { group }),
 			...(pool === undefined ? {} : { pool }),
 		};
-		// Those that only play work are meant like any other.
+		// Simulated robots are meant like any other.
 		const isMeant = (fit: Reason | undefined) => fit === undefined || fit.obstacle === 'simulated';
 		return [...fleet.all()].filter(
 			(entry) => (!named || named.has(entry)) && isMeant(misfit(rule, entry)),

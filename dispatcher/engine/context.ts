@@ -31,13 +31,13 @@ export interface RetentionSettings {
 export interface Settings {
 	/** Run limit of kinds that have none of their own. */
 	defaultJobTimeoutMs: number;
-	/** Of jobs that say none. Default least_loaded. */
+	/** For jobs that name none. Default least_loaded. */
 	strategy?: Strategy;
 	/** How long the move to running may wait for a result to go with it. */
 	acceptGatherMs: number;
 	/** How often waiting jobs are offered again although nothing happened; dispatch itself is event-driven. */
 	sweepMs: number;
-	/** So many different jobs in a row that fail for reasons of their robot's own put it into quarantine. Default 0: none. */
+	/** How many different jobs in a row must fail for the robot's own reasons to quarantine it. Default 0: never. */
 	quarantineAfter?: number;
 	/** How long the service must have been ready before absence counts against a robot. */
 	recoveryGraceMs: number;
@@ -76,7 +76,7 @@ export interface Context {
 	/** Who waits for a job to end or to print. */
 	readonly watchers: Watchers;
 	readonly epochs: Epochs;
-	/** Only what robots must be able to say is written. */
+	/** While true, only what robots must be able to say is written. */
 	diskFull(): boolean;
 	/** Its robot cannot do what the job asks for, and was not told of it. */
 	cannot(live: Live, message: string): void;

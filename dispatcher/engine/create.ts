@@ -93,7 +93,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 	const meter = new Meter(clock, fleet);
 	const affinity = new Affinity();
 	let readiness = 'starting';
-	/** Whoever looks at commits must not undo them. */
+	/** An observer of commits must not undo them. */
 	const quietly = (look: () => void) => {
 		try {
 			look();
@@ -381,7 +381,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		takeWork: async (by) => intake.resume(by.name),
 		cancelAll: (by, withinMs) => cancelAll(context, (id) => changes.cancel(id, by), withinMs),
 		async flush() {
-			// Work is committed in the order it came: behind this one lies all that came before.
+			// Work is committed in the order it came: once this is on disk, so is all that came before.
 			await turns.deed('robotsSeen', { ids: [], at: clock.now() });
 		},
 		look: (channel, since, viewer) => feed.watch(channel, since, viewer),

@@ -1,7 +1,7 @@
 /**
  * Robots that were registered before their agents came: by the constellation file at each start, or by a call.
- * What they are lies in the store; how dialling them goes only here. Who opens sockets is the server's
- * dialler: it asks what is wanted, is told when that changes, and says how it fared.
+ * What they are is in the store; how dialling them goes is only here. The server's dialler opens the sockets:
+ * it asks what is wanted, is told when that changes, and says how it fared.
  */
 import {
 	type Constellation,
@@ -26,7 +26,7 @@ export interface KnownDevice {
 	readonly stored: StoredDevice;
 	readonly constellationId: string | null;
 	readonly capabilities: readonly string[];
-	/** Of its metadata, what can be a label. */
+	/** The part of its metadata that can be labels. */
 	readonly labels: Readonly<Record<string, string>>;
 	/** Null = it is not dialled. */
 	dial: Dial | null;
@@ -57,7 +57,7 @@ export interface Dialling {
 	proved(robotId: string, publicKey: string): Promise<void>;
 }
 
-/** The settings of the service name it. */
+/** The caller when the service's settings name one. */
 const settings: Caller = { keyId: 'config', name: 'config-file', scopes: ['admin'] };
 /** How long a call that connects waits for the outcome. */
 const answerMs = 15_000;
@@ -66,7 +66,7 @@ const off: Dial = { state: 'off', reason: null, failures: 0, nextTryAt: null };
 export class Devices implements Dialling {
 	readonly #context: Context;
 	readonly #access: Access;
-	/** One after the other: of two that register the same name the second one finds the first. */
+	/** One after the other: of two that register the same name, the second finds the first. */
 	#last: Promise<unknown> = Promise.resolve();
 	#tell: (robotId: string) => void = () => undefined;
 	#hubKey: Promise<HubKey> | undefined;
@@ -82,7 +82,7 @@ export class Devices implements Dialling {
 		const { store, fleet, lanes, turns } = this.#context;
 		for (const stored of await store.read('devices', null)) {
 			const entry = fleet.get(stored.robotId);
-			// Its robot was removed, and we were gone before this was said of it too.
+			// Its robot was removed, and the service died before the device was dropped too.
 			if (!entry) await turns.deed('dropDevice', { robotId: stored.robotId });
 			else {
 				fleet.putDevice(entry, knownOf(stored));
@@ -162,7 +162,7 @@ export class Devices implements Dialling {
 		return this.#access.view(entry);
 	}
 
-	/** A person ends the connection: it stays so until one connects it, or the service starts anew. */
+	/** A person ended the connection: it stays ended until somebody connects it, or the service starts anew. */
 	leaveAlone(robot: string): void {
 		const entry = this.#access.find(robot);
 		if (!entry.device?.dial) return;
@@ -214,7 +214,7 @@ export class Devices implements Dialling {
 	}
 
 	proved(robotId: string, publicKey: string): Promise<void> {
-		// In turn: a key that is replaced just now must not come to be valid again.
+		// In turn: a key that is just being replaced must not become valid again.
 		return this.#inTurn(() => this.#proved(robotId, publicKey));
 	}
 
@@ -317,7 +317,7 @@ export class Devices implements Dialling {
 		return this.#access.view(entry);
 	}
 
-	/** An admin has said that a device has got another key than the one it has proved; it is written down already. */
+	/** An admin said that a device has another key than the one it has proved; that is written down already. */
 	#forgetKey(entry: RobotEntry, fingerprint: string): void {
 		const { fleet, log } = this.#context;
 		const { robotId, stored } = entry;
@@ -339,14 +339,14 @@ export class Devices implements Dialling {
 		}
 	}
 
-	/** With what is said of it until its agent says more. */
+	/** With what was said of it, until its agent says more. */
 	#newRobot(name: string, clients: readonly string[]): StoredRobot {
 		const { ids, clock } = this.#context;
 		const blank = blankRobot(ids.next(), name, clock.now());
 		return { ...blank, clients: JSON.stringify(clients) };
 	}
 
-	/** The file names it no more: it is a robot like any other, or, if its agent never came, none. */
+	/** The file no longer names it: it is a robot like any other, or, if its agent never came, none at all. */
 	async #letGo(entry: RobotEntry): Promise<void> {
 		const { fleet, lanes, turns, log } = this.#context;
 		const { robotId, stored } = entry;
@@ -378,7 +378,7 @@ export function deviceView({ stored, dial }: KnownDevice): Device {
 	};
 }
 
-/** `before`: the same device, which is dialled as it was. */
+/** `before`: the same device, which goes on being dialled as it was. */
 function knownOf(stored: StoredDevice, before?: KnownDevice): KnownDevice {
 	const wanted = before?.wanted ?? stored.autoConnect === 1;
 	const dial: Dial = before?.dial ?? { ...off, state: wanted ? 'waiting' : 'off' };
@@ -405,8 +405,8 @@ function labelsOf(metadata: Record<string, unknown>): Record<string, string> {
 }
 
 /**
- * Which machine may get jobs is for admins: they make the tokens, and the same goes for keys and for addresses that are
- * dialled. An operator describes devices, and may say the address anew of one that has proved its key.
+ * Which machine may get jobs is for admins to say: they make the tokens, and the same goes for keys and for dialled
+ * addresses. An operator describes devices, and may change the address of one that has proved its key.
  */
 function mayBeSaidBy(
 	known: RobotEntry | undefined,

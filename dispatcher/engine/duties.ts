@@ -2,8 +2,8 @@
  * What nobody asks for: limits that run out, jobs that ripen, robots that stay away, callbacks and
  * schedules that come due. One loop that sleeps until the next known instant, and at most a second.
  *
- * Limits of attempts are monotonic time. Whoever says "too late" of a running job is the robot, which
- * sees it; we only remind it, and never write `timeout` while it is away.
+ * Limits of attempts are monotonic time. It is the robot that says "too late" of a running job, since it
+ * can see it; we only remind it, and never write `timeout` while it is away.
  */
 import { limits } from '../../protocol';
 import { deadLetterOf } from '../core/fingerprint';
@@ -66,7 +66,7 @@ export class Duties {
 	#countedAt = 0;
 	#readyAt = 0;
 	#sweptAt = 0;
-	/** On the wall: jobs that waited for a robot they prefer take another one. */
+	/** Wall time at which jobs that waited for a robot they prefer take another one. */
 	#fillAt = Infinity;
 	#notedAt = 0;
 
@@ -119,7 +119,7 @@ export class Duties {
 		this.#wake?.abort(enough);
 	}
 
-	/** The earliest such instant; those behind it are asked for again when it has come. */
+	/** Keeps the earliest such instant; later ones are asked for again when it has come. */
 	fillAt(at: number): void {
 		if (at >= this.#fillAt) return;
 		this.#fillAt = at;
@@ -162,7 +162,7 @@ export class Duties {
 		}
 		await this.#done('output', () => this.#outputRetention.look());
 		this.#files.look();
-		// The safety sweep: a job that was refused "for now", or anything a hint was lost for.
+		// The safety sweep: a job that was refused "for now", or anything whose hint was lost.
 		const mono = clock.monotonic();
 		const waits = lanes.waiting.size > 0 || gates.waitsForTime;
 		if (waits && fleet.free.size > 0) {
@@ -172,7 +172,7 @@ export class Duties {
 		}
 	}
 
-	/** One that fails keeps no other from its work: a full disk takes nothing, say, and what comes behind makes room on it. */
+	/** One that fails keeps no other from its work: say, a full disk takes nothing, and a later duty makes room on it. */
 	async #done(duty: string, look: () => Promise<unknown>): Promise<void> {
 		try {
 			await look();
@@ -210,7 +210,7 @@ export class Duties {
 			const awaySince = entry.session ? live.revokedAt : entry.awaySince;
 			if (awaySince === null) continue;
 			const counted = mono - Math.max(countsFrom, awaySince);
-			// While nothing counts nobody is given up, not even a job that would wait no time at all.
+			// While absence does not count, nobody is given up, not even a job that would not wait at all.
 			if (counted <= 0) continue;
 			live.lossLeftMs -= counted;
 			if (live.lossLeftMs > 0) continue;
@@ -221,7 +221,7 @@ export class Duties {
 	}
 
 	/**
-	 * When we did not run for a while, or somebody set the clock, it is as after a start: robots get time
+	 * After we did not run for a while, or somebody set the clock, it is as after a start: robots get time
 	 * to come back, and what was silent had no chance to speak.
 	 */
 	async #watchClock(now: number): Promise<void> {
@@ -283,7 +283,7 @@ export class Duties {
 		while ((await this.#context.turns.deed('sweepAffinities', sweep)) === sweepBatch);
 	}
 
-	/** Of rates that no job counts so far back any more. */
+	/** Forgets starts so far back that no job counts them any more. */
 	async #sweepStarts(now: number): Promise<void> {
 		this.#context.gates.sweep();
 		const sweep = { before: now, limit: sweepBatch };
@@ -294,7 +294,7 @@ export class Duties {
 		for (let first: string | undefined; ;) {
 			const { jobs, nextAt } = await this.#context.store.read('due', { at: now, limit: dueBatch });
 			this.dueAt(nextAt);
-			// Nothing became of those: whatever the reason, other duties do not wait for it.
+			// Nothing came of those: whatever the reason, other duties do not wait for it.
 			if (jobs.length === 0 || jobs[0]!.id === first) return;
 			await Promise.all(jobs.map((job) => this.#ripe(job, now)));
 			if (jobs.length < dueBatch) return;

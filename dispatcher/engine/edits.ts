@@ -25,7 +25,7 @@ export class Edits {
 		this.#waiting = waiting;
 	}
 
-	/** Repeatable safely: a job that is so already stays as it is. */
+	/** Safe to repeat: a job that is so already stays as it is. */
 	async change(jobId: string, request: JobChange, by: Caller): Promise<Job> {
 		const change = this.changeOf(request, by);
 		for (;;) {
@@ -83,8 +83,8 @@ export class Edits {
 }
 
 /**
- * A job is for one robot or for several, for good: its children are chosen when it starts, and each keeps its robot. The other
- * ones are those of its siblings, and its parent tells what became of the job there.
+ * A job is for one robot or for several, for good: its children are chosen when it starts, and each keeps its robot.
+ * The other robots belong to its siblings, and its parent tells what became of the job there.
  */
 export function otherFamily({ children, cell }: StoredJob, { target }: Edit): boolean {
 	if (target === undefined) return false;

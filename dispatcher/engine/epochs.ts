@@ -1,6 +1,6 @@
 /**
- * The numbers by which attempts are told apart, ever rising. They begin with the store's term, which rises with every opening:
- * no two openings hand out the same one.
+ * The numbers by which attempts are told apart, ever rising. They begin with the store's term, which rises with every
+ * opening: no two openings hand out the same one.
  */
 import type { Turns } from './turns';
 
@@ -27,8 +27,8 @@ export class Epochs {
 	}
 
 	/**
-	 * A robot names one. Those from here on are above it, at once: the next turn may already give that robot the very job. The
-	 * term rises on disk, as if the store had been opened so often, so that the next opening begins above them all, too.
+	 * A robot names this one. All from here on are above it, at once: the next turn may already give that robot the very
+	 * job. The term rises on disk as if the store had been opened that often, so that the next opening begins higher too.
 	 */
 	seen(epoch: number): void {
 		if (epoch >= maxSeen) return;

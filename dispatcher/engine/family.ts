@@ -1,5 +1,5 @@
 /**
- * What a child's end means for its parent, to be asked for behind every deed that may end one: the
+ * What a child's end means for its parent, to be asked for after every deed that may end one: the
  * parent's own end, or the next step of its rollout. Memory follows what the store did.
  */
 import { parentEndings } from '../core/parents';

@@ -1,12 +1,12 @@
 /**
- * What happens, told as it happens, to those who look on. Jobs are told from the commits themselves: each deed that
- * the store took says what changed of what is shown of a job, all of it. Only of parents some is read: how far one is
- * lies in its children. What a program asks is memory, and told from there. Robots are compared with what was told of
- * them, twice a second. While nobody looks on, all of it costs one comparison a commit.
+ * What happens, told as it happens to those who look on. Jobs are told from the commits themselves: each deed that the
+ * store took says all that changed in what is shown of a job. Only for parents is something read: how far one is lies
+ * in its children. What a program asks is in memory, and told from there. Robots are compared with what was last told
+ * of them, twice a second. While nobody looks on, all of this costs one comparison per commit.
  *
- * A channel lives from its first viewer until a while after the last one has left; so long its last events are kept, and
- * who comes back with the number of the last event it saw gets those behind it, else a snapshot. A channel that begins
- * takes a number of its own: what happened before it is known to nobody.
+ * A channel lives from its first viewer until a while after the last one has left. Its last events are kept that long,
+ * and a viewer that comes back with the number of the last event it saw gets those after it, else a snapshot. A channel
+ * that begins takes a number of its own: nobody knows what happened before it.
  */
 import {
 	defaultOrg,
@@ -31,7 +31,7 @@ const robotsMs = 500;
 const tidyMs = 1_000;
 /** Parents that are read for one flush. */
 const readAtOnce = 100;
-/** Events that wait for the end of one viewer's snapshot; with more it begins anew. */
+/** Events that wait for the end of one viewer's snapshot; with more, it begins anew. */
 const maxHeld = 20_000;
 const robotsChannel = `robots:${defaultOrg}` as const;
 const jobsChannel = `jobs:${defaultOrg}` as const;
@@ -97,7 +97,7 @@ export class Feed {
 	readonly #channels = new Map<string, Channel>();
 	readonly #over = new AbortController();
 	readonly #told = new Map<string, Told>();
-	/** Jobs of which not all that changed is known: they are read, and told as they are by then. */
+	/** Jobs of which not every change is known: they are read, and told as they are by then. */
 	readonly #unsure = new Set<string>();
 	#seq: number;
 	#flushing = false;
@@ -123,7 +123,7 @@ export class Feed {
 		this.#channels.clear();
 	}
 
-	/** Looks on until the returned function is called. Throws `bad-field` for a channel there is not. */
+	/** Looks on until the returned function is called. Throws `bad-field` for a channel that does not exist. */
 	async watch(name: string, since: number | undefined, viewer: Viewer): Promise<() => void> {
 		const channel = this.#open(name);
 		const onlooker: Onlooker = { viewer, after: this.#seq, held: [] };
@@ -138,7 +138,7 @@ export class Feed {
 			} else await this.#snapshot(channel, onlooker);
 		} catch (error) {
 			leave();
-			// There may be no such job: whoever asks for many of them must not leave as many channels behind.
+			// There may be no such job: asking for many of those must not leave as many channels behind.
 			const unused = channel.onlookers.size === 0 && channel.history.length === 0;
 			if (unused && this.#channels.get(name) === channel) this.#channels.delete(name);
 			throw error;
@@ -205,7 +205,7 @@ export class Feed {
 		const { clock } = this.#context;
 		const { viewer } = onlooker;
 		do {
-			// Whatever is told from here on comes behind the snapshot, and may be in it already.
+			// Whatever is told from here on comes after the snapshot, and may be in it already.
 			const seq = (onlooker.after = this.#seq);
 			onlooker.held = [];
 			const items = await this.#items(name);
@@ -219,7 +219,7 @@ export class Feed {
 				};
 				viewer.take([new LiveText({ channel: name, event: 'snapshot', seq, data })]);
 				if (!more) break;
-				// Thousands of robots are a snapshot of megabytes: others come in between, and it goes as fast as it is read.
+				// A snapshot of thousands of robots is megabytes: let others in between, and go only as fast as it is read.
 				await clock.sleep(0);
 				if (!(await viewer.ready()) || this.#over.signal.aborted) return;
 			}
@@ -306,7 +306,7 @@ export class Feed {
 			if (answer === null) this.#inserted(deed.with);
 			return;
 		}
-		// Behind the end of a child: as long as it has others its parent has only come further.
+		// After the end of a child: while it has others, its parent has only come further.
 		if (deed.do === 'settleParent' && answer === null) return this.#read(deed.with.parentId);
 		if (answer === null || answer === false) return;
 		switch (deed.do) {
@@ -352,7 +352,7 @@ export class Feed {
 			}
 			case 'requestCancel': {
 				const { jobId, epoch, at } = deed.with;
-				// Of a parent nobody remembers whether it was asked for before.
+				// For a parent, nobody remembers whether it was asked for before.
 				if (epoch === 0) return this.#read(jobId);
 				return this.#tell('job.changed', { jobId, cancelRequestedAt: at });
 			}
@@ -444,7 +444,7 @@ export class Feed {
 		this.#flushSoon();
 	}
 
-	/** The store answers in order: what is told of these jobs before this answer is in it, what comes behind is newer. */
+	/** The store answers in order: what was told of these jobs before this answer is in it, what comes after is newer. */
 	async #tellUnsure(): Promise<void> {
 		const ids = [...this.#unsure].slice(0, readAtOnce);
 		for (const id of ids) this.#unsure.delete(id);
@@ -464,7 +464,7 @@ export class Feed {
 		const message = new LiveText({ channel: channel.name, event, seq, data } as LiveMessage);
 		channel.fresh.push(message);
 		channel.history.push(message);
-		// In bulk: to take one from the front for each that is put behind would move all of them.
+		// In bulk: taking one from the front for each that is added would move all of them.
 		if (channel.history.length >= 2 * liveLimits.history) {
 			const gone = channel.history.splice(0, channel.history.length - liveLimits.history);
 			channel.from = gone.at(-1)!.seq;
@@ -492,7 +492,7 @@ export class Feed {
 		if (this.#unsure.size > 0) this.#flushSoon();
 	}
 
-	/** Who came between what happened and its flush has some of it already. */
+	/** A viewer that came between an event and its flush has some of it already. */
 	#hand(onlooker: Onlooker, fresh: readonly LiveText[]): void {
 		const { after, held, viewer } = onlooker;
 		const news = fresh[0]!.seq > after ? fresh : fresh.filter(({ seq }) => seq > after);
@@ -583,7 +583,7 @@ function same(a: Told, b: Told): boolean {
 	);
 }
 
-/** What was told of its coming and going is nothing to look at. */
+/** What was told of its coming and going does not count. */
 function sameRobot(a: Told['entry'], b: Told['entry']): boolean {
 	if (a === b) return true;
 	const names = Object.keys(b) as (keyof Told['entry'])[];

@@ -1,13 +1,13 @@
 /**
- * Room for the bytes of files on the disk of the service. What results and jobs need is never theirs: of what is
- * free the least that must stay, and what is missing of files under way, are left out. Counted from what
- * lies on the disk, so a death of the service changes nothing.
+ * Room for the bytes of files on the disk of the service. What results and jobs need is never theirs: the room that
+ * must stay free, and what is still missing of files under way, are left out. Counted from what lies on the disk, so a
+ * death of the service changes nothing.
  */
 import { Problem } from '../../protocol';
 import type { FileShelf } from '../store/shelf';
 import type { Context } from './context';
 
-/** The disk is looked at so often while bytes come. */
+/** The disk is looked at each time this much has come. */
 const lookBytes = 4 * 1024 * 1024;
 
 export class FileRoom {
@@ -16,7 +16,7 @@ export class FileRoom {
 	/** Of each file under way: bytes that are still to come. */
 	readonly #missing = new Map<string, number>();
 	#missingBytes = 0;
-	/** That may come before the disk is looked at again. */
+	/** How much may come before the disk is looked at again. */
 	#unlooked = 0;
 
 	constructor(context: Context, shelf: FileShelf | undefined) {
@@ -29,12 +29,12 @@ export class FileRoom {
 		return (await this.#free()) - this.#missingBytes;
 	}
 
-	/** Throws when so many bytes of a file under way cannot be taken. */
+	/** Throws when this many bytes of a file under way cannot be taken. */
 	async mustHold(bytes: number): Promise<void> {
 		if (bytes > (await this.#free())) throw new Problem('store-full');
 	}
 
-	/** So many are about to be written; throws when they must not. */
+	/** This many are about to be written; throws when they must not be. */
 	async take(bytes: number): Promise<void> {
 		if (this.#context.diskFull()) throw new Problem('store-full');
 		if (this.#unlooked < bytes) {

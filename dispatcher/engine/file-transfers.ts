@@ -1,6 +1,6 @@
 /**
  * Files over the robots' line, both ways: what jobs bring along is read by their robots, what jobs take home is
- * offered by them. Nothing here waits for a robot: a piece that cannot be taken is let fall, and asked for again.
+ * offered by them. Nothing here waits for a robot: a piece that cannot be taken is dropped, and asked for again.
  */
 import { wishesOf } from '../../kinds';
 import { type FileWishes, patternFinds, pathMistake } from '../../kinds/files';
@@ -17,7 +17,7 @@ import type { KeptFiles } from './kept-files';
 const maxWaitingBytes = 32 * 1024 * 1024;
 /** Questions of one robot that wait for their answer. */
 const maxReads = 256;
-/** An acknowledgement so often, while more is coming. */
+/** Acknowledged each time this much has come, while more is coming. */
 const ackBytes = limits.fileWindowBytes / 4;
 /** When a robot that has too many files under way may offer another one. */
 const offerRetryMs = 1_000;
@@ -34,7 +34,7 @@ interface Transfer {
 	readonly release: () => Promise<void>;
 	waiting: FileFrame[];
 	bytes: number;
-	/** Something was let fall. */
+	/** Something was dropped. */
 	missed: boolean;
 	/** What the robot was told last. */
 	told: number;
@@ -83,7 +83,7 @@ export class FileTransfers {
 		if (!live) return this.#refuse(session, message, new Problem('lease-lost'));
 		const reading = this.#reading.get(session) ?? { tail: Promise.resolve(), waiting: 0 };
 		this.#reading.set(session, reading);
-		// It asks again for what was not answered.
+		// The robot asks again for what was not answered.
 		if (reading.waiting >= maxReads) return;
 		reading.waiting += 1;
 		reading.tail = reading.tail
@@ -211,18 +211,18 @@ export class FileTransfers {
 		const key = keyOf(live.jobId, live.epoch, offer.transfer);
 		const before = this.#transfers.get(key);
 		if (before) this.#drop(before);
-		// It has become another one on the robot: nobody sends the rest of what it was.
+		// The file has changed on the robot: nobody sends the rest of what it was.
 		if (before && before.file.id !== file.id) await this.#kept.discard(before.file.id);
 		const { writer, release, isOver } = await this.#kept.open(file.id, () => {
 			const current = this.#transfers.get(key);
 			if (current?.file.id === file.id) this.#drop(current);
 		});
-		// What is there was read meanwhile: the robot may have gone, or offer it on another line.
+		// What is there was read meanwhile: the robot may have gone, or may offer it on another line.
 		if (isOver() || !this.#isCurrent(live, session)) {
 			await release();
 			return false;
 		}
-		// Two offers of one number that came together, of different files: the later one counts.
+		// Two offers of different files came together under one number: the later one counts.
 		const twin = this.#transfers.get(key);
 		if (twin) this.#drop(twin);
 		const transfer: Transfer = {
@@ -298,7 +298,7 @@ export class FileTransfers {
 
 	#acknowledge(transfer: Transfer, idle: boolean): void {
 		const { session, live, number, writer } = transfer;
-		// What was let fall is asked for again once nothing is on its way that would be let fall, too.
+		// What was dropped is asked for again once nothing is on its way that would be dropped too.
 		const again = transfer.missed && idle;
 		if (again) transfer.missed = false;
 		else if (writer.have === transfer.told) return;

@@ -50,7 +50,7 @@ export class Files {
 		await Promise.all([this.#kept.stop(), this.#sweeping, this.#purging]);
 	}
 
-	/** Called often; once a minute lets go of what nobody needed for long. */
+	/** Called often; once a minute lets go of what nobody has needed for long. */
 	look(): void {
 		const { clock, log } = this.#context;
 		if (this.#shelf === undefined || clock.monotonic() - this.#lookedAt < lookMs) return;
@@ -112,7 +112,7 @@ export class Files {
 		}
 	}
 
-	/** Bytes from `from` on, which must be where those end that are here. */
+	/** Bytes from `from` on, which must be where the bytes that are here end. */
 	async write(id: string, from: number, body: Incoming): Promise<FileRecord> {
 		const file = await this.#kept.find(id);
 		const { jobId } = file;
@@ -208,7 +208,7 @@ export class Files {
 
 	async #sweep(shelf: FileShelf): Promise<void> {
 		const { store, turns, log } = this.#context;
-		// First what is there: what comes later is not meant.
+		// List them first: what comes later is not meant.
 		for (const id of await shelf.list()) {
 			if (this.#stopped) return;
 			if (await store.read('file', { id })) continue;

@@ -38,7 +38,7 @@ export interface Live {
 	readonly shareKey: string;
 	/** What it has besides its robot: see core/needs. */
 	readonly needs: string;
-	/** Of its robot. */
+	/** Taken on its robot. */
 	readonly slots: number;
 	readonly rank: number;
 	readonly priority: Priority;
@@ -52,7 +52,7 @@ export interface Live {
 	/** Monotonic. */
 	assignedAt: number;
 	startedAt: number | null;
-	/** The job's deadline; from when it was given away no step of the wall clock moves it. */
+	/** The job's deadline; once the job has been given away, no step of the wall clock moves it. */
 	endsAt: number | null;
 	/** Acceptance that waits for its turn; a result that overtakes it takes it along. */
 	acceptance?: { at: number };
@@ -88,7 +88,7 @@ export interface Session {
 	readonly tellsFacts: boolean;
 	/** It can place files and collect them. */
 	readonly takesFiles: boolean;
-	/** By id of the message that was sent: whoever waits for its answer. Absent when nobody does. */
+	/** By id of the message sent: who waits for its answer. Absent when nobody does. */
 	waiting?: Map<string, (how: 'answered' | 'gone') => void>;
 	/** Lines about what it said of attempts that are not its own. Absent while it said nothing of them. */
 	strangers?: Sparing;
@@ -112,7 +112,7 @@ export interface RobotEntry extends Terms {
 	awaySince: number;
 	/** How its last tries came out: see core/record. */
 	recent: string;
-	/** Epoch of its last turn, of those that robots take one after the other; 0 = it had none. */
+	/** Epoch of its last turn by round robin; 0 = it had none. */
 	turn: number;
 	/** Its place among the free ones while they are served: the lower, the sooner. */
 	place: number;
@@ -120,27 +120,27 @@ export interface RobotEntry extends Terms {
 	counted: number;
 	/** The highest number of a socket on which it said hello. */
 	newestSocket: number;
-	/** By job. Change it with `hold` and `release` only: all that hold nothing share one. */
+	/** By job. Change it only with `hold` and `release`: all robots that hold nothing share one map. */
 	held: ReadonlyMap<string, Live>;
 	/** Slots that `held` takes beyond one each. */
 	extra: number;
 	/** Attempts promised to assigns, and attempts ended by results, of the turn being committed. */
 	reserved: number;
 	freeing: number;
-	/** Slots beyond one each of those that are promised, less those of the ones that end. */
+	/** Slots beyond one each that the promised attempts take, less those of the ending ones. */
 	extraPlanned: number;
 	/** The clients that go with them. */
 	promised: readonly string[];
 	returning: readonly string[];
 }
 
-/** By what people know it. */
+/** What people know it by. */
 interface Known {
 	readonly name: string;
 	readonly labels: Readonly<Record<string, string>>;
 }
 
-/** Robots that together run so many jobs at most. */
+/** Robots that together run at most so many jobs. */
 interface Gate {
 	readonly of: 'constellation' | 'pool';
 	readonly name: string;
@@ -155,7 +155,7 @@ interface Gate {
 /** An empty map of its own for each of thousands of idle robots would be a tenth of what they cost. */
 const nothing: ReadonlyMap<string, Live> = new Map();
 const nobody: readonly string[] = [];
-/** Of so many robots that were removed the names are known, the last ones. */
+/** How many removed robots are still known by name, the latest ones. */
 const maxGone = 10_000;
 const noGates: readonly Gate[] = [];
 
@@ -167,9 +167,9 @@ export class Fleet {
 	readonly #lives = new Map<string, Live>();
 	/** Robots that could take a job now, longest unused first. */
 	readonly #free = new Set<RobotEntry>();
-	/** By the constellation. */
+	/** By constellation. */
 	readonly #constellations = new Map<string, Gate>();
-	/** By the pool; those without a limit have none. */
+	/** By pool; those without a limit have none. */
 	readonly #poolGates = new Map<string, Gate>();
 	#groups: ReadonlyMap<string, GroupOfRobots> = new Map();
 	/** By robot: the groups it is in. */
@@ -181,7 +181,7 @@ export class Fleet {
 		this.#gates = gates;
 	}
 
-	/** While it is false nobody counts as free: nothing is given away. */
+	/** While false, no robot counts as free: nothing is given away. */
 	get assigning(): boolean {
 		return this.#assigning;
 	}
@@ -242,7 +242,7 @@ export class Fleet {
 		this.#place(entry);
 	}
 
-	/** The robots of this constellation run so many jobs at most, all together; those that are here already, too. */
+	/** The robots of this constellation, including those that are here already, together run at most so many jobs. */
 	limit(name: string, limit: number): void {
 		let gate = this.#constellations.get(name);
 		if (!gate) {
@@ -255,7 +255,7 @@ export class Fleet {
 		}
 	}
 
-	/** Groups and pools as they are from now on. Answers the robots that are in others than before. */
+	/** Groups and pools as they are from now on. Answers the robots whose groups or pools changed. */
 	arrange(
 		groups: ReadonlyMap<string, GroupOfRobots>,
 		pools: ReadonlyMap<string, PoolTerms>,
@@ -281,7 +281,7 @@ export class Fleet {
 		return this.#groups.has(name);
 	}
 
-	/** Names of the groups that lie in this one, not deeper. */
+	/** Names of the groups directly inside this one. */
 	groupsIn(name: string): string[] {
 		return [...this.#groups.values()]
 			.filter(({ parent }) => parent === name)
@@ -297,7 +297,7 @@ export class Fleet {
 		return this.#poolGates.get(name);
 	}
 
-	/** Into the groups and pools it belongs to by now, and behind their gates. */
+	/** Puts it into the groups and pools it belongs to by now, and behind their gates. */
 	#place(entry: RobotEntry): void {
 		entry.groups = this.#groupsOf.get(entry.robotId) ?? nobody;
 		entry.pools =
@@ -336,16 +336,16 @@ export class Fleet {
 		return this.#robots.get(robotId);
 	}
 
-	/** For people, of a robot that was removed too; its id when nobody knows it any more. */
+	/** For people, also of a robot that was removed; its id when nobody knows it any more. */
 	readonly nameOf = (robotId: string): string => this.known(robotId)?.name ?? robotId;
 
-	/** Of one that was removed: as it was last. */
+	/** A robot that was removed is known as it last was. */
 	known(robotId: string): Known | undefined {
 		const entry = this.get(robotId);
 		return entry ? { name: entry.stored.name, labels: entry.labels } : this.#gone.get(robotId);
 	}
 
-	/** A robot that was removed, of which jobs and events may still tell. */
+	/** A robot that was removed, which jobs and events may still mention. */
 	gone(stored: StoredRobot, labels = termsOf(stored, undefined).labels): void {
 		this.#gone.set(stored.id, { name: stored.name, labels });
 		if (this.#gone.size > maxGone) this.#gone.delete(this.#gone.keys().next().value!);
@@ -379,7 +379,7 @@ export class Fleet {
 		this.gone(entry.stored, entry.labels);
 		this.#unname(entry);
 		this.#free.delete(entry);
-		// What it held counts no more.
+		// What it held no longer counts.
 		for (const gate of this.#leaveGates(entry)) this.#look(gate);
 	}
 
@@ -388,7 +388,7 @@ export class Fleet {
 		return stored.slots - (held.size + extra + reserved - freeing + extraPlanned);
 	}
 
-	/** Whether a job that takes so many slots may be given to it in this turn. */
+	/** Whether a job that takes this many slots may be given to it in this turn. */
 	fits(entry: RobotEntry, slots = 1): boolean {
 		return this.available(entry) > 0 && (slots === 1 || this.freeSlots(entry) >= slots);
 	}
@@ -448,7 +448,7 @@ export class Fleet {
 		this.#review(entry);
 	}
 
-	/** Thousands may share a gate: it adds up only what this one has more or less than it counted before. */
+	/** Thousands may share a gate: it only adds the difference from what this one counted before. */
 	#count(entry: RobotEntry): void {
 		const jobs = usedBy(entry);
 		const more = jobs - entry.counted;
@@ -532,7 +532,7 @@ function extraOf({ held }: RobotEntry): number {
 const isSame = (a: readonly string[], b: readonly string[]) =>
 	a.length === b.length && a.every((name, i) => name === b[i]);
 
-/** What it says of itself, and, stronger, what is said of it. */
+/** What it says of itself, and what is said of it, which takes precedence. */
 function termsOf(
 	stored: StoredRobot,
 	device: KnownDevice | undefined,
@@ -549,13 +549,13 @@ export function lessOne(clients: readonly string[], client: string | null = null
 	return at < 0 ? clients : clients.toSpliced(at, 1);
 }
 
-/** Who has a client, of the attempts that a robot holds. */
+/** Which of the attempts that a robot holds has a client. */
 export function holderOf({ held }: RobotEntry, client: string): Live | undefined {
 	for (const live of held.values()) if (live.client === client) return live;
 	return undefined;
 }
 
-/** Nothing more fits on it: every slot is held, or every client. */
+/** Whether nothing more fits on it: every slot is held, or every client. */
 export function isFull(entry: RobotEntry): boolean {
 	const { held, extra, stored, clients } = entry;
 	if (held.size + extra >= stored.slots) return true;

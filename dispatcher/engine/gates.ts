@@ -1,7 +1,7 @@
 /**
  * What jobs share, as memory: locks, the places of a key, the starts of a rate. What is used is never a number of its
- * own: it is what live attempts take (`hold` and `release` follow the holds of the fleet), what assigns that
- * are being committed were promised, and what is in `returning`, by whom. Limits and starts are copies of the
+ * own: it is what live attempts take (`hold` and `release` follow the holds of the fleet), plus what assigns that
+ * are being committed were promised, less what is in `returning`, each by taker. Limits and starts are copies of the
  * store's.
  *
  * A queue whose gate has no room is *shut*: out of its lane, so that nothing behind it is held up and nobody looks
@@ -19,11 +19,11 @@ export interface Waiter {
 	readonly needs: string;
 	/** Best first, as far as they are in memory. */
 	readonly heads: readonly Head[];
-	/** For what it is out of its lane. */
+	/** The need for which it is shut. */
 	shutBy: Need | undefined;
 }
 
-/** Who takes how much; who is in it twice counts once. */
+/** Who takes how much; a second `put` replaces the first. */
 class Amounts<K> {
 	readonly #of = new Map<K, number>();
 	total = 0;
@@ -108,7 +108,7 @@ export class Gates {
 		return this.#limits.entries();
 	}
 
-	/** Absent = none any more. */
+	/** Absent `max` = no limit any more. */
 	setLimit(name: string, max: number | undefined): void {
 		if (max === undefined) this.#limits.delete(name);
 		else this.#limits.set(name, max);
@@ -136,7 +136,7 @@ export class Gates {
 		return needs.find((need) => this.room(need) < need.take);
 	}
 
-	/** A queue came to be, or (`leave`) is no more. */
+	/** A queue came into being, or (`leave`) is gone. */
 	join(waiter: Waiter): void {
 		for (const need of needsOf(waiter.needs)) {
 			const gate = this.#make(need);
@@ -184,7 +184,7 @@ export class Gates {
 		return this.#timed.size > 0;
 	}
 
-	/** When the rate lets one more start; now, when it does. Monotonic. */
+	/** When the rate lets one more start; now, if it does already. Monotonic. */
 	opensAt(need: Need): number {
 		const now = this.#clock.monotonic();
 		const gate = this.#gates.get(need.key);

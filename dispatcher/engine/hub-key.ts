@@ -1,5 +1,5 @@
 /**
- * By this key robots that are dialled know the service. It is made once, lies in the store, and so is in every
+ * The key by which dialled robots recognize the service. It is made once and lies in the store, so it is in every
  * backup: a restored service is the one that they trust.
  */
 import {

@@ -141,7 +141,7 @@ export interface OutputChunk {
 	holes: readonly Hole[];
 	/** Bytes stored by now. */
 	have: number;
-	/** Whose bytes these are: offsets of another one mean other bytes. */
+	/** The attempt that these bytes are of: offsets of another one mean other bytes. */
 	attempt: number;
 	/** Nothing more will come: the job is final and all of its output is stored. */
 	complete: boolean;
@@ -208,7 +208,7 @@ export interface RobotSession {
 	pong(answers: string): void;
 	/** The robot says it takes no new jobs (it stops, or its owner paused it). */
 	takesNoMore(): void;
-	/** Resolves when nothing of what it was told before waits for its turn any more. Never rejects. */
+	/** Resolves when nothing that it was told before still waits for its turn. Never rejects. */
 	takenUp(): Promise<void>;
 	/** The connection is gone. Harmless when called twice. */
 	closed(): void;
@@ -282,7 +282,7 @@ export interface Engine {
 	purgeOutput(): Promise<{ jobs: number; bytes: number }>;
 	/** Announces a file; one that is here already, or on its way from the same caller, is answered instead. */
 	createFile(file: FileRequest, by: Caller): Promise<FileRecord>;
-	/** A file in one go, of so many bytes. */
+	/** A file of this many bytes, in one go. */
 	uploadFile(name: string, bytes: number, body: Incoming, by: Caller): Promise<FileRecord>;
 	/** The next bytes of a file. What came before a cut is kept. */
 	writeFile(fileId: string, from: number, body: Incoming): Promise<FileRecord>;
@@ -313,7 +313,7 @@ export interface Engine {
 		signal?: AbortSignal,
 		request?: CloseRequest,
 	): Promise<Robot>;
-	/** Whatever closed it, and its quarantine, are over. */
+	/** Ends whatever closed it, and its quarantine. */
 	resumeRobot(robot: string, by: Caller): Promise<Robot>;
 	quarantineRobot(robot: string, request: QuarantineRequest, by: Caller): Promise<Robot>;
 	/** A robot in quarantine gets its probe now, or as soon as it is there; throws `not-quarantined`. */
@@ -329,7 +329,7 @@ export interface Engine {
 	connectRobot(robot: string, by: Caller): Promise<Robot>;
 	/** The devices of the settings, and none that earlier settings named. */
 	settleConstellation(constellation: Constellation | undefined): Promise<void>;
-	/** By which robots that are dialled know the service. */
+	/** The key by which dialled robots recognize the service. */
 	hubKey(): Promise<HubKey>;
 	/** For whoever opens the sockets. */
 	readonly dialling: Dialling;
@@ -345,7 +345,7 @@ export interface Engine {
 	/**
 	 * Opens a session for a robot that proved its key; throws `robot-elsewhere` when one lives already,
 	 * and `robot-moved` on another machine than its own. Sockets are numbered as they open (`socket`): a
-	 * robot dials one after the other, so a hello on an earlier one than its newest comes too late.
+	 * robot dials one after the other, so a hello on one older than its newest comes too late.
 	 */
 	connect(
 		hello: Hello,
@@ -355,7 +355,7 @@ export interface Engine {
 		address?: string,
 	): Promise<RobotSession>;
 
-	/** `pin`: the fingerprint of the certificate that its robots shall find; absent = they need none. */
+	/** `pin`: the fingerprint of the certificate that its robots are to find; absent = they need none. */
 	createToken(
 		token: TokenRequest,
 		by: Caller,
@@ -435,7 +435,7 @@ export interface Engine {
 	): Promise<SubscriptionAnswer>;
 	/** Forgets it; one that is not there is fine. */
 	unsubscribe(key: string, by: Caller): Promise<void>;
-	/** `after`: only those behind that cursor, for a holder that looks on before it acknowledges. */
+	/** `after`: only those after that cursor, for a holder that reads ahead before it acknowledges. */
 	events(
 		key: string,
 		epoch: number,
@@ -446,19 +446,19 @@ export interface Engine {
 	): Promise<FleetEvent[]>;
 	acknowledge(key: string, epoch: number, cursor: number, by: Caller): Promise<void>;
 
-	/** Lets jobs go on that a restore holds back; those that may have run since are kept, with the reason. */
+	/** Lets jobs that a restore holds back go on; those that may have run since are kept, with the reason. */
 	release(request: ReleaseRequest, by: Caller): Promise<ReleaseAnswer>;
 	/** No new jobs and no new assignments from now on; what runs goes on and results are taken. */
 	drain(by: Caller): Promise<void>;
 	/** The end of `drain`. */
 	takeWork(by: Caller): Promise<void>;
-	/** Asks for the end of every job that has none, for so long at most. */
+	/** Asks for the end of every job that has not ended, for at most `withinMs`. */
 	cancelAll(by: Caller, withinMs: number): Promise<void>;
 	/** Resolves when all that was asked for before is committed and answered. */
 	flush(): Promise<void>;
 	/**
 	 * Looks on at a live channel until the returned function is called: a snapshot first, or what happened
-	 * behind `since` where that is still known, then events. Throws `bad-field` and `no-such-job`.
+	 * after `since` where that is still known, then events. Throws `bad-field` and `no-such-job`.
 	 */
 	look(channel: string, since: number | undefined, viewer: Viewer): Promise<() => void>;
 	/** How the fleet is, and what came of the jobs of today, which begins at midnight in `timezone`. */

@@ -28,9 +28,9 @@ import type { Jobs } from './jobs';
 const promptEvent = 'job.prompt';
 /** A program that asks for ever must not make the row of its job endless. */
 const maxPromptLines = 50;
-/** Nor the events. Who looks at the job sees what it asks all the same. */
+/** Nor the events. Whoever looks at the job still sees what it asks. */
 const maxPromptEvents = 1_000;
-/** Who filled which part is remembered for so many parts. */
+/** For how many parts it is remembered who filled them. */
 const maxParts = 64;
 /** Of one message to the robot: small enough to go between others. */
 const pieceBytes = 16 * 1024;
@@ -51,9 +51,9 @@ class Input {
 	terminal = false;
 	/** The line on which the robot said where it is; on another one nothing is sent. */
 	session: Session | undefined;
-	/** What begins at `have`. */
+	/** Not taken yet; begins at `have`. */
 	waiting: Buffer[] = [];
-	/** The input shall be closed behind all of it. */
+	/** The input is to be closed after all of it. */
 	eof = false;
 	size: { cols: number; rows: number } | undefined;
 	#parts: Part[] = [];
@@ -62,7 +62,7 @@ class Input {
 		return this.waiting.reduce((sum, piece) => sum + piece.length, this.have);
 	}
 
-	/** Somebody else filled a part of what this writer wants to fill. */
+	/** Whether somebody else filled a part of what this writer wants to fill. */
 	isTaken(from: number, to: number, writer: string): boolean {
 		return this.#parts.some((part) => part.writer !== writer && part.from < to && part.to > from);
 	}
@@ -80,7 +80,7 @@ class Input {
 		let left = have - this.have;
 		while (left > 0 && this.waiting.length > 0) {
 			const piece = this.waiting[0]!;
-			// Nobody shall find it in memory that is given out again.
+			// Nobody is to find it in memory that is given out again.
 			piece.fill(0, 0, Math.min(left, piece.length));
 			if (piece.length > left) this.waiting[0] = piece.subarray(left);
 			else this.waiting.shift();
@@ -157,9 +157,9 @@ export class Inputs {
 		if (!input) this.#inputs.set(live, (input = new Input()));
 		const fresh = input.session !== session;
 		const moved = ack.have > input.have || ack.state !== input.state;
-		// What we had never told, somebody told before we were started: it was taken all the same.
+		// What we never sent, the service sent before our start: it was taken all the same.
 		input.taken(Math.max(ack.have, input.have));
-		// A word that moves nothing says that what we sent last did not fit.
+		// An acknowledgement that moves nothing says that what we sent last did not fit.
 		if (fresh || !moved) input.sent = input.have;
 		input.sent = Math.max(input.sent, input.have);
 		Object.assign(input, { session, state: ack.state, terminal: ack.terminal });
@@ -213,7 +213,7 @@ export class Inputs {
 			.catch(() => undefined);
 	}
 
-	/** What the program asks, when that is something else than `known`. */
+	/** What the program asks, once that is something else than `known`. */
 	async asks(
 		jobId: string,
 		known: WaitingFor | null,

@@ -73,7 +73,7 @@ export class Jobs {
 			: this.insert(prepared);
 	}
 
-	/** What is wrong with a request now may have been right when it came first: then that is its answer. */
+	/** A request that is wrong now may have been right when it first came: then that answer stands. */
 	async #repeated(
 		jobs: readonly Submit[],
 		prepared: (Prepared | Problem)[],
@@ -92,7 +92,7 @@ export class Jobs {
 		return answers.map((answer, i) => known[i] ?? answer);
 	}
 
-	/** Those that are strict, and that nobody could run, are refused. */
+	/** Refuses those that are strict and that nobody could run. */
 	async #strictly(
 		jobs: readonly Submit[],
 		prepared: (Prepared | Problem)[],
@@ -216,7 +216,7 @@ export class Jobs {
 			'output',
 			[jobId],
 			() => this.output(jobId, stream, have, 1),
-			// Fewer than before are those of a new attempt.
+			// Fewer than before belong to a new attempt.
 			(chunk) =>
 				chunk.data.length > 0 || chunk.hole !== null || chunk.complete || chunk.have < have,
 			{ ms: limits.maxWaitMs, sleep: (ms, over) => clock.sleep(ms, over), signal },
@@ -259,7 +259,7 @@ export class Jobs {
 			gather();
 			for (const { plan, places } of works) {
 				const fail = (error: Error) => {
-					// Of several some may be stored: who is told that all failed would send them again.
+					// Of several, some may be stored: a caller told that all failed would send them again.
 					if (works.length === 1 || !(error instanceof Problem)) reject(error);
 					else for (const i of places) settle(i, error);
 				};
@@ -297,8 +297,8 @@ export class Jobs {
 	}
 
 	/**
-	 * A job of a schedule: a job of its own, however alike they are. When its time has come (`due`), who excludes or
-	 * prefers a robot that is gone by now goes without it; a robot, group or pool that it must have is missed.
+	 * A job of a schedule: a job of its own, however alike they are. When its time has come (`due`), one that excludes or
+	 * prefers a robot that is gone by now does without it; one that must have a robot, group or pool now gone is refused.
 	 */
 	scheduled({ dedupe: _, ...submit }: Submit, scheduleId: string, due = true): Prepared | Problem {
 		try {
@@ -367,7 +367,7 @@ export class Jobs {
 		throw new Problem('job-too-large', { bytes, maxBytes: limits.maxJobBytes });
 	}
 
-	/** By what its strategy remembers where it went well; null unless that is affinity. */
+	/** The key under which its strategy remembers where it went well; null unless that is affinity. */
 	#affinityOf({ kind, spec, target, strategy, affinityKey }: Submit): string | null {
 		const wanted = strategy ?? this.#context.settings.strategy;
 		if (wanted !== 'affinity' || target?.robot !== undefined) return null;

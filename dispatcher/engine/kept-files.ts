@@ -3,8 +3,8 @@
  *
  *   row 'open' ── bytes, from wherever they end ──> all here, digest equal, synced ── commit ──> 'ready'
  *
- * Bytes that came are kept and counted whoever is cut off or killed; the digest says in the end whether they
- * are right. One writer a file: whoever comes later goes on, and the one of before is cut off.
+ * Bytes that came are kept and counted, whoever is cut off or killed; in the end the digest says whether they
+ * are right. One writer per file: a later one goes on, and the one before it is cut off.
  */
 import { type FileRecord, limits, Problem } from '../../protocol';
 import type { FileShelf, ShelfWriter } from '../store/shelf';
@@ -12,7 +12,7 @@ import type { StoredFile } from '../store/store';
 import type { Context } from './context';
 import { FileRoom } from './file-room';
 
-/** Who has too many files under way hears to come back after so long. */
+/** Whoever has too many files under way is told to come back after this long. */
 const fullRetryMs = 60_000;
 
 interface Writing {
@@ -51,7 +51,7 @@ export class KeptFiles {
 		this.room = new FileRoom(context, shelf);
 	}
 
-	/** Who writes is cut off, nobody begins; over when all have let go. */
+	/** Cuts off whoever writes, and lets nobody begin; resolves when all have let go. */
 	async stop(): Promise<void> {
 		this.#stopped = true;
 		for (const { cut } of this.#writing.values()) cut();
@@ -79,7 +79,7 @@ export class KeptFiles {
 			file,
 			maxFiles,
 			maxBytes,
-			// One that becomes another while it is sent is two for a moment.
+			// A file that changes while it is sent is two for a moment.
 			maxOfAttempt: limits.maxCollectedFiles + limits.maxTransfers,
 			room,
 		});
@@ -90,10 +90,10 @@ export class KeptFiles {
 		if (stored === 'no-room') throw new Problem('store-full');
 		if (stored.state === 'open') {
 			const missing = stored.bytes - ((await shelf.size(stored.id)) ?? 0);
-			// Of one that was known before, what is missing was left out of the room already.
+			// For one that was known before, what is missing was already left out of the room.
 			if (missing > 0) await this.room.mustHold(missing);
 			this.room.misses(stored.id, missing);
-			// It may have gone or become whole meanwhile: nobody would give its room back then.
+			// It may have gone or become whole meanwhile: then nobody would give its room back.
 			const now = await this.#context.store.read('file', { id: stored.id });
 			if (now?.state !== 'open') this.room.forget(stored.id);
 		}
@@ -212,14 +212,14 @@ export class KeptFiles {
 		await this.#shelf?.remove(id);
 	}
 
-	/** Of a robot's file that nobody sends to its end. */
+	/** For a robot's file that nobody will send to its end. */
 	async discard(id: string): Promise<boolean> {
 		const gone = await this.#context.turns.deed('removeFile', { id, onlyOpen: true });
 		if (gone === 'removed') await this.forget(id);
 		return gone === 'removed';
 	}
 
-	/** The same for who still writes it: the bytes go after that. Never rejects. */
+	/** The same while it is still being written: the bytes go after that. Never rejects. */
 	async unlist(id: string): Promise<void> {
 		const { turns, log } = this.#context;
 		const failed = (error: unknown) =>

@@ -4,7 +4,7 @@
  */
 import type { Terms } from '../core/matching';
 
-/** Fewer are looked through at once. */
+/** Fewer are simply looked through. */
 const few = 64;
 
 export class Labelled {

@@ -1,8 +1,8 @@
 /**
  * The queues as the engine sees them. A lane is one must-rule; inside it each share key, and each set of needs (locks,
- * places of a key, a rate), has a queue of its own. One whose gate has no room is shut: it is in its lane, and not
- * among those that are looked at. Only the first few jobs of a queue are in memory. What lies behind stays in the store, and
- * is read when the window runs low; empty lanes cost nothing but their place in a small cache.
+ * places of a key, a rate), has a queue of its own. One whose gate has no room is shut: it stays in its lane, but is
+ * not among those that are looked at. Only the first few jobs of a queue are in memory. What lies behind stays in the
+ * store, and is read when the window runs low; empty lanes cost nothing but their place in a small cache.
  */
 import { laneRule, misfit, preferenceOf, type Rule, type Terms } from '../core/matching';
 import { nothing, type Need } from '../core/needs';
@@ -20,7 +20,7 @@ const maxEmpty = 1_000;
 export interface Lane {
 	readonly key: string;
 	readonly rule: Rule;
-	/** With something to do, by share key and needs. */
+	/** Those with something to do, by share key and needs. */
 	readonly queues: Map<string, Window>;
 	/** Those of them that no gate has shut. */
 	readonly open: Set<Window>;
@@ -43,7 +43,7 @@ export interface Window extends Waiter {
 
 export class Lanes {
 	readonly #lanes = new Map<string, Lane>();
-	/** Those with something to do: with a queue that is open. */
+	/** Those with something to do, that is, with a queue that is open. */
 	readonly #waiting = new WaitingLanes();
 	/** Windows that run low, whether they are being read or not. */
 	readonly #low = new Set<Window>();
@@ -54,9 +54,9 @@ export class Lanes {
 	readonly #special = new Set<Window>();
 	/** Lanes of which every queue is shut. */
 	readonly #asleep = new Set<Lane>();
-	/** Lanes of one robot that is none of ours: it was removed. */
+	/** Lanes of a single robot that is not ours any more: it was removed. */
 	readonly #forsaken = new Set<Lane>();
-	/** Who was served how often, of those who have something to do. */
+	/** How often each was served, of those with something to do. */
 	readonly shares = new Shares();
 
 	constructor(gates: Gates) {
@@ -190,7 +190,7 @@ export class Lanes {
 		return head!;
 	}
 
-	/** The job left its queue by another way than being given to a robot. */
+	/** The job left its queue in another way than by being given to a robot. */
 	drop(queue: Queue, jobId: string): void {
 		const window = this.#lanes.get(queue.lane)?.queues.get(nameOf(queue));
 		const at = window?.heads.findIndex(({ id }) => id === jobId) ?? -1;
@@ -216,7 +216,7 @@ export class Lanes {
 			this.#waiting.delete(lane);
 			this.#asleep.add(lane);
 		}
-		// Who cannot be served earns no credit meanwhile.
+		// A queue that cannot be served earns no credit meanwhile.
 		this.shares.leave(window.shareKey);
 		this.#measure(window);
 		this.#gates.shut(window, need);
@@ -227,7 +227,7 @@ export class Lanes {
 		this.#measure(window);
 	}
 
-	/** Queues to read on, each asked for once at a time. */
+	/** Queues to read on; each is asked for only once at a time. */
 	low(): (Queue & { limit: number })[] {
 		const low: (Queue & { limit: number })[] = [];
 		for (const window of this.#low) {
@@ -288,7 +288,7 @@ export class Lanes {
 	}
 
 	/**
-	 * Call after any change of its heads, or of its gate. Of one that is shut somebody must be known, too: it may be owed
+	 * Call after any change of its heads, or of its gate. Of a queue that is shut, a job must be known too: it may be owed
 	 * what others want.
 	 */
 	#measure(window: Window): void {
@@ -308,7 +308,7 @@ export class Lanes {
 	}
 }
 
-/** Among the queues of its lane. No share key holds a line break. */
+/** Its name among the queues of its lane. No share key holds a line break. */
 function nameOf({ shareKey, needs }: Pick<Queue, 'shareKey' | 'needs'>): string {
 	return needs === nothing ? shareKey : `${shareKey}\n${needs}`;
 }

@@ -18,7 +18,7 @@ import type { Passing } from './passing';
 
 const shownHolders = 100;
 const shownNext = 20;
-/** Counted of those that need the same. */
+/** Those that need the same are counted up to this. */
 const maxCounted = 10_000;
 
 export class Locks {
@@ -40,7 +40,7 @@ export class Locks {
 		}
 		const now = clock.now();
 		for (const { key, epoch, at, until } of await store.read('starts', { after: now })) {
-			// One from the future was before somebody set the clock back: it counts as one of just now.
+			// One from the future is from before somebody set the clock back: it counts as one of just now.
 			gates.loadStart(key, epoch, Math.max(0, now - at), until - at);
 		}
 	}
@@ -131,7 +131,7 @@ export class Locks {
 		});
 	}
 
-	/** Why a queued job that has needs does not start, when that is what keeps it; undefined = it is not. */
+	/** Why a queued job that has needs does not start, if they are what keeps it; undefined = they are not. */
 	why(job: Pick<StoredJob, 'id' | 'rank' | 'needs'>): string | undefined {
 		if (job.needs === nothing) return undefined;
 		const { gates, clock } = this.#context;
@@ -170,7 +170,7 @@ export class Locks {
 			return `${words}, of which it takes ${need.take}, but there ${capacity === 1 ? 'is' : 'are'} only ${capacity}; set more with: robot-fleet limits put ${need.name} ${need.take}`;
 		}
 		const [first, ...more] = gate ? this.#holders(gate) : [];
-		// On its way to a robot in this very moment.
+		// On its way to a robot at this very moment.
 		if (!first) return words;
 		const who = `held by job ${first.jobId} on robot ${first.robot} since ${iso(first.since)}`;
 		const rest = more.length === 0 ? '' : ` and ${more.length} more`;
@@ -200,7 +200,7 @@ export function refuseImpossible(
 	if (slots === 1) return;
 	const { slots: _, ...rule } = laneRule(lane);
 	const matching = [...fleet.all()].filter((entry) => misfit(rule, entry) === undefined);
-	// Nobody knows how many slots an agent has that has never come.
+	// Nobody knows how many slots an agent has before it first comes.
 	const known = matching.filter(({ stored }) => stored.journalId !== null);
 	if (known.length === 0 || known.length < matching.length) return;
 	const most = Math.max(...known.map((entry) => entry.stored.slots));
@@ -216,7 +216,7 @@ function wordsOf({ of, name }: Need): string {
 	return of === 'rate' ? `the rate of ${name}` : `a place of the key ${name}`;
 }
 
-/** What an owed job needs beside the gate that is spoken of. */
+/** What an owed job needs besides the gate in question. */
 function others(needs: Needs, but: Need): string {
 	const rest = needs.filter(({ key }) => key !== but.key).map(wordsOf);
 	return rest.length === 0 ? 'more of it or a robot' : `${rest.join(' and ')} too`;

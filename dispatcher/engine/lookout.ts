@@ -32,7 +32,7 @@ import type { Locks } from './locks';
 import { childrenView } from './views';
 
 const shownLanes = 20;
-/** Different reasons that one sentence tells. */
+/** How many different reasons one sentence tells. */
 const maxReasons = 5;
 /** Index entries counted at a time: about a millisecond. */
 const countScan = 10_000;
@@ -354,7 +354,7 @@ export class Lookout {
 	}
 }
 
-/** What of a job decides where it may run now. */
+/** The part of a job that decides where it may run now. */
 export type Asking = Pick<
 	StoredJob,
 	'id' | 'lane' | 'bars' | 'rank' | 'priority' | 'affinity' | 'policy' | 'needs'

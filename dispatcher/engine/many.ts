@@ -70,7 +70,7 @@ export async function toMatching(
 	return { ...result, matched, ...(cursor === undefined ? {} : { cursor }) };
 }
 
-/** Behind every id there is. Not a new id: a clock that was set back makes them smaller than old ones. */
+/** After every id there is. Not a new id: a clock that was set back makes new ones smaller than old ones. */
 async function behindAll({ store }: Context): Promise<string> {
 	const newest = await store.read('scan', { query: {}, order: 'newest', after: null, scan: 1 });
 	return `${newest.ids[0] ?? ''}~`;

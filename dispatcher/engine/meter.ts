@@ -1,7 +1,7 @@
 /**
- * Counts what the engine does, by looking at each commit: a deed that the store took is what happened, so
- * nothing is counted that is not on disk, and nowhere else does a line have to remember to count. Only
- * increments here, one look a deed: thousands of them pass in a second.
+ * Counts what the engine does by looking at each commit: a deed that the store took is what happened, so
+ * nothing is counted that is not on disk, and no other code has to remember to count. Only increments
+ * here, one look per deed: thousands of them pass in a second.
  */
 import {
 	causes,
@@ -47,7 +47,7 @@ export class Meter {
 	readonly ended: Record<FinalState, number> = zeroes(finalStates);
 	readonly causes: Record<Cause, number> = zeroes(Object.keys(causes) as Cause[]);
 	readonly occurrences: Record<OccurrenceState, number> = zeroes(occurrenceStates);
-	/** Attempts that ended. From 0 on: of what only comes to be with the first one no rate sees that one. */
+	/** Attempts that ended. All start at 0: in a series that begins with its first attempt, no rate sees that one. */
 	readonly attempts: Record<string, number> = zeroes(outcomes);
 	deadWaits = 0;
 	/** Robots put into quarantine. */

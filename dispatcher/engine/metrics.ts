@@ -1,8 +1,8 @@
 /**
- * How the fleet is and was: the record for dashboards, the series of minutes, and the families for scrapers.
- * What a scrape costs follows robots and lanes, never jobs: what has ended is counted as it ends (meter.ts). What the
- * record says of today is asked of the jobs themselves, in stretches; one of which all jobs have ended is read once. Who
- * asks for the same day while it is still to be read shares the answer; of what is costlier one is read at a time.
+ * How the fleet is and was: the record for dashboards, the series of minutes, and the families for scrapers. What a
+ * scrape costs follows robots and lanes, never jobs: what has ended is counted as it ends (meter.ts). What the record
+ * says of today is read from the jobs themselves, in stretches; one whose jobs have all ended is read once. Callers
+ * that ask for a day that is still to be read share the answer; breakdowns cost more, and are read one at a time.
  */
 import {
 	type Breakdown,
@@ -32,7 +32,7 @@ const minuteMs = 60_000;
 const dayMs = 86_400_000;
 /** Jobs of one stretch: a millisecond or two. */
 const stretch = 5_000;
-/** Days that are kept counted: callers live in different time zones. */
+/** How many days stay counted: callers live in different time zones. */
 const maxDays = 8;
 const maxBreakdownMs = 31 * dayMs;
 /** Breakdowns that are asked for at once: one is read, the others wait for it. */
@@ -63,7 +63,7 @@ export class Metrics {
 	#loop: Promise<void> | undefined;
 	/** By the id that the day begins with. */
 	readonly #days = new Map<string, Stretch[]>();
-	/** Of today's that are asked for, the last one; by their midnight those that have not begun. */
+	/** Counts of a day: the last one in line, and, by their midnight, those that have not begun. */
 	#counting: Promise<unknown> = Promise.resolve();
 	readonly #toCount = new Map<number, Promise<Counted>>();
 	#breakdowns = 0;
@@ -141,7 +141,7 @@ export class Metrics {
 		const end = to ?? this.#context.clock.now();
 		const start = from ?? end - dayMs;
 		if (start >= end) throw new Problem('bad-field', { path: 'from', reason: 'must be before to' });
-		// Whole minutes, so that each step holds as many of them as the next one.
+		// Whole minutes, so that every step holds the same number of them.
 		const stepMs = Math.ceil((end - start) / limits.maxPoints / minuteMs) * minuteMs;
 		const points = await this.#context.store.read('series', {
 			metric,
@@ -188,7 +188,7 @@ export class Metrics {
 		const known = this.#toCount.get(since);
 		if (known) return known;
 		const counted = this.#counting.then(() => {
-			// From here on the answer is older than the question.
+			// From here on, the answer would be older than the question.
 			this.#toCount.delete(since);
 			return this.#count(since);
 		});
@@ -444,7 +444,7 @@ export class Metrics {
 			{ from, to },
 		)) {
 			if (blackout === 1) continue;
-			// As everywhere neither a success nor a failure.
+			// Neither a success nor a failure, as everywhere.
 			if (outcome === 'cancelled') continue;
 			if (outcome === 'completed') planned.completed += count;
 			else if (outcome !== null) planned.failed += count;

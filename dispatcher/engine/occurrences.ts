@@ -33,17 +33,17 @@ import { Slices } from './slices';
 
 /** Later than this, consumers are told so. */
 const lateMs = 5_000;
-/** Of what was missed together, so many are rows of their own. */
+/** Of what was missed together, at most this many get rows of their own. */
 const maxMissed = 1_000;
-/** Of one schedule in one look: what else is due must not wait for a long catching up. */
+/** For one schedule in one look: what else is due must not wait for a long catch-up. */
 const maxRunsALook = 50;
-/** So many schedules at once: after a long absence each has a thousand rows to write. */
+/** How many schedules at once: after a long absence each has a thousand rows to write. */
 const maxAtOnce = 64;
-/** So many may wait of one schedule. */
+/** How many may wait of one schedule. */
 const maxWaiting = 1_000;
 /** How often those that wait are looked at, should a hint get lost. */
 const drainMs = 5_000;
-/** Failures in a row are counted so far back. */
+/** How far back failures in a row are counted. */
 const maxStreak = 1_000;
 
 type Key = Pick<StoredOccurrence, 'scheduleId' | 'origin' | 'plannedAt'>;
@@ -61,7 +61,7 @@ interface Turned {
 	waited?: boolean;
 	/** Which earlier one it may take the place of. */
 	over?: 'nothing' | 'ended';
-	/** It was missed, the last one of so many: that is told. */
+	/** It was missed, as the last of this many: that is told. */
 	missed?: number;
 }
 
@@ -74,9 +74,9 @@ export class Occurrences {
 	readonly #intake: Intake;
 	/** Jobs of schedules that have no outcome on record. */
 	readonly #open = new Map<string, Key>();
-	/** Those of them that have ended, which could not be put on record: the disk was full, say. */
+	/** Those of them that have ended but could not be put on record: say, the disk was full. */
 	readonly #unheard = new Set<string>();
-	/** Schedules of which something waits. */
+	/** Schedules with something waiting. */
 	readonly #waiting = new Set<string>();
 	#drainedAt = 0;
 
@@ -131,13 +131,13 @@ export class Occurrences {
 		return next.length > 0 ? next.reduce((a, b) => Math.min(a, b)) : null;
 	}
 
-	/** The oldest first: who is left for the next look comes before the others then. True = there is more. */
+	/** Oldest first: what is left for the next look then comes before the others. True = there is more. */
 	async #allPlanned(due: Entry[], now: number): Promise<boolean> {
 		const slices = new Slices(this.#context.clock);
 		const underWay = new Set<Promise<void>>();
 		let more = false;
 		for (const { stored } of due.sort((a, b) => a.dueAt! - b.dueAt!)) {
-			// What one of them has missed takes long to count.
+			// What a schedule has missed takes long to count.
 			await slices.pause();
 			if (slices.over) {
 				more = true;
@@ -193,7 +193,7 @@ export class Occurrences {
 		const started = await this.#book.inLine(scheduleId, async () => {
 			const entry = this.#book.find(scheduleId);
 			const waits = entry.definition.job !== undefined && overlap !== 'allow';
-			// First: should only some of them be written, those are looked after all the same.
+			// Do this first: if only some of them get written, those are still looked after.
 			if (waits) this.#waiting.add(scheduleId);
 			const begun = await Promise.all(
 				times.map((plannedAt) => {
@@ -250,7 +250,7 @@ export class Occurrences {
 		return definition.job === undefined || this.#intake.closed === undefined;
 	}
 
-	/** What of a schedule has come due by now, as its policy for missed times says. True = there is more. */
+	/** Deals with what has come due of a schedule, as its policy for missed times says. True = there is more. */
 	async #planned(scheduleId: string, now: number): Promise<boolean> {
 		const entry = this.#book.peek(scheduleId);
 		const first = entry?.stored.nextRunAt ?? null;
@@ -269,7 +269,7 @@ export class Occurrences {
 			return false;
 		}
 		const last = recurrence.after(come.at(-1)!.at)?.at ?? null;
-		// A clock that was set back comes to times again that are over.
+		// A clock that was set back comes again to times that are over.
 		const window = { scheduleId, from: come[0]!.at, to: come.at(-1)!.at };
 		const dealt = new Set(await this.#context.store.read('dealtBetween', window));
 		const due = come.filter(({ at }) => !dealt.has(at));
@@ -283,7 +283,7 @@ export class Occurrences {
 		const overlap = definition.overlap;
 		await Promise.all(
 			missed.map(({ at, dueAt }, i) => {
-				// Each names the one behind it: what a death leaves unwritten is found again.
+				// Each names the one after it: what a death leaves unwritten is found again.
 				const nextRunAt = missed[i + 1]?.at ?? run[0]?.at ?? last;
 				const one = { origin: 'planned', plannedAt: at, dueAt, nextRunAt, overlap } as const;
 				// Told once, however many there are.
@@ -301,8 +301,8 @@ export class Occurrences {
 	}
 
 	/**
-	 * The clock was ahead of the time and has been set back: schedules that were carried along go on from now.
-	 * Times that were dealt with meanwhile come again, and are known then. Failures count from now on.
+	 * The clock was ahead and has been set back: schedules that were carried along go on from now. Times that were
+	 * dealt with meanwhile come again, and are recognized then. Failures count from now on.
 	 */
 	async setBack(now: number): Promise<void> {
 		await Promise.all(
@@ -378,7 +378,7 @@ export class Occurrences {
 		await this.#fire(entry, one, 'waiting', runs);
 		this.#waiting.add(id);
 		if (one.overlap === 'cancel-old') await this.#giveWay(live, id);
-		// Its end may have come before it was waited for.
+		// The run before it may have ended before this one waited.
 		void this.#carefully(id, () => this.drain(id));
 	}
 
@@ -582,7 +582,7 @@ export class Occurrences {
 		this.#book.remember({ ...stored, state: 'paused', reason, nextRunAt: null });
 	}
 
-	/** How many failed one after the other, up to now. Cancelled ones are neither. */
+	/** How many have failed in a row, up to now. Cancelled ones count neither way. */
 	async #streak({ stored: { id, resumedAt } }: Entry): Promise<number> {
 		const ended = await this.#context.store.read('endedOccurrences', {
 			scheduleId: id,
@@ -626,7 +626,7 @@ function goneEvent(
 
 export const overText = 'nothing more is planned';
 export const ranText = (times: number) => `it has run ${times} times`;
-/** Why a schedule is paused that a backup brought back. */
+/** Why a schedule that a backup brought back is paused. */
 export const restoredText = 'the store was restored';
 
 export function occurrenceView({ ranMs: _, ...rest }: StoredOccurrence): Occurrence {

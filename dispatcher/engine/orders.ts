@@ -36,7 +36,7 @@ export class Orders {
 		this.#closures = closures;
 	}
 
-	/** No new jobs for it, and an answer when it holds none any more, or somebody has said something else of it. */
+	/** No new jobs for it, and an answer once it holds none any more, or somebody has asked for something else. */
 	async drain(
 		robot: string,
 		waitMs: number,
@@ -58,7 +58,7 @@ export class Orders {
 		return this.#access.view(entry);
 	}
 
-	/** There and back on the line that carries the work: what it proves a socket's own ping does not. */
+	/** There and back on the line that carries the work, which proves what a socket's own ping does not. */
 	async ping(robot: string): Promise<PingAnswer> {
 		const entry = this.#access.find(robot);
 		const ms = await this.#ask(entry, { action: 'ping' });
@@ -133,7 +133,7 @@ export class Orders {
 		const over = new AbortController();
 		let said: 'answered' | 'gone' | undefined;
 		const waiting = (session.waiting ??= new Map<string, (how: 'answered' | 'gone') => void>());
-		// Two who wait for the same end must not take the place of each other.
+		// Two who wait for the same end must not replace each other.
 		const key = waiting.has(id) ? `${id} ${waiting.size}` : id;
 		waiting.set(key, (how) => {
 			said = how;

@@ -13,7 +13,7 @@ import type { Proof } from './proof';
 import { refuseStranger } from './strangers';
 import type { Turn } from './turns';
 
-/** Of one commit: what a synced write of it adds to the answers that share the commit is bearable. */
+/** Per commit: what a synced write of this much adds to the answers that share the commit is bearable. */
 const maxTurnBytes = 1024 * 1024;
 const maxTurnFrames = 256;
 /** Of all robots, waiting or being committed. */
@@ -93,7 +93,7 @@ export class OutputFlow {
 				let open = taken.length;
 				const stored = () => {
 					open -= 1;
-					// With the first already, there would be as many commits under way as frames in this one.
+					// If the first did this already, there would be as many commits under way as frames in this one.
 					if (open > 0) return;
 					this.#planned = false;
 					this.#plan();
@@ -121,7 +121,7 @@ export class OutputFlow {
 			taken.push({ flow, frame });
 			bytes += costOf(frame);
 			this.#line.delete(flow);
-			// A set is walked in the order of insertion, and walks on to what is inserted meanwhile.
+			// A set is walked in the order of insertion, including what is inserted meanwhile.
 			if (flow.waiting.length > 0) this.#line.add(flow);
 			if (bytes >= maxTurnBytes || taken.length >= maxTurnFrames) break;
 		}
@@ -152,7 +152,7 @@ export class OutputFlow {
 		this.#reopen();
 	}
 
-	/** Whoever was stopped goes on as soon as there is room, with what is its share now. */
+	/** Whoever was stopped goes on as soon as there is room, with what is its share by now. */
 	#reopen(): void {
 		if (this.#limited.size === 0 || this.#bytes > maxBytes / 2) return;
 		const window = this.#share();
@@ -176,7 +176,7 @@ function costOf({ data }: OutputFrame): number {
 	return data.length + frameCost;
 }
 
-/** A small view would drag the buffer that it is a part of along, into memory and to the store's thread. */
+/** A small view would drag along the buffer it is part of, into memory and to the store's thread. */
 function ownBytes(data: Uint8Array): Uint8Array {
 	return data.length * 2 < data.buffer.byteLength ? new Uint8Array(data) : data;
 }

@@ -5,11 +5,11 @@
 import type { Context } from './context';
 
 const purgeMs = 60_000;
-/** Of one commit: everybody else's waits for it. */
+/** Per commit: everybody else's waits for it. */
 const maxJobs = 500;
 const mostBytes = 8 * 1024 * 1024;
 const maxMovedBytes = 4 * 1024 * 1024;
-/** Of one visit: what is left waits for the next, which comes at once. */
+/** Per visit: what is left waits for the next one, which comes at once. */
 const maxRounds = 20;
 
 export class OutputRetention {

@@ -1,8 +1,8 @@
 /**
  * Jobs that are done by others: a parent has no attempt and no slot. When it starts, its robots are
  * chosen and each gets a child in the same commit; the commit that ends the last child ends the parent.
- * Of one that goes out in batches all children are there from the start, kept back, and each step lets a batch
- * go (family.ts). Nothing of a parent is kept in memory, so nothing is forgotten when the service dies.
+ * In a rollout all children are there from the start, kept back, and each step lets a batch go (family.ts). Nothing
+ * of a parent is kept in memory, so nothing is forgotten when the service dies.
  */
 import { type JobError, limits, Problem, type SubmitAnswer, type Target } from '../../protocol';
 import { chooseRobots, describeFanOut, type FanOut, fanOutOf, meantBy } from '../core/fan-out';
@@ -49,7 +49,7 @@ interface Choice {
 	skipped: string[];
 }
 
-/** A turn that has so many takes no further parent: who else waits for it would wait long. */
+/** A turn with this many takes no further parent: whoever else waits for it would wait long. */
 const manyChildren = 1_000;
 
 export class Parents {
@@ -168,8 +168,8 @@ export class Parents {
 	}
 
 	/**
-	 * What the children have of their parent. Of its time in the queue they have what is left; those of a batch
-	 * have it from when that is let go.
+	 * What the children get from their parent. Of its time in the queue they get what is left; those of a batch
+	 * get it from when the batch is let go.
 	 */
 	#inherited(
 		parent: Parent,
@@ -206,7 +206,7 @@ export class Parents {
 		const mode = fanOutOf(target)!;
 		const partsOf = partingOf(fleet, mode);
 		const isMeant = meantBy(mode);
-		// Who is named is meant, though it only plays work.
+		// A robot that is named is meant, even a simulated one.
 		const named = typeof mode === 'object' && 'robots' in mode;
 		const fits = (entry: RobotEntry) =>
 			misfit(named ? { ...rule, robot: entry.robotId } : rule, entry) === undefined;
@@ -267,7 +267,7 @@ export class Parents {
 	}
 }
 
-/** Of which parts a robot is, where one of each is wanted. */
+/** Which parts a robot is in, where one robot of each is wanted. */
 export function partingOf(fleet: Fleet, mode: FanOut): (entry: RobotEntry) => readonly string[] {
 	if (typeof mode === 'object' && 'perLabel' in mode) {
 		const { perLabel } = mode;

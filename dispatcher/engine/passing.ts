@@ -3,13 +3,13 @@
  * slots at once, holds up nobody. But once a job has been in line for a minute (`limits.patienceMs`) it is *owed* what it
  * waits for. Then
  *
- * - at its gates nobody behind it takes what it needs, if a robot is free for it (after ten minutes even if none is: else
- *   gate and robot could take turns to be free), and
+ * - at its gates nobody behind it takes what it needs, if a robot is free for it (after ten minutes even if none is:
+ *   else gate and robot could take turns being free), and
  * - one robot is kept for a job of several slots: nobody behind it gets a slot there until there are enough.
  *
  * What it is owed comes back as attempts end, and goes to it: it waits for those that run, and for no newcomer. Of
- * several the first in the order is owed; the order is total, so nobody waits in a ring. A job that could not start
- * anyway, because none of its robots takes work, or a gate has less than it needs all in all, is owed nothing.
+ * several, the first in order is owed; the order is total, so nobody waits in a ring. A job that could not start
+ * anyway, because none of its robots takes work, or a gate has less in all than it needs, is owed nothing.
  */
 import { limits } from '../../protocol';
 import { barred } from '../core/bars';
@@ -22,7 +22,7 @@ import type { Lane, Window } from './lanes';
 
 export class Passing {
 	readonly #context: Context;
-	/** By gate, as long as nothing is taken. */
+	/** By gate; holds as long as nothing is taken. */
 	readonly #owed = new Map<string, Owed | null>();
 	/** The robot that is kept for the first job of a queue. */
 	readonly #keptFor = new WeakMap<Window, { jobId: string; robotId: string }>();
@@ -36,7 +36,7 @@ export class Passing {
 		if (this.#owed.size > 0) this.#owed.clear();
 	}
 
-	/** The job for which somebody else's turn at a gate is kept; undefined = this one may have all it needs that is there. */
+	/** The owed job for which a gate is kept from this one; undefined = it may have all it needs that is there. */
 	keptFrom(job: Ranked, needs: string, now: number): Owed | undefined {
 		if (needs === nothing) return undefined;
 		const { gates } = this.#context;
@@ -49,7 +49,7 @@ export class Passing {
 		return undefined;
 	}
 
-	/** Whether a job of several slots, for which there are too few on this robot now, has it kept; answers the job. */
+	/** The first owed job of this lane for which the robot is kept until it has slots enough; undefined = none. */
 	keeps(lane: Lane, entry: RobotEntry, now: number): Head | undefined {
 		let first: Head | undefined;
 		for (const window of lane.open) {
@@ -75,7 +75,7 @@ export class Passing {
 		return undefined;
 	}
 
-	/** It waits for a gate: to keep a robot idle meanwhile helps nobody. */
+	/** Whether it waits for a gate: keeping a robot idle meanwhile helps nobody. */
 	#waitsForOthers({ needs }: Window, head: Head, now: number): boolean {
 		if (needs === nothing) return false;
 		return (
@@ -84,7 +84,7 @@ export class Passing {
 		);
 	}
 
-	/** Chosen once: that with most free slots. Another one when that takes no work any more. */
+	/** Chosen once: the one with the most free slots. Another one when that no longer takes work. */
 	#robotOf(window: Window, head: Head, now: number): string | undefined {
 		const kept = this.#keptFor.get(window);
 		if (kept?.jobId === head.id && this.#canHave(window, head, kept.robotId, now)) {
@@ -115,7 +115,7 @@ export class Passing {
 		);
 	}
 
-	/** Of those that wait for this gate, and are owed it, the first one. */
+	/** The first of those that wait for this gate and are owed it. */
 	#owedAt(key: string, now: number): Owed | undefined {
 		const known = this.#owed.get(key);
 		if (known !== undefined) return known ?? undefined;

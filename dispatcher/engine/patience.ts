@@ -1,9 +1,9 @@
 /**
- * Jobs that are for one robot, when they have waited for it long enough and it is away: they end, go to another one, or ask.
- * One that was removed will not come back: nobody waits for it, and a job that does not say what then ends as failed.
- * A robot counts as away only when it has been so for a while and this service was there to see it: after a start all
- * of them get their time to come back first. One deed decides, held against the job as it was read: a robot that comes back at
- * the last moment gets the job or does not, and nobody else has it too.
+ * Jobs for one robot that have waited for it long enough while it is away: they end, go to another one, or ask. A robot
+ * that was removed will not come back: nobody waits for it, and a job that does not say what to do then ends as failed.
+ * A robot counts as away only when it has been so for a while and this service was there to see it: after a start, all
+ * of them get their time to come back first. One deed decides, held against the job as it was read: a robot that comes
+ * back at the last moment gets the job or does not, and nobody else gets it too.
  */
 import { type HoldAnswer, holdAnswers, type Job, Problem, type Target } from '../../protocol';
 import { utc } from '../core/control';
@@ -22,7 +22,7 @@ import type { Turn } from './turns';
 import { jobView } from './views';
 import { asRead, type WaitingJobs } from './waiting';
 
-/** A robot that is there is waited for; so often its job is looked at whether it still is. */
+/** A robot that is there is waited for; its job is looked at this often to see whether it still is. */
 const againMs = 60_000;
 /** Jobs of removed robots that are ended at a time. */
 const forsakenBatch = 500;
@@ -43,8 +43,8 @@ export class Patience implements Look {
 	}
 
 	/**
-	 * The time of a queued job with its robot is over. Resolves when that is dealt with, or changed meanwhile. `readyAt` = since when
-	 * robots can come, on the monotonic clock.
+	 * The time that a queued job gives its robot is over. Resolves when that is dealt with, or was changed meanwhile.
+	 * `readyAt` = since when robots can come, on the monotonic clock.
 	 */
 	async end(job: StoredJob, readyAt: number): Promise<void> {
 		await this.#onTurn(job.id, (turn, done) => {
@@ -57,7 +57,7 @@ export class Patience implements Look {
 		});
 	}
 
-	/** Those whose robot was removed, as long as there are any. */
+	/** Deals with jobs whose robot was removed, as long as there are any. */
 	look(): null {
 		if (this.#ending || this.#context.lanes.forsaken(1).length === 0) return null;
 		this.#ending = true;
@@ -153,7 +153,7 @@ export class Patience implements Look {
 		}
 	}
 
-	/** A person decides what `ask` has asked. The same answer twice is refused the second time: it asks nothing any more. */
+	/** A person decides what `ask` has asked. The same answer a second time is refused: nothing is asked any more. */
 	async answer(jobId: string, { answer, until, forMs }: HoldAnswer, by: Caller): Promise<Job> {
 		const now = this.#context.clock.now();
 		if (until !== undefined && forMs !== undefined) {
@@ -299,7 +299,7 @@ const choices: Record<Answer, string> = {
 	expire: 'end it',
 };
 
-/** What may be answered: a robot that was removed is not waited for, and the siblings of a child have the other ones. */
+/** What may be answered: a robot that was removed is not waited for, and a child's siblings have the other robots. */
 export function answersOf({ cell }: Pick<StoredJob, 'cell'>, isEnrolled: boolean): Answer[] {
 	const fits = { wait: isEnrolled, other: cell === null, expire: true };
 	return holdAnswers.filter((answer) => fits[answer]);

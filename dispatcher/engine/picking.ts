@@ -1,6 +1,6 @@
 /**
  * Chooses the robot for a job: of those of its lane that are free now, the one its strategy says. The robots are
- * looked at where they lie; one object looks for all jobs, since nothing is awaited on the way.
+ * looked at in place; one object looks for all jobs, since nothing is awaited on the way.
  */
 import type { Strategy } from '../../protocol';
 import { barred } from '../core/bars';
@@ -28,7 +28,7 @@ export class Picking implements View<RobotEntry> {
 	/** Of the last `pick`. */
 	readonly #tally: Tally<RobotEntry> = { compared: 0, others: [] };
 	#lastTold = { strategy: '', by: '', size: 0, compared: 0, load: 0, busy: 0, text: '' };
-	/** By lane and affinity key: what was found while robots are served, in which nothing of it changes. */
+	/** By lane and affinity key: what was found while robots are served, during which none of it changes. */
 	#favourites: Map<Lane, Map<string, boolean>> | undefined;
 
 	constructor(context: Context) {
@@ -48,7 +48,7 @@ export class Picking implements View<RobotEntry> {
 		);
 	}
 
-	/** Of a lane that is not one robot's own. */
+	/** For a lane that is not one robot's own. */
 	pick(lane: Lane, wish: Wish, now: number): RobotEntry | undefined {
 		const { fleet, chance } = this.#context;
 		this.#lane = lane;
@@ -60,8 +60,8 @@ export class Picking implements View<RobotEntry> {
 	}
 
 	/**
-	 * How it came that the robot gets a job of this lane, to be remembered: by the last `pick`, or because a slot of it came
-	 * free for the first in line. Call it before the slot is taken.
+	 * Why the robot gets a job of this lane, for the record: by the last `pick`, or because a slot of it came free for the
+	 * first in line. Call it before the slot is taken.
 	 */
 	told(lane: Lane, entry: RobotEntry, by: 'job' | 'slot', picked: boolean): string {
 		const { compared, others } = this.#tally;
@@ -73,7 +73,7 @@ export class Picking implements View<RobotEntry> {
 		return choiceText(strategy, by, lane.robots.size, compared, this.#figures(entry), rest);
 	}
 
-	/** Nothing but how the robot stands; mostly that is the same as for the job before. */
+	/** Only how the robot stands, which is mostly the same as for the job before. */
 	#plain(lane: Lane, entry: RobotEntry, by: 'job' | 'slot', compared: number): string {
 		const strategy = this.strategyOf(lane);
 		const { size } = lane.robots;
@@ -125,7 +125,7 @@ export class Picking implements View<RobotEntry> {
 		return this.#hasFavourite(lane, wish, now) ? until : 0;
 	}
 
-	/** From here to `served`, all in one go, nobody comes and nobody goes. */
+	/** From here to `served`, all in one go, no robot comes or goes. */
 	serving(): void {
 		this.#favourites = new Map();
 	}

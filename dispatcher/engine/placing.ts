@@ -42,7 +42,7 @@ export class Placing {
 	}
 
 	/**
-	 * Room in the queue for a job that may have to wait, or for so many like it, until the turn is over; or why
+	 * Room in the queue for a job that may have to wait, or for `count` like it, until the turn is over; or why
 	 * there is none.
 	 */
 	admit(turn: Turn, job: NewJob, count = 1): Problem | (() => void) {
@@ -109,7 +109,7 @@ export class Placing {
 		// A job too big to be kept in memory is read again when it is given away.
 		const small = job.spec.length + job.variables.length <= maxAskedLength;
 		this.#context.lanes.push(job, small ? { ...head, asked: fresh(job) } : head);
-		// It did not pass by another that was to have the robot or is barred from it, or that waits for a gate or for one
+		// It did not pass a job that was to have the robot or is barred from it, or that waits for a gate or for a robot
 		// it prefers; now it may.
 		const { lanes, turns } = this.#context;
 		if (!this.#passed && !lanes.hasSpecial && lanes.get(lane).rule.preferWaitMs === undefined)
@@ -169,10 +169,10 @@ function unusableFile({ noFile: file, have }: { noFile: string; have: FileState 
 	return new Problem('file-unusable', { file, reason });
 }
 
-/** Queues of a lane that a submit looks at. */
+/** How many queues of a lane a submit looks at. */
 const maxLooked = 64;
 
-/** A free robot may be there all the same: the first in line is barred from it. */
+/** Whether a robot may be free all the same: the first of a queue is barred from some. */
 function hasBarred({ open }: Lane): boolean {
 	let looked = 0;
 	for (const { heads } of open) {

@@ -1,7 +1,7 @@
 /**
- * Who tells of robots that come and go. Sockets break and agents restart all day; what is told is only the first
- * coming, that one has been away for a while, and its return. What was last told is in the robot's row and changes in
- * the commit of its event, so a restart of the service tells nothing twice.
+ * Tells of robots that come and go. Sockets break and agents restart all day; what is told is only that one came for
+ * the first time, that it has been away for a while, and that it is back. What was last told is in the robot's row and
+ * changes in the commit of its event, so a restart of the service tells nothing twice.
  *
  *   never came → here → lost → here → …
  *   connected    lost   back
@@ -14,7 +14,7 @@ import { robotEvent, stand } from './standing';
 
 /** As long as a silent robot is taken for connected. */
 const lostMs = 45_000;
-/** So many are told of in one look: a network that is away takes all of them. */
+/** How many are told of in one look: a network that is away takes all of them with it. */
 const maxALook = 500;
 
 /** What was last told of a robot. */
@@ -36,7 +36,7 @@ export class Presences implements Look {
 	look(_now: number, readyAt: number): null {
 		const { clock, fleet, settings } = this.#context;
 		const mono = clock.monotonic();
-		// As long as for losses: after a start, or a sleep, robots have time to come back.
+		// As for losses: after a start, or a sleep, robots have time to come back.
 		const counts = mono >= readyAt + settings.recoveryGraceMs;
 		let left = maxALook;
 		for (const entry of fleet.all()) {
@@ -53,7 +53,7 @@ export class Presences implements Look {
 		return null;
 	}
 
-	/** By when the turn is planned it may have come or gone. */
+	/** By the time the turn is planned it may have come or gone. */
 	#tell(entry: RobotEntry): void {
 		const { clock, fleet, turns } = this.#context;
 		turns.push({
@@ -84,7 +84,7 @@ export class Presences implements Look {
 	}
 }
 
-/** Of thousands of robots, once a second: without making an object of each. */
+/** For thousands of robots, once a second: makes no object of each. */
 const isHere = (stored: string | null) => stored !== null && stored.startsWith('{"is":"here"');
 
 function presenceOf(stored: string | null): Presence | undefined {

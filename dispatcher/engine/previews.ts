@@ -78,7 +78,7 @@ export class Previews {
 		return { accepted: true, ...outcome, robots, clashes, job };
 	}
 
-	/** Where it would be behind its commit. */
+	/** Where it would be after its commit. */
 	#outcome(
 		submit: Submit,
 		{ job }: Prepared,
@@ -121,7 +121,7 @@ export class Previews {
 		return { text: `It would wait ${behind}. ${why}`, state: 'queued', picked: [] };
 	}
 
-	/** What is there already under its key, its likeness, or not there of its files. */
+	/** What is there already under its key or its likeness, or what is missing of its files. */
 	async #earlier(
 		prepared: Prepared,
 	): Promise<{ jobId: string; state: Job['state'] } | Problem | undefined> {

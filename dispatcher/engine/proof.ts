@@ -1,7 +1,7 @@
 /**
  * Whether what is stored of an attempt's output is what its robot delivered. The robot says the SHA-256 of
  * each stream with its result; we make our own while the bytes pass, or, when we did not see all of
- * them pass (a restart, a hole), by reading back what is stored. Only then the output is complete and the
+ * them pass (a restart, a hole), by reading back what is stored. Only then is the output complete, and the
  * robot may forget it. A stream that differs is forgotten and sent again; one that differs again and
  * again is kept as damaged, and never handed out.
  */
@@ -38,7 +38,7 @@ interface Entry {
 	passed: Partial<Record<Stream, { hash: Hash; at: number }>>;
 	repeats: Record<Stream, number>;
 	told?: Told;
-	/** A look is under way; another one is wanted behind it. */
+	/** A look is under way; another one is wanted after it. */
 	looking: boolean;
 	again: boolean;
 }
@@ -135,7 +135,7 @@ export class Proof {
 		watchers.hint('output', jobId);
 	}
 
-	/** A job may have less kept than others: what its robot let go of for that goes here too. */
+	/** A job may have less kept than others: what its robot dropped for that goes here too. */
 	async #cut({ jobId, number }: StoredAttempt, told: Told): Promise<void> {
 		const { store, turns } = this.#context;
 		const cuts = streams.flatMap((stream) =>
@@ -169,7 +169,7 @@ export class Proof {
 		return this.#inTurn(session, () => this.#isStored(attempt, stream, kept, sha256));
 	}
 
-	/** One reading of a robot after the other: each takes the store and us, and a result may be said again and again. */
+	/** One reading per robot at a time: each takes the store's time and ours, and a result may be repeated endlessly. */
 	#inTurn<T>(session: Session, read: () => Promise<T>): Promise<T> {
 		const reading = (this.#readings.get(session) ?? Promise.resolve()).then(read);
 		this.#readings.set(
@@ -196,7 +196,7 @@ export class Proof {
 					to,
 					maxBytes: pieceBytes,
 				});
-				// What is damaged here the robot still has.
+				// The robot still has what is damaged here.
 				if (piece.hole) return !piece.found;
 				hash.update(piece.data);
 				at += piece.data.length;

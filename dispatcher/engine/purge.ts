@@ -1,7 +1,7 @@
 /**
  * Forgets what is over and old: by age, and ended jobs by number too. In small bites with pauses
- * between them, so that a commit of somebody who waits is never behind more than one bite; what takes
- * longer than it should becomes smaller.
+ * between them, so that a commit that somebody waits for is never behind more than one bite; a bite that takes
+ * longer than it should makes the next one smaller.
  */
 import type { PurgeAnswer } from '../../protocol';
 import { type Purgeable, purgeables } from '../store/store';
@@ -38,7 +38,7 @@ export class Purge {
 	#purged = 0;
 	#backlog = 0;
 	#lastAt: number | null = null;
-	/** Where the time of the last caller was over; the next one goes on there. */
+	/** Where the last caller ran out of time; the next one goes on there. */
 	#place: Place | undefined;
 
 	/** `left`: these subscriptions were forgotten. */
@@ -92,7 +92,7 @@ export class Purge {
 		}
 	}
 
-	/** One look through everything, or through what lies behind `from`. `whole` = it came to its end, else `place` is where not. */
+	/** One pass through everything, or from `from` on. `whole` = it came to the end; else `place` is where it stopped. */
 	async #cycle(
 		dryRun: boolean,
 		goOn: () => boolean,
@@ -109,7 +109,7 @@ export class Purge {
 			keys: now - keyMs,
 			// By then nothing is left that it could be handed.
 			subscriptions: now - retention.eventsMs,
-			// Jobs and events tell of them; who follows robots by label is handed what is known to be of such a one.
+			// Jobs and events tell of them; a consumer that follows robots by label gets what is known to be of such a one.
 			robots: now - Math.max(retention.jobsMs, retention.eventsMs),
 			tokens: now - retention.jobsMs,
 		};
@@ -122,7 +122,7 @@ export class Purge {
 			if (what !== 'jobs') continue;
 			const ended = await this.#countEnded(goOn);
 			if (!goOn()) {
-				// Not all were counted. Of age nothing is left: behind the last one there is only the counting.
+				// Not all were counted. Nothing is left to forget by age: after the last one there is only the counting.
 				place = { what, cursor: afterAll };
 				break;
 			}

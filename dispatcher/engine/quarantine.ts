@@ -92,7 +92,7 @@ export class Quarantine {
 		{ cause, text }: Exclude<Blame, 'works' | undefined>,
 	): void {
 		const { robotId, stored } = entry;
-		// All that it held when it went away is lost by the same going away; one that is here and mute loses each anew.
+		// All that it held when it went away is lost by that one absence; one that is here but mute loses each anew.
 		const mute = entry.session !== undefined && live.revokedAt !== null;
 		const lost = cause === 'robot_lost' && !mute;
 		const work = lost ? `away ${stored.lastSeenAt}` : (live.parentId ?? live.jobId);
@@ -128,7 +128,7 @@ export class Quarantine {
 		);
 	}
 
-	/** Whether the same work has struck on another robot, whose fault it then is not either. */
+	/** Whether the same work struck on another robot too; then it is not that one's fault either. */
 	#excuse(turn: Turn, entry: RobotEntry, work: string): boolean {
 		let found = false;
 		for (const other of this.#context.fleet.all()) {
@@ -208,7 +208,7 @@ export class Quarantine {
 			}
 			const { nextProbeAt } = quarantine;
 			if (nextProbeAt === null) continue;
-			// Further away than any: the clock was set back.
+			// Further away than any probe can be: the clock was set back.
 			const due = nextProbeAt <= now || nextProbeAt - now > limits.probeMaxMs;
 			if (due) this.#send(entry);
 			else nextAt = Math.min(nextAt ?? Infinity, nextProbeAt);
@@ -241,7 +241,7 @@ export class Quarantine {
 		const { fleet } = this.#context;
 		const { session, stored, held } = entry;
 		if (fleet.get(entry.robotId) !== entry || !session || session.stopping) return false;
-		// Who works on the machine is not disturbed.
+		// People who work on the machine are not disturbed.
 		if (stored.closed !== null || fleet.spare(entry) <= 0) return false;
 		for (const { kind } of held.values()) if (kind === probeKind) return false;
 		return true;
@@ -278,7 +278,7 @@ export class Quarantine {
 		};
 	}
 
-	/** What it put away before it was switched off. */
+	/** Lifts what it set before it was switched off. */
 	#switchedOff(entry: RobotEntry): Promise<void> {
 		return onRobot(this.#context, entry, (turn, done) => {
 			if (quarantineOf(entry.stored.quarantine)?.by !== service) return done();

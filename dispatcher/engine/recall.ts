@@ -1,4 +1,4 @@
-/** What the engine remembers of the time before: who it is, which attempts hold slots, how robots did, and whose turn it was. */
+/** What the engine remembers from before: its id, which attempts hold slots, how robots did, and whose turn it was. */
 import { randomUUID } from 'node:crypto';
 import { type JobHealth, limits } from '../../protocol';
 import { recentByRobot } from '../core/record';

@@ -1,9 +1,9 @@
 /**
  * After a restore nobody knows what happened since the backup: jobs may have run, ended, been given to
  * other robots. So every job that was not final waits as `pending`, cause `restored`, until the robots
- * have said what they hold and a person releases it. Attempts of before stay on record as `restored`;
- * what their robots still find out is kept beside them. Schedules with a job are paused: what they would make
- * up may have run.
+ * have said what they hold and a person releases it. Earlier attempts stay on record as `restored`;
+ * what their robots still find out is kept beside them. Schedules with a job are paused: the runs they would
+ * make up may have happened.
  */
 import { Problem, type ReleaseAnswer, type ReleaseRequest } from '../../protocol';
 import { parentEndings } from '../core/parents';
@@ -54,8 +54,8 @@ export class RestoredJobs {
 	}
 
 	/**
-	 * Holds the jobs of a freshly restored store back. Call before anything can be assigned. Killed
-	 * half-way it does the rest at the next start.
+	 * Holds back the jobs of a freshly restored store. Call before anything can be assigned. Killed
+	 * half-way, it does the rest at the next start.
 	 */
 	async load(): Promise<void> {
 		const { store, clock, log } = this.#context;
@@ -172,7 +172,7 @@ export class RestoredJobs {
 	}
 
 	/**
-	 * Lets jobs go on that a restore holds back. A job that may have run since the backup is kept, with
+	 * Lets jobs that a restore holds back go on. A job that may have run since the backup is kept, with
 	 * the reason, unless `again` says that running it again is fine.
 	 */
 	async release(request: ReleaseRequest, by: Caller): Promise<ReleaseAnswer> {
@@ -212,7 +212,7 @@ export class RestoredJobs {
 	/** How many jobs wait to be released. */
 	async waiting(): Promise<number> {
 		const { clock, store } = this.#context;
-		// None comes to them before the next restore.
+		// No more of them come before the next restore.
 		if (!this.#restoration || this.#waiting?.count === 0) return 0;
 		const now = clock.monotonic();
 		if (this.#waiting && now - this.#waiting.at < countMs) return this.#waiting.count;
@@ -265,7 +265,7 @@ export class RestoredJobs {
 	async #letGo(job: StoredJob, by: Caller): Promise<boolean> {
 		const policy = policyOf(job.policy);
 		const { queueEndsAt, deadlineAt } = waitEndsAt(policy, job);
-		// Of a later batch, or kept back by somebody, it goes on waiting for that: it is not due before its time is over.
+		// One of a later batch, or held by somebody, goes on waiting for that: it is not due before its time is over.
 		const dueAt =
 			job.shut === 1
 				? shutUntil(policy.timeouts)

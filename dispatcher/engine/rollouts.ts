@@ -30,7 +30,7 @@ export class Rollouts {
 		this.#jobs = jobs;
 	}
 
-	/** Nothing more starts until it is resumed; what runs goes on. Repeatable safely. */
+	/** Nothing more starts until it is resumed; what runs goes on. Safe to repeat. */
 	async pause(jobId: string, by: Caller): Promise<Job> {
 		// Else it would go out at its time as if nobody had said anything.
 		if ((await this.#rollout(jobId)).state === 'pending') {
@@ -42,7 +42,7 @@ export class Rollouts {
 		});
 	}
 
-	/** Goes on with what was kept back. Repeatable safely; with `batch` even when it is paused again by then. */
+	/** Goes on with what was kept back. Safe to repeat; with `batch`, even if it is paused again by then. */
 	resume(jobId: string, { batch }: ResumeRequest, by: Caller): Promise<Job> {
 		return this.#change(jobId, (turn, done) => {
 			const wish = { parentId: jobId, at: turn.now, by: `key:${by.name}` };
@@ -88,7 +88,7 @@ export class Rollouts {
 		return rollout ? whyRollout(parent.id, rollout) : '';
 	}
 
-	/** The target that a parent had, for those of its robots on which it did not complete. */
+	/** The parent's target, narrowed to those of its robots on which it did not complete. */
 	async failedOnly(job: StoredJob): Promise<Target> {
 		const { store, fleet } = this.#context;
 		await this.#parent(job.id);

@@ -53,7 +53,7 @@ export class ScheduleBook {
 		return entry;
 	}
 
-	/** All lie in memory, with the jobs that they submit, at every start: one key cannot fill it. Throws `key-full`. */
+	/** All are in memory from every start on, with the jobs they submit: no one key may fill it. Throws `key-full`. */
 	async put(stored: StoredSchedule): Promise<Entry> {
 		this.#demandRoom(stored);
 		await this.#context.turns.deed('putSchedule', stored);
@@ -110,7 +110,7 @@ export class ScheduleBook {
 		this.#entries.delete(id);
 	}
 
-	/** Does this when all that was asked for before, for this schedule, is done. */
+	/** Does this once everything asked for earlier, for this schedule, is done. */
 	inLine<T>(id: string, work: () => Promise<T>): Promise<T> {
 		const before = this.#lines.get(id) ?? Promise.resolve();
 		const done = before.then(work, work);

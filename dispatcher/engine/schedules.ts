@@ -42,10 +42,10 @@ const takenIds = ['upcoming', 'forecast', 'preview', 'pause', 'resume'];
 const allPaused = 'all schedules were paused';
 const upcomingShown = 5;
 const maxBackfill = 1_000;
-/** A clock is set at least once in so long, or never. */
+/** A clock is set at least once in this time, or never. */
 const yearMs = 400 * 86_400_000;
 const aroundMs = 3 * 3_600_000;
-/** A forecast looks at so many runs of one schedule and of all; so many clashes are told. */
+/** How many runs a forecast looks at, of one schedule and of all; and how many clashes it tells. */
 const maxForecastRuns = 2_000;
 const maxForecastRunsInAll = 20_000;
 const maxClashes = 200;
@@ -150,14 +150,14 @@ export class Schedules {
 		return this.#save({ ...base, ...(await this.#from(id, definition, next ?? null)) });
 	}
 
-	/** How a schedule goes on from this planned time: it has ended when there is none, or it ran so many times. */
+	/** How a schedule goes on from this planned time: it has ended if there is none, or if it has run `maxRuns` times. */
 	async #from(
 		id: string,
 		definition: Definition,
 		next: number | null,
 	): Promise<Pick<StoredSchedule, 'state' | 'reason' | 'nextRunAt'>> {
 		const { left, ran } = await this.#runs(id, definition);
-		// Where its zone is unknown there is none by now: the start of a service that knows it plans it.
+		// In an unknown zone there is none for now: a service that knows the zone plans the next one when it starts.
 		const later = next === null && !isZone(definition.timezone);
 		if (left > 0 && (next !== null || later)) {
 			return { state: 'active', reason: null, nextRunAt: next };
@@ -192,7 +192,7 @@ export class Schedules {
 		);
 	}
 
-	/** Those that were paused all together, by a caller or by a restore; who was paused alone stays so. */
+	/** Those that were paused all together, by a caller or by a restore; one that was paused alone stays so. */
 	async resumeAll(by: Caller): Promise<{ changed: number }> {
 		const together = ({ stored: { state, reason } }: Entry) =>
 			state === 'paused' && (reason === restoredText || reason?.startsWith(allPaused) === true);
@@ -202,7 +202,7 @@ export class Schedules {
 	}
 
 	/**
-	 * Consumers that are no more. A schedule that only its own consumer was there for (a trigger whose workflow was
+	 * These consumers are gone. A schedule that was there only for its own consumer (a trigger whose workflow was
 	 * switched off, say) fires for nobody: it waits until somebody comes for it.
 	 */
 	async pauseLeft(keys: readonly string[]): Promise<void> {
@@ -273,7 +273,7 @@ export class Schedules {
 	}
 
 	async #pause(entry: Entry, reason: string): Promise<Schedule> {
-		// What has ended has nothing to pause, and would not know any more that it has.
+		// One that has ended has nothing to pause, and would no longer know that it has ended.
 		if (entry.stored.state !== 'active') return this.#view(entry);
 		return this.#save({ ...entry.stored, state: 'paused', reason, nextRunAt: null });
 	}
@@ -288,7 +288,7 @@ export class Schedules {
 			...(await this.#from(stored.id, definition, recurrence.after(now)?.at ?? null)),
 			resumedAt: now,
 		});
-		// Behind us in the line: what waited while it was paused.
+		// After us in the line: what waited while it was paused.
 		void this.#occurrences.drain(entry.stored.id).catch(() => undefined);
 		return resumed;
 	}
@@ -298,13 +298,13 @@ export class Schedules {
 			this.#own(id, by);
 			await this.#context.turns.deed('removeSchedule', { id, at: this.#context.clock.now() });
 			this.#book.forget(id);
-			// Who follows it learns of it.
+			// Whoever follows it learns of it.
 			this.#context.watchers.hint('events', id);
 		});
 	}
 
 	async run(id: string, { overlap }: RunRequest, by: Caller): Promise<Occurrence> {
-		// What waits of one in an unknown zone waits on: it would keep the next run from running, too.
+		// In an unknown zone, what waits goes on waiting: it would keep the next run from running, too.
 		demandZone(this.#own(id, by));
 		// Asked for by hand it is a cancel like any other.
 		if (overlap === 'cancel-old') demand(by, 'cancel');
@@ -333,7 +333,7 @@ export class Schedules {
 		}
 		const window = { scheduleId: id, from, to, underWay: all };
 		const stay = new Set(await this.#context.store.read('ranBetween', window));
-		// The schedule itself still deals with those from there on: they come later by their jitter, say.
+		// The schedule itself still deals with those from there on: say, their jitter makes them come later.
 		const ahead = stored.nextRunAt ?? Infinity;
 		const plannedAt = planned.filter((at) => at < ahead && !stay.has(at));
 		if (expect === undefined) return { preview: true, plannedAt, started: 0 };
@@ -393,7 +393,7 @@ export class Schedules {
 		return found;
 	}
 
-	/** The planned times after `after`, those in a blackout too, until so many are left to run. */
+	/** The planned times after `after`, including those in a blackout, until `left` of them can run. */
 	*#next(
 		{ definition, recurrence }: Pick<Entry, 'definition' | 'recurrence'>,
 		after: number,

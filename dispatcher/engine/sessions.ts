@@ -78,7 +78,7 @@ export class Sessions {
 		const { fleet, turns, clock, log } = this.#context;
 		const entry = fleet.get(hello.robot_id);
 		if (!entry) throw new Problem('robot-revoked');
-		// Which it has proved; a device that is to have another key from now on has none yet.
+		// The key it has proved; a device that is to have another one from now on has none yet.
 		const key = entry.stored.publicKey;
 		if (key === '') throw new Problem('bad-proof');
 		this.#newest(entry, socket);
@@ -93,7 +93,7 @@ export class Sessions {
 			clients: JSON.stringify([...new Set(hello.clients)]),
 			info: JSON.stringify(hello.info),
 			agentVersion: hello.version,
-			// A robot without its memory is that until its losses are on disk: were the new journal known
+			// A robot without its memory counts as such until its losses are on disk: were the new journal known
 			// before them, a crash in between would take silence for proof that nothing was started.
 			journalId: forgot ? entry.stored.journalId : hello.journal_id,
 			lastSeenAt: clock.now(),
@@ -129,8 +129,8 @@ export class Sessions {
 	}
 
 	/**
-	 * What a robot said on an earlier socket than its newest is no longer so: taken for true, an attempt
-	 * that it was given since would look as if it did not know it.
+	 * What a robot said on a socket older than its newest is no longer so: were it believed, the robot would seem
+	 * not to know an attempt that it was given since.
 	 */
 	#newest(entry: RobotEntry, socket: number): void {
 		if (socket < entry.newestSocket) throw new Problem('robot-elsewhere');
@@ -161,7 +161,7 @@ export class Sessions {
 		if (!old) return;
 		const silentMs = this.#context.clock.monotonic() - old.seenAt;
 		if (old.bootId !== hello.boot_id && silentMs < 2 * limits.heartbeatMs) {
-			// Only if it answers now there are two: it may have gone without our knowing it yet.
+			// There are two only if the old one answers now: it may have gone without our knowing it yet.
 			old.sink.ping(() => {
 				if (entry.session === old) noteClone(this.#context, entry, { how: 'twin', address });
 			});
@@ -171,7 +171,7 @@ export class Sessions {
 		old.sink.close(1000, 'replaced by a newer connection of the same robot');
 	}
 
-	/** What is stored of the attempts that it names as they were given to it. */
+	/** What is stored of the attempts it names, if it names them as they were given to it. */
 	async #known(hello: Hello): Promise<Map<string, StoredAttempt>> {
 		const { store, fleet } = this.#context;
 		const known = new Map<string, StoredAttempt>();
@@ -190,7 +190,7 @@ export class Sessions {
 
 	/**
 	 * Attempts that were given up as lost, and with them their jobs: nobody tried again and nobody
-	 * cancelled, so they may come to their end. A job that has ended stays so: this cannot grow old.
+	 * cancelled, so they may still come to their end. A job that has ended stays ended: this cannot go stale.
 	 */
 	async #lastWords(known: Map<string, StoredAttempt>): Promise<Set<StoredAttempt>> {
 		const found = new Set<StoredAttempt>();
@@ -266,7 +266,7 @@ export class Sessions {
 			await Promise.all(losses);
 			if (fleet.get(robot.robotId) !== robot) return;
 			await turns.deed('changeRobot', { id: robot.robotId, journalId });
-			// Who was removed meanwhile must not come back by being put.
+			// A robot that was removed meanwhile must not come back by being put.
 			if (fleet.get(robot.robotId) === robot) fleet.put({ ...robot.stored, journalId });
 		} catch (error) {
 			// Until its next hello its silence proves nothing, which is safe.
@@ -299,7 +299,7 @@ export class Sessions {
 			return whole && ours.outputDone === 1 ? 'forget' : 'continue';
 		}
 		if (theirs.state === 'ended') return 'send_result';
-		// What an attempt still finds out that nobody followed is kept as a late result.
+		// What an attempt that nobody followed still finds out is kept as a late result.
 		return lastWord ? 'continue' : 'kill';
 	}
 }
@@ -325,7 +325,7 @@ function leave(
 	for (const tell of session.waiting?.values() ?? []) tell('gone');
 }
 
-/** Of one robot, behind facts that changed something: each such change is a write, and a look at every lane. */
+/** For one robot, after facts that changed something: each such change is a write, and a look at every lane. */
 const factsPauseMs = 1_000;
 
 const noVerdicts: Verdict[] = [];
@@ -490,7 +490,7 @@ class OpenSession implements Session, RobotSession {
 
 	closed(): void {
 		if (!this.#isCurrent()) {
-			// Of a robot that was removed: what it has under way is let go of all the same.
+			// For a robot that was removed, what it has under way is let go of all the same.
 			this.#parts.outputFlow.forget(this);
 			this.#parts.transfers.forget(this);
 			return;

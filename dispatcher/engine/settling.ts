@@ -128,7 +128,7 @@ export class Settling {
 /** It was proved that nothing of it began. */
 const isUnstarted = (outcome: string) => outcome === 'not-started' || outcome === 'refused';
 
-/** What an attempt gave back is nothing of the turn any more. */
+/** What an attempt gave back no longer belongs to the turn. */
 function returned(entry: RobotEntry, { client, slots }: Live): void {
 	entry.freeing -= 1;
 	entry.extraPlanned += slots - 1;

@@ -1,7 +1,7 @@
 /** Long answers in small pieces: other work finds its way in between, and none goes on for ever. */
 import type { Clock } from './clock';
 
-/** So long it may keep everything else waiting. */
+/** How long it may keep everything else waiting. */
 const sliceMs = 10;
 /** What was found by then is the answer. */
 const mostMs = 2_000;

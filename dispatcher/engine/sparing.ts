@@ -1,6 +1,6 @@
-/** What one robot’s words have us log: few lines a minute, however much it says, and how many were left out. */
+/** What we log because of one robot’s words: few lines a minute, however much it says, and how many were left out. */
 const linesPerMinute = 20;
-/** Of a text that it says, in one line. */
+/** How much of a text that it says goes into one line. */
 export const maxLoggedChars = 500;
 const minuteMs = 60_000;
 

@@ -1,6 +1,6 @@
 /**
  * Durable consumers of events: one holder by epoch, redelivered until acknowledged. A consumer is handed only what
- * it wants; what it does not is passed over here, so that a rare event is found again without looking through all
+ * it wants; the rest is passed over here, so that a rare event is found without looking through all the
  * others each time. One that nobody asks for is forgotten (purge.ts).
  */
 import {
@@ -20,9 +20,9 @@ import type { Caller } from './index';
 const maxEvents = 100;
 /** Events looked at in one read. */
 const stretch = 500;
-/** With so many passed over that is written down, so that a restart does not look at them again. */
+/** Once this many are passed over, that is written down, so that a restart does not look at them again. */
 const passedWorthNoting = 5_000;
-/** How often the use of one that nothing happens to is written down, at most: well before it would be forgotten. */
+/** How often, at most, the use of one to which nothing happens is written down: well before it would be forgotten. */
 const noteMs = 86_400_000;
 const notesAKeeping = 4;
 
@@ -56,7 +56,7 @@ export class Subscriptions {
 			});
 		}
 		checkMayFollow(filter, by);
-		// Nor may it be taken from those who follow more.
+		// Nor may it be taken from somebody who may follow more.
 		await this.#checkMayUse(key, by);
 		const createdBy = `key:${by.name}`;
 		await this.#demandRoom(key, createdBy);
@@ -77,7 +77,7 @@ export class Subscriptions {
 		return taken;
 	}
 
-	/** Each event is held against what all of them want. */
+	/** Each event is checked against what all of them want. */
 	async #demandRoom(key: string, createdBy: string): Promise<void> {
 		const { store } = this.#context;
 		if (await store.read('subscription', { key })) return;
@@ -145,12 +145,12 @@ export class Subscriptions {
 				if (wanted.length === maxEvents) break;
 			}
 			if (wanted.length === 0 && stored.length === stretch) continue;
-			// All is acknowledged, and nothing will come any more: who follows it is told, and does not wait for ever.
+			// All is acknowledged, and nothing more will come: whoever follows it is told, instead of waiting for ever.
 			const { scheduleId: id } = filter;
 			if (wanted.length === 0 && ahead === 0 && id !== undefined && !this.#isSchedule(id)) {
 				throw new Problem('no-such-schedule', { id });
 			}
-			// Who looks ahead passes over what it has not dealt with.
+			// A holder that reads ahead would pass over what it has not dealt with.
 			if (ahead === 0) this.#pass(subscription, after);
 			return wanted;
 		}

@@ -39,11 +39,11 @@ export class Turn {
 	/** Undone, last first, when the commit fails. */
 	readonly undo: (() => void)[] = [];
 	readonly now: number;
-	/** Read behind the commit and ahead of the next one. */
+	/** Read after the commit and before the next one. */
 	readonly questions: Question[] = [];
 	/** Children that its parents get: each is several rows. */
 	children = 0;
-	/** Its commit, from the asking to the answer. */
+	/** Its commit, from request to answer. */
 	tookMs = 0;
 	readonly #busy: Set<string>;
 	readonly #touched: string[] = [];
@@ -63,14 +63,14 @@ export class Turn {
 	}
 
 	/**
-	 * Plans something behind all other work of the turn, once for each key, and ahead of what is given away in it: the end that
-	 * stops a rollout stops it before the lock that this end gives back lets the next one go.
+	 * Plans something after all other work of the turn, once for each key, and before anything is given away in it: the
+	 * end that stops a rollout stops it before the lock that this end gives back lets the next one go.
 	 */
 	behind(key: string, plan: () => void): void {
 		this.#behind.set(key, plan);
 	}
 
-	/** Nothing more is planned in this turn but what was put behind. */
+	/** Nothing more is planned in this turn but what `behind` left for last. */
 	close(): void {
 		for (const plan of this.#behind.values()) plan();
 	}
@@ -89,7 +89,7 @@ export class Turn {
 		this.settlers.push(settle as (answer: never) => void);
 	}
 
-	/** Asks the store as it is right behind this turn's commit; answered after its deeds. */
+	/** Asks the store as it is right after this turn's commit; answered after its deeds. */
 	ask<N extends ReadName>(
 		name: N,
 		args: Reads[N]['in'],
@@ -110,7 +110,7 @@ export interface TurnHooks {
 	begin(turn: Turn): void;
 	/** Hands out work to robots; called once a turn, after all work was planned. */
 	fill(turn: Turn): void;
-	/** Queues whose window ran low: read again behind this turn's commit. */
+	/** Queues whose window ran low: read again after this turn's commit. */
 	low(): (Queue & { limit: number })[];
 	/** `heads` is missing when they could not be read. */
 	refilled(queue: Queue, heads: Head[] | undefined, limit: number): void;
@@ -166,7 +166,7 @@ export class Turns {
 		});
 	}
 
-	/** Resolves when nothing of what was pushed before waits any more: it is planned, or has failed. */
+	/** Resolves when nothing that was pushed before still waits: it is planned, or has failed. */
 	takenUp(): Promise<void> {
 		if (this.#inbox.length === 0) return Promise.resolve();
 		return new Promise((resolve) => {
@@ -212,7 +212,7 @@ export class Turns {
 		const planned: Work[] = [];
 		for (const piece of work) (piece.plan(turn) === 'later' ? this.#later : planned).push(piece);
 		turn.close();
-		// Else a robot would go to whoever stands behind those that are missing.
+		// Otherwise a robot would go to whoever stands behind the missing ones.
 		const blind = this.#blind;
 		if (!blind) this.#hooks.fill(turn);
 		const low = this.#hooks.low();

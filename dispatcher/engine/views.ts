@@ -239,7 +239,7 @@ function metricsOf(said: Record<string, number>): RobotMetrics {
 	};
 }
 
-/** A job that was cancelled and given up has no result of its robot's; that its process may live must be said. */
+/** A job that was cancelled and given up has no result from its robot; that its process may live on must be said. */
 function resultOfJob({ state, outcome, result: told }: StoredOutcome): JobResult | null {
 	if (state !== 'cancelled' || outcome !== 'lost') return result(told);
 	return { ...resultOf('{}'), exitCode: null, processGone: false };

@@ -1,11 +1,11 @@
 /**
- * The lanes with something to do, found by the robots that may serve them. With few of them a robot looks at all. When there
- * are many, most fit only some robots each, and are listed with those; what a robot costs then follows the
- * lanes that it may serve.
+ * The lanes with something to do, found by the robots that may serve them. While there are few, a robot looks at all of
+ * them. When there are many, most fit only some robots each, and are listed with those; what a robot costs then follows
+ * the lanes that it may serve.
  */
 import type { Lane } from './lanes';
 
-/** So many are looked at sooner than listed. */
+/** Up to this many are quicker looked at than listed. */
 const few = 32;
 
 export class WaitingLanes {
@@ -13,7 +13,7 @@ export class WaitingLanes {
 	/** Not listed by robots: every robot looks at these. */
 	readonly #common = new Set<Lane>();
 	readonly #byRobot = new Map<string, Set<Lane>>();
-	/** Of all of them, those that are not for a single robot. */
+	/** How many of them are not for a single robot. */
 	#shared = 0;
 
 	get all(): ReadonlySet<Lane> {
@@ -27,7 +27,7 @@ export class WaitingLanes {
 		const { robot } = lane.rule;
 		if (robot !== undefined) return this.#list(lane, robot);
 		this.#shared += 1;
-		// What most of them may serve would lie in most lists.
+		// A lane that most robots may serve would be in most lists.
 		if (this.#shared <= few || 2 * lane.robots.size > fleet) this.#common.add(lane);
 		else for (const robotId of lane.robots) this.#list(lane, robotId);
 	}

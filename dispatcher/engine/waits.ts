@@ -53,7 +53,7 @@ interface LiveWait {
 	dirty: Set<string>;
 	reviewing: boolean;
 	delivering: boolean;
-	/** Who collects has its poke until then. */
+	/** Until then, a collector has its poke. */
 	handedUntil: number;
 	/** Somebody asked for a poke while one was on its way: that one may have come too early. */
 	again: boolean;
@@ -63,13 +63,13 @@ interface LiveWait {
 
 /** Right after the end n8n may still be writing the execution down; later it is down or busy. */
 const retryMs = [300, 700, 1_500, 3_000, 5_000, 10_000, 30_000, 60_000];
-/** A wait nobody takes is given up so long after it became due. */
+/** A wait that nobody takes is given up this long after it became due. */
 const giveUpMs = 7 * 24 * 3_600_000;
 /** How often n8n is asked whether an execution still waits; somebody who stops one knows within five minutes. */
 const probeMs = 240_000;
 /** It runs, or n8n was away: asked again sooner. */
 const probeSoonMs = 60_000;
-/** An execution that waits for something else is believed after so many tries: some 20 s. */
+/** After this many tries, some 20 s, an execution that says it waits for something else is believed. */
 const staleTries = 6;
 /** A collected poke without an answer is handed out again; n8n itself may take a minute for one. */
 const leaseMs = 90_000;
@@ -119,7 +119,7 @@ export class Waits {
 	): Promise<{ waitId: string; state: Wait['state'] }> {
 		const { clock, ids, store, turns } = this.#context;
 		const jobIds = request.jobIds;
-		// Else whoever may wait could cancel the jobs of others.
+		// Otherwise anybody who may wait could cancel the jobs of others.
 		if (request.cancelRest || request.cancelOnStop) demand(by, 'cancel');
 		const found = await store.read('outcomes', { ids: [...new Set(jobIds)] });
 		const missing = jobIds.find((id) => !found.some((job) => job.id === id));
@@ -222,7 +222,7 @@ export class Waits {
 	}
 
 	/**
-	 * Pokes for whoever knows this secret, as soon as there are some; at once with none when none will come. A stranger
+	 * Pokes for whoever knows this secret, as soon as there are some; with none, at once, when none will come. A stranger
 	 * learns nothing, and is not kept waiting.
 	 */
 	async collect(secret: string, waitMs: number, signal?: AbortSignal): Promise<CollectAnswer> {
@@ -231,7 +231,7 @@ export class Waits {
 		return watchers.until(
 			'collect',
 			[collector],
-			// Who has gone gets nothing: it would have to be handed out again after its time.
+			// A caller that has gone gets nothing: it would have to be handed out again after its time.
 			async () => this.#handOut(collector, signal?.aborted ?? false),
 			({ pokes, open }) => pokes.length > 0 || open === 0,
 			{ ms: waitMs, sleep: (ms, over) => clock.sleep(ms, over), signal },
@@ -247,7 +247,7 @@ export class Waits {
 				try {
 					await this.#answered(wait, meaningOf({ status, body }));
 				} finally {
-					// Only now: until that is written down it would be handed out again.
+					// Not before: until that is written down, it would be handed out again.
 					wait.handedUntil = 0;
 				}
 			}),
@@ -340,11 +340,11 @@ export class Waits {
 		for (const jobId of wait.jobIds) takeFrom(this.#byJob, jobId, wait);
 		if (collector === null) return;
 		takeFrom(this.#byCollector, collector, wait);
-		// Who collects need not go on when this was the last one.
+		// A collector need not go on when this was the last one.
 		this.#context.watchers.hint('collect', collector);
 	}
 
-	/** Something became of a job. */
+	/** Something happened to a job. */
 	#heard(jobId: string, concerns: (wait: LiveWait) => boolean): void {
 		for (const wait of this.#byJob.get(jobId) ?? []) {
 			if (!concerns(wait)) continue;
@@ -372,7 +372,7 @@ export class Waits {
 				}
 				if (wait.tallies.size < new Set(wait.jobIds).size) continue;
 				if (verdictOf(wait.condition, wait.tallies.values()) === 'open') continue;
-				// The wish first: killed in between, the same is found out again, and wished again.
+				// Cancel first: if killed in between, the same is found out and asked for again.
 				if (wait.stored.cancelRest === 1)
 					await this.#cancelOpen(wait, 'for enough others had ended');
 				await this.#due(wait, false);
@@ -439,7 +439,7 @@ export class Waits {
 		return { pokes, open: waits.size };
 	}
 
-	/** What n8n said. It may have been asked when the wait was open, and answered when it is due. */
+	/** What n8n said. It may have been asked while the wait was open, and have answered when it was due. */
 	async #answered(wait: LiveWait, outcome: PokeOutcome): Promise<void> {
 		if (wait.stored.state === 'due') await this.#delivered(wait, outcome);
 		else if (wait.stored.state === 'open') await this.#probed(wait, outcome);
@@ -464,7 +464,7 @@ export class Waits {
 		}
 	}
 
-	/** Whoever has stopped or deleted the execution has done so while it was parked: it was never poked to go on. */
+	/** Whoever stopped or deleted the execution did so while it was parked: it was never poked to go on. */
 	async #probed(wait: LiveWait, { means, say }: PokeOutcome): Promise<void> {
 		switch (means) {
 			case 'stopped':
@@ -563,7 +563,7 @@ function conditionOf({ until, counts }: StoredWait): WaitCondition {
 	return { until: JSON.parse(until) as WaitCondition['until'], counts };
 }
 
-/** A job for several robots is one, or as many as it has children; how many, it knows when it starts. */
+/** A job for several robots counts as one, or as many as it has children, which it knows only when it starts. */
 function tallyOf(job: StoredOutcome, eachRobot: boolean): Tally {
 	const final = isFinal(job.state);
 	const children = eachRobot ? childrenView(job) : null;

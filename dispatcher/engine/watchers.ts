@@ -1,6 +1,6 @@
 /**
- * Who waits for a job, or for what becomes of a robot: long polls, parked executions, those who follow output or type. A hint, never the truth:
- * whoever is woken reads the store again.
+ * Who waits for a job, or for what becomes of a robot: long polls, parked executions, those who follow output or type.
+ * A hint, never the truth: whoever is woken reads the store again.
  */
 import { enough } from './clock';
 
