@@ -88,7 +88,7 @@ export interface SendRequest {
 	/** From the root of the service, query included: `/api/v1/jobs?limit=10`. */
 	path: string;
 	body?: unknown;
-	/** A body that is no JSON. */
+	/** A body that is not JSON. */
 	bytes?: Uint8Array;
 	/** The answer is bytes, handed on as they come. A refusal is JSON all the same. */
 	stream?: true;
@@ -99,9 +99,9 @@ export interface SendRequest {
 
 export interface SendAnswer {
 	status: number;
-	/** The parsed JSON body; `undefined` when there was none. Of a `stream` that was not refused: its bytes. */
+	/** The parsed JSON body; `undefined` when there was none. For a `stream` that was not refused: its bytes. */
 	body: unknown;
-	/** Of a `stream`; names in lower case. */
+	/** For a `stream`; names in lower case. */
 	headers?: AnswerHeaders;
 }
 
@@ -111,12 +111,12 @@ export type Bytes = AsyncIterable<Uint8Array>;
 /** What is stored of one stream of a job, from some byte on. */
 export interface OutputBytes {
 	bytes: Bytes;
-	/** The byte it begins with, and the one behind the last that was stored. */
+	/** Offset of the first byte, and the offset after the last one stored. */
 	from: number;
 	have: number;
 	/** No more will come. */
 	complete: boolean;
-	/** Parts that are not there, in true offsets (`9-99;limit`); absent when all is. */
+	/** Missing parts, in true offsets (`9-99;limit`); absent when there are none. */
 	holes?: string;
 }
 
@@ -135,7 +135,7 @@ export interface JobFilter extends JobSelection {
 
 export interface Page<T> {
 	items: T[];
-	/** Give it back as `cursor` for the next page; absent on the last. */
+	/** Pass it as `cursor` for the next page; absent on the last. */
 	cursor?: string;
 }
 
@@ -143,7 +143,7 @@ export interface Page<T> {
 export type BulkAnswer = SubmitAnswer | { error: ReturnType<Problem['toBody']> };
 
 export interface ClientOptions {
-	/** Submits that are made side by side share requests: for callers with many at once. */
+	/** Submits made at the same time share requests: for callers with many at once. */
 	gather?: boolean;
 }
 
@@ -156,7 +156,7 @@ export class FleetClient {
 		if (gather) this.#gatherer = new Gatherer((jobs) => this.submitMany(jobs));
 	}
 
-	/** A `signal` makes it a request of its own, which can be given up alone. */
+	/** With a `signal` it is a request of its own, which can be aborted alone. */
 	submit(job: Submit, signal?: AbortSignal): Promise<SubmitAnswer> {
 		if (this.#gatherer && !signal) return this.#gatherer.submit(job);
 		return this.#call('submit', { body: job, signal });
@@ -170,7 +170,7 @@ export class FleetClient {
 		return answer.jobs;
 	}
 
-	/** With `waitMs` answers when the job is final or the time is over, whichever comes first. */
+	/** With `waitMs`, answers when the job is final or the time is up, whichever comes first. */
 	job(jobId: string, waitMs?: number, signal?: AbortSignal): Promise<Job> {
 		return this.#call('job', { id: jobId, query: { waitMs }, waitMs, signal });
 	}
@@ -187,7 +187,7 @@ export class FleetClient {
 		return (await this.#call<{ items: TimelineEntry[] }>('jobTimeline', { id: jobId })).items;
 	}
 
-	/** With a page: what keeps each robot from it, too. */
+	/** With a page, also what keeps each robot from it. */
 	why(jobId: string, page?: { limit?: number; cursor?: string; only?: 'matching' }): Promise<Why> {
 		const query = page && {
 			robots: page.only ?? 'true',
@@ -206,7 +206,7 @@ export class FleetClient {
 		return this.#call('jobCancel', { id: jobId });
 	}
 
-	/** Where bytes are not there, a line in their place says so. */
+	/** Where bytes are missing, a line in their place says so. */
 	async output(
 		jobId: string,
 		{ stream, from, signal }: { stream?: Stream; from?: number; signal?: AbortSignal } = {},
@@ -227,12 +227,12 @@ export class FleetClient {
 		};
 	}
 
-	/** Types into an interactive job; answers when its robot has taken it. With `from` it is repeatable safely. */
+	/** Types into an interactive job; answers when its robot has taken it. With `from` it is safe to repeat. */
 	input(jobId: string, input: InputRequest, signal?: AbortSignal): Promise<InputAnswer> {
 		return this.#call('jobInput', { id: jobId, body: input, signal });
 	}
 
-	/** `only: 'failed'`: of a job for several robots those on which it did not complete. */
+	/** `only: 'failed'`: of a job for several robots, repeat only those on which it did not complete. */
 	retry(jobId: string, request?: RetryRequest): Promise<SubmitAnswer & { retryOf: string }> {
 		return this.#call('jobRetry', { id: jobId, ...(request && { body: request }) });
 	}
@@ -257,12 +257,12 @@ export class FleetClient {
 		return this.#call('jobAnswer', { id: jobId, body: answer });
 	}
 
-	/** Changes a job that waits: priority, hold or release, target. */
+	/** Changes a waiting job: priority, hold or release, target. */
 	change(jobId: string, change: JobChange): Promise<Job> {
 		return this.#call('jobChange', { id: jobId, body: change });
 	}
 
-	/** The same to all jobs a filter finds; a preview unless `expect` is given. */
+	/** Does the same to all jobs that a filter finds; a preview unless `expect` is given. */
 	bulk(request: BulkRequest, signal?: AbortSignal): Promise<BulkResult> {
 		return this.#call('jobsBulk', { body: request, signal });
 	}
@@ -300,7 +300,7 @@ export class FleetClient {
 		return this.#call('file', { id: fileId });
 	}
 
-	/** Sends the next bytes of a file: `from` is what is there already. Answers what is there then. */
+	/** Sends the next bytes of a file: `from` = how many are there already. Answers with the file as it is then. */
 	writeFile(
 		fileId: string,
 		from: number,
@@ -310,7 +310,7 @@ export class FleetClient {
 		return this.#call('fileWrite', { id: fileId, query: { from }, bytes, signal });
 	}
 
-	/** A file that is whole. */
+	/** The bytes of a file that is whole. */
 	async fileContent(fileId: string, signal?: AbortSignal): Promise<Bytes> {
 		return (await this.#download('fileContent', { id: fileId, signal })).body as Bytes;
 	}
@@ -346,12 +346,12 @@ export class FleetClient {
 		return this.#call('robotQuarantine', { id: robot, body: { reason } });
 	}
 
-	/** A robot in quarantine gets its probe now, or as soon as it is there. */
+	/** Sends a robot in quarantine its probe now, or as soon as it is connected. */
 	probeRobot(robot: string): Promise<Robot> {
 		return this.#call('robotProbe', { id: robot });
 	}
 
-	/** The same to all robots a filter finds; a preview unless `expect` is given. */
+	/** Does the same to all robots that a filter finds; a preview unless `expect` is given. */
 	changeRobots(request: RobotsBulkRequest): Promise<RobotsBulkResult> {
 		return this.#call('robotsBulk', { body: request });
 	}
@@ -360,7 +360,7 @@ export class FleetClient {
 		return this.#call('robotResume', { id: robot });
 	}
 
-	/** No new jobs; answers when it holds none any more, or after `waitMs`. */
+	/** Gives it no new jobs; answers when it holds none, or after `waitMs`. */
 	drainRobot(
 		robot: string,
 		waitMs: number,
@@ -383,7 +383,7 @@ export class FleetClient {
 		return this.#call('robotDisconnect', { id: robot });
 	}
 
-	/** Registers a device, or changes the one of this name; it need not be there. */
+	/** Registers a device, or changes the one with this name; it need not be online. */
 	registerRobot(request: RobotRequest): Promise<Robot> {
 		return this.#call('robotRegister', { body: request });
 	}
@@ -405,7 +405,7 @@ export class FleetClient {
 		return this.#call('robotRemove', { id: robot });
 	}
 
-	/** The machine that came last with the robot's identity is its machine from now on. */
+	/** Lets the robot's identity move to the machine that last came with it. */
 	allowRobotMove(robot: string): Promise<Robot> {
 		return this.#call('robotAllowMove', { id: robot });
 	}
@@ -434,12 +434,12 @@ export class FleetClient {
 		return this.#call('keyRevoke', { id: keyId });
 	}
 
-	/** Lets jobs go on that wait since a restore; those that may have run since are kept, with the reason. */
+	/** Lets jobs go on that have waited since a restore; those that may have run since are kept back, with the reason. */
 	release(request: ReleaseRequest = {}): Promise<ReleaseAnswer> {
 		return this.#call('jobsRelease', { body: request });
 	}
 
-	/** Forgets what is over and older than it is kept, or only counts it. */
+	/** Forgets what is over and has been kept long enough, or only counts it. */
 	purge(dryRun: boolean): Promise<PurgeAnswer> {
 		return this.#call('purge', { body: { dryRun } });
 	}
@@ -448,12 +448,12 @@ export class FleetClient {
 		return this.#call('service', {});
 	}
 
-	/** No new jobs, no new assignments; what runs goes on. */
+	/** Takes no new jobs and assigns none; what runs goes on. */
 	drain(): Promise<ServiceStatus> {
 		return this.#call('serviceDrain', {});
 	}
 
-	/** The end of `drain`. */
+	/** Ends a `drain`. */
 	takeWork(): Promise<ServiceStatus> {
 		return this.#call('serviceResume', {});
 	}
@@ -486,7 +486,7 @@ export class FleetClient {
 		return this.#call('waitDeliver', { id: waitId });
 	}
 
-	/** The sorts of jobs there are, each with the JSON Schema of its spec. */
+	/** The kinds of jobs there are, each with the JSON Schema of its spec. */
 	async kinds(): Promise<KindRecord[]> {
 		return (await this.#call<{ items: KindRecord[] }>('kinds', {})).items;
 	}
@@ -499,7 +499,7 @@ export class FleetClient {
 		return this.#call('schedule', { id: scheduleId });
 	}
 
-	/** How the fleet is, and what came of the jobs of today; it begins at midnight in `timezone` (UTC). */
+	/** How the fleet is doing, and what came of today's jobs; today begins at midnight in `timezone` (default UTC). */
 	metrics(timezone?: string): Promise<MetricsRecord> {
 		return this.#call('metrics', { query: { timezone } });
 	}
@@ -509,7 +509,7 @@ export class FleetClient {
 		return this.#call('metricSeries', { query: { metric, from, to } });
 	}
 
-	/** Jobs submitted within a time (default: today) by what they have in common. */
+	/** Jobs submitted within a period (default: today), by what they have in common. */
 	async metricBreakdown(by: Breakdown, from?: number, to?: number): Promise<BreakdownRow[]> {
 		return (
 			await this.#call<{ items: BreakdownRow[] }>('metricBreakdown', { query: { by, from, to } })
@@ -542,7 +542,7 @@ export class FleetClient {
 		return this.#call('schedulesPause', {});
 	}
 
-	/** Those that were paused all together. */
+	/** Resumes those that were paused all together. */
 	resumeSchedules(): Promise<{ changed: number }> {
 		return this.#call('schedulesResume', {});
 	}
@@ -576,7 +576,7 @@ export class FleetClient {
 		return this.#call('schedulesForecast', { query: { days } });
 	}
 
-	/** The dates of a schedule that is not stored. */
+	/** The run times of a schedule that is not stored. */
 	previewSchedule(request: PreviewRequest): Promise<Preview> {
 		return this.#call('schedulePreview', { body: request });
 	}
@@ -615,12 +615,12 @@ export class FleetClient {
 		return this.#call('poolRemove', { id: name });
 	}
 
-	/** What jobs share: locks, keys, rates; who has them, who waits. */
+	/** What jobs share: locks, keys, rates; who holds them, who waits. */
 	async locks(): Promise<GateRecord[]> {
 		return (await this.#call<{ items: GateRecord[] }>('locks', {})).items;
 	}
 
-	/** Says how much a lock has, or how many jobs of a key run at most; 0 = none. */
+	/** Sets how much a lock has, or how many jobs of a key may run; 0 = none. */
 	putLimit(name: string, limit: LimitRequest): Promise<LimitRecord> {
 		return this.#call('limitPut', { id: name, body: limit });
 	}
@@ -650,12 +650,12 @@ export class FleetClient {
 		return this.#call('subscriptionPut', { id: key, body: subscription });
 	}
 
-	/** What it has not acknowledged is nobody's any more. One that is not there is fine. */
+	/** Events that it has not acknowledged are gone. Fine if there is no such subscription. */
 	unsubscribe(key: string): Promise<void> {
 		return this.#call('subscriptionRemove', { id: key });
 	}
 
-	/** `after`: only those behind that cursor, for a holder that looks on before it acknowledges. */
+	/** `after`: only those after that cursor, for a holder that looks ahead before it acknowledges. */
 	async events(
 		key: string,
 		epoch: number,
@@ -707,7 +707,7 @@ function throwIfRefused({ status, body }: SendAnswer): void {
 }
 
 function pathOf(template: string, id: string | undefined, query: Query = {}): string {
-	// On the way they are read as folders, and the call becomes another one: `/schedules/./pause` pauses all.
+	// These are read as folders on the way, and the call becomes another one: `/schedules/./pause` pauses all.
 	if (id === '.' || id === '..') {
 		throw new Problem('bad-field', { path: 'id', reason: `"${id}" is no id` });
 	}

@@ -1,6 +1,6 @@
 /**
- * The seed's constellation client, as a thin caller of the service: the same file, devices registered, looked
- * at, connected and disconnected. The service does the dialling, and goes on with it when the caller is gone.
+ * The seed's constellation client, as a thin caller of the service: it reads the same file, and registers,
+ * inspects, connects and disconnects devices. The service does the dialling, and goes on when the caller is gone.
  */
 import {
 	type Constellation,
@@ -16,7 +16,7 @@ import { FleetClient, type Send } from './calls';
 export interface ConstellationOptions {
 	/** Carries the calls, with address and key. */
 	send: Send;
-	/** What the file says: its text, or what was parsed from it. */
+	/** The content of the file: its text, or what was parsed from it. */
 	config?: string | object;
 	/** Path of the file; `readFile` gives its text. */
 	configFile?: string;
@@ -61,7 +61,7 @@ export class ConstellationClient {
 	readonly #fleet: FleetClient;
 	/** What was registered from here. */
 	readonly #registered = new Set<string>();
-	/** Why the service did not take a device, by its name. */
+	/** Why the service refused a device, by its name. */
 	readonly refused = new Map<string, Problem>();
 
 	constructor(fleet: FleetClient, constellation: Constellation) {
@@ -74,7 +74,7 @@ export class ConstellationClient {
 		for (const device of this.constellation.devices) await this.registerDevice(device);
 	}
 
-	/** False when the service did not take it; `refused` says why. It need not be there. */
+	/** False if the service refused it; `refused` says why. It need not be online. */
 	async registerDevice(device: Partial<DeviceConfig> & { deviceId: string }): Promise<boolean> {
 		const { deviceId } = device;
 		this.refused.delete(deviceId);
@@ -89,7 +89,7 @@ export class ConstellationClient {
 		}
 	}
 
-	/** Those of this constellation, connected or not. */
+	/** The devices of this constellation, connected or not. */
 	async devices(): Promise<Robot[]> {
 		const { constellationId } = this.constellation;
 		const robots = await this.#fleet.robots();
@@ -105,7 +105,7 @@ export class ConstellationClient {
 		return this.#fleet.robot(deviceId);
 	}
 
-	/** Whether it is connected by then. */
+	/** Dials it now; answers whether it is connected after the first try. */
 	async connectDevice(deviceId: string): Promise<boolean> {
 		return (await this.#fleet.connectRobot(deviceId)).connected;
 	}
@@ -115,9 +115,9 @@ export class ConstellationClient {
 	}
 
 	/**
-	 * Disconnects the dialled devices that were registered from here; those that are gone meanwhile need no more.
-	 * One that cannot be disconnected keeps no other one connected: its problem is thrown at the end. Harmless when
-	 * called twice.
+	 * Disconnects the dialled devices that were registered from here; those that have been removed need nothing more.
+	 * One that cannot be disconnected does not keep the others connected: its problem is thrown at the end. Harmless
+	 * when called twice.
 	 */
 	async shutdown(): Promise<void> {
 		const failures: unknown[] = [];

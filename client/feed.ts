@@ -1,6 +1,6 @@
 /**
- * What a viewer of the live socket knows: messages go in, robots and jobs as they are by then come out. How the messages
- * travel is its owner's: this has no socket and no timer. A message costs the same however many jobs there are.
+ * What a viewer of the live socket knows: messages go in, robots and jobs in their latest state come out. How the
+ * messages travel is up to its owner: no socket and no timer in here. A message costs the same however many jobs there are.
  */
 import {
 	isFinal,
@@ -10,7 +10,7 @@ import {
 	type LiveRobot,
 } from '../protocol';
 
-/** Jobs that are remembered: the last ones that have ended, and the newest that wait. Those with robots all are. */
+/** Jobs that are remembered: the last to end, and the newest that wait. Of those with robots, all are. */
 const maxEnded = 500;
 const maxWaiting = 2_000;
 
@@ -19,7 +19,7 @@ type Snapshot = Extract<LiveMessage, { event: 'snapshot' }>;
 export class LiveView {
 	readonly robots = new Map<string, LiveRobot>();
 	readonly jobs = new Map<string, LiveJob>();
-	/** All jobs of the service, not only those that are remembered; missing until it has told them. */
+	/** Of all jobs of the service, not only those that are remembered; missing until it has sent them. */
 	counts: LiveCounts | undefined;
 	readonly #seqs = new Map<string, number>();
 	/** Channels whose snapshot is not whole yet, by the number of that snapshot. */
@@ -28,12 +28,12 @@ export class LiveView {
 	readonly #ended = new Set<string>();
 	readonly #waiting = new Set<string>();
 
-	/** The last event known of a channel: give it as `since` when the socket has to be opened anew. */
+	/** The last event known of a channel: pass it as `since` when the socket has to be reopened. */
 	since(channel: string): number | undefined {
 		return this.#partial.has(channel) ? undefined : this.#seqs.get(channel);
 	}
 
-	/** Whether all channels that were heard of are known as a whole. */
+	/** Whether every channel heard of so far is known as a whole. */
 	get isWhole(): boolean {
 		return this.#partial.size === 0;
 	}
@@ -55,7 +55,7 @@ export class LiveView {
 	}
 
 	#begin({ channel, seq, data: { items, more, counts } }: Snapshot): void {
-		// A piece of another snapshot: the connection ended before the first one was whole.
+		// A piece of another snapshot: the connection ended before the earlier one was whole.
 		if (this.#partial.get(channel) !== seq) this.#clear(channel);
 		for (const item of items) this.#put(item);
 		if (more) this.#partial.set(channel, seq);
@@ -74,7 +74,7 @@ export class LiveView {
 	#put(item: Partial<LiveJob> | Partial<LiveRobot>): void {
 		if ('jobId' in item) {
 			const before = this.jobs.get(item.jobId!);
-			// Of a job that is older than the snapshot only a change is known: not enough for a line.
+			// Of a job too old for the snapshot, only a change is known: not enough for a row.
 			if (before || 'kind' in item) this.#putJob({ ...before, ...item } as LiveJob);
 		} else {
 			const { robotId } = item as LiveRobot;
@@ -92,7 +92,7 @@ export class LiveView {
 		}
 	}
 
-	/** The oldest gives its place; one that waits is told whole when it is given to a robot. */
+	/** The oldest makes room; if it waits, it is sent whole when it is given to a robot. */
 	#remember(jobs: Set<string>, jobId: string, most: number): void {
 		jobs.add(jobId);
 		if (jobs.size <= most) return;

@@ -1,7 +1,7 @@
 /**
- * Submits that are made side by side travel together: what is called while a request is under way
- * waits for it and shares the next one. A lone submit goes out at once, in a request of its own; the
- * service's group commit does the same with what arrives, so nothing waits longer than for one commit.
+ * Submits made at the same time travel together: calls that come while a request is under way wait for
+ * it and share the next one. A lone submit goes out at once, in a request of its own; the service's
+ * group commit does the same with what arrives, so nothing waits longer than for one commit.
  */
 import { Problem, type Submit, type SubmitAnswer } from '../protocol';
 import type { BulkAnswer } from './calls';
@@ -33,7 +33,7 @@ export class Gatherer {
 		});
 	}
 
-	/** All that the same piece of code submits in a row goes together. */
+	/** Everything that one piece of code submits in a row goes together. */
 	#schedule(): void {
 		if (this.#scheduled || this.#underWay >= maxUnderWay) return;
 		this.#scheduled = true;
@@ -73,7 +73,7 @@ export class Gatherer {
 	}
 }
 
-/** The caller knows nothing of the others: `jobs[7].spec` is their `spec`. */
+/** Each caller knows nothing of the others: to it, `jobs[7].spec` is `spec`. */
 function ownProblem(answer: BulkAnswer): Problem {
 	const problem = Problem.fromBody(answer) ?? new Problem('internal', { reference: 'no answer' });
 	const { path } = problem.details;

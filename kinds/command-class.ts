@@ -1,6 +1,6 @@
 /**
- * What sort of command it is, as far as its name tells, and how long such commands are normally silent and
- * run. Longer is worth a word to people and no reason to end anything: that is for the limits of the job.
+ * The class of a command, as far as its name tells, and how long such commands are normally silent and run.
+ * Longer is worth telling people, but no reason to end anything: that is up to the limits of the job.
  */
 import type { CommandClass } from '../protocol';
 import type { CommandSpec } from './command';
@@ -25,7 +25,7 @@ export const commandClasses = {
 	interactive: limitsOf(300, 1_800),
 } as const satisfies Record<CommandClass, ClassLimits>;
 
-/** In this order: `docker build` compiles, another `docker` looks after services. */
+/** In this order: `docker build` compiles, any other `docker` looks after services. */
 const programs: [CommandClass, RegExp][] = [
 	[
 		'compile',

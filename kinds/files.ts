@@ -64,7 +64,7 @@ export function needsWorkspace({ files, collect }: FileWishes): boolean {
 export const modeOf = ({ mode = '0644' }: Pick<PlacedFile, 'mode'>): number =>
 	Number.parseInt(mode, 8);
 
-/** Why a path is not one inside of a workspace, as the end of a sentence. */
+/** Why a path is not one inside a workspace, as the end of a sentence. */
 export function pathMistake(path: string): string | undefined {
 	if (path === '') return 'is empty';
 	if (Buffer.byteLength(path) > limits.maxPathBytes) {
@@ -147,7 +147,7 @@ function nameFits(part: string, name: string): boolean {
 
 /**
  * One star after the other takes as little as it can; only the last one ever takes more, since an earlier
- * one that took more would win nothing.
+ * one that took more would gain nothing.
  */
 function fits<P, I>(
 	pattern: readonly P[],

@@ -1,6 +1,6 @@
 /**
- * The `probe` kind: the robot starts a program that does nothing, by the way that all its programs go. The service sends
- * one to see whether a robot in quarantine can work again.
+ * The `probe` kind: the robot starts a program that does nothing, in the way it starts all its programs. The service
+ * sends one to see whether a robot in quarantine can work again.
  */
 import { Type, type Static } from 'typebox';
 import type { Kind } from './kind';

@@ -6,11 +6,11 @@
 
 export const scopes = ['submit', 'read', 'cancel', 'operate', 'admin'] as const;
 /**
- * - `submit`  jobs, waits, schedules and subscriptions of one's own; not schedules of other keys
+ * - `submit`  jobs, waits, schedules and subscriptions of its own; not schedules of other keys
  * - `read`    everything but secrets
- * - `cancel`  cancel, retry, change jobs that wait; dead letters
+ * - `cancel`  cancel and retry jobs, change waiting ones; dead letters
  * - `operate` robots: describe, pause, resume, drain, remove; jobs that a restore holds back; schedules of all keys
- * - `admin`   keys, tokens, backups, draining; has all others
+ * - `admin`   keys, tokens, backups, draining; includes all other scopes
  */
 export type Scope = (typeof scopes)[number];
 

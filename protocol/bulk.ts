@@ -40,7 +40,7 @@ export type BulkAction = (typeof bulkActions)[number];
 export interface BulkRequest {
 	action: BulkAction;
 	filter: JobSelection;
-	/** For retarget, and for retry when the new jobs shall go elsewhere. */
+	/** For retarget, and for retry when the new jobs should go elsewhere. */
 	target?: Target;
 	/** For priority. */
 	priority?: Priority | 0 | 1 | 2 | 3;
@@ -48,17 +48,17 @@ export interface BulkRequest {
 	reason?: string;
 	dryRun?: boolean;
 	expect?: number;
-	/** At most so many jobs are changed by this call. Default and maximum 10,000. */
+	/** Change at most this many jobs in this call. Default and maximum 10,000. */
 	limit?: number;
-	/** Go on where the call before ended. */
+	/** Continue where the previous call ended. */
 	cursor?: string;
 }
 
 export interface BulkResult {
 	dryRun: boolean;
-	/** Jobs that the filter finds, those behind the limit of this call too. */
+	/** Jobs that the filter finds, including those beyond the limit of this call. */
 	matched: number;
-	/** In a preview: that would be changed. */
+	/** In a preview: how many would be changed. */
 	changed: number;
 	skipped: number;
 	/** Why jobs were skipped. */
@@ -67,7 +67,7 @@ export interface BulkResult {
 	jobIds: string[];
 	/** New jobs of a retry or replay; the first thousand. */
 	retries?: { jobId: string; retryOf: string }[];
-	/** Give it back for the jobs behind the limit; absent when there are none. */
+	/** Pass it as `cursor` for the jobs beyond the limit; absent when there are none. */
 	cursor?: string;
 }
 
@@ -76,7 +76,7 @@ export interface DeadLetterGroup {
 	fingerprint: string;
 	kind: string;
 	cause: Cause | null;
-	/** Of the newest of them. */
+	/** That of the newest of them. */
 	message: string;
 	count: number;
 	/** When the first and the last of them ended. */

@@ -1,20 +1,20 @@
 /**
  * What a job may use. Its robot looks at the whole process tree once a second and stops what is over; what comes
- * and goes between two looks is not seen. A robot offers a capability for each cap it can hold, and
- * a job with caps is given to no other.
+ * and goes between two looks is not seen. A robot offers a capability for each cap it can enforce, and a job with
+ * caps is given to no other.
  */
 export interface Caps {
 	/** Resident memory of all its processes together; what they share counts once. */
 	memoryBytes?: number;
-	/** Processor time of all its processes together, those that have ended too. */
+	/** Processor time of all its processes together, including those that have ended. */
 	cpuSeconds?: number;
-	/** At the same time. */
+	/** How many at the same time. */
 	processes?: number;
 	/** Output kept, both streams together: the beginning and the end. Printing more ends nothing. */
 	outputBytes?: number;
 }
 
-/** The same as a robot is told. */
+/** The same, as sent to a robot. */
 export interface WireCaps {
 	memory_bytes?: number;
 	cpu_seconds?: number;
@@ -22,7 +22,7 @@ export interface WireCaps {
 	output_bytes?: number;
 }
 
-/** How each is called on the wire, and the capability of robots that can hold it. */
+/** What each is called on the wire, and the capability of robots that can enforce it. */
 export const capNames = {
 	memoryBytes: { wire: 'memory_bytes', capability: 'cap:memory' },
 	cpuSeconds: { wire: 'cpu_seconds', capability: 'cap:cpu' },

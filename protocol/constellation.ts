@@ -1,7 +1,7 @@
 /**
  * The constellation file of the seed: which devices there are, where their agents listen, how many tasks
- * they may run at once. Its names are the seed's (snake_case). Read whole: what is wrong is said at once,
- * each with path, value and what is right. No file, no network in here.
+ * they may run at once. Its names are the seed's (snake_case). All mistakes are reported at once, each with
+ * path, value and what would be right. No file, no network in here.
  */
 
 /** One device as the file names it, in our words. */
@@ -10,13 +10,13 @@ export interface DeviceConfig {
 	deviceId: string;
 	/** Where its agent listens; null = it dials the service. */
 	serverUrl: string | null;
-	/** SHA-256 of its robot's public key, 64 hex digits; nobody is dialled without. */
+	/** SHA-256 of its robot's public key, 64 hex digits; no device is dialled without it. */
 	fingerprint: string | null;
 	clientIds: string[];
 	capabilities: string[];
 	metadata: Record<string, unknown>;
 	autoConnect: boolean;
-	/** Tries after the first one that failed. */
+	/** How many more tries after the first one failed. */
 	maxRetries: number;
 }
 
@@ -24,7 +24,7 @@ export interface Constellation {
 	constellationId: string;
 	/** Seconds; null = as the service says. */
 	heartbeatInterval: number | null;
-	/** Seconds before the first new try; each further one takes twice as long. */
+	/** Seconds before the first new try; doubled for each further one. */
 	reconnectDelay: number;
 	/** Jobs that all of its devices together may run. */
 	maxConcurrentTasks: number;
@@ -57,7 +57,7 @@ export const constellationFields = [
 	'devices',
 ] as const;
 
-/** Each may be said by a variable instead, which wins; `CONSTELLATION_DEVICES` is the whole list as JSON. */
+/** Each may be set by a variable instead, which wins; `CONSTELLATION_DEVICES` is the whole list as JSON. */
 export const constellationVariables: Record<(typeof constellationFields)[number], string> = {
 	constellation_id: 'CONSTELLATION_ID',
 	heartbeat_interval: 'CONSTELLATION_HEARTBEAT_INTERVAL',
@@ -89,7 +89,7 @@ const maxMetadataLength = 16_384;
 const isDeviceId = /^[A-Za-z0-9][A-Za-z0-9 ._:@-]{0,127}$/;
 const isWord = /^[A-Za-z0-9][A-Za-z0-9._:/@=-]{0,255}$/;
 
-/** Reads what was parsed from JSON. `names` says how a field was called by whoever wrote it. */
+/** Reads what was parsed from JSON. `names` says what the author called a field, if not by its own name. */
 export function readConstellation(
 	value: unknown,
 	names: Readonly<Record<string, string>> = {},
@@ -192,7 +192,7 @@ function readUrl(reader: Reader, path: string, value: unknown): string | null {
 
 const deviceUrlRule = 'must be a ws:// or wss:// address such as ws://192.168.1.100:8765';
 
-/** Why an address is none where an agent may listen; undefined = it is one. */
+/** Why an agent cannot listen at this address; undefined = it can. */
 export function deviceUrlMistake(value: string): string | undefined {
 	const url = value.length <= 2_048 && URL.canParse(value) ? new URL(value) : undefined;
 	if (!url || !/^(wss?|https?):$/.test(url.protocol) || url.hostname === '') return deviceUrlRule;
@@ -202,7 +202,7 @@ export function deviceUrlMistake(value: string): string | undefined {
 	return undefined;
 }
 
-/** As people copy it: with colons or without, in small letters or capitals. */
+/** As people copy it: with or without colons, in upper or lower case. */
 export function hexFingerprint(text: string): string | undefined {
 	const digits = text.replaceAll(':', '').toLowerCase();
 	return /^[0-9a-f]{64}$/.test(digits) ? digits : undefined;
@@ -238,7 +238,7 @@ function warningsOf({ devices }: Constellation): string[] {
 	return [...unknown, ...elsewhere];
 }
 
-/** One sentence a mistake. */
+/** One mistake as a sentence. */
 export function tellMistake({ path, value, must }: ConstellationMistake): string {
 	return `${path} is ${value}, it ${must}`;
 }
@@ -272,7 +272,7 @@ class Reader {
 		return undefined;
 	}
 
-	/** A variable says numbers as text. */
+	/** A variable gives numbers as text. */
 	number(path: string, value: unknown, min: number, max: number): number | undefined {
 		if (value === undefined || value === null) return undefined;
 		const number = numberOf(value);

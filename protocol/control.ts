@@ -1,6 +1,6 @@
 /**
- * When a robot takes no jobs although it is there: people have closed it, or the service keeps it in quarantine
- * because jobs failed there for reasons of its own. Both are stored; neither touches what the robot runs.
+ * When a robot takes no jobs although it is connected: people have closed it, or the service keeps it in quarantine
+ * because jobs failed there through the robot's own fault. Both are stored; neither touches what the robot runs.
  */
 
 /**
@@ -15,7 +15,7 @@ export type Closing = (typeof closings)[number];
 export interface Closed {
 	as: Closing;
 	reason: string | null;
-	/** Name of the key; null = it was closed by a version that did not note it, like the next. */
+	/** Name of the key; null (like `since`) = it was closed by a version that did not record it. */
 	by: string | null;
 	since: number | null;
 	/** It opens by itself then; null = when somebody resumes it. */
@@ -36,7 +36,7 @@ export interface Quarantine {
 	since: number;
 	/** Probes that failed since. */
 	probes: number;
-	/** When the next probe is sent, if the robot is there and free; null = a person lifts it. */
+	/** When the next probe is sent, if the robot is connected and free; null = a person lifts it. */
 	nextProbeAt: number | null;
 	/** What came of the last probe; null = there was none. */
 	lastProbe: string | null;
@@ -74,9 +74,9 @@ export interface RobotsBulkRequest extends CloseRequest {
 export interface RobotsBulkResult {
 	dryRun: boolean;
 	matched: number;
-	/** In a preview: that would be changed. */
+	/** In a preview: how many would be changed. */
 	changed: number;
-	/** They are so already. */
+	/** Robots that already are as asked. */
 	skipped: number;
 	/** Names of those that were changed. */
 	robots: string[];

@@ -1,10 +1,10 @@
 /**
- * Robots that somebody registered before their agents came: *devices*. One with a `serverUrl` is dialled by
- * the service, its agent listens; one without is expected to dial the service like every other robot.
+ * Robots that somebody registered before their agents came: *devices*. One with a `serverUrl` is dialled by the
+ * service, and its agent listens; one without is expected to dial the service like any other robot.
  */
 
 /**
- * - `off`        not wanted: never connected by itself, or disconnected by a person
+ * - `off`        not wanted: not to be connected automatically, or disconnected by a person
  * - `dialling`   a try is under way
  * - `connected`
  * - `waiting`    for the next try
@@ -19,26 +19,26 @@ export interface Device {
 	constellationId: string | null;
 	/** Where its agent listens; null = it dials the service. */
 	serverUrl: string | null;
-	/** SHA-256 of its robot's public key; null = whoever enrolls under its name with a token is it. */
+	/** SHA-256 of its robot's public key; null = whoever enrolls under its name with a token becomes it. */
 	fingerprint: string | null;
 	clientIds: string[];
 	metadata: Record<string, unknown>;
 	autoConnect: boolean;
 	maxRetries: number;
-	/** How dialling it goes; null = it is not dialled. */
+	/** How dialling it is going; null = it is not dialled. */
 	dial: Dial | null;
 }
 
 export interface Dial {
 	state: DialState;
-	/** What the last try met; null = nothing went wrong. */
+	/** What went wrong in the last try; null = nothing did. */
 	reason: string | null;
-	/** Tries that failed in a row. */
+	/** Failed tries in a row. */
 	failures: number;
 	nextTryAt: number | null;
 }
 
-/** Registers a device, or changes the one of this name in what is said. */
+/** Registers a device, or changes the given fields of the one with this name. */
 export interface RobotRequest {
 	name: string;
 	/** Where its agent listens (ws:// or wss://), by host and port; absent = it dials the service. */

@@ -1,18 +1,18 @@
 /**
- * What the service tells its durable consumers (`/subscriptions`): kinds of events, what each one tells, and how a
- * consumer says which it wants. An event is written in the commit of what it tells, and kept for `--keep-events`.
+ * What the service tells its durable consumers (`/subscriptions`): kinds of events, what each one says, and how a
+ * consumer chooses them. An event is written in the commit of the change it reports, and kept for `--keep-events`.
  */
 import type { Cause, FinalState } from './states';
 
 /**
- * - `job.ended`          a job has ended, however; written only while somebody follows it
+ * - `job.ended`          a job has ended, however it did; written only while somebody follows it
  * - `job.prompt`         a running program asks for input
  * - `job.asks`           the robot of a job stays away, and the job asks what to do
- * - `job.late-result`    a robot told how an attempt ended that was over already
+ * - `job.late-result`    a robot reported the end of an attempt that was already over
  * - `robot.connected`    a robot connected for the first time
  * - `robot.lost`         a robot has been away for 45 s; not while the service itself has just started
  * - `robot.back`         a robot that was lost is connected again
- * - `robot.closed`       a robot gets no jobs any more: people closed it, or it is in quarantine
+ * - `robot.closed`       a robot no longer gets jobs: people closed it, or it is in quarantine
  * - `robot.opened`       it gets jobs again
  * - `schedule.missed`    times of a schedule passed while the service was off, and are not made up
  * - `schedule.skipped`   a time of a schedule came to nothing: overlap, blackout, or its job was refused
@@ -47,7 +47,7 @@ export interface EndedFilter {
 	shareKey?: string;
 	/** Only jobs that failed for good. */
 	dead?: boolean;
-	/** Not the parts of jobs for several robots, only those jobs themselves. */
+	/** Leave out the parts of jobs for several robots, not those jobs themselves. */
 	whole?: boolean;
 }
 
@@ -57,11 +57,11 @@ export interface EventFilter {
 	scheduleId?: string;
 	event?: EventKind;
 	events?: EventKind[];
-	/** Ids or names: of what is about a job or a robot, only what is about these robots. */
+	/** Ids or names: of events about jobs and robots, only those about these robots. */
 	robots?: string[];
-	/** The same, about robots that have these labels when it is handed out. */
+	/** The same, for robots that have these labels when the event is handed out. */
 	labels?: Record<string, string>;
-	/** Ids: of what is about schedules or ended jobs, only what is about these schedules. */
+	/** Ids: of events about schedules and ended jobs, only those about these schedules. */
 	schedules?: string[];
 	/** Narrows `job.ended`. */
 	ended?: EndedFilter;
@@ -80,7 +80,7 @@ export interface JobEnded {
 	attempt: number;
 	/** The job for several robots that it is a part of. */
 	parentId: string | null;
-	/** Of how many parts it consists; null when it is no job for several robots. */
+	/** How many parts it has; null unless it is a job for several robots. */
 	parts: number | null;
 	scheduleId: string | null;
 	shareKey: string | null;
@@ -97,7 +97,7 @@ export interface RobotPresence {
 	robotId: string;
 	name: string;
 	labels: Record<string, string>;
-	/** Of one that is lost or back: since when it was away. */
+	/** For one that is lost or back: when it went away. */
 	awaySince: number | null;
 }
 

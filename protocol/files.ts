@@ -1,6 +1,6 @@
 /**
- * Files in and out. A file lies at the service under an id of its own: sent there to be placed in the
- * workspace of jobs (`spec.files`), or collected from one (`spec.collect`). It is named by its bytes: whole
+ * Files in and out. A file is kept at the service under an id of its own: sent there to be placed in the
+ * workspace of jobs (`spec.files`), or collected from one (`spec.collect`). Its bytes identify it: whole
  * means that they have the SHA-256 that was announced, and from then on it never changes.
  */
 export const fileStates = ['open', 'ready', 'lost'] as const;
@@ -12,10 +12,10 @@ export const fileStates = ['open', 'ready', 'lost'] as const;
 export type FileState = (typeof fileStates)[number];
 
 export interface FileRequest {
-	/** For people, and for the download; nothing on a disk is called so. */
+	/** For people, and for the download; nothing on disk has this name. */
 	name: string;
 	bytes: number;
-	/** Hex. Absent = whoever sends it reads it only once: it is not looked for, and its digest is whatever it is. */
+	/** Hex. Absent = the sender reads the file only once: no earlier copy is looked for, and any digest will do. */
 	sha256?: string;
 }
 
@@ -23,30 +23,30 @@ export interface FileRecord {
 	fileId: string;
 	name: string;
 	bytes: number;
-	/** Hex; null until a file is whole that was sent without it. */
+	/** Hex; null until a file that was sent without it is whole. */
 	sha256: string | null;
 	state: FileState;
 	/** Bytes that are here; the next ones are sent from there. */
 	have: number;
 	createdAt: number;
 	createdBy: string;
-	/** Last time that it was sent, or a job was submitted with it: it is kept for so long behind that. */
+	/** When it was last sent, or a job was submitted with it: how long it is kept counts from then. */
 	usedAt: number;
 	/** The job that it was collected from, and its path there. */
 	jobId: string | null;
 	path: string | null;
-	/** Permissions that it had there, octal; null = it was sent here. */
+	/** The permissions it had there, octal; null = it was sent here. */
 	mode: string | null;
 }
 
-/** What became of one file, or one pattern, that a job wanted to take home. */
+/** What became of one file, or one pattern, that a job wanted to collect. */
 export interface CollectedFile {
-	/** In the workspace; the pattern when nothing matches it. */
+	/** Its path in the workspace; the pattern if nothing matches it. */
 	path: string;
 	bytes: number;
 	sha256: string | null;
 	/** Absent when it is not here. */
 	fileId?: string;
-	/** Why it is not: one sentence. */
+	/** Why it is not here: one sentence. */
 	error?: string;
 }

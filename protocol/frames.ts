@@ -110,7 +110,7 @@ export function encodeFile({ jobId, epoch, transfer, offset, data }: FileFrame):
 	return bytes;
 }
 
-/** Whether it is meant to be one. */
+/** Whether it is meant to be a frame of a file. */
 export function isFileFrame(bytes: Uint8Array): boolean {
 	return bytes[0] === fileKind;
 }

@@ -16,7 +16,7 @@ import type { Cause, JobState, Priority } from './states';
 import type { Watch } from './watch';
 import type { Choice } from './why';
 
-/** One sort of jobs, as `GET /kinds` tells. */
+/** One kind of job, as `GET /kinds` lists it. */
 export interface KindRecord {
 	name: string;
 	summary: string;
@@ -35,7 +35,7 @@ export interface Target {
 	labels?: Record<string, string>;
 	/** Capabilities the robot must offer. */
 	capabilities?: string[];
-	/** The client of the robot that does it, by name. Default: any that is free, where a robot has some. */
+	/** Name of the robot's client that does the job. Default: any free one, where a robot has clients. */
 	client?: string;
 	/** The robot must be in this group, or in a group inside it. */
 	group?: string;
@@ -43,23 +43,23 @@ export interface Target {
 	pool?: string;
 	/** Labels the robot must carry, whatever their value. */
 	tags?: string[];
-	/** The value that its label `environment` must have. */
+	/** The value that the robot's label `environment` must have. */
 	environment?: string;
-	/** Robots, by id or name, that do not get the job. */
+	/** Robots that must not get the job, by id or name. */
 	exclude?: string[];
 	/** Robots the job would rather have; it takes others too. */
 	prefer?: Prefer[];
 	/**
-	 * On how many of them. Default one. With anything else the job becomes a parent: each robot chosen
-	 * gets a child of its own, and the parent ends after the last of them.
+	 * How many robots run it. Default one. Anything else makes the job a parent: each robot chosen gets a
+	 * child of its own, and the parent ends after the last of them.
 	 */
 	mode?: TargetMode;
-	/** Of a parent: robots that are away when it starts are waited for (default), or get no child. */
+	/** For a parent: robots that are away when it starts are waited for (default), or get no child. */
 	away?: Away;
 }
 
 /**
- * `all` that match; so many of them; one for each value of a label; one for each group that lies in a group; or exactly
+ * `all` that match; this many of them; one for each value of a label; one for each group right inside a group; or exactly
  * these, by id or name.
  */
 export type TargetMode =
@@ -79,14 +79,14 @@ export interface Timeouts {
 	runMs?: number;
 	/** Longest silence of a running attempt. Default: no limit. */
 	silenceMs?: number;
-	/** How long a program that asks waits for an answer; silence does not count meanwhile. Default 300,000. */
+	/** How long a program that asks for input waits for an answer; silence does not count meanwhile. Default 300,000. */
 	inputMs?: number;
 	/** The job ends by then, whatever it is doing. */
 	deadlineAt?: number;
 }
 
 export interface Retry {
-	/** All tries together, the first one included. Default 3. */
+	/** All tries together, including the first. Default 3. */
 	maxAttempts?: number;
 	/** Default 1,000. */
 	initialDelayMs?: number;
@@ -98,14 +98,14 @@ export interface Retry {
 	jitter?: number;
 	/** Causes worth another try, and `exit:N` for exit code N. Default: refused, spawn_error, infrastructure, exit:75. */
 	on?: string[];
-	/** The next try is for another robot, while one that fits is enrolled. Default false. */
+	/** Try again on another robot, as long as one that fits is enrolled. Default false. */
 	otherRobot?: boolean;
 }
 
 export interface OnLoss {
 	/** How long a robot may stay away before its attempt counts as lost. Default 300,000. */
 	waitMs?: number;
-	/** Default unknown: we say that we do not know, and never run twice silently. */
+	/** Default unknown: say that nobody knows, and never silently run it twice. */
 	then?: 'unknown' | 'retry' | 'fail';
 }
 
@@ -121,38 +121,38 @@ export interface Submit extends Takes {
 	/** A bare string sets `then`. */
 	onLoss?: OnLoss | 'unknown' | 'retry' | 'fail';
 	onDisconnect?: 'continue' | 'stop';
-	/** What a robot does when the job neither prints nor computes any more. Default report. */
+	/** What the robot does when the job no longer prints or computes. Default report. */
 	onHang?: 'report' | 'stop';
-	/** How long a job for one robot waits while that is away. Default: as long as `timeouts` allow. */
+	/** How long a job for one robot waits while that robot is away. Default: as long as `timeouts` allow. */
 	offline?: Offline;
-	/** What is normal for this job, where the sort of its command says otherwise. */
+	/** What is normal for this job, where the class of its command says otherwise. */
 	watch?: Watch;
-	/** What the job may use; a robot stops what is over. */
+	/** What the job may use; its robot stops a job that uses more. */
 	caps?: Caps;
-	/** The work may safely run more than once: any failure is worth another try. Of a lost robot `onLoss` decides. */
+	/** The work may safely run more than once: any failure is worth another try. For a lost robot `onLoss` decides. */
 	idempotent?: boolean;
 	/** The same key with the same request is the same job. */
 	idempotencyKey?: string;
 	/** Not eligible before this instant. */
 	notBefore?: number;
-	/** Jobs of one key share the robots fairly with those of other keys that are as urgent. */
+	/** Jobs of one key share the robots fairly with equally urgent jobs of other keys. */
 	shareKey?: string;
-	/** Which of the robots that are free gets it. Default: the service's own, `least_loaded` unless set. */
+	/** Which of the free robots gets it. Default: the service's own, `least_loaded` unless set. */
 	strategy?: Strategy;
-	/** Of `affinity`: what jobs have in common that shall run where such jobs ran well. Default: the same kind and spec. */
+	/** For `affinity`: what jobs have in common that should run where such jobs ran well. Default: same kind and spec. */
 	affinityKey?: string;
 	/** How long the job waits for a robot it prefers, or has affinity to, while only others are free. Default 0. */
 	preferWaitMs?: number;
-	/** Of a job for several robots: batch by batch, and no further when too many fail. Default: all at once. */
+	/** For a job for several robots: go out batch by batch, and stop when too many fail. Default: all at once. */
 	rollout?: Rollout;
-	/** Refuse this job when the same was submitted a short time ago, by the same API key. Default no. */
+	/** Refuse this job if the same API key submitted the same one a short time ago. Default no. */
 	dedupe?: boolean | Dedupe;
-	/** Refuse this job when no enrolled robot has all that it names. Default no: it waits for one. */
+	/** Refuse this job if no enrolled robot has everything it asks for. Default no: it waits for one. */
 	strict?: boolean;
 }
 
 export interface Dedupe {
-	/** How long a job keeps its like away. Default 300,000. */
+	/** How long a job keeps duplicates of itself out. Default 300,000. */
 	windowMs?: number;
 }
 
@@ -161,7 +161,7 @@ export interface SubmitAnswer {
 	state: JobState;
 	/** Set when the idempotency key had already made this job. */
 	duplicate?: true;
-	/** Set when it waits, and no enrolled robot may run it, away or not. */
+	/** Set when it waits and no enrolled robot, connected or not, may run it. */
 	unmatched?: true;
 }
 
@@ -169,14 +169,14 @@ export interface SubmitAnswer {
 export interface JobResult {
 	exitCode: number | null;
 	signal: string | null;
-	/** The last bytes of each stream as text; the whole is at `GET /jobs/{id}/output`. */
+	/** The last bytes of each stream as text; all of it is at `GET /jobs/{id}/output`. */
 	stdout: string;
 	stderr: string;
 	/** Whether stdout or stderr above is only the tail. */
 	truncated: boolean;
 	/**
-	 * SHA-256 of each stream that has anything, without its holes, as the robot made it. What is stored was
-	 * compared with it once `job.output.complete`.
+	 * SHA-256 of each stream that is not empty, without its holes, as the robot produced it. What is stored has
+	 * been compared with it once `job.output.complete`.
 	 */
 	sha256?: Partial<Record<Stream, string>>;
 	outputs: Record<string, unknown>;
@@ -184,9 +184,9 @@ export interface JobResult {
 	error: JobError | null;
 	/** False when a process of the attempt may still be alive on its robot. */
 	processGone: boolean;
-	/** What the agent has to say about the run (a marker line it could not read, say); absent = nothing. */
+	/** What the agent has to report about the run (a marker line it could not read, say); absent = nothing. */
 	logs?: string[];
-	/** What `spec.collect` found; absent = the job takes nothing home. */
+	/** What `spec.collect` found; absent = the job collects nothing. */
 	files?: CollectedFile[];
 }
 
@@ -196,24 +196,24 @@ export interface JobError {
 	message: string;
 }
 
-/** What the robot saw of an attempt when something had changed. */
+/** What the robot saw of an attempt when something changed. */
 export interface JobHealth {
 	at: number;
 	state: 'starting' | 'healthy' | 'idle' | 'hanging' | 'waiting_for_input' | 'error_loop';
-	/** Of one processor; null where nobody can tell. */
+	/** Of one processor; null where it cannot be measured. */
 	cpuPercent: number | null;
 	memoryBytes: number | null;
 	processes: number | null;
 	/** Since the last output, or the start. */
 	quietMs: number;
 	outputBytes: number;
-	/** What sort of command it is, when its name tells. */
+	/** The class of its command, where the name tells. */
 	commandClass: string | null;
-	/** Silent for longer, or running for longer, than commands of its class normally do. */
+	/** Silent or running for longer than is normal for commands of its class. */
 	overdue: 'no_output' | 'total' | null;
 }
 
-/** With what it takes besides a robot, as it was submitted. */
+/** Includes what it takes besides a robot, as submitted. */
 export interface Job extends Takes {
 	jobId: string;
 	kind: string;
@@ -223,7 +223,7 @@ export interface Job extends Takes {
 	/** Number of the current or last attempt; 0 before the first. */
 	attempt: number;
 	robotId: string | null;
-	/** Which client of the robot does it, or did; null where it has none. */
+	/** The client of the robot that does it, or did; null where the robot has none. */
 	client: string | null;
 	priority: Priority;
 	/** 0…100. */
@@ -238,18 +238,18 @@ export interface Job extends Takes {
 	endedAt: number | null;
 	cancelRequestedAt: number | null;
 	retryOf: string | null;
-	/** The last job that repeats this one. */
+	/** The latest job that retries this one. */
 	retriedAs: string | null;
 	parentId: string | null;
-	/** What a child is among its siblings: the id of its robot. */
+	/** A child's place among its siblings: the id of its robot. */
 	cell: string | null;
 	/** How the children of a parent stand; null for every other job. */
 	children: Children | null;
-	/** Of a child that goes out in batches: in which, from 1. */
+	/** For a child of a rollout: the number of its batch, from 1. */
 	batch?: number;
-	/** How it was asked to go out; absent = all at once. */
+	/** The rollout that was asked for; absent = all at once. */
 	rollout?: Rollout;
-	/** How far that is; absent before it starts. */
+	/** How far that has got; absent before it starts. */
 	rolledOut?: RolloutRecord;
 	shareKey: string | null;
 	/** Who keeps the job back until it is released, and why. */
@@ -262,36 +262,36 @@ export interface Job extends Takes {
 	variables: Variables;
 	target: Target;
 	timeouts: Timeouts;
-	/** How long it waits for a robot that is away, and what then; absent = nothing was said. */
+	/** How long it waits for a robot that is away, and what then; absent = not set. */
 	offline?: JobOffline;
-	/** As it was submitted; absent = nothing was said. */
+	/** As submitted; absent = not set. */
 	watch?: Watch;
 	caps?: Caps;
 	strategy?: Strategy;
 	preferWaitMs?: number;
-	/** What its strategy goes by; absent unless that is affinity. */
+	/** The key its strategy goes by; absent unless that is affinity. */
 	affinityKey?: string;
 	notBefore: number | null;
-	/** Output stored by now, in bytes from the first one on, and whether that is all there will be. */
+	/** Output stored so far, in bytes from the start, and whether that is all there will be. */
 	output: {
 		stdout: number;
 		stderr: number;
 		complete: boolean;
-		/** Parts that are not there; absent when all is. */
+		/** Parts that are missing; absent when none are. */
 		holes?: Partial<Record<Stream, Hole[]>>;
 	};
 	createdBy: string;
 }
 
-/** What a running program seems to ask. Found by the agent, kept in memory only. */
+/** What a running program seems to ask. Detected by the agent, kept in memory only. */
 export interface WaitingFor {
 	kind: 'password' | 'confirmation' | 'question';
-	/** The unfinished line that the program waits behind. */
+	/** The unfinished line after which the program waits. */
 	text: string;
 	/** The answer looks like a secret: do not show it. */
 	hidden: boolean;
 	askedAt: number;
-	/** Where the answer begins: sent as `from`, it can answer this prompt and no later one. */
+	/** Where the answer begins: sent as `from`, it answers this prompt and never a later one. */
 	offset: number;
 }
 
@@ -300,18 +300,18 @@ export interface InputRequest {
 	/** What is typed, as UTF-8; or `dataB64`, as bytes. */
 	text?: string;
 	dataB64?: string;
-	/** Offset of its first byte in all that is typed into the job: makes the call safe to repeat. Default: behind the rest. */
+	/** Offset of its first byte in all that is typed into the job: makes the call safe to repeat. Default: at the end. */
 	from?: number;
-	/** Close the input behind it. */
+	/** Close the input after it. */
 	eof?: boolean;
-	/** Who types. Bytes at a place that another writer filled are refused, not taken for a repetition. */
+	/** Who types. Bytes for a place that another writer has filled are refused, not taken for a repetition. */
 	writer?: string;
-	/** Of the window of the person who looks on. */
+	/** Size of the window of the person watching. */
 	size?: { cols: number; rows: number };
 }
 
 export interface InputAnswer {
-	/** Bytes that the robot has taken in all. */
+	/** Bytes the robot has taken so far, in all. */
 	have: number;
 	/** More can be typed. */
 	open: boolean;
@@ -319,17 +319,17 @@ export interface InputAnswer {
 	terminal: boolean;
 }
 
-/** So many children in all, and so many in each state. */
+/** How many children there are, in all and in each state. */
 export interface Children extends Record<JobState, number> {
 	total: number;
-	/** Those of the failed of which nobody can know how far they came. */
+	/** The failed ones of which nobody can know how far they got. */
 	unknown: number;
 }
 
 export interface Attempt {
 	number: number;
 	robotId: string;
-	/** Which client of the robot; null where it has none. */
+	/** The client of the robot that did it; null where the robot has none. */
 	client: string | null;
 	epoch: number;
 	state: 'dispatched' | 'running' | 'ended';
@@ -342,11 +342,11 @@ export interface Attempt {
 	result: JobResult | null;
 	/** A result that came after the attempt was over; kept as evidence, changes nothing. */
 	lateResult: JobResult | null;
-	/** How its robot was chosen; absent where the job was for this one. */
+	/** How its robot was chosen; absent where the job was for this robot alone. */
 	choice?: Choice;
 }
 
-/** One move of a job: who, when, why. A change that is no move (its priority, say) has the same state twice. */
+/** One move of a job: who, when, why. A change that is not a move (of its priority, say) has the same state twice. */
 export interface TimelineEntry {
 	at: number;
 	from: JobState | null;
@@ -369,7 +369,7 @@ export const robotStatuses = [
 ] as const;
 export type RobotStatus = (typeof robotStatuses)[number];
 
-/** How a robot's line is carried: as a WebSocket, or, where none comes through, by requests (poll.ts). */
+/** How a robot's line is carried: as a WebSocket, or, where none gets through, by requests (poll.ts). */
 export const transports = ['websocket', 'poll'] as const;
 export type Transport = (typeof transports)[number];
 
@@ -379,9 +379,9 @@ export interface Robot {
 	/** `online` = connected with a free slot; `busy` = connected, every slot held. */
 	status: RobotStatus;
 	connected: boolean;
-	/** People closed it: it gets no new jobs. Null = they did not. */
+	/** People closed it: it gets no new jobs. Null = it is not closed. */
 	closed: Closed | null;
-	/** Jobs failed there for reasons of its own: it gets none until a probe succeeds. Null = it is in none. */
+	/** Jobs failed there through its own fault: it gets none until a probe succeeds. Null = it is not in quarantine. */
 	quarantine: Quarantine | null;
 	labels: Record<string, string>;
 	capabilities: string[];
@@ -397,18 +397,18 @@ export interface Robot {
 	createdAt: number;
 	/** What the agent found out about its machine. */
 	info: Record<string, unknown>;
-	/** How its machine feels, as of the last heartbeat; null while it is away. */
+	/** How its machine is doing, as of the last heartbeat; null while it is away. */
 	metrics: RobotMetrics | null;
 	/** Machine, agent, line, jobs and tries together; null while it is away. */
 	health: RobotHealth | null;
-	/** How its last tries came out. */
+	/** How its last tries ended. */
 	record: RobotRecord;
 	agentVersion: string | null;
 	/** How it is connected; null while it is away. */
 	transport: Transport | null;
 	/** Somebody else came with its key; null = nobody did. */
 	clone: Clone | null;
-	/** It was registered as a device. */
+	/** Set if it was registered as a device. */
 	device?: Device;
 }
 
@@ -429,26 +429,26 @@ export interface Clone {
 	times: number;
 }
 
-/** By its last heartbeat. Shares in percent; null = the robot cannot tell. */
+/** As of its last heartbeat. Shares in percent; null = the robot cannot tell. */
 export interface RobotMetrics {
 	cpuPercent: number | null;
 	memoryPercent: number | null;
 	diskPercent: number | null;
 	/** From a heartbeat to its answer, on the line that carries the work. */
 	roundTripMs: number | null;
-	/** Time in which the agent itself was at work, and could not hear. */
+	/** Share of the time in which the agent itself was busy and could not listen. */
 	agentBusyPercent: number | null;
-	/** It cannot start the process that keeps jobs when the agent ends. */
+	/** It cannot start the process that keeps jobs alive when the agent ends. */
 	keeperMissing: boolean | null;
 }
 
-/** How its last tries came out, at most 50 of those that came to an end of their own. */
+/** How its last tries ended: at most 50, of those that came to an end of their own. */
 export interface RobotRecord {
 	completed: number;
 	failed: number;
-	/** Nobody can know how far they came. */
+	/** Nobody can know how far they got. */
 	lost: number;
-	/** Completed ones of all three; null before the first. */
+	/** Completed ones as a share of all three; null before the first try. */
 	successPercent: number | null;
 }
 
@@ -465,7 +465,7 @@ export interface QueueStats {
 	byState: Record<JobState, number>;
 	/** Of the jobs that are queued. */
 	byPriority: Record<Priority, number>;
-	/** How long the queued job that is in line longest has been so, to the second; null when nothing is queued. */
+	/** How long the queued job that waits longest has been in line, to the second; null when nothing is queued. */
 	oldestQueuedMs: number | null;
 	/** The longest queues by what they ask of a robot, longest first; at most 20. */
 	lanes: QueueLane[];
@@ -475,7 +475,7 @@ export interface QueueStats {
 export interface QueueLane {
 	/** In words: `label os=linux, capability docker`. */
 	target: string;
-	/** The one robot that the lane is for, by id. */
+	/** The one robot the lane is for, by id. */
 	robotId: string | null;
 	queued: number;
 	/** Enrolled robots that fit, connected or not. */

@@ -58,8 +58,8 @@ export interface Connected {
 }
 
 /**
- * A hub that dials a robot says whom it means and proves who it is: the robot, which answered the upgrade with a nonce
- * of its own (header `nonceHeader`), trusts one key and says nothing before this is right.
+ * A hub that dials a robot says which robot it means, and proves who it is itself: the robot, which answered the upgrade
+ * with a nonce of its own (header `nonceHeader`), trusts one key and says nothing until this checks out.
  */
 export interface Dialled {
 	robot_id: string;
@@ -87,15 +87,15 @@ export interface Hello {
 	protocol_range?: ProtocolRange;
 	features: string[];
 	version: string;
-	/** Made with the journal; another one means the robot has lost its memory. */
+	/** Made with the journal; a different one means the robot has lost its memory. */
 	journal_id: string;
 	/** Made at each start of the agent. */
 	boot_id: string;
-	/** Names the machine, and tells nothing of it; absent where a machine has no name. */
+	/** Names the machine and reveals nothing about it; absent where a machine has no name. */
 	machine_id?: string;
 	/** Ed25519 over `helloProof(…)`, base64url. */
 	signature: string;
-	/** Said to a hub that has dialled, which knows only its fingerprint: Ed25519, SPKI, base64url of the DER. */
+	/** Sent to a hub that has dialled, which knows only its fingerprint: Ed25519, SPKI, base64url of the DER. */
 	public_key?: string;
 	slots: number;
 	/** Names of its clients; absent = it has none. Both sides speak of them with the feature `clients`. */
@@ -112,8 +112,8 @@ export function helloProof(hubId: string, robotId: string, nonce: string): strin
 }
 
 /**
- * The bytes a hub signs to prove itself to a robot that it has dialled: good for this robot, this connection, and
- * the way it was dialled. What was said in plain is of no use to somebody who passes it on over TLS.
+ * The bytes a hub signs to prove itself to a robot that it has dialled: valid for this robot, this connection, and
+ * the way it was dialled. A proof given in plain is useless to somebody who passes it on over TLS.
  */
 export function dialProof(
 	hubId: string,
@@ -174,9 +174,9 @@ export interface Heartbeat {
 	disk_percent?: number;
 	/** From the last heartbeat to the hub's answer. */
 	round_trip_ms?: number;
-	/** Time since the last heartbeat in which the agent itself was at work. */
+	/** Share of the time since the last heartbeat in which the agent itself was busy. */
 	agent_busy_percent?: number;
-	/** True = jobs do not outlive the agent, for it cannot start a keeper. */
+	/** True = jobs do not outlive the agent, because it cannot start a keeper. */
 	keeper_missing?: boolean;
 }
 
@@ -184,7 +184,7 @@ export interface JobAssignment extends AttemptRef {
 	kind: string;
 	spec: unknown;
 	variables: Record<string, unknown>;
-	/** Which client of the robot does it. A robot with clients that is told none takes any that is free. */
+	/** The client of the robot that does it. A robot with clients that is told none takes any free one. */
 	client?: string;
 	timeouts: {
 		/** Milliseconds; absent = no limit. */
@@ -197,9 +197,9 @@ export interface JobAssignment extends AttemptRef {
 	on_disconnect: 'continue' | 'stop';
 	/** Absent = report. */
 	on_hang?: 'report' | 'stop';
-	/** What is normal for it; absent = as the sort of its command says. */
+	/** What is normal for it; absent = as the class of its command says. */
 	watch?: WireWatch;
-	/** What it may use; absent = no such limits. */
+	/** What it may use; absent = no such limit. */
 	caps?: WireCaps;
 }
 
@@ -240,9 +240,9 @@ export interface WireResult {
 	duration_ms: number;
 	error: { type: string; message: string } | null;
 	process_gone: boolean;
-	/** What the agent has to say about the run; absent = nothing. */
+	/** What the agent has to report about the run; absent = nothing. */
 	logs?: string[];
-	/** What the job takes home; absent = nothing was asked for. */
+	/** What the job collects; absent = nothing was asked for. */
 	files?: WireCollectedFile[];
 }
 
@@ -252,9 +252,9 @@ export interface JobResultMessage extends AttemptRef {
 	result: WireResult;
 	/** Whole length of each stream as it was produced, in bytes. */
 	output: OutputLengths;
-	/** What of it the robot does not have. */
+	/** The parts of it that the robot does not have. */
 	holes?: Partial<Record<Stream, WireHole[]>>;
-	/** SHA-256 of what lies between the holes, hex; of streams that have anything. */
+	/** SHA-256 of what lies between the holes, hex; only for streams that are not empty. */
 	sha256?: Partial<Record<Stream, string>>;
 	inline?: Partial<Record<Stream, InlineOutput>>;
 }
@@ -269,7 +269,7 @@ export interface WireHole {
 export interface ResultAck {
 	job_id: string;
 	epoch: number;
-	/** Bytes stored; while less than the length said, the robot sends the rest. */
+	/** Bytes stored; while that is less than the announced length, the robot sends the rest. */
 	output: OutputLengths;
 	/** All of it is stored and equals what the robot delivered: it may forget the attempt. */
 	complete: boolean;
@@ -284,8 +284,8 @@ export interface OutputAck {
 }
 
 /**
- * How much output may be under way, unacknowledged, of all attempts of the robot together. 0 = send
- * none; what comes nevertheless is thrown away. After a 0 the robot goes on from what was acknowledged.
+ * How much output of all attempts of the robot together may be under way, unacknowledged. 0 = send none;
+ * what comes anyway is thrown away. After a 0 the robot resumes from what was acknowledged.
  */
 export interface OutputCredit {
 	window: number;
@@ -306,36 +306,36 @@ export type Revoke = AttemptRef;
 export interface StatusUpdate extends AttemptRef {
 	progress?: number;
 	message?: string;
-	/** Told when it changes. */
+	/** Sent when it changes. */
 	health?: AttemptHealth;
 }
 
 /** How an attempt looks from outside: what it prints, and what its whole process tree uses. */
 export interface AttemptHealth {
 	state: 'starting' | 'healthy' | 'idle' | 'hanging' | 'waiting_for_input' | 'error_loop';
-	/** Of one processor; null where nobody can tell. */
+	/** Of one processor; null where it cannot be measured. */
 	cpu_percent: number | null;
 	memory_bytes: number | null;
 	processes: number | null;
 	/** Since the last output, or the start. */
 	quiet_ms: number;
 	output_bytes: number;
-	/** What sort of command it is, when its name tells. */
+	/** The class of its command, where the name tells. */
 	command_class?: string;
-	/** It is silent for longer, or runs for longer, than commands of its class normally do. */
+	/** Silent or running for longer than is normal for commands of its class. */
 	overdue?: 'no_output' | 'total';
 }
 
-/** To be typed into the program, behind the bytes that were typed before. */
+/** To be typed into the program, after the bytes that were typed before. */
 export interface InputMessage extends AttemptRef {
-	/** Of the first byte; taken only when it is what the robot has. */
+	/** Of the first byte; taken only if it equals what the robot has. */
 	offset: number;
 	data_b64: string;
-	/** Nothing comes behind these bytes. */
+	/** Nothing comes after these bytes. */
 	eof?: boolean;
 }
 
-/** How much input was taken; said when the program can be typed into, after each piece, and on every new line. */
+/** How much input was taken; sent when the program can be typed into, after each piece, and on every new line. */
 export interface InputAck extends AttemptRef {
 	have: number;
 	/** `ended` = closed as asked; `closed` = the program reads no more. */
@@ -344,7 +344,7 @@ export interface InputAck extends AttemptRef {
 	terminal: boolean;
 }
 
-/** The window of the person who looks on. Without a terminal it means nothing. */
+/** The window of the person watching. Without a terminal it means nothing. */
 export interface Resize extends AttemptRef {
 	cols: number;
 	rows: number;
@@ -352,7 +352,7 @@ export interface Resize extends AttemptRef {
 
 export interface WirePrompt {
 	kind: 'password' | 'confirmation' | 'question';
-	/** The unfinished line that the program waits behind. */
+	/** The unfinished line after which the program waits. */
 	text: string;
 	/** The answer looks like a secret: do not show it. */
 	hidden: boolean;
@@ -362,12 +362,12 @@ export interface WirePrompt {
 	offset: number;
 }
 
-/** The program seems to wait for an answer, or (null) does not any more. Said again on every new line. */
+/** The program seems to wait for an answer, or (null) no longer does. Repeated on every new line. */
 export interface PromptMessage extends AttemptRef {
 	prompt: WirePrompt | null;
 }
 
-/** Wants bytes of a file that the spec of the attempt names; `length` 0 = only what it is (`file_info`). */
+/** Asks for bytes of a file that the spec of the attempt names; `length` 0 = only for its `file_info`. */
 export interface FileRead extends AttemptRef {
 	transfer: number;
 	file_id: string;
@@ -383,10 +383,10 @@ export interface FileInfo {
 	sha256: string;
 }
 
-/** Has a file that the attempt takes home. The same path with the same digest, offered twice, is one file. */
+/** Offers a file that the attempt collected. The same path with the same digest, offered twice, is one file. */
 export interface FileOffer extends AttemptRef {
 	transfer: number;
-	/** In the workspace. */
+	/** Its path in the workspace. */
 	path: string;
 	bytes: number;
 	sha256: string;
@@ -394,18 +394,18 @@ export interface FileOffer extends AttemptRef {
 	mode: number;
 }
 
-/** Answers an offer, and acknowledges what came. */
+/** Answers an offer, and acknowledges what arrived. */
 export interface FileWant {
 	job_id: string;
 	epoch: number;
 	transfer: number;
-	/** Bytes that are here. */
+	/** Bytes that the hub has. */
 	have: number;
-	/** What was sent beyond these was not taken: begin again there. True in the answer to an offer. */
+	/** What was sent beyond these was not taken: start again from there. True in the answer to an offer. */
 	again?: boolean;
 }
 
-/** It is whole, on disk, and has its id. */
+/** The file is whole, on disk, and has its id. */
 export interface FileKept {
 	job_id: string;
 	epoch: number;
@@ -413,7 +413,7 @@ export interface FileKept {
 	file_id: string;
 }
 
-/** Neither read nor kept, for this reason; `retry` = perhaps later. */
+/** It can be neither read nor kept, for this reason; `retry` = perhaps later. */
 export interface FileRefused {
 	job_id: string;
 	epoch: number;
@@ -481,7 +481,7 @@ export interface RobotMessages {
 	error: ErrorMessage;
 }
 
-/** Close codes of the robots' socket. With each the agent tells its owner what to do; only `badKey` ends it. */
+/** Close codes of the robots' socket. For each the agent tells its owner what to do; only `badKey` ends it. */
 export const closeCodes = {
 	badKey: 4001,
 	badMachine: 4002,

@@ -1,4 +1,4 @@
-/** What the service measures of itself: the record that dashboards show, and series of minutes. */
+/** What the service measures about itself: the record that dashboards show, and series by the minute. */
 
 /** How the fleet is, and what came of today's work. */
 export interface MetricsRecord {
@@ -13,24 +13,24 @@ export interface MetricsRecord {
 	/** Slots of connected robots, and how many are in use. */
 	slots: number;
 	slotsUsed: number;
-	/** Jobs submitted today, and how those of them stand that have ended. Cancelled ones are neither completed nor failed. */
+	/** Jobs submitted today, and how many have ended in which way. Cancelled ones are neither completed nor failed. */
 	totalJobsToday: number;
 	completedJobsToday: number;
 	/** Ended as failed or timeout. */
 	failedJobsToday: number;
 	cancelledJobsToday: number;
-	/** Now, whenever they were submitted: those that wait (pending, queued), and those that are with robots. */
+	/** Now, whenever submitted: jobs that wait (pending, queued), and jobs that are with robots. */
 	pendingJobs: number;
 	runningJobs: number;
 	/** How long the first queued job has been in line. */
 	oldestQueuedMs: number | null;
-	/** From start to end, of today's that completed; null = none has. */
+	/** From start to end, of today's jobs that completed; null = none has. */
 	averageExecutionMs: number | null;
-	/** Completed of those that completed or failed, 0 to 1; null = none has ended. */
+	/** Share of completed jobs among those that completed or failed, 0 to 1; null = none has. */
 	successRate: number | null;
 	/**
-	 * Completed of what schedules had planned for today up to now, 0 to 1: a time that was missed, refused or
-	 * left out because the run before it lived on counts, too; a blackout, a run under way and one that was cancelled do not.
+	 * Share that completed of what schedules had planned for today up to now, 0 to 1. A time that was missed, refused or
+	 * left out because the run before it was still going counts; a blackout, a run under way and a cancelled one do not.
 	 */
 	plannedSuccessRate: number | null;
 	planned: PlannedToday;
@@ -38,7 +38,7 @@ export interface MetricsRecord {
 
 /** Planned times of today that have come. */
 export interface PlannedToday {
-	/** All that should have come to an end. */
+	/** All that should have ended. */
 	due: number;
 	completed: number;
 	failed: number;
@@ -50,8 +50,8 @@ export interface PlannedToday {
 
 /**
  * Series that are sampled once a minute. A `sum` counts what happened within the minute, a `level` is how
- * things stood at its end. Over longer steps sums are added up, of levels the mean is taken. A minute without dispatch has
- * no `dispatchMs`, and counts for none.
+ * things stood at its end. Over longer steps sums are added up, and levels averaged. A minute without dispatch
+ * has no `dispatchMs`, and is left out of its mean.
  */
 export const series = {
 	submitted: { how: 'sum', text: 'jobs submitted' },
@@ -81,19 +81,19 @@ export interface SeriesAnswer {
 	metric: SeriesName;
 	how: 'sum' | 'level';
 	stepMs: number;
-	/** Start of each step and its value, oldest first. Steps without one are missing: the service did not run. */
+	/** Start of each step and its value, oldest first. Steps without a value are left out: the service did not run. */
 	points: [at: number, value: number][];
 }
 
-/** By what jobs of a time are told apart. */
+/** What the jobs of a period can be broken down by. */
 export const breakdowns = ['robot', 'kind', 'hour', 'owner', 'cause'] as const;
 export type Breakdown = (typeof breakdowns)[number];
 
-/** Jobs that were submitted within a time and have one thing in common. */
+/** Jobs that were submitted within a period and have one thing in common. */
 export interface BreakdownRow {
 	/** Id of the robot, name of the kind, start of the hour, who submitted it (`key:NAME`, `schedule:ID`), or the cause. */
 	of: string;
-	/** Of a robot that is known: its name. */
+	/** For a robot that is known: its name. */
 	name: string | null;
 	jobs: number;
 	completed: number;

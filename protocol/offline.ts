@@ -1,33 +1,33 @@
-/** What becomes of a job that is for one robot while that robot stays away. */
+/** What becomes of a job for one robot while that robot stays away. */
 
 /**
  * - `expire` it ends as a time-out
- * - `other`  any robot may do it that the rest of its target allows
+ * - `other`  any robot that the rest of its target allows may do it
  * - `ask`    it is held with a question, which `POST /jobs/{id}/answer` answers
  */
 export const offlineEnds = ['expire', 'other', 'ask'] as const;
 export type OfflineEnd = (typeof offlineEnds)[number];
 
-/** The job waits for its robot until then, or for so long from when it could start; exactly one of the two. */
+/** How long a job waits for its robot: until an instant, or for a time from when it could start; exactly one of them. */
 export interface Offline {
 	until?: number;
 	forMs?: number;
-	/** When its robot is away by then. One that is there, however busy, is waited for. Default expire. */
+	/** What happens if its robot is away by then. One that is connected, however busy, is waited for. Default expire. */
 	then?: OfflineEnd;
 }
 
-/** The same as the job has it. */
+/** The same, as stored with the job. */
 export interface JobOffline {
 	until: number;
 	then: OfflineEnd;
-	/** It has asked. While `hold` is set nobody has answered. */
+	/** It has asked. While `hold` is set, nobody has answered. */
 	asked?: true;
 }
 
 /** What the event `job.asks` tells. */
 export interface JobAsks {
 	jobId: string;
-	/** The one it is for. */
+	/** The robot the job is for. */
 	robotId: string | null;
 	text: string;
 }
@@ -36,9 +36,9 @@ export const holdAnswers = ['wait', 'other', 'expire'] as const;
 
 /** What `POST /jobs/{id}/answer` takes. */
 export interface HoldAnswer {
-	/** `wait`: for its robot, without an end or until it asks again; the others as in `Offline`. */
+	/** `wait`: for its robot, for ever or until it asks again; the others as in `Offline`. */
 	answer: (typeof holdAnswers)[number];
-	/** Of `wait`: when it asks again; at most one of the two. */
+	/** For `wait`: when it asks again; at most one of the two. */
 	until?: number;
 	forMs?: number;
 }

@@ -19,7 +19,7 @@ export interface BackupManifest {
 	format: 1;
 	/** When it was taken. */
 	at: number;
-	/** Of the program that took it. */
+	/** Version of the program that took it. */
 	version: string;
 	store: BackupContents;
 	files: { name: string; bytes: number; sha256: string }[];
@@ -37,7 +37,7 @@ export interface ServiceStatus {
 	startedAt: number;
 	/** Version of the store's shape. */
 	schema: number;
-	/** Of the key by which robots that are dialled know the service (`robot-fleet-agent --hub`). */
+	/** Fingerprint of the key by which dialled robots recognize the service (`robot-fleet-agent --hub`). */
 	hubFingerprint: string;
 	/** Attempts that are with robots now. */
 	attempts: number;
@@ -51,15 +51,15 @@ export interface ServiceStatus {
 		storeBytes: number;
 	};
 	retention: {
-		/** When the last look through everything ended; null = none has yet. */
+		/** When the last pass over everything ended; null = none has yet. */
 		lastAt: number | null;
-		/** What was forgotten since the service started. */
+		/** What has been forgotten since the service started. */
 		purged: number;
-		/** What the look under way has found and not yet forgotten. */
+		/** What the pass under way has found and not yet forgotten. */
 		backlog: number;
 	};
 	lastBackup: BackupRecord | null;
-	/** When the store was restored, from a backup of when, and how many jobs still wait to be released. */
+	/** When the store was restored, when that backup was taken, and how many jobs still wait to be released. */
 	restored: { at: number; backupAt: number; waiting: number } | null;
 	doors: Doors;
 }
@@ -68,13 +68,13 @@ export interface ServiceStatus {
 export interface Doors {
 	/** Where the API listens. */
 	api: string;
-	/** Where robots, and nobody else, are served too; null = only there. */
+	/** Where robots, and nobody else, are also served; null = they only use `api`. */
 	robots: string | null;
 	/** What robots dial: the public address, else one of the two. */
 	dial: string;
-	/** Other machines may come without TLS (`--insecure`). */
+	/** Other machines may connect without TLS (`--insecure`). */
 	inTheOpen: boolean;
-	/** What TLS shows; null = no door speaks it. */
+	/** The certificate that TLS shows; null = no door uses TLS. */
 	certificate: CertificateFacts | null;
 }
 
@@ -101,7 +101,7 @@ export interface ReleaseAnswer {
 	keptInAll: number;
 }
 
-/** What is over and older than it is kept. */
+/** What is over and has been kept long enough. */
 export interface PurgeAnswer {
 	/** Nothing was forgotten, only counted. */
 	dryRun: boolean;
@@ -111,9 +111,9 @@ export interface PurgeAnswer {
 	events: number;
 	/** Idempotency keys. */
 	keys: number;
-	/** Consumers that nobody has asked for. */
+	/** Consumers that nobody has used. */
 	subscriptions: number;
-	/** Those that were removed. */
+	/** Robots that had been removed. */
 	robots: number;
 	/** Enrollment tokens that have ended. */
 	tokens: number;

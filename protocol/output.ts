@@ -10,7 +10,7 @@ export type OutputLengths = Record<Stream, number>;
 
 export const holeReasons = ['limit', 'disk-full', 'damaged', 'purged'] as const;
 /**
- * - `limit`      the job printed more than is kept; the middle went
+ * - `limit`      the job printed more than is kept; the middle was dropped
  * - `disk-full`  the robot had no room for it
  * - `damaged`    it was stored, but what is there now is not what was stored
  * - `purged`     it was kept as long as outputs are kept
@@ -24,13 +24,13 @@ export interface Hole {
 	reason: HoleReason;
 }
 
-/** The part of what is kept that is the beginning; the rest is the end. */
+/** Share of what is kept that goes to the beginning; the rest goes to the end. */
 const headShare = 1 / 8;
 
 /**
  * The middle of each stream that has to go so that both together keep `maxBytes`: the first eighth of
- * that and the last of what was printed. Who prints more gives way: a few lines on stderr stay, however
- * much goes to stdout. A function of lengths alone, so both ends of a wire cut at the same byte; and
+ * that and the last of what was printed. The stream that printed more gives way: a few lines on stderr stay,
+ * however much goes to stdout. A function of lengths alone, so both ends of a wire cut at the same byte; and
  * its holes only ever grow with the lengths.
  */
 export function surplus(
@@ -94,7 +94,7 @@ const holeTexts: Record<HoleReason, string> = {
 	purged: 'outputs are not kept longer',
 };
 
-/** How a hole is told to people. */
+/** A hole in words, for people. */
 export function holeText({ from, to, reason }: Hole): string {
 	return `[${to - from} bytes are not here: ${holeTexts[reason]}]`;
 }

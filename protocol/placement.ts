@@ -1,6 +1,6 @@
 /**
  * How a robot is chosen among those that may do a job: strategies and preferences, and how robots are put together for
- * that: groups (an admin says who is in them) and pools (whoever has the terms is in them).
+ * that: groups (an admin says who is in them) and pools (whoever meets the terms is in them).
  */
 
 /**
@@ -8,12 +8,12 @@
  * - `least_loaded`  the lowest share of used slots, then the least busy processor, then the one unused for longest
  * - `round_robin`   the one whose last turn is longest ago
  * - `random`        any
- * - `affinity`      the one with most successes for the job's key, else the least loaded
+ * - `affinity`      the one with the most successes for the job's key, else the least loaded
  */
 export const strategies = ['least_loaded', 'round_robin', 'random', 'affinity'] as const;
 export type Strategy = (typeof strategies)[number];
 
-/** Robots a job would rather have. Which of them do not matter is no rule: it takes others as well. */
+/** Robots a job would rather have. This is a wish, not a requirement: it takes others as well. */
 export interface Prefer {
 	/** Id or name of one robot. */
 	robot?: string;
@@ -28,7 +28,7 @@ export const maxWeight = 100;
 
 /** Makes a group, or replaces it. */
 export interface GroupRequest {
-	/** The group around it: who is in this one is in that one too. */
+	/** The group that contains it: robots in this one are in that one too. */
 	parent?: string;
 	/** Its own robots, by id or name. */
 	robots?: string[];
@@ -41,7 +41,7 @@ export interface Group {
 	groups: string[];
 	/** Names of its own robots. */
 	robots: string[];
-	/** With those of the groups inside it. */
+	/** Including those of the groups inside it. */
 	allRobots: string[];
 	updatedAt: number;
 }
@@ -52,7 +52,7 @@ export interface PoolRequest {
 	/** Names of labels, whatever their value. */
 	tags?: string[];
 	group?: string;
-	/** So many jobs hold slots of its robots at most, all together. Default: no limit. */
+	/** How many jobs may hold slots of its robots, all together. Default: no limit. */
 	maxJobs?: number;
 }
 
@@ -62,9 +62,9 @@ export interface Pool {
 	tags: string[];
 	group: string | null;
 	maxJobs: number | null;
-	/** That hold slots of its robots now. */
+	/** Jobs that hold slots of its robots now. */
 	jobs: number;
-	/** Their names. */
+	/** Names of its robots. */
 	robots: string[];
 	updatedAt: number;
 }

@@ -71,14 +71,14 @@ type Done = (error?: Error | null) => void;
 
 /**
  * One end of a line, as the socket it stands for. What is written waits until the other end has it, and
- * counts as unsent for so long; so nothing grows without whoever writes seeing it.
+ * counts as unsent until then, so nothing grows without the writer noticing.
  */
 export abstract class CarriedStream extends Duplex {
 	/** Written, and not known to have arrived. */
 	#kept: Buffer = nothing;
 	/** Offset of its first byte. */
 	#from = 0;
-	/** Bytes, of all there ever were. */
+	/** Bytes written so far, in all. */
 	#said = 0;
 	#ended = false;
 	/** Waits for the arrival of what is kept. */
@@ -96,7 +96,7 @@ export abstract class CarriedStream extends Duplex {
 		return this.#from < this.total;
 	}
 
-	/** Of all that was said; the end counts as one more. */
+	/** Length of all that was said; the end counts as one more. */
 	get total(): number {
 		return this.#said + (this.#ended ? 1 : 0);
 	}
@@ -122,7 +122,7 @@ export abstract class CarriedStream extends Duplex {
 		return { from: this.#from, data: nothing, ends: false };
 	}
 
-	/** The other end has so much. False when it cannot be: this is not the line it means. */
+	/** The other end has this much. False if that cannot be: this is not the line it means. */
 	arrived(have: number): boolean {
 		if (have > this.total) return false;
 		if (have <= this.#from) return true;
@@ -180,7 +180,7 @@ export abstract class CarriedStream extends Duplex {
 		done(error);
 	}
 
-	/** Called when all that was said before has arrived. */
+	/** Called only when all that was said before has arrived. */
 	#say(bytes: Buffer, done: Done): void {
 		if (bytes.length === 0) return done();
 		this.#kept = bytes;

@@ -664,7 +664,7 @@ export class Problem extends Error {
 		return problems[this.code].status;
 	}
 
-	/** Worth another try as it is? Read from the catalogue, guessed nowhere. */
+	/** Worth another try as it is? Read from the catalogue, never guessed. */
 	get retry(): boolean {
 		return problems[this.code].retry;
 	}

@@ -1,23 +1,23 @@
 /**
- * Jobs for several robots that go out in batches: how one asks for it, how far it is, and how its children stand.
+ * Jobs for several robots that go out in batches: how to ask for it, how far it has got, and how its children stand.
  */
 import type { Children } from './job';
 import type { Cause, JobState } from './states';
 
-/** What happens to robots that match and are not connected when a job for several starts. */
+/** What happens to matching robots that are not connected when a job for several starts. */
 export const awayChoices = ['wait', 'skip'] as const;
 export type Away = (typeof awayChoices)[number];
 
 export interface Rollout {
-	/** Robots of one batch: a number, or a share of all of them as `25%` (rounded down, one at least). */
+	/** Robots of one batch: a number, or a share of all of them as `25%` (rounded down, at least one). */
 	batch: number | string;
-	/** So many go first and alone, as a batch of their own. When one of them fails it stops. Default none. */
+	/** This many go first, as a batch of their own. If one of them fails, the rollout stops. Default none. */
 	canary?: number;
-	/** Within a batch each starts so long after the one before. Default 0. */
+	/** Time between two starts within a batch. Default 0. */
 	staggerMs?: number;
-	/** It stops when more than so many have failed: a number, or a share of all as `10%` (rounded down). Default 0. */
+	/** It stops when more than this many have failed: a number, or a share of all as `10%` (rounded down). Default 0. */
 	maxFailures?: number | string;
-	/** Between two batches: wait for a person (true), or for so long. Default false. */
+	/** Between two batches: wait for a person (true), or for this long. Default false. */
 	pauseBetween?: boolean | number;
 }
 
@@ -30,14 +30,14 @@ export interface Rollout {
 export const rolloutStates = ['running', 'paused', 'stopped', 'over'] as const;
 export type RolloutState = (typeof rolloutStates)[number];
 
-/** How far a rollout is. */
+/** How far a rollout has got. */
 export interface RolloutRecord {
 	state: RolloutState;
-	/** How many robots each batch has, in order; with a canary the first one is its. */
+	/** How many robots each batch has, in order; with a canary, that is the first one. */
 	batches: number[];
 	/** The last batch that was let go; 0 = none yet. */
 	batch: number;
-	/** More failures than this, since a person last let it go on, stop it. */
+	/** It stops after more failures than this, counted since a person last let it go on. */
 	maxFailures: number;
 	/** Why it does not go on by itself; null while it does. */
 	reason: string | null;
@@ -50,13 +50,13 @@ export interface ResumeRequest {
 }
 
 export interface RetryRequest {
-	/** Of a job for several robots: only those on which it did not complete. */
+	/** For a job for several robots: only those on which it did not complete. */
 	only?: 'failed';
 }
 
 /** One child of a job for several robots. */
 export interface Cell {
-	/** What it is among its siblings: the id of its robot. */
+	/** Its place among its siblings: the id of its robot. */
 	cell: string;
 	/** The name of that robot; null when it was removed. */
 	robot: string | null;
@@ -64,7 +64,7 @@ export interface Cell {
 	state: JobState;
 	cause: Cause | null;
 	exitCode: number | null;
-	/** Of a rollout. */
+	/** Its batch of a rollout. */
 	batch: number | null;
 	startedAt: number | null;
 	endedAt: number | null;
@@ -80,10 +80,10 @@ export interface Cells {
 	rolledOut: RolloutRecord | null;
 	/** How the children of each batch stand; empty without a rollout. */
 	batches: { batch: number; children: Children }[];
-	/** Robots that match and got no child because they were away (`target.away: skip`). */
+	/** Matching robots that got no child because they were away (`target.away: skip`). */
 	skipped: { robotId: string; robot: string | null }[];
-	/** Batch by batch. */
+	/** The children, batch by batch. */
 	items: Cell[];
-	/** Give it back as `cursor` for the next page; absent on the last. */
+	/** Pass it as `cursor` for the next page; absent on the last. */
 	cursor?: string;
 }

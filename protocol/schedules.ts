@@ -20,45 +20,45 @@ export type Frequency = (typeof frequencies)[number];
 export const weekdays = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const;
 export type Weekday = (typeof weekdays)[number];
 
-/** When a schedule is due. Times of day are those on the wall in its zone. */
+/** When a schedule is due. Times of day are local time in its zone. */
 export interface When {
 	frequency: Frequency;
-	/** Of once. */
+	/** For `once`. */
 	at?: number;
-	/** Of interval: so long from one run to the next, counted from `startAt`. At least 1,000. */
+	/** For `interval`: time from one run to the next, counted from `startAt`. At least 1,000. */
 	everyMs?: number;
-	/** Of cron: 5 fields, or 6 with seconds first. */
+	/** For `cron`: 5 fields, or 6 with seconds first. */
 	cron?: string;
-	/** Of hourly: 0…59. Default 0. */
+	/** For `hourly`: 0…59. Default 0. */
 	minute?: number;
-	/** Of daily, weekly, monthly: `02:30` or `02:30:15`. Default `00:00`. */
+	/** For `daily`, `weekly`, `monthly`: `02:30` or `02:30:15`. Default `00:00`. */
 	times?: string[];
-	/** Of weekly. */
+	/** For `weekly`. */
 	weekdays?: Weekday[];
-	/** Of monthly: 1…31, and -1 for the last day. A month that is too short has it on its last day. */
+	/** For `monthly`: 1…31, and -1 for the last day. In a month that is too short, its last day. */
 	days?: number[];
-	/** Of monthly, instead of days: the 2nd Tuesday, the last Friday (week -1). */
+	/** For `monthly`, instead of days: the 2nd Tuesday, the last Friday (week -1). */
 	nth?: NthWeekday;
 	/**
-	 * Only every n-th hour (a divisor of 24), day (up to 366), week (from Monday, 53) or month (60), counted from
-	 * `startAt`. Default 1.
+	 * Only every n-th hour (a divisor of 24), day (up to 366), week (from Monday, up to 53) or month (up to 60), counted
+	 * from `startAt`. Default 1.
 	 */
 	every?: number;
 }
 
 export interface NthWeekday {
-	/** 1…5, or -1 for the last. A month without a fifth one is left out. */
+	/** 1…5, or -1 for the last. A month without a fifth one is skipped. */
 	week: number;
 	weekday: Weekday;
 }
 
 export const overlaps = ['skip', 'queue-one', 'queue-all', 'cancel-old', 'allow'] as const;
 /**
- * What happens to a run that is due while one before it has not ended.
+ * What happens to a run that is due while an earlier one has not ended.
  * - `skip`       it is left out
- * - `queue-one`  one waits for the end of the one before; further ones are left out
+ * - `queue-one`  one waits for the earlier one to end; further ones are left out
  * - `queue-all`  all wait, one after the other
- * - `cancel-old` the one before is cancelled, unless it is a backfill's; the new one starts when that has ended
+ * - `cancel-old` the earlier one is cancelled, unless it is a backfill's; the new one starts when it has ended
  * - `allow`      both run
  */
 export type Overlap = (typeof overlaps)[number];
@@ -74,39 +74,39 @@ export interface ScheduleRequest {
 	/** What is submitted at each planned time. Absent = nothing; consumers get the event all the same. */
 	job?: Submit;
 	enabled?: boolean;
-	/** No run before. Default: when it was put. */
+	/** No run before this. Default: when the schedule was put. */
 	startAt?: number;
-	/** No run after. */
+	/** No run after this. */
 	endAt?: number;
-	/** So many runs, then it has ended. */
+	/** The schedule ends after this many runs. */
 	maxRuns?: number;
 	/**
-	 * Each run up to so much later than planned: by an amount that is always the same for that run, and less
-	 * than the time to the next one. Default 0.
+	 * Delays each run by up to this much: by an amount that is always the same for that run, and less than the
+	 * time to the next one. Default 0.
 	 */
 	jitterMs?: number;
-	/** A time of day that the clock leaves out: on the first instant that is there again (default), or not. */
+	/** A time of day that the clock skips: run at the first instant after the gap (default), or not at all. */
 	gap?: 'shift' | 'skip';
-	/** A time of day that comes twice: the first time (default), or both. */
+	/** A time of day that comes twice: run the first time (default), or both. */
 	fold?: 'first' | 'both';
-	/** Planned times that passed while nobody could run them. Default last. */
+	/** Which planned times to make up of those that passed while nobody could run them. Default last. */
 	missed?: 'none' | 'last' | 'all';
-	/** Oldest missed time that is still made up. Default 3,600,000; 0 = none. */
+	/** Age of the oldest missed time that is still made up. Default 3,600,000; 0 = none. */
 	catchUpMs?: number;
-	/** With `missed: all`: so many at most, the newest. Default 100. */
+	/** With `missed: all`: at most this many, the newest. Default 100. */
 	catchUpMax?: number;
 	/** Default skip. */
 	overlap?: Overlap;
 	/** Names of calendars: nothing runs while one of them says so. */
 	blackouts?: string[];
-	/** So many runs failed one after the other: it is paused. Default: never. */
+	/** Pause it after this many failed runs in a row. Default: never. */
 	pauseAfterFailures?: number;
 }
 
 /** Fields to change; null = the default again. */
 export type ScheduleChange = { [K in keyof ScheduleRequest]?: ScheduleRequest[K] | null };
 
-/** Why a schedule is paused that has no job and whose consumer was not seen for as long as events are kept. */
+/** Why a schedule without a job is paused: its consumer was not seen for as long as events are kept. */
 export const leftText = 'nobody follows it any more';
 
 export const scheduleStates = ['active', 'paused', 'ended'] as const;
@@ -140,7 +140,7 @@ export interface Schedule {
 	/** The next planned time; its jitter comes on top. */
 	nextRunAt: number | null;
 	lastRunAt: number | null;
-	/** The next five, for people. */
+	/** The next five planned times, for people. */
 	upcoming: number[];
 	/** Of the occurrences that are still on record. */
 	counts: OccurrenceCounts;
@@ -210,11 +210,11 @@ export interface ScheduleDue {
 /** A schedule paused itself because its runs failed, or the first run succeeded after failed ones. */
 export interface ScheduleTurn {
 	scheduleId: string;
-	/** Absent in events of before it was noted. */
+	/** Absent in events from before it was recorded. */
 	name?: string;
-	/** So many failed one after the other. */
+	/** How many failed in a row. */
 	failures: number;
-	/** The job with which that was known. */
+	/** The job whose end decided it. */
 	jobId: string | null;
 }
 
@@ -228,9 +228,9 @@ export interface BackfillRequest {
 	from: number;
 	/** Default now, by the clock of the service. */
 	to?: number;
-	/** Also those that have run, but for what is under way. Default: only those that did not. */
+	/** Also times that have run, except what is under way. Default: only those that have not. */
 	all?: boolean;
-	/** How many the preview said; absent = a preview. */
+	/** The count the preview gave; absent = a preview. */
 	expect?: number;
 	/** Default queue-all: one after the other. */
 	overlap?: 'queue-all' | 'allow';
@@ -241,7 +241,7 @@ export interface BackfillAnswer {
 	preview: boolean;
 	/** The planned times that it runs, oldest first. */
 	plannedAt: number[];
-	/** So many of them were started, or wait. */
+	/** How many of them were started, or wait. */
 	started: number;
 }
 
@@ -253,7 +253,7 @@ export interface PreviewRequest {
 	count?: number;
 }
 
-/** `shifted` = its time of day is not there on that day; `repeated` = the second time the clock shows it. */
+/** `shifted` = its time of day does not exist on that day; `repeated` = the second time the clock shows it. */
 export type PlannedMark = 'shifted' | 'repeated';
 
 export interface PlannedRun {
@@ -265,7 +265,7 @@ export interface PlannedRun {
 	blackout: string | null;
 }
 
-/** One change of the clock, and what the schedule does on it. */
+/** One change of the clock, and what the schedule does around it. */
 export interface ClockChange {
 	kind: 'gap' | 'fold';
 	at: number;
@@ -297,11 +297,11 @@ export interface Forecast {
 export interface ForecastSchedule {
 	scheduleId: string;
 	name: string;
-	/** Planned runs of that time that no blackout forbids. */
+	/** Planned runs within that time that no blackout forbids. */
 	runs: number;
 	/** There are more: only the first ones were looked at. */
 	more: boolean;
-	/** How long a run takes, as the last ones did; a minute when there was none. */
+	/** How long a run takes, going by the last ones; a minute if there were none. */
 	runMs: number;
 	/** Where its job may run, in words; null = it has no job. */
 	target: string | null;
@@ -329,7 +329,7 @@ export interface CalendarSpan {
 export interface CalendarRequest {
 	/** Instants. */
 	spans?: CalendarSpan[];
-	/** The text of an .ics file. Days and times without a zone are those of the schedule that asks. */
+	/** The text of an .ics file. Days and times without a zone are in that of the schedule that asks. */
 	ical?: string;
 }
 

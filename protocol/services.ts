@@ -10,30 +10,30 @@ import type { Cause, FinalState } from './states';
 /** Registers a parked n8n execution: the service pokes `resumeUrl`, the node pulls the outcome. */
 export interface WaitRequest {
 	jobIds: string[];
-	/** How many of them. Default all. */
+	/** How many of the jobs to wait for. Default all. */
 	until?: 'all' | 'any' | { count: number };
 	/**
-	 * Which of them count: those that have ended, however they did (default), or the completed ones only. Then the wait
-	 * is over, too, when so many cannot complete any more.
+	 * Which of them count: all that have ended, however they did (default), or only those that completed. Then the wait
+	 * is also over once that many can no longer complete.
 	 */
 	counts?: WaitCounts;
-	/** True = a job for several robots counts as one for each of them. Default false: as one. */
+	/** True = a job for several robots counts once for each of them. Default false: once. */
 	eachRobot?: boolean;
-	/** True = jobs that are still open when that is decided are cancelled; not when only the time is over. Default false. */
+	/** True = jobs still open once that is decided are cancelled; not when only the time is over. Default false. */
 	cancelRest?: boolean;
 	/**
-	 * True = open jobs are cancelled when the execution was stopped or deleted while it was parked; the service asks
-	 * n8n every few minutes. Default false.
+	 * True = open jobs are cancelled if the execution is stopped or deleted while it is parked; the service asks n8n
+	 * every few minutes. Default false.
 	 */
 	cancelOnStop?: boolean;
 	/**
-	 * A secret of n8n's own, where the service cannot reach it: pokes are then not posted but handed to whoever knows the secret
-	 * (`POST /collect`).
+	 * A secret of n8n's own, for where the service cannot reach n8n: pokes are then not posted but handed to whoever
+	 * knows the secret (`POST /collect`).
 	 */
 	collector?: string;
 	/** When the wait ends with `timedOut`, whatever the jobs do. */
 	deadlineAt?: number;
-	/** The same, counted from when the service registers it: for those whose clock may be another one. The earlier counts. */
+	/** The same, counted from when the service registers it: for callers whose clock may differ. The earlier counts. */
 	limitMs?: number;
 	/** Where to POST the poke; absent = a wait that is only polled. */
 	resumeUrl?: string;
@@ -50,24 +50,24 @@ export type WaitCounts = (typeof waitCounts)[number];
  */
 export type WaitState = 'open' | 'due' | 'closed' | 'dead';
 
-/** What became of a job, without what it was to do: of a thousand jobs that may be 64 MiB and more. */
+/** What became of a job, without what it was to do: for a thousand jobs that may be 64 MiB and more. */
 export type WaitedJob = Omit<Job, 'spec' | 'variables'>;
 
 export interface Wait {
 	waitId: string;
 	state: WaitState;
 	timedOut: boolean;
-	/** As many jobs as were asked for have ended, or completed. */
+	/** As many jobs as asked for have ended, or completed. */
 	met: boolean;
 	until: 'all' | 'any' | { count: number };
 	counts: WaitCounts;
-	/** Jobs that were open when that was decided were cancelled. */
+	/** As asked for: jobs still open once that is decided are cancelled. */
 	cancelRest: boolean;
 	/** One per job id asked for, in that order. */
 	jobs: WaitedJob[];
 	executionId: string | null;
 	nodeId: string | null;
-	/** Deliveries tried so far, and what the last one met. */
+	/** Deliveries tried so far, and what went wrong with the last one. */
 	tries: number;
 	lastError: string | null;
 	createdAt: number;
@@ -85,7 +85,7 @@ export interface PokeAnswer {
 	resumed: boolean;
 	/** Why not. */
 	reason?: string;
-	/** True = the execution waits for something else now, and never again for this. */
+	/** True = the execution now waits for something else, and never will for this again. */
 	stale?: boolean;
 }
 
@@ -124,22 +124,22 @@ export interface CollectedPoke {
 export interface SubscriptionRequest {
 	/** What is wanted from now on, whatever it was before. */
 	filter: EventFilter;
-	/** Where a new subscription starts. Default now. An existing one goes on where it was. */
+	/** Where a new subscription starts. Default now. An existing one continues where it was. */
 	from?: 'now' | 'start';
 	/**
-	 * Of what an existing one has not acknowledged, only what is at most so old is handed out; 0 = it begins
-	 * from now. Default: all of it.
+	 * Of what an existing one has not acknowledged, hand out only what is at most this old; 0 = start from now.
+	 * Default: all of it.
 	 */
 	backlogMs?: number;
 }
 
 export interface SubscriptionAnswer {
-	/** Names this holder; the earlier one is refused from now on. */
+	/** Identifies this holder; the earlier one is refused from now on. */
 	epoch: number;
 	cursor: number;
 }
 
-/** A robot told how an attempt ended that was over already: evidence, kept beside the job. */
+/** A robot reported the end of an attempt that was already over: evidence, kept beside the job. */
 export interface LateResult {
 	jobId: string;
 	attempt: number;
@@ -149,7 +149,7 @@ export interface LateResult {
 	cause: Cause | null;
 }
 
-/** A running program asks for input; its prompt, never an answer. */
+/** A running program asks for input: its prompt, never an answer. */
 export interface PromptAsked {
 	jobId: string;
 	attempt: number;
@@ -197,7 +197,7 @@ export interface JobAsksEvent {
 	data: JobAsks;
 }
 
-/** A robot takes no jobs any more, or takes them again: see control.ts. */
+/** A robot no longer takes jobs, or takes them again: see control.ts. */
 export interface RobotClosedEvent {
 	cursor: number;
 	at: number;
@@ -270,7 +270,7 @@ export interface KeyRecord {
 export interface BroadcastRequest {
 	/** `note` (default) goes into their logs; with `refresh` they look at their machines again. */
 	action?: 'note' | 'refresh';
-	/** Of a note. */
+	/** The text of a note. */
 	text?: string;
 	/** Only robots that carry all of these. */
 	labels?: Record<string, string>;
@@ -284,7 +284,7 @@ export interface ShutdownRequest {
 export interface PingAnswer {
 	robotId: string;
 	name: string;
-	/** There and back. */
+	/** Round-trip time. */
 	ms: number;
 }
 

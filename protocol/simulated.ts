@@ -1,7 +1,7 @@
 /**
- * Robots that only play work, for demos and soak tests (`robot-fleet simulate`). A label marks them, and who carries it
- * is given only jobs that mean such robots: those that name the label, or the robot itself. Work that is
- * real never ends as "completed" on a robot that did nothing.
+ * Robots that only pretend to work, for demos and soak tests (`robot-fleet simulate`). A label marks them, and a robot
+ * that carries it gets only jobs meant for such robots: those that name the label, or the robot itself. Real work
+ * never ends as "completed" on a robot that did nothing.
  */
 
 /** Its value is `true`. */
@@ -9,5 +9,5 @@ export const simulatedLabel = 'simulated';
 /** With the value `any` a simulated robot is given whatever a real one would be. */
 export const simulatedTakesLabel = 'simulated.takes';
 
-/** Said by a service that keeps to this; a simulated robot stays away from any other. */
+/** Announced by a service that honours this; a simulated robot stays away from any other. */
 export const simulatedFeature = 'simulated-robots';

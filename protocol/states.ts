@@ -17,7 +17,7 @@ export const jobStates = [
 /**
  * - `pending`    accepted, not yet eligible: not-before, back-off, hold, restored
  * - `queued`     eligible; waits for a robot that fits and is free
- * - `dispatched` sent to one robot, which has not said yet that it takes it
+ * - `dispatched` sent to one robot, which has not accepted it yet
  * - `running`    the robot accepted it and journalled that it starts it; of a parent: it has children
  * - the other four are final and never change
  */
@@ -28,8 +28,8 @@ export type FinalState = (typeof finalStates)[number];
 
 export const moves = {
 	pending: ['queued', 'failed', 'timeout', 'cancelled'],
-	// Only a parent goes straight to running: it has no attempt, its children do the work. Everybody else
-	// is kept from that by the guards of assign and start.
+	// Only a parent goes straight to running: it has no attempt, its children do the work. The guards of
+	// assign and start keep all other jobs from that.
 	queued: ['dispatched', 'running', 'pending', 'failed', 'timeout', 'cancelled'],
 	dispatched: ['running', 'queued', 'pending', 'completed', 'failed', 'timeout', 'cancelled'],
 	running: ['completed', 'failed', 'timeout', 'cancelled', 'pending'],

@@ -1,12 +1,12 @@
 /**
  * Which version of the robots' protocol two sides speak. Each names the range it knows; they speak the
- * highest that both know. A version goes with a minor release, and each release knows the one before
- * it, so that robots and service may be updated in any order.
+ * highest that both know. A new version comes with a minor release, and each release knows the one
+ * before it, so that robots and service may be updated in any order.
  *
  *   1  the first
  *   2  `hello` carries the range; features are agreed upon; `goodbye` says when to come back
  *
- * The newer side speaks the chosen version. What it says beyond, fields and messages, the older ignores.
+ * The newer side speaks the chosen version. Fields and messages beyond it are ignored by the older side.
  */
 import { limits } from './limits';
 

@@ -1,8 +1,8 @@
 /**
- * Whether the write-ahead log beside an SQLite file has been damaged since it was written. SQLite
- * itself takes the first frame that does not fit for the end of the log and drops all after it without
- * a word, which is right for a write that a crash cut short, and a silent loss for anything else. It
- * stands in this room because both programs keep such files and share no other.
+ * Whether the write-ahead log beside an SQLite file has been damaged since it was written. SQLite itself
+ * takes the first frame that does not fit for the end of the log and drops everything after it without a
+ * word, which is right for a write that a crash cut short, and a silent loss for anything else. It stands
+ * here because both programs keep such files.
  *
  * What tells them apart: with `synchronous=FULL` nothing is written after a commit before the commit is
  * synced. So a crash can spoil no more than the last transaction, and a bad frame with a whole commit
@@ -12,9 +12,9 @@
 export interface WalDamage {
 	/** The first frame that is not what was written, counted from 1; 0 = the head of the log. */
 	frame: number;
-	/** Where it begins: what lies before it is good. */
+	/** Where it begins: everything before it is good. */
 	offset: number;
-	/** Commits behind it that SQLite would drop. */
+	/** Commits after it that SQLite would drop. */
 	commits: number;
 }
 
@@ -48,7 +48,7 @@ export function walDamage(wal: WalBytes): WalDamage | undefined {
 	const isOurs = (frame: DataView) =>
 		frame.getUint32(8) === salts[0] && frame.getUint32(12) === salts[1];
 	const isCommit = (frame: DataView) => frame.getUint32(4) !== 0;
-	/** Whether a frame goes on from the one before it, whatever that one is worth. */
+	/** Whether a frame continues the one before it, good or not. */
 	const fits = (at: number) => {
 		if (!isOurs(part(at, frameHeadBytes))) return false;
 		const frame = part(at, frameBytes);
@@ -72,7 +72,7 @@ export function walDamage(wal: WalBytes): WalDamage | undefined {
 		: { frame: first + 1, offset: headBytes + first * frameBytes, commits };
 }
 
-/** SQLite's own: two sums that feed each other, over words in the byte order that the magic number names. */
+/** SQLite's own checksum: two sums that feed each other, over words in the byte order that the magic number names. */
 function checksum(
 	view: DataView,
 	from: number,

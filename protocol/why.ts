@@ -1,12 +1,12 @@
 /**
  * Why a job does not start, robot by robot; how the robot of an attempt was chosen; and what would become of a job
- * that is only looked at.
+ * that is only previewed.
  */
 import type { Submit } from './job';
 import type { Strategy } from './placement';
 import type { JobState } from './states';
 
-/** What keeps a robot from a job, in the order in which it is asked. Those up to `slots` are terms of the job. */
+/** What keeps a robot from a job, in the order in which it is checked. Those up to `slots` are terms of the job. */
 export const obstacles = {
 	robot: 'is not the robot that the job names',
 	excluded: 'is excluded by the job',
@@ -49,14 +49,14 @@ export interface RobotWhy {
 	text: string;
 }
 
-/** A job held against the robots that are enrolled. */
+/** A job compared with the robots that are enrolled. */
 export interface RobotsWhy {
 	robots: number;
-	/** They have all that the job names. */
+	/** Robots that have everything the job names. */
 	matching: number;
-	/** Nothing keeps them from the job. */
+	/** Robots that nothing keeps from the job. */
 	free: number;
-	/** What keeps how many of them, most first. */
+	/** How many of them each obstacle keeps from it, most first. */
 	obstacles: { obstacle: Obstacle; robots: number }[];
 	/** A page of them, by id. */
 	items: RobotWhy[];
@@ -66,13 +66,13 @@ export interface RobotsWhy {
 export interface Why {
 	/** One true sentence. */
 	text: string;
-	/** When it was asked for, of a job that waits. */
+	/** For a waiting job, when asked for. */
 	robots?: RobotsWhy;
-	/** Of the last attempt, where one was chosen among several. */
+	/** For the last attempt, where its robot was chosen among several. */
 	choice?: Choice;
 }
 
-/** A robot as it was when one was chosen. */
+/** A robot as it was at the moment of the choice. */
 export interface ChoiceCandidate {
 	robotId: string;
 	name: string;
@@ -82,20 +82,20 @@ export interface ChoiceCandidate {
 	cpu: number;
 	/** What it was worth by `prefer`; absent = 0. */
 	preference?: number;
-	/** Of affinity: so many jobs of the key had gone well there; absent = 0. */
+	/** For affinity: how many jobs of the key had gone well there; absent = 0. */
 	successes?: number;
 }
 
-/** How the robot of an attempt was chosen. Jobs for one robot have no choice. */
+/** How the robot of an attempt was chosen. Jobs for one robot have none. */
 export interface Choice {
 	/** One true sentence. */
 	text: string;
 	strategy: Strategy;
 	/** Whether robots were free for the job, or a slot came free for which it was first in line. */
 	by: 'job' | 'slot';
-	/** Robots that had all it names, connected or not. */
+	/** Robots that had everything the job names, connected or not. */
 	matching: number;
-	/** Those of them that were free and were compared: a strategy stops at the first that none can beat. */
+	/** Those of them that were free and compared: a strategy stops at the first one that cannot be beaten. */
 	compared: number;
 	winner: ChoiceCandidate;
 	/** The best of those that were compared and not chosen, four at most. */
@@ -104,7 +104,7 @@ export interface Choice {
 
 /** Something about a job that deserves a look before it is submitted. */
 export interface JobClash {
-	/** The code of the problem; `same-request` = its idempotency key has made a job already, `pool-full` = its pool has no room now. */
+	/** Code of the problem; `same-request` = its idempotency key made a job already, `pool-full` = no room in its pool. */
 	code: string;
 	text: string;
 	/** A submit would be refused. */
@@ -116,13 +116,13 @@ export interface JobPreview {
 	accepted: boolean;
 	/** One true sentence: where it would run, why it would wait, or why it would be refused. */
 	text: string;
-	/** The state it would have; null when it would be refused. */
+	/** The state it would have; null if it would be refused. */
 	state: JobState | null;
 	/** Robots that would get it at this moment; the first hundred of a job for several. */
 	picked: { robotId: string; name: string }[];
-	/** Those that match, the first twenty of them by id; null when it names what is not there. */
+	/** Those that match, the first twenty by id; null if the job names something unknown. */
 	robots: RobotsWhy | null;
 	clashes: JobClash[];
-	/** The job with every default written out, and values in place of `{{…}}`; null when it names what is not there. */
+	/** The job with every default written out, and values in place of `{{…}}`; null if it names something unknown. */
 	job: Submit | null;
 }

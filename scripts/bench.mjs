@@ -31,7 +31,7 @@ const built = spawnSync('gulp', ['build'], {
 });
 if (built.status !== 0) process.exit(1);
 
-// A fleet of 10,000 needs as many open files, on either side.
+// A fleet of 10,000 needs as many open files, on each side.
 const enoughFiles = 'ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$@"';
 const child = spawn(
 	'bash',

@@ -1,6 +1,6 @@
 /**
  * The pages that are made from tables: docs/states.md, problems.md, protocol.md and api.md.
- * Without `--write` it only says whether they are true, and ends with 1 when they are not.
+ * Without `--write` it only says whether they are up to date, and exits with 1 if they are not.
  */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -127,7 +127,7 @@ for (const [name, text] of Object.entries(pages)) {
 	try {
 		now = readFileSync(file, 'utf8');
 	} catch {
-		// It is not there yet: not true either.
+		// It is not there yet: not up to date either.
 	}
 	if (now === text) continue;
 	if (write) {

@@ -1,6 +1,6 @@
 /**
- * Whether what lies here may be published as this version: the tag, all three packages and the changelog
- * say the same, and nothing waits under *Unreleased*. Says everything that is in the way at once.
+ * Whether this tree may be published as this version: the tag, all three packages and the changelog say the
+ * same, and nothing waits under *Unreleased*. Reports everything that is in the way at once.
  *
  *   node scripts/release-check.mjs v1.2.3
  */

@@ -1,6 +1,6 @@
 /**
- * Publishes the three packages with provenance. Those that the registry has already in this version are left out, so a
- * release that broke half-way is finished by running it again. `v1.2.3-rc.1` goes out under the tag `next`.
+ * Publishes the three packages with provenance. Those that the registry already has in this version are left out, so a
+ * release that broke off half-way is finished by running this again. `v1.2.3-rc.1` goes out under the tag `next`.
  *
  *   node scripts/release-publish.mjs v1.2.3 [--dry-run]
  */
@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './steps.mjs';
 
-/** The programs first: who reads of a new version of the nodes can have the others at once. */
+/** The programs first: whoever reads of a new version of the nodes can get the others at once. */
 const folders = ['agent', 'dispatcher', '.'];
 
 const [tag = '', ...more] = process.argv.slice(2);
@@ -40,7 +40,7 @@ function isThere(it) {
 		});
 		return String(answer).trim() !== '';
 	} catch (error) {
-		// Nothing of that name is no fault; a registry that does not answer is.
+		// That it has no such version is no fault; a registry that does not answer is one.
 		if (/E404|404 Not Found/.test(String(/** @type {{ stderr?: unknown }} */ (error).stderr)))
 			return false;
 		throw error;

@@ -1,10 +1,10 @@
 /**
  * What n8n's package scanner would find: its rules on the sources of nodes and credentials and on every
  * file of the packed package, with no rule switched off in a file. The rules are those of
- * `@n8n/eslint-plugin-community-nodes`, which the scanner itself takes; it adds fetching from the registry.
+ * `@n8n/eslint-plugin-community-nodes`, which the scanner itself uses; it adds fetching from the registry.
  *
  * Only the service that n8n may host, and the two files that load parts of it, may touch the process and the
- * network: what stands there is left out, and anything elsewhere ends this with 1.
+ * network: findings there are left out, and any elsewhere makes this exit with 1.
  *
  *   node scripts/scan.mjs [FOLDER]    FOLDER: the unpacked package; packs it itself if none is given
  */
@@ -27,7 +27,7 @@ const hosting = [
 	]),
 ];
 
-/** Off in the scanner too: they know only an older way to write, or another rule knows better. */
+/** Off in the scanner too: they only know an older style, or another rule knows better. */
 const off = [
 	'cred-class-field-documentation-url-miscased',
 	'cred-class-field-type-options-password-missing',

@@ -33,7 +33,7 @@ import { root } from './steps.mjs';
 const packageName = 'n8n-nodes-robot-fleet';
 const serviceMs = 30_000;
 const webhookMs = 30_000;
-/** npm passes on the Ctrl+C that the terminal has sent us already: both are one. */
+/** npm passes on the Ctrl+C that the terminal has already sent us: both count as one. */
 const sameKeyMs = 700;
 const parentEveryMs = 1_000;
 
@@ -53,7 +53,7 @@ const over = /** @type {PromiseWithResolvers<never>} */ (Promise.withResolvers()
 /** What runs, in the order of its start. @type {Array<{stop(): Promise<unknown>, kill(): unknown}>} */
 const running = [];
 let isStopping = false;
-/** Everything stood: from then on a Ctrl+C is the proper end. */
+/** Everything is up: from then on a Ctrl+C is the proper end. */
 let isUp = false;
 
 class Stopped extends Error {}
@@ -228,7 +228,7 @@ async function callWebhook(n8n, { method, path }) {
 }
 
 /**
- * Says so when the process ends though nobody asked it to, and ends it with us.
+ * Reports if the process ends without being asked to, and makes it end with us.
  *
  * @param {string} who
  * @param {N8n | Robot} child just started
@@ -293,7 +293,7 @@ async function requireFreePort(variable, port) {
 	);
 }
 
-/** The one before it is kept, as NAME.before.log. */
+/** The previous one is kept, as NAME.before.log. */
 async function freshLog(/** @type {string} */ name) {
 	const file = join(state.logs, `${name}.log`);
 	await rename(file, join(state.logs, `${name}.before.log`)).catch(() => undefined);

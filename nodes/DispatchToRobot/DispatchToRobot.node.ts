@@ -133,7 +133,7 @@ async function submitAndWait(
 	submits: Array<Settled<Submit>>,
 ): Promise<INodeExecutionData[][]> {
 	const limit = readWaitLimit(context);
-	// A model may say any number.
+	// A model may give any number.
 	const toolWaitSeconds = Number(context.getNodeParameter('toolWaitSeconds', 0, 60));
 	const toolWaitMs = Math.max(0, Math.round(toolWaitSeconds * 1000));
 	const cancelOnStop = context.getNodeParameter('cancelOnStop', 0, false) === true;

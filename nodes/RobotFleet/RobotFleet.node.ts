@@ -73,7 +73,7 @@ export class RobotFleet implements INodeType {
 		const stopped = this.getExecutionCancelSignal();
 		for (const [i, item] of this.getInputData().entries()) {
 			try {
-				// Of an execution that somebody stops nothing goes on.
+				// Nothing goes on in an execution that somebody stops.
 				stopped?.throwIfAborted();
 				const operation = operationOf(resources, this, i);
 				fleet ??= await connect(this);
@@ -91,7 +91,7 @@ export class RobotFleet implements INodeType {
 	}
 }
 
-/** The key of "This n8n" is narrow on purpose, and nobody sees it: the way to another one is told. */
+/** The key of "This n8n" is narrow on purpose, and nobody sees it: so tell how to get another one. */
 function withWayOut(refusal: Refusal): Refusal {
 	if (refusal.code !== 'no-scope') return refusal;
 	const scope = /"(\w+)"/.exec(refusal.message)?.[1] ?? 'operate';

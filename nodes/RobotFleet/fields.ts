@@ -74,7 +74,7 @@ export const simplifyField: INodeProperties = {
 	description: 'Whether to return a simplified version of the response instead of the raw data',
 };
 
-/** At most so many. */
+/** The most items to return. */
 function limitOf(ask: Ask): number {
 	if (ask.value('returnAll', false)) return Infinity;
 	const limit = Number(ask.value('limit', 50));

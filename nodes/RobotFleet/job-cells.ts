@@ -30,7 +30,7 @@ export const getCells: Operation = {
 	},
 };
 
-/** So many are asked for at the same time. */
+/** How many are asked for at the same time. */
 const atOnce = 8;
 
 async function withOutput(ask: Ask, cells: Found[]): Promise<Found[]> {

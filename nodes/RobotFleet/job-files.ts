@@ -1,5 +1,5 @@
 /**
- * Files that jobs bring along and have taken home, between the binary data of n8n and the service. Bytes go
+ * Moves files that jobs bring along or have collected between the binary data of n8n and the service. Bytes go
  * through piece by piece, both ways; what was sent before a cut is not sent again.
  */
 import { type IBinaryData, type INodeProperties, NodeOperationError, sleep } from 'n8n-workflow';
@@ -10,7 +10,7 @@ import { asProblem, BadParameter } from '../shared/refusals';
 import { chosenJob, jobLocator } from './fields';
 import { type Ask, type Found, found, type Operation, shownFor } from './operation';
 
-/** Of one call: what a cut can cost, and what is in memory. */
+/** Bytes of one call: what a cut can cost, and what is in memory. */
 const pieceBytes = 8 * 1024 * 1024;
 const tries = 5;
 const pauseMs = 1_000;
@@ -24,7 +24,7 @@ export const outputField: INodeProperties = {
 	hint: 'The name of the output binary field to put the file in',
 };
 
-/** As Wait for Execution, Dispatch to Robot, Submit Job and Job: Get tell which job it is; first the one that failed. */
+/** Where Wait for Execution, Dispatch to Robot, Submit Job and Job: Get put the job's ID; a failed job's comes first. */
 const jobOfItem = {
 	mode: 'id',
 	value: '={{ $json.error && $json.details?.id || ($json.job?.id ?? $json.jobId) }}',
@@ -111,7 +111,7 @@ async function download(ask: Ask, file: FileRecord): Promise<Found> {
 	const name = baseOf(file.path ?? file.name);
 	const bytes = await ask.client.fileContent(file.fileId, ask.signal);
 	const data = await storeBytes(ask, bytes, name);
-	// n8n tells the length of what it stored since 2.0.
+	// Since 2.0 n8n tells the length of what it stored.
 	if (data.bytes !== undefined && data.bytes !== file.bytes) throw cutOff(ask);
 	return { ...found(file)[0]!, binary: { [ask.text('binaryField') || 'data']: data } };
 }
@@ -135,7 +135,7 @@ async function downloadAll(ask: Ask): Promise<Found[]> {
 /** The transports of nodes hand on streams of Node.js, as n8n wants them. */
 type Storable = Parameters<Ask['context']['helpers']['prepareBinaryData']>[0];
 
-/** Into the binary data of n8n, wherever that keeps it. */
+/** Into the binary data of n8n, wherever n8n keeps it. */
 export async function storeBytes(
 	ask: Ask,
 	bytes: Bytes,
@@ -172,7 +172,7 @@ async function upload(ask: Ask): Promise<Found[]> {
 	let record: FileRecord | undefined;
 	let at = 0;
 	for await (const piece of inPieces(source)) {
-		// What is here as a whole has a digest: the same step done again finds the same file.
+		// What is here as a whole gets a digest, so the same step done again finds the same file.
 		const digest = piece.length === bytes ? { sha256: await sha256(piece) } : {};
 		record ??= await client.createFile({ name, bytes, ...digest });
 		record = await sendPiece(ask, record, at, piece);
@@ -216,7 +216,7 @@ async function* inPieces(
 	if (length > 0 || !sent) yield Buffer.concat(waiting);
 }
 
-/** Goes on where the service says that its bytes end. */
+/** Continues where the service says that its bytes end. */
 async function sendPiece(
 	{ client, signal }: Ask,
 	known: FileRecord,

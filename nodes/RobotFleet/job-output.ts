@@ -73,7 +73,7 @@ function startOf(job: Job, stream: Stream, maxBytes: number): number {
 	return Math.max(0, job.output[stream] - Math.max(1, Math.floor(maxBytes)));
 }
 
-/** Text that was cut into may begin in the middle of a character, which is left out. */
+/** Text whose beginning was cut off may start in the middle of a character, which is left out. */
 async function textOf(bytes: Bytes, isCut: boolean): Promise<string> {
 	const pieces: Uint8Array[] = [];
 	for await (const piece of bytes) pieces.push(piece);

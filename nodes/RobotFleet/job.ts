@@ -456,14 +456,14 @@ async function sendInput(ask: Ask): Promise<Found[]> {
 const memoryKey = 'robotFleetAnswer';
 
 /**
- * Where the answer to what the program asks now begins; the same however often n8n repeats this step. What was typed
- * before an answer of ours was lost is then known by its place, and is no answer to the question behind it.
+ * Where the answer to the program's current question begins; the same however often n8n repeats this step. What was
+ * typed before the service's reply got lost is then recognized by its place, and does not answer the next question.
  */
 async function promptOf({ context, itemIndex, client }: Ask, jobId: string): Promise<number> {
 	const memory = context.getContext('node');
 	const key = `${memoryKey}${itemIndex}`;
 	const round = String(context.evaluateExpression('{{ $runIndex }}', itemIndex));
-	// A retry of the whole execution in n8n begins with the memory of that one.
+	// A retry of the whole execution in n8n starts with the memory of the first one.
 	const step = `${context.getExecutionId()} ${round} ${jobId} `;
 	const known = String(memory[key] ?? '');
 	if (known.startsWith(step)) return Number(known.slice(step.length));

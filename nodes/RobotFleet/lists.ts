@@ -10,7 +10,7 @@ import { matching, timeOf } from '../shared/schedules';
 import { isUsable } from './token';
 
 const pageSize = 50;
-/** Pages that are looked through for a text at once; "load more" goes on behind them. */
+/** Pages that are searched for a text at once; "load more" continues after them. */
 const maxPages = 5;
 const maxTitle = 60;
 
@@ -51,7 +51,7 @@ export async function searchTokens(
 	});
 }
 
-/** Those that n8n did not take up come first: nobody took them, and not yet. */
+/** Those that n8n did not take come first: given up, then still being delivered. */
 export async function searchWaits(
 	this: ILoadOptionsFunctions,
 	filter = '',

@@ -1,5 +1,5 @@
 /**
- * What the node can do, as a table: a resource has operations, an operation has its fields and its deed side
+ * What the node can do, as a table: a resource has operations, an operation has its fields and its action side
  * by side. The description and `execute` both read the table, so neither can know an operation that the other
  * does not.
  */
@@ -21,7 +21,7 @@ export interface Resource {
 	value: string;
 	/** In the order of their names. */
 	operations: Operation[];
-	/** The operation that is chosen first. */
+	/** The operation that is chosen by default. */
 	first: string;
 }
 
@@ -34,7 +34,7 @@ export interface Operation {
 	run(ask: Ask): Promise<Found[]>;
 }
 
-/** One item of output; what it is paired with is known by whoever asked. */
+/** One item of output; the caller knows what it is paired with. */
 export type Found = Pick<INodeExecutionData, 'json' | 'binary'>;
 
 /** One input item, and what the person who made the workflow wants for it. */

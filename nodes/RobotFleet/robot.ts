@@ -14,7 +14,7 @@ const robot = locator('robot', 'Robot', 'The robot to act on', 'searchRobots', {
 });
 const chosen = (ask: Ask) => ask.chosen('robot', 'Robot');
 
-/** Of one request; n8n is not kept from ending for longer. */
+/** Of one request, so that it never delays the end of n8n for longer. */
 const sliceMs = 20_000;
 
 const filters: INodeProperties = {
@@ -217,7 +217,7 @@ async function drain(ask: Ask): Promise<Found[]> {
 	for (;;) {
 		const waitMs = Math.max(0, Math.min(sliceMs, until - now()));
 		const drained = await ask.client.drainRobot(name, waitMs, ask.signal);
-		// To ask again is to drain again: not what has opened by itself, or was closed otherwise meanwhile.
+		// Asking again drains it again: not if it has opened by itself, or was closed otherwise meanwhile.
 		const goesOn = drained.held > 0 && drained.closed?.as === 'draining';
 		if (!goesOn || waitMs === 0) return asFound(ask, drained, simple);
 	}

@@ -1,4 +1,4 @@
-/** Schedules that the service keeps: each submits a job at its planned times, also while n8n is off. */
+/** Schedules that the service keeps: each submits a job at its planned times, even while n8n is off. */
 import { type INodeProperties, isToolType } from 'n8n-workflow';
 import type { Occurrence, Overlap, Schedule, ScheduleState, Submit } from '../../protocol';
 import { commandFields, jobFields, readSubmit } from '../shared/job-fields';

@@ -1,4 +1,4 @@
-/** What a person says of the events that start the workflow, and how it becomes the filter of a subscription. */
+/** What a person says about the events that start the workflow, and how it becomes the filter of a subscription. */
 import type { INodeProperties, INodePropertyOptions, ITriggerFunctions } from 'n8n-workflow';
 import {
 	type Cause,
@@ -257,7 +257,7 @@ interface Filters {
 
 export interface Wanted {
 	filter: EventFilter;
-	/** Of what happened while n8n was off, only what is at most so old; undefined = all of it. */
+	/** Of what happened while n8n was off, only what is at most this old; undefined = all of it. */
 	missedMs: number | undefined;
 	output: boolean;
 	runsAtOnce: number;
@@ -310,7 +310,7 @@ function filterOf(context: ITriggerFunctions): EventFilter {
 	};
 }
 
-/** The first that is set and narrows Job Ended only: without that event it would be shown and do nothing. */
+/** The first set filter that narrows only Job Ended: without that event it would be shown and do nothing. */
 function idleFilter(said: {
 	causes: string[];
 	dead?: boolean;
@@ -331,14 +331,14 @@ function idleFilter(said: {
 function refuseIdle(context: ITriggerFunctions, name: string): void {
 	const text = `"${name}" only filters the event Job Ended, which is not chosen`;
 	if (isRestart(context.getActivationMode())) {
-		// Nobody is there to mend it, and what is published goes on as it did.
+		// Nobody is there to fix it, and what is published continues as before.
 		context.logger.warn(`${context.getNode().name}: ${text}`);
 		return;
 	}
 	throw new BadParameter(text, `Choose it in "Events", or remove "${name}" from "Filters"`);
 }
 
-/** At a start of n8n, or of another leader: of what was published before. */
+/** At a start of n8n, or of another leader: for what was published before. */
 export const isRestart = (mode: string) => mode === 'init' || mode === 'leadershipChange';
 
 /** An expression may give one value, several in one line, or nothing. */

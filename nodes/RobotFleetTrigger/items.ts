@@ -1,6 +1,6 @@
 /**
  * What the workflow gets of an event: `event`, `at`, and what it is about: `job`, `robot`, `schedule`. The shapes
- * are documented in docs/nodes.md with an example each, and stay.
+ * are documented in docs/nodes.md with an example each, and must not change.
  */
 import type { IDataObject } from 'n8n-workflow';
 import type { FleetClient } from '../../client';
@@ -71,7 +71,7 @@ async function aboutOf(
 	}
 }
 
-/** As Wait for Execution shows a job, and what else was written down when it ended. */
+/** As Wait for Execution shows a job, and what else was recorded when it ended. */
 async function endedJob(
 	client: FleetClient,
 	ended: JobEnded,

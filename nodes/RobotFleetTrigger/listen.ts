@@ -18,7 +18,7 @@ async function subscriptionOf(context: ITriggerFunctions): Promise<string> {
 	return `n8n-events-${(await sha256(JSON.stringify(facts))).slice(0, 32)}`;
 }
 
-/** Answers the function that ends it. */
+/** Returns the function that ends it. */
 export async function listen(context: ITriggerFunctions): Promise<() => Promise<void>> {
 	const stop = new AbortController();
 	try {
@@ -68,7 +68,7 @@ class Listener {
 	}
 
 	/**
-	 * Subscribes at once, so that a mistake is said to whoever publishes the workflow, and what happens from then on
+	 * Subscribes at once, so that whoever publishes the workflow is told of a mistake, and what happens from then on
 	 * counts. When n8n starts nobody is there to be told: a service that is away is waited for.
 	 */
 	async begin(): Promise<void> {
@@ -112,7 +112,7 @@ class Listener {
 				const item = await itemOf(this.client, event, this.#wanted.output);
 				this.signal.throwIfAborted();
 				const stored = this.#runs.add(startWorkflow(this.#context, item, this.#nameOf(event)));
-				// Before the end of all nobody is there to hear of it; it comes again.
+				// Nobody handles a rejection before `settle` does, where it comes up again.
 				stored.catch(() => undefined);
 				handed.push(stored);
 				last = event.cursor;
@@ -123,7 +123,7 @@ class Listener {
 		}
 	}
 
-	/** With its time: a service that was put back to an earlier state numbers other events alike. */
+	/** With its time: a service that was restored to an earlier state gives other events the same numbers. */
 	#nameOf({ cursor, at }: FleetEvent): string {
 		return `${this.key}:${cursor}:${at}`;
 	}
@@ -141,8 +141,8 @@ class Listener {
 const isDeliberate = (mode: string) => mode === 'activate' || mode === 'create';
 
 /**
- * Who switches a workflow on wants it from now on. At a start of n8n, or of another leader, the person has said what
- * to do with what was missed. A workflow that is published anew while it is on goes on where it was.
+ * Whoever switches a workflow on wants it from now on. For a start of n8n, or of another leader, the person has said
+ * what to do with what was missed. A workflow that is published again while it is on continues where it was.
  */
 function backlogOf(mode: string, { missedMs }: Wanted): { backlogMs?: number } {
 	if (isDeliberate(mode)) return { backlogMs: 0 };

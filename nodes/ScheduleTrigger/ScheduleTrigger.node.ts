@@ -76,7 +76,7 @@ async function testRun(context: ITriggerFunctions, wish: Wish): Promise<void> {
 	}
 }
 
-/** What the trigger follows, as its items tell of it. */
+/** What the trigger follows, as its items describe it. */
 interface Followed {
 	scheduleId: string;
 	name: string;
@@ -109,7 +109,7 @@ async function start(context: ITriggerFunctions, wish: Wish): Promise<() => Prom
 	const client = lastingClient(context);
 	const ownId = await ownIdOf(context);
 	const { request } = wish;
-	// Another schedule is another subscription: where the one before was is of no use for it.
+	// Another schedule is another subscription: how far the previous one had got is of no use to it.
 	const key = request === undefined ? await ownIdOf(context, wish.scheduleId) : ownId;
 	const activation = givenUp.has(key) ? 'init' : context.getActivationMode();
 	const switchedOn = activation === 'activate';

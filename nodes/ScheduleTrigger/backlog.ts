@@ -1,5 +1,5 @@
 /**
- * Of the occurrences that lay in the service while nobody took them: which ones start the workflow after all. The rule is
+ * Which of the occurrences that piled up in the service while nobody took them start the workflow after all. The rule is
  * that of docs/schedules.md for missed times. How late one is counts from when the service told of it: what the
  * service itself has made up late is not late a second time.
  */
@@ -7,13 +7,13 @@ import type { FleetEvent, Schedule } from '../../protocol';
 
 export type CatchUp = Pick<Schedule, 'missed' | 'catchUpMs' | 'catchUpMax'>;
 
-/** So late is still in time. */
+/** This late is still in time. */
 const graceMs = 60_000;
 
 export class Backlog {
 	readonly #catchUp: CatchUp | 'drop';
 	readonly #now: number;
-	/** What comes behind it has not lain. */
+	/** What comes after it did not pile up. */
 	#horizon = 0;
 	/** Asked for by a person: runs by hand, and backfills. */
 	readonly #asked = new Set<number>();

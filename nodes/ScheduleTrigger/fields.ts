@@ -104,7 +104,7 @@ const nameField: INodeProperties = {
 };
 
 const named = (name: string) => optionFields.find((field) => field.name === name)!;
-/** Where the schedule is its own, its executions are what overlaps and fails, not jobs. */
+/** If the schedule is the trigger's own, its executions overlap and fail, not jobs. */
 const notHere = ['overlap', 'pauseAfterFailures', 'missed'];
 
 const ownOptions: INodeProperties[] = [
@@ -210,7 +210,7 @@ export const fields: INodeProperties[] = [
 /** What the fields ask for: a schedule of this node's own, or one that is there. */
 export type Wish = {
 	whileRunning: WhileRunning;
-	/** What it says of missed times itself; the rest is as the schedule has it. */
+	/** What the trigger itself says about missed times; the rest is as the schedule has it. */
 	catchUp: Partial<CatchUp>;
 } & (
 	{ request: ScheduleRequest; scheduleId?: undefined } | { request?: undefined; scheduleId: string }

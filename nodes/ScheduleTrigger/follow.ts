@@ -9,7 +9,7 @@ import { consume, givenUp, type Started } from '../shared/consumer';
 import { Backlog, type CatchUp } from './backlog';
 import { nextTurn, type WhileRunning } from './overlap';
 
-/** What a person asked for starts the workflow up to so much later. Older events are not even looked through. */
+/** What a person asked for starts the workflow up to this much later. Older events are not even looked through. */
 const askedMs = 7 * 86_400_000;
 
 export interface Following {
@@ -17,18 +17,18 @@ export interface Following {
 	/** Of the subscription: one for each trigger, also where several follow the same schedule. */
 	key: string;
 	scheduleId: string;
-	/** Where a trigger begins that has never followed it. */
+	/** Where a trigger that has never followed it begins. */
 	from: 'now' | 'start';
 	/** What to do with occurrences that nobody took while n8n or the workflow was off. */
 	catchUp: CatchUp;
-	/** What lies there at the start is of another time: the workflow was switched on, or has other times now. */
+	/** What has piled up at the start is outdated: the workflow was switched on, or has other times now. */
 	dropFirst: boolean;
 	whileRunning: WhileRunning;
 	signal: AbortSignal;
 	start(event: ScheduleDueEvent): Started;
-	/** Stores the schedule again that the service has forgotten; absent where it is not ours. */
+	/** Stores the schedule again after the service has forgotten it; absent where it is not ours. */
 	restore?(): Promise<unknown>;
-	/** For what no waiting cures: a key that was revoked, say. */
+	/** For what waiting cannot cure: a key that was revoked, say. */
 	giveUp(error: unknown): void;
 	log(text: string, facts: Record<string, unknown>): void;
 }
@@ -39,7 +39,7 @@ export async function follow(following: Following): Promise<void> {
 	let drop = following.dropFirst;
 	let backlog = new Backlog('drop', now());
 	let opened = false;
-	/** Who queues has let lie what waits for its turn: after an interruption that is in line, and was not missed. */
+	/** A queueing rule leaves what waits its turn unacknowledged: after an interruption that is in line, not missed. */
 	const inLine = () => opened && following.whileRunning.startsWith('queue');
 	await consume({
 		client,
@@ -53,18 +53,18 @@ export async function follow(following: Following): Promise<void> {
 			givenUp.delete(key);
 			if (!inLine()) backlog = await backlogOf(following, epoch, drop);
 			opened = true;
-			// From here on we were away against our will: nothing is dropped any more.
+			// From here on we are only ever away against our will: nothing is dropped any more.
 			drop = false;
 			return epoch;
 		},
 		take: async (events, epoch) => await take(following, epoch, backlog, events),
-		// The schedule of somebody else is not ours to make again: that it was removed is said.
+		// The schedule of somebody else is not ours to make again: its removal is reported.
 		cures: [...(restore ? (['no-such-schedule'] as const) : []), 'no-such-subscription'],
 		...(restore ? { cure: restore } : {}),
 	});
 }
 
-/** Looks through all that lies there without dealing with any of it. */
+/** Looks through all that has piled up, without dealing with any of it. */
 async function backlogOf(following: Following, epoch: number, drop: boolean): Promise<Backlog> {
 	const { client, key, catchUp, signal } = following;
 	const backlog = new Backlog(drop ? 'drop' : catchUp, now());

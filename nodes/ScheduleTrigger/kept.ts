@@ -12,13 +12,13 @@ export interface Kept {
 }
 
 /**
- * Schedules of nodes that follow another one now. We pause them, so they go on when their node has them again: the
- * workflow is then published anew, and nobody switches it on. One that a person had paused before goes on, too: whoever
- * chooses it anew wants it. Each start of n8n lays them aside once more.
+ * Schedules of nodes that now follow another one. We pause them, so we resume them when their node takes them back: the
+ * workflow is then published again, and nobody switches it on. One that a person had paused before is resumed, too:
+ * whoever chooses it again wants it. Each start of n8n lays them aside once more.
  */
 const laidAside = new Set<string>();
 
-/** The schedule of somebody else is left as it is; one that this node had of its own before runs no more. */
+/** The schedule of somebody else is left as it is; one that this node had of its own before no longer runs. */
 export async function attach(
 	client: FleetClient,
 	ownId: string,
@@ -28,7 +28,7 @@ export async function attach(
 	if (scheduleId !== ownId) {
 		await client.pauseSchedule(ownId).catch((error: unknown) => {
 			const code = asProblem(error)?.code;
-			// That of a key of before starts nothing any more: the service pauses it when nobody has followed it for long.
+			// One of an earlier key no longer starts anything: the service pauses it when nobody has followed it for long.
 			if (code !== 'no-such-schedule' && code !== 'not-your-schedule') throw error;
 		});
 		laidAside.add(ownId);
@@ -37,8 +37,8 @@ export async function attach(
 }
 
 /**
- * Whoever switches the workflow on resumes it; after a restart of n8n one that a person paused stays so, and one that waited
- * for us goes on.
+ * Switching the workflow on resumes it; after a restart of n8n one that a person paused stays paused, and one that
+ * waited for us goes on.
  */
 export async function store(
 	client: FleetClient,
@@ -60,7 +60,7 @@ export async function store(
 	// A key that may not read: the answer says what it was.
 	if (before === 'no-scope' && followed.reason === leftText) followed = await put(true);
 	const changed = known !== undefined && timesOf(known) !== timesOf(followed);
-	// Said each time that n8n tries; after a restart one that has ended long ago is no mistake.
+	// Reported each time that n8n tries; after a restart one that ended long ago is no mistake.
 	if (!restarted && followed.state === 'ended' && neverCame(followed)) {
 		if (before === 'no-such-schedule') await client.removeSchedule(ownId);
 		throw new BadParameter(

@@ -1,13 +1,13 @@
 /**
- * What happens to an occurrence that comes due while an execution of the workflow runs that this trigger has started.
- * n8n tells a trigger when an execution it started has ended or was parked, and no more: a parked one counts as ended.
+ * What happens to an occurrence that comes due while an execution that this trigger has started still runs. n8n tells a
+ * trigger when an execution it started has ended or was parked, and nothing more: a parked one counts as ended.
  *
  * - `allow`     both run
  * - `skip`      it is left out
  * - `queue-one` one waits for the end; further ones are left out
  * - `queue-all` all wait, one after the other
  *
- * Those that wait lie in the service, where they outlive n8n. What a person asked for (runs by hand, backfills)
+ * Those that wait are kept in the service, where they outlive n8n. What a person asked for (runs by hand, backfills)
  * is never left out.
  */
 import type { FleetEvent, ScheduleDueEvent } from '../../protocol';

@@ -1,7 +1,7 @@
-/** Choices of a field, made of the tables of protocol/ or of words. */
+/** Choices of a field, made from the tables of protocol/ or from words. */
 import type { INodeProperties, INodePropertyOptions } from 'n8n-workflow';
 
-/** The choices of a table, as n8n words them: `run_timeout` reads "Run Timeout", one sentence has no full stop. */
+/** The choices of a table, as n8n words them: `run_timeout` reads "Run Timeout", a single sentence has no full stop. */
 export function optionsOf(texts: Record<string, string>): INodePropertyOptions[] {
 	return Object.entries(texts)
 		.map(([value, text]) => {
@@ -20,7 +20,7 @@ export function titleOf(words: string): string {
 
 type Shown = NonNullable<NonNullable<INodeProperties['displayOptions']>['show']>;
 
-/** The same field, only where this holds as well. */
+/** The same field, shown only where this holds as well. */
 export function shownFor(field: INodeProperties, when: Shown): INodeProperties {
 	const { displayOptions } = field;
 	return {

@@ -26,23 +26,23 @@ export interface RobotFleetCredential {
 	connection: 'embedded' | 'server';
 	url?: string;
 	apiKey?: string;
-	/** Absent in credentials of before = call. */
+	/** Absent in older credentials = call. */
 	reach?: 'call' | 'collect';
 	callbackUrl?: string;
 }
 
 export interface Fleet {
 	client: FleetClient;
-	/** The resume URL as the service reaches it; n8n's own may be good only for the outside world. */
+	/** The resume URL as the service reaches it; n8n's own may only work from outside. */
 	callback(resumeUrl: URL): URL;
-	/** Where the service cannot reach n8n; throws where n8n cannot fetch its pokes either. */
+	/** For where the service cannot reach n8n; throws if n8n cannot fetch its pokes either. */
 	collect?(): Collecting;
 }
 
 export interface Collecting {
-	/** Goes with the wait. */
+	/** Sent with the wait. */
 	secret: string;
-	/** Pokes are fetched from now on, until there are none to come: call it when the wait is registered. */
+	/** Fetches pokes from now on, until none are left to come: call it when the wait is registered. */
 	begin(): void;
 }
 
@@ -73,8 +73,8 @@ export async function connect(context: FleetContext): Promise<Fleet> {
 }
 
 /**
- * For a trigger, which calls for as long as it is active. n8n does not start it anew when somebody changes its
- * credential, but sends the key of by then with each call: it has to go where that credential says, and nowhere else.
+ * For a trigger, which calls the service for as long as it is active. n8n does not restart it when somebody changes its
+ * credential, but sends the current key with each call: so the call must go where that credential says, and nowhere else.
  */
 export function lastingClient(context: ITriggerFunctions): FleetClient {
 	return new FleetClient(async (request) => {
@@ -137,7 +137,7 @@ export function sendThroughN8n(
 	};
 }
 
-/** A view of exactly these bytes: of other arrays n8n's helper sends all that lies behind them. */
+/** A view of exactly these bytes: for other arrays n8n's helper sends the whole buffer behind them. */
 function asBody({ buffer, byteOffset, length }: Uint8Array): Partial<IHttpRequestOptions> {
 	return {
 		body: Buffer.from(buffer, byteOffset, length),
@@ -145,12 +145,12 @@ function asBody({ buffer, byteOffset, length }: Uint8Array): Partial<IHttpReques
 	};
 }
 
-/** The service calls all its bytes so; the page of a proxy is something else. */
+/** The service sends all its bytes with this type; the page of a proxy has another. */
 function isBytes({ statusCode, headers }: { statusCode: number; headers?: AnswerHeaders }) {
 	return statusCode === 200 && headers?.['content-type'] === 'application/octet-stream';
 }
 
-/** More than this is no refusal of the service. */
+/** Anything longer is not a refusal of the service. */
 const maxRefusalBytes = 1024 * 1024;
 
 async function parsed(bytes: Bytes): Promise<unknown> {
@@ -171,8 +171,8 @@ async function parsed(bytes: Bytes): Promise<unknown> {
 }
 
 /**
- * Between us and the service may stand a proxy with pages of its own. Only JSON objects, and
- * refusals only with a code of the catalogue, are the word of the service.
+ * A proxy with pages of its own may stand between us and the service. Only JSON objects come from
+ * the service, and refusals only if they have a code of the catalogue.
  */
 export function believable(base: string, { status, body }: SendAnswer): SendAnswer {
 	const empty = body === undefined || body === null || body === '';
@@ -186,7 +186,7 @@ export function believable(base: string, { status, body }: SendAnswer): SendAnsw
 	return { status, body: empty ? undefined : body };
 }
 
-/** n8n rewords whatever holds the name of a system error, so we say it in words. */
+/** n8n rewords any text that contains the name of a system error, so we put it in words. */
 const reasons: Record<string, string> = {
 	ECONNREFUSED: 'connection refused',
 	ECONNRESET: 'connection lost',

@@ -1,7 +1,7 @@
 /**
  * A durable consumer of the service, for as long as a trigger is active: subscribe, wait for events, hand each on,
  * acknowledge. The service keeps what nobody acknowledged, so an event is lost neither by a crash of n8n nor by one
- * of the service, and the key of each execution makes one that comes twice run once.
+ * of the service; and since each execution has a key, an event that comes twice runs once.
  */
 import { type IDataObject, type IRun, type ITriggerFunctions, sleep } from 'n8n-workflow';
 import type { FleetClient } from '../../client';
@@ -11,20 +11,20 @@ import { asProblem } from './refusals';
 const pollMs = 30_000;
 export const firstDelayMs = 1_000;
 export const longestDelayMs = 60_000;
-/** After so long we take the subscription back from whoever took it, in case that one is gone. */
+/** After this long we take the subscription back from whoever took it, in case that one is gone. */
 const takenOverMs = 300_000;
 /** n8n stops a process after 30 s; a trigger must not be what it waits for. */
 const closeMs = 2_000;
 /** Another process lets go of these in a moment: after a restart, say. */
 const passing: readonly ProblemCode[] = ['data-taken', 'port-taken'];
 /**
- * Keys of the consumers that gave up. n8n activates their workflows again, as often as it takes, and says of it
- * what it said the first time; nobody has switched anything on, and what lies there is still wanted.
+ * Keys of the consumers that gave up. n8n activates their workflows again, as often as it takes, each time in the
+ * mode of the first time; but nobody has switched anything on, and what has piled up is still wanted.
  */
 export const givenUp = new Set<string>();
 /**
- * After so long n8n has stored the execution, and the event is safe even if the run takes hours.
- * Waiting for its end would keep the next events back.
+ * After this long n8n has stored the execution, and the event is safe even if the run takes hours.
+ * Waiting for its end would hold up the next events.
  */
 const storedMs = 1_000;
 
@@ -33,15 +33,15 @@ export interface Consumer {
 	/** Of the subscription. */
 	key: string;
 	signal: AbortSignal;
-	/** Takes the subscription, and deals with what piled up. Answers the epoch. Asked again after each interruption. */
+	/** Takes the subscription, and deals with what piled up. Answers the epoch. Called again after each interruption. */
 	open(): Promise<number>;
-	/** Settles when n8n has all of them in its own keeping and they are acknowledged; rejects when it has not. */
+	/** Settles when n8n has stored all of them and they are acknowledged; rejects otherwise. */
 	take(events: FleetEvent[], epoch: number): Promise<void>;
 	/** Problems that the next `open` cures. */
 	cures: readonly ProblemCode[];
-	/** Tried before the next `open`, when one of those was met. */
+	/** Tried before the next `open`, after one of those. */
 	cure?(): Promise<unknown>;
-	/** For what no waiting cures: a key that was revoked, say. */
+	/** For what waiting cannot cure: a key that was revoked, say. */
 	giveUp(error: unknown): void;
 	log(text: string, facts: Record<string, unknown>): void;
 }
@@ -63,7 +63,7 @@ export async function consume(consumer: Consumer): Promise<void> {
 			const problem = asProblem(error);
 			if (problem?.code === 'stale-epoch') {
 				// The same trigger, activated again or by another main process: it goes on there, and we
-				// are about to be closed. Should nobody close us, we look after it again much later.
+				// are about to be closed. Should nobody close us, we take it up again much later.
 				consumer.log('another consumer follows it now', { key });
 				await sleep(takenOverMs, signal).catch(() => undefined);
 				continue;
@@ -78,13 +78,13 @@ export async function consume(consumer: Consumer): Promise<void> {
 			consumer.log('the service does not answer, trying again', facts);
 			await sleep(delayMs, signal).catch(() => undefined);
 			delayMs = Math.min(delayMs * 2, longestDelayMs);
-			// Switched off meanwhile: it stores nothing any more.
+			// Not if switched off meanwhile: then it must store nothing any more.
 			if (curable && !signal.aborted) await consumer.cure?.().catch(() => undefined);
 		}
 	}
 }
 
-/** Runs until the returned function is called; that may be twice, and takes two seconds at most. */
+/** Runs until the returned function is called, which may happen twice and takes two seconds at most. */
 export function running(stop: AbortController, consuming: Promise<unknown>): () => Promise<void> {
 	return async () => {
 		stop.abort();
@@ -94,7 +94,7 @@ export function running(stop: AbortController, consuming: Promise<unknown>): () 
 
 /** One execution of n8n. */
 export interface Started {
-	/** Settles when n8n has stored it; rejects when it did not take it. */
+	/** Settles when n8n has stored it; rejects if it did not take it. */
 	stored: Promise<void>;
 	/** Settles when it has ended, or is parked. */
 	over: Promise<unknown>;

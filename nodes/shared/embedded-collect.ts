@@ -26,7 +26,7 @@ interface Bundle {
 export interface Collector {
 	/** Goes with every wait whose pokes we fetch. */
 	readonly secret: string;
-	/** Asks this service until it has no wait of ours. */
+	/** Asks this service until it has no more waits of ours. */
 	begin(service: string): void;
 	close(): void;
 }
@@ -42,7 +42,7 @@ const fileOf = (env = process.env) => join(dataFolder(env), 'collector.json');
 
 /** Throws `cannot-collect` where nobody would fetch anything. */
 export function collector(): Collector {
-	// Code of before an update runs on, and has its pokes fetched by the collector that there is now.
+	// Code from before an update runs on; the current collector fetches its pokes.
 	if (ours && place[key]) return place[key];
 	const refusal = processRefusal();
 	if (refusal !== undefined) throw new Problem('cannot-collect', { reason: refusal });
@@ -76,7 +76,7 @@ function log(level: string, text: string, facts: object = {}): void {
 	process.stderr.write(`[robot-fleet] ${level} ${text} ${JSON.stringify(facts)}\n`);
 }
 
-// Parked executions must come back after a restart of n8n with nobody asking.
+// Parked executions must come back after a restart of n8n without anybody asking.
 if (
 	processRefusal() === undefined &&
 	existsSync(join(__dirname, bundle)) &&

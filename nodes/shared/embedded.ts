@@ -3,7 +3,7 @@
  *
  * n8n may load this module several times in one process (a package update clears the module cache
  * while the old code runs on), so the running service belongs to an owner object on `globalThis`,
- * and which code is in charge of it stands there too: that which was loaded last.
+ * where the code in charge of it is noted too: the code that was loaded last.
  * Loading this file reads one marker file and nothing else; the bundle is required on first use,
  * or a moment after boot when the marker says that it ran here before, or when the hook says so.
  * A one-shot command beside a running n8n calls the service of that one.
@@ -44,12 +44,12 @@ export interface Host {
 	url: string;
 	key: string;
 	version: string;
-	/** Takes what robots say on n8n's own port; services of before the hook have none. */
+	/** Takes what robots send to n8n's own port; services from before the hook have none. */
 	front?: Front;
 	close(): Promise<void>;
 }
 
-/** `path` is without what stands before it on n8n's port. */
+/** `path` comes without the prefix it has on n8n's port. */
 export interface Front {
 	request(request: IncomingMessage, response: ServerResponse, path: string): Promise<void>;
 	upgrade(request: IncomingMessage, socket: Duplex, head: Buffer, path: string): Promise<void>;
@@ -96,7 +96,7 @@ export function processRefusal(
 	return `this is the one-shot command "${oneShot}", and no n8n with the service runs beside it`;
 }
 
-/** `execute` and its like; undefined in a process that stays, and in queue mode. */
+/** `execute` and the like; undefined in a process that stays, and in queue mode. */
 function oneShotCommand(argv: readonly string[], env: Env): string | undefined {
 	const command = argv[2];
 	// n8n takes a command line that begins with a flag for "start".
@@ -105,7 +105,7 @@ function oneShotCommand(argv: readonly string[], env: Env): string | undefined {
 	return env.EXECUTIONS_MODE === 'queue' ? undefined : command;
 }
 
-/** Where the service of the n8n beside us is; only a one-shot command asks, and only of one that lives. */
+/** Where the service of the n8n beside us is: only for a one-shot command, and only if that service is alive. */
 export function neighbour(
 	argv: readonly string[] = process.argv,
 	env: Env = process.env,
@@ -227,7 +227,7 @@ export class HostOwner implements Owner {
 		try {
 			await previous.close();
 		} catch (error) {
-			// What it still holds, port or data folder, is said by the start that meets it.
+			// If it still holds the port or the data folder, the next start runs into it and says so.
 			log('warn', 'the older version did not stop in order', { error: String(error) });
 		}
 	}
@@ -243,14 +243,14 @@ export class HostOwner implements Owner {
 
 	/**
 	 * n8n has handlers of its own for the same signals and ends the process; we only let go in time.
-	 * For a process that exits without a signal the service itself has a last moment.
+	 * If the process exits without a signal, the service itself still gets a last moment.
 	 */
 	readonly #leave = (): void => {
 		void this.close().catch(() => undefined);
 	};
 }
 
-/** The owner in charge, as the code says that is in charge: what was loaded before it asks it, too. */
+/** The owner, according to the code in charge: code that was loaded earlier asks that one, too. */
 export function owner(): Owner {
 	return (place[codeKey] ?? thisCode).owner();
 }
@@ -272,7 +272,7 @@ function ownOwner(): Owner {
 
 function load(): Service {
 	try {
-		// Lazily: who uses a server never runs it.
+		// Lazily: whoever uses a server elsewhere never runs it.
 		return require(bundle) as Service;
 	} catch (error) {
 		throw new Problem('internal', { reference: 'loading dist/embedded/service.js' }, error);
@@ -313,7 +313,7 @@ export function log(
 
 // ---------------------------------------------------------------------------- talking to it
 
-/** Of our own, so that no proxy setting of n8n or the machine touches it. */
+/** An agent of our own, so that no proxy setting of n8n or the machine touches it. */
 const agent = new Agent({ keepAlive: true });
 const answerMs = 30_000;
 
@@ -324,8 +324,8 @@ async function whereItIs(): Promise<Pick<Host, 'url' | 'key'>> {
 }
 
 /**
- * An update of the package closes one service and starts the next: who called just then calls that one.
- * Only what the old one cannot have done is said again.
+ * An update of the package closes one service and starts the next: a call made just then goes to the next one.
+ * Only what the old one cannot have done is repeated.
  */
 export async function sendToOne(where: typeof whereItIs, request: SendRequest) {
 	const host = await where();
@@ -349,7 +349,7 @@ async function nextAfter(host: object, where: typeof whereItIs) {
 	return next === host ? undefined : next;
 }
 
-/** It took nothing any more. */
+/** It no longer took anything. */
 function isLeaving({ status, body }: SendAnswer): boolean {
 	const code = status === 503 ? Problem.fromBody(body)?.code : undefined;
 	return code === 'draining' || code === 'not-ready';

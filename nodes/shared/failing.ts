@@ -1,5 +1,5 @@
 /**
- * Lets a parked node fail when its execution is taken up again. n8n knows that since 2.30
+ * Lets a parked node fail when its execution is resumed. n8n supports that since 2.30
  * (`metadata.resumeError`). An older one only passes items on: there the node, which n8n had switched off for the
  * resume, is switched on again, so that `execute()` is called once more and finds why it must fail.
  */
@@ -15,7 +15,7 @@ import type { Refusal } from './refusals';
 const failureKey = 'robotFleetFailure';
 
 interface Failure {
-	/** A retry of the whole execution in n8n begins with the same metadata, and must not fail at once. */
+	/** A retry of the whole execution in n8n starts with the same metadata, and must not fail at once. */
 	executionId: string;
 	message: string;
 	description?: string;

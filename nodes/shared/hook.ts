@@ -2,8 +2,8 @@
  * n8n's own port as the robots' door. The shim in n8n's user folder (`robot-fleet hook install`) calls
  * `ready` when n8n listens and `stop` when it ends; both belong to n8n's main process alone.
  *
- * These listeners stay for as long as n8n runs, an update of the package included: each request asks
- * anew which service is in charge, and what to do with it is that one's business.
+ * These listeners stay for as long as n8n runs, even through an update of the package: each request asks
+ * anew which service is in charge, and leaves the rest to that one.
  */
 import { closeHost, type Front, log, owner, processRefusal } from './embedded';
 import { asProblem } from './refusals';
@@ -26,7 +26,7 @@ interface Listening {
 const prefix = '/robot-fleet';
 const attached = new WeakSet<object>();
 
-/** `n8n` is its server, as it hands itself to `n8n.ready`. Does not wait for the service: n8n's start shall not. */
+/** `n8n` is its server, as it hands itself to `n8n.ready`. Does not wait for the service: n8n's start must not. */
 export function ready(n8n: { server?: Listening } | undefined): void {
 	const server = n8n?.server;
 	if (!server || processRefusal() !== undefined || attached.has(server)) return;
@@ -40,14 +40,14 @@ export function ready(n8n: { server?: Listening } | undefined): void {
 		});
 }
 
-/** Robots are told, what was taken is on disk, port and data folder are free when this settles. */
+/** When this settles, robots have been told, what was taken is on disk, and port and data folder are free. */
 export async function stop(): Promise<void> {
 	await closeHost();
 }
 
 function attach(server: Listening): void {
 	const n8ns = server.listeners('request') as ((request: RobotRequest, answer: Answer) => void)[];
-	// Ours come first, for n8n answers whatever it is asked: who asks us is not asked for n8n's cookies either.
+	// Ours come first, because n8n answers everything it is asked; and our callers are not asked for n8n's cookies.
 	server.removeAllListeners('request');
 	server.on('request', (request, answer) => {
 		const path = pathBehind(request.url);
@@ -62,7 +62,7 @@ function attach(server: Listening): void {
 				if (!answer.headersSent) answer.writeHead(status, headers).end(text);
 			});
 	});
-	// n8n leaves paths alone that it does not know.
+	// n8n leaves paths that it does not know alone.
 	server.on('upgrade', (request, wire, head) => {
 		const path = pathBehind(request.url);
 		if (path === undefined) return;
@@ -81,7 +81,7 @@ function pathBehind(url = ''): string | undefined {
 	return url.startsWith(`${prefix}/`) ? url.slice(prefix.length) : undefined;
 }
 
-/** Of the service that runs. A stranger's request starts none. */
+/** That of the running service: a stranger's request starts none. */
 async function front(): Promise<Front> {
 	const host = await owner().ready;
 	if (!host?.front) throw new Problem('not-ready', { state: 'not running' });

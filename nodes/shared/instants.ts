@@ -2,7 +2,7 @@
 import { tryToParseDateTime } from 'n8n-workflow';
 import { BadParameter } from './refusals';
 
-/** Instants are milliseconds here and dates in n8n; one without a zone is meant in that of the workflow. */
+/** Instants are milliseconds here and dates in n8n; a date without a zone is in that of the workflow. */
 export function readInstant(value: unknown, zone: string, field: string): number | undefined {
 	if (value === undefined || value === null || value === '') return undefined;
 	const at = typeof value === 'number' ? value : millisOf(value, zone);

@@ -30,9 +30,9 @@ export function readItems<T>(
 }
 
 /**
- * What is done for all items at once. n8n passes the input of a node that throws on by its first output, as if all
- * had gone well; so under an On Error that goes on, what keeps the node from its work is said by each item that was
- * not refused already. `factsOf`: what else such an item tells in `details`.
+ * What is done for all items at once. If a node throws under an On Error that continues, n8n passes its input to its
+ * first output, as if all had gone well; so there, each item that was not refused already says what kept the node from
+ * its work. `factsOf`: what else such an item has in `details`.
  */
 export async function together<T>(
 	context: IExecuteFunctions,
@@ -45,7 +45,7 @@ export async function together<T>(
 	} catch (error) {
 		const node = context.getNode();
 		const onError = onErrorOf(node);
-		// Of an execution that somebody stops nothing goes on.
+		// Nothing goes on in an execution that somebody stops.
 		if (onError === 'stop' || context.getExecutionCancelSignal()?.aborted) {
 			throw nodeError(node, error);
 		}
@@ -65,7 +65,7 @@ export async function together<T>(
 
 /**
  * The input item with fields added. Input items are never changed in place. The `error` that n8n leaves beside the
- * json of an item from an error output is not ours: with it n8n would make its text the whole json.
+ * json of an item from an error output is not passed on: with it, n8n would make its text the whole json.
  */
 export function passItem(
 	item: INodeExecutionData,
@@ -77,8 +77,8 @@ export function passItem(
 }
 
 /**
- * The input item as what stands in the output while the execution is parked. It says nothing of an error: n8n would
- * run the node once more under Retry On Fail, and writes over the json of an item with an `error`, that of the input.
+ * The input item as the output shows it while the execution is parked. It carries no error: with one, n8n would run
+ * the node once more under Retry On Fail, and would overwrite the json, which is that of the input.
  */
 export function parkedItem(item: INodeExecutionData): INodeExecutionData {
 	const { error: _, ...rest } = item;
@@ -88,8 +88,8 @@ export function parkedItem(item: INodeExecutionData): INodeExecutionData {
 
 /**
  * n8n moves an item to the error output only if it has no other keys than these three; it adds the
- * fields of the input item itself. Before 2.35.7 it knows no `details`, and leaves such an item where it is. An `error`
- * beside the json would not help: n8n makes that the whole json, and copies items that are taken up again.
+ * fields of the input item itself. Before 2.35.7 it does not know `details`, and leaves such an item where it is. An
+ * `error` beside the json would not help: n8n makes that the whole json, and copies items that are resumed.
  */
 export function refusedItem(
 	onError: OnError,
@@ -105,7 +105,7 @@ export function refusedItem(
 		...(facts === undefined ? {} : { details: facts }),
 	};
 	if (onError !== 'output') return passItem(item, itemIndex, json);
-	// Of the input item it adds the json, and nothing else.
+	// From the input item it adds the json, and nothing else.
 	const { binary } = item;
 	return { json, ...(binary ? { binary } : {}), pairedItem: { item: itemIndex } };
 }

@@ -291,7 +291,7 @@ interface Placed {
 	path?: unknown;
 }
 
-/** Text may come as something else from an expression. */
+/** An expression may give something other than text. */
 interface Options extends WatchOptions {
 	client?: unknown;
 	cwd?: unknown;
@@ -355,7 +355,7 @@ function readCommand(context: IExecuteFunctions, itemIndex: number) {
 	return { command, args: readArgs(context.getNodeParameter('args', itemIndex, [])) };
 }
 
-/** A line that gives a list is as many arguments as are in it: also none. */
+/** A line that yields a list is as many arguments as the list has, even none. */
 function readArgs(said: unknown): string[] {
 	return [said ?? []].flat().flatMap((line: unknown, index) =>
 		([line].flat(Infinity) as unknown[]).map((value) => {

@@ -1,4 +1,4 @@
-/** Jobs of other kinds than commands: a live list of kinds, and fields made of the schema of the one that is chosen. */
+/** Jobs of other kinds than commands: a live list of kinds, and fields made from the schema of the chosen one. */
 import type {
 	IExecuteFunctions,
 	ILoadOptionsFunctions,
@@ -108,7 +108,7 @@ export function readKind(
 	const known = new Map((mapped?.schema ?? []).map((field) => [field.id, field]));
 	const spec: Record<string, unknown> = {};
 	for (const [id, value] of Object.entries(mapped?.value ?? {})) {
-		// A field that was left empty says nothing.
+		// A field that was left empty sets nothing.
 		if (value === null || value === undefined || value === '') continue;
 		spec[id] = parsed(id, value, known.get(id)?.type);
 	}

@@ -136,7 +136,7 @@ interface Preference {
 	weight?: number;
 }
 
-/** Text may come as something else from an expression. */
+/** An expression may give something other than text. */
 export interface Matching {
 	affinityKey?: unknown;
 	environment?: unknown;
@@ -153,7 +153,7 @@ export function readMatching(context: IExecuteFunctions, itemIndex: number): Mat
 	return context.getNodeParameter('matching', itemIndex, {}) as Matching;
 }
 
-/** The part of a target. */
+/** The part that belongs to the target. */
 export function conditionsOf(matching: Matching): Target {
 	const exclude = namesOf(matching.exclude);
 	const environment = textOf(matching.environment);
@@ -171,7 +171,7 @@ export function conditionsOf(matching: Matching): Target {
 	};
 }
 
-/** The part of a job. */
+/** The part that belongs to the job itself. */
 export function choiceOf(
 	matching: Matching,
 ): Pick<Submit, 'strategy' | 'affinityKey' | 'preferWaitMs'> {

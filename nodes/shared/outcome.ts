@@ -20,7 +20,7 @@ export interface Outcome {
 	job: IDataObject;
 	/** Set when the item follows "On Error". */
 	refusal?: Refusal;
-	/** Enough others completed: it goes to an error output, and stops nothing. */
+	/** Enough others completed: it goes to an error output, but stops nothing. */
 	tolerated?: true;
 }
 
@@ -40,7 +40,7 @@ export async function outcomesOf(
 	);
 }
 
-/** So many robots are asked for one by one: all of a large fleet keep n8n's own thread busy with each wait that ends. */
+/** Up to this many robots are asked for one by one: a list of a large fleet would keep n8n's own thread busy. */
 const maxAsked = 8;
 
 async function robotNamesOf(
@@ -56,11 +56,11 @@ async function robotNamesOf(
 	return new Map(robots.flatMap((robot) => (robot ? [[robot.robotId, robot.name] as const] : [])));
 }
 
-/** Whom the wait counts as failures beside the jobs that failed: a wait that failed has one at least. */
+/** What the wait counts as failures besides the jobs that failed: a wait that failed has at least one. */
 interface Blame {
-	/** Cancelled jobs are no failures: others had decided the wait, and then these were not needed any more. */
+	/** Cancelled jobs are no failures: others had decided the wait, and these were no longer needed. */
 	spares: boolean;
-	/** No job has failed as a whole: it was the robots of one that may still run. */
+	/** No job has failed as a whole: it was some robots of a job that may still run. */
 	robots: boolean;
 }
 
@@ -73,14 +73,14 @@ function blameOf({ cancelRest, timedOut, met, counts, jobs }: Wait): Blame {
 	return { spares, robots: counts === 'completed' && !timedOut && !met && !failed };
 }
 
-/** Whether it can be this one, by its end or that on some robots, that cancelled the others. */
+/** Whether this job, by its end or its end on some robots, can be the one that cancelled the others. */
 function decided({ state, cause, children }: WaitedJob, met: boolean): boolean {
 	const onRobots = children && children.failed + children.timeout + (met ? children.completed : 0);
 	if (onRobots) return true;
 	return isFinal(state) && cause !== 'cancelled' && (met || state !== 'completed');
 }
 
-/** On so many robots it has ended and not completed. */
+/** The number of robots on which it has ended without completing. */
 const lostOf = (children: Children): number =>
 	finalStates.reduce((sum, state) => sum + children[state], -children.completed);
 
@@ -95,7 +95,7 @@ function outcomeOf(
 	const timedOut = wait.timedOut && !final;
 	const view = viewOf(job, robot, timedOut);
 	const lost = blame.robots && job.children !== null && lostOf(job.children) > 0;
-	// Not waited for any more once enough others had ended: then it is as it is, and no failure.
+	// No longer waited for once enough others had ended: then it is left as it is, and no failure.
 	const left = final ? job.cause === 'cancelled' && blame.spares : !timedOut;
 	const failed = final ? job.state !== 'completed' : afterLimit === 'onError';
 	if (!lost && (left || !failed)) return { job: view };
@@ -117,7 +117,7 @@ export function viewOf(job: WaitedJob, robot: string | null, timedOut: boolean):
 		stderr: result?.stderr ?? '',
 		truncated: result?.truncated ?? false,
 		outputs: (result?.outputs ?? {}) as IDataObject,
-		// What it has collected: Download File of the node Robot Fleet takes the IDs.
+		// What it has collected; Download File of the node Robot Fleet takes these IDs.
 		files: (result?.files ?? []) as unknown as IDataObject[],
 		durationMs: result?.durationMs ?? null,
 		error: (job.error ?? result?.error ?? null) as IDataObject | null,

@@ -32,8 +32,8 @@ export class BadParameter extends Error {
 }
 
 /**
- * The bundled service has a copy of `Problem` of its own, so an instance check would miss what it
- * throws: a problem is known by its code.
+ * The bundled service has its own copy of `Problem`, so an instance check would miss what it throws:
+ * a problem is recognized by its code.
  */
 export function asProblem(error: unknown): Problem | undefined {
 	if (error instanceof Problem) return error;
@@ -69,7 +69,7 @@ export function nodeError(node: INode, error: unknown, itemIndex?: number): Erro
 	return new NodeOperationError(node, message, { description, itemIndex });
 }
 
-/** No service was asked: this n8n itself is set up in a way that has none. */
+/** No service was asked: this n8n itself is set up so that it has none. */
 const ofThisProcess: readonly ProblemCode[] = [
 	'wrong-process',
 	'port-taken',

@@ -111,7 +111,7 @@ export function readRetry(
 	};
 }
 
-/** What is not said stays as the service has it: its own list holds causes and exit code 75. */
+/** What is not set stays at the service's default, a list of causes and exit code 75. */
 function onOf({ causes: chosen, exitCodes }: RetryOptions): string[] | undefined {
 	if (chosen === undefined && exitCodes === undefined) return undefined;
 	const codes = wordsOf(String(exitCodes ?? '75')).map((word) => {

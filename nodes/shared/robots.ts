@@ -120,7 +120,7 @@ async function robotsOf(client: FleetClient): Promise<Robot[]> {
 	return (await client.robots()).sort((a, b) => a.name.localeCompare(b.name));
 }
 
-/** What goes wrong is said in the editor, in words. */
+/** Tells the editor in words what goes wrong. */
 export async function asking<T>(
 	context: ILoadOptionsFunctions,
 	ask: (client: FleetClient) => Promise<T>,
@@ -171,7 +171,7 @@ function excludedBy(robot: Robot, target: Target, { group, pool }: Places): stri
 	return undefined;
 }
 
-/** A simulated robot; it is given nothing that does not ask for such. */
+/** A simulated robot, which gets only jobs that ask for one. */
 function onlyPlays({ labels }: Robot): boolean {
 	return labels[simulatedLabel] === 'true' && labels[simulatedTakesLabel] !== 'any';
 }

@@ -79,7 +79,7 @@ interface RolloutOptions {
 	staggerSeconds?: number;
 }
 
-/** Puts it to a job that is for several robots; any other stays as it is. */
+/** Adds it to a job for several robots; any other stays as it is. */
 export function withRollout(context: IExecuteFunctions, itemIndex: number, submit: Submit): Submit {
 	const { target } = submit;
 	if (target?.mode === undefined || target.mode === 'one') return submit;
@@ -105,7 +105,7 @@ export function withRollout(context: IExecuteFunctions, itemIndex: number, submi
 	};
 }
 
-/** `10`, `25%`; whether it makes sense the service says. */
+/** `10`, `25%`; the service decides whether it makes sense. */
 function shareOf(value: string | number, field: string): number | string {
 	const text = String(value).trim();
 	if (/^\d+%$/.test(text)) return text;

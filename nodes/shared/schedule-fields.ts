@@ -1,4 +1,4 @@
-/** When a schedule is due, and what else there is to say of it: the fields, and how they become a request. */
+/** When a schedule is due, and what else there is to say about it: the fields, and how they become a request. */
 import type { INodeProperties } from 'n8n-workflow';
 import type { Frequency, Overlap, ScheduleRequest, Weekday, When } from '../../protocol';
 import { readInstant } from './instants';
@@ -303,7 +303,7 @@ export interface ScheduleOptions {
 	timezone?: unknown;
 }
 
-/** Only what was said. */
+/** Only what was set. */
 export function readOptions(reader: Reader, options: ScheduleOptions): ScheduleRequest {
 	const { blackouts, endAt, jitterSeconds, catchUpSeconds, startAt, timezone, ...plain } = options;
 	const said: ScheduleRequest = {

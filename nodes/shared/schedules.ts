@@ -34,7 +34,7 @@ export async function getSchedules(this: ILoadOptionsFunctions): Promise<INodePr
 	);
 }
 
-/** The next runs of what the fields say so far, or of the schedule that is chosen; and what the next change of its clock does to it. */
+/** The next runs of what the fields say so far, or of the chosen schedule; and what the next clock change does to it. */
 export async function getNextRuns(this: ILoadOptionsFunctions): Promise<INodePropertyOptions[]> {
 	const reader: Reader = {
 		timezone: this.getTimezone(),

@@ -3,12 +3,12 @@ import type { IExecuteFunctions } from 'n8n-workflow';
 import type { Fleet } from './connection';
 import { isRefused, type Settled } from './items';
 
-/** Calls at once: whoever stops an execution with a thousand jobs still uses the service. */
+/** Calls at once: somebody who stops an execution with a thousand jobs still needs the service. */
 const atOnce = 20;
 
 /**
- * Cancels these jobs as soon as somebody stops the execution, until the answer is called. n8n tells
- * only while the execution runs in this process; of a parked one the service finds out (`cancelOnStop`).
+ * Cancels these jobs as soon as somebody stops the execution, until the returned function is called. n8n tells
+ * us only while the execution runs in this process; for a parked one the service finds out (`cancelOnStop`).
  */
 export function cancelWhenStopped(
 	context: IExecuteFunctions,

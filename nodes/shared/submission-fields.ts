@@ -1,4 +1,4 @@
-/** What is said of one submit and of no other: when it starts and ends, and what counts as the same. Schedules have no such fields. */
+/** What concerns a single submit: when it starts and ends, and what counts as the same. Schedules have no such fields. */
 import type { IExecuteFunctions, INodeProperties } from 'n8n-workflow';
 import type { Submit } from '../../protocol';
 import { now } from './clock';
@@ -126,9 +126,9 @@ export function wantsReason(context: IExecuteFunctions, itemIndex: number): bool
 const memoryKey = 'robotFleetBegun';
 
 /**
- * When this step began, the same however often n8n repeats it: the request of a key must not change, or the service
- * takes the repetition for another job. A retry of the whole execution in n8n begins with the memory of that one, and
- * is another execution.
+ * When this step began, the same however often n8n repeats it: the request behind a key must not change, or the service
+ * takes the repetition for another job. A retry of the whole execution in n8n starts with the memory of the first one,
+ * but is another execution.
  */
 function begunAt(context: IExecuteFunctions): number {
 	const memory = memoryOf(context, 'node');

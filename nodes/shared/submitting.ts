@@ -1,4 +1,4 @@
-/** Hands jobs to the service, as few calls as possible, one answer for each. */
+/** Hands jobs to the service in as few calls as possible, with one answer for each. */
 import { type IExecuteFunctions, isToolType } from 'n8n-workflow';
 import type { BulkAnswer, FleetClient } from '../../client';
 import { type JobState, limits, Problem, type Submit, type SubmitAnswer } from '../../protocol';
@@ -10,7 +10,7 @@ import { nodeError, onErrorOf, refusalOf } from './refusals';
 
 /** Half the limit: JSON may grow on its way (escapes, envelope). */
 const maxBatchBytes = limits.maxBodyBytes / 2;
-/** Jobs that are looked at at the same time. */
+/** Jobs that are looked up at the same time. */
 const atOnce = 20;
 /** Key in the context of the execution. */
 const secretKey = 'robotFleetSecret';
@@ -21,7 +21,7 @@ interface Asked {
 	/** Of the item. */
 	index: number;
 	submit: Submit;
-	/** The key is ours, and this item's of this step alone. */
+	/** The key is ours, and belongs to this item of this step alone. */
 	ours: boolean;
 	/** Keeps the key for a call that asks for the same again. */
 	failed?: () => void;
@@ -58,7 +58,7 @@ export async function submitItems(
 	}
 	const stopped = context.getExecutionCancelSignal();
 	for (const batch of inBatches(jobs)) {
-		// Of an execution that somebody stops nothing goes on.
+		// Nothing goes on in an execution that somebody stops.
 		if (stopped?.aborted) break;
 		const settled = await submitBatch(fleet, batch);
 		batch.forEach(({ index }, position) => {
@@ -101,12 +101,12 @@ export async function idempotencyKey(
 }
 
 /**
- * Keys of calls of a tool for the same that failed. Under Retry On Fail n8n calls a tool again as another run of the node:
- * under a key of its own, what was made although its answer got lost would be made twice. So it is when a model tries again.
+ * Keys of failed calls of a tool that asked for the same. Under Retry On Fail n8n calls a tool again as another run of
+ * the node: with a new key, what was made but whose answer got lost would be made twice. So it is when a model retries.
  */
 export async function failedCalls(context: IExecuteFunctions, call: string) {
 	const memory = memoryOf(context, 'node') as Record<string, string[] | undefined>;
-	// A retry of the whole execution in n8n begins with the memory of that one.
+	// A retry of the whole execution in n8n starts with the memory of the first one.
 	const name = `${failedKey}${await sha256(`${context.getExecutionId()} ${call}`)}`;
 	return {
 		take: () => memory[name]?.pop(),
@@ -163,7 +163,7 @@ function jobOfEarlierTry(problem: Problem | undefined): string | undefined {
 	return typeof jobId === 'string' ? jobId : undefined;
 }
 
-/** A key that may not read is told nothing; then the job counts as one that was submitted just now. */
+/** A key that may not read is told nothing; then the job counts as just submitted. */
 async function stateOf(client: FleetClient, jobId: string): Promise<JobState> {
 	return await client.job(jobId).then(
 		({ state }) => state,

@@ -35,7 +35,7 @@ export const robotField: INodeProperties = {
 	],
 };
 
-/** Conditions that count for the list of robots that match. */
+/** Conditions that matter for the list of matching robots. */
 const watched = ['environment', 'exclude', 'group', 'pool', 'tags'].map(
 	(name) => `matching.${name}`,
 );
@@ -184,7 +184,7 @@ export function readTarget(context: IExecuteFunctions, itemIndex: number): Targe
 		...targetOf({ ...must, matching: readMatching(context, itemIndex) }),
 		...(mode ? { mode } : {}),
 	};
-	// Any robot is what a job without a target means.
+	// A job without a target means any robot.
 	return runOn === 'matching' || Object.keys(target).length > 0 ? target : undefined;
 }
 

@@ -1,14 +1,14 @@
 /** Values of fields as text: what an expression gives may be a number, a list, an object or nothing. */
 import { BadParameter } from './refusals';
 
-/** Without the space around it; nothing is empty. */
+/** Without the space around it; nothing becomes the empty text. */
 export const textOf = (value: unknown): string => String(value ?? '').trim();
 
-/** Seconds of a field as milliseconds; nothing says nothing, and is not no time at all. */
+/** Seconds of a field as milliseconds; an empty field sets nothing, which is not zero. */
 export const inMillis = (seconds: unknown): number | undefined =>
 	textOf(seconds) === '' ? undefined : Math.round(Number(seconds) * 1000);
 
-/** As a program gets it: the text as it stands. An object that has no text of its own, and a list, are none. */
+/** As a program gets it: the text as it stands. A list, or an object without a text of its own, is not text. */
 export function plainText(value: unknown, what: string): string {
 	const text = String(value);
 	if (!Array.isArray(value) && text !== '[object Object]') return text;
@@ -18,7 +18,7 @@ export function plainText(value: unknown, what: string): string {
 	);
 }
 
-/** Names from a list that can be chosen from, or that an expression gives: a list of them, or one line. */
+/** Names chosen from a list, or given by an expression: as a list, or in one line. */
 export const namesOf = (value: unknown): string[] => [value ?? []].flat().flatMap(wordsOf);
 
 /** `gpu, ssd` */

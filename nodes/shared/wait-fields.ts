@@ -98,7 +98,7 @@ export function readWaitAsked(context: IExecuteFunctions): WaitAsked {
 		until,
 		counts,
 		...(options.eachRobot === true ? { eachRobot: true } : {}),
-		// Of all that have ended nothing is left to cancel.
+		// Once all have ended nothing is left to cancel.
 		...(options.cancelRest === true && (until !== 'all' || counts === 'completed')
 			? { cancelRest: true }
 			: {}),

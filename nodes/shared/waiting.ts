@@ -42,7 +42,7 @@ import type { WaitAsked } from './wait-fields';
 
 /** In-memory waits delay the shutdown of n8n, so this one is short. */
 const graceMs = 10_000;
-/** So many at once: each that n8n runs costs it some 6 MB, one that is parked costs nothing. */
+/** At most this many at once: each execution that n8n runs costs it some 6 MB, a parked one nothing. */
 const maxInGrace = 50;
 let inGrace = 0;
 /**
@@ -190,7 +190,7 @@ export async function waitForJobs(
 	try {
 		return await together(context, jobIds, wait, jobOf);
 	} finally {
-		// Not after a stop: that one has been heard.
+		// After a stop this changes nothing: it has been heard.
 		disarm?.();
 	}
 }
@@ -205,7 +205,7 @@ export async function mayWait(
 	submits: Array<Settled<{ idempotencyKey?: string }>>,
 	{ cancelOnStop }: WaitAsked,
 ): Promise<void> {
-	// Items with the same key of the builder are one job.
+	// Items with the same key from the builder are one job.
 	const jobs = submits.flatMap((submit, i) =>
 		isRefused(submit) ? [] : [submit.value.idempotencyKey ?? i],
 	);
@@ -216,7 +216,7 @@ export async function mayWait(
 		fleet.collect?.();
 	}
 	if (!cancelOnStop) return;
-	// What a key may is told to those that may read.
+	// Only a key that may read is told what it may do.
 	const key = await fleet.client.me().catch(() => undefined);
 	if (key && !['cancel', 'admin'].some((scope) => key.scopes.includes(scope as never))) {
 		throw new Problem('no-scope', { scope: 'cancel' });
@@ -243,7 +243,7 @@ async function parkedOrOver(
 	// By n8n's clock, and for n8n alone: the service has its own.
 	const wakeAt = limitMs === undefined ? WAIT_INDEFINITELY : new Date(now() + limitMs + marginMs);
 	const resumeUrl = callbackOf(context, fleet);
-	// Where n8n fetches its pokes; what keeps it from that is said before anything is registered.
+	// Where n8n fetches its pokes: what keeps it from that is reported before anything is registered.
 	const collecting = fleet.collect?.();
 	const { entries, waitId } = await register(context, fleet, jobIds, {
 		...asked,
@@ -272,7 +272,7 @@ async function parkedOrOver(
 	return [items.map(parkedItem)];
 }
 
-/** In memory only, for tools: answers what is known when the jobs have ended or the time is over. */
+/** In memory only, for tools: answers with what is known when the jobs have ended or the time is up. */
 export async function waitInMemory(
 	context: IExecuteFunctions,
 	fleet: Fleet,
@@ -309,7 +309,7 @@ async function overInMemory(
 		}
 	}
 	const onError = onErrorOf(context.getNode());
-	// A job that failed is an answer: of an error n8n tells the model one sentence, and nothing that the command printed.
+	// A failed job is an answer: of an error, n8n tells the model one sentence, and nothing that the command printed.
 	const mode = onError === 'stop' ? 'continue' : onError;
 	return [makeItems(mode, items, heard.entries, heard.outcomes)];
 }
@@ -340,8 +340,8 @@ function unheard(jobIds: Array<Settled<string>>, { message }: Refusal): Map<stri
 const sliceMs = 20_000;
 
 /**
- * One wait for all. A job that the service does not know is its item's own matter, so it is left
- * out and the others are waited for.
+ * One wait for all. A job that the service does not know concerns only its item, so it is left out
+ * and the others are waited for.
  */
 async function register(
 	context: IExecuteFunctions,
@@ -405,8 +405,8 @@ function callbackOf(context: IExecuteFunctions, fleet: Fleet): URL {
 }
 
 /**
- * From now on, for the service has answered: a wrong URL would be asked for ever. An n8n that is killed before
- * this has no parked execution, either.
+ * Only now that the service has answered: a wrong URL would be asked for ever. An n8n that is killed before
+ * this has no parked execution either.
  */
 async function beginCollecting(
 	{ client }: Fleet,
@@ -459,7 +459,7 @@ async function resume(
 	const items = context.evaluateExpression('{{ $input.all() }}', 0) as unknown;
 	const outcomes = await outcomesOf(fleet, wait, afterLimit);
 	const failure = onErrorOf(node) === 'stop' ? firstFailure(entries, outcomes) : undefined;
-	// The other On Error modes are told by the items.
+	// Under the other On Error modes the items tell of it.
 	if (failure) failOnResume(context, failure);
 	const answer: PokeAnswer = { resumed: true };
 	const mode = failure ? 'continue' : onErrorOf(node);
@@ -469,7 +469,7 @@ async function resume(
 	};
 }
 
-/** What the last round stored; a proxy of n8n, so the text crosses it whole. */
+/** What the last round stored; it is read through a proxy of n8n, which a text passes whole. */
 function recall(context: IWebhookFunctions): Parked | undefined {
 	// Braces in a name would end the expression.
 	const name = JSON.stringify(context.getNode().name).replace(

@@ -5,15 +5,15 @@ import type { Fleet } from './connection';
 import { isRefused, type Settled } from './items';
 import { wantsReason } from './submission-fields';
 
-/** Unasked, so many different targets are looked at: a step must not become slow by its explanations. */
+/** Unasked, at most this many different targets are looked at: explanations must not slow a step down. */
 const maxTargets = 3;
-/** Asked for, so many jobs are. */
+/** When asked for, at most this many jobs are. */
 const maxExplained = 100;
 const atOnce = 8;
 
 /**
- * For each item `whyWaiting`, where it is known: for those that ask for it, and unasked for jobs that no robot may run. A
- * job that was given away has null. A look that fails is no failure of the step.
+ * `whyWaiting` for each item, where it is known: for items that ask for it, and unasked for jobs that no robot may run.
+ * A job that was given to a robot has null. A look that fails does not fail the step.
  */
 export async function reasonsOf(
 	context: IExecuteFunctions,
@@ -38,7 +38,7 @@ export async function reasonsOf(
 				});
 			}
 		}
-		// A job with a time to start at waits for that, whoever matches.
+		// A job with a start time waits for that, whoever matches.
 		if (state !== 'queued' || !alone) continue;
 		const key = JSON.stringify(submit.value.target ?? {});
 		targets.set(key, [...(targets.get(key) ?? []), i]);

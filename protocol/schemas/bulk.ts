@@ -42,7 +42,7 @@ const fingerprint = Type.String({
 	patternText: 'must be a fingerprint as GET /dead-letters shows it',
 });
 
-/** What both the list of jobs and bulk calls choose by. */
+/** What both the list of jobs and bulk calls filter by. */
 export const selectionFields = {
 	state: Type.Optional(Type.Enum([...jobStates], { description: 'Only jobs in this state' })),
 	kind: Type.Optional(id('Only jobs of this kind')),

@@ -1,4 +1,4 @@
-/** What is said about files at the doors. */
+/** Bodies and answers of the calls about files. */
 import { type Static, Type } from 'typebox';
 import type { FileRequest } from '../files';
 import { limits } from '../limits';

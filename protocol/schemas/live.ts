@@ -1,4 +1,4 @@
-/** What is said to the live socket. */
+/** Messages to the live socket. */
 import { Type } from 'typebox';
 import { strict } from './words';
 

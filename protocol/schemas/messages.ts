@@ -25,7 +25,7 @@ import type { Same } from './words';
 const shortText = Type.String({ maxLength: limits.maxIdBytes });
 const longText = Type.String({ maxLength: limits.maxCommandBytes });
 const whole = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
-/** Of a stream. */
+/** In a stream. */
 const position = Type.Integer({ minimum: 0, maximum: limits.maxStreamBytes });
 const perStream = Type.Object({ stdout: position, stderr: position });
 
@@ -136,7 +136,7 @@ export const jobResult = Type.Object({
 					file_id: Type.Optional(shortText),
 					error: Type.Optional(Type.String({ maxLength: 1_000 })),
 				}),
-				// And a word about those that were too many.
+				// And one more, which reports those that were too many.
 				{ maxItems: limits.maxCollectedFiles + limits.maxCollectPatterns + 1 },
 			),
 		),

@@ -1,4 +1,4 @@
-/** What a job says of a robot that stays away, and how its question is answered. */
+/** What a job says about a robot that stays away, and how its question is answered. */
 import { type Static, Type } from 'typebox';
 import {
 	type HoldAnswer,

@@ -9,7 +9,7 @@ import { selectionFields } from './bulk';
 import { type Validator, validatorOf } from './explain';
 import { clientName, count, robotName, strict } from './words';
 
-/** Larger values are taken and shortened: a caller that is ready to wait longer loses nothing. */
+/** Larger values are accepted and shortened: a caller willing to wait longer loses nothing. */
 const waitMs = Type.Optional(
 	Type.Integer({
 		description: `How long to wait for it to end; at most ${limits.maxWaitMs} is waited at once. Milliseconds.`,

@@ -74,7 +74,7 @@ export const waitRequest = Type.Object(
 				description:
 					'The same, counted from when it is registered; the earlier of the two counts. Milliseconds.',
 				minimum: 0,
-				// Whoever means "for ever" says years; that long from now there still are dates.
+				// Whoever means "for ever" gives years; a date that far from now still exists.
 				maximum: Date.UTC(9_000, 0),
 			}),
 		),

@@ -1,4 +1,4 @@
-/** What a job says of how it is to be looked at. */
+/** What a job says about how it is judged from outside. */
 import { type Static, Type } from 'typebox';
 import { commandClassNames, type Watch } from '../watch';
 import { duration, type Same, strict } from './words';

@@ -10,7 +10,7 @@ import { count, nullable, type Same, strict } from './words';
 const text = Type.String({ description: 'One true sentence.' });
 const obstacle = Type.Enum(Object.keys(obstacles) as Obstacle[]);
 
-/** Of a job that waits: the robots, a page at a time. */
+/** For a job that waits: the robots, a page at a time. */
 export const whyQuery = Type.Object(
 	{
 		robots: Type.Optional(

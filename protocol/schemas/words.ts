@@ -37,7 +37,7 @@ export const name = (description: string, examples: string[] = []) =>
 		patternText: 'must not hold control characters',
 	});
 
-/** A robot is called like a host: its name stands in paths, tables and log lines. */
+/** A robot is named like a host: its name appears in paths, tables and log lines. */
 export const robotName = (description: string) =>
 	Type.String({
 		description,
@@ -60,7 +60,7 @@ export const word = (description: string, examples: string[] = []) =>
 			'may hold letters, digits and . _ : / @ = - only, and starts with a letter or digit',
 	});
 
-/** A client of a robot: its name stands in tables, sentences and an environment variable. */
+/** A client of a robot: its name appears in tables, sentences and an environment variable. */
 export const clientName = (description: string) =>
 	Type.String({
 		description,
@@ -74,7 +74,7 @@ export const clientName = (description: string) =>
 
 export const shareKey = (description: string) => name(description, ['team-a']);
 
-/** The end of the year 9999: further on no calendar goes, and no ISO date has four digits for its year. */
+/** The end of the year 9999: no calendar goes further, and no later ISO date has a year of four digits. */
 export const instant = (description: string) =>
 	Type.Integer({
 		description: `${description} Epoch milliseconds.`,

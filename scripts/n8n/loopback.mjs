@@ -7,7 +7,7 @@ import net from 'node:net';
 
 // A port of the range the system hands out for outgoing connections could be taken by one of those
 // in the seconds until our child listens on it, so we choose below that range.
-// Both workers of jest have some of their own: an n8n that a neighbour has killed will want its port back.
+// Each of jest's two workers has its own: an n8n that was killed by a neighbour will want its port back.
 const portCount = 5_000;
 const firstPort = 20_000 + ((Number(process.env.JEST_WORKER_ID ?? 1) - 1) % 2) * portCount;
 const agent = new http.Agent({ keepAlive: false });
@@ -25,7 +25,7 @@ const agent = new http.Agent({ keepAlive: false });
  * @param {string} [options.method]
  * @param {unknown} [options.body] a string goes as it is, anything else as JSON
  * @param {Record<string, string>} [options.headers]
- * @param {number} [options.timeoutMs] how long silence is borne
+ * @param {number} [options.timeoutMs] how long silence is tolerated
  * @returns {Promise<Answer>}
  */
 export function request(url, { method = 'GET', body, headers = {}, timeoutMs = 60_000 } = {}) {

@@ -165,7 +165,7 @@ function countPackages(partial, lock) {
 
 /** @param {string} manifestFolder @returns {Lock} */
 function readLock(manifestFolder) {
-	// A clone on Windows may have other line ends; that is no other n8n.
+	// A clone on Windows may have other line endings; that does not make it another n8n.
 	const text = readFileSync(join(manifestFolder, 'package-lock.json'), 'utf8').replaceAll('\r', '');
 	const { packages } = JSON.parse(text);
 	return {

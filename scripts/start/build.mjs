@@ -1,6 +1,6 @@
 /**
- * The package as it would be published: built only when its sources changed, packed by npm. Whether
- * n8n has it already is told by the packed file's hash.
+ * The package as it would be published: built only when its sources changed, packed by npm. The packed
+ * file's hash tells whether n8n has it already.
  */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -83,7 +83,7 @@ async function filesOf(root, place) {
 	const entries = await readdir(join(root, place), { withFileTypes: true }).catch(() => undefined);
 	if (!entries) return [place];
 	const inner = entries
-		// What a build made inside a room of the sources is no source.
+		// What a build made inside a folder of sources is not a source.
 		.filter(({ name }) => name !== 'node_modules' && name !== 'dist')
 		.map(({ name }) => filesOf(root, join(place, name)));
 	return (await Promise.all(inner)).flat();

@@ -1,6 +1,6 @@
 /**
- * What a person finds in the editor: an account, a credential, the workflows of examples/. Done as
- * often as wished; what is there is left alone, and what the person changed stays theirs.
+ * What a person finds in the editor: an account, a credential, the workflows of examples/. Safe to
+ * repeat: what is there is left alone, and what the person changed stays theirs.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -15,7 +15,7 @@ export class Died extends Error {
 }
 
 /**
- * Stops by itself what is still running when we are killed without a chance to do so: it notices
+ * Stops what is still running when we are killed without a chance to do so ourselves: it notices
  * that its input ends. See watchdog.mjs.
  */
 export class Watchdog {

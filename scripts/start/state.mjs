@@ -71,7 +71,7 @@ export class State {
 
 /** An operating system's lock: nobody has to tidy up after a kill. */
 async function lock(/** @type {string} */ file, /** @type {string} */ folder) {
-	// Known to no Node before 22, and the one who starts us may be older: it is told so first.
+	// No Node before 22 has it, and an older one may have started us: the person is told that first.
 	const { DatabaseSync } = await import('node:sqlite');
 	const database = new DatabaseSync(file);
 	try {

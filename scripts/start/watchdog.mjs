@@ -1,7 +1,7 @@
 /**
- * Outlives a killed `npm start` just long enough to stop what that one had started. It is told on
- * its input which process groups run (`+123`) and which have ended (`-123`); the input ends when the
- * writer does, however it died.
+ * Outlives a killed `npm start` just long enough to stop what that had started. Its input tells it
+ * which process groups run (`+123`) and which have ended (`-123`); the input ends when the writer
+ * does, however it died.
  *
  *   node scripts/start/watchdog.mjs NOTE_FILE     the file is there while something is being stopped
  */
@@ -28,7 +28,7 @@ for await (const line of createInterface({ input: process.stdin })) {
 if (groups.size > 0) {
 	writeFileSync(noteFile, `${[...groups].join('\n')}\n`);
 	try {
-		// An agent that is asked twice kills its jobs, which killed itself it would leave behind.
+		// An agent that is asked twice kills its jobs; killed itself, it would leave them behind.
 		(await endAll('SIGTERM', politeMs)) ||
 			(await endAll('SIGTERM', hurryMs)) ||
 			(await endAll('SIGKILL', hurryMs));

@@ -1,6 +1,6 @@
 /**
- * Rows 6 and 7: kill -9 of the agent under its jobs. They go on, and whoever comes after it knows all
- * of what they did: every byte, the exit code or signal, and that they were started once.
+ * Rows 6 and 7: kill -9 of the agent under its jobs. They go on, and the agent that comes after it knows
+ * all they did: every byte, the exit code or signal, and that they were started once.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Draw } from '../support/dice';

@@ -1,7 +1,7 @@
 /**
  * Row 27: cancelled commands that do their best to stay: double forks, sessions of their own, ignored
- * SIGTERM. Looked for by what each of their processes carries in its environment, not by what the
- * agent believes.
+ * SIGTERM. The test looks for what each of their processes carries in its environment, and does not ask
+ * what the agent believes.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

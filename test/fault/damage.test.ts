@@ -1,7 +1,7 @@
 /**
  * Row 5: disks that forget. Bits flip and ends vanish in the service's write-ahead log and in a
  * robot's journal and spool, after both were killed in mid-work; then they are opened again. Nothing
- * wrong may come out of it, whatever is lost is told, and whatever is whole arrives.
+ * wrong may come out of it, whatever is lost is reported, and whatever is whole arrives.
  */
 import {
 	copyFileSync,

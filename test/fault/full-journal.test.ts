@@ -1,4 +1,4 @@
-/** The journal of an agent on a disk that runs full in the middle of a turn: what it says to be on disk is there. */
+/** The journal of an agent on a disk that runs full in the middle of a turn: what it says is on disk is there. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,8 +1,8 @@
 /**
  * Row 15: links that are dead without a word, on the robot's side, the service's or both, while jobs
  * are given out all the time. That the bound is three heartbeats to the millisecond is shown on a
- * virtual clock (integration layer), for a machine that stands still for a moment starts it anew; here
- * real sockets show that each side counts by itself, and how long it took is said.
+ * virtual clock (integration layer), because a machine that stands still for a moment restarts it; here
+ * real sockets show that each side counts by itself, and the test reports how long it took.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
  * Robots on other machines: hosts that are network namespaces, each with an address and a machine-id of
- * its own. What a person does and reads (docs/second-machine.md) is done and read here word by word.
+ * its own. What a person does and reads (docs/second-machine.md) is done and read here word for word.
  */
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { spawn } from 'node:child_process';

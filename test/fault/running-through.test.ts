@@ -1,6 +1,6 @@
 /**
  * Row 8: the service goes and comes, the line is cut, and the commands of a robot do not notice. No
- * process ends for it, and every end and byte arrives.
+ * process ends because of it, and every end and byte arrives.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Draw } from '../support/dice';

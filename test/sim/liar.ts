@@ -1,6 +1,6 @@
 /**
- * A robot that lies: its messages keep to the schema and to nothing else. It makes words up, about attempts of its own
- * and of others, with tokens it cannot know; and it bends what its honest agent was about to say.
+ * A robot that lies: its messages keep to the schema and to nothing else. It makes messages up, about attempts of its
+ * own and of others, with tokens it cannot know; and it bends what its honest agent was about to say.
  */
 import type { AttemptRef, JobResultMessage, RobotMessages, WireHole } from '../../protocol';
 import { limits } from '../../protocol';

@@ -1,7 +1,7 @@
 /**
  * The network between robots and the service: connections as both ends see them. Frames arrive whole
  * and in order; a connection may be slow, end in the middle, or fall silent without ending, on one
- * side or on both. The ends are what the real links on both sides hold for a WebSocket.
+ * side or on both. The ends are what the real links on both sides take for a WebSocket.
  */
 import { EventEmitter } from 'node:events';
 import type { RobotLink } from '../../dispatcher/server/robot-link';

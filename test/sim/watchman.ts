@@ -1,6 +1,6 @@
 /**
- * Looks at the whole world from outside, once a virtual second and when all shall be quiet: what is
- * true of service and robots together, and of none of them alone.
+ * Looks at the whole world from outside, once a virtual second and when all should be quiet: at what
+ * is true of service and robots together, and of none of them alone.
  */
 import type { Policy } from '../../dispatcher/core/retry';
 import { isFinal, limits } from '../../protocol';

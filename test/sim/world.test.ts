@@ -1,5 +1,5 @@
 /**
- * Thousands of small worlds in which everything fails that may fail. A seed is a world: what breaks a
+ * Thousands of small worlds in which everything that may fail does. A seed is a world: what breaks a
  * law is repeated with `npm run simulate -- --seed N --trace`.
  */
 import type { Harm } from './plan';

@@ -1,4 +1,4 @@
-/** Certificates as operators have them: of an authority of their own, or vouching for themselves. */
+/** Certificates as operators have them: from an authority of their own, or self-signed. */
 import { X509Certificate } from 'node:crypto';
 import { generate } from 'selfsigned';
 

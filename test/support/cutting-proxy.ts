@@ -1,6 +1,6 @@
 /**
- * A TCP proxy that cuts: of each connection it lets so many bytes through, counted in one direction, and
- * then ends both halves without a goodbye, in the middle of whatever was being said.
+ * A TCP proxy that cuts: it lets a given number of bytes of each connection through, counted in one direction,
+ * and then ends both halves without a goodbye, in the middle of whatever was being said.
  */
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';

@@ -1,4 +1,4 @@
-/** The Docker of this machine: containers, volumes and images that are gone with the one who made them. */
+/** The Docker of this machine: containers, volumes and images that are removed along with their maker. */
 import { execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {

@@ -1,4 +1,4 @@
-/** Looks for bytes on a disk that programs work on meanwhile. */
+/** Looks for bytes on a disk while programs work on it. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 

@@ -1,6 +1,6 @@
 /**
- * A door before the service that makes nodes park at once: a wait in memory that may take ten seconds is
- * answered after none. All else goes through as it is.
+ * A door in front of the service that makes nodes park at once: a wait in memory that may take ten seconds is
+ * answered immediately. Everything else passes unchanged.
  */
 import { createServer, request as httpRequest, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';

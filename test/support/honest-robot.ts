@@ -1,6 +1,6 @@
 /**
  * A robot that keeps every rule of the protocol, and does each step only when the test says so: it
- * journals before it starts, says again what was not taken, and forgets only what was. Its journal
+ * journals before it starts, repeats what was not taken, and forgets only what was. Its journal
  * outlives its connection, its agent and the service.
  */
 import type {

@@ -1,6 +1,6 @@
 /**
- * A store as one life of the service sees it. The test says when that life ends, down to the side of a
- * commit: from then on nothing it asks is done or answered. What was committed stays for the next one.
+ * A store as one life of the service sees it. The test says when that life ends, even on which side of a
+ * commit: from then on nothing it asks is done or answered. What was committed stays for the next life.
  */
 import { StoreFull } from '../../dispatcher/store/open';
 import type {

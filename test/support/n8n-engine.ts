@@ -4,8 +4,8 @@
  * order: an execution that waits is stored as text, a poke is answered under `/webhook-waiting`, one of
  * many claims the execution, and the deadline of a wait resumes it without asking a node.
  *
- * Needs the environment n8n-environment.cjs. What is not here (publication, queue, editor) is tested in
- * the whole n8n.
+ * Needs the environment n8n-environment.cjs. What is missing here (publication, queue, editor) is tested
+ * in the whole n8n.
  */
 import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';

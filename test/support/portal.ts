@@ -1,6 +1,6 @@
 /**
- * A way to the API of a service on another host: it listens on loopback there, where this process is not.
- * A small process beside it hands connections of a socket file through.
+ * A way to the API of a service on another host: it listens on loopback there, out of reach of this process.
+ * A small process beside it passes on connections to a socket file.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import http from 'node:http';

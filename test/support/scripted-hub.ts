@@ -1,7 +1,7 @@
 /**
  * The service's side of the robots' door, scripted: a real HTTP and WebSocket server that enrols,
  * checks proofs, hands out assignments and stores output by the rules of the protocol. It has no
- * store, no matching and no policy; what it shall do wrong, the test tells it.
+ * store, no matching and no policy; the test tells it what to do wrong.
  */
 import { createPublicKey, randomBytes, randomUUID, verify } from 'node:crypto';
 import { EventEmitter } from 'node:events';

@@ -1,7 +1,7 @@
 /**
  * What a program wrote, synced and sent, in the order in which the kernel saw it. A trace is a list of
- * calls; `from` and `to` are the lines where a call went in and came out again, so what came out at a
- * smaller line than another went in was over before that began.
+ * calls; `from` and `to` are the lines where a call went in and came out again, so a call that came out
+ * on an earlier line than another went in was over before that one began.
  */
 import { spawnSync } from 'node:child_process';
 import { createReadStream } from 'node:fs';

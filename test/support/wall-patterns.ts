@@ -1,4 +1,4 @@
-/** Forty patterns, and what our calendar and the oracle have different around one change of a clock. */
+/** Forty patterns, and where our calendar and the oracle differ around one change of a clock. */
 import { Recurrence } from '../../dispatcher/core/recurrence';
 import { type Definition, defined, timingOf } from '../../dispatcher/core/schedule';
 import { minuteMs, type OracleRule, runsOf, wallsOf } from './wall-oracle';

@@ -1,7 +1,7 @@
 /**
  * A TCP proxy between robots and the service that behaves like a bad network. It can be deaf in one
- * direction or both (half-open: bytes and ends vanish, nobody is told), cut, or slow. Dammed up it stands
- * still behind so many bytes, so that what is on its way is there for as long as somebody looks.
+ * direction or both (half-open: bytes and ends vanish, nobody is told), cut, or slow. Dammed up, it stops after
+ * a given number of bytes, so that what is on its way stays there for as long as somebody looks.
  */
 import { EventEmitter } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
