@@ -381,7 +381,7 @@ export class Attempt {
 		try {
 			return (await executor?.cleanUp(this.#trace, grace_ms, context)) ?? false;
 		} catch (error) {
-			this.#log.error({ err: error, ...this.#names() }, 'left-overs cannot be looked for');
+			this.#log.error({ err: error, ...this.#names() }, 'cannot look for leftover processes');
 			return false;
 		}
 	}

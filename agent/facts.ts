@@ -165,7 +165,7 @@ export class FactsBook {
 			const sign = await this.#sign();
 			seen = { survey: await this.#look(), sign };
 		} catch (error) {
-			this.#log.warn({ reason: (error as Error).message }, 'this machine cannot be looked at');
+			this.#log.warn({ reason: (error as Error).message }, 'this machine could not be examined');
 			return;
 		}
 		const isNews = JSON.stringify(seen.survey) !== JSON.stringify(this.#seen.survey);

@@ -289,7 +289,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 				if (!listen) identity.trusts(vouched);
 			} catch (error) {
 				// The disk is full, perhaps. What was said is still in the settings, and counts at the next start, too.
-				log.warn({ reason: (error as Error).message }, 'whom to trust cannot be written down');
+				log.warn({ reason: (error as Error).message }, 'which service to trust could not be saved');
 			}
 			condition.connected(name, robotId, transport);
 			rest.stir();
@@ -298,7 +298,7 @@ async function run(flags: import('./config').Flags): Promise<number> {
 				'connected',
 			);
 			if (transport === 'poll' && config.transport === 'auto')
-				log.warn('no WebSocket comes through to the service, so this line is carried by polling');
+				log.warn('no WebSocket comes through to the service, so this line uses polling');
 			process.stdout.write(`connected as ${name} (${robotId})\n`);
 		},
 		onLost: (reason: string) => condition.disconnected(reason),

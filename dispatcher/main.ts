@@ -160,7 +160,7 @@ async function serve(flags: ServeFlags): Promise<number> {
 	const graceMs = config.stop.jobs === 'leave' ? 0 : config.stop.graceMs;
 	const late = sleepAwake(graceMs + stopDeadlineMs, true, { ref: false });
 	if (await Promise.race([service.close(), late])) {
-		log.error('the service did not stop in time and is ended', {
+		log.error('the service did not stop in time, so it exits now', {
 			afterMs: graceMs + stopDeadlineMs,
 		});
 		process.exit(1);

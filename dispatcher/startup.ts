@@ -140,7 +140,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 					sayWhere();
 				} catch (error) {
 					// A full disk, perhaps: no reason to stop serving.
-					log.warn('service.json still names the certificate of before', { error });
+					log.warn('service.json still names the previous certificate', { error });
 				}
 			},
 			engine,

@@ -37,7 +37,7 @@ export const commandSpec = Type.Object(
 		),
 		cwd: Type.Optional(
 			text(
-				'Folder to run in; default: the workspace of the job if it has one, else the home of the agent’s user. One that is not absolute lies in there.',
+				'Folder to run in. Default: the workspace of the job if it has one, else the home of the agent’s user. A relative path starts from there.',
 			),
 		),
 		env: Type.Optional(
@@ -51,7 +51,7 @@ export const commandSpec = Type.Object(
 		interactive: Type.Optional(
 			Type.Boolean({
 				description:
-					'Keep standard input open for POST /jobs/{id}/input, and notice when the program asks. Default no.',
+					'Keep standard input open for POST /jobs/{id}/input, and notice when the program asks for input. Default no.',
 			}),
 		),
 		files: Type.Optional(placedFiles),
@@ -149,7 +149,7 @@ export const command: Kind<CommandSpec> = {
 				if (filledBytes <= limits.maxFilledBytes) continue;
 				return new Problem('bad-field', {
 					path,
-					reason: `its variables in place, the job has more than ${limits.maxFilledBytes} bytes; put what is large into a file`,
+					reason: `with its variables in place, the job has more than ${limits.maxFilledBytes} bytes; put what is large into a file`,
 				});
 			}
 		}
@@ -173,7 +173,7 @@ export const command: Kind<CommandSpec> = {
 		if (bytes > limits.maxCommandBytes) {
 			return new Problem('bad-field', {
 				path: spec.shell === undefined ? 'spec.args' : 'spec.shell',
-				reason: `the command is ${bytes} bytes long, at most ${limits.maxCommandBytes} are taken; put large input into stdin or a file`,
+				reason: `the command is ${bytes} bytes long, at most ${limits.maxCommandBytes} are allowed; put large input into stdin or a file`,
 			});
 		}
 		return undefined;

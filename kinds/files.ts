@@ -42,7 +42,7 @@ export const placedFiles = Type.Array(
 export type PlacedFile = Static<typeof placedFiles>[number];
 
 export const collectPatterns = Type.Array(
-	path('A path in the workspace; * ? and ** stand for what is not known.', ['report/**/*.html']),
+	path('A path in the workspace; * ? and ** are wildcards.', ['report/**/*.html']),
 	{
 		description:
 			'What is kept of the workspace after the job has ended, however it ended. See GET /files?job=.',
@@ -89,7 +89,7 @@ export function wishMistake({ files = [], collect = [] }: FileWishes): Problem |
 		const mistake = pathMistake(path);
 		if (mistake !== undefined) return new Problem('bad-field', { path: at, reason: mistake });
 		if (places.has(path)) {
-			return new Problem('bad-field', { path: at, reason: 'is the place of another file, too' });
+			return new Problem('bad-field', { path: at, reason: 'is the place of another file as well' });
 		}
 		places.add(path);
 	}
@@ -105,7 +105,7 @@ export function wishMistake({ files = [], collect = [] }: FileWishes): Problem |
 		const mistake =
 			pathMistake(pattern) ??
 			(/\*\*/.test(pattern.replace(/(^|\/)\*\*(?=\/|$)/g, '$1'))
-				? 'holds ** beside other characters of a name; it stands alone between slashes'
+				? 'holds ** next to other characters of a name; it must stand alone between slashes'
 				: undefined);
 		if (mistake !== undefined) {
 			return new Problem('bad-field', { path: `spec.collect[${i}]`, reason: mistake });

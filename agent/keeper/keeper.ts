@@ -432,7 +432,7 @@ export class Keeper implements Ears {
 			this.#launchAt = now + relaunchMs;
 			this.#launchFailed = true;
 			const reason = (error as Error).message;
-			log.warn({ reason }, 'there can be no keeper, so jobs will not outlive this agent');
+			log.warn({ reason }, 'no keeper could be started, so jobs will not outlive this agent');
 		}
 	}
 

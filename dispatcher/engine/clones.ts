@@ -44,5 +44,5 @@ export function noteClone(
 	});
 	turns
 		.deed('changeRobot', { id: robotId, clone })
-		.catch((error: unknown) => log.warn('a clone could not be noted', { robotId, error }));
+		.catch((error: unknown) => log.warn('a clone could not be recorded', { robotId, error }));
 }

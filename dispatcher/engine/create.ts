@@ -98,7 +98,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
 		try {
 			look();
 		} catch (error) {
-			log.error('a commit was not counted or told', { error });
+			log.error('a commit was not counted or reported', { error });
 		}
 	};
 	const clockWatch = new ClockWatch(clock);

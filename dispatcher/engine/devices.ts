@@ -127,7 +127,7 @@ export class Devices implements Dialling {
 				);
 			} catch (error) {
 				if (!(error instanceof Problem)) throw error;
-				log.error('a device of the config file was not registered', {
+				log.error('a device in the config file was not registered', {
 					name,
 					reason: error.message,
 				});
@@ -202,7 +202,7 @@ export class Devices implements Dialling {
 		const { state, reason, failures } = dial;
 		if (state === 'failed' && before !== state) {
 			const { name } = entry.stored;
-			this.#context.log.error('a robot is dialled no more', { robotId, name, reason, failures });
+			this.#context.log.error('a robot is no longer dialled', { robotId, name, reason, failures });
 		}
 		if (state !== 'dialling') this.#answer(robotId);
 	}
@@ -354,7 +354,7 @@ export class Devices implements Dialling {
 		fleet.putDevice(entry, undefined);
 		lanes.putRobot(entry);
 		this.#tell(robotId);
-		log.info('the config file names a device no more', { robotId, name: stored.name });
+		log.info('the config file no longer names a device', { robotId, name: stored.name });
 		if (stored.publicKey === '') await this.#access.removeRobot(robotId, settings);
 	}
 

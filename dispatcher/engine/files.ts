@@ -40,7 +40,7 @@ export class Files {
 	start(): void {
 		if (this.#shelf === undefined) return;
 		this.#sweeping = this.#sweep(this.#shelf).catch((error: unknown) => {
-			this.#context.log.error('files could not be looked through', { error });
+			this.#context.log.error('the stored files could not be checked', { error });
 		});
 	}
 
@@ -213,7 +213,7 @@ export class Files {
 			if (this.#stopped) return;
 			if (await store.read('file', { id })) continue;
 			await shelf.remove(id);
-			log.info('bytes of a file that nobody knows were removed', { fileId: id });
+			log.info('bytes of an unknown file were removed', { fileId: id });
 		}
 		for (let before: string | undefined; !this.#stopped;) {
 			const page = await store.read('files', {

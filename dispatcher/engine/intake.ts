@@ -65,7 +65,7 @@ export class Intake {
 	resume(by: string): void {
 		if (!this.draining) return;
 		this.#drainedBy = undefined;
-		this.#context.log.info('work is taken again', { by });
+		this.#context.log.info('work is accepted again', { by });
 		this.#review();
 	}
 

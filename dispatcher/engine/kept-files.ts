@@ -223,7 +223,7 @@ export class KeptFiles {
 	async unlist(id: string): Promise<void> {
 		const { turns, log } = this.#context;
 		const failed = (error: unknown) =>
-			log.warn('a file that differs could not be removed', { fileId: id, error });
+			log.warn('a file that differs from its digest could not be removed', { fileId: id, error });
 		try {
 			if ((await turns.deed('removeFile', { id, onlyOpen: true })) !== 'removed') return;
 			void this.forget(id).catch(failed);

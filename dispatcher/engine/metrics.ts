@@ -102,7 +102,7 @@ export class Metrics {
 				await this.#sample();
 			} catch (error) {
 				// It is counted with the next minute; a broken store ends the service elsewhere.
-				log.warn('a minute could not be sampled', { error: (error as Error).message });
+				log.warn('a minute of metrics could not be sampled', { error: (error as Error).message });
 			}
 		}
 	}

@@ -219,7 +219,7 @@ export class Schedules {
 				changed += 1;
 			});
 		}
-		if (changed > 0) log.info('schedules that nobody follows paused', { changed });
+		if (changed > 0) log.info('paused schedules that nobody follows', { changed });
 	}
 
 	/** Somebody has come for it. */
@@ -229,7 +229,7 @@ export class Schedules {
 			const entry = this.#book.peek(id);
 			if (entry?.stored.state !== 'paused' || entry.stored.reason !== leftText) return;
 			await this.#resume(entry);
-			this.#context.log.info('schedule resumed that is followed again', { scheduleId: id });
+			this.#context.log.info('resumed a schedule that is followed again', { scheduleId: id });
 		});
 	}
 

@@ -151,7 +151,7 @@ export class Sessions {
 		try {
 			await turns.deed('changeRobot', { id: robot.robotId, machine });
 		} catch (error) {
-			log.warn('the machine of a robot could not be noted', { robotId: robot.robotId, error });
+			log.warn('the machine of a robot could not be recorded', { robotId: robot.robotId, error });
 		}
 	}
 
@@ -241,7 +241,7 @@ export class Sessions {
 			const act = this.#verdict(theirs, ours, ours !== undefined && lastWords.has(ours));
 			if (act === 'hold') {
 				this.#context.log.warn(
-					'a robot holds an attempt that nobody knows here; it is kept there',
+					'a robot holds an attempt that is not known here; the robot keeps it',
 					{
 						robotId: robot.robotId,
 						jobId: theirs.job_id,
@@ -270,7 +270,7 @@ export class Sessions {
 			if (fleet.get(robot.robotId) === robot) fleet.put({ ...robot.stored, journalId });
 		} catch (error) {
 			// Until its next hello its silence proves nothing, which is safe.
-			log.warn('a new journal could not be noted', { robotId: robot.robotId, error });
+			log.warn('a new journal could not be recorded', { robotId: robot.robotId, error });
 		}
 	}
 
@@ -466,7 +466,7 @@ class OpenSession implements Session, RobotSession {
 			await turns.deed('changeRobot', { id: robotId, ...said });
 		} catch (error) {
 			// It says them again with its next hello.
-			log.warn('new facts of a robot could not be noted', { robotId, name, error });
+			log.warn('new facts of a robot could not be recorded', { robotId, name, error });
 			return 'not noted';
 		}
 		// It may have been removed, or have said hello anew with facts of its own.

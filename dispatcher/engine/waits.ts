@@ -291,7 +291,7 @@ export class Waits {
 		}
 		if (!wait.delivering) {
 			void this.#deliver(wait).catch((error: Error) =>
-				this.#context.log.warn('a poke could not be noted', { waitId: id, error }),
+				this.#context.log.warn('a poke could not be recorded', { waitId: id, error }),
 			);
 		}
 		return Infinity;

@@ -107,7 +107,7 @@ export class Dialler {
 			}
 			const waitMs = redialMs(failures, reconnectDelayMs, chance());
 			const { name, url } = plan;
-			log.warn('no line to a robot that is dialled', { robotId, name, url, reason, waitMs });
+			log.warn('no connection to a robot that is dialled', { robotId, name, url, reason, waitMs });
 			fared({ state: 'waiting', reason, nextTryAt: clock.now() + waitMs });
 			await clock.sleep(waitMs, signal);
 		}
@@ -173,7 +173,7 @@ class Call {
 				})
 			: connectPlain(to);
 		const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
-		const hangUp = () => socket.destroy(new Error('it is dialled no more'));
+		const hangUp = () => socket.destroy(new Error('it is no longer dialled'));
 		const late = () => socket.destroy(new Error(`${where} did not answer in time`));
 		const failed = (error: Error) => reject(explained(error, where));
 		const gone = () => reject(new Error(`${where} closed the connection`));

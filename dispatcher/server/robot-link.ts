@@ -93,8 +93,6 @@ const minuteMs = 60_000;
 
 /** The door that keeps all links. */
 export interface LinkKeeper {
-	/** A robot that has proved its key wants to come, with this many attempts; throws `too-many`. */
-	comes(robotId: string, attempts: number): void;
 	/** The robot has proved its key. */
 	proved(link: RobotLink): void;
 	closed(link: RobotLink): void;
@@ -324,7 +322,7 @@ export class RobotLink implements RobotSink {
 			const { code } = problem;
 			if (this.#session) {
 				const { robotId } = this.#session;
-				this.#house.log.warn('a robot that talks nonsense is hung up on', { robotId, code });
+				this.#house.log.warn('a robot that sends nonsense is disconnected', { robotId, code });
 			}
 			this.close(closeCodeOf(problem), code);
 		}
@@ -457,7 +455,6 @@ export class RobotLink implements RobotSink {
 			const check = this.#house.proves ?? proves;
 			if (!(await check(key, text, hello.signature))) throw new Problem('bad-proof');
 			if (this.#isClosed()) return;
-			this.#keeper.comes(hello.robot_id, hello.attempts.length);
 			if (expected) await engine.dialling.proved(expected.robotId, key);
 			const session = await engine.connect(hello, this, this.#number, this.#address);
 			// The socket may have closed while the engine opened the session.

@@ -25,13 +25,6 @@ const sweepMs = 1_000;
 const returnMsEach = 5;
 const minReturnMs = 1_000;
 const maxReturnMs = 30_000;
-/**
- * How often a robot may come per minute; an agent that is cut off each time comes half as often. The attempts it holds are
- * compared one by one, so this many of them count as one more time.
- */
-const comingsPerMinute = 240;
-const attemptsPerComing = 250;
-const minuteMs = 60_000;
 /** How long a robot has to answer the close of its socket. */
 const politeMs = 500;
 
@@ -56,8 +49,6 @@ export class RobotsDoor implements LinkKeeper {
 	readonly #links = new Map<RobotLink, string | null>();
 	/** Those that the service has dialled: they never had a seat. */
 	readonly #dialled = new WeakSet<RobotLink>();
-	/** Robots that came in the last minute: since when, and how often. */
-	readonly #comings = new Map<string, { since: number; times: number }>();
 	/** Sockets opened so far. */
 	#opened = 0;
 	readonly #seats = new Seats({
@@ -170,18 +161,6 @@ export class RobotsDoor implements LinkKeeper {
 		return this.#links.size;
 	}
 
-	/** Nor may a robot that has proved its key come again and again: each time costs writes. */
-	comes(robotId: string, attempts: number): void {
-		const now = this.#house.clock.monotonic();
-		const coming = this.#comings.get(robotId) ?? { since: now, times: 0 };
-		this.#comings.set(robotId, coming);
-		if (coming.times >= comingsPerMinute) {
-			const retryMs = Math.max(1, Math.ceil(coming.since + minuteMs - now));
-			throw new Problem('too-many', { what: 'connections of this robot', retryMs });
-		}
-		coming.times += 1 + Math.floor(attempts / attemptsPerComing);
-	}
-
 	#admit(request: IncomingMessage, hostGate: HostGate): void {
 		const path = pathOf(request);
 		if (path !== paths.robotLink) {
@@ -230,9 +209,6 @@ export class RobotsDoor implements LinkKeeper {
 	#sweep(now: number, ping: boolean): void {
 		this.#seats.sweep(now);
 		this.polls.sweep(now);
-		for (const [robotId, { since }] of this.#comings) {
-			if (now - since >= minuteMs) this.#comings.delete(robotId);
-		}
 		for (const [link, address] of this.#links) {
 			// It was told why, and may not be listening.
 			if (link.closingAt !== undefined && now - link.closingAt > politeMs) link.terminate();

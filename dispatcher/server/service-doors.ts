@@ -72,7 +72,7 @@ async function sendBackup({ reply, signal, caller }: Ask<unknown, unknown>, hous
 			} catch (error) {
 				// Cut short, the archive has no manifest: nobody can take it for a backup.
 				out.destroy();
-				house.log.warn('a backup was not sent whole', { error: (error as Error).message });
+				house.log.warn('a backup was not sent completely', { error: (error as Error).message });
 				return;
 			}
 			await house.engine.noteBackup({ at: backup.at, bytes });

@@ -130,13 +130,15 @@ true satisfies Same<Static<typeof file>, FileRecord>;
 export const jobResult = Type.Object({
 	exitCode: nullable(whole),
 	signal: nullable(text),
-	stdout: Type.String({ description: 'The last bytes; the whole is at GET /jobs/{id}/output' }),
+	stdout: Type.String({
+		description: 'The last bytes as text; all of it is at GET /jobs/{id}/output',
+	}),
 	stderr: text,
 	truncated: Type.Boolean(),
 	sha256: Type.Optional(
 		Type.Object(
 			{ stdout: Type.Optional(text), stderr: Type.Optional(text) },
-			{ description: 'Of each stream that has anything, without its holes' },
+			{ description: 'Of each stream that is not empty, without its holes' },
 		),
 	),
 	outputs: anything,
@@ -330,7 +332,7 @@ export const robot = Type.Object({
 	health: nullable(Type.Object({ level: Type.Enum([...healthLevels]), reasons: Type.Array(text) })),
 	record: Type.Object(
 		{ completed: whole, failed: whole, lost: whole, successPercent: nullable(Type.Number()) },
-		{ description: 'Of its last tries that came to an end of their own; at most 50' },
+		{ description: 'How its last tries ended: at most 50 that came to an end of their own' },
 	),
 	agentVersion: nullable(text),
 	transport: nullable(Type.Enum([...transports])),
@@ -489,7 +491,7 @@ true satisfies Same<Static<typeof token>, TokenRecord>;
 export const tokenCreated = Type.Object({
 	...tokenFields,
 	token: Type.String({ description: 'Shown once' }),
-	dial: Type.String({ description: 'What robots dial' }),
+	dial: Type.String({ description: 'The address that robots dial' }),
 });
 true satisfies Same<Static<typeof tokenCreated>, TokenCreated>;
 
@@ -516,7 +518,7 @@ export const problem = Type.Object({
 	error: Type.Object({
 		code: Type.String({ description: 'For programs; the list is in docs/problems.md' }),
 		text: Type.String({ description: 'For people: one sentence, with what to do' }),
-		retry: Type.Boolean({ description: 'Worth another try as it is?' }),
+		retry: Type.Boolean({ description: 'Whether the same request is worth another try as it is' }),
 		details: anything,
 	}),
 });

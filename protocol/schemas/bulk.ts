@@ -48,12 +48,12 @@ export const selectionFields = {
 	kind: Type.Optional(id('Only jobs of this kind')),
 	robot: Type.Optional(robotName('Only jobs of this robot, by id or name')),
 	cause: Type.Optional(
-		Type.Enum(Object.keys(causes) as Cause[], { description: 'Only jobs that ended for this' }),
+		Type.Enum(Object.keys(causes) as Cause[], { description: 'Only jobs with this cause' }),
 	),
 	parent: Type.Optional(id('Only children of this job')),
 	shareKey: Type.Optional(shareKey('Only jobs with this share key')),
 	priority: Type.Optional(
-		Type.Enum(['critical', 'high', 'normal', 'low'], { description: 'Only jobs of this level' }),
+		Type.Enum(['critical', 'high', 'normal', 'low'], { description: 'Only jobs of this priority' }),
 	),
 	fingerprint: Type.Optional(fingerprint),
 	createdAfter: Type.Optional(instant('Only jobs submitted then or later.')),
@@ -70,18 +70,18 @@ const selection = Type.Object(
 true satisfies Same<Static<typeof selection>, JobSelection>;
 
 const stretch = {
-	dryRun: Type.Optional(Type.Boolean({ description: 'Change nothing, only say what would be.' })),
+	dryRun: Type.Optional(Type.Boolean({ description: 'Only say what would be changed.' })),
 	expect: Type.Optional(count('The count of the preview; refused when far more match by now.')),
 	limit: Type.Optional(
 		Type.Integer({
-			description: `At most so many jobs are changed by one call. Default ${limits.maxBulk}.`,
+			description: `Change at most this many jobs in this call. Default ${limits.maxBulk}.`,
 			minimum: 1,
 			maximum: limits.maxBulk,
 		}),
 	),
 	cursor: Type.Optional(
 		Type.String({
-			description: 'Go on where the call before ended, as its answer says.',
+			description: 'Continue where the previous call ended, as its answer says.',
 			minLength: 1,
 			maxLength: 4096,
 		}),

@@ -13,7 +13,7 @@ export const caps = Type.Object(
 		cpuSeconds: cap('Processor time of all its processes together. Seconds.', 1),
 		processes: cap('Processes at the same time.', 1),
 		outputBytes: cap(
-			'Output kept, the beginning and the end of it; printing more ends nothing. Bytes.',
+			'Output kept, both streams together: the beginning and the end. Printing more ends nothing. Bytes.',
 			4_096,
 			limits.maxOutputBytes,
 		),
@@ -21,7 +21,7 @@ export const caps = Type.Object(
 	{
 		...strict,
 		description:
-			'What the job may use. Its robot looks once a second and stops what is over: failed, cause policy. Given only to robots that can hold them.',
+			'What the job may use. Its robot looks once a second and stops a job that uses more: failed, cause policy. A job with caps is given only to robots that can enforce them.',
 		examples: [{ memoryBytes: 536_870_912, cpuSeconds: 600 }],
 	},
 );

@@ -27,7 +27,7 @@ import {
 } from './words';
 
 const reason = Type.String({
-	description: 'Why, for whoever asks why jobs wait.',
+	description: 'Why; shown to whoever asks why jobs wait.',
 	minLength: 1,
 	maxLength: 1_000,
 	pattern: '^[^\\u0000-\\u001f\\u007f]+$',
@@ -54,7 +54,7 @@ export const robotsBulkRequest = Type.Object(
 			{
 				robots: Type.Optional(
 					Type.Array(robotName('Id or name of a robot'), {
-						description: 'These ones.',
+						description: 'Only these.',
 						minItems: 1,
 						maxItems: limits.maxListLimit,
 					}),
@@ -72,7 +72,7 @@ export const robotsBulkRequest = Type.Object(
 			{ ...strict, minProperties: 1, description: 'Which robots; all that is set must hold' },
 		),
 		...closeFields,
-		dryRun: Type.Optional(Type.Boolean({ description: 'Change nothing, only say what would be.' })),
+		dryRun: Type.Optional(Type.Boolean({ description: 'Only say what would be changed.' })),
 		expect: Type.Optional(count('The count of the preview; refused when far more match by now.')),
 	},
 	strict,
@@ -107,7 +107,7 @@ export const quarantine = Type.Object(
 		reason: Type.String(),
 		by: Type.String(),
 		since: at,
-		probes: Type.Integer({ description: 'That failed since' }),
+		probes: Type.Integer({ description: 'Probes that failed since' }),
 		nextProbeAt: nullable(at),
 		lastProbe: nullable(Type.String()),
 	},

@@ -23,7 +23,7 @@ export const device = Type.Object({
 				failures: whole,
 				nextTryAt: nullable(Type.Integer({ description: 'Epoch milliseconds' })),
 			},
-			{ description: 'How dialling it goes; null = it dials the service' },
+			{ description: 'How dialling it is going; null = it is not dialled' },
 		),
 	),
 });
@@ -31,7 +31,7 @@ true satisfies Same<Static<typeof device>, Device>;
 
 export const robotRequest = Type.Object(
 	{
-		name: robotName('The device; its robot is called so.'),
+		name: robotName('Name of the device, and of its robot.'),
 		serverUrl: Type.Optional(
 			Type.String({
 				description: 'Where its agent listens; absent = it dials the service.',
@@ -43,25 +43,27 @@ export const robotRequest = Type.Object(
 		),
 		fingerprint: Type.Optional(
 			Type.String({
-				description: 'SHA-256 of the public key of its robot, as its agent prints it.',
+				description: 'SHA-256 of its robot’s public key, as its agent prints it.',
 				pattern: '^[0-9a-fA-F:]{64,95}$',
 				patternText: 'must be the 64 hex digits that robot-fleet-agent --listen prints',
 			}),
 		),
 		constellationId: Type.Optional(id('The constellation it belongs to')),
 		clientIds: Type.Optional(
-			Type.Array(robotName('Of a client on the device.'), { maxItems: 256 }),
+			Type.Array(robotName('Name of a client on the device.'), { maxItems: 256 }),
 		),
 		capabilities: Type.Optional(
-			Type.Array(word('What it can do, beside what its agent finds out.'), { maxItems: 256 }),
+			Type.Array(word('What it can do, besides what its agent finds out.'), { maxItems: 256 }),
 		),
 		metadata: Type.Optional(
 			Type.Record(Type.String(), Type.Unknown(), {
-				description: 'Shown with the robot; plain texts, numbers and switches are labels, too.',
+				description: 'Shown with the robot; text, numbers and booleans in it also become labels.',
 				maxProperties: 64,
 			}),
 		),
-		autoConnect: Type.Optional(Type.Boolean({ description: 'Dial it by itself. Default true.' })),
+		autoConnect: Type.Optional(
+			Type.Boolean({ description: 'Dial it automatically. Default true.' }),
+		),
 		maxRetries: Type.Optional(
 			Type.Integer({
 				description: 'Tries after the first one that failed. Default 5.',

@@ -24,12 +24,11 @@ const endedFilter = Type.Object(
 		kinds: Type.Optional(
 			Type.Array(name('A kind of job', ['command']), { minItems: 1, maxItems: most }),
 		),
-		shareKey: Type.Optional(shareKey('Only jobs of this share key.')),
+		shareKey: Type.Optional(shareKey('Only jobs with this share key.')),
 		dead: Type.Optional(Type.Boolean({ description: 'Only jobs that failed for good.' })),
 		whole: Type.Optional(
 			Type.Boolean({
-				description:
-					'Not the parts of jobs for several robots, only those jobs themselves and all others.',
+				description: 'Leave out the parts of jobs for several robots, not those jobs themselves.',
 			}),
 		),
 	},
@@ -53,18 +52,19 @@ export const eventFilter = Type.Object(
 		),
 		robots: Type.Optional(
 			Type.Array(robotName('Id or name of one robot'), {
-				description: 'Of what is about a job or a robot, only what is about these robots.',
+				description: 'Of events about jobs and robots, only those about these robots.',
 				minItems: 1,
 				maxItems: most,
 			}),
 		),
 		labels: Type.Optional(
-			labels('Of what is about a job or a robot, only what is about robots with these labels.'),
+			labels(
+				'Of events about jobs and robots, only those about robots that have these labels when the event is handed out.',
+			),
 		),
 		schedules: Type.Optional(
 			Type.Array(id('A schedule'), {
-				description:
-					'Of what is about schedules or ended jobs, only what is about these schedules.',
+				description: 'Of events about schedules and ended jobs, only those about these schedules.',
 				minItems: 1,
 				maxItems: most,
 			}),

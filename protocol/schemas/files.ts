@@ -17,7 +17,7 @@ export const fileRequest = Type.Object(
 		sha256: Type.Optional(
 			Type.String({
 				description:
-					'Of its bytes, 64 hex digits: one that is here already is found by it, and what comes is held against it. Absent = its digest is whatever it is.',
+					'SHA-256 of its bytes, 64 hex digits: finds a copy that is here already, and is compared with what arrives. Absent = no earlier copy is looked for, and any digest will do.',
 				pattern: '^[0-9a-f]{64}$',
 				patternText: 'must be 64 lower-case hex digits',
 			}),
@@ -30,17 +30,17 @@ true satisfies Same<Static<typeof fileRequest>, FileRequest>;
 export const fileUploadQuery = Type.Object({ name: fileName }, strict);
 
 export const fileWriteQuery = Type.Object(
-	{ from: count('Where the first byte of the body belongs; what the service has. ') },
+	{ from: count('Offset of the first byte of the body: how many bytes the service has already.') },
 	strict,
 );
 
 export const filesQuery = Type.Object(
 	{
-		job: Type.Optional(id('Only what was collected from this job')),
+		job: Type.Optional(id('Only files collected from this job')),
 		limit: Type.Optional(
 			Type.Integer({ description: 'Default 100.', minimum: 1, maximum: limits.maxListLimit }),
 		),
-		cursor: Type.Optional(id('As the page before gave it.')),
+		cursor: Type.Optional(id('As the previous page gave it.')),
 	},
 	strict,
 );

@@ -25,7 +25,7 @@ export const takes = {
 					name: id('Which lock.'),
 					slots: Type.Optional(
 						Type.Integer({
-							description: 'How much of it, where it has several. Default 1.',
+							description: 'How many of its slots, where it has several. Default 1.',
 							minimum: 1,
 							maximum: maxLimit,
 						}),
@@ -34,7 +34,8 @@ export const takes = {
 				strict,
 			),
 			{
-				description: 'Locks that the job has while it runs; alone, where no limit says otherwise.',
+				description:
+					'Locks that the job holds while it runs; alone, unless a limit says otherwise.',
 				maxItems: maxLocks,
 				examples: [[{ name: 'db-prod' }]],
 			},
@@ -45,7 +46,7 @@ export const takes = {
 			{
 				key: key('What these jobs have in common.'),
 				max: Type.Integer({
-					description: 'So many of them run at once at most.',
+					description: 'At most this many of them run at once.',
 					minimum: 1,
 					maximum: maxLimit,
 				}),
@@ -58,7 +59,7 @@ export const takes = {
 			{
 				key: key('What these jobs have in common.'),
 				max: Type.Integer({
-					description: 'So many starts at most …',
+					description: 'At most this many starts …',
 					minimum: 1,
 					maximum: maxRateStarts,
 				}),
@@ -68,7 +69,7 @@ export const takes = {
 					maximum: maxRateMs,
 				}),
 			},
-			{ ...strict, description: 'How many jobs of a key start within a time.' },
+			{ ...strict, description: 'How many jobs of a key start within a given time.' },
 		),
 	),
 	slots: Type.Optional(
@@ -86,7 +87,7 @@ export const limitRequest = Type.Object(
 	{
 		max: Type.Integer({
 			description:
-				'How much a lock of this name has, and how many jobs of a key of this name run at most; 0 = none.',
+				'How much a lock of this name has, and how many jobs of a key of this name may run; 0 = nobody gets through.',
 			minimum: 0,
 			maximum: maxLimit,
 		}),
@@ -116,12 +117,12 @@ export const gate = Type.Object({
 			jobId: text,
 			robot: text,
 			slots: whole,
-			since: instant('When it was given to it.'),
+			since: instant('When the job was given to the robot.'),
 		}),
 	),
 	waiting: whole,
 	next: Type.Array(
-		Type.Object({ jobId: text, slots: whole, since: instant('When it came to be in line.') }),
+		Type.Object({ jobId: text, slots: whole, since: instant('When it got in line.') }),
 	),
 	opensAt: nullable(instant('When a rate lets the next one through.')),
 });

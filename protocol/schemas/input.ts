@@ -25,19 +25,19 @@ export const input = Type.Object(
 		),
 		from: Type.Optional(
 			count(
-				'Offset of the first byte in all that is typed into the job; makes the call safe to repeat. Default: behind the rest.',
+				'Offset of the first byte in all that is typed into the job; makes the call safe to repeat. Default: at the end.',
 			),
 		),
-		eof: Type.Optional(Type.Boolean({ description: 'Close the input behind it.' })),
+		eof: Type.Optional(Type.Boolean({ description: 'Close the input after it.' })),
 		writer: Type.Optional(
 			name(
-				'Who types. Bytes at a place that another writer filled are refused, not taken for a repetition.',
+				'Who types. Bytes for a place that another writer has filled are refused, not taken for a repetition.',
 			),
 		),
 		size: Type.Optional(
 			Type.Object(
 				{ cols: side('Characters in a line'), rows: side('Lines') },
-				{ ...strict, description: 'Of the window of the person who looks on.' },
+				{ ...strict, description: 'Size of the window of the person watching.' },
 			),
 		),
 	},
@@ -46,7 +46,7 @@ export const input = Type.Object(
 true satisfies Same<Static<typeof input>, InputRequest>;
 
 export const inputAnswer = Type.Object({
-	have: Type.Integer({ description: 'Bytes that the robot has taken in all' }),
+	have: Type.Integer({ description: 'Bytes the robot has taken so far, in all' }),
 	open: Type.Boolean({ description: 'More can be typed' }),
 	terminal: Type.Boolean({ description: 'The program has a real terminal' }),
 });

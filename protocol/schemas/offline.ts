@@ -17,7 +17,7 @@ export const offline = Type.Object(
 		then: Type.Optional(
 			Type.Enum([...offlineEnds], {
 				description:
-					'When its robot is away by then: expire (default), other (any robot that the rest of the target allows) or ask (held until POST /jobs/{id}/answer).',
+					'What happens if its robot is away by then: expire (default), other (any robot that the rest of the target allows) or ask (held until POST /jobs/{id}/answer).',
 			}),
 		),
 	},
@@ -34,7 +34,7 @@ export const jobOffline = Type.Object({
 	until: Type.Integer({ description: 'Epoch milliseconds' }),
 	then: Type.Enum([...offlineEnds]),
 	asked: Type.Optional(
-		Type.Literal(true, { description: 'It has asked; while `hold` is set nobody has answered' }),
+		Type.Literal(true, { description: 'It has asked; while `hold` is set, nobody has answered' }),
 	),
 });
 true satisfies Same<Static<typeof jobOffline>, JobOffline>;
@@ -52,7 +52,7 @@ export const holdAnswer = Type.Object(
 			description:
 				'wait: for its robot; other: any robot that the rest of its target allows; expire: it ends as a time-out.',
 		}),
-		until: Type.Optional(instant('Of wait: when it asks again. Default: never.')),
+		until: Type.Optional(instant('For wait: when it asks again. Default: never.')),
 		forMs: Type.Optional(duration('The same, counted from now.', 1)),
 	},
 	strict,

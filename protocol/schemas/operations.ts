@@ -19,7 +19,10 @@ export const serviceStatus = Type.Object({
 	readiness: Type.String({ description: 'ready, or what keeps it from taking work' }),
 	startedAt: at,
 	schema: whole,
-	hubFingerprint: Type.String({ description: 'What listening agents are told with --hub' }),
+	hubFingerprint: Type.String({
+		description:
+			'Fingerprint of the key by which dialled robots recognize the service (robot-fleet-agent --hub)',
+	}),
 	attempts: whole,
 	robots: whole,
 	disk: Type.Object({
@@ -34,8 +37,8 @@ export const serviceStatus = Type.Object({
 	doors: Type.Object({
 		api: text,
 		robots: nullable(text),
-		dial: Type.String({ description: 'What robots dial' }),
-		inTheOpen: Type.Boolean({ description: 'Other machines may come without TLS' }),
+		dial: Type.String({ description: 'What robots dial: the public address, else one of the two' }),
+		inTheOpen: Type.Boolean({ description: 'Other machines may connect without TLS (--insecure)' }),
 		certificate: nullable(
 			Type.Object({
 				file: text,

@@ -6,7 +6,9 @@ import { id, instant, labels, nullable, robotName, type Same, strict, word } fro
 
 export const groupRequest = Type.Object(
 	{
-		parent: Type.Optional(id('The group around it: who is in this one is in that one too.')),
+		parent: Type.Optional(
+			id('The group that contains it: robots in this one are in that one too.'),
+		),
 		robots: Type.Optional(
 			Type.Array(robotName('Id or name of one robot'), {
 				description: 'Its own robots.',
@@ -30,8 +32,7 @@ export const poolRequest = Type.Object(
 		group: Type.Optional(id('The group its robots are in.')),
 		maxJobs: Type.Optional(
 			Type.Integer({
-				description:
-					'So many jobs hold slots of its robots at most, all together. Default: no limit.',
+				description: 'How many jobs may hold slots of its robots, all together. Default: no limit.',
 				minimum: 0,
 				maximum: 1_000_000,
 			}),

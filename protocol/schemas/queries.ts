@@ -12,7 +12,7 @@ import { clientName, count, robotName, strict } from './words';
 /** Larger values are accepted and shortened: a caller willing to wait longer loses nothing. */
 const waitMs = Type.Optional(
 	Type.Integer({
-		description: `How long to wait for it to end; at most ${limits.maxWaitMs} is waited at once. Milliseconds.`,
+		description: `How long to wait for it to end; one call waits at most ${limits.maxWaitMs}. Milliseconds.`,
 		minimum: 0,
 		examples: [30_000],
 	}),
@@ -33,7 +33,7 @@ const pageFields = {
 		Type.Integer({ description: 'Default 100.', minimum: 1, maximum: limits.maxListLimit }),
 	),
 	cursor: Type.Optional(
-		Type.String({ description: 'As the page before gave it.', minLength: 1, maxLength: 512 }),
+		Type.String({ description: 'As the previous page gave it.', minLength: 1, maxLength: 512 }),
 	),
 };
 
@@ -63,7 +63,7 @@ export const outputQuery = Type.Object(
 		holes: Type.Optional(
 			Type.Enum(['mark', 'omit'], {
 				description:
-					'Where bytes are not there, mark (default) puts a line that says so into plain bytes; omit does not, so that what comes has the digest of the result.',
+					'Where bytes are missing, mark (default) puts a line that says so into plain bytes; omit does not, so that the answer has the digest of the result.',
 			}),
 		),
 	},
@@ -92,7 +92,7 @@ export const eventsQuery = Type.Object(
 		epoch: count('The epoch that PUT answered'),
 		waitMs,
 		after: Type.Optional(
-			count('Only events behind this cursor; looks on without an acknowledgement.'),
+			count('Only events after this cursor; reads on without an acknowledgement.'),
 		),
 	},
 	strict,

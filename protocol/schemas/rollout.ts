@@ -28,31 +28,35 @@ const share = (what: string, least: number) =>
 export const rollout = Type.Object(
 	{
 		batch: share(
-			'Robots of one batch: a number, or a share of all of them (rounded down, one at least).',
+			'Robots of one batch: a number, or a share of all of them (rounded down, at least one).',
 			1,
 		),
 		canary: Type.Optional(
 			Type.Integer({
-				description: 'So many go first and alone; when one of them fails it stops. Default none.',
+				description:
+					'This many go first, as a batch of their own. If one of them fails, the rollout stops. Default none.',
 				minimum: 0,
 				maximum: limits.maxChildren,
 			}),
 		),
-		staggerMs: Type.Optional(
-			duration('Within a batch each starts so long after the one before. Default 0.'),
-		),
+		staggerMs: Type.Optional(duration('Time between two starts within a batch. Default 0.')),
 		maxFailures: Type.Optional(
-			share('It stops when more than so many have failed: a number, or a share. Default 0.', 0),
+			share(
+				'It stops when more than this many have failed: a number, or a share of all. Default 0.',
+				0,
+			),
 		),
 		pauseBetween: Type.Optional(
-			Type.Union([Type.Boolean(), duration('So long.', 1)], {
-				description: 'Between two batches: wait for a person (true), or so long. Default false.',
+			Type.Union([Type.Boolean(), duration('For this long.', 1)], {
+				description:
+					'Between two batches: wait for a person (true), or for this long. Default false.',
 			}),
 		),
 	},
 	{
 		...strict,
-		description: 'Of a job for several robots: batch by batch, and no further when too many fail.',
+		description:
+			'For a job for several robots: go out batch by batch, and stop when too many fail.',
 		examples: [{ batch: '25%', canary: 1, maxFailures: 2 }],
 	},
 );
@@ -60,7 +64,7 @@ true satisfies Same<Static<typeof rollout>, Rollout>;
 
 export const away = Type.Enum([...awayChoices], {
 	description:
-		'Of a job for several robots: those that are away when it starts are waited for, or get no child. Default wait.',
+		'For a job for several robots: those that are away when it starts are waited for (wait, the default), or get no child (skip).',
 });
 
 export const resumeRequest = Type.Object(
@@ -81,7 +85,7 @@ export const retryRequest = Type.Object(
 	{
 		only: Type.Optional(
 			Type.Enum(['failed'], {
-				description: 'Of a job for several robots: only those on which it did not complete.',
+				description: 'For a job for several robots: only those on which it did not complete.',
 			}),
 		),
 	},
@@ -105,13 +109,16 @@ export const children = Type.Object(
 		cancelled: whole,
 		unknown: whole,
 	},
-	{ description: 'Of a parent; `unknown` counts those of the failed that nobody can judge' },
+	{
+		description:
+			'How many there are, in all and in each state; `unknown` counts the failed ones of which nobody can know how far they got',
+	},
 );
 
 export const rolloutRecord = Type.Object({
 	state: Type.Enum([...rolloutStates]),
 	batches: Type.Array(whole, { description: 'How many robots each has, in order' }),
-	batch: Type.Integer({ description: 'The last one that was let go; 0 = none yet' }),
+	batch: Type.Integer({ description: 'The last batch that was let go; 0 = none yet' }),
 	maxFailures: whole,
 	reason: nullable(Type.String({ description: 'Why it does not go on by itself' })),
 });
@@ -125,11 +132,11 @@ export const cells = Type.Object({
 	rolledOut: nullable(rolloutRecord),
 	batches: Type.Array(Type.Object({ batch: whole, children })),
 	skipped: Type.Array(Type.Object({ robotId: Type.String(), robot: nullable(Type.String()) }), {
-		description: 'Robots that match and got no child because they were away',
+		description: 'Matching robots that got no child because they were away',
 	}),
 	items: Type.Array(
 		Type.Object({
-			cell: Type.String({ description: 'What it is among its siblings: the id of its robot' }),
+			cell: Type.String({ description: 'Its place among its siblings: the id of its robot' }),
 			robot: nullable(Type.String({ description: 'The name of that robot' })),
 			jobId: Type.String(),
 			state: Type.Enum([...jobStates]),

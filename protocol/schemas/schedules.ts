@@ -32,29 +32,29 @@ const whole = (description: string, minimum: number, maximum: number) =>
 export const when = Type.Object(
 	{
 		frequency: Type.Enum([...frequencies], { description: 'Which of the other fields are used.' }),
-		at: Type.Optional(instant('Of once.')),
+		at: Type.Optional(instant('For once.')),
 		everyMs: Type.Optional(
-			duration('Of interval: from one run to the next, counted from startAt.', 1000),
+			duration('For interval: time from one run to the next, counted from startAt.', 1000),
 		),
 		cron: Type.Optional(
 			Type.String({
-				description: 'Of cron: 5 fields, or 6 with seconds first.',
+				description: 'For cron: 5 fields, or 6 with seconds first.',
 				minLength: 1,
 				maxLength: 256,
 				examples: ['0 6 * * 1-5'],
 			}),
 		),
-		minute: Type.Optional(whole('Of hourly. Default 0.', 0, 59)),
+		minute: Type.Optional(whole('For hourly. Default 0.', 0, 59)),
 		times: Type.Optional(
 			Type.Array(Type.String({ minLength: 5, maxLength: 8, examples: ['02:30'] }), {
-				description: 'Of daily, weekly and monthly: times of day. Default 00:00.',
+				description: 'For daily, weekly and monthly: times of day. Default 00:00.',
 				minItems: 1,
 				maxItems: 288,
 			}),
 		),
 		weekdays: Type.Optional(
 			Type.Array(Type.Enum([...weekdays]), {
-				description: 'Of weekly.',
+				description: 'For weekly.',
 				minItems: 1,
 				maxItems: 7,
 				examples: [['mon', 'thu']],
@@ -63,7 +63,7 @@ export const when = Type.Object(
 		days: Type.Optional(
 			Type.Array(Type.Integer({ minimum: -1, maximum: 31 }), {
 				description:
-					'Of monthly: 1 to 31, -1 for the last. A month that is too short has it on its last day.',
+					'For monthly: 1 to 31, and -1 for the last day. In a month that is too short, its last day.',
 				minItems: 1,
 				maxItems: 31,
 			}),
@@ -80,7 +80,7 @@ export const when = Type.Object(
 				},
 				{
 					...strict,
-					description: 'Of monthly, instead of days: the 2nd Tuesday, the last Friday.',
+					description: 'For monthly, instead of days: the 2nd Tuesday, the last Friday (week -1).',
 				},
 			),
 		),
@@ -92,7 +92,7 @@ export const when = Type.Object(
 			),
 		),
 	},
-	{ ...strict, description: 'When it is due. Times of day are those of the time zone.' },
+	{ ...strict, description: 'When it is due. Times of day are local time in its zone.' },
 );
 true satisfies Same<Static<typeof when>, When>;
 
@@ -124,13 +124,13 @@ export const scheduleRequest = Type.Object(
 				'What is submitted at each planned time. Absent = nothing; consumers get the event all the same.',
 		} as typeof submit),
 		enabled: Type.Optional(Type.Boolean({ description: 'Default true.' })),
-		startAt: Type.Optional(instant('No run before. Default: when it was put.')),
-		endAt: Type.Optional(instant('No run after.')),
-		maxRuns: Type.Optional(whole('So many runs, then it has ended.', 1, 1_000_000)),
+		startAt: Type.Optional(instant('No run before this. Default: when the schedule was put.')),
+		endAt: Type.Optional(instant('No run after this.')),
+		maxRuns: Type.Optional(whole('The schedule ends after this many runs.', 1, 1_000_000)),
 		jitterMs: Type.Optional(
 			Type.Integer({
 				description:
-					'Each run up to so much later than planned, always by the same for that run. Default 0. Milliseconds.',
+					'Delays each run by up to this much, always by the same for that run. Default 0. Milliseconds.',
 				minimum: 0,
 				maximum: 86_400_000,
 			}),
@@ -138,27 +138,28 @@ export const scheduleRequest = Type.Object(
 		gap: Type.Optional(
 			Type.Enum(['shift', 'skip'], {
 				description:
-					'A time of day that the clock leaves out: on the first instant that is there again (default), or not.',
+					'A time of day that the clock skips: run at the first instant after the gap (default), or not at all.',
 			}),
 		),
 		fold: Type.Optional(
 			Type.Enum(['first', 'both'], {
-				description: 'A time of day that comes twice: the first time (default), or both.',
+				description: 'A time of day that comes twice: run the first time (default), or both.',
 			}),
 		),
 		missed: Type.Optional(
 			Type.Enum(['none', 'last', 'all'], {
-				description: 'Planned times that passed while nobody could run them. Default last.',
+				description:
+					'Which planned times to make up of those that passed while nobody could run them. Default last.',
 			}),
 		),
 		catchUpMs: Type.Optional(
-			duration('Oldest missed time that is still made up. Default 3,600,000; 0 = none.'),
+			duration('Age of the oldest missed time that is still made up. Default 3,600,000; 0 = none.'),
 		),
 		catchUpMax: Type.Optional(
-			whole('With missed = all: so many at most, the newest. Default 100.', 1, 1_000),
+			whole('With missed = all: at most this many, the newest. Default 100.', 1, 1_000),
 		),
 		overlap: Type.Optional(
-			overlap('A run that is due while one before it has not ended. Default skip.'),
+			overlap('What happens to a run due while an earlier one has not ended. Default skip.'),
 		),
 		blackouts: Type.Optional(
 			Type.Array(id('Name of a calendar'), {
@@ -167,7 +168,7 @@ export const scheduleRequest = Type.Object(
 			}),
 		),
 		pauseAfterFailures: Type.Optional(
-			whole('So many runs failed one after the other: it is paused. Default: never.', 1, 1_000),
+			whole('Pause it after this many failed runs in a row. Default: never.', 1, 1_000),
 		),
 	},
 	strict,
@@ -193,11 +194,14 @@ export const backfillRequest = Type.Object(
 		from: instant('First planned time of the window.'),
 		to: Type.Optional(instant('End of the window, not included. Default now.')),
 		all: Type.Optional(
-			Type.Boolean({ description: 'Also those that have run. Default: only those that did not.' }),
+			Type.Boolean({
+				description:
+					'Also times that have run, except what is under way. Default: only those that have not.',
+			}),
 		),
 		expect: Type.Optional(
 			Type.Integer({
-				description: 'How many the preview said; absent = a preview.',
+				description: 'The count the preview gave; absent = a preview.',
 				minimum: 0,
 			}),
 		),
@@ -227,7 +231,7 @@ export const calendarRequest = Type.Object(
 			Type.Array(
 				Type.Object(
 					{
-						from: instant('Begin.'),
+						from: instant('Start.'),
 						to: instant('End, not included.'),
 						text: Type.Optional(name('Why nothing runs then.')),
 					},
@@ -239,7 +243,7 @@ export const calendarRequest = Type.Object(
 		ical: Type.Optional(
 			Type.String({
 				description:
-					'The text of an .ics file. Days and times without a zone are those of the schedule that asks.',
+					'The text of an .ics file. Days and times without a zone are in that of the schedule that asks.',
 				minLength: 1,
 				maxLength: limits.maxBodyBytes,
 			}),

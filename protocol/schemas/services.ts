@@ -18,7 +18,7 @@ import { count, duration, id, instant, labels, name, robotName, type Same, stric
 
 const collector = Type.String({
 	description:
-		'A secret of n8n’s own, where the service cannot reach it: whoever knows it collects the pokes.',
+		'A secret of n8n’s own, for where the service cannot reach n8n: pokes are then not posted but handed to whoever knows the secret.',
 	minLength: 32,
 	maxLength: 128,
 	pattern: '^[A-Za-z0-9_-]+$',
@@ -41,30 +41,30 @@ export const waitRequest = Type.Object(
 						strict,
 					),
 				],
-				{ description: 'How many of them must be final. Default all.' },
+				{ description: 'How many of the jobs to wait for. Default all.' },
 			),
 		),
 		counts: Type.Optional(
 			Type.Enum([...waitCounts], {
 				description:
-					'Which of them count: those that have ended (default), or the completed ones only; then the wait is over, too, when so many cannot complete any more.',
+					'Which of them count: all that have ended, however they did (default), or only those that completed. Then the wait is also over once that many can no longer complete.',
 			}),
 		),
 		eachRobot: Type.Optional(
 			Type.Boolean({
-				description: 'A job for several robots counts as one for each of them. Default false.',
+				description: 'A job for several robots counts once for each of them. Default false: once.',
 			}),
 		),
 		cancelRest: Type.Optional(
 			Type.Boolean({
 				description:
-					'Cancel the jobs that are still open when that is decided; not when only the time is over. Default false.',
+					'Cancel the jobs still open once that is decided; not when only the time is over. Default false.',
 			}),
 		),
 		cancelOnStop: Type.Optional(
 			Type.Boolean({
 				description:
-					'Cancel open jobs when the execution was stopped or deleted while it was parked. Default false.',
+					'Cancel open jobs if the execution is stopped or deleted while it is parked. Default false.',
 			}),
 		),
 		collector: Type.Optional(collector),
@@ -131,7 +131,7 @@ export const subscriptionRequest = Type.Object(
 		from: Type.Optional(
 			Type.Enum(['now', 'start'], {
 				description:
-					'Where a new subscription starts. Default now. An existing one goes on where it was.',
+					'Where a new subscription starts. Default now. An existing one continues where it was.',
 			}),
 		),
 		backlogMs: Type.Optional(
@@ -139,7 +139,7 @@ export const subscriptionRequest = Type.Object(
 				minimum: 0,
 				maximum: 10 ** 12,
 				description:
-					'Of what an existing one has not acknowledged, only what is at most so old is handed out; 0 = it begins from now. Default: all of it.',
+					'Of what an existing one has not acknowledged, hand out only what is at most this old; 0 = start from now. Default: all of it.',
 			}),
 		),
 	},
@@ -149,7 +149,7 @@ true satisfies Same<Static<typeof subscriptionRequest>, SubscriptionRequest>;
 
 export const acknowledge = Type.Object(
 	{
-		epoch: count('The epoch that PUT answered; it names this holder.'),
+		epoch: count('The epoch that PUT answered; it identifies this holder.'),
 		cursor: count('All events up to this one are dealt with.'),
 	},
 	strict,
@@ -164,7 +164,7 @@ export const tokenRequest = Type.Object(
 				maximum: 100_000,
 			}),
 		),
-		ttlMs: Type.Optional(duration('How long it is good. Default 900,000.', 1000)),
+		ttlMs: Type.Optional(duration('How long it is valid. Default 900,000.', 1000)),
 		labels: Type.Optional(
 			labels('Labels every robot enrolled with it carries; the robot cannot change them.'),
 		),
@@ -175,7 +175,7 @@ true satisfies Same<Static<typeof tokenRequest>, TokenRequest>;
 
 export const keyRequest = Type.Object(
 	{
-		name: name('Who or what uses the key; stands in the timeline.', ['n8n-production']),
+		name: name('Who or what uses the key; shown in the timeline.', ['n8n-production']),
 		scopes: Type.Array(Type.Enum(['submit', 'read', 'cancel', 'operate', 'admin']), {
 			description: 'What the key may do; admin includes all others.',
 			minItems: 1,
@@ -195,7 +195,9 @@ export const broadcastRequest = Type.Object(
 					'note (default) goes into their logs; with refresh they look at their machines again.',
 			}),
 		),
-		text: Type.Optional(Type.String({ description: 'Of a note.', minLength: 1, maxLength: 1_000 })),
+		text: Type.Optional(
+			Type.String({ description: 'The text of a note.', minLength: 1, maxLength: 1_000 }),
+		),
 		labels: Type.Optional(labels('Only robots that carry all of these.')),
 	},
 	strict,
@@ -232,7 +234,7 @@ export const enrolRequest = Type.Object(
 		}),
 		publicKey: base64url('Ed25519, SPKI, base64url of the DER.', 40, 200),
 		signature: base64url('Over enrolProof(token, publicKey), base64url.', 80, 100),
-		name: Type.Optional(robotName('How the robot wants to be called. Default: its id.')),
+		name: Type.Optional(robotName('The name that the robot asks for. Default: its id.')),
 	},
 	strict,
 );

@@ -37,7 +37,7 @@ export const target = Type.Object(
 		),
 		client: Type.Optional(
 			clientName(
-				'The client of the robot that does it, by name. Default: any that is free, where a robot has some.',
+				'Name of the robot’s client that does the job. Default: any free one, where a robot has clients.',
 			),
 		),
 		group: Type.Optional(id('The robot must be in this group, or in a group inside it.')),
@@ -49,11 +49,11 @@ export const target = Type.Object(
 			}),
 		),
 		environment: Type.Optional(
-			name('The value that its label environment must have.', ['production']),
+			name('The value that the robot’s label environment must have.', ['production']),
 		),
 		exclude: Type.Optional(
 			Type.Array(robotName('Id or name of one robot'), {
-				description: 'Robots that do not get the job.',
+				description: 'Robots that must not get the job.',
 				maxItems: 64,
 			}),
 		),
@@ -86,7 +86,7 @@ export const target = Type.Object(
 					Type.Enum(['one', 'all']),
 					Type.Object({ count: Type.Integer({ minimum: 1, maximum: limits.maxChildren }) }, strict),
 					Type.Object({ perLabel: word('One for each value of this label', ['site']) }, strict),
-					Type.Object({ perGroup: id('One for each group that lies in this group.') }, strict),
+					Type.Object({ perGroup: id('One for each group right inside this group.') }, strict),
 					Type.Object(
 						{
 							robots: Type.Array(robotName('Id or name of one robot'), {
@@ -100,7 +100,7 @@ export const target = Type.Object(
 				],
 				{
 					description:
-						'On how many of the robots that match. Default one; with anything else each robot gets a child of this job.',
+						'How many of the robots that match run it. Default one. With anything else each robot chosen gets a child of this job.',
 					examples: ['all', { count: 3 }, { perLabel: 'site' }],
 				},
 			),
@@ -177,7 +177,7 @@ export const submit = Type.Object(
 					),
 					inputMs: Type.Optional(
 						duration(
-							`How long a program that asks waits for an answer. Default ${limits.inputMs}.`,
+							`How long a program that asks for input waits for an answer. Default ${limits.inputMs}.`,
 							1,
 						),
 					),
@@ -191,7 +191,7 @@ export const submit = Type.Object(
 				{
 					maxAttempts: Type.Optional(
 						Type.Integer({
-							description: 'All tries, the first one included. Default 3.',
+							description: 'All tries together, including the first. Default 3.',
 							minimum: 1,
 							maximum: 1000,
 						}),
@@ -225,7 +225,7 @@ export const submit = Type.Object(
 					otherRobot: Type.Optional(
 						Type.Boolean({
 							description:
-								'The next try is for another robot, while one that fits is enrolled. Default false.',
+								'Try again on another robot, as long as one that fits is enrolled. Default false.',
 						}),
 					),
 				},
@@ -238,7 +238,9 @@ export const submit = Type.Object(
 					Type.Object(
 						{
 							waitMs: Type.Optional(
-								duration(`How long a robot may stay away. Default ${limits.lossWaitMs}.`),
+								duration(
+									`How long a robot may stay away before its attempt counts as lost. Default ${limits.lossWaitMs}.`,
+								),
 							),
 							then: Type.Optional(lossThen),
 						},
@@ -248,7 +250,7 @@ export const submit = Type.Object(
 				],
 				{
 					description:
-						'What to do when nobody can know whether the command ran. A bare word sets `then`. Default unknown.',
+						'What to do when nobody can know whether the command ran. A bare string sets `then`. Default unknown.',
 				},
 			),
 		),
@@ -260,7 +262,7 @@ export const submit = Type.Object(
 		onHang: Type.Optional(
 			Type.Enum(['report', 'stop'], {
 				description:
-					'What a robot does when the job neither prints nor computes any more. Default report.',
+					'What the robot does when the job no longer prints or computes. Default report.',
 			}),
 		),
 		offline: Type.Optional(offline),
@@ -269,29 +271,31 @@ export const submit = Type.Object(
 		idempotent: Type.Optional(
 			Type.Boolean({
 				description:
-					'The work may safely run more than once: any failure is worth another try. Of a lost robot `onLoss` decides.',
+					'The work may safely run more than once: any failure is worth another try. For a lost robot `onLoss` decides.',
 			}),
 		),
 		idempotencyKey: Type.Optional(
 			name('The same key with the same request is the same job.', ['deploy-2026-05-01']),
 		),
 		notBefore: Type.Optional(instant('Not eligible before this instant.')),
-		shareKey: Type.Optional(shareKey('Jobs of one key share fairly with those of other keys.')),
+		shareKey: Type.Optional(
+			shareKey('Jobs of one key share the robots fairly with equally urgent jobs of other keys.'),
+		),
 		strategy: Type.Optional(
 			Type.Enum([...strategies], {
 				description:
-					'Which of the robots that are free gets it. Default: as the service is set, else least_loaded.',
+					'Which of the free robots gets it. Default: the service’s own, least_loaded unless set.',
 			}),
 		),
 		affinityKey: Type.Optional(
 			name(
-				'Of affinity: jobs of one key go where such jobs ran well. Default: the same kind and spec.',
+				'For affinity: what jobs have in common that should run where such jobs ran well. Default: same kind and spec.',
 				['nightly-build'],
 			),
 		),
 		preferWaitMs: Type.Optional(
 			duration(
-				'How long it waits for a robot it prefers, or has affinity to, while only others are free. Default 0.',
+				'How long the job waits for a robot it prefers, or has affinity to, while only others are free. Default 0.',
 			),
 		),
 		rollout: Type.Optional(rollout),
@@ -304,7 +308,7 @@ export const submit = Type.Object(
 						{
 							windowMs: Type.Optional(
 								Type.Integer({
-									description: `How long a job keeps its like away. Default ${limits.dedupeWindowMs}. Milliseconds.`,
+									description: `How long a job keeps duplicates of itself out. Default ${limits.dedupeWindowMs}. Milliseconds.`,
 									minimum: 1,
 									maximum: limits.maxDedupeWindowMs,
 								}),
@@ -315,14 +319,14 @@ export const submit = Type.Object(
 				],
 				{
 					description:
-						'Refuse this job when the same (kind, spec, target, variables) was submitted a short time ago.',
+						'Refuse this job if the same API key submitted the same one (kind, spec, target, variables) a short time ago.',
 				},
 			),
 		),
 		strict: Type.Optional(
 			Type.Boolean({
 				description:
-					'Refuse this job when no enrolled robot has all that it names. Default no: it waits for one.',
+					'Refuse this job if no enrolled robot has everything it asks for. Default no: it waits for one.',
 			}),
 		),
 	},
@@ -346,7 +350,7 @@ export const moveJob = Type.Object(
 	{
 		state: Type.Enum(
 			['pending', 'queued', 'dispatched', 'running', 'completed', 'failed', 'timeout', 'cancelled'],
-			{ description: 'The state the job shall have; the table of moves decides.' },
+			{ description: 'The state the job should have; the table of moves decides whether it may.' },
 		),
 	},
 	strict,

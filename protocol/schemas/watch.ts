@@ -7,14 +7,20 @@ export const watch = Type.Object(
 	{
 		class: Type.Optional(
 			Type.Enum([...commandClassNames], {
-				description: 'Judge it as a command of this sort, whatever its name.',
+				description: 'Judge it as a command of this class, whatever its name.',
 			}),
 		),
 		noOutputMs: Type.Optional(
-			duration('Silent for longer is reported as overdue. Default by class.', 1_000),
+			duration(
+				'Silent for longer is reported as overdue. Default by class; without one: never.',
+				1_000,
+			),
 		),
 		totalMs: Type.Optional(
-			duration('Running for longer is reported as overdue. Default by class.', 1_000),
+			duration(
+				'Running for longer is reported as overdue. Default by class; without one: never.',
+				1_000,
+			),
 		),
 		idleMs: Type.Optional(
 			duration('Silent and at rest for longer counts as hanging. Default 30,000.', 1_000),
@@ -23,7 +29,7 @@ export const watch = Type.Object(
 	{
 		...strict,
 		description:
-			'What is normal for this job, where the sort of its command says otherwise. It changes what is reported, and ends nothing.',
+			'What is normal for this job, where the class of its command says otherwise. It only changes what is reported, and what onHang takes for hanging; the limits that end a job are its timeouts.',
 		examples: [{ class: 'compile', noOutputMs: 600_000 }],
 	},
 );

@@ -16,14 +16,14 @@ export const whyQuery = Type.Object(
 		robots: Type.Optional(
 			Type.Enum(['true', '1', 'matching'], {
 				description:
-					'Also what keeps each robot from it, one by one; matching = only of those that match.',
+					'Also what keeps each robot from it, one by one; matching = only the robots that match.',
 			}),
 		),
 		limit: Type.Optional(
 			Type.Integer({ description: 'Default 100.', minimum: 1, maximum: limits.maxListLimit }),
 		),
 		cursor: Type.Optional(
-			Type.String({ description: 'As the page before gave it.', minLength: 1, maxLength: 512 }),
+			Type.String({ description: 'As the previous page gave it.', minLength: 1, maxLength: 512 }),
 		),
 	},
 	strict,
@@ -31,10 +31,10 @@ export const whyQuery = Type.Object(
 
 const robots = Type.Object({
 	robots: count('All that are enrolled.'),
-	matching: count('They have all that the job names.'),
-	free: count('Nothing keeps them from the job.'),
-	obstacles: Type.Array(Type.Object({ obstacle, robots: count('So many.') }), {
-		description: 'What keeps how many of them, most first.',
+	matching: count('Robots that have everything the job names.'),
+	free: count('Robots that nothing keeps from the job.'),
+	obstacles: Type.Array(Type.Object({ obstacle, robots: count('How many.') }), {
+		description: 'How many of them each obstacle keeps from it, most first.',
 	}),
 	items: Type.Array(
 		Type.Object({
@@ -53,7 +53,7 @@ const candidate = Type.Object({
 	load: count('Percent of its slots in use.'),
 	cpu: count('Percent of its processor, in steps of ten.'),
 	preference: Type.Optional(Type.Integer({ description: 'What it was worth by prefer.' })),
-	successes: Type.Optional(count('So many jobs of the affinity key had gone well there.')),
+	successes: Type.Optional(count('How many jobs of the affinity key had gone well there.')),
 });
 
 export const choice = Type.Object({
@@ -63,7 +63,7 @@ export const choice = Type.Object({
 		description:
 			'Whether robots were free for the job, or a slot came free for which it was first in line.',
 	}),
-	matching: count('Robots that had all it names.'),
+	matching: count('Robots that had everything the job names, connected or not.'),
 	compared: count('Those of them that were free and were compared.'),
 	winner: candidate,
 	others: Type.Array(candidate),

@@ -218,7 +218,6 @@ export class Service implements Listener {
 			house,
 			this.options.heartbeatMs,
 			{
-				comes: () => undefined,
 				proved: () => {
 					state.proved = true;
 				},

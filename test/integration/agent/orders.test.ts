@@ -252,7 +252,7 @@ test('an agent that can start no keeper says so, and its robot is not as it shou
 	await house.client.refreshRobot('r1');
 	const { health } = await until('the trouble', ({ metrics }) => metrics?.keeperMissing === true);
 	expect(health!.level).not.toBe('normal');
-	expect(health!.reasons.join(' ')).toContain('no keeper');
+	expect(health!.reasons.join(' ')).toContain('cannot start a keeper');
 });
 
 test('a drain ends when the job does, and a resumed robot works again', async () => {

@@ -39,7 +39,7 @@ test('each attempt has its verdict: continue, send the result, forget, kill, hol
 	});
 	expect(acts(session)).toEqual(['continue', 'send_result', 'forget', 'kill', 'hold']);
 	expect(h.warnings.map(({ text }) => text)).toContain(
-		'a robot holds an attempt that nobody knows here; it is kept there',
+		'a robot holds an attempt that is not known here; the robot keeps it',
 	);
 });
 

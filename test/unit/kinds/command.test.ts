@@ -35,7 +35,7 @@ test('few words do not become more than a machine can hold', () => {
 	const value = 'x'.repeat(60_000);
 	expect(check({ stdin }, { x: 'small' })).toBeUndefined();
 	expect(check({ stdin }, { x: value })).toMatch(
-		/^spec\.stdin: its variables in place, the job has more than 2097152 bytes/,
+		/^spec\.stdin: with its variables in place, the job has more than 2097152 bytes/,
 	);
 	const env = Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`A${i}`, '{{x}}']));
 	expect(check({ env }, { x: value })).toContain('more than 2097152 bytes');

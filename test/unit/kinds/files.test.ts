@@ -46,7 +46,7 @@ test('two files cannot have one place, nor one the folder of another', () => {
 	expect(check({ files: files('a/b', 'a/c', 'd') })).toBeUndefined();
 	expect(check({ files: files('a', 'a') })).toMatch(/is the place of another file/);
 	expect(check({ files: files('a/b', 'a') })).toMatch(/lies in a folder that is the place/);
-	expect(check({ collect: ['a**b'] })).toMatch(/stands alone between slashes/);
+	expect(check({ collect: ['a**b'] })).toMatch(/must stand alone between slashes/);
 	expect(check({ collect: ['**', 'a/**/b', '**/x', 'y/**'] })).toBeUndefined();
 });
 
