@@ -101,6 +101,19 @@ export interface ReleaseAnswer {
 	keptInAll: number;
 }
 
+/** What is forgotten when it is old; in this order. `keys` are idempotency keys, `tokens` those that robots enrol with. */
+export const purgeables = [
+	'jobs',
+	'waits',
+	'occurrences',
+	'events',
+	'keys',
+	'subscriptions',
+	'robots',
+	'tokens',
+] as const;
+export type Purgeable = (typeof purgeables)[number];
+
 /** What is over and has been kept long enough. */
 export interface PurgeAnswer {
 	/** Nothing was forgotten, only counted. */

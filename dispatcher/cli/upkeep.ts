@@ -2,7 +2,7 @@
 import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { type BackupManifest, calls, jobStates, paths, Problem } from '../../protocol';
+import { type BackupManifest, calls, jobStates, paths, Problem, purgeables } from '../../protocol';
 import {
 	addressOf,
 	clientOf,
@@ -33,17 +33,6 @@ interface Flags {
 	json?: boolean;
 	data?: string;
 }
-
-const purged = [
-	'jobs',
-	'waits',
-	'occurrences',
-	'events',
-	'keys',
-	'subscriptions',
-	'robots',
-	'tokens',
-] as const;
 
 /** How often `drain --wait` looks. */
 const lookMs = 500;
@@ -125,10 +114,10 @@ export function addUpkeep(program: Command, terminal: Terminal & { upkeep: Upkee
 			const total = await service.purge(flags.dryRun ?? false);
 			while (total.more && !total.dryRun) {
 				const next = await service.purge(false);
-				for (const what of purged) total[what] += next[what];
+				for (const what of purgeables) total[what] += next[what];
 				total.more = next.more;
 			}
-			const counts = purged.map((what) => `${total[what]} ${what}`).join(', ');
+			const counts = purgeables.map((what) => `${total[what]} ${what}`).join(', ');
 			terminal.out(
 				flags.json
 					? json(total)

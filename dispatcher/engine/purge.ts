@@ -3,8 +3,7 @@
  * between them, so that a commit that somebody waits for is never behind more than one bite; a bite that takes
  * longer than it should makes the next one smaller.
  */
-import type { PurgeAnswer } from '../../protocol';
-import { type Purgeable, purgeables } from '../store/store';
+import { type PurgeAnswer, type Purgeable, purgeables } from '../../protocol';
 import type { Context } from './context';
 
 /** Between two looks through everything. */

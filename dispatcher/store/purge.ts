@@ -3,11 +3,11 @@
  * walk an index from its oldest end, so that each takes about a millisecond; deeds are guarded again,
  * so that nothing is forgotten because it was old a moment ago.
  */
-import { finalStates } from '../../protocol';
+import { finalStates, type Purgeable } from '../../protocol';
 import type { Ends } from './ends';
 import { isEnded } from './scans';
 import type { Statements } from './statements';
-import type { Deeds, Purgeable, Reads } from './store';
+import type { Deeds, Reads } from './store';
 
 /** Parked executions still want to see these. */
 const namedByWaits = `SELECT DISTINCT value AS id FROM waits, json_each(waits.job_ids) WHERE waits.state IN ('open','due')`;

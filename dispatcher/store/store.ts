@@ -9,7 +9,7 @@
 import type { Cause, FileState, FinalState, JobState, Priority } from '../../protocol';
 import type { Hole, HoleReason, Stream } from '../../protocol';
 import type { OccurrenceCounts, OccurrenceState, Origin, ScheduleState } from '../../protocol';
-import type { Breakdown, SeriesName, WaitCounts } from '../../protocol';
+import type { Breakdown, Purgeable, SeriesName, WaitCounts } from '../../protocol';
 import type { Success } from '../core/affinity';
 import type { ParentEndings } from '../core/parents';
 import type { Ended } from '../core/record';
@@ -459,19 +459,6 @@ export interface StoredEvent {
 	subject: string;
 	data: string;
 }
-
-/** What is forgotten when it is old; in this order. `keys` are idempotency keys, `tokens` those that robots enrol with. */
-export const purgeables = [
-	'jobs',
-	'waits',
-	'occurrences',
-	'events',
-	'keys',
-	'subscriptions',
-	'robots',
-	'tokens',
-] as const;
-export type Purgeable = (typeof purgeables)[number];
 
 /** Every deed: what it takes (`in`) and what it answers (`out`). */
 export interface Deeds {

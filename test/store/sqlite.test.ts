@@ -14,7 +14,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { migrations } from '../../dispatcher/store/migrations';
 import { openStore } from '../../dispatcher/store/open';
 import { sqliteIsSafe, SqliteStore } from '../../dispatcher/store/sqlite';
-import { purgeables } from '../../dispatcher/store/store';
+import { purgeables } from '../../protocol';
 import { job, storeSuite } from './suite';
 
 const makeFolder = () => mkdtempSync(join(tmpdir(), 'rf-store-'));
